@@ -1,0 +1,134 @@
+"""Development tasks. `nox -l` lists them; `nox -s tests` runs every project's tests."""
+
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "virtualenv"  # pip, because uv does not read pip's find-links
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "tests"]
+
+# Directories such as "packages/bpe": strings, because nox writes session parameters as JSON.
+PROJECTS = sorted(path.parent.as_posix() for path in Path().glob("*/*/pyproject.toml"))
+PYPROJECT = {project: tomllib.loads(Path(project, "pyproject.toml").read_text("utf-8")) for project in PROJECTS}
+DIRECTORY = {PYPROJECT[project]["project"]["name"]: project for project in PROJECTS}
+REPOSITORY = "."  # the checks of the repository as a whole, in tests/
+CONSTRAINTS = "--constraint=constraints.txt"
+
+
+def every(projects: list[str]) -> object:
+    """The decorator that makes one session per project, named by its folder: `nox -s "tests(bpe)"`."""
+    ids = ["repository" if project == REPOSITORY else Path(project).name for project in projects]
+    return nox.parametrize("project", [nox.param(project, id=name) for project, name in zip(projects, ids, strict=True)])
+
+
+def requirement_name(requirement: str) -> str:
+    """The distribution that a requirement such as `torch>=2.6` asks for."""
+    return re.split(r"[\s\[<>=!~;]", requirement, maxsplit=1)[0]
+
+
+def with_siblings(requirement: str) -> dict[str, str]:
+    """What pip must be given for a project of this repository and those it depends on: {directory: requirement}.
+
+    pip cannot find siblings by itself, since they are on no index: all their paths go into one command.
+    """
+    name = requirement_name(requirement)
+    extras = match[0] if (match := re.search(r"\[.*?\]", requirement)) else ""
+    found = {DIRECTORY[name]: f"./{DIRECTORY[name]}{extras}"}
+    for dependency in PYPROJECT[DIRECTORY[name]]["project"]["dependencies"]:
+        if requirement_name(dependency) in DIRECTORY:
+            found |= with_siblings(dependency)
+    return found
+
+
+def install(session: nox.Session, project: str, *options: str, group: str | None = "test") -> None:
+    """Install a project's wheel, its siblings' wheels and one of its dependency groups."""
+    name = PYPROJECT[project]["project"]["name"]
+    groups = [f"--group={project}/pyproject.toml:{group}"] if group else []
+    session.install(*with_siblings(name).values(), *groups, *(options or (CONSTRAINTS,)))
+
+
+@nox.session
+@every([*PROJECTS, REPOSITORY])
+def tests(session: nox.Session, project: str) -> None:
+    """Test one project as its users install it: from its wheel, with only the dependencies it declares."""
+    if project == REPOSITORY:
+        session.install("pytest", CONSTRAINTS)
+    else:
+        install(session, project)
+    session.run("pytest", f"{project}/tests", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check formatting and lint, the from-scratch rule of nnscratch included."""
+    session.install("ruff", CONSTRAINTS)
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Type-check every package; each public signature must be annotated in full."""
+    session.install("mypy", *(f"./{project}" for project in PROJECTS), "matplotlib", CONSTRAINTS)
+    for project in PROJECTS:
+        session.run("mypy", f"{project}/src")
+
+
+@nox.session(default=False)
+@every(PROJECTS)
+def minimums(session: nox.Session, project: str) -> None:
+    """Test one project with the oldest dependencies that it and its siblings declare; torch stays at the tested version."""
+    lowest = {"torch": next(line for line in Path("constraints.txt").read_text().split() if line.startswith("torch=="))}
+    for directory in with_siblings(PYPROJECT[project]["project"]["name"]):
+        metadata = PYPROJECT[directory]["project"]
+        extras = [item for extra in metadata.get("optional-dependencies", {}).values() for item in extra]
+        for requirement in metadata["dependencies"] + extras:
+            name, bound = requirement_name(requirement), re.search(r">=([\w.]+)", requirement)
+            if name not in DIRECTORY and name not in lowest and bound:
+                lowest[name] = f"{name}=={bound[1]}"
+    file = Path(session.create_tmp(), "lowest.txt")
+    file.write_text("\n".join(lowest.values()) + "\n", encoding="utf-8")
+    install(session, project, f"--constraint={file}")
+    session.run("pytest", f"{project}/tests", *session.posargs)
+
+
+@nox.session(default=False)
+@every([project for project in PROJECTS if Path(project, "benchmarks").is_dir()])
+def bench(session: nox.Session, project: str) -> None:
+    """Measure one project against its peers, in one run, and print the ratios."""
+    group = "bench" if "bench" in PYPROJECT[project]["dependency-groups"] else "test"
+    install(session, project, group=group)
+    session.run("python", f"{project}/benchmarks/run.py", *session.posargs)
+
+
+@nox.session(default=False)
+@every(PROJECTS)
+def build(session: nox.Session, project: str) -> None:
+    """Build one project's source distribution and wheel into dist/, and check their metadata."""
+    session.install("build", "twine")
+    name = PYPROJECT[project]["project"]["name"].replace("-", "_")
+    session.run("python", "-m", "build", "--outdir=dist", project)
+    session.run("twine", "check", *map(str, Path("dist").glob(f"{name}-*")))
+
+
+@nox.session(default=False, venv_backend="none")
+def dev(session: nox.Session) -> None:
+    """Make .venv: every project, editable, with all test dependencies and the tools."""
+    python = Path(".venv", "Scripts" if sys.platform == "win32" else "bin", "python")
+    session.run(sys.executable, "-m", "venv", ".venv")
+    session.run(python, "-m", "pip", "install", "--upgrade", "pip>=25.1")
+    editable = [item for project in PROJECTS for item in ("--editable", f"./{project}")]
+    groups = [f"--group={project}/pyproject.toml:test" for project in PROJECTS]
+    session.run(python, "-m", "pip", "install", *editable, *groups, "nox", "ruff", "mypy", CONSTRAINTS)
+
+
+@nox.session(default=False)
+def ablations(session: nox.Session) -> None:
+    """The main job: install what it needs and run the ablations; arguments after -- are passed on."""
+    install(session, "apps/tinystories", group=None)
+    session.run("python", "-m", "tinystories.run", "ablations", *session.posargs)
