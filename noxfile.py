@@ -23,7 +23,9 @@ CONSTRAINTS = "--constraint=constraints.txt"
 def every(projects: list[str]) -> object:
     """The decorator that makes one session per project, named by its folder: `nox -s "tests(bpe)"`."""
     ids = ["repository" if project == REPOSITORY else Path(project).name for project in projects]
-    return nox.parametrize("project", [nox.param(project, id=name) for project, name in zip(projects, ids, strict=True)])
+    return nox.parametrize(
+        "project", [nox.param(project, id=name) for project, name in zip(projects, ids, strict=True)]
+    )
 
 
 def requirement_name(requirement: str) -> str:
@@ -82,7 +84,7 @@ def types(session: nox.Session) -> None:
 @nox.session(default=False)
 @every(PROJECTS)
 def minimums(session: nox.Session, project: str) -> None:
-    """Test one project with the oldest dependencies that it and its siblings declare; torch stays at the tested version."""
+    """Test one project with the oldest dependencies that it and its siblings declare; torch stays as pinned."""
     lowest = {"torch": next(line for line in Path("constraints.txt").read_text().split() if line.startswith("torch=="))}
     for directory in with_siblings(PYPROJECT[project]["project"]["name"]):
         metadata = PYPROJECT[directory]["project"]

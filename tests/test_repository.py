@@ -1,4 +1,4 @@
-"""What holds for the repository as a whole and no tool checks: rooms, import directions, versions, the README's tree."""
+"""What holds for the repository as a whole and no tool checks: import directions, versions, the README's tree."""
 
 import ast
 import re

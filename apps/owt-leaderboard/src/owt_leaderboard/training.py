@@ -1,0 +1,107 @@
+"""One time-boxed run: model, optimizer and a schedule that follows the clock."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from owt_leaderboard.recipes import Recipe
+
+if TYPE_CHECKING:
+    from bpe import Preparation
+    from trainer import Summary
+
+SCHEDULE_STEPS = 10_000  # the schedule's resolution: the clock moves it from step 0 to this one
+SAMPLE_TOKENS = 256
+
+
+def learning_rate_schedule(recipe: Recipe) -> Callable[[int], float]:
+    """Warm-up and cosine over `SCHEDULE_STEPS` ticks of the clock."""
+    from nnscratch import cosine_schedule
+
+    def schedule(tick: int) -> float:
+        return cosine_schedule(
+            tick + 1,  # the first update happens at tick 0, and a rate of zero would waste it
+            max_lr=recipe.learning_rate,
+            min_lr=recipe.learning_rate / 10,
+            warmup_steps=round(SCHEDULE_STEPS * recipe.warmup_fraction),
+            decay_steps=SCHEDULE_STEPS,
+        )
+
+    return schedule
+
+
+def train(
+    recipe: Recipe,
+    preparation: "Preparation",
+    run_dir: Path,
+    *,
+    time_limit_seconds: float,
+    seconds_before: float,
+    device: str,
+) -> "Summary":
+    """Train until the time is used up, the final validation and its records included.
+
+    Args:
+        recipe: what to train.
+        preparation: tokenizer and token files.
+        run_dir: where the records go; a run that was interrupted there goes on with the time it has left.
+        time_limit_seconds: the whole limit.
+        seconds_before: what this process has spent of it already.
+        device: "auto" or a device name.
+
+    Raises:
+        ValueError: the limit is too short, or the directory holds another run.
+        trainer.TrainingInterrupted: SIGINT or SIGTERM came; everything is saved.
+    """
+    import torch
+
+    from nnscratch import AdamW, TransformerConfig, TransformerLM, generate
+    from trainer import TokenDataset, TrainConfig, Trainer
+
+    tokenizer = preparation.tokenizer
+    torch.manual_seed(recipe.seed)
+    model = TransformerLM(
+        TransformerConfig(
+            vocab_size=tokenizer.vocab_size,
+            context_length=recipe.context_length,
+            d_model=recipe.d_model,
+            num_layers=recipe.num_layers,
+            num_heads=recipe.num_heads,
+            d_ff=recipe.d_ff,
+            rope_theta=recipe.rope_theta,
+        )
+    )
+    config = TrainConfig(
+        steps=SCHEDULE_STEPS,
+        clock="time",
+        time_limit_seconds=time_limit_seconds,
+        batch_size=recipe.batch_size,
+        context_length=recipe.context_length,
+        max_grad_norm=recipe.max_grad_norm,
+        eval_interval=SCHEDULE_STEPS // recipe.evaluations,
+        log_interval=SCHEDULE_STEPS // recipe.evaluations // 2,
+        checkpoint_interval=SCHEDULE_STEPS // recipe.evaluations,
+        checkpoint_seconds=60.0,
+        seed=recipe.seed,
+        device=device,
+    )
+
+    def sample(model: TransformerLM, step: int) -> str:
+        start = torch.tensor([[tokenizer.eot_id]], device=next(model.parameters()).device)
+        token_ids = generate(model, start, max_new_tokens=SAMPLE_TOKENS, temperature=0.8, top_p=0.95, seed=recipe.seed)
+        return tokenizer.decode(token_ids[0, 1:].tolist())
+
+    return Trainer(
+        model,
+        AdamW(model.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay),
+        lambda model, inputs, targets: model.loss(inputs, targets),
+        TokenDataset(preparation.train_tokens),
+        TokenDataset(preparation.valid_tokens),
+        config,
+        learning_rate_schedule(recipe),
+        run_dir,
+        sample=sample,
+        recorded={"recipe": asdict(recipe), "tokenizer": str(preparation.tokenizer_directory.resolve())},
+        seconds_before=seconds_before,
+    ).fit()

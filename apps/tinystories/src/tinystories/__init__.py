@@ -1,0 +1,1 @@
+"""The TinyStories experiments of Stanford CS336's first assignment, one command each."""

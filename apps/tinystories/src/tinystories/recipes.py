@@ -1,0 +1,106 @@
+"""Functions that return one training run in full. An ablation is a small change of one; flags only override."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One training run of a Transformer language model, everything included that decides its result."""
+
+    vocab_size: int
+    """Entries of the tokenizer: 256 bytes, merges and the end-of-text token."""
+    context_length: int
+    """Tokens in one training window."""
+    d_model: int
+    """Width of the residual stream."""
+    num_layers: int
+    num_heads: int
+    d_ff: int
+    """Width inside the feed-forward layers; about 8/3 of d_model for SwiGLU, 4 times d_model for SiLU."""
+    rope_theta: float = 10_000.0
+    norm: Literal["pre", "post", "none"] = "pre"
+    position: Literal["rope", "none"] = "rope"
+    ffn: Literal["swiglu", "silu"] = "swiglu"
+    tie_embeddings: bool = False
+
+    steps: int
+    """Optimizer steps."""
+    batch_size: int
+    """Windows per optimizer step."""
+    learning_rate: float
+    """AdamW's rate at the end of the warm-up; a cosine then takes it to `final_learning_rate_fraction` of it."""
+    final_learning_rate_fraction: float = 0.1
+    warmup_fraction: float = 0.1
+    """Share of the steps in which the rate rises from zero."""
+    weight_decay: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.95)
+    max_grad_norm: float = 1.0
+    """Global L2 norm that gradients are clipped to."""
+    evaluations: int = 10
+    """Evaluations of the whole validation text, evenly spread; one more before the first step."""
+    seed: int = 0
+    """Seeds the weights, the order of the data and the samples."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens seen in the whole run."""
+        return self.steps * self.batch_size * self.context_length
+
+
+def cpu_quick() -> Recipe:
+    """Minutes on two CPU cores: the assignment's architecture, small enough to run six variants over a coffee."""
+    return Recipe(
+        vocab_size=2048,
+        context_length=128,
+        d_model=128,
+        num_layers=4,
+        num_heads=4,
+        d_ff=344,
+        steps=400,
+        batch_size=16,
+        learning_rate=6e-3,
+    )
+
+
+def cpu_course() -> Recipe:
+    """The handout's low-resource run: 40.96 M tokens with the base architecture."""
+    return Recipe(
+        vocab_size=10_000,
+        context_length=256,
+        d_model=512,
+        num_layers=4,
+        num_heads=16,
+        d_ff=1344,
+        steps=5_000,
+        batch_size=32,
+        learning_rate=1e-3,
+        warmup_fraction=0.02,
+        evaluations=25,
+    )
+
+
+def gpu_course() -> Recipe:
+    """The handout's base run: 327.68 M tokens."""
+    return Recipe(
+        vocab_size=10_000,
+        context_length=256,
+        d_model=512,
+        num_layers=4,
+        num_heads=16,
+        d_ff=1344,
+        steps=10_000,
+        batch_size=128,
+        learning_rate=3e-3,
+        warmup_fraction=0.02,
+        evaluations=50,
+    )
+
+
+PresetName = Literal["cpu-quick", "cpu-course", "gpu-course"]
+PRESETS: dict[PresetName, Callable[[], Recipe]] = {
+    "cpu-quick": cpu_quick,
+    "cpu-course": cpu_course,
+    "gpu-course": gpu_course,
+}

@@ -1,0 +1,24 @@
+"""A small text and the flags that make every command finish in a second or two."""
+
+import pytest
+
+SMALL = (
+    "--vocab-size 300 --context-length 16 --d-model 16 --num-layers 2 --num-heads 2 --d-ff 40 "
+    "--steps 8 --batch-size 4 --evaluations 2"
+)
+
+
+@pytest.fixture
+def text(tmp_path):
+    """A text file of 60 short stories."""
+    names = ["Mia", "Tom", "Ben", "Lily", "Sam"]
+    stories = [f"{names[i % 5]} had {i} red balls. {names[(i + 1) % 5]} took one home." for i in range(60)]
+    path = tmp_path / "stories.txt"
+    path.write_text("".join(f"{story}\n<|endoftext|>\n" for story in stories), "utf-8")
+    return path
+
+
+@pytest.fixture
+def flags(text, tmp_path):
+    """Flags for a small run on that text: `command + flags`."""
+    return ["--dataset", str(text), "--data-dir", str(tmp_path / "data"), "--device", "cpu", *SMALL.split()]

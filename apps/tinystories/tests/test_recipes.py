@@ -1,0 +1,94 @@
+"""Every preset and every variant builds and takes a step; variants change what they say and nothing else."""
+
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+from nnscratch import AdamW, TransformerLM
+from tinystories.experiments import ABLATIONS, LOWER_RATE_FRACTION, VARIANTS, VariantName
+from tinystories.recipes import PRESETS, PresetName
+from tinystories.training import Machine, learning_rate_schedule, model_config, train_config
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_preset_builds_and_steps(preset):
+    recipe = PRESETS[preset]()
+    torch.manual_seed(0)
+    model = TransformerLM(model_config(recipe, recipe.vocab_size))
+    optimizer = AdamW(model.parameters(), lr=recipe.learning_rate, betas=recipe.betas)
+    tokens = torch.randint(recipe.vocab_size, (1, recipe.context_length + 1))
+    losses = []
+    for _ in range(2):
+        loss = model.loss(tokens[:, :-1], tokens[:, 1:])
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[1] < losses[0]
+
+
+@pytest.mark.parametrize("variant", ABLATIONS, ids=lambda variant: variant.name)
+def test_variant_trains(variant):
+    recipe = variant.change(replace(PRESETS["cpu-quick"](), context_length=16))
+    torch.manual_seed(0)
+    model = TransformerLM(model_config(recipe, 300))
+    tokens = torch.randint(300, (2, 17))
+    model.loss(tokens[:, :-1], tokens[:, 1:]).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+def parameters(name):
+    recipe = VARIANTS[name].change(PRESETS["cpu-quick"]())
+    return sum(p.numel() for p in TransformerLM(model_config(recipe, recipe.vocab_size)).parameters())
+
+
+def test_silu_matches_the_parameters_of_swiglu():
+    assert parameters("silu") == pytest.approx(parameters("baseline"), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("baseline", set()),
+        ("no_rmsnorm", {"norm"}),
+        ("no_rmsnorm_low_lr", {"norm", "learning_rate"}),
+        ("post_norm", {"norm"}),
+        ("nope", {"position"}),
+        ("silu", {"ffn", "d_ff"}),
+    ],
+)
+def test_variant_changes_only_what_it_says(name, changed):
+    base = PRESETS["cpu-quick"]()
+    before, after = asdict(base), asdict(VARIANTS[name].change(base))
+    assert {field for field in before if before[field] != after[field]} == changed
+
+
+def test_names_in_the_command_line_are_the_names_of_the_tables():
+    assert list(PresetName.__args__) == list(PRESETS)
+    assert list(VariantName.__args__) == list(VARIANTS)
+
+
+def test_lower_rate_is_lower():
+    base = PRESETS["cpu-quick"]()
+    assert VARIANTS["no_rmsnorm_low_lr"].change(base).learning_rate == base.learning_rate * LOWER_RATE_FRACTION
+
+
+def test_schedule_warms_up_peaks_and_ends_at_its_minimum():
+    recipe = replace(PRESETS["cpu-quick"](), steps=100, warmup_fraction=0.1, learning_rate=1.0)
+    schedule = learning_rate_schedule(recipe)
+    rates = [schedule(step) for step in range(recipe.steps)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] == 1.0
+    assert rates[-1] == pytest.approx(recipe.final_learning_rate_fraction)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_handouts_token_budgets():
+    assert PRESETS["cpu-course"]().tokens == 40_960_000
+    assert PRESETS["gpu-course"]().tokens == 327_680_000
+
+
+def test_evaluations_are_spread_over_the_run():
+    config = train_config(PRESETS["cpu-quick"](), Machine(device="cpu"))
+    assert config.steps // config.eval_interval == PRESETS["cpu-quick"]().evaluations

@@ -1,0 +1,40 @@
+"""How every kernel is compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+
+
+def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile `function` without the interpreter lock and keep the machine code on disk where that is possible."""
+    try:
+        dispatcher = njit(nogil=True, cache=True)(function)
+    except RuntimeError:  # no folder for the cache can be written to: compile in every process
+        return njit(nogil=True)(function)
+    _renew_cache_with_any_kernel(dispatcher)
+    return dispatcher
+
+
+def _renew_cache_with_any_kernel(dispatcher: Any) -> None:
+    """Make the cached machine code stale whenever any kernel file changes.
+
+    Numba looks only at the file of the function itself, although code of other files is compiled into it.
+    """
+    cache_file: Any = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
+    if cache_file is not None and hasattr(cache_file, "_source_stamp"):
+        cache_file._source_stamp = (cache_file._source_stamp, _kernels_digest())
+
+
+@lru_cache(maxsize=1)
+def _kernels_digest() -> str:
+    """Return a digest of the source of all kernels."""
+    digest = sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,91 @@
+"""Encoding pieces in plain Python: for short texts, and for other patterns than GPT-2's."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING
+
+from bpe.merge_table import MISSING
+from bpe.patterns import split_pieces
+
+if TYPE_CHECKING:
+    from bpe.merge_table import MergeTable
+
+_MAX_CACHED = 1 << 16
+_LONGEST_CACHED = 64
+_DEAD = -1
+
+
+class PieceEncoder:
+    """Encodes text between special tokens, one pre-token at a time, remembering short ones (a bounded number)."""
+
+    def __init__(self, table: MergeTable, pattern: str) -> None:
+        self._table = table
+        self._pattern = pattern
+        self._known: dict[str, list[int]] = {}
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of a text without special tokens.
+
+        Raises:
+            ValueError: If the text has a byte that the vocabulary has no token for.
+        """
+        ids: list[int] = []
+        known = self._known
+        for piece in split_pieces(self._pattern, text):
+            found = known.get(piece)
+            if found is None:
+                found = self._encode_piece(piece.encode("utf-8"))
+                if len(piece) <= _LONGEST_CACHED:
+                    if len(known) >= _MAX_CACHED:
+                        known.clear()
+                    known[piece] = found
+            ids += found
+        return ids
+
+    def _encode_piece(self, piece: bytes) -> list[int]:
+        """Return the ids of one pre-token."""
+        symbols = merge_symbols(list(piece), self._table.rules)
+        ids = [self._table.ids[symbol] for symbol in symbols]
+        if MISSING in ids:
+            raise missing_byte_error(symbols[ids.index(MISSING)])
+        return ids
+
+
+def missing_byte_error(byte: int) -> ValueError:
+    """Return the error for a byte that the vocabulary has no token for."""
+    return ValueError(
+        f"byte {bytes([byte])!r} is not in the vocabulary, expected all 256 bytes in it to encode any text; add it"
+    )
+
+
+def merge_symbols(symbols: list[int], rules: dict[tuple[int, int], tuple[int, int]]) -> list[int]:
+    """Merge the pair of the lowest rank, the leftmost first, until none is left; changes `symbols`.
+
+    Takes time proportional to n log n: a heap of ranks over linked symbols.
+    """
+    length = len(symbols)
+    after = list(range(1, length + 1))
+    before = list(range(-1, length - 1))
+    heap: list[tuple[int, int, int, int]] = []
+
+    def offer(left: int, right: int) -> None:
+        rule = rules.get((symbols[left], symbols[right]))
+        if rule is not None:
+            heapq.heappush(heap, (rule[0], left, right, rule[1]))
+
+    for index in range(length - 1):
+        offer(index, index + 1)
+    while heap:
+        rank, left, right, product = heapq.heappop(heap)
+        if after[left] != right or rules.get((symbols[left], symbols[right])) != (rank, product):
+            continue  # one of the two has been merged with another one since
+        symbols[left] = product
+        symbols[right] = _DEAD
+        following = after[left] = after[right]
+        if following < length:
+            before[following] = left
+            offer(left, following)
+        if before[left] >= 0:
+            offer(before[left], left)
+    return [symbol for symbol in symbols if symbol != _DEAD]

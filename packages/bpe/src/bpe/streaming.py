@@ -1,0 +1,137 @@
+"""Encoding texts that are not held in memory: iterables of strings, and files."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bpe.files import whole_file, write_text
+from bpe.texts import StrPath, TextFile, utf8
+from bpe.threads import check_threads, map_in_order
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bpe.texts import Block
+    from bpe.tokenizer import Tokenizer
+
+_LARGEST_BATCH = 1 << 16
+_HEADER_BYTES = 128
+
+
+@dataclass(frozen=True)
+class EncodeReport:
+    """What `encode_file` did: `bytes` are those of the text in UTF-8 after malformed places were replaced."""
+
+    tokens: int
+    bytes: int
+    dtype: str
+    invalid_utf8: int
+    seconds: float
+    path: Path
+
+    @property
+    def bytes_per_token(self) -> float:
+        """Bytes of text for each token: the compression."""
+        return self.bytes / self.tokens
+
+    @property
+    def megabytes_per_second(self) -> float:
+        """Millions of bytes of text encoded in a second; 0 if no time was taken."""
+        return self.bytes / 1e6 / self.seconds if self.seconds else 0.0
+
+
+def encode_iterable(tokenizer: Tokenizer, iterable: Iterable[str]) -> Iterator[int]:
+    """Yield the ids of the strings of `iterable` joined together, lazily and in bounded memory.
+
+    Raises:
+        TypeError: If something in it is not a string.
+    """
+    for block in tokenizer.cutter.blocks(_batches(iterable)):
+        ids = tokenizer.encode_block(block)
+        yield from ids if isinstance(ids, list) else ids.tolist()
+
+
+def _batches(texts: Iterable[str]) -> Iterator[bytes]:
+    """Yield the UTF-8 of the texts, at first one by one, then more and more at a time, never half a surrogate pair."""
+    waiting: list[str] = []
+    size = 0
+    enough = 1
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"iterable has a {type(text).__name__}, expected str; decode bytes first")
+        waiting.append(text)
+        size += len(text)
+        if size < enough or not text:
+            continue
+        joined = "".join(waiting)
+        # A high surrogate at the end waits for its other half.
+        split = len(joined) - ("\ud800" <= joined[-1] <= "\udbff")
+        if split:
+            yield utf8(joined[:split])
+            enough = min(2 * enough, _LARGEST_BATCH)
+        waiting, size = [joined[split:]], len(joined) - split
+    if size:
+        yield utf8("".join(waiting))
+
+
+def encode_file(tokenizer: Tokenizer, path: StrPath, out_npy: StrPath, threads: int | None = None) -> EncodeReport:
+    """Encode a text file to a one-dimensional .npy file and a .json file of the same stem that describes it.
+
+    The text is read, encoded and written in blocks, in order. The .json is there before the .npy takes its name.
+
+    Raises:
+        OSError: If a file cannot be read or written.
+        ValueError: If the text is empty, `out_npy` does not end in .npy, or it is the text itself.
+    """
+    begin = time.perf_counter()
+    threads = check_threads(threads)
+    target = Path(out_npy)
+    if target.suffix != ".npy":
+        raise ValueError(f"out_npy is {str(target)!r}, expected a name that ends in .npy; add it")
+    text = TextFile(path)
+    tokens = 0
+    with whole_file(target) as file:
+        file.write(bytes(_HEADER_BYTES))
+        for ids in map_in_order(lambda block: _ids(tokenizer, block), tokenizer.cutter.blocks(text.chunks()), threads):
+            tokens += len(ids)
+            file.write(ids.data)
+        file.seek(0)
+        file.write(_npy_header(tokens, tokenizer.id_dtype))
+        write_text(target.with_suffix(".json"), _sidecar(tokenizer, text, tokens))
+    return EncodeReport(tokens, text.bytes, tokenizer.id_dtype, text.invalid_utf8, time.perf_counter() - begin, target)
+
+
+def _ids(tokenizer: Tokenizer, block: Block) -> np.ndarray:
+    """Return the ids of a block in the type they are stored in."""
+    import numpy as np
+
+    return np.asarray(tokenizer.encode_block(block), dtype=tokenizer.id_dtype)
+
+
+def _npy_header(tokens: int, dtype: str) -> bytes:
+    """Return the header of a one-dimensional .npy file, version 1.0 of the format, always of the same size."""
+    description = {"uint16": "<u2", "uint32": "<u4"}[dtype]
+    fields = f"{{'descr': '{description}', 'fortran_order': False, 'shape': ({tokens},), }}"
+    start = b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little")
+    return start + fields.ljust(_HEADER_BYTES - 11).encode("ascii") + b"\n"
+
+
+def _sidecar(tokenizer: Tokenizer, text: TextFile, tokens: int) -> str:
+    """Return the description of a token file as JSON."""
+    facts = {
+        "format": "scratchlm-tokens",
+        "version": 1,
+        "tokens": tokens,
+        "bytes": text.bytes,
+        "dtype": tokenizer.id_dtype,
+        "vocab_size": tokenizer.vocab_size,
+        "invalid_utf8": text.invalid_utf8,
+        "source": text.path.name,
+        "tokenizer_sha256": tokenizer.sha256,
+    }
+    return json.dumps(facts, indent=2) + "\n"

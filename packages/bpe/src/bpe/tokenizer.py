@@ -1,0 +1,394 @@
+"""The tokenizer: text to token ids and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from operator import index
+from typing import TYPE_CHECKING, Any
+
+from bpe.errors import UnknownTokenError
+from bpe.merge_table import MergeTable
+from bpe.patterns import GPT2_PATTERN, compile_pattern, is_gpt2_pattern
+from bpe.piece_encoding import PieceEncoder
+from bpe.special_tokens import END_OF_TEXT, SpecialTokenFinder, check_special_tokens
+from bpe.texts import BLOCK_BYTES, Block, BlockCutter, StrPath, split_characters, utf8
+from bpe.threads import check_threads, map_in_order
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bpe.block_encoding import BlockEncoder
+    from bpe.streaming import EncodeReport
+
+KERNEL_BYTES = 1 << 20
+"""A text of so many bytes is worth loading the kernels for, in a process that has not loaded them."""
+KERNEL_BYTES_IN_ALL = 8 << 20
+"""So are texts that together have so many."""
+
+
+class Tokenizer:
+    """Byte-level BPE over a vocabulary, merges in order of priority, and special tokens.
+
+    Special tokens in a text are always encoded as such, the longest first. Lone surrogates in a string, which UTF-8
+    cannot hold, are encoded as U+FFFD.
+    """
+
+    def __init__(
+        self,
+        vocab: Mapping[int, bytes],
+        merges: Iterable[tuple[bytes, bytes]],
+        special_tokens: Iterable[str] | None = None,
+        *,
+        pattern: str = GPT2_PATTERN,
+    ) -> None:
+        """Take a vocabulary in any layout of ids; special tokens it lacks are appended to it.
+
+        Raises:
+            ValueError: If an id or a token is not one, a merge needs a token that is not there, or a special token or
+                the pattern is wrong.
+        """
+        self._vocab = _checked_vocab(vocab)
+        self._merges = [_checked_merge(merge) for merge in merges]
+        self._special_tokens = check_special_tokens(special_tokens)
+        self._pattern = pattern
+        if not is_gpt2_pattern(pattern):
+            compile_pattern(pattern)
+        # Where several ids have the same bytes, ordinary text gets the first and a special token the last.
+        last_ids = {token: id_ for id_, token in sorted(self._vocab.items())}
+        next_id = max(self._vocab, default=-1) + 1
+        for special in self._special_tokens:
+            token = special.encode("utf-8")
+            if token not in last_ids:
+                last_ids[token] = next_id
+                self._vocab[next_id] = token
+                next_id += 1
+        self._ids = {token: id_ for id_, token in sorted(self._vocab.items(), reverse=True)}
+        self._special_ids = [last_ids[special.encode("utf-8")] for special in self._special_tokens]
+        self._vocab_size = next_id
+        for left, right in self._merges:
+            for token in (left, right, left + right):
+                if token not in self._ids:
+                    raise ValueError(
+                        f"merge {(left, right)!r} needs token {token!r}, which is not in the vocabulary; add it"
+                    )
+        self._make_encoders()
+
+    def _make_encoders(self) -> None:
+        """Prepare what is derived from vocabulary, merges and special tokens."""
+        self._table = MergeTable(self._ids, self._merges)
+        self._finder = SpecialTokenFinder(self._special_tokens)
+        self.cutter = BlockCutter(self._finder, self._pattern)
+        self._pieces = PieceEncoder(self._table, self._pattern)
+        self._kernels: BlockEncoder | None = None
+        self._bytes_in_python = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out encoders and their caches when pickled."""
+        derived = ("_table", "_finder", "cutter", "_pieces", "_kernels")
+        return {name: value for name, value in self.__dict__.items() if name not in derived}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._make_encoders()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Tokenizer):
+            return NotImplemented
+        return self._identity() == other._identity()
+
+    def __hash__(self) -> int:
+        return hash(self.sha256)
+
+    def _identity(self) -> tuple[object, ...]:
+        """Return all that makes this tokenizer encode and decode as it does."""
+        return self._vocab, self._merges, self._special_tokens, self._special_ids, self._pattern
+
+    def __len__(self) -> int:
+        return self._vocab_size
+
+    def __repr__(self) -> str:
+        return f"Tokenizer({len(self._vocab):,} tokens, {len(self._merges):,} merges, special {self._special_tokens})"
+
+    # --- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def vocab(self) -> dict[int, bytes]:
+        """The bytes of each token id, special tokens included (a copy)."""
+        return dict(self._vocab)
+
+    @property
+    def merges(self) -> list[tuple[bytes, bytes]]:
+        """The merges in order of priority (a copy)."""
+        return list(self._merges)
+
+    @property
+    def special_tokens(self) -> list[str]:
+        """The special tokens (a copy)."""
+        return list(self._special_tokens)
+
+    @property
+    def pattern(self) -> str:
+        """The regular expression that splits text into pre-tokens."""
+        return self._pattern
+
+    @property
+    def vocab_size(self) -> int:
+        """The number of ids a model must provide for: the largest id and one; without gaps, the number of tokens."""
+        return self._vocab_size
+
+    @property
+    def eot_id(self) -> int | None:
+        """The id of `<|endoftext|>`, or None if it is not a special token here."""
+        if END_OF_TEXT not in self._special_tokens:
+            return None
+        return self._special_ids[self._special_tokens.index(END_OF_TEXT)]
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256, in hexadecimal, of vocabulary, merges, special tokens and pattern."""
+        content = (
+            [[id_, token.hex()] for id_, token in sorted(self._vocab.items())],
+            [[left.hex(), right.hex()] for left, right in self._merges],
+            list(zip(self._special_tokens, self._special_ids, strict=True)),
+            self._pattern,
+        )
+        return sha256(json.dumps(content).encode("utf-8")).hexdigest()
+
+    def token_to_id(self, token: bytes | str) -> int:
+        """Return the id of a token, given as bytes or as a string; a special token comes before an ordinary one.
+
+        Raises:
+            UnknownTokenError: If the vocabulary has no such token (a ValueError and a KeyError).
+        """
+        if isinstance(token, str) and token in self._special_tokens:
+            return self._special_ids[self._special_tokens.index(token)]
+        data = utf8(token) if isinstance(token, str) else bytes(token)
+        if data not in self._ids:
+            raise UnknownTokenError(f"token {token!r} is not in the vocabulary of {len(self._vocab)} tokens; encode it")
+        return self._ids[data]
+
+    # --- text to ids --------------------------------------------------------------------------------------------------
+
+    def encode(self, text: str) -> list[int]:
+        """Return the token ids of a text.
+
+        Raises:
+            TypeError: If it is not a string.
+            ValueError: If it has a byte that the vocabulary has no token for.
+        """
+        data = utf8(text)
+        if self._worth_kernels(len(data)):
+            return self._encode_data(data).tolist()
+        return self._encode_in_python(self.cutter.whole(data))
+
+    def encode_to_numpy(self, text: str) -> np.ndarray:
+        """Return the token ids of a text: shape (tokens,), uint16 if every id fits, else uint32."""
+        import numpy as np
+
+        data = utf8(text)
+        if self._worth_kernels(len(data)):
+            return self._encode_data(data)
+        return np.array(self._encode_in_python(self.cutter.whole(data)), dtype=self.id_dtype)
+
+    def encode_batch(self, texts: Iterable[str], threads: int | None = None) -> list[np.ndarray]:
+        """Return the token ids of each text, as `encode_to_numpy` does; `threads` is None for all cores."""
+        if isinstance(texts, str | bytes):
+            raise TypeError(f"texts is one {type(texts).__name__}, expected an iterable of str; write [text]")
+        threads = check_threads(threads)
+        texts = list(texts)
+        if not self._worth_kernels(sum(map(len, texts))):
+            return [self.encode_to_numpy(text) for text in texts]
+        return list(map_in_order(lambda text: self._encode_data(utf8(text)), texts, threads))
+
+    def encode_iterable(self, iterable: Iterable[str]) -> Iterator[int]:
+        """Yield the token ids of the texts joined together, reading lazily and holding little of them.
+
+        The ids are those of `encode` of the whole, wherever it is cut. What is held back reaches to the last place
+        that later text cannot change; with another pattern than GPT-2's, to the last special token.
+        """
+        from bpe.streaming import encode_iterable
+
+        return encode_iterable(self, iterable)
+
+    def encode_file(self, path: StrPath, out_npy: StrPath, threads: int | None = None) -> EncodeReport:
+        """Encode a text file of any size to a NumPy file, with facts about it in a .json file beside it.
+
+        Raises:
+            OSError: If a file cannot be read or written.
+            ValueError: If the text is empty, or `out_npy` does not end in .npy.
+        """
+        from bpe.streaming import encode_file
+
+        return encode_file(self, path, out_npy, threads)
+
+    @property
+    def id_dtype(self) -> str:
+        """The type of ids in arrays and token files: "uint16" if every id fits, else "uint32"."""
+        return "uint16" if self._vocab_size <= 1 << 16 else "uint32"
+
+    def encode_block(self, block: Block) -> list[int] | np.ndarray:
+        """Return the ids of a block of a longer text, in Python or by the kernels, whichever is worth it."""
+        if self._worth_kernels(len(block.data)):
+            return self._load_kernels().encode(block)
+        return self._encode_in_python(block)
+
+    def _encode_in_python(self, block: Block) -> list[int]:
+        """Return the ids of a block without the kernels."""
+        ids: list[int] = []
+        for text, special in block.texts():
+            ids += self._pieces.encode(text)
+            if special >= 0:
+                ids.append(self._special_ids[special])
+        self._bytes_in_python += len(block.data)
+        return ids
+
+    def _encode_data(self, data: bytes) -> np.ndarray:
+        """Return the ids of UTF-8, by the kernels, in blocks that bound the memory used."""
+        import numpy as np
+
+        encoder = self._load_kernels()
+        blocks = self.cutter.blocks(split_characters(data, BLOCK_BYTES))
+        parts = [encoder.encode(block).astype(self.id_dtype) for block in blocks]
+        return np.concatenate(parts) if parts else np.empty(0, dtype=self.id_dtype)
+
+    def _worth_kernels(self, size: int) -> bool:
+        """Say whether to encode `size` bytes with the kernels, which only know GPT-2's pattern."""
+        if not is_gpt2_pattern(self._pattern) or size == 0:
+            return False
+        return self._kernels is not None or size >= KERNEL_BYTES or self._bytes_in_python + size >= KERNEL_BYTES_IN_ALL
+
+    def _load_kernels(self) -> BlockEncoder:
+        """Return the encoder that uses kernels, compiled or taken from the disk cache at its first use."""
+        if self._kernels is None:
+            from bpe.block_encoding import BlockEncoder
+
+            self._kernels = BlockEncoder(self._table, self._special_ids)
+        return self._kernels
+
+    # --- ids to text --------------------------------------------------------------------------------------------------
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """Return the bytes of token ids.
+
+        Raises:
+            UnknownTokenError: If an id is not in the vocabulary (a ValueError and a KeyError).
+        """
+        vocab = self._vocab
+        ids = ids.tolist() if hasattr(ids, "tolist") else ids
+        try:
+            return b"".join([vocab[id_] for id_ in ids])
+        except KeyError as error:
+            raise self._unknown_id(error.args[0]) from None
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Return the text of token ids; malformed UTF-8 becomes U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", "replace")
+
+    def decode_stream(self, iterable_of_ids: Iterable[int]) -> Iterator[str]:
+        """Yield the text of token ids as they come, never a part of a character; joined, it is `decode` of all."""
+        from codecs import getincrementaldecoder
+
+        decoder = getincrementaldecoder("utf-8")("replace")
+        for id_ in iterable_of_ids:
+            try:
+                token = self._vocab[index(id_)]
+            except KeyError:
+                raise self._unknown_id(id_) from None
+            if text := decoder.decode(token):
+                yield text
+        if text := decoder.decode(b"", final=True):
+            yield text
+
+    def _unknown_id(self, id_: object) -> UnknownTokenError:
+        """Return the error for an id that the vocabulary does not have."""
+        return UnknownTokenError(
+            f"token id {id_!r} is not in the vocabulary, expected 0 to {self._vocab_size - 1}; check the ids"
+        )
+
+    # --- files --------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_files(
+        cls, vocab_path: StrPath, merges_path: StrPath, special_tokens: Iterable[str] | None = None
+    ) -> Tokenizer:
+        """Read GPT-2's format: vocab.json and merges.txt (with or without its version line)."""
+        from bpe.formats import gpt2
+
+        special = check_special_tokens(special_tokens)
+        return cls(gpt2.read_vocab(vocab_path, special), gpt2.read_merges(merges_path), special)
+
+    @classmethod
+    def from_pretrained(cls, directory: StrPath) -> Tokenizer:
+        """Read the directory that `save_pretrained` wrote, or any with a tokenizer.json that is byte-level BPE."""
+        from bpe.formats import directories
+
+        return directories.load(directory)
+
+    def save_pretrained(self, directory: StrPath) -> None:
+        """Write tokenizer.json and the settings `transformers` reads, vocab.json and merges.txt, tokenizer.tiktoken.
+
+        The last is left out where the format cannot hold the ids: it needs merges in the order of their ids.
+        """
+        from bpe.formats import directories
+
+        directories.save(self, directory)
+
+    @classmethod
+    def from_tiktoken(
+        cls,
+        path: StrPath,
+        pattern: str = GPT2_PATTERN,
+        special_tokens: Mapping[str, int] | Iterable[str] | None = None,
+    ) -> Tokenizer:
+        """Read a .tiktoken file of ranks; it holds neither pattern nor special tokens, which may come with ids."""
+        from bpe.formats import tiktoken
+
+        return tiktoken.load(path, pattern, special_tokens)
+
+    def save_tiktoken(self, path: StrPath) -> None:
+        """Write a .tiktoken file of ranks, without pattern and special tokens.
+
+        Raises:
+            ValueError: If the ids do not follow the order of the merges, so that the format cannot hold them.
+        """
+        from bpe.formats import tiktoken
+
+        tiktoken.save(self, path)
+
+    @classmethod
+    def from_huggingface(cls, tokenizer_json_path: StrPath) -> Tokenizer:
+        """Read a tokenizer.json of the `tokenizers` library that is byte-level BPE."""
+        from bpe.formats import huggingface
+
+        return huggingface.load(tokenizer_json_path)
+
+    def save_huggingface(self, path: StrPath) -> None:
+        """Write a tokenizer.json for the `tokenizers` library, which then gives the same ids."""
+        from bpe.formats import huggingface
+
+        huggingface.save(self, path)
+
+
+def _checked_vocab(vocab: Mapping[int, bytes]) -> dict[int, bytes]:
+    """Return the vocabulary as a dictionary of int to bytes."""
+    if not isinstance(vocab, Mapping):
+        raise TypeError(f"vocab is a {type(vocab).__name__}, expected a mapping of id (int) to token (bytes)")
+    checked = {}
+    for id_, token in vocab.items():
+        if not isinstance(id_, int) or not 0 <= id_ < 2**31:
+            raise ValueError(
+                f"vocab has the id {id_!r}, expected whole numbers from 0 to 2**31 - 1; is it turned round?"
+            )
+        if not isinstance(token, bytes) or not token:
+            raise ValueError(f"vocab has {token!r} for id {id_}, expected non-empty bytes; encode strings as UTF-8")
+        checked[id_] = token
+    return checked
+
+
+def _checked_merge(merge: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """Return a merge as a pair of bytes."""
+    if isinstance(merge, Sequence) and len(merge) == 2 and all(isinstance(part, bytes) and part for part in merge):
+        return (merge[0], merge[1])
+    raise ValueError(f"merge {merge!r} is not a pair of non-empty bytes; write (left, right)")

@@ -1,0 +1,101 @@
+"""Dividing a text at document borders: nothing lost, nothing in both parts, the same files found again."""
+
+import gzip
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bpe import documents
+
+MARK = "<|endoftext|>"
+
+
+def write(path, texts, end="\n"):
+    path.write_text("".join(f"{text}\n{MARK}{end}" for text in texts), "utf-8")
+    return path
+
+
+def split(path):
+    return [part.strip("\n") for part in path.read_text("utf-8").split(MARK) if part.strip()]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(
+    texts=st.lists(
+        st.text("ab<|>é\n", min_size=1).filter(lambda text: text.strip() and MARK not in text), min_size=2, max_size=12
+    ),
+    chunk=st.integers(1, 40),
+    end=st.sampled_from(["\n", "", "\n\n"]),
+)
+def test_held_out_documents_are_the_last_ones_whatever_the_chunk_size(tmp_path_factory, monkeypatch, texts, chunk, end):
+    directory = tmp_path_factory.mktemp("text")
+    path = write(directory / "text.txt", texts, end)
+    monkeypatch.setattr(documents, "CHUNK_BYTES", chunk)
+    train, valid = documents.hold_out_documents(path, directory, fraction=0.3)
+    assert train.read_bytes() + valid.read_bytes() == path.read_bytes()
+    assert split(train) + split(valid) == [text.strip("\n") for text in texts]
+    assert split(train)
+    assert split(valid)
+
+
+def test_compressed_text_is_divided_as_plain_text_is(tmp_path):
+    plain = write(tmp_path / "plain.txt", ["one", "two", "three"])
+    packed = tmp_path / "packed.txt.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert [path.read_bytes() for path in documents.hold_out_documents(plain, tmp_path)] == [
+        path.read_bytes() for path in documents.hold_out_documents(packed, tmp_path)
+    ]
+
+
+def test_files_are_found_again(tmp_path):
+    path = write(tmp_path / "text.txt", ["one", "two", "three"])
+    train, _ = documents.hold_out_documents(path, tmp_path)
+    before = train.stat().st_mtime_ns
+    assert documents.hold_out_documents(path, tmp_path)[0].stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(1, 1), (18, 1), (35, 1), (36, 2), (53, 2)])
+def test_first_documents_fit_into_the_limit_but_are_at_least_one(tmp_path, limit, kept):
+    path = write(tmp_path / "text.txt", ["one", "two", "333"])  # 18 bytes each
+    made = documents.first_documents(path, tmp_path, max_bytes=limit)
+    assert split(made) == ["one", "two", "333"][:kept]
+
+
+def test_first_documents_returns_the_text_itself_when_all_fits(tmp_path):
+    path = write(tmp_path / "text.txt", ["one", "two"])
+    assert documents.first_documents(path, tmp_path, max_bytes=36) == path
+
+
+@pytest.mark.parametrize("texts", [[], ["only one"]])
+def test_a_text_that_cannot_be_divided_is_refused_and_nothing_is_left(tmp_path, texts):
+    path = write(tmp_path / "text.txt", texts)
+    with pytest.raises(ValueError, match="expected two or more with"):
+        documents.hold_out_documents(path, tmp_path / "made")
+    assert not (tmp_path / "made").exists()
+
+
+def test_divide_refuses_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"absent\.txt: there is no such file"):
+        documents.divide(tmp_path / "absent.txt", None, tmp_path)
+
+
+def test_divide_takes_given_files_as_they_are_and_tells_what_it_made(tmp_path):
+    train, valid = write(tmp_path / "train.txt", ["one"]), write(tmp_path / "valid.txt", ["two", "three"])
+    lines = []
+    assert documents.divide(train, valid, tmp_path, notify=lines.append) == (train, valid)
+    assert lines == []
+    _, shorter = documents.divide(train, valid, tmp_path, valid_bytes=18, notify=lines.append)
+    assert split(shorter) == ["two"]
+    assert len(lines) == 1
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.1, 2])
+def test_wrong_fraction(tmp_path, fraction):
+    with pytest.raises(ValueError, match="expected a share between 0 and 1"):
+        documents.hold_out_documents(tmp_path / "text.txt", tmp_path, fraction=fraction)
+
+
+def test_wrong_limit(tmp_path):
+    with pytest.raises(ValueError, match="max_bytes is 0: expected 1 or more"):
+        documents.first_documents(tmp_path / "text.txt", tmp_path, max_bytes=0)

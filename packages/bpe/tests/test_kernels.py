@@ -1,0 +1,74 @@
+"""The kernels as such: where they are kept, and that threads do not change anything."""
+
+import numpy as np
+import pytest
+from conftest import CORPUS, EOT, run_python
+
+from bpe import Tokenizer
+from bpe.kernels import compiling
+from bpe.threads import map_in_order
+from bpe.word_table import WordTable
+
+SCRIPT = """
+import bpe
+tokenizer = bpe.train_from_iterator(["low lower lowest"], 260, [])
+tokenizer._load_kernels()
+print(tokenizer.encode("slower"))
+"""
+
+
+def test_kernels_run_where_no_cache_can_be_written(tmp_path):
+    # A cache locator finds no folder when the source folder and the user's cache folder cannot be written to.
+    code = (
+        "from numba.core import caching\n"
+        "def no_folder(*args, **kwargs): raise RuntimeError('cannot cache function: no locator available')\n"
+        "caching.FunctionCache.__init__ = no_folder\n" + SCRIPT
+    )
+    result = run_python("-c", code)
+    assert result.stderr == ""
+    assert result.stdout.startswith("[")
+
+
+def test_the_cache_is_renewed_with_any_kernel():
+    dispatcher = compiling.kernel(lambda x: x)
+    cache_file = dispatcher._cache._cache_file if hasattr(dispatcher._cache, "_cache_file") else None
+    assert cache_file is None or cache_file._source_stamp[1] == compiling._kernels_digest()
+
+
+def test_threads_do_not_change_ids(small, tmp_path):
+    text = (CORPUS + EOT) * 200
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8", newline="")
+    expected = np.array(small.encode(text), dtype=np.uint16)
+    tokenizer = Tokenizer(small.vocab, small.merges, [EOT])
+    tokenizer._load_kernels()
+    from bpe.texts import TextFile
+
+    chunks = list(TextFile(tmp_path / "text.txt").chunks(1000))
+    blocks = list(tokenizer.cutter.blocks(chunks))
+    assert len(blocks) > 50
+    for threads in (1, 4):
+        parts = list(map_in_order(tokenizer.encode_block, blocks, threads))
+        assert np.array_equal(np.concatenate(parts), expected)
+
+
+def test_errors_in_threads_come_out():
+    def fail(number):
+        if number == 5:
+            raise ValueError("five")
+        return number
+
+    for threads in (1, 2):
+        with pytest.raises(ValueError, match="five"):
+            list(map_in_order(fail, range(100), threads))
+
+
+def test_a_table_grows(small):
+    table = WordTable(capacity=4, arena_bytes=1)
+    words = [b"a", b"bb", b"exactly8", b"longer than eight bytes", b"a", b"another quite long word"]
+    text = np.frombuffer(b"".join(words), dtype=np.uint8).copy()
+    offsets = np.cumsum([0, *map(len, words)])
+    table.add(text, offsets, np.array([1, 2, 3, 2**40, 5, 6]))
+    data, bounds, counts = table.words()
+    found = {data[s:e].tobytes(): int(c) for s, e, c in zip(bounds, bounds[1:], counts, strict=False)}
+    expected = {b"a": 6, b"bb": 2, b"exactly8": 3, b"longer than eight bytes": 2**40, b"another quite long word": 6}
+    assert found == expected

@@ -1,0 +1,140 @@
+"""Neural-network and optimizer primitives from scratch, and a Transformer language model.
+
+Importing this package is light: torch is imported when a public name is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from nnscratch.accounting import (
+        MemoryEstimate,
+        count_parameters,
+        flops_by_part,
+        flops_per_token,
+        memory_estimate,
+    )
+    from nnscratch.attention import CausalSelfAttention, scaled_dot_product_attention
+    from nnscratch.cache import KeyValueCache
+    from nnscratch.config import TransformerConfig
+    from nnscratch.functional import cross_entropy, perplexity, silu, softmax
+    from nnscratch.generation import generate, stream
+    from nnscratch.gradients import clip_grad_norm
+    from nnscratch.interchange.huggingface import export_huggingface
+    from nnscratch.kernels.linear_cross_entropy import linear_cross_entropy
+    from nnscratch.layers import (
+        Embedding,
+        Linear,
+        ReLUSquaredFeedForward,
+        RMSNorm,
+        RotaryEmbedding,
+        SiLUFeedForward,
+        SwiGLU,
+    )
+    from nnscratch.optimizers.adamw import AdamW
+    from nnscratch.optimizers.muon import Muon
+    from nnscratch.optimizers.sgd import SGD
+    from nnscratch.schedules import cosine_schedule, trapezoid_schedule
+    from nnscratch.transformer import TransformerBlock, TransformerLM
+
+    __version__: str
+
+_MODULE_OF = {
+    "AdamW": "optimizers.adamw",
+    "CausalSelfAttention": "attention",
+    "Embedding": "layers",
+    "KeyValueCache": "cache",
+    "Linear": "layers",
+    "MemoryEstimate": "accounting",
+    "Muon": "optimizers.muon",
+    "RMSNorm": "layers",
+    "ReLUSquaredFeedForward": "layers",
+    "RotaryEmbedding": "layers",
+    "SGD": "optimizers.sgd",
+    "SiLUFeedForward": "layers",
+    "SwiGLU": "layers",
+    "TransformerBlock": "transformer",
+    "TransformerConfig": "config",
+    "TransformerLM": "transformer",
+    "clip_grad_norm": "gradients",
+    "cosine_schedule": "schedules",
+    "count_parameters": "accounting",
+    "cross_entropy": "functional",
+    "export_huggingface": "interchange.huggingface",
+    "flops_by_part": "accounting",
+    "flops_per_token": "accounting",
+    "generate": "generation",
+    "linear_cross_entropy": "kernels.linear_cross_entropy",
+    "memory_estimate": "accounting",
+    "perplexity": "functional",
+    "scaled_dot_product_attention": "attention",
+    "silu": "functional",
+    "softmax": "functional",
+    "stream": "generation",
+    "trapezoid_schedule": "schedules",
+}
+
+__all__ = [
+    "SGD",
+    "AdamW",
+    "CausalSelfAttention",
+    "Embedding",
+    "KeyValueCache",
+    "Linear",
+    "MemoryEstimate",
+    "Muon",
+    "RMSNorm",
+    "ReLUSquaredFeedForward",
+    "RotaryEmbedding",
+    "SiLUFeedForward",
+    "SwiGLU",
+    "TransformerBlock",
+    "TransformerConfig",
+    "TransformerLM",
+    "__version__",
+    "clip_grad_norm",
+    "cosine_schedule",
+    "count_parameters",
+    "cross_entropy",
+    "export_huggingface",
+    "flops_by_part",
+    "flops_per_token",
+    "generate",
+    "linear_cross_entropy",
+    "memory_estimate",
+    "perplexity",
+    "scaled_dot_product_attention",
+    "silu",
+    "softmax",
+    "stream",
+    "trapezoid_schedule",
+]
+
+
+def _version() -> str:
+    """Return the installed version, or a local one when the package is used from a source folder."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("scratchlm-nnscratch")
+    except PackageNotFoundError:
+        return "0+source"
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used (PEP 562)."""
+    if name == "__version__":
+        value: object = _version()
+    elif name in _MODULE_OF:
+        value = getattr(import_module(f"nnscratch.{_MODULE_OF[name]}"), name)
+    else:
+        raise AttributeError(f"module 'nnscratch' has no attribute {name!r}; it has {', '.join(__all__)}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, imported or not yet."""
+    return sorted(set(globals()) | set(__all__))

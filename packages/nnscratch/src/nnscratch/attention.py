@@ -1,0 +1,164 @@
+"""Scaled dot-product attention and causal multi-head self-attention."""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from nnscratch.autocast import cast_for_autocast
+from nnscratch.cache import LayerCache
+from nnscratch.functional import at_least_float32
+from nnscratch.layers import Linear, RMSNorm, RotaryEmbedding
+
+
+class _Attention(torch.autograd.Function):
+    """softmax(q kᵀ / sqrt(d_k) + bias) v for q, k, v of (batch, positions, features).
+
+    The scores are the large tensor, so they are written in place, exponentials are powers of two (whose logarithm's
+    factor goes into q for free), and the softmax's sums divide the outputs rather than the weights. The backward pass
+    is that of Dao et al. 2022, appendix B.2.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        scaled = q * (math.log2(math.e) / math.sqrt(q.shape[-1]))
+        wide = at_least_float32(q.dtype)
+        scores = torch.bmm(scaled, k.mT).to(wide)
+        if bias is not None:
+            scores.add_(bias)
+        # A row with nothing to attend to has maximum -inf: the finite one makes its weights 0 rather than nan.
+        maxima = scores.amax(-1, keepdim=True).clamp_(min=torch.finfo(wide).min)
+        weights = scores.sub_(maxima).exp2_()
+        inverse = weights.sum(-1, keepdim=True).reciprocal_().nan_to_num_(posinf=0.0)
+        weights = weights.to(v.dtype)
+        output = (torch.bmm(weights, v) * inverse).to(v.dtype)
+        ctx.save_for_backward(q, k, v, weights, inverse, output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        q, k, v, weights, inverse, output = ctx.saved_tensors
+        (grad,) = grad_outputs
+        scale = 1 / math.sqrt(q.shape[-1])
+        grad = grad * inverse
+        row_sums = (grad * output).sum(-1, keepdim=True).to(v.dtype)
+        grad = grad.to(v.dtype)
+        v_grad = torch.bmm(weights.mT, grad)
+        score_grad = torch.bmm(grad, v.mT).sub_(row_sums).mul_(weights)
+        q_grad = torch.bmm(score_grad, k).mul_(scale)
+        k_grad = torch.bmm(score_grad.mT, q).mul_(scale)
+        return q_grad, k_grad, v_grad, None
+
+
+def scaled_dot_product_attention(
+    q: Float[Tensor, "*batch queries d_k"],
+    k: Float[Tensor, "*batch keys d_k"],
+    v: Float[Tensor, "*batch keys d_v"],
+    mask: Bool[Tensor, "*#mask queries keys"] | None = None,
+) -> Float[Tensor, "*batch queries d_v"]:
+    """Return softmax(q kᵀ / sqrt(d_k)) v (Vaswani et al. 2017, equation 1).
+
+    The softmax is computed in float32 at least. A query that may attend to nothing gets zeros and no gradient.
+
+    Args:
+        q: queries, with any batch dimensions.
+        k: keys.
+        v: values.
+        mask: True where a query may attend to a key; its leading dimensions broadcast.
+    """
+    bias = None
+    if mask is not None:
+        bias = torch.zeros(mask.shape, dtype=at_least_float32(q.dtype), device=q.device)
+        bias = bias.masked_fill_(mask.logical_not(), -math.inf)
+    return _attend(q, k, v, bias)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+    """Attend with any batch dimensions, which become one."""
+    batch = q.shape[:-2]
+    if bias is not None and bias.dim() > 2:
+        bias = bias.expand(*batch, *bias.shape[-2:]).reshape(-1, *bias.shape[-2:])
+    q, k, v = (tensor.reshape(-1, *tensor.shape[-2:]) for tensor in cast_for_autocast(q, k, v))
+    return _Attention.apply(q, k, v, bias).unflatten(0, batch)
+
+
+def causal_bias(queries: int, keys: int, like: Tensor) -> Tensor | None:
+    """Return 0 where a query may look and -inf in its future, (queries, keys); the queries are the last positions."""
+    if queries == 1:
+        return None
+    dtype = at_least_float32(like.dtype)
+    return torch.full((queries, keys), -math.inf, dtype=dtype, device=like.device).triu_(1 + keys - queries)
+
+
+class CausalSelfAttention(nn.Module):
+    """Multi-head self-attention in which a position sees itself and those before it (Vaswani et al. 2017, 3.2.2).
+
+    Heads are d_model / num_heads wide and have no bias. The three projections are separate parameters and one product.
+
+    Args:
+        d_model: width of the input and output.
+        num_heads: number of heads.
+        rope: turns queries and keys by their positions; None for no position information.
+        qk_norm: normalise each head's queries and keys by RMSNorm before they are turned (Henry et al. 2020).
+        norm_eps: the eps of these norms.
+        device: where the parameters live.
+        dtype: their type.
+
+    Raises:
+        ValueError: if `num_heads` does not divide `d_model`.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        num_heads: int,
+        rope: RotaryEmbedding | None = None,
+        *,
+        qk_norm: bool = False,
+        norm_eps: float = 1e-5,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if num_heads < 1 or d_model % num_heads:
+            raise ValueError(f"num_heads={num_heads!r} does not divide d_model={d_model!r}; choose a divisor of it")
+        self.num_heads = num_heads
+        self.q_proj = Linear(d_model, d_model, device, dtype)
+        self.k_proj = Linear(d_model, d_model, device, dtype)
+        self.v_proj = Linear(d_model, d_model, device, dtype)
+        self.output_proj = Linear(d_model, d_model, device, dtype)
+        head_size = d_model // num_heads
+        self.q_norm = RMSNorm(head_size, norm_eps, device, dtype) if qk_norm else None
+        self.k_norm = RMSNorm(head_size, norm_eps, device, dtype) if qk_norm else None
+        self.rope = rope
+
+    def forward(
+        self,
+        x: Float[Tensor, "*batch seq d_model"],
+        token_positions: Int[Tensor, "*#positions seq"] | None = None,
+        cache: LayerCache | None = None,
+    ) -> Float[Tensor, "*batch seq d_model"]:
+        """Return what each position gathers from those up to it.
+
+        Args:
+            x: one vector per position.
+            token_positions: positions for the rotary embedding; by default those that follow the cache's.
+            cache: keys and values of earlier positions, to which these are appended.
+        """
+        weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
+        heads = (x @ weight.T).unflatten(-1, (3, self.num_heads, -1))
+        q, k, v = (tensor.transpose(-3, -2) for tensor in heads.unbind(-3))
+        if self.q_norm is not None and self.k_norm is not None:
+            q, k = self.q_norm(q), self.k_norm(k)
+        if self.rope is not None:
+            if token_positions is not None and token_positions.dim() > 1:
+                token_positions = token_positions.unsqueeze(-2)  # the heads
+            elif token_positions is None and cache is not None:
+                token_positions = torch.arange(cache.length, cache.length + x.shape[-2], device=x.device)
+            q, k = self.rope(q, token_positions), self.rope(k, token_positions)
+        if cache is not None:
+            k, v = cache.append(k, v)
+        gathered = _attend(q, k, v, causal_bias(q.shape[-2], k.shape[-2], q))
+        return self.output_proj(gathered.transpose(-3, -2).flatten(-2))

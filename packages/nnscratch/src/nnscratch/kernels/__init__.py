@@ -1,0 +1,1 @@
+"""Computations whose forward and backward passes are written together."""

@@ -1,0 +1,105 @@
+"""Cross-entropy of a linear layer's outputs that never holds all logits."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nnscratch.autocast import cast_for_autocast
+from nnscratch.functional import at_least_float32
+
+# Logits held at once. On a CPU few enough to stay in its caches, elsewhere enough to fill the device.
+_CPU_CHUNK_LOGITS = 2**21
+_GPU_CHUNK_LOGITS = 2**28
+
+
+def _chunk_rows(hidden: Tensor, vocab_size: int) -> int:
+    """Return how many positions have their logits computed at once."""
+    budget = _CPU_CHUNK_LOGITS if hidden.device.type == "cpu" else _GPU_CHUNK_LOGITS
+    return max(1, budget // vocab_size)
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Loss and, while a chunk's logits are at hand, also the gradients, so that backward only has to scale them."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        targets: Tensor,
+        soft_cap: float | None,
+        hidden_needs_grad: bool,
+        weight_needs_grad: bool,
+    ) -> Tensor:
+        wide = at_least_float32(hidden.dtype)
+        count = hidden.shape[0]
+        rows = _chunk_rows(hidden, weight.shape[0])
+        total = hidden.new_zeros((), dtype=wide)
+        hidden_grad = torch.empty_like(hidden) if hidden_needs_grad else None
+        weight_grad = torch.zeros_like(weight, dtype=wide) if weight_needs_grad else None
+        for start in range(0, count, rows):
+            part, target = hidden[start : start + rows], targets[start : start + rows].unsqueeze(-1)
+            logits = (part @ weight.T).to(wide)
+            if soft_cap is not None:
+                logits.div_(soft_cap).tanh_().mul_(soft_cap)
+            chosen = logits.gather(-1, target)
+            maxima = logits.amax(-1, keepdim=True)
+            slope = None
+            if soft_cap is not None and (hidden_needs_grad or weight_needs_grad):
+                slope = 1 - (logits / soft_cap).square()
+            exponentials = logits.sub_(maxima).exp_()
+            sums = exponentials.sum(-1, keepdim=True)
+            total += (sums.log() + maxima - chosen).sum()
+            if not (hidden_needs_grad or weight_needs_grad):
+                continue
+            # d loss / d logits = (softmax - onehot) / count
+            grad = exponentials.mul_(sums.mul_(count).reciprocal_())
+            grad.scatter_add_(-1, target, torch.full_like(chosen, -1 / count))
+            if slope is not None:
+                grad.mul_(slope)
+            grad = grad.to(hidden.dtype)
+            if hidden_grad is not None:
+                hidden_grad[start : start + rows] = grad @ weight
+            if weight_grad is not None:
+                weight_grad += grad.T @ part
+        ctx.save_for_backward(hidden_grad, None if weight_grad is None else weight_grad.to(weight.dtype))
+        return total / count
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grad_outputs
+        scaled = [None if saved is None else saved * grad.to(saved.dtype) for saved in ctx.saved_tensors]
+        return (*scaled, None, None, None, None)
+
+
+def linear_cross_entropy(
+    hidden: Float[Tensor, "*batch d_model"],
+    weight: Float[Tensor, "vocab_size d_model"],
+    targets: Int[Tensor, "*batch"],
+    *,
+    logit_soft_cap: float | None = None,
+) -> Float[Tensor, ""]:
+    """Return cross_entropy(hidden @ weight.T, targets) in nats, computed in chunks of positions.
+
+    The logits of all positions never exist together: each chunk's are turned into its share of the loss and, if
+    gradients will be asked for, of the gradients (Wijmans et al. 2024 and Hsu et al. 2024 describe the idea). Matrix
+    products are in the dtype of `hidden`, or autocast's; exponentials and sums are in float32 at least.
+
+    Args:
+        hidden: features before the output layer.
+        weight: the output layer's weight, rows are tokens.
+        targets: the right token of each position.
+        logit_soft_cap: if given, logits z become cap · tanh(z / cap) before the softmax.
+    """
+    hidden, weight = cast_for_autocast(hidden, weight)
+    grad = torch.is_grad_enabled()
+    return _LinearCrossEntropy.apply(
+        hidden.reshape(-1, hidden.shape[-1]),
+        weight.to(hidden.dtype),
+        targets.reshape(-1).long(),
+        logit_soft_cap,
+        grad and hidden.requires_grad,
+        grad and weight.requires_grad,
+    )

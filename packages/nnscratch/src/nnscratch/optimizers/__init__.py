@@ -1,0 +1,1 @@
+"""Optimizers, each a subclass of torch.optim.Optimizer."""

@@ -1,0 +1,102 @@
+"""What a training run can be told, and whether it makes sense."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+DtypeName = Literal["auto", "float32", "bfloat16"]
+CompileMode = Literal["off", "auto", "on"]
+ClockName = Literal["steps", "time"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Settings of the training loop; the run directory keeps them, and a run resumes only with the same.
+
+    With `clock="time"` the schedule and all intervals follow the clock: `steps` is then the number of ticks into which
+    the time limit is divided, and as many optimizer steps are made as the machine can.
+
+    Raises:
+        ValueError: a value is of the wrong type or out of range, or two contradict each other.
+    """
+
+    steps: int
+    """Optimizer steps of the whole run (with clock="time": ticks of the clock)."""
+    batch_size: int
+    """Windows in one forward pass."""
+    context_length: int
+    """Tokens in one window."""
+    grad_accumulation_steps: int = 1
+    """Forward passes whose gradients are averaged for one optimizer step."""
+    max_grad_norm: float | None = 1.0
+    """Gradients are scaled down to this global L2 norm; None leaves them."""
+    eval_interval: int = 200
+    """Steps between evaluations on the whole validation split; the start and the end are always evaluated."""
+    log_interval: int = 10
+    """Steps between records of the training loss, which is averaged over them."""
+    checkpoint_interval: int | None = 1000
+    """Steps between checkpoints; the end is always saved."""
+    checkpoint_seconds: float | None = None
+    """A checkpoint is also saved when the last one is this many seconds old."""
+    keep_checkpoints: int = 2
+    """How many of the latest checkpoints are kept; the one with the lowest validation loss stays besides."""
+    seed: int = 0
+    """Decides the batches and everything random in training."""
+    device: str = "auto"
+    """"auto" (CUDA, then MPS, then CPU) or a device such as "cpu", "mps", "cuda:1"."""
+    dtype: DtypeName = "auto"
+    """"bfloat16" computes under autocast; "auto" does so on CUDA devices that support it."""
+    compile: CompileMode = "off"
+    """torch.compile; "auto" means on CUDA only."""
+    eval_batch_size: int | None = None
+    """Windows in one forward pass of an evaluation; None takes `batch_size`."""
+    time_limit_seconds: float | None = None
+    """Wall-clock limit from the construction of the trainer to the last record, over all resumes."""
+    clock: ClockName = "steps"
+    """What the schedule and the intervals count: optimizer steps, or ticks of the time limit."""
+    stop_on_divergence: bool = True
+    """Stop at the first loss or gradient norm that is not finite."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "context_length", "grad_accumulation_steps", "eval_interval"):
+            self._check_integer(name, 1)
+        for name in ("log_interval", "keep_checkpoints"):
+            self._check_integer(name, 1)
+        self._check_integer("seed", 0)
+        for name in ("checkpoint_interval", "eval_batch_size"):
+            if getattr(self, name) is not None:
+                self._check_integer(name, 1)
+        for name in ("max_grad_norm", "checkpoint_seconds", "time_limit_seconds"):
+            self._check_positive(name)
+        self._check_choice("dtype", get_args(DtypeName))
+        self._check_choice("compile", get_args(CompileMode))
+        self._check_choice("clock", get_args(ClockName))
+        self._check_choice("stop_on_divergence", (True, False))
+        if not isinstance(self.device, str):
+            raise ValueError(f'device is {self.device!r}: expected "auto" or a device\'s name such as "cpu" or "cuda:1"')
+        if self.clock == "time" and self.time_limit_seconds is None:
+            raise ValueError('clock is "time" but time_limit_seconds is None: give the time limit in seconds')
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Training tokens that one optimizer step sees."""
+        return self.batch_size * self.context_length * self.grad_accumulation_steps
+
+    def _check_integer(self, name: str, least: int) -> None:
+        value: Any = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{name} is {value!r}: expected a whole number, {least} or more")
+
+    def _check_positive(self, name: str) -> None:
+        value: Any = getattr(self, name)
+        if value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value!r}: expected a finite number above 0, or None")
+
+    def _check_choice(self, name: str, choices: tuple[object, ...]) -> None:
+        value: Any = getattr(self, name)
+        if value not in choices:
+            raise ValueError(f"{name} is {value!r}: expected one of {', '.join(map(repr, choices))}")

@@ -1,0 +1,95 @@
+"""Everything that differs between CUDA, MPS and CPU."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """Return the device of that name; "auto" is CUDA if there is one, then MPS, then the CPU.
+
+    Raises:
+        ValueError: the name is no device, or this machine does not have it.
+    """
+    available = _available_devices()
+    if name == "auto":
+        return torch.device(available[0])
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in available:
+        raise ValueError(f"device {name!r} is not available here: expected auto or one of {', '.join(available)}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {name!r} does not exist: this machine has {torch.cuda.device_count()} CUDA device(s)")
+    return device
+
+
+def resolve_dtype(name: str = "auto", device: torch.device | str | None = None) -> torch.dtype:
+    """Return the data type to compute in; "auto" is bfloat16 on CUDA devices made for it, else float32.
+
+    Args:
+        name: "auto", "float32" or "bfloat16".
+        device: what it is for; None means `resolve_device("auto")`.
+
+    Raises:
+        ValueError: the name is none of the three.
+    """
+    if name == "auto":
+        where = resolve_device() if device is None else torch.device(device)
+        fast = where.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float32
+    if name not in _DTYPES:
+        raise ValueError(f"dtype is {name!r}: expected auto, float32 or bfloat16 (float16 would need loss scaling)")
+    return _DTYPES[name]
+
+
+def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
+    """Return the context in which forward passes compute in `dtype`."""
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was given, so that the clock can be read."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """Copy a CPU tensor to the device, on CUDA without waiting for the copy."""
+    device = torch.device(device)
+    if device.type == "cuda" and torch.cuda.is_available():
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """Return the peak memory so far: of tensors on CUDA, of the process elsewhere; None where it is not known."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def device_name(device: torch.device) -> str:
+    """Return the device's model name, such as "NVIDIA H100 80GB HBM3" or the processor's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
+
+
+def _available_devices() -> list[str]:
+    found = [name for name in ("cuda", "mps") if getattr(torch, "cuda" if name == "cuda" else "mps").is_available()]
+    return [*found, "cpu"]

@@ -1,0 +1,122 @@
+"""The loss on a whole split: deterministic, and the same for every batch size."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from trainer.data import TokenArray, check_length, read_window
+from trainer.devices import autocast, to_device
+
+LossFunction: TypeAlias = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
+"""loss_fn(model, inputs, targets) -> scalar mean loss in nats per target token."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model loses on a split; not finite where the model's output is not."""
+
+    loss: float
+    """Mean cross-entropy in nats per token."""
+    perplexity: float
+    """exp(loss)."""
+    bits_per_byte: float | None
+    """Sum of the losses in bits by the bytes of the text; None if those are not known."""
+    tokens: int
+    """Predicted tokens: all of the split but the first."""
+
+
+def next_token_loss(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of a model that maps (batch, time) ids to (batch, time, vocab) logits."""
+    return F.cross_entropy(model(inputs).flatten(0, 1).float(), targets.flatten())
+
+
+def evaluate(
+    model: nn.Module,
+    tokens: TokenArray,
+    context_length: int,
+    *,
+    batch_size: int = 32,
+    loss_fn: LossFunction | None = None,
+    num_bytes: int | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Evaluation:
+    """Compute the mean loss over a whole split, in windows side by side, the last and shorter one included.
+
+    The windows' losses are summed in float64, weighted by their tokens. The model is in evaluation mode meanwhile and
+    its modules' modes are restored.
+
+    Args:
+        model: any module.
+        tokens: (n,) token ids; n - 1 of them are predicted.
+        context_length: tokens in a window.
+        batch_size: windows in one forward pass; it changes the speed, not the result.
+        loss_fn: mean loss of a batch; None is the cross-entropy of the model's logits.
+        num_bytes: UTF-8 bytes of the split's text, for the bits per byte.
+        device: where the model is; None asks its parameters.
+        dtype: torch.bfloat16 computes under autocast; None is float32.
+
+    Raises:
+        ValueError: the split is shorter than one window and the token after it, or batch_size is below 1.
+    """
+    check_length(tokens, context_length, "the split to evaluate")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size!r}: expected 1 or more")
+    where = torch.device(device) if device is not None else _device_of(model)
+    total = torch.zeros((), dtype=torch.float64)
+    with evaluating(model), autocast(where, dtype or torch.float32):
+        for inputs, targets in _batches(tokens, context_length, batch_size):
+            loss = (loss_fn or next_token_loss)(model, to_device(inputs, where), to_device(targets, where))
+            total += loss.detach().cpu().double() * targets.numel()
+    count = len(tokens) - 1
+    mean = total.item() / count
+    bits = total.item() / math.log(2) / num_bytes if num_bytes else None
+    return Evaluation(loss=mean, perplexity=_exp(mean), bits_per_byte=bits, tokens=count)
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode without gradients, and each of its modules back into the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        # Not inference_mode: tables that a model caches here must stay usable in training.
+        with torch.no_grad():
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _batches(
+    tokens: TokenArray, context_length: int, batch_size: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    predicted = len(tokens) - 1
+    whole = predicted // context_length
+    for first in range(0, whole, batch_size):
+        rows = min(batch_size, whole - first)
+        ids = read_window(tokens, first * context_length, rows * context_length + 1)
+        yield ids[:-1].view(rows, context_length), ids[1:].view(rows, context_length)
+    if predicted % context_length:
+        ids = read_window(tokens, whole * context_length, predicted % context_length + 1)
+        yield ids[None, :-1], ids[None, 1:]
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device
+
+
+def _exp(loss: float) -> float:
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf

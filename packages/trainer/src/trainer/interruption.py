@@ -1,0 +1,57 @@
+"""SIGINT and SIGTERM: the first asks for an orderly end, the second ends at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class TrainingInterrupted(Exception):
+    """Training stopped on a signal and everything is saved; the same call goes on from there."""
+
+    def __init__(self, run_dir: Path, step: int, signal_name: str) -> None:
+        super().__init__(
+            f"interrupted by {signal_name}: saved at step {step:,} in {run_dir}; run the same command again to resume"
+        )
+        self.run_dir = run_dir
+        self.step = step
+
+
+class SignalGuard:
+    """While entered, the first SIGINT or SIGTERM is only remembered; a second one has its usual effect.
+
+    Python delivers signals to the main thread alone, so elsewhere this does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+        """The name of the signal that came."""
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> SignalGuard:
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self.received is not None:
+            self._restore()
+            signal.raise_signal(number)
+            return
+        self.received = signal.Signals(number).name
+
+    def _restore(self) -> None:
+        while self._previous:
+            number, handler = self._previous.popitem()
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)

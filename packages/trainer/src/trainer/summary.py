@@ -1,0 +1,59 @@
+"""What came out of a run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+RunStatus = Literal["completed", "diverged", "time_limit"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The result of a run, as `summary.json` keeps it; a number that is not finite is None."""
+
+    status: RunStatus
+    """Why training ended: all steps made, stopped by divergence, or out of time."""
+    diverged: bool
+    """Whether a loss or gradient was not finite, or the final validation loss is above the first one."""
+    diverged_at_step: int | None
+    """The first step whose loss or gradient norm was not finite."""
+    divergence: str | None
+    """The divergence in words."""
+    steps: int
+    """Optimizer steps made."""
+    tokens: int
+    """Training tokens seen."""
+    parameters: int
+    """Parameters of the model, shared ones once."""
+    final_valid_loss: float | None
+    """Validation loss at the end, nats per token; None if the run diverged before."""
+    best_valid_loss: float | None
+    """The lowest validation loss of all evaluations."""
+    perplexity: float | None
+    """exp(final_valid_loss)."""
+    bits_per_byte: float | None
+    """Of the final evaluation; None if the token file does not say how long its text was."""
+    seconds_total: float
+    """Wall clock over all resumes, everything included."""
+    seconds_training: float
+    """The part of it spent on optimizer steps."""
+    tokens_per_second: float | None
+    """Training tokens by `seconds_training`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for `json.dumps`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Summary:
+        """Rebuild a summary from what `to_json` returned.
+
+        Raises:
+            ValueError: a field is missing or unknown.
+        """
+        expected = {field.name for field in fields(cls)}
+        if values.keys() != expected:
+            wrong = ", ".join(sorted(values.keys() ^ expected))
+            raise ValueError(f"not a summary: {wrong} missing or unknown; expected {', '.join(sorted(expected))}")
+        return cls(**values)
