@@ -13,11 +13,15 @@ RECIPE = {
     "steps": 100, "batch_size": 16, "learning_rate": 0.006, "seed": 0,
 }  # fmt: skip
 
+ENVIRONMENT = {
+    "device_name": "a CPU", "threads": 2, "dtype": "float32", "torch": "2.13.0", "started": "2026-11-21T07:00:00+00:00",
+}  # fmt: skip
+
 
 def make_run(directory, losses, *, diverged=False, at=None):
     directory.mkdir(parents=True)
     (directory / "config.json").write_text(json.dumps({"recorded": {"recipe": RECIPE}}))
-    (directory / "environment.json").write_text(json.dumps({"device_name": "a CPU", "versions": {"torch": "2.13.0"}}))
+    (directory / "environment.json").write_text(json.dumps(ENVIRONMENT))
     records = [
         {"event": "eval", "step": 10 * i, "seconds_total": float(i), "loss": loss} for i, loss in enumerate(losses)
     ]

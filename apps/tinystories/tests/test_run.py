@@ -1,6 +1,7 @@
 """The commands from end to end, on a small text: what they print, what they leave, and how they refuse."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -56,30 +57,44 @@ def test_a_run_of_other_settings_is_not_overwritten(flags, tmp_path, capsys):
     assert error.count("\n") == 1
 
 
-def test_a_killed_sweep_goes_on_and_ends_as_if_nothing_had_happened(flags, tmp_path):
-    def arguments(out):
-        tail = ["--out", str(out), "--variants", "baseline", "nope", *flags, "--steps", "60", "--evaluations", "6"]
-        return [sys.executable, "-m", "tinystories.run", "ablations", *tail]
-
-    calm, rough = tmp_path / "calm", tmp_path / "rough"
-    subprocess.run(arguments(calm), check=True, capture_output=True)
-    process = subprocess.Popen(arguments(rough), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_interrupted_sweep_goes_on_and_ends_as_if_nothing_had_happened(number, flags, calm, tmp_path):
+    rough = tmp_path / "rough"
+    process = subprocess.Popen(sweep(rough, flags), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     checkpoints = rough / "baseline" / "checkpoints"
     deadline = time.monotonic() + 120
     while process.poll() is None and not list(checkpoints.glob("step_*")) and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.kill()
-    process.wait()
+    process.send_signal(number)
+    _, error = process.communicate()
     assert not (rough / "nope" / "summary.json").exists()
-    subprocess.run(arguments(rough), check=True, capture_output=True)
+    if number != signal.SIGKILL:
+        assert process.returncode == 130
+        assert "Traceback" not in error
+        assert "resume" in error or "goes on" in error
+    subprocess.run(sweep(rough, flags), check=True, capture_output=True)
     for name in ("baseline", "nope"):
-        summaries = [json.loads((out / name / "summary.json").read_text("utf-8")) for out in (calm, rough)]
-        assert summaries[0]["final_valid_loss"] == summaries[1]["final_valid_loss"]
-        losses = []
-        for out in (calm, rough):
-            records = [json.loads(line) for line in (out / name / "metrics.jsonl").read_text("utf-8").splitlines()]
-            losses.append([(record["event"], record["step"], record["loss"]) for record in records])
-        assert losses[0] == losses[1]
+        assert outcome(rough / name) == outcome(calm / name)
+
+
+def sweep(out, flags):
+    """The command of a sweep of two runs."""
+    tail = ["--out", str(out), "--variants", "baseline", "nope", *flags, "--steps", "60", "--evaluations", "6"]
+    return [sys.executable, "-m", "tinystories.run", "ablations", *tail]
+
+
+def outcome(run):
+    """What a run's records say, seconds aside."""
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    loss = json.loads((run / "summary.json").read_text("utf-8"))["final_valid_loss"]
+    return loss, [(record["event"], record["step"], record["loss"]) for record in records]
+
+
+@pytest.fixture
+def calm(flags, tmp_path):
+    """The same sweep without an interruption."""
+    subprocess.run(sweep(tmp_path / "calm", flags), check=True, capture_output=True)
+    return tmp_path / "calm"
 
 
 def test_train_generate_and_evaluate(flags, text, tmp_path, capsys):

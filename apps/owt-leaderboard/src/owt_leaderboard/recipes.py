@@ -27,7 +27,7 @@ class Recipe:
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.95)
     max_grad_norm: float = 1.0
-    evaluations: int = 8
+    evaluations: int = 5
     """Evaluations of the whole validation text over the time; one more before the first step."""
     seed: int = 0
 

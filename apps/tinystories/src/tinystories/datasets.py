@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 SAMPLE_TRAIN_BYTES = 8_000_000
-SAMPLE_VALID_BYTES = 200_000
+SAMPLE_VALID_BYTES = 100_000
 
 
 def resolve(

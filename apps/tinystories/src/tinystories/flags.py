@@ -20,7 +20,7 @@ class DataFlags:
     are separated by <|endoftext|>."""
     valid_dataset: Path | None = None
     """Validation text; without it the last documents of --dataset are held out."""
-    valid_bytes: int = 250_000
+    valid_bytes: int = 100_000
     """Use only the first documents of the validation text, up to this many bytes, because the whole of it is evaluated
     many times; 0 uses all of it."""
     data_dir: Path = Path("data")

@@ -58,9 +58,10 @@ def cpu_quick() -> Recipe:
         num_layers=4,
         num_heads=4,
         d_ff=344,
-        steps=400,
+        steps=320,
         batch_size=16,
         learning_rate=6e-3,
+        evaluations=8,
     )
 
 

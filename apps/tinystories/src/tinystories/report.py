@@ -132,12 +132,12 @@ def _number(value: float | None, form: str) -> str:
 
 
 def _setting(recipe: dict[str, Any], environment: dict[str, Any]) -> str:
-    device = environment.get("device_name") or environment.get("device")
     return (
         f"{recipe['num_layers']} layers, width {recipe['d_model']}, {recipe['num_heads']} heads, context "
         f"{recipe['context_length']}, vocabulary {recipe['vocab_size']:,}; {recipe['steps']:,} steps of "
-        f"{recipe['batch_size']} windows, AdamW at {recipe['learning_rate']:g}. Measured on {device} with "
-        f"torch {environment['versions']['torch']}."
+        f"{recipe['batch_size']} windows, AdamW at {recipe['learning_rate']:g} unless the variant says otherwise. "
+        f"Measured on {environment['device_name']}, {environment['threads']} threads, {environment['dtype']}, torch "
+        f"{environment['torch']}, begun {environment['started'][:10]}."
     )
 
 

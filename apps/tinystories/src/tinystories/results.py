@@ -50,22 +50,24 @@ def read_result(directory: Path) -> Result:
     Raises:
         FileNotFoundError: the run is not finished (it has no `summary.json`).
     """
+    from trainer import read_config, read_metrics
+
     path = directory / "summary.json"
     if not path.exists():
         raise FileNotFoundError(
             f"{directory} is not a finished run: it has no summary.json; run the same command again"
         )
-    records = [json.loads(line) for line in (directory / "metrics.jsonl").read_text("utf-8").splitlines()]
+    records = read_metrics(directory)
     samples = directory / "samples.jsonl"
     texts = samples.read_text("utf-8").splitlines() if samples.exists() else []
     return Result(
         name=directory.name,
         directory=directory,
-        recipe=json.loads((directory / "config.json").read_text("utf-8"))["recorded"]["recipe"],
+        recipe=read_config(directory)["recorded"]["recipe"],
         summary=json.loads(path.read_text("utf-8")),
         valid=_curve(records, "eval"),
         train=_curve(records, "train"),
-        sample=_text(json.loads(texts[-1])) if texts else None,
+        sample=json.loads(texts[-1])["text"] if texts else None,
     )
 
 
@@ -89,7 +91,3 @@ def _curve(records: list[dict[str, Any]], event: str) -> Curve:
         [record["seconds_total"] for record in chosen],
         [record["loss"] for record in chosen],
     )
-
-
-def _text(record: dict[str, Any]) -> str:
-    return str(record["text"])

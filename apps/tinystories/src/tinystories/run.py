@@ -149,6 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _print_notice
+            for category in (UserWarning, RuntimeWarning):
+                warnings.simplefilter("always", category)
             return RUNNERS[type(command)](command)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

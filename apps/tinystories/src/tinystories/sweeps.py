@@ -37,20 +37,20 @@ def run_all(runs: Sequence[Run], train: Callable[[Run], "Summary"], notify: Call
     Returns:
         The names of the runs that failed.
     """
+    from trainer import write_atomically
+
     failed = []
     for number, run in enumerate(runs, 1):
         title = f"[{number}/{len(runs)}] {run.name}"
         notify(f"{title}: finished before, skipped" if run.finished else title)
         failure = run.directory / FAILURE_FILE
         try:
-            summary = train(run)
+            train(run)
         except RuntimeError as error:
             failed.append(run.name)
             run.directory.mkdir(parents=True, exist_ok=True)
-            failure.write_text(json.dumps({"error": f"{type(error).__name__}: {error}"}, indent=2) + "\n", "utf-8")
+            write_atomically(failure, json.dumps({"error": f"{type(error).__name__}: {error}"}).encode("utf-8") + b"\n")
             notify(f"{title}: failed: {error}")
             continue
         failure.unlink(missing_ok=True)
-        loss = "none" if summary.final_valid_loss is None else f"{summary.final_valid_loss:.4f}"
-        notify(f"{title}: {summary.status}, validation loss {loss}")
     return failed

@@ -103,6 +103,10 @@ def train(
     torch.manual_seed(recipe.seed)
     model = TransformerLM(model_config(recipe, tokenizer.vocab_size))
     optimizer = AdamW(model.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay)
+
+    def sample(model: TransformerLM, step: int) -> list[str]:
+        return [write_story(model, tokenizer, SAMPLE_PROMPT, seed=recipe.seed)] if step == recipe.steps else []
+
     trainer = Trainer(
         model,
         optimizer,
@@ -113,7 +117,7 @@ def train(
         learning_rate_schedule(recipe),
         run_dir,
         loggers=[] if quiet else None,
-        sample=lambda model, step: write_story(model, tokenizer, SAMPLE_PROMPT, seed=recipe.seed),
+        sample=sample,
         recorded={"recipe": asdict(recipe), "tokenizer": str(preparation.tokenizer_directory.resolve())},
     )
     return trainer.fit()

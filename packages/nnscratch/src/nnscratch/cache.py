@@ -1,6 +1,5 @@
 """Keys and values of earlier positions, kept while a text is generated."""
 
-import torch
 from torch import Tensor
 
 
@@ -59,7 +58,3 @@ class KeyValueCache:
         """Forget all positions."""
         for layer in self.layers:
             layer.reset()
-
-    def positions(self, count: int, device: torch.device) -> Tensor:
-        """Return the positions of the next `count` tokens, (count,)."""
-        return torch.arange(self.length, self.length + count, device=device)

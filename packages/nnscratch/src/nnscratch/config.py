@@ -1,12 +1,22 @@
-"""What decides a Transformer language model, checked when it is made."""
+"""The description of a Transformer language model."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 Norm = Literal["pre", "post", "none"]
 Position = Literal["rope", "none"]
-FeedForward = Literal["swiglu", "silu"]
+FeedForward = Literal["swiglu", "silu", "relu_squared"]
+
+_SIZES = ("vocab_size", "context_length", "d_model", "num_layers", "num_heads", "d_ff")
+_CHOICES = {"norm": get_args(Norm), "position": get_args(Position), "ffn": get_args(FeedForward)}
+_SWITCHES = ("tie_embeddings", "qk_norm")
+
+
+def _is_number(value: object) -> bool:
+    """Tell whether a value is a finite int or float (a bool is neither here)."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
@@ -14,55 +24,88 @@ class TransformerConfig:
     """The architecture of a `TransformerLM`.
 
     Raises:
-        ValueError: a size below 1, a `d_model` that the heads do not divide, odd heads under RoPE, or an unknown name.
+        ValueError: if a field does not make a model, or fields contradict one another.
     """
 
     vocab_size: int
+    """Number of tokens."""
     context_length: int
-    """Most tokens that the model can attend to."""
+    """The most positions that the model sees at once, in tokens."""
     d_model: int
+    """Width of the residual stream."""
     num_layers: int
+    """Number of blocks."""
     num_heads: int
+    """Attention heads of each block; they divide `d_model`."""
     d_ff: int
-    """Width inside the feed-forward layers, about 8/3 of d_model for SwiGLU and 4 times d_model for SiLU."""
+    """Inner width of the feed-forward networks: about 8/3 · d_model for "swiglu", 4 · d_model for the others."""
     rope_theta: float = 10_000.0
-    norm: Norm = "pre"
-    """Where RMSNorm stands: before each sublayer and at the end, after each residual sum, or nowhere."""
-    position: Position = "rope"
-    ffn: FeedForward = "swiglu"
-    tie_embeddings: bool = False
-    """One matrix for the token embeddings and the output, with the output's smaller initialisation."""
-    norm_eps: float = 1e-5
+    """Base of the rotary embedding's angles."""
+    norm: Norm = field(default="pre", kw_only=True)
+    """Where RMSNorm stands: "pre", x + f(norm(x)); "post", norm(x + f(x)); "none", x + f(x).
+
+    Only "pre" has a final norm, `ln_final`: with "post" the last block's output is normalised already, and "none" has
+    no norm at all.
+    """
+    position: Position = field(default="rope", kw_only=True)
+    """How positions are told apart: "rope", or "none", only by what the causal mask leaves visible."""
+    ffn: FeedForward = field(default="swiglu", kw_only=True)
+    """Kind of feed-forward network; "silu" and "relu_squared" have two matrices, "swiglu" three."""
+    tie_embeddings: bool = field(default=False, kw_only=True)
+    """Use one matrix as embedding and as output layer; it is drawn with standard deviation 1 / sqrt(d_model)."""
+    qk_norm: bool = field(default=False, kw_only=True)
+    """Normalise every head's queries and keys."""
+    logit_soft_cap: float | None = field(default=None, kw_only=True)
+    """If given, logits z become cap · tanh(z / cap)."""
+    norm_eps: float = field(default=1e-5, kw_only=True)
+    """Added to the mean square in every RMSNorm."""
 
     def __post_init__(self) -> None:
-        for name in ("vocab_size", "context_length", "d_model", "num_layers", "num_heads", "d_ff"):
+        for name in _SIZES:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} is {value!r}: expected a whole number of 1 or more")
+                raise ValueError(f"{name}={value!r} is not a size; choose an integer of at least 1")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
+        for name in _SWITCHES:
+            if getattr(self, name) is not True and getattr(self, name) is not False:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not a switch; choose True or False")
+        for name in ("rope_theta", "norm_eps"):
+            if not _is_number(getattr(self, name)) or getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)!r} is not positive; choose a number above 0")
+        cap = self.logit_soft_cap
+        if cap is not None and (not _is_number(cap) or cap <= 0):
+            raise ValueError(f"logit_soft_cap={cap!r} is not positive; choose a number above 0, or None for no cap")
         if self.d_model % self.num_heads:
-            raise ValueError(f"d_model is {self.d_model}: expected a multiple of num_heads, which is {self.num_heads}")
-        if self.position == "rope" and self.d_head % 2:
             raise ValueError(
-                f"d_model / num_heads is {self.d_head}: expected an even number, since RoPE turns pairs; "
-                'change one of them or use position="none"'
+                f"num_heads={self.num_heads} does not divide d_model={self.d_model}; choose a divisor of it"
             )
-        for name, kind in (("norm", Norm), ("position", Position), ("ffn", FeedForward)):
-            if getattr(self, name) not in get_args(kind):
-                raise ValueError(f"{name} is {getattr(self, name)!r}: expected one of {', '.join(get_args(kind))}")
+        if self.position == "rope" and self.head_size % 2:
+            raise ValueError(
+                f"d_model={self.d_model} over num_heads={self.num_heads} gives heads of {self.head_size}, which rope "
+                f"cannot turn in pairs; choose an even head size, or position='none'"
+            )
 
     @property
-    def d_head(self) -> int:
+    def head_size(self) -> int:
         """Width of one attention head."""
         return self.d_model // self.num_heads
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields, for JSON."""
+        """Return the fields as what JSON can hold."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "TransformerConfig":
-        """The inverse of `to_dict`; ValueError names fields that are unknown."""
-        unknown = sorted(values.keys() - {field.name for field in fields(cls)})
-        if unknown:
-            raise ValueError(f"unknown fields {', '.join(unknown)}: the configuration is not one of this version")
+        """Return the config with these fields; fields with a default may be absent.
+
+        Raises:
+            ValueError: for a field that is unknown or missing, or a value that `TransformerConfig` refuses.
+        """
+        known = {item.name for item in fields(cls)}
+        if unknown := sorted(values.keys() - known):
+            raise ValueError(f"unknown fields {unknown!r} of a model config; known are {', '.join(sorted(known))}")
+        if missing := [name for name in _SIZES if name not in values]:
+            raise ValueError(f"a model config lacks {', '.join(missing)}; add them")
         return cls(**values)

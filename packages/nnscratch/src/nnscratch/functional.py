@@ -53,9 +53,7 @@ def silu_gate(gate: Float[Tensor, "*shape"], value: Float[Tensor, "*shape"]) -> 
     return _SiluGate.apply(gate, value)
 
 
-def cross_entropy(
-    logits: Float[Tensor, "*batch vocab_size"], targets: Int[Tensor, "*batch"]
-) -> Float[Tensor, ""]:
+def cross_entropy(logits: Float[Tensor, "*batch vocab_size"], targets: Int[Tensor, "*batch"]) -> Float[Tensor, ""]:
     """Return the mean over all positions of -log softmax(logits)[target], in nats.
 
     Computed in float32 at least, as log-sum-exp of logits whose maximum was subtracted. Takes any number of batch

@@ -1,6 +1,6 @@
-"""Writing: tokens drawn from a model one after the other, with a cache of keys and values."""
+"""Continuing a text token by token."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -10,68 +10,104 @@ from nnscratch.cache import KeyValueCache
 from nnscratch.functional import softmax
 from nnscratch.transformer import TransformerLM
 
+Prompt = Int[Tensor, "batch prompt"] | Int[Tensor, "prompt"] | Sequence[int]
 
-def next_token(
-    logits: Float[Tensor, "batch vocab"],
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    generator: torch.Generator | None,
-) -> Int[Tensor, "batch"]:
-    """Draw one token per row: logits / temperature, the `top_k` likeliest, then the nucleus of mass `top_p`.
 
-    The nucleus (Holtzman et al. 2020, arXiv:1904.09751) is the smallest set of likeliest tokens whose probabilities sum
-    to at least `top_p`; it always holds one. Temperature 0 takes the likeliest token.
+def _as_batch(model: TransformerLM, prompt_ids: Prompt) -> Tensor:
+    """Return the prompt as (batch, prompt) on the model's device."""
+    device = model.token_embeddings.weight.device
+    ids = torch.as_tensor(prompt_ids, dtype=None if len(prompt_ids) else torch.long)
+    if ids.is_floating_point() or ids.dtype == torch.bool:
+        raise ValueError(f"prompt_ids have dtype {ids.dtype}, expected integers; pass token ids")
+    ids = ids.to(device, torch.long)
+    ids = ids.unsqueeze(0) if ids.dim() == 1 else ids
+    if ids.dim() != 2 or ids.numel() == 0:
+        raise ValueError(
+            f"prompt_ids of shape {tuple(ids.shape)} cannot be continued; pass (batch, prompt) with at least one token"
+        )
+    low, high, vocab_size = int(ids.min()), int(ids.max()), model.config.vocab_size
+    if low < 0 or high >= vocab_size:
+        raise ValueError(
+            f"prompt_ids span {low} to {high}, but vocab_size={vocab_size}; encode with the model's tokenizer"
+        )
+    return ids
+
+
+def _check_options(max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
+    if max_new_tokens < 0:
+        raise ValueError(f"max_new_tokens={max_new_tokens!r} is negative; choose at least 0")
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(f"temperature={temperature!r} is out of range; choose 0 (greedy) or a positive number")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"top_k={top_k!r} leaves no token; choose at least 1, or None for all")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p={top_p!r} is out of range; choose a number above 0 and at most 1, or None for all")
+
+
+def next_token_probabilities(
+    logits: Float[Tensor, "batch vocab_size"], temperature: float, top_k: int | None = None, top_p: float | None = None
+) -> Float[Tensor, "batch vocab_size"]:
+    """Return softmax(logits / temperature), cut down to the likeliest tokens and scaled to a sum of 1.
+
+    Args:
+        logits: scores of the next token.
+        temperature: above 0; below 1 it sharpens the distribution, above 1 it flattens it.
+        top_k: keep the `top_k` likeliest (Fan et al. 2018).
+        top_p: of those, keep the fewest whose probabilities sum to `top_p` at least (Holtzman et al. 2020).
     """
-    if temperature == 0:
-        return logits.argmax(-1)
-    logits = logits.float() / temperature
-    if top_k is not None and top_k < logits.shape[-1]:
-        least = logits.topk(top_k, -1).values[..., -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
-    probabilities = softmax(logits, -1)
-    if top_p is not None and top_p < 1:
-        ordered, order = probabilities.sort(-1, descending=True)
-        ordered[ordered.cumsum(-1) - ordered >= top_p] = 0  # the mass before it suffices already
-        probabilities = torch.zeros_like(probabilities).scatter_(-1, order, ordered)
-    return torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)
+    # Subtracting the maximum first keeps a tiny temperature from making inf - inf.
+    logits = logits.float()
+    probabilities = softmax((logits - logits.amax(-1, keepdim=True)) / temperature, dim=-1)
+    if top_k is None and top_p is None:
+        return probabilities
+    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
+    if top_k is not None:
+        ordered[:, top_k:] = 0
+        ordered = ordered / ordered.sum(-1, keepdim=True)
+    if top_p is not None:
+        before = ordered.cumsum(-1) - ordered
+        before[:, 0] = 0  # whatever the rounding, the likeliest token stays
+        ordered = ordered.masked_fill(before >= top_p, 0)
+    kept = torch.zeros_like(probabilities).scatter_(-1, order, ordered)
+    return kept / kept.sum(-1, keepdim=True)
 
 
-@torch.no_grad()
-def _tokens(
+def _steps(
     model: TransformerLM,
-    prompt_ids: Int[Tensor, "batch prompt"],
+    ids: Tensor,
     max_new_tokens: int,
     temperature: float,
     top_k: int | None,
     top_p: float | None,
     seed: int | None,
-) -> Iterator[Int[Tensor, "batch"]]:
-    """The new tokens of all rows, one step at a time.
-
-    While everything fits into the context, each step computes one token. Beyond it, the positions in the cache would
-    be wrong, so each step reads the last `context_length` tokens again: slower, and what lies before is forgotten.
-    """
-    generator = None
-    if seed is not None:
-        generator = torch.Generator(prompt_ids.device).manual_seed(seed)
-    context_length = model.config.context_length
-    cache = KeyValueCache(model.config.num_layers, context_length)
-    token_ids, new = prompt_ids, prompt_ids
+    use_cache: bool,
+) -> Iterator[Tensor]:
+    """Yield the next token of each row, (batch,), `max_new_tokens` times."""
+    generator = None if seed is None else torch.Generator(ids.device).manual_seed(seed)
+    window = model.config.context_length
+    cache = KeyValueCache(model.config.num_layers, window) if use_cache else None
+    fresh = ids
     for _ in range(max_new_tokens):
-        if token_ids.shape[1] <= context_length:
-            logits = model.lm_head(model.hidden(new, cache)[:, -1])
+        if cache is not None and cache.length + fresh.shape[1] <= window:
+            logits = model(fresh, cache)[:, -1]
         else:
-            logits = model.lm_head(model.hidden(token_ids[:, -context_length:])[:, -1])
-        chosen = next_token(logits, temperature, top_k, top_p, generator)
-        yield chosen
-        new = chosen[:, None]
-        token_ids = torch.cat((token_ids, new), 1)
+            # Beyond the window each token changes every position, so nothing that was kept is of use.
+            cache = None if ids.shape[1] >= window else cache
+            logits = model(ids[:, -window:])[:, -1]
+        if temperature == 0:
+            token = logits.argmax(-1)
+        else:
+            probabilities = next_token_probabilities(logits, temperature, top_k, top_p)
+            token = torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)
+        yield token
+        fresh = token.unsqueeze(-1)
+        ids = torch.cat((ids, fresh), dim=1)
 
 
+@torch.no_grad()
 def generate(
     model: TransformerLM,
-    prompt_ids: Int[Tensor, "batch prompt"],
+    prompt_ids: Prompt,
     *,
     max_new_tokens: int,
     temperature: float = 1.0,
@@ -79,46 +115,44 @@ def generate(
     top_p: float | None = None,
     eos_id: int | None = None,
     seed: int | None = None,
+    use_cache: bool = True,
 ) -> Int[Tensor, "batch total"]:
-    """Continue every prompt of a batch.
+    """Return the prompts with up to `max_new_tokens` tokens after each, (batch, prompt + new).
+
+    Beyond `context_length` the model sees the last `context_length` tokens, computed anew for each token, so the result
+    does not depend on `use_cache`, but the speed does not profit from it any more.
 
     Args:
-        model: the language model; it is put into evaluation mode for the call.
-        prompt_ids: prompts of equal length, at least one token each; int64.
-        max_new_tokens: tokens to add; it ends earlier when every row has written `eos_id`.
-        temperature: divides the logits; 0 is greedy.
-        top_k: draw among the k likeliest tokens only.
-        top_p: draw among the likeliest tokens that together have this probability only.
-        eos_id: a row that has written this token is filled up with it.
-        seed: for a generator of this call's own; None uses PyTorch's global one.
-
-    Returns:
-        Prompts and continuations, (batch, prompt + new), int64.
+        model: the model.
+        prompt_ids: prompts of one length; a single one may be a list or of one dimension.
+        max_new_tokens: the most tokens to add.
+        temperature: 0 takes the likeliest token; 1 draws from the model's distribution.
+        top_k: draw only from the `top_k` likeliest tokens.
+        top_p: draw only from the fewest tokens that have this probability together.
+        eos_id: a row ends with this token, and is filled up with it while others go on.
+        seed: for draws that can be repeated; by default torch's global generator is used.
+        use_cache: keep keys and values of earlier positions.
 
     Raises:
-        ValueError: an argument outside of its range.
+        ValueError: if the prompt is empty, holds an id outside of the vocabulary, or an option is out of range.
     """
-    _check(prompt_ids, max_new_tokens, temperature, top_k, top_p)
-    rows = [prompt_ids]
-    ended = torch.zeros(prompt_ids.shape[0], dtype=torch.bool, device=prompt_ids.device)
-    was_training = model.training
-    model.eval()
-    try:
-        for chosen in _tokens(model, prompt_ids, max_new_tokens, temperature, top_k, top_p, seed):
-            if eos_id is not None:
-                chosen = chosen.masked_fill(ended, eos_id)
-                ended |= chosen == eos_id
-            rows.append(chosen[:, None])
-            if ended.all():
-                break
-    finally:
-        model.train(was_training)
-    return torch.cat(rows, 1)
+    _check_options(max_new_tokens, temperature, top_k, top_p)
+    ids = _as_batch(model, prompt_ids)
+    finished = torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)
+    columns = [ids]
+    for token in _steps(model, ids, max_new_tokens, temperature, top_k, top_p, seed, use_cache):
+        if eos_id is not None:
+            token = token.masked_fill(finished, eos_id)
+            finished |= token == eos_id
+        columns.append(token.unsqueeze(-1))
+        if eos_id is not None and bool(finished.all()):
+            break
+    return torch.cat(columns, dim=1)
 
 
 def stream(
     model: TransformerLM,
-    prompt_ids: Int[Tensor, "*one prompt"],
+    prompt_ids: Prompt,
     *,
     max_new_tokens: int,
     temperature: float = 1.0,
@@ -126,36 +160,25 @@ def stream(
     top_p: float | None = None,
     eos_id: int | None = None,
     seed: int | None = None,
+    use_cache: bool = True,
 ) -> Iterator[int]:
-    """Continue one prompt, (prompt,) or (1, prompt), and yield each new token as soon as it is drawn.
+    """Return an iterator over the tokens that `generate` would add to one prompt, each as soon as it is there.
 
-    Arguments as those of `generate`; `eos_id` ends the stream and is not yielded.
+    The token `eos_id` is the last one if it comes. The arguments are those of `generate` and are checked at once.
 
     Raises:
-        ValueError: an argument outside of its range, or more than one prompt.
+        ValueError: if there is more than one prompt, or `generate` would refuse an argument.
     """
-    if prompt_ids.ndim == 1:
-        prompt_ids = prompt_ids[None]
-    _check(prompt_ids, max_new_tokens, temperature, top_k, top_p)
-    if prompt_ids.shape[0] != 1:
-        raise ValueError(f"got {prompt_ids.shape[0]} prompts: expected one; generate takes several")
-    for chosen in _tokens(model, prompt_ids, max_new_tokens, temperature, top_k, top_p, seed):
-        token_id = int(chosen)
-        if token_id == eos_id:
-            return
-        yield token_id
+    _check_options(max_new_tokens, temperature, top_k, top_p)
+    ids = _as_batch(model, prompt_ids)
+    if ids.shape[0] != 1:
+        raise ValueError(f"prompt_ids of shape {tuple(ids.shape)} are several prompts; stream one, or use generate")
 
+    @torch.no_grad()
+    def tokens() -> Iterator[int]:
+        for token in _steps(model, ids, max_new_tokens, temperature, top_k, top_p, seed, use_cache):
+            yield int(token)
+            if int(token) == eos_id:
+                return
 
-def _check(prompt_ids: Tensor, max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
-    if prompt_ids.ndim != 2 or prompt_ids.shape[1] == 0:
-        raise ValueError(
-            f"prompt_ids has shape {tuple(prompt_ids.shape)}: expected (batch, prompt) with a token or more"
-        )
-    if max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens is {max_new_tokens!r}: expected 0 or more")
-    if not temperature >= 0:
-        raise ValueError(f"temperature is {temperature!r}: expected 0 (greedy) or more")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k is {top_k!r}: expected 1 or more, or None for all tokens")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p is {top_p!r}: expected above 0 and at most 1, or None for all tokens")
+    return tokens()

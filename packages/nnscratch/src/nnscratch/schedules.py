@@ -1,72 +1,73 @@
-"""Learning-rate schedules: pure functions from a step to a rate."""
+"""Learning-rate schedules: pure functions from a step to the learning rate at that step."""
 
 import math
 
 
-def cosine_schedule(step: int, *, max_lr: float, min_lr: float, warmup_steps: int, decay_steps: int) -> float:
-    """Linear warm-up, then half a cosine down, then constant (the assignment's section 4.4, after LLaMA).
+def _check(max_lr: float, min_lr: float, **boundaries: float) -> None:
+    """Refuse rates that are out of order and boundaries that go back."""
+    if not 0 <= min_lr <= max_lr < math.inf:
+        raise ValueError(f"min_lr={min_lr!r} and max_lr={max_lr!r} are out of order; choose 0 <= min_lr <= max_lr")
+    names, steps = list(boundaries), list(boundaries.values())
+    if any(later < earlier for earlier, later in zip([0, *steps], steps, strict=False)):
+        came = ", ".join(f"{name}={step!r}" for name, step in boundaries.items())
+        raise ValueError(f"{came} are out of order; choose 0 <= {' <= '.join(names)}")
 
-    max_lr * step / warmup_steps                                                  for step < warmup_steps
-    min_lr + (1 + cos(pi * (step - warmup) / (decay - warmup))) / 2 * (max_lr - min_lr)   up to decay_steps
-    min_lr                                                                        afterwards
+
+def cosine_schedule(step: float, *, max_lr: float, min_lr: float, warmup_steps: float, decay_steps: float) -> float:
+    """Return the learning rate at `step`: a linear warm-up, half a cosine down, then the minimum.
+
+    step < warmup_steps:   max_lr · step / warmup_steps
+    step < decay_steps:    min_lr + (max_lr - min_lr) · (1 + cos(pi · x)) / 2,
+                           with x = (step - warmup_steps) / (decay_steps - warmup_steps)
+    afterwards:            min_lr
+    (Loshchilov and Hutter 2017 without restarts; Touvron et al. 2023.)
 
     Args:
-        step: counted from 0, where the rate is 0 if there is a warm-up.
-        max_lr: the rate at `warmup_steps`.
+        step: number of updates already made, 0 at the first.
+        max_lr: the rate at the end of the warm-up.
         min_lr: the rate from `decay_steps` on.
-        warmup_steps: steps of the rise; 0 starts at `max_lr`.
-        decay_steps: the step at which `min_lr` is reached, counted from 0.
+        warmup_steps: where the warm-up ends.
+        decay_steps: where the minimum is reached, counted from step 0.
 
     Raises:
-        ValueError: a negative step or rate, or steps out of order.
+        ValueError: if the rates or the boundaries are out of order.
     """
-    _check(step, max_lr, min_lr, (("warmup_steps", warmup_steps), ("decay_steps", decay_steps)))
+    _check(max_lr, min_lr, warmup_steps=warmup_steps, decay_steps=decay_steps)
     if step < warmup_steps:
         return max_lr * step / warmup_steps
     if step >= decay_steps:
         return min_lr
-    progress = (step - warmup_steps) / (decay_steps - warmup_steps)
-    return min_lr + 0.5 * (1 + math.cos(math.pi * progress)) * (max_lr - min_lr)
+    fraction = (step - warmup_steps) / (decay_steps - warmup_steps)
+    return min_lr + (max_lr - min_lr) * (1 + math.cos(math.pi * fraction)) / 2
 
 
 def trapezoid_schedule(
-    step: int, *, max_lr: float, min_lr: float, warmup_steps: int, decay_start: int, decay_steps: int
+    step: float, *, max_lr: float, min_lr: float, warmup_steps: float, decay_start: float, decay_steps: float
 ) -> float:
-    """Linear warm-up, a constant stretch, then a linear decay (WSD: Hu et al. 2024, arXiv:2404.06395).
+    """Return the learning rate at `step`: linear warm-up, a plateau, a linear decay, then the minimum.
+
+    step < warmup_steps:   max_lr · step / warmup_steps
+    step < decay_start:    max_lr
+    step < decay_steps:    max_lr + (min_lr - max_lr) · (step - decay_start) / (decay_steps - decay_start)
+    afterwards:            min_lr
+    (Hägele et al. 2024; also called warm-up, stable, decay.)
 
     Args:
-        step: counted from 0.
-        max_lr: the rate from `warmup_steps` to `decay_start`.
+        step: number of updates already made, 0 at the first.
+        max_lr: the rate of the plateau.
         min_lr: the rate from `decay_steps` on.
-        warmup_steps: steps of the rise.
-        decay_start: the last step at `max_lr`.
-        decay_steps: the step at which `min_lr` is reached, counted from 0.
+        warmup_steps: where the warm-up ends.
+        decay_start: where the decay begins, counted from step 0.
+        decay_steps: where the minimum is reached, counted from step 0.
 
     Raises:
-        ValueError: a negative step or rate, or steps out of order.
+        ValueError: if the rates or the boundaries are out of order.
     """
-    _check(
-        step,
-        max_lr,
-        min_lr,
-        (("warmup_steps", warmup_steps), ("decay_start", decay_start), ("decay_steps", decay_steps)),
-    )
+    _check(max_lr, min_lr, warmup_steps=warmup_steps, decay_start=decay_start, decay_steps=decay_steps)
     if step < warmup_steps:
         return max_lr * step / warmup_steps
-    if step <= decay_start and step < decay_steps:
-        return max_lr
     if step >= decay_steps:
         return min_lr
-    return max_lr - (max_lr - min_lr) * (step - decay_start) / (decay_steps - decay_start)
-
-
-def _check(step: int, max_lr: float, min_lr: float, marks: tuple[tuple[str, int], ...]) -> None:
-    if step < 0:
-        raise ValueError(f"step is {step}: expected 0 or more")
-    if not 0 <= min_lr <= max_lr:
-        raise ValueError(f"min_lr is {min_lr} and max_lr is {max_lr}: expected 0 <= min_lr <= max_lr")
-    previous, bound = "0", 0
-    for name, mark in marks:
-        if mark < bound:
-            raise ValueError(f"{name} is {mark}: expected at least {previous}, which is {bound}")
-        previous, bound = name, mark
+    if step < decay_start:
+        return max_lr
+    return max_lr + (min_lr - max_lr) * (step - decay_start) / (decay_steps - decay_start)

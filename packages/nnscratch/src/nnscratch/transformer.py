@@ -1,47 +1,78 @@
-"""The Transformer language model and its block."""
+"""The Transformer block and the Transformer language model."""
 
 from pathlib import Path
-from typing import Self
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from nnscratch.attention import CausalSelfAttention
 from nnscratch.cache import KeyValueCache, LayerCache
 from nnscratch.config import TransformerConfig
-from nnscratch.layers import Embedding, Linear, RMSNorm, RotaryEmbedding, SiLUFeedForward, SwiGLU
-from nnscratch.linear_cross_entropy import linear_cross_entropy
+from nnscratch.kernels.linear_cross_entropy import linear_cross_entropy
+from nnscratch.layers import (
+    Embedding,
+    Linear,
+    ReLUSquaredFeedForward,
+    RMSNorm,
+    RotaryEmbedding,
+    SiLUFeedForward,
+    SwiGLU,
+)
+
+_FEED_FORWARD = {"swiglu": SwiGLU, "silu": SiLUFeedForward, "relu_squared": ReLUSquaredFeedForward}
+
+
+def _rotary_embedding(config: TransformerConfig, device: torch.device | str | None) -> RotaryEmbedding | None:
+    if config.position == "none":
+        return None
+    return RotaryEmbedding(config.rope_theta, config.head_size, config.context_length, device)
 
 
 class TransformerBlock(nn.Module):
-    """Attention and feed-forward, each with a residual connection, and norms where the configuration puts them.
+    """Attention and a feed-forward network, each added to what came in.
 
-    "pre": x + f(norm(x)); "post": norm(x + f(x)), as in Vaswani et al. (2017); "none": x + f(x).
+    With norm "pre", x + f(norm(x)) (Xiong et al. 2020); "post", norm(x + f(x)) (Vaswani et al. 2017); "none", x + f(x).
 
     Args:
-        config: the model's configuration.
-        rope: shared by the model's blocks; by default the block makes its own if the configuration asks for RoPE.
+        config: the architecture.
+        rope: the rotary embedding to share with other blocks; by default the block makes its own, if it needs one.
+        device: where the parameters live.
+        dtype: their type.
     """
 
-    def __init__(self, config: TransformerConfig, rope: RotaryEmbedding | None = None) -> None:
+    def __init__(
+        self,
+        config: TransformerConfig,
+        rope: RotaryEmbedding | None = None,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
-        if rope is None and config.position == "rope":
-            rope = RotaryEmbedding(config.rope_theta, config.d_head, config.context_length)
+        if config.position == "rope" and rope is None:
+            rope = _rotary_embedding(config, device)
         self.norm = config.norm
+        self.attn = CausalSelfAttention(
+            config.d_model,
+            config.num_heads,
+            rope,
+            qk_norm=config.qk_norm,
+            norm_eps=config.norm_eps,
+            device=device,
+            dtype=dtype,
+        )
+        self.ffn = _FEED_FORWARD[config.ffn](config.d_model, config.d_ff, device, dtype)
         if config.norm != "none":
-            self.ln1 = RMSNorm(config.d_model, config.norm_eps)
-        self.attn = CausalSelfAttention(config.d_model, config.num_heads, rope)
-        if config.norm != "none":
-            self.ln2 = RMSNorm(config.d_model, config.norm_eps)
-        self.ffn = (SwiGLU if config.ffn == "swiglu" else SiLUFeedForward)(config.d_model, config.d_ff)
+            self.ln1 = RMSNorm(config.d_model, config.norm_eps, device, dtype)
+            self.ln2 = RMSNorm(config.d_model, config.norm_eps, device, dtype)
 
     def forward(
         self,
-        x: Float[Tensor, "*batch time d_model"],
-        token_positions: Int[Tensor, "*#batch time"] | None = None,
+        x: Float[Tensor, "*batch seq d_model"],
+        token_positions: Int[Tensor, "*#positions seq"] | None = None,
         cache: LayerCache | None = None,
-    ) -> Float[Tensor, "*batch time d_model"]:
-        """Apply the block; arguments as those of `CausalSelfAttention`."""
+    ) -> Float[Tensor, "*batch seq d_model"]:
+        """Return the residual stream after the block; `CausalSelfAttention` explains the arguments."""
         if self.norm == "pre":
             x = x + self.attn(self.ln1(x), token_positions, cache)
             return x + self.ffn(self.ln2(x))
@@ -53,69 +84,93 @@ class TransformerBlock(nn.Module):
 
 
 class TransformerLM(nn.Module):
-    """A decoder-only Transformer: token ids in, logits for the next token out.
+    """A decoder-only Transformer that gives each position a score for every next token.
 
-    With norm="pre" a last norm `ln_final` stands before the output; with "post" each block ends in a norm, so there is
-    none more. With tied embeddings `lm_head.weight` is `token_embeddings.weight`, drawn with the head's deviation.
+    Args:
+        config: the architecture.
+        device: where the parameters live.
+        dtype: their type.
     """
 
-    def __init__(self, config: TransformerConfig) -> None:
+    def __init__(
+        self,
+        config: TransformerConfig,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
-        rope = None
-        if config.position == "rope":
-            rope = RotaryEmbedding(config.rope_theta, config.d_head, config.context_length)
-        self.token_embeddings = Embedding(config.vocab_size, config.d_model)
-        self.layers = nn.ModuleList(TransformerBlock(config, rope) for _ in range(config.num_layers))
+        rope = _rotary_embedding(config, device)
+        # A tied matrix is an output layer too: with the embedding's usual variance of 1 logits would have d_model.
+        std = config.d_model**-0.5 if config.tie_embeddings else 1.0
+        self.token_embeddings = Embedding(config.vocab_size, config.d_model, device, dtype, std=std)
+        self.layers = nn.ModuleList(TransformerBlock(config, rope, device, dtype) for _ in range(config.num_layers))
         if config.norm == "pre":
-            self.ln_final = RMSNorm(config.d_model, config.norm_eps)
-        self.lm_head = Linear(config.d_model, config.vocab_size)
+            self.ln_final = RMSNorm(config.d_model, config.norm_eps, device, dtype)
+        self.lm_head = Linear(config.d_model, config.vocab_size, device, dtype)
         if config.tie_embeddings:
-            self.token_embeddings.weight = self.lm_head.weight
+            self.lm_head.weight = self.token_embeddings.weight
 
-    def hidden(
-        self, token_ids: Int[Tensor, "batch time"], cache: KeyValueCache | None = None
-    ) -> Float[Tensor, "batch time d_model"]:
-        """The vectors that the output matrix turns into logits.
+    def hidden_states(
+        self, token_ids: Int[Tensor, "batch seq"], cache: KeyValueCache | None = None
+    ) -> Float[Tensor, "batch seq d_model"]:
+        """Return what the output layer gets.
 
         Raises:
-            ValueError: more tokens than the context length, those in the cache included.
+            ValueError: if `token_ids` and what the cache holds are together longer than `context_length`.
         """
-        before = 0 if cache is None else cache.length
-        if before + token_ids.shape[-1] > self.config.context_length:
+        length = token_ids.shape[1] + (0 if cache is None else cache.length)
+        if length > self.config.context_length:
             raise ValueError(
-                f"got {before + token_ids.shape[-1]} tokens: expected at most context_length = "
-                f"{self.config.context_length}; shorten the input"
+                f"an input of {length} tokens is longer than context_length={self.config.context_length}; "
+                f"shorten it or build the model with a longer context"
             )
         x = self.token_embeddings(token_ids)
-        for number, layer in enumerate(self.layers):
-            x = layer(x, cache=None if cache is None else cache.layers[number])
+        for index, layer in enumerate(self.layers):
+            x = layer(x, cache=None if cache is None else cache.layers[index])
         return self.ln_final(x) if self.config.norm == "pre" else x
 
     def forward(
-        self, token_ids: Int[Tensor, "batch time"], cache: KeyValueCache | None = None
-    ) -> Float[Tensor, "batch time vocab_size"]:
-        """Logits of the token after each of the given ones; any length up to the context length.
+        self, token_ids: Int[Tensor, "batch seq"], cache: KeyValueCache | None = None
+    ) -> Float[Tensor, "batch seq vocab_size"]:
+        """Return the logits of the token after each position.
 
         Args:
-            token_ids: the tokens, or only the new ones if the earlier ones are in the cache.
-            cache: keys and values of earlier tokens; those of the new ones are added to it.
-        """
-        return self.lm_head(self.hidden(token_ids, cache))
+            token_ids: at most `context_length` ids in each row.
+            cache: earlier positions' keys and values; `token_ids` are taken to follow them, and are added to it.
 
-    def loss(self, inputs: Int[Tensor, "batch time"], targets: Int[Tensor, "batch time"]) -> Float[Tensor, ""]:
-        """Mean cross-entropy of the targets in nats, without ever holding all logits."""
-        return linear_cross_entropy(self.hidden(inputs), self.lm_head.weight, targets)
+        Raises:
+            ValueError: if there are more than `context_length` positions.
+        """
+        logits = self.lm_head(self.hidden_states(token_ids, cache))
+        cap = self.config.logit_soft_cap
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def loss(self, inputs: Int[Tensor, "batch seq"], targets: Int[Tensor, "batch seq"]) -> Float[Tensor, ""]:
+        """Return the mean cross-entropy in nats per target, without ever holding all logits.
+
+        Args:
+            inputs: token ids.
+            targets: the id that follows each of them.
+        """
+        return linear_cross_entropy(
+            self.hidden_states(inputs), self.lm_head.weight, targets, logit_soft_cap=self.config.logit_soft_cap
+        )
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write `config.json` and `model.safetensors` into a directory; each file appears whole or not at all."""
-        from nnscratch.interchange.native import save
+        """Write `config.json` and `model.safetensors` into a directory, which is made if need be."""
+        from nnscratch.pretrained import save_pretrained
 
-        save(self, Path(directory))
+        save_pretrained(self, directory)
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path) -> Self:
-        """Read what `save_pretrained` wrote; ValueError or FileNotFoundError if that is not what is there."""
-        from nnscratch.interchange.native import load
+    def from_pretrained(cls, directory: str | Path, device: torch.device | str = "cpu") -> "TransformerLM":
+        """Return the model that `save_pretrained` wrote.
 
-        return load(cls, Path(directory))
+        Raises:
+            FileNotFoundError: if a file is missing.
+            ValueError: if the files are damaged or do not belong together.
+        """
+        from nnscratch.pretrained import load_pretrained
+
+        return load_pretrained(directory, device)

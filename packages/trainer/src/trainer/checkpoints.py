@@ -1,221 +1,271 @@
-"""Checkpoints: one directory per step, complete or absent, checked when read."""
+"""Checkpoints: one file by the assignment's pair of functions, and the directories that a run saves."""
+
+from __future__ import annotations
 
 import hashlib
-import io
 import json
+import os
+import pickle
+import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
+import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
-from trainer.files import directory_appearing, write_atomically
+from trainer.files import sync_directory, sync_file
+from trainer.state_dicts import get_model_state, set_model_state, set_optimizer_state
 
-WEIGHTS, STATE, META = "model.safetensors", "state.pt", "meta.json"
-
-
-def plain_name(name: str) -> str:
-    """A parameter's name without what torch.compile and DistributedDataParallel put into it."""
-    parts = [part for part in name.split(".") if part != "_orig_mod"]
-    return ".".join(parts[1:] if parts[0] == "module" and len(parts) > 1 else parts)
-
-
-def plain_state_dict(model: nn.Module) -> dict[str, Tensor]:
-    """The model's state dict under plain names."""
-    return {plain_name(name): tensor for name, tensor in model.state_dict().items()}
+PathOrFile: TypeAlias = str | os.PathLike[str] | IO[bytes]
+WEIGHTS_FILE, STATE_FILE, META_FILE = "model.safetensors", "state.pt", "meta.json"
+_FORMAT = "scratchlm-checkpoint"
+_NAME = re.compile(r"step_(\d{7,})")
+_ASIDE = ".aside-"
 
 
-def load_plain_state_dict(model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load tensors under plain names into a model, wrapped or not; ValueError if names or shapes do not fit."""
-    names = {plain_name(name): name for name in model.state_dict()}
+def save_checkpoint(model: nn.Module, optimizer: Optimizer, step: int, path_or_file: PathOrFile) -> None:
+    """Write model, optimizer and step into one file, which `torch.load(weights_only=True)` can read.
+
+    A path is written atomically: a crash leaves the former file or the new one.
+
+    Raises:
+        OSError: the path cannot be written.
+    """
+    content = {"model": get_model_state(model), "optimizer": optimizer.state_dict(), "step": step}
+    if not isinstance(path_or_file, str | os.PathLike):
+        torch.save(content, path_or_file)
+        return
+    path = Path(path_or_file)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
     try:
-        model.load_state_dict({names.get(plain_name(name), name): tensor for name, tensor in tensors.items()})
-    except RuntimeError as error:
-        raise ValueError(f"the checkpoint does not fit the model: {' '.join(str(error).split())}") from None
+        with temporary.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
 
 
-def save_checkpoint(model: nn.Module, optimizer: Optimizer, step: int, path_or_file: str | Path | IO[bytes]) -> None:
-    """Write model, optimizer and step into one file (the assignment's problem checkpointing).
+def load_checkpoint(path_or_file: PathOrFile, model: nn.Module, optimizer: Optimizer | None) -> int:
+    """Restore what `save_checkpoint` wrote, and return its step.
 
     Args:
-        model: its weights are written under plain names.
-        optimizer: its state is written.
-        step: iterations done.
-        path_or_file: a path, which appears complete or not at all, or a binary file.
-    """
-    content = {"model": plain_state_dict(model), "optimizer": optimizer.state_dict(), "step": step}
-    if isinstance(path_or_file, str | Path):
-        buffer = io.BytesIO()
-        torch.save(content, buffer)
-        write_atomically(Path(path_or_file), buffer.getvalue())
-    else:
-        torch.save(content, path_or_file)
-
-
-def load_checkpoint(path_or_file: str | Path | IO[bytes], model: nn.Module, optimizer: Optimizer) -> int:
-    """Read what `save_checkpoint` wrote into a model and an optimizer, and return the step.
+        path_or_file: a path or a binary file object.
+        model: gets the weights, on whatever device it is; compiled or not.
+        optimizer: gets its state; None leaves it out, which is enough for inference.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, or does not fit the model.
+        ValueError: it is no such checkpoint, it is damaged, or it does not fit the model or the optimizer.
     """
-    if isinstance(path_or_file, str | Path) and not Path(path_or_file).is_file():
-        raise FileNotFoundError(f"{path_or_file}: there is no such checkpoint")
+    is_path = isinstance(path_or_file, str | os.PathLike)
+    source = str(path_or_file) if is_path else "the checkpoint"
+    if is_path and not Path(source).is_file():
+        raise FileNotFoundError(f"no checkpoint at {source}: expected a file that save_checkpoint wrote")
     try:
         content = torch.load(path_or_file, map_location="cpu", weights_only=True)
-        tensors, state, step = content["model"], content["optimizer"], content["step"]
-    except Exception as error:
-        raise ValueError(f"{path_or_file} is no checkpoint of save_checkpoint, or damaged: {_line(error)}") from None
-    load_plain_state_dict(model, tensors)
-    optimizer.load_state_dict(state)
-    return int(step)
+    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{source} is not a checkpoint or is damaged ({reason}); use another one") from error
+    if not isinstance(content, dict) or not {"model", "optimizer", "step"} <= content.keys():
+        raise ValueError(f"{source} is not a checkpoint: expected model, optimizer and step, as save_checkpoint writes")
+    set_model_state(model, content["model"], source)
+    if optimizer is not None:
+        set_optimizer_state(optimizer, content["optimizer"], source)
+    return int(content["step"])
 
 
-class CheckpointDirectory:
-    """The checkpoints of one run: `step_0005000/` with the weights, the state to resume from, and checksums."""
+@dataclass(frozen=True)
+class CheckpointContent:
+    """An intact checkpoint of a run, on the CPU."""
 
-    def __init__(self, directory: Path, keep: int = 2) -> None:
+    path: Path
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    training: dict[str, Any]
+    """What else `CheckpointStore.save` was given."""
+
+
+class CheckpointStore:
+    """The checkpoints of one run: a directory for each, written aside and renamed, with checksums."""
+
+    def __init__(self, directory: Path, keep: int) -> None:
         self.directory = directory
         self.keep = keep
 
-    def steps(self) -> list[int]:
-        """The steps that there are checkpoints of, in order."""
-        return sorted(int(path.name.removeprefix("step_")) for path in self.directory.glob("step_*"))
+    def save(
+        self, step: int, model: nn.Module, optimizer: Optimizer, training: dict[str, Any], valid_loss: float | None
+    ) -> Path:
+        """Save a checkpoint, then remove those that are neither among the last ones nor the best one.
 
-    def path(self, step: int) -> Path:
-        """The directory of a step's checkpoint."""
-        return self.directory / f"step_{step:07d}"
-
-    def save(self, step: int, model: nn.Module, state: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
-        """Write a checkpoint, then delete old ones: the last `keep` and the one of the best validation loss stay.
-
-        Args:
-            step: steps done.
-            model: written under plain names.
-            state: what else is needed to go on; loadable with `weights_only=True`.
-            meta: facts for people and for choosing, as JSON; "valid_loss" decides which is best.
+        Raises:
+            OSError: there is no room or no permission; the earlier checkpoints are untouched.
         """
-        from safetensors.torch import save_file
+        final = self.directory / f"step_{step:07}"
+        aside = self.directory / f"{_ASIDE}{final.name}"
+        try:
+            self.remove_leftovers()
+            aside.mkdir(parents=True)
+            _write(aside, step, model, optimizer, training, valid_loss)
+            if final.exists():  # a damaged one that was trained past again
+                final.rename(self.directory / f"{_ASIDE}old-{final.name}")
+            aside.rename(final)
+            sync_directory(self.directory)
+        except (OSError, safetensors.SafetensorError) as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            kind = type(error) if isinstance(error, OSError) else OSError
+            reason = getattr(error, "strerror", None) or error
+            raise kind(
+                f"cannot save a checkpoint in {self.directory}: {reason}; free some space or permit it"
+            ) from error
+        self._prune()
+        return final
 
-        with directory_appearing(self.path(step)) as building:
-            tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in _unshared(model).items()}
-            save_file(tensors, building / WEIGHTS, metadata={"format": "pt"})
-            torch.save(dict(state), building / STATE)
-            checksums = {name: _digest(building / name) for name in (WEIGHTS, STATE)}
-            (building / META).write_text(json.dumps({**meta, "step": step, "sha256": checksums}, indent=2) + "\n")
-        self._delete_old()
-
-    def load(self) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]] | None:
-        """The newest sound checkpoint as (weights, state, meta); None if there is none.
-
-        A damaged one is named in a warning, and the one before it is taken.
-        """
-        for step in reversed(self.steps()):
-            path = self.path(step)
+    def load_latest(self, *, set_aside: bool = True) -> CheckpointContent | None:
+        """Return the latest intact checkpoint, or None; damaged ones are named in a warning and renamed `.damaged`."""
+        for path in reversed(self._paths()):
             try:
-                meta = read_meta(path)
-                weights = _read_weights(path, meta)
-                _check_digest(path / STATE, meta)
-                return weights, torch.load(path / STATE, map_location="cpu", weights_only=True), meta
-            except (OSError, ValueError) as error:
-                warnings.warn(f"{error}; the checkpoint before it is used", stacklevel=2)
-                # Training goes on before this point and will write it again; until then nobody should take it for good.
-                path.rename(path.with_name(f"damaged_{path.name}"))
+                return _read(path)
+            except (ValueError, OSError) as error:
+                warnings.warn(
+                    f"checkpoint {path} is damaged ({error}); the one before it is used", RuntimeWarning, stacklevel=2
+                )
+                if set_aside:
+                    kept = path.with_name(f"{path.name}.damaged")
+                    shutil.rmtree(kept, ignore_errors=True)
+                    path.rename(kept)
         return None
 
-    def best(self) -> Path | None:
-        """The checkpoint with the lowest validation loss, the newest if none has one; None without any."""
-        steps = self.steps()
-        losses = {step: read_meta(self.path(step)).get("valid_loss") for step in steps}
-        scored = [step for step in steps if losses[step] is not None]
-        if scored:
-            return self.path(min(scored, key=lambda step: losses[step]))
-        return self.path(steps[-1]) if steps else None
+    def remove_all(self) -> None:
+        """Remove every checkpoint."""
+        shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _delete_old(self) -> None:
-        best = self.best()
-        for step in self.steps()[: -self.keep]:
-            if self.path(step) != best:
-                shutil.rmtree(self.path(step))
+    def remove_leftovers(self) -> None:
+        """Remove what killed processes left half written."""
+        for path in self.directory.glob(f"{_ASIDE}*"):
+            shutil.rmtree(path)
+
+    def best_first(self) -> list[Path]:
+        """Return the complete checkpoints: the best one first, then the others, the latest first."""
+        latest_first = list(reversed(self._paths()))
+        best = _best(latest_first)
+        return [best, *(path for path in latest_first if path != best)] if best else latest_first
+
+    def _paths(self) -> list[Path]:
+        found = [path for path in self.directory.glob("step_*") if _NAME.fullmatch(path.name)]
+        return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
+
+    def _prune(self) -> None:
+        paths = self._paths()
+        keep = {*paths[-self.keep :], _best(paths)}
+        for path in paths:
+            if path not in keep:
+                # Renamed first: a directory that is half removed must not look like a checkpoint.
+                aside = self.directory / f"{_ASIDE}{path.name}"
+                path.rename(aside)
+                shutil.rmtree(aside)
+        self.remove_leftovers()
 
 
-def load_weights(model: nn.Module, run_dir: str | Path) -> int:
-    """Load the best checkpoint's weights of a run into a model, and return its step.
+def load_weights(model: nn.Module, run_dir: str | os.PathLike[str]) -> int:
+    """Load the best checkpoint of a run (lowest validation loss; else the latest) into a model; return its step.
 
     Raises:
         FileNotFoundError: the run has no checkpoint.
-        ValueError: the checkpoint is damaged or does not fit the model.
+        ValueError: no checkpoint is intact, or the weights do not fit the model.
     """
-    best = CheckpointDirectory(Path(run_dir) / "checkpoints").best()
-    if best is None:
-        raise FileNotFoundError(f"{run_dir} has no checkpoint: expected a run directory of the trainer")
-    meta = read_meta(best)
-    weights = _read_weights(best, meta)
-    load_plain_state_dict(model, _shared(model, weights))
-    return int(meta["step"])
-
-
-def read_meta(path: Path) -> dict[str, Any]:
-    """The facts of a checkpoint; ValueError if they are unreadable."""
-    try:
-        return json.loads((path / META).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path / META} is damaged: {_line(error)}") from None
-
-
-def restore(model: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Put a checkpoint's weights into a model, shared tensors included."""
-    load_plain_state_dict(model, _shared(model, weights))
-
-
-def _read_weights(path: Path, meta: Mapping[str, Any]) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
-    _check_digest(path / WEIGHTS, meta)
-    return load_file(path / WEIGHTS)
-
-
-def _unshared(model: nn.Module) -> dict[str, Tensor]:
-    """The state dict with each storage once, since safetensors refuses to write one twice."""
-    seen: set[tuple[int, torch.Size, int]] = set()
-    kept = {}
-    for name, tensor in plain_state_dict(model).items():
-        key = (tensor.untyped_storage().data_ptr(), tensor.shape, tensor.storage_offset())
-        if tensor.numel() and key in seen:
+    directory = Path(run_dir, "checkpoints")
+    paths = CheckpointStore(directory, keep=1).best_first()
+    if not paths:
+        raise FileNotFoundError(f"no checkpoint in {directory}: expected a run directory whose training has saved one")
+    for path in paths:
+        try:
+            weights = _read(path)
+        except (ValueError, OSError) as error:
+            warnings.warn(f"checkpoint {path} is damaged ({error}); another is used", RuntimeWarning, stacklevel=2)
             continue
-        seen.add(key)
-        kept[name] = tensor
-    return kept
+        set_model_state(model, weights.model, str(path))
+        return int(path.name.removeprefix("step_"))
+    raise ValueError(f"every checkpoint in {directory} is damaged: expected at least one intact; train again")
 
 
-def _shared(model: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse of `_unshared`: names that share a storage with one that is there get the same tensor."""
-    by_storage = {}
-    state = plain_state_dict(model)
-    for name, tensor in state.items():
-        if name in weights:
-            by_storage[tensor.untyped_storage().data_ptr()] = weights[name]
-    missing = {
-        name: by_storage[tensor.untyped_storage().data_ptr()]
-        for name, tensor in state.items()
-        if name not in weights and tensor.untyped_storage().data_ptr() in by_storage
+def _write(
+    directory: Path,
+    step: int,
+    model: nn.Module,
+    optimizer: Optimizer,
+    training: dict[str, Any],
+    valid_loss: float | None,
+) -> None:
+    state = get_model_state(model)
+    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    extra = {name: value for name, value in state.items() if name not in tensors}
+    safetensors.torch.save_file(dict(_unshared(tensors)), directory / WEIGHTS_FILE, metadata={"format": "pt"})
+    torch.save(
+        {"optimizer": optimizer.state_dict(), "training": training, "model_extra": extra}, directory / STATE_FILE
+    )
+    files = (WEIGHTS_FILE, STATE_FILE)
+    for name in files:
+        sync_file(directory / name)
+    meta = {
+        "format": _FORMAT,
+        "version": 1,
+        "step": step,
+        "valid_loss": valid_loss,
+        "sha256": {name: _sha256(directory / name) for name in files},
     }
-    return {**weights, **missing}
+    (directory / META_FILE).write_text(json.dumps(meta, indent=2) + "\n", "utf-8")
+    sync_file(directory / META_FILE)
+    sync_directory(directory)
 
 
-def _digest(path: Path) -> str:
+def _unshared(tensors: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Tied weights are written under each of their names: safetensors knows no sharing, and readers want all names."""
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        shared = tensor.untyped_storage().data_ptr() in seen
+        seen.add(tensor.untyped_storage().data_ptr())
+        plain = tensor.detach().to("cpu").contiguous()
+        yield name, plain.clone() if shared or plain.untyped_storage().nbytes() > plain.nbytes else plain
+
+
+def _read(path: Path) -> CheckpointContent:
+    """Read a checkpoint of a run; ValueError or OSError if it is not what was written."""
+    for name, expected in _meta(path)["sha256"].items():
+        if _sha256(path / name) != expected:
+            raise ValueError(f"the checksum of {name} is wrong")
+    state = torch.load(path / STATE_FILE, map_location="cpu", weights_only=True)
+    weights = safetensors.torch.load_file(path / WEIGHTS_FILE)
+    return CheckpointContent(path, weights | state["model_extra"], state["optimizer"], state["training"])
+
+
+def _meta(path: Path) -> dict[str, Any]:
+    meta = json.loads((path / META_FILE).read_text("utf-8"))
+    if not isinstance(meta, dict) or meta.get("format") != _FORMAT or not isinstance(meta.get("sha256"), dict):
+        raise ValueError(f"{META_FILE} does not describe a checkpoint")
+    return meta
+
+
+def _best(paths: list[Path]) -> Path | None:
+    losses: dict[Path, float] = {}
+    for path in paths:
+        try:
+            loss = _meta(path).get("valid_loss")
+        except (ValueError, OSError):
+            continue
+        if isinstance(loss, float):
+            losses[path] = loss
+    return min(losses, key=lambda path: losses[path], default=None)
+
+
+def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check_digest(path: Path, meta: Mapping[str, Any]) -> None:
-    if _digest(path) != meta["sha256"][path.name]:
-        raise ValueError(f"{path} is damaged: its SHA-256 is not the one in {META}")
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

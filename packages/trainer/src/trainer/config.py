@@ -74,8 +74,6 @@ class TrainConfig:
         self._check_choice("compile", get_args(CompileMode))
         self._check_choice("clock", get_args(ClockName))
         self._check_choice("stop_on_divergence", (True, False))
-        if not isinstance(self.device, str):
-            raise ValueError(f'device is {self.device!r}: expected "auto" or a device\'s name such as "cpu" or "cuda:1"')
         if self.clock == "time" and self.time_limit_seconds is None:
             raise ValueError('clock is "time" but time_limit_seconds is None: give the time limit in seconds')
 

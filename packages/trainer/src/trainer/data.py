@@ -153,7 +153,9 @@ def _open_tokens(path: Path) -> TokenArray:
     with path.open("rb") as file:
         magic = file.read(len(_MAGIC))
     if magic != _MAGIC:
-        raise ValueError(f"{path} is not a token file: it begins with {magic!r}, expected an .npy file; encode it again")
+        raise ValueError(
+            f"{path} is not a token file: it begins with {magic!r}, expected an .npy file; encode it again"
+        )
     try:
         tokens = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
@@ -189,7 +191,7 @@ def _read_sidecar(path: Path, num_tokens: int) -> dict[str, Any]:
         raise ValueError(f"{sidecar} does not describe a token file: expected the format {_FORMAT!r}; move it away")
     if metadata.get("tokens") != num_tokens:
         raise ValueError(
-            f"{path} holds {num_tokens} tokens but {sidecar.name} says {metadata.get('tokens')!r}; encode the text again"
+            f"{path} holds {num_tokens} tokens but {sidecar.name} says {metadata.get('tokens')!r}; encode it again"
         )
     return metadata
 

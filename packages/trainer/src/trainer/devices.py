@@ -22,7 +22,7 @@ def resolve_device(name: str = "auto") -> torch.device:
         return torch.device(available[0])
     try:
         device = torch.device(name)
-    except RuntimeError:
+    except (RuntimeError, TypeError):
         device = None
     if device is None or device.type not in available:
         raise ValueError(f"device {name!r} is not available here: expected auto or one of {', '.join(available)}")
@@ -91,5 +91,5 @@ def device_name(device: torch.device) -> str:
 
 
 def _available_devices() -> list[str]:
-    found = [name for name in ("cuda", "mps") if getattr(torch, "cuda" if name == "cuda" else "mps").is_available()]
-    return [*found, "cpu"]
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.mps.is_available(), "cpu": True}
+    return [name for name, is_there in available.items() if is_there]

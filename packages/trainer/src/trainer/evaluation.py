@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn.functional import cross_entropy
 
 from trainer.data import TokenArray, check_length, read_window
 from trainer.devices import autocast, to_device
@@ -35,7 +35,7 @@ class Evaluation:
 
 def next_token_loss(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy of a model that maps (batch, time) ids to (batch, time, vocab) logits."""
-    return F.cross_entropy(model(inputs).flatten(0, 1).float(), targets.flatten())
+    return cross_entropy(model(inputs).flatten(0, 1).float(), targets.flatten())
 
 
 def evaluate(
@@ -71,11 +71,12 @@ def evaluate(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size!r}: expected 1 or more")
     where = torch.device(device) if device is not None else _device_of(model)
-    total = torch.zeros((), dtype=torch.float64)
+    # MPS has no float64; elsewhere the host need not wait for every batch.
+    total = torch.zeros((), dtype=torch.float64, device="cpu" if where.type == "mps" else where)
     with evaluating(model), autocast(where, dtype or torch.float32):
         for inputs, targets in _batches(tokens, context_length, batch_size):
             loss = (loss_fn or next_token_loss)(model, to_device(inputs, where), to_device(targets, where))
-            total += loss.detach().cpu().double() * targets.numel()
+            total += loss.detach().to(total.device).double() * targets.numel()
     count = len(tokens) - 1
     mean = total.item() / count
     bits = total.item() / math.log(2) / num_bytes if num_bytes else None
@@ -96,9 +97,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _batches(
-    tokens: TokenArray, context_length: int, batch_size: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _batches(tokens: TokenArray, context_length: int, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     predicted = len(tokens) - 1
     whole = predicted // context_length
     for first in range(0, whole, batch_size):

@@ -11,7 +11,7 @@ from typing import Any
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class TrainingInterrupted(Exception):
+class TrainingInterrupted(Exception):  # noqa: N818 - like KeyboardInterrupt, it is no error
     """Training stopped on a signal and everything is saved; the same call goes on from there."""
 
     def __init__(self, run_dir: Path, step: int, signal_name: str) -> None:

@@ -1,75 +1,60 @@
 """The training loop."""
 
+from __future__ import annotations
+
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import nn
 from torch.optim import Optimizer
 
-from trainer import devices
-from trainer.checkpoints import CheckpointDirectory, restore
+from trainer.checkpoints import CheckpointStore
 from trainer.config import TrainConfig
-from trainer.data import TokenDataset, check_length, training_batch
-from trainer.evaluation import Evaluation, LossFunction, evaluate
-from trainer.interruption import StopRequest, TrainingInterrupted, stop_on_signals
-from trainer.loggers import Logger
-from trainer.loggers.console import ConsoleLogger
-from trainer.plots import draw_losses
-from trainer.records import JsonLines, RunDirectory
-from trainer.summary import Status, Summary
+from trainer.data import check_length
+from trainer.description import TokenSource, check_same_tokenizer, count_parameters, describe_run, tokens_of
+from trainer.devices import resolve_device, resolve_dtype, synchronize
+from trainer.environment import describe_environment
+from trainer.evaluation import LossFunction, evaluate, evaluating
+from trainer.interruption import SignalGuard, TrainingInterrupted
+from trainer.loggers import ConsoleLogger, Logger, LoggerGroup
+from trainer.loggers.jsonl import finite
+from trainer.progress import LossMeter, Progress, RunClock
+from trainer.random_states import get_random_states, preserved_random_states, seed_everything, set_random_states
+from trainer.records import RunDirectory
+from trainer.reporting import Reporter
+from trainer.state_dicts import set_model_state, set_optimizer_state
+from trainer.summary import RunStatus, Summary
+from trainer.training_step import Schedule, TrainingStep, learning_rate_at
 
-Data = TokenDataset | NDArray[np.integer]
-Sample = Callable[[nn.Module, int], str]
-
-RESERVE_FACTOR = 1.3  # the final evaluation may take so many times what the slowest one took
-RESERVE_SECONDS = 2.0  # for the records and the picture after it
-
-
-@dataclass
-class Progress:
-    """What a run has done so far: everything that a checkpoint must bring back beside weights and generators."""
-
-    step: int = 0
-    tokens: int = 0
-    seconds_total: float = 0.0
-    seconds_training: float = 0.0
-    initial_valid_loss: float | None = None
-    best_valid_loss: float | None = None
-    valid_loss: float | None = None
-    evaluations: int = 0
-    slowest_evaluation_seconds: float = 0.0
-    slowest_save_seconds: float = 0.0
-    metrics_bytes: int = 0
-    samples_bytes: int = 0
+SampleFunction: TypeAlias = Callable[[nn.Module, int], str | Sequence[str]]
 
 
 class Trainer:
-    """Trains any module with any optimizer on token files.
+    """Trains a model into a run directory, from which an interrupted run goes on where it was.
 
     Args:
-        model: moved to the device.
-        optimizer: made for the model's parameters; groups may have an "lr_scale" that multiplies the schedule's rate.
-        loss_fn: (model, inputs, targets) -> scalar mean loss in nats per token; inputs and targets (batch, time) int64.
-        train_data: a `TokenDataset` or an array of token ids.
-        valid_data: the same; all of it is evaluated.
-        config: everything else that decides the run.
-        schedule: step -> learning rate, steps counted from 0.
-        run_dir: where the records go; an unfinished run in it goes on, a finished one is only read.
-        loggers: get every record; None prints to the console, an empty list is silent; `metrics.jsonl` is always there.
-        sample: (model, step) -> text that the model makes, for `samples.jsonl`.
-        recorded: further settings to keep in `config.json`; a run goes on only with the same ones.
-        seconds_before: seconds of the time limit that this process has used up already.
+        model: any module; it is moved to the device.
+        optimizer: any optimizer over the model's parameters; its learning rates are set by `schedule`.
+        loss_fn: loss_fn(model, inputs, targets) -> scalar mean loss in nats per token; inputs and targets are
+            (batch, time) int64.
+        train_data: a token file or a one-dimensional array of ids.
+        valid_data: the same, for the evaluations.
+        config: the settings of the loop.
+        schedule: schedule(step) -> learning rate of that step, from 0; a group's `lr_scale` multiplies it.
+        run_dir: where everything is written.
+        loggers: who gets the records besides `metrics.jsonl`; None is the console, [] nobody.
+        sample: sample(model, step) -> text or texts, kept in `samples.jsonl` at every evaluation.
+        recorded: what else `config.json` shall say under "recorded"; plain JSON values.
+        seconds_before: seconds that the time limit shall count besides those since the construction.
 
     Raises:
-        ValueError: data too short, token ids that the model cannot have, or a run directory of another configuration.
+        ValueError: the data are shorter than one window or of two tokenizers, the device is not there, or `recorded`
+            is no plain JSON.
     """
 
     def __init__(
@@ -77,338 +62,334 @@ class Trainer:
         model: nn.Module,
         optimizer: Optimizer,
         loss_fn: LossFunction,
-        train_data: Data,
-        valid_data: Data,
+        train_data: TokenSource,
+        valid_data: TokenSource,
         config: TrainConfig,
-        schedule: Callable[[int], float],
-        run_dir: str | Path,
+        schedule: Schedule,
+        run_dir: str | os.PathLike[str],
         loggers: Sequence[Logger] | None = None,
         *,
-        sample: Sample | None = None,
+        sample: SampleFunction | None = None,
         recorded: Mapping[str, Any] | None = None,
         seconds_before: float = 0.0,
     ) -> None:
-        self._started = time.perf_counter() - seconds_before
-        self.config = config
-        self.device = devices.resolve_device(config.device)
-        self.dtype = devices.resolve_dtype(config.dtype, self.device)
-        self.model = model.to(self.device)
+        self._began: float | None = time.perf_counter()
+        self._seconds_before = seconds_before
+        check_length(tokens_of(train_data), config.context_length, "the training split")
+        check_length(tokens_of(valid_data), config.context_length, "the validation split")
+        check_same_tokenizer(train_data, valid_data)
+        self.model = model
         self.optimizer = optimizer
         self.loss_fn = loss_fn
+        self.train_data = train_data
+        self.valid_data = valid_data
+        self.config = config
         self.schedule = schedule
-        self.train_tokens, _ = _tokens(train_data)
-        self.valid_tokens, self.valid_bytes = _tokens(valid_data)
-        check_length(self.train_tokens, config.context_length, "the training text")
-        check_length(self.valid_tokens, config.context_length, "the validation text")
-        self.directory = RunDirectory(Path(run_dir))
-        self.checkpoints = CheckpointDirectory(self.directory.path / "checkpoints", config.keep_checkpoints)
-        self.loggers = [ConsoleLogger(config.steps)] if loggers is None else list(loggers)
+        self.run_dir = Path(run_dir)
+        self.loggers: Sequence[Logger] = [ConsoleLogger()] if loggers is None else loggers
         self.sample = sample
-        self.recorded = {"trainer": config.to_dict(), "recorded": dict(recorded or {})}
-        self.directory.check_config(self.recorded)
-        self._failed_loggers: set[int] = set()
+        self.device = resolve_device(config.device)
+        self.dtype = resolve_dtype(config.dtype, self.device)
+        self.description = describe_run(config, model, optimizer, train_data, valid_data, recorded or {})
 
     def fit(self) -> Summary:
-        """Train to the end, from the beginning or from the last checkpoint.
+        """Train to the end.
+
+        A finished run is only read, and the model gets the weights of its last checkpoint; an unfinished run goes on
+        from its latest intact one. The caller's random states and signal handlers are left as they were.
 
         Raises:
             TrainingInterrupted: SIGINT or SIGTERM came; everything is saved.
-            ValueError: the time limit is used up before the first step.
-            OSError: the run directory cannot be written, or another process trains in it.
+            ValueError: the directory holds a run of another configuration, or the time limit is too short.
+            RunLockedError: another process is at it.
+            OSError: the run directory cannot be written.
         """
-        if (summary := self.directory.summary()) is not None:
+        records = RunDirectory(self.run_dir)
+        store = CheckpointStore(records.checkpoints, self.config.keep_checkpoints)
+        if (summary := self._read_finished(records, store)) is not None:
             return summary
-        limit = self.config.time_limit_seconds
-        if limit is not None and self._elapsed() >= limit and not self.checkpoints.steps():
-            raise ValueError(f"the time limit of {limit:g} s is used up before the first step: give more time")
-        with self.directory.locked(), stop_on_signals() as stop:
-            self.directory.begin(self.recorded, self.device, self.config.seed)
-            self.progress = Progress()
-            self._resume()
-            self._metrics = JsonLines(self.directory.metrics_path)
-            self._samples = JsonLines(self.directory.samples_path)
-            try:
-                return self._train(stop)
-            finally:
-                self._metrics.close()
-                self._samples.close()
-                for logger in self.loggers:
-                    self._tell(logger, lambda logger: logger.close())
+        records.acquire()
+        group = LoggerGroup(self.loggers)
+        try:
+            # Once more under the lock: another process may have trained and finished in between.
+            if (summary := self._read_finished(records, store)) is not None:
+                return summary
+            with SignalGuard() as guard, preserved_random_states():
+                return _Run(self, records, store, group, guard, self._take_seconds()).train()
+        finally:
+            group.close()
+            records.release()
 
-    def _train(self, stop: StopRequest) -> Summary:
-        devices.allow_fast_products(self.device)
-        compute = devices.compiled(self.loss_fn, self.config.compile, self.device)
-        if self.progress.evaluations == 0:
-            self._evaluate()
-            self._save()
-        saved_at = logged_at = time.perf_counter()
-        logged_tokens = self.progress.tokens
-        self.model.train()
-        before = self._tick()
-        while (status := self._status()) is None:
-            rate = self.schedule(self._tick())
-            begin = time.perf_counter()
-            loss, norm = self._step(compute, rate)
-            self.progress.step += 1
-            self.progress.tokens += (
-                self.config.batch_size * self.config.grad_accumulation_steps * self.config.context_length
-            )
-            # Asking a GPU for a number waits for it, so there it is only done when the number is due anyway.
-            after = self._tick()
-            due_log = self._due(before, after, self.config.log_interval)
-            due_eval = self._due(before, after, self.config.eval_interval)
-            if self.device.type == "cpu" or due_log or due_eval:
-                finite = math.isfinite(float(loss)) and math.isfinite(float(norm))
-            else:
-                finite = True
-            self.progress.seconds_training += time.perf_counter() - begin
-            if not finite:
-                return self._finish("diverged")
-            if due_log:
-                now = time.perf_counter()
-                speed = (self.progress.tokens - logged_tokens) / (now - logged_at)
-                self._log_training(float(loss), float(norm), rate, speed)
-                logged_at, logged_tokens = now, self.progress.tokens
-            if due_eval and self.progress.step < self.config.steps:
-                self._evaluate()
-                logged_at, logged_tokens = time.perf_counter(), self.progress.tokens
-            seconds = time.perf_counter() - saved_at
-            if stop.requested or self._due_save(before, after, due_eval, seconds):
-                self._save()
-                saved_at = time.perf_counter()
-            if stop.requested:
-                raise TrainingInterrupted(self.directory.path, self.progress.step)
-            before = after
-        return self._finish(status)
-
-    def _step(self, compute: Callable[..., torch.Tensor], rate: float) -> tuple[torch.Tensor, torch.Tensor]:
-        """One update; returns the mean loss and the norm of the gradient before clipping."""
-        config = self.config
-        self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros((), device=self.device)
-        for micro_batch in range(config.grad_accumulation_steps):
-            inputs, targets = training_batch(
-                self.train_tokens,
-                config.batch_size,
-                config.context_length,
-                self.device,
-                seed=config.seed,
-                step=self.progress.step,
-                micro_batch=micro_batch,
-            )
-            with devices.autocast(self.device, self.dtype):
-                loss = compute(self.model, inputs, targets) / config.grad_accumulation_steps
-            loss.backward()
-            total += loss.detach()
-        bound = math.inf if config.max_grad_norm is None else config.max_grad_norm
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), bound)
-        # On a CPU the numbers are at hand, and an update that would ruin the weights is left out.
-        if self.device.type != "cpu" or (torch.isfinite(total) and torch.isfinite(norm)):
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate * group.get("lr_scale", 1.0)
-            self.optimizer.step()
-        return total, norm
-
-    def _evaluate(self) -> Evaluation:
-        """Evaluate the validation text, record it, and sample if one is due."""
-        begin = time.perf_counter()
-        result = evaluate(
-            self.model,
-            self.valid_tokens,
-            self.config.context_length,
-            batch_size=self.config.eval_batch_size,
-            loss_fn=self.loss_fn,
-            num_bytes=self.valid_bytes,
-            device=self.device,
-            dtype=self.dtype,
-        )
-        loss = result.loss if math.isfinite(result.loss) else None
-        progress = self.progress
-        progress.valid_loss = loss
-        if progress.evaluations == 0:
-            progress.initial_valid_loss = loss
-        if loss is not None and (progress.best_valid_loss is None or loss < progress.best_valid_loss):
-            progress.best_valid_loss = loss
-        progress.evaluations += 1
-        self._record(
-            {
-                "event": "eval",
-                "loss": loss,
-                "perplexity": _finite(result.perplexity),
-                "bits_per_byte": None if result.bits_per_byte is None else _finite(result.bits_per_byte),
-            }
-        )
-        every = self.config.sample_interval
-        if every is not None and progress.evaluations % every == 0:
-            self._write_sample()
-        progress.slowest_evaluation_seconds = max(progress.slowest_evaluation_seconds, time.perf_counter() - begin)
-        return result
-
-    def _finish(self, status: Status) -> Summary:
-        """Evaluate and save a last time, and write what a complete run has."""
-        progress, last = self.progress, None
-        at = progress.step if status == "diverged" else None
-        if status == "diverged":
-            self._record({"event": "diverged", "loss": None})
-        else:
-            last = self._evaluate()
-            self._write_sample()
-            self._save()
-        final = None if last is None else progress.valid_loss
-        initial = progress.initial_valid_loss
-        summary = Summary(
-            status=status,
-            diverged=final is None or (initial is not None and final > initial),
-            diverged_at_step=at,
-            steps=progress.step,
-            tokens=progress.tokens,
-            parameters=sum(parameter.numel() for parameter in self.model.parameters()),
-            final_valid_loss=final,
-            best_valid_loss=progress.best_valid_loss,
-            initial_valid_loss=initial,
-            perplexity=None if last is None else _finite(last.perplexity),
-            bits_per_byte=None if last is None or last.bits_per_byte is None else _finite(last.bits_per_byte),
-            seconds_total=self._elapsed(),
-            seconds_training=progress.seconds_training,
-            tokens_per_second=progress.tokens / progress.seconds_training if progress.seconds_training else None,
-        )
-        self.directory.write_csv()
-        if not draw_losses(self.directory.metrics_path, self.directory.path / "loss.png"):
-            warnings.warn("matplotlib is not installed, so there is no loss.png", stacklevel=2)
-        self.directory.finish(summary)
+    def _read_finished(self, records: RunDirectory, store: CheckpointStore) -> Summary | None:
+        records.match_config(self.description)
+        summary = records.read_summary()
+        if summary is not None and (content := store.load_latest(set_aside=False)) is not None:
+            set_model_state(self.model, content.model, str(content.path))
         return summary
 
-    def _elapsed(self) -> float:
-        """Seconds of the run, over all resumes."""
-        return time.perf_counter() - self._started
+    def _take_seconds(self) -> tuple[float, float]:
+        """When the clock of this session began, and what to add to it: both count only once."""
+        began, before = self._began, self._seconds_before
+        self._began, self._seconds_before = None, 0.0
+        return (time.perf_counter() if began is None else began), before
 
-    def _budget(self) -> float:
-        """Seconds that may pass before the final evaluation begins."""
-        if self.config.time_limit_seconds is None:
-            return math.inf
-        progress = self.progress
-        measured = progress.slowest_evaluation_seconds + progress.slowest_save_seconds
-        return self.config.time_limit_seconds - RESERVE_FACTOR * measured - RESERVE_SECONDS
 
-    def _tick(self) -> int:
-        """Where the schedule stands: the step, or the share of the time that is used in steps."""
-        if self.config.clock == "steps":
-            return self.progress.step
-        share = self._elapsed() / self._budget() if self._budget() > 0 else 1.0
-        return min(self.config.steps - 1, int(self.config.steps * share))
+class _Run:
+    """One session of a run: from its start, or from a checkpoint, to its end or an interruption."""
 
-    def _status(self) -> Status | None:
-        """Why training ends now; None if it goes on."""
-        if self.config.clock == "steps" and self.progress.step >= self.config.steps:
-            return "completed"
-        typical = self.progress.seconds_training / self.progress.step if self.progress.step else 0.0
-        return "time_limit" if self._elapsed() + typical >= self._budget() else None
-
-    @staticmethod
-    def _due(before: int, after: int, interval: int) -> bool:
-        """Whether a multiple of the interval lies between two places of the schedule."""
-        return after // interval > before // interval
-
-    def _due_save(self, before: int, after: int, due_eval: bool, seconds: float) -> bool:
-        config = self.config
-        if config.checkpoint_seconds is not None and seconds >= config.checkpoint_seconds:
-            return True
-        if config.checkpoint_interval is None:
-            return due_eval
-        return self._due(before, after, config.checkpoint_interval)
-
-    def _log_training(self, loss: float, norm: float, rate: float, tokens_per_second: float) -> None:
-        share = self._share()
-        left = None
-        if share > 0:
-            left = (
-                self._elapsed() * (1 - share) / share
-                if self.config.clock == "steps"
-                else self._budget() - self._elapsed()
-            )
-        self._record(
-            {
-                "event": "train",
-                "loss": loss,
-                "lr": rate,
-                "grad_norm": norm,
-                "tokens_per_second": tokens_per_second,
-                "memory_bytes": devices.memory_bytes(self.device),
-                "seconds_left": left,
-            }
+    def __init__(
+        self,
+        trainer: Trainer,
+        records: RunDirectory,
+        store: CheckpointStore,
+        loggers: LoggerGroup,
+        guard: SignalGuard,
+        seconds: tuple[float, float],
+    ) -> None:
+        self.trainer, self.config, self.device = trainer, trainer.config, trainer.device
+        self.model, self.optimizer = trainer.model.to(trainer.device), trainer.optimizer
+        self.records, self.store, self.guard = records, store, guard
+        self.progress, self.resumes = self._restore()
+        self.clock = RunClock(self.config, self.progress, *seconds)
+        self.meter = LossMeter(self.device, self.progress.loss_sum)
+        self.step = TrainingStep(
+            self.model,
+            self.optimizer,
+            trainer.loss_fn,
+            tokens_of(trainer.train_data),
+            self.config,
+            self.device,
+            trainer.dtype,
+        )
+        self.saved_at = time.perf_counter()
+        self.saved_step = self.progress.step if self.resumes else None
+        self.grad_norm = 0.0
+        self.reporter = Reporter(
+            records, loggers, self.config, self.progress, self.clock, self.device, resumes=self.resumes
         )
 
-    def _share(self) -> float:
-        if self.config.clock == "steps":
-            return self.progress.step / self.config.steps
-        return min(1.0, max(0.0, self._elapsed() / max(self._budget(), 1e-9)))
-
-    def _record(self, record: dict[str, Any]) -> None:
-        """Write one record to metrics.jsonl and hand it to the loggers."""
-        progress = self.progress
-        full = {
-            "event": record.pop("event"),
-            "step": progress.step,
-            "progress": self._share(),
-            "tokens": progress.tokens,
-            "seconds_total": self._elapsed(),
-            "seconds_training": progress.seconds_training,
-            **record,
-        }
-        self._metrics.write(full)
-        for logger in self.loggers:
-            self._tell(logger, lambda logger: logger.log(full))
-
-    def _tell(self, logger: Logger, what: Callable[[Logger], None]) -> None:
-        """Use a logger; one that fails is warned about once and not used again."""
-        if id(logger) in self._failed_loggers:
-            return
+    def train(self) -> Summary:
+        """Make all steps and reports, and write the summary."""
         try:
-            what(logger)
-        except Exception as error:
-            self._failed_loggers.add(id(logger))
-            warnings.warn(
-                f"{type(logger).__name__} failed and is not used any more, training goes on: {error}", stacklevel=2
+            self._begin()
+            while not self._has_ended():
+                self._make_step()
+                if self.guard.received and not self._has_ended():
+                    self._interrupt(self.guard.received)
+            return self._finish()
+        finally:
+            self.reporter.close()
+
+    def _restore(self) -> tuple[Progress, bool]:
+        """Set everything to the latest intact checkpoint, or to the start."""
+        self.store.remove_leftovers()
+        content = self.store.load_latest()
+        if content is None:
+            seed_everything(self.config.seed)
+            return Progress(), False
+        set_model_state(self.model, content.model, str(content.path))
+        set_optimizer_state(self.optimizer, content.optimizer, str(content.path))
+        set_random_states(content.training["random_states"])
+        return Progress(**content.training["progress"]), True
+
+    def _begin(self) -> None:
+        environment = describe_environment(self.device, self.trainer.dtype, self.config.seed)
+        self.records.write_environment(environment, self.progress.step if self.resumes else None)
+        self.records.write_json("config.json", self.trainer.description)
+        self.model.train()
+        numbers = f"{count_parameters(self.model):,} parameters on {self.device}, records in {self.records.path}"
+        if self.resumes:
+            self.reporter.notice(f"resuming at step {self.progress.step:,}: {numbers}")
+            return
+        self.reporter.notice(numbers)
+        self._evaluate()
+        if self.config.time_limit_seconds is not None:
+            self._save()  # to know how long it takes
+            if not self._has_diverged() and self.clock.budget_is_spent():
+                self.store.remove_all()  # so that another limit can be tried in this directory
+                raise ValueError(
+                    f"time_limit_seconds is {self.config.time_limit_seconds:g}: {self.clock.elapsed():.1f} s are gone "
+                    f"before the first step and the end needs about {self.clock.reserve():.1f} s; expected more"
+                )
+
+    def _has_ended(self) -> bool:
+        return self._has_diverged() or self.progress.tick >= self.config.steps or self._is_out_of_time()
+
+    def _has_diverged(self) -> bool:
+        return self.config.stop_on_divergence and self.progress.diverged_at_step is not None
+
+    def _is_out_of_time(self) -> bool:
+        return self.config.clock == "steps" and self.clock.budget_is_spent()
+
+    def _make_step(self) -> None:
+        """Make one step and the reports that are due after it."""
+        progress = self.progress
+        if progress.training_began is None:
+            progress.training_began = self.clock.elapsed()
+        began = time.perf_counter()
+        tick = min(self.clock.tick(), self.config.steps - 1)
+        learning_rate = learning_rate_at(self.trainer.schedule, tick)
+        loss, grad_norm = self.step.compute_gradients(progress.step)
+        self.meter.add(loss, grad_norm, progress.step + 1)
+        # The CPU has the loss at hand, so a bad update is not even made. Elsewhere looking would stall the device.
+        if self.device.type == "cpu" and self._check_divergence():
+            self.reporter.training(progress.step + 1, math.nan, learning_rate, grad_norm.item())
+            return
+        self.step.apply(learning_rate)
+        progress.step += 1
+        self.clock.last_step_seconds = time.perf_counter() - began
+        previous, progress.tick = progress.tick, self.clock.tick()
+        last = self._has_ended()
+        log, evaluation = (
+            last or _crosses(previous, progress.tick, interval)
+            for interval in (self.config.log_interval, self.config.eval_interval)
+        )
+        save = last or self._save_is_due(previous)
+        if log or evaluation or save:
+            synchronize(self.device)  # what is still computing belongs to training
+            self._check_divergence()
+        progress.seconds_training += time.perf_counter() - began
+        if log or self._has_diverged():
+            self._log(learning_rate, grad_norm.item())
+        if evaluation and not self._has_diverged():
+            self._evaluate()
+            progress.tick = self.clock.tick()
+        if save and not self._has_diverged():
+            self._save()
+            progress.tick = self.clock.tick()
+
+    def _save_is_due(self, previous_tick: int) -> bool:
+        config = self.config
+        by_steps = config.checkpoint_interval is not None and _crosses(
+            previous_tick, self.progress.tick, config.checkpoint_interval
+        )
+        by_time = (
+            config.checkpoint_seconds is not None and time.perf_counter() - self.saved_at >= config.checkpoint_seconds
+        )
+        return by_steps or by_time or self.guard.received is not None
+
+    def _check_divergence(self) -> bool:
+        """Note the first step that was not finite; whether training shall stop for it."""
+        if self.progress.diverged_at_step is None and (step := self.meter.first_bad_step()) is not None:
+            self._note_divergence(step, "loss or gradient norm")
+        return self._has_diverged()
+
+    def _note_divergence(self, step: int, what: str) -> None:
+        self.progress.diverged_at_step = step
+        self.progress.divergence = f"{what} not finite at step {step:,}"
+        self.reporter.notice(f"diverged: {self.progress.divergence}")
+
+    def _log(self, learning_rate: float, grad_norm: float) -> None:
+        progress = self.progress
+        steps = progress.step - progress.reported_step
+        self.reporter.training(progress.step, self.meter.sum() / steps, learning_rate, grad_norm)
+        self.meter.reset_sum()
+
+    def _evaluate(self) -> None:
+        progress, data, began = self.progress, self.trainer.valid_data, time.perf_counter()
+        with preserved_random_states():
+            result = evaluate(
+                self.model,
+                tokens_of(data),
+                self.config.context_length,
+                batch_size=self.config.eval_batch_size or self.config.batch_size,
+                loss_fn=self.trainer.loss_fn,
+                num_bytes=getattr(data, "num_bytes", None),
+                device=self.device,
+                dtype=self.trainer.dtype,
             )
+        progress.valid_step = progress.step
+        progress.valid_loss = finite(result.loss)
+        progress.perplexity = finite(result.perplexity)
+        progress.bits_per_byte = finite(result.bits_per_byte)
+        if progress.valid_loss is not None:
+            best = progress.best_valid_loss
+            progress.best_valid_loss = progress.valid_loss if best is None else min(best, progress.valid_loss)
+            if progress.first_valid_loss is None:
+                progress.first_valid_loss = progress.valid_loss
+        self.reporter.evaluation(result)
+        if progress.valid_loss is None and progress.diverged_at_step is None:
+            self._note_divergence(progress.step, "validation loss")
+        self._write_sample()
+        if self.config.time_limit_seconds is not None and progress.step == 0:
+            self.reporter.draw()  # to know how long it takes
+        progress.reserve_report = max(progress.reserve_report, time.perf_counter() - began)
 
     def _write_sample(self) -> None:
-        if self.sample is not None:
-            state = devices.random_state(self.device)  # sampling must not change what training draws
-            self._samples.write({"step": self.progress.step, "text": self.sample(self.model, self.progress.step)})
-            devices.set_random_state(state, self.device)
+        if self.trainer.sample is None:
+            return
+        try:
+            with evaluating(self.model), preserved_random_states():
+                texts = self.trainer.sample(self.model, self.progress.step)
+            self.reporter.sample(texts)
+        except OSError:
+            raise
+        except Exception as error:
+            message = f"no sample at step {self.progress.step:,}: {type(error).__name__}: {error}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def _save(self) -> None:
-        """Write a checkpoint of everything that a resumed run needs to go on as if nothing had happened."""
-        begin = time.perf_counter()
+        progress, began = self.progress, time.perf_counter()
+        progress.loss_sum = self.meter.sum()
+        progress.seconds_total = self.clock.elapsed()
+        self.reporter.sync()
+        valid_loss = progress.valid_loss if progress.valid_step == progress.step else None
+        training = {"progress": progress.to_dict(), "random_states": get_random_states()}
+        self.store.save(progress.step, self.model, self.optimizer, training, valid_loss)
+        self.saved_at, self.saved_step = time.perf_counter(), progress.step
+        progress.reserve_save = max(progress.reserve_save, self.saved_at - began)
+
+    def _interrupt(self, signal_name: str) -> None:
+        if self.saved_step != self.progress.step:
+            self._save()
+        self.reporter.draw()
+        raise TrainingInterrupted(self.records.path, self.progress.step, signal_name)
+
+    def _finish(self) -> Summary:
+        """Do what the last step left over, and write what marks a run as finished."""
         progress = self.progress
-        progress.metrics_bytes, progress.samples_bytes = self._metrics.sync(), self._samples.sync()
-        progress.seconds_total = self._elapsed()
-        state = {
-            "optimizer": self.optimizer.state_dict(),
-            "random": devices.random_state(self.device),
-            "progress": vars(progress),
-        }
-        self.checkpoints.save(
-            progress.step, self.model, state, {"valid_loss": progress.valid_loss, "tokens": progress.tokens}
+        if not self._has_diverged() and progress.valid_step != progress.step:
+            self._evaluate()
+            self.saved_step = None
+        if not self._has_diverged() and self.saved_step != progress.step:
+            self._save()
+        self.reporter.sync()
+        self.reporter.draw()
+        progress.seconds_total = self.clock.elapsed()
+        summary = self._summarize()
+        self.records.write_json("summary.json", summary.to_json())
+        self.reporter.notice(f"{summary.status}: {progress.step:,} steps, validation loss {summary.final_valid_loss}")
+        return summary
+
+    def _summarize(self) -> Summary:
+        progress = self.progress
+        status: RunStatus = "completed" if progress.tick >= self.config.steps else "time_limit"
+        reason = progress.divergence
+        if self._has_diverged():
+            status = "diverged"
+        final = None if status == "diverged" else progress.valid_loss
+        first = progress.first_valid_loss
+        if reason is None and final is not None and first is not None and final > first:
+            reason = f"the final validation loss {final:.4f} is above the first one, {first:.4f}"
+        tokens = progress.step * self.config.tokens_per_step
+        return Summary(
+            status=status,
+            diverged=reason is not None,
+            diverged_at_step=progress.diverged_at_step,
+            divergence=reason,
+            steps=progress.step,
+            tokens=tokens,
+            parameters=count_parameters(self.model),
+            final_valid_loss=final,
+            best_valid_loss=progress.best_valid_loss,
+            perplexity=None if final is None else progress.perplexity,
+            bits_per_byte=None if final is None else progress.bits_per_byte,
+            seconds_total=progress.seconds_total,
+            seconds_training=progress.seconds_training,
+            tokens_per_second=tokens / progress.seconds_training if progress.seconds_training > 0 else None,
         )
-        progress.slowest_save_seconds = max(progress.slowest_save_seconds, time.perf_counter() - begin)
-
-    def _resume(self) -> None:
-        """Take up the newest sound checkpoint, if there is one; drop what was recorded after it."""
-        found = self.checkpoints.load()
-        if found is not None:
-            weights, state, _ = found
-            restore(self.model, weights)
-            self.optimizer.load_state_dict(state["optimizer"])
-            devices.set_random_state(state["random"], self.device)
-            self.progress = Progress(**state["progress"])
-            self._started -= self.progress.seconds_total
-        self.directory.truncate(self.progress.metrics_bytes, self.progress.samples_bytes)
 
 
-def _tokens(data: Data) -> tuple[NDArray[np.integer], int | None]:
-    return (data.tokens, data.num_bytes) if isinstance(data, TokenDataset) else (data, None)
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _crosses(previous: int, now: int, interval: int) -> bool:
+    """Whether a multiple of the interval lies in (previous, now]."""
+    return previous // interval < now // interval

@@ -1,37 +1,65 @@
-"""The learning curve of one run."""
+"""The learning-curve picture of a run."""
 
-import json
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from trainer.files import write_atomically
 
-def draw_losses(metrics_path: Path, picture_path: Path) -> bool:
-    """Draw training and validation loss against steps and seconds; False if matplotlib is not installed."""
+_CURVES = (("train", "training", "tab:blue", 1.0, ""), ("eval", "validation", "tab:orange", 2.0, "o"))
+_AXES = (("step", "optimizer steps"), ("seconds_total", "seconds, everything included"))
+
+
+def draw_losses(records: Sequence[Mapping[str, Any]], path: Path, title: str) -> bool:
+    """Draw training and validation loss against steps and seconds; losses that are not finite are crosses on top.
+
+    Returns:
+        Whether it was drawn: without matplotlib there is a warning instead.
+    """
     try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
+        warnings.warn(
+            f"matplotlib is not installed, so {path.name} is not drawn; pip install scratchlm-trainer[plots]",
+            RuntimeWarning,
+            stacklevel=2,
+        )
         return False
-    records = [json.loads(line) for line in metrics_path.read_text("utf-8").splitlines()]
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    for axes, key, label in zip(
-        figure.subplots(1, 2, sharey=True), ("step", "seconds_total"), ("optimizer steps", "seconds"), strict=True
-    ):
-        _draw(axes, records, "train", key, {"color": "#9bb8d3", "label": "training"})
-        _draw(axes, records, "eval", key, {"color": "#0072B2", "marker": "o", "markersize": 4, "label": "validation"})
+    figure = Figure(figsize=(11, 4.5), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, (quantity, label) in zip(figure.subplots(1, len(_AXES), sharey=True), _AXES, strict=True):
+        for event, name, color, width, marker in _CURVES:
+            points = [(record[quantity], record["loss"]) for record in records if record["event"] == event]
+            finite = [(x, y) for x, y in points if y is not None]
+            axes.plot(
+                *zip(*finite, strict=True) if finite else ((), ()),
+                color=color,
+                lw=width,
+                marker=marker,
+                ms=4,
+                label=name,
+            )
+            broken = [x for x, y in points if y is None]
+            if broken:
+                axes.plot(
+                    broken,
+                    [0.97] * len(broken),
+                    "x",
+                    color=color,
+                    transform=axes.get_xaxis_transform(),
+                    label=f"{name}: not finite",
+                )
         axes.set_xlabel(label)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.3)
     figure.axes[0].set_ylabel("loss (nats per token)")
-    figure.axes[0].legend(frameon=False)
-    temporary = picture_path.with_name(f".{picture_path.name}.tmp")
-    figure.savefig(temporary, dpi=110, format="png")
-    temporary.replace(picture_path)
+    figure.axes[0].legend()
+    figure.suptitle(title)
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=110)
+    write_atomically(path, picture.getvalue())
     return True
-
-
-def _draw(axes: Any, records: list[dict[str, Any]], event: str, key: str, style: dict[str, Any]) -> None:
-    points = [
-        (record[key], record["loss"]) for record in records if record["event"] == event and record["loss"] is not None
-    ]
-    if points:
-        axes.plot(*zip(*points, strict=True), **style)

@@ -1,181 +1,195 @@
-"""The run directory: what was run, on what, and what came of it."""
+"""The run directory: who may write to it, and what is in its files."""
 
+from __future__ import annotations
+
+import csv
+import io
 import json
 import os
-import platform
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
-import torch
-
-from trainer.devices import device_name
-from trainer.files import write_atomically, write_json
+from trainer.files import write_atomically
+from trainer.loggers.jsonl import JsonlLogger
 from trainer.summary import Summary
 
-COLUMNS = (
-    "event", "step", "progress", "tokens", "seconds_total", "seconds_training", "loss", "perplexity", "bits_per_byte",
-    "lr", "grad_norm", "tokens_per_second", "memory_bytes",
-)  # fmt: skip
-LIBRARIES = ("torch", "numpy", "safetensors", "scratchlm-trainer", "scratchlm-nnscratch", "scratchlm-bpe")
+CSV_COLUMNS = (
+    "event",
+    "step",
+    "progress",
+    "tokens",
+    "seconds_total",
+    "seconds_training",
+    "loss",
+    "perplexity",
+    "bits_per_byte",
+    "lr",
+    "grad_norm",
+    "tokens_per_second",
+    "memory_bytes",
+    "status",
+)
+_SHOWN_DIFFERENCES = 3
+
+
+class RunLockedError(OSError):
+    """Another process, or another trainer of this one, writes to the run directory."""
 
 
 class RunDirectory:
-    """One run's files, laid out as the package's README shows.
+    """The records of one run; checkpoints and pictures have their own modules."""
 
-    Raises:
-        OSError: the directory cannot be made or written.
-    """
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self._lock: IO[bytes] | None = None
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.metrics_path = path / "metrics.jsonl"
-        self.samples_path = path / "samples.jsonl"
-
-    def summary(self) -> Summary | None:
-        """The result of the run if it is complete."""
-        path = self.path / "summary.json"
-        return Summary.from_dict(json.loads(path.read_text("utf-8"))) if path.exists() else None
-
-    def check_config(self, config: Mapping[str, Any]) -> None:
-        """Raise ValueError if the directory belongs to a run of another configuration, naming what differs."""
-        path = self.path / "config.json"
-        if not path.exists():
-            return
-        there, here = _flat(json.loads(path.read_text("utf-8"))), _flat(json.loads(json.dumps(config)))
-        different = sorted(name for name in there.keys() | here.keys() if there.get(name) != here.get(name))
-        if different:
-            name = different[0]
-            more = f" and {len(different) - 1} more" if len(different) > 1 else ""
-            raise ValueError(
-                f"{self.path} holds a run with {name} = {there.get(name)!r}, not {here.get(name)!r}{more}; "
-                "choose another directory, or delete that one"
-            )
-
-    def begin(self, config: Mapping[str, Any], device: torch.device, seed: int) -> None:
-        """Write config.json and environment.json, once."""
-        if not (self.path / "config.json").exists():
-            write_json(self.path / "environment.json", environment(device, seed))
-            write_json(self.path / "config.json", config)
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the directory for this process.
+    def acquire(self) -> None:
+        """Make the directory and lock it until `release` or the end of the process.
 
         Raises:
-            BlockingIOError: another process trains in it.
+            RunLockedError: it is locked already.
+            OSError: it cannot be made or written.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("a") as file:
-            try:
-                import fcntl
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("ab")
+        except OSError as error:
+            raise type(error)(
+                f"cannot write to the run directory {self.path}: {error.strerror}; choose another one or permit it"
+            ) from error
+        try:
+            _lock(lock)
+        except OSError as error:
+            lock.close()
+            raise RunLockedError(
+                f"run directory {self.path} is in use by another process: wait for it or choose another directory"
+            ) from error
+        self._lock = lock
 
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except ImportError:
-                pass  # no such locks on Windows
-            except BlockingIOError:
-                raise BlockingIOError(
-                    f"{self.path}: another process trains here; wait for it, or choose another"
-                ) from None
-            yield
+    def release(self) -> None:
+        """Let others write."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
-    def truncate(self, metrics_bytes: int, samples_bytes: int) -> None:
-        """Cut off what was recorded after the checkpoint that training goes on from."""
-        for path, size in ((self.metrics_path, metrics_bytes), (self.samples_path, samples_bytes)):
-            if path.exists():
-                os.truncate(path, size)
-            elif size:
-                raise ValueError(f"{path} is missing: expected {size} bytes of it; give the run another directory")
+    def match_config(self, config: Mapping[str, Any]) -> None:
+        """Check that what is here belongs to a run of this very configuration; without checkpoints nothing does.
+
+        Raises:
+            ValueError: it belongs to another one; the message names the first fields that differ.
+            FileNotFoundError: there are checkpoints without a `config.json`.
+        """
+        if not (self.path / "summary.json").exists() and not any(self.checkpoints.glob("step_*")):
+            return
+        recorded = flatten(read_config(self.path))
+        given = flatten(json.loads(json.dumps(config)))
+        names = [*given, *(name for name in recorded if name not in given)]
+        missing = object()
+        different = [name for name in names if given.get(name, missing) != recorded.get(name, missing)]
+        if different:
+            shown = "; ".join(
+                f"{name} was {_shown(recorded, name)}, now {_shown(given, name)}"
+                for name in different[:_SHOWN_DIFFERENCES]
+            )
+            more = f" and {len(different) - _SHOWN_DIFFERENCES} more" if len(different) > _SHOWN_DIFFERENCES else ""
+            raise ValueError(
+                f"{self.path} holds a run with another configuration: {shown}{more}; "
+                "restore the configuration to resume it, or choose another run directory"
+            )
+
+    def write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        """Write one of the JSON files."""
+        text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomically(self.path / name, text.encode("utf-8") + b"\n")
+
+    def write_environment(self, environment: Mapping[str, Any], resumed_at: int | None) -> None:
+        """Write `environment.json`; that of a resumed run keeps its first environment and lists the later ones."""
+        path = self.path / "environment.json"
+        if resumed_at is not None and path.exists():
+            first = json.loads(path.read_text("utf-8"))
+            first["resumed"] = [*first["resumed"], {"step": resumed_at, **environment}]
+            environment = first
+        else:
+            environment = {**environment, "resumed": []}
+        self.write_json("environment.json", environment)
+
+    def read_summary(self) -> Summary | None:
+        """Return the summary of a finished run, None if it is not finished."""
+        path = self.path / "summary.json"
+        return Summary.from_json(json.loads(path.read_text("utf-8"))) if path.exists() else None
+
+    def open_lines(self, name: str, last_step: int) -> JsonlLogger:
+        """Open a `.jsonl` file for appending, without what it has of later steps than `last_step`."""
+        path = self.path / name
+        kept = [line for line in _lines(path) if json.loads(line)["step"] <= last_step]
+        write_atomically(path, b"".join(line + b"\n" for line in kept))
+        return JsonlLogger(path)
 
     def write_csv(self) -> None:
-        """Write metrics.csv from metrics.jsonl."""
-        lines = [",".join(COLUMNS)]
-        for text in self.metrics_path.read_text("utf-8").splitlines():
-            record = json.loads(text)
-            lines.append(",".join("" if record.get(name) is None else str(record[name]) for name in COLUMNS))
-        write_atomically(self.path / "metrics.csv", ("\n".join(lines) + "\n").encode())
-
-    def finish(self, summary: Summary) -> None:
-        """Write summary.json: the mark of a complete run."""
-        write_json(self.path / "summary.json", summary.to_dict())
+        """Write `metrics.csv` from `metrics.jsonl`."""
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(read_metrics(self.path))
+        write_atomically(self.path / "metrics.csv", text.getvalue().encode("utf-8"))
 
 
-class JsonLines:
-    """A file that grows by one line of JSON at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self.file: TextIO = path.open("a", encoding="utf-8")
-
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Append one record."""
-        self.file.write(json.dumps(record, allow_nan=False) + "\n")
-        self.file.flush()
-
-    def sync(self) -> int:
-        """Bring everything to disk and return the file's size in bytes."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
-        return os.fstat(self.file.fileno()).st_size
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
-
-
-def read_config(run_dir: str | Path) -> dict[str, Any]:
-    """The configuration of a run.
+def read_config(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the configuration of a run, as `config.json` keeps it; what the caller added is under "recorded".
 
     Raises:
-        FileNotFoundError: the directory holds no run.
+        FileNotFoundError: this is no run directory.
+        ValueError: the file is damaged.
     """
-    path = Path(run_dir) / "config.json"
+    path = Path(run_dir, "config.json")
     if not path.is_file():
-        raise FileNotFoundError(f"{run_dir} is no run directory: it has no config.json")
-    return json.loads(path.read_text("utf-8"))
-
-
-def environment(device: torch.device, seed: int) -> dict[str, Any]:
-    """What the run's numbers depend on beside its configuration."""
-    return {
-        "command": sys.argv,
-        "commit": _git("rev-parse", "HEAD"),
-        "dirty_diff": _git("diff", "HEAD"),
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}},
-        "platform": platform.platform(),
-        "device": str(device),
-        "device_name": device_name(device),
-        "threads": torch.get_num_threads(),
-        "seed": seed,
-    }
-
-
-def _version(name: str) -> str | None:
-    if name == "torch":
-        return str(torch.__version__)
+        raise FileNotFoundError(f"{Path(run_dir)} is no run directory: expected a config.json in it")
     try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
+        config = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON ({error}); restore it or choose another run directory") from error
+    return dict(config)
 
 
-def _git(*arguments: str) -> str | None:
-    """The output of git in the working directory; None without git or outside of a repository."""
+def read_metrics(run_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """Return the records of `metrics.jsonl`; a last line that a kill cut short is left out.
+
+    Raises:
+        FileNotFoundError: the run has no metrics.
+    """
+    path = Path(run_dir, "metrics.jsonl")
+    if not path.is_file():
+        raise FileNotFoundError(f"{Path(run_dir)} has no metrics.jsonl: expected a run directory")
+    return [json.loads(line) for line in _lines(path)]
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, with dotted names; "train." is left out, for those names are the user's own."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        full = name if prefix in ("", "train.") else f"{prefix}{name}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{full}.")
+        else:
+            flat[full] = value
+    return flat
+
+
+def _lines(path: Path) -> list[bytes]:
+    """The complete lines of a file that is only ever appended to."""
+    content = path.read_bytes() if path.exists() else b""
+    return content.split(b"\n")[:-1]
+
+
+def _shown(flat: Mapping[str, Any], name: str) -> str:
+    return repr(flat[name]) if name in flat else "not set"
+
+
+def _lock(file: IO[bytes]) -> None:
     try:
-        result = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return result.stdout.strip()
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, with dotted names."""
-    if not isinstance(value, Mapping):
-        return {prefix: value}
-    found: dict[str, Any] = {}
-    for name, inner in value.items():
-        found |= _flat(inner, f"{prefix}.{name}" if prefix else name)
-    return found
+        import fcntl
+    except ImportError:  # Windows: the directory is not locked there
+        return
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

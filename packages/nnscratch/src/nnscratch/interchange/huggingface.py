@@ -1,18 +1,25 @@
-"""Export to the directory format of `transformers`, as a Llama."""
+"""Export to a directory that `transformers` opens as a Llama."""
 
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from nnscratch.config import TransformerConfig
-from nnscratch.interchange.native import write_atomically
+from nnscratch.files import replacing
+from nnscratch.pretrained import CONFIG_FILE, WEIGHTS_FILE, untied_state, write_json, write_weights
 from nnscratch.transformer import TransformerLM
 
-# Our names to Llama's, inside one layer.
-LAYER_NAMES = {
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt")
+_END_OF_TEXT = "<|endoftext|>"
+_LLAMA = {"norm": "pre", "position": "rope", "ffn": "swiglu", "qk_norm": False, "logit_soft_cap": None}
+_NAMES = {
+    "token_embeddings": "model.embed_tokens",
+    "ln_final": "model.norm",
+    "lm_head": "lm_head",
     "ln1": "input_layernorm",
     "ln2": "post_attention_layernorm",
     "attn.q_proj": "self_attn.q_proj",
@@ -20,103 +27,97 @@ LAYER_NAMES = {
     "attn.v_proj": "self_attn.v_proj",
     "attn.output_proj": "self_attn.o_proj",
     "ffn.w1": "mlp.gate_proj",
-    "ffn.w3": "mlp.up_proj",
     "ffn.w2": "mlp.down_proj",
+    "ffn.w3": "mlp.up_proj",
 }
-OUTER_NAMES = {
-    "token_embeddings.weight": "model.embed_tokens.weight",
-    "ln_final.weight": "model.norm.weight",
-    "lm_head.weight": "lm_head.weight",
-}
-LLAMA = {"norm": "pre", "position": "rope", "ffn": "swiglu"}
 
 
 def export_huggingface(model: TransformerLM, tokenizer_dir: str | Path, out_dir: str | Path) -> None:
-    """Write a directory that `AutoModelForCausalLM` and `AutoTokenizer` of `transformers` open.
+    """Write a directory that `AutoModelForCausalLM` and `AutoTokenizer` of transformers open.
 
-    Llama turns the pairs (i, i + d/2) of a head where we turn (2i, 2i + 1), so the rows of the query and key matrices
-    are put into Llama's order; the logits are the same.
+    Rows of the query and key projections are put in another order, because Llama turns x[k] with x[k + d_k/2] where
+    this package turns x[2k] with x[2k + 1]; scores do not change by it.
 
     Args:
-        model: a model whose architecture is a Llama's: norm="pre", position="rope", ffn="swiglu".
-        tokenizer_dir: holds `tokenizer.json` (as `bpe.Tokenizer.save_pretrained` writes); its files are copied along.
-        out_dir: the new directory; files of the same names in it are replaced.
+        model: a model that is a Llama: norm "pre", position "rope", ffn "swiglu", no qk_norm, no logit_soft_cap.
+        tokenizer_dir: where `tokenizer.json` and its companions are; they are copied.
+        out_dir: the directory to write; made if need be.
 
     Raises:
-        ValueError: the architecture is not a Llama's; the message names the field.
-        FileNotFoundError: there is no `tokenizer.json`.
+        ValueError: if the model is not a Llama, or the tokenizer has more tokens than the model.
+        FileNotFoundError: if there is no `tokenizer.json`.
     """
-    from safetensors.torch import save_file
-
+    config = model.config
+    for name, wanted in _LLAMA.items():
+        if getattr(config, name) != wanted:
+            raise ValueError(f"{name}={getattr(config, name)!r} is not a Llama; only {name}={wanted!r} can be exported")
     tokenizer_dir, out_dir = Path(tokenizer_dir), Path(out_dir)
-    for field, expected in LLAMA.items():
-        if getattr(model.config, field) != expected:
-            raise ValueError(
-                f"{field} is {getattr(model.config, field)!r}: expected {expected!r}, since a Llama has no other; "
-                "such a model can be kept with save_pretrained"
-            )
-    if not (tokenizer_dir / "tokenizer.json").is_file():
-        raise FileNotFoundError(f"{tokenizer_dir / 'tokenizer.json'}: there is no such file; save the tokenizer there")
-    end = _end_of_text(tokenizer_dir)
+    end_of_text = _check_tokenizer(tokenizer_dir, config.vocab_size)
     out_dir.mkdir(parents=True, exist_ok=True)
-    tensors = llama_state(model)
-    write_atomically(out_dir / "model.safetensors", lambda path: save_file(tensors, path, metadata={"format": "pt"}))
-    settings = {
-        "config.json": llama_config(model.config, str(next(model.parameters()).dtype).removeprefix("torch."), end),
-        "generation_config.json": {"bos_token_id": end, "eos_token_id": end},
-    }
-    for name, value in settings.items():
-        text = json.dumps(value, indent=2) + "\n"
-        write_atomically(out_dir / name, lambda path, text=text: path.write_text(text, encoding="utf-8"))
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"):
+    for name in _TOKENIZER_FILES:
         if (tokenizer_dir / name).is_file():
-            write_atomically(out_dir / name, lambda path, name=name: shutil.copyfile(tokenizer_dir / name, path))
+            with replacing(out_dir / name) as temporary:
+                shutil.copyfile(tokenizer_dir / name, temporary)
+    weights = {_llama_name(name): _llama_rows(name, tensor, config) for name, tensor in untied_state(model).items()}
+    write_weights(weights, out_dir / WEIGHTS_FILE, {})
+    dtype = model.token_embeddings.weight.dtype
+    write_json(_llama_config(config, dtype, end_of_text), out_dir / CONFIG_FILE)
 
 
-def llama_state(model: TransformerLM) -> dict[str, Tensor]:
-    """The weights under Llama's names and in its order of rows."""
-    tensors = {}
-    for name, tensor in model.state_dict().items():
-        tensor = tensor.detach().cpu()
-        if name.startswith("layers."):
-            _, number, part = name.split(".", 2)
-            part = part.removesuffix(".weight")
-            if part in ("attn.q_proj", "attn.k_proj"):
-                heads = tensor.unflatten(0, (model.config.num_heads, -1, 2))
-                tensor = heads.transpose(1, 2).reshape(tensor.shape)
-            tensors[f"model.layers.{number}.{LAYER_NAMES[part]}.weight"] = tensor.contiguous()
-        elif not (model.config.tie_embeddings and name == "lm_head.weight"):
-            tensors[OUTER_NAMES[name]] = tensor.contiguous()
-    return tensors
+def _check_tokenizer(directory: Path, vocab_size: int) -> int | None:
+    """Return the id of the end-of-text token, if there is one."""
+    path = directory / "tokenizer.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {str(path)!r}; name a directory to which a tokenizer was saved")
+    tokenizer = json.loads(path.read_text("utf-8"))
+    ids = dict(tokenizer["model"]["vocab"])
+    ids |= {token["content"]: token["id"] for token in tokenizer.get("added_tokens", [])}
+    if ids and max(ids.values()) >= vocab_size:
+        raise ValueError(
+            f"{str(path)!r} has ids up to {max(ids.values())}, but vocab_size={vocab_size}; "
+            f"name the tokenizer that the model was trained with"
+        )
+    return ids.get(_END_OF_TEXT)
 
 
-def llama_config(config: TransformerConfig, dtype: str, end_of_text: int | None) -> dict[str, Any]:
-    """The `config.json` of a Llama with our sizes."""
+def _llama_name(name: str) -> str:
+    """Return the name that transformers gives to a parameter."""
+    module = name.removesuffix(".weight")
+    if not module.startswith("layers."):
+        return f"{_NAMES[module]}.weight"
+    _, index, part = module.split(".", 2)
+    return f"model.layers.{index}.{_NAMES[part]}.weight"
+
+
+def _llama_rows(name: str, tensor: Tensor, config: TransformerConfig) -> Tensor:
+    """Reorder each head's rows from adjacent pairs to halves, in queries and keys."""
+    if not name.endswith(("q_proj.weight", "k_proj.weight")):
+        return tensor
+    pairs = tensor.view(config.num_heads, config.head_size // 2, 2, config.d_model)
+    return pairs.transpose(1, 2).reshape(config.d_model, config.d_model)
+
+
+def _llama_config(config: TransformerConfig, dtype: torch.dtype, end_of_text: int | None) -> dict[str, Any]:
+    """Return the config.json of a LlamaForCausalLM, with the fields of versions 4 and 5 of transformers."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "vocab_size": config.vocab_size,
+        "max_position_embeddings": config.context_length,
         "hidden_size": config.d_model,
         "intermediate_size": config.d_ff,
         "num_hidden_layers": config.num_layers,
         "num_attention_heads": config.num_heads,
         "num_key_value_heads": config.num_heads,
-        "head_dim": config.d_head,
-        "max_position_embeddings": config.context_length,
-        "rope_theta": config.rope_theta,
-        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
-        "rms_norm_eps": config.norm_eps,
+        "head_dim": config.head_size,
         "hidden_act": "silu",
         "attention_bias": False,
         "mlp_bias": False,
+        "rms_norm_eps": config.norm_eps,
+        "rope_theta": config.rope_theta,
+        "rope_parameters": {"rope_type": "default", "rope_theta": config.rope_theta},
         "tie_word_embeddings": config.tie_embeddings,
+        "torch_dtype": str(dtype).removeprefix("torch."),
         "bos_token_id": end_of_text,
         "eos_token_id": end_of_text,
-        "torch_dtype": dtype,
     }
-
-
-def _end_of_text(tokenizer_dir: Path) -> int | None:
-    """The id of <|endoftext|> in `tokenizer.json`, if it has that token."""
-    tokens = json.loads((tokenizer_dir / "tokenizer.json").read_text("utf-8")).get("added_tokens", [])
-    return next((token["id"] for token in tokens if token["content"] == "<|endoftext|>"), None)

@@ -1,44 +1,41 @@
-"""Stochastic gradient descent with the assignment's decaying rate."""
+"""Stochastic gradient descent whose steps shrink."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.optim import Optimizer
+from torch import Tensor, optim
+
+from nnscratch.optimizers.checks import check_not_negative, gradients
 
 
-class SGD(Optimizer):
-    """theta <- theta - lr / sqrt(t + 1) * gradient, t = 0, 1, ... (the assignment's section 4.2).
+class SGD(optim.Optimizer):
+    """param -= lr / sqrt(t + 1) · grad, with t = 0 at the first step.
 
-    Differs from torch.optim.SGD by the decay, and has no momentum.
+    `torch.optim.SGD` keeps the rate and has momentum.
 
     Args:
         params: parameters or groups of them.
-        lr: the rate of the first step.
+        lr: the first step's learning rate.
 
     Raises:
-        ValueError: a negative rate.
+        ValueError: if `lr` is negative or not finite.
     """
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict[str, Any]], lr: float = 1e-3) -> None:
-        if lr < 0:
-            raise ValueError(f"lr is {lr!r}: expected 0 or more")
+        check_not_negative(lr=lr)
         super().__init__(params, {"lr": lr})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Update every parameter that has a gradient; `closure`, if given, computes the loss again and returns it."""
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update the parameters, and return the loss if a `closure` computes it."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                state = self.state[parameter]
-                step = state.get("step", 0)
-                parameter.add_(parameter.grad, alpha=-group["lr"] / (step + 1) ** 0.5)
-                state["step"] = step + 1
+            for param, grad in gradients(group, "SGD"):
+                t = self.state[param].get("t", 0)
+                param.add_(grad, alpha=-group["lr"] / (t + 1) ** 0.5)
+                self.state[param]["t"] = t + 1
         return loss

@@ -1,0 +1,36 @@
+"""What is done to gradients between the backward pass and the optimizer's step."""
+
+from collections.abc import Iterable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@torch.no_grad()
+def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: float, eps: float = 1e-6) -> Float[Tensor, ""]:
+    """Scale all gradients in place so that their common l2 norm is at most `max_norm`, and return the norm before.
+
+    The factor is min(1, max_norm / (norm + eps)) (Pascanu et al. 2013). Parameters without a gradient are passed over.
+    The host does not wait for the device: the norm is a tensor, and with a norm that is not finite the gradients
+    become nan or 0, as with `torch.nn.utils.clip_grad_norm_`.
+
+    Raises:
+        ValueError: if `max_norm` is not positive.
+    """
+    if not max_norm > 0:
+        raise ValueError(f"max_norm={max_norm!r} is not a norm; choose a positive number")
+    tensors = [params] if isinstance(params, Tensor) else params
+    grads = [tensor.grad for tensor in tensors if tensor.grad is not None]
+    if not grads:
+        return torch.tensor(0.0)
+    device = grads[0].device
+    norms = torch._foreach_norm(grads)
+    norm = torch.linalg.vector_norm(torch.stack([item.to(device) for item in norms]))
+    factor = (max_norm / (norm + eps)).clamp(max=1.0)
+    by_device: dict[torch.device, list[Tensor]] = {}
+    for grad in grads:
+        by_device.setdefault(grad.device, []).append(grad)
+    for place, group in by_device.items():
+        torch._foreach_mul_(group, factor.to(place))
+    return norm

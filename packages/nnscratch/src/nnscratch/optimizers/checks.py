@@ -1,0 +1,35 @@
+"""Checks that all optimizers share."""
+
+import math
+from typing import Any
+
+from torch import Tensor
+
+
+def check_not_negative(**values: float) -> None:
+    """Refuse a hyperparameter that is negative, infinite or nan."""
+    for name, value in values.items():
+        if not 0 <= value < math.inf:
+            raise ValueError(f"{name}={value!r} is out of range; choose a finite number of at least 0")
+
+
+def check_fraction(**values: float) -> None:
+    """Refuse a decay rate outside of [0, 1)."""
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise ValueError(f"{name}={value!r} is out of range; choose a number of at least 0 and below 1")
+
+
+def gradients(group: dict[str, Any], optimizer: str) -> list[tuple[Tensor, Tensor]]:
+    """Return the group's parameters that have a gradient, each with it.
+
+    Raises:
+        ValueError: if a gradient is sparse.
+    """
+    pairs = [(param, param.grad) for param in group["params"] if param.grad is not None]
+    for param, grad in pairs:
+        if grad.is_sparse:
+            raise ValueError(
+                f"{optimizer} got a sparse gradient of a parameter of shape {tuple(param.shape)}; make it dense"
+            )
+    return pairs

@@ -1,0 +1,19 @@
+import pytest
+import torch
+
+from nnscratch import TransformerConfig, TransformerLM
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def config():
+    return TransformerConfig(vocab_size=50, context_length=16, d_model=32, num_layers=2, num_heads=4, d_ff=64)
+
+
+@pytest.fixture
+def model(config):
+    return TransformerLM(config)

@@ -1,0 +1,140 @@
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from nnscratch import CausalSelfAttention, RotaryEmbedding, scaled_dot_product_attention
+from nnscratch.cache import LayerCache
+
+
+def qkv(*batch, queries=12, keys=16, d_k=8, d_v=6, dtype=torch.float32):
+    shapes = ((*batch, queries, d_k), (*batch, keys, d_k), (*batch, keys, d_v))
+    return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
+
+
+@pytest.mark.parametrize("batch", [(), (4,), (2, 3), (0,)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention(batch, masked):
+    inputs = qkv(*batch)
+    mask = (torch.rand(*batch, 12, 16) < 0.5) | torch.eye(12, 16, dtype=torch.bool) if masked else None
+    result = scaled_dot_product_attention(*inputs, mask)
+    expected = F.scaled_dot_product_attention(*inputs, attn_mask=mask)
+    torch.testing.assert_close(result, expected, atol=1e-6, rtol=1e-5)
+    grad = torch.randn_like(result)
+    for ours, exact in zip(
+        torch.autograd.grad(result, inputs, grad), torch.autograd.grad(expected, inputs, grad), strict=True
+    ):
+        torch.testing.assert_close(ours, exact, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mask_shape", [(12, 16), (1, 12, 16), (2, 1, 12, 16), (1, 3, 12, 16)])
+def test_mask_broadcasts(mask_shape):
+    inputs = qkv(2, 3)
+    mask = torch.rand(mask_shape) < 0.7
+    mask[..., 0] = True
+    expected = F.scaled_dot_product_attention(*inputs, attn_mask=mask)
+    torch.testing.assert_close(scaled_dot_product_attention(*inputs, mask), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_gradcheck():
+    inputs = qkv(2, queries=3, keys=4, d_k=3, d_v=2, dtype=torch.float64)
+    mask = torch.ones(3, 4, dtype=torch.bool).tril()
+    assert torch.autograd.gradcheck(lambda q, k, v: scaled_dot_product_attention(q, k, v, mask), inputs)
+
+
+def test_a_query_that_may_attend_to_nothing_gets_zeros():
+    inputs = qkv(2)
+    mask = torch.ones(12, 16, dtype=torch.bool)
+    mask[3] = False
+    result = scaled_dot_product_attention(*inputs, mask)
+    assert result[:, 3].eq(0).all()
+    result.sum().backward()
+    assert all(tensor.grad.isfinite().all() for tensor in inputs)
+    assert inputs[0].grad[:, 3].eq(0).all()
+
+
+def test_large_scores_do_not_overflow_and_equal_scores_take_the_mean():
+    q, k, v = qkv(1)
+    assert scaled_dot_product_attention(1e4 * q, k, v).isfinite().all()
+    mean = scaled_dot_product_attention(0 * q, k, v)
+    torch.testing.assert_close(mean, v.mean(1, keepdim=True).expand_as(mean))
+
+
+def test_inputs_need_not_be_contiguous():
+    q, k, v = (tensor.detach().transpose(1, 2).contiguous().transpose(1, 2) for tensor in qkv(2, 3))
+    k, v = k[:, :1].expand(2, 3, -1, -1), v[:, :1].expand(2, 3, -1, -1)
+    torch.testing.assert_close(
+        scaled_dot_product_attention(q, k, v), F.scaled_dot_product_attention(q, k, v), atol=1e-6, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("shift", [0, 4])
+def test_bfloat16_is_about_as_exact_as_torch(shift):
+    exact = [tensor.detach().double() + shift for tensor in qkv(4, queries=64, keys=64, d_k=32, d_v=32)]
+    narrow = [tensor.bfloat16() for tensor in exact]
+    expected = F.scaled_dot_product_attention(*(tensor.double() for tensor in narrow))
+    error = (scaled_dot_product_attention(*narrow) - expected).abs().max()
+    assert error <= 0.02 * expected.abs().max()
+
+
+def reference(module, x, rope=None):
+    heads = module.num_heads
+    q, k, v = (
+        F.linear(x, projection.weight).unflatten(-1, (heads, -1)).transpose(-3, -2)
+        for projection in (module.q_proj, module.k_proj, module.v_proj)
+    )
+    if rope is not None:
+        q, k = rope(q), rope(k)
+    gathered = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    return F.linear(gathered.transpose(-3, -2).flatten(-2), module.output_proj.weight)
+
+
+@pytest.mark.parametrize("rotate", [False, True])
+@pytest.mark.parametrize("shape", [(2, 7), (2, 1), (7,), (2, 3, 5)])
+def test_causal_self_attention(rotate, shape):
+    rope = RotaryEmbedding(10_000.0, 4, 16) if rotate else None
+    module, x = CausalSelfAttention(16, 4, rope), torch.randn(*shape, 16)
+    torch.testing.assert_close(module(x), reference(module, x, rope), atol=1e-6, rtol=1e-5)
+    grads = torch.autograd.grad(module(x).square().sum(), list(module.parameters()))
+    exact = torch.autograd.grad(reference(module, x, rope).square().sum(), list(module.parameters()))
+    for ours, theirs in zip(grads, exact, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_positions_can_be_given_for_all_or_for_each_sequence():
+    module, x = CausalSelfAttention(16, 4, RotaryEmbedding(10_000.0, 4, 16)), torch.randn(2, 5, 16)
+    for positions in (torch.arange(5), torch.arange(5)[None], torch.arange(5).expand(2, 5)):
+        torch.testing.assert_close(module(x, positions), module(x))
+    spread = torch.stack((torch.arange(5), 2 * torch.arange(5)))
+    torch.testing.assert_close(module(x, spread)[0], module(x)[0])
+    assert not torch.allclose(module(x, spread)[1], module(x)[1])
+
+
+def test_no_position_sees_a_later_one():
+    module, x = CausalSelfAttention(16, 2), torch.randn(1, 6, 16)
+    changed = x.clone()
+    changed[:, 4:] = 0
+    torch.testing.assert_close(module(x)[:, :4], module(changed)[:, :4], atol=0, rtol=0)
+
+
+def test_qk_norm_makes_the_size_of_inputs_of_no_matter():
+    module, x = CausalSelfAttention(16, 2, qk_norm=True), torch.randn(1, 6, 16)
+    torch.testing.assert_close(module(100 * x), 100 * module(x), atol=1e-3, rtol=1e-3)
+    assert {"q_norm.weight", "k_norm.weight"} < set(module.state_dict())
+
+
+@pytest.mark.parametrize("pieces", [(5,), (1, 1, 1, 1, 1), (3, 2)])
+def test_cache_gives_what_all_at_once_gives(pieces):
+    module, x = CausalSelfAttention(16, 4, RotaryEmbedding(10_000.0, 4, 16)), torch.randn(2, 5, 16)
+    cache = LayerCache(5)
+    parts = [module(part, cache=cache) for part in x.split(pieces, dim=1)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), module(x), atol=1e-6, rtol=1e-5)
+    with pytest.raises(ValueError, match="1 positions came, but the cache has 5 of 5; reset it or make a longer one"):
+        module(x[:, :1], cache=cache)
+    cache.reset()
+    torch.testing.assert_close(module(x[:1], cache=cache), module(x[:1]))
+
+
+@pytest.mark.parametrize("num_heads", [0, 3])
+def test_heads_must_divide_the_width(num_heads):
+    with pytest.raises(ValueError, match=f"num_heads={num_heads} does not divide d_model=16; choose a divisor"):
+        CausalSelfAttention(16, num_heads)

@@ -1,0 +1,176 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import nn
+
+from nnscratch import (
+    Embedding,
+    Linear,
+    ReLUSquaredFeedForward,
+    RMSNorm,
+    RotaryEmbedding,
+    SiLUFeedForward,
+    SwiGLU,
+)
+
+
+def test_linear():
+    layer, x = Linear(6, 4), torch.randn(2, 3, 6)
+    torch.testing.assert_close(layer(x), F.linear(x, layer.weight), atol=1e-6, rtol=1e-6)
+    assert layer.weight.shape == (4, 6)
+    assert list(layer.state_dict()) == ["weight"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "std"),
+    [(Linear(600, 200), math.sqrt(2 / 800)), (Embedding(600, 200), 1.0), (Embedding(600, 200, std=0.1), 0.1)],
+)
+def test_weights_are_normal_and_cut_off_at_three_sigma(layer, std):
+    weight = layer.weight.detach()
+    assert weight.abs().max() <= 3 * std
+    assert weight.abs().max() > 2.9 * std
+    assert weight.mean().item() == pytest.approx(0, abs=0.02 * std)
+    assert weight.std().item() == pytest.approx(0.9866 * std, rel=0.02)  # of a normal cut off at 3 sigma
+
+
+@pytest.mark.parametrize("build", [lambda **kw: Linear(4, 2, **kw), lambda **kw: Embedding(4, 2, **kw)])
+def test_device_and_dtype(build):
+    weight = build(device="meta", dtype=torch.bfloat16).weight
+    assert weight.device.type == "meta"
+    assert weight.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("shape", [(7,), (2, 3), (2, 3, 2), (0,), ()])
+def test_embedding(shape):
+    layer, ids = Embedding(10, 4), torch.randint(10, shape)
+    assert torch.equal(layer(ids), F.embedding(ids, layer.weight))
+    layer(ids).square().sum().backward()
+    (expected,) = torch.autograd.grad(F.embedding(ids, layer.weight).square().sum(), layer.weight)
+    torch.testing.assert_close(layer.weight.grad, expected)
+
+
+def test_embedding_refuses_unknown_ids():
+    with pytest.raises(IndexError):
+        Embedding(10, 4)(torch.tensor([10]))
+
+
+@pytest.mark.parametrize("shape", [(8,), (3, 8), (2, 3, 8), (0, 8)])
+def test_rms_norm(shape):
+    layer, x = RMSNorm(8), torch.randn(shape, requires_grad=True)
+    nn.init.normal_(layer.weight)
+    expected = F.rms_norm(x, (8,), layer.weight, eps=1e-5)
+    torch.testing.assert_close(layer(x), expected, atol=1e-6, rtol=1e-6)
+    grad = torch.randn(shape)
+    for ours, exact in zip(
+        torch.autograd.grad(layer(x), (x, layer.weight), grad),
+        torch.autograd.grad(expected, (x, layer.weight), grad),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, exact, atol=1e-6, rtol=1e-5)
+
+
+def test_rms_norm_gradcheck():
+    layer = RMSNorm(5, dtype=torch.float64)
+    x = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(5, dtype=torch.float64, requires_grad=True)
+    function = lambda x, weight: torch.func.functional_call(layer, {"weight": weight}, x)  # noqa: E731
+    assert torch.autograd.gradcheck(function, (x, weight))
+
+
+def test_rms_norm_computes_in_float32():
+    layer, x = RMSNorm(64), 300 * torch.randn(4, 64)
+    result = layer(x.half())  # squares beyond the range of float16
+    assert result.dtype == torch.float16
+    torch.testing.assert_close(result, layer(x.half().float()).half(), atol=1e-3, rtol=1e-3)
+    assert RMSNorm(8)(torch.zeros(8)).eq(0).all()
+
+
+def rotate_by_matrix(x, positions, theta):
+    """Turn by the block-diagonal matrix of the paper."""
+    result = torch.empty_like(x)
+    d_k = x.shape[-1]
+    for row, position in enumerate(positions.tolist()):
+        matrix = torch.zeros(d_k, d_k, dtype=torch.float64)
+        for k in range(d_k // 2):
+            angle = position / theta ** (2 * k / d_k)
+            c, s = math.cos(angle), math.sin(angle)
+            matrix[2 * k : 2 * k + 2, 2 * k : 2 * k + 2] = torch.tensor([[c, -s], [s, c]])
+        result[..., row, :] = (x[..., row, :].double() @ matrix.T).float()
+    return result
+
+
+@pytest.mark.parametrize("positions", [range(12), [0, 5, 5, 31, 2]])
+def test_rotary_embedding(positions):
+    positions = torch.tensor(list(positions))
+    x = torch.randn(2, 3, len(positions), 8)
+    rope = RotaryEmbedding(10_000.0, 8, 32)
+    torch.testing.assert_close(rope(x, positions), rotate_by_matrix(x, positions, 10_000.0), atol=1e-6, rtol=1e-5)
+    assert not rope.state_dict()
+
+
+def test_rotary_embedding_counts_from_zero_by_default_and_broadcasts_positions():
+    rope, x = RotaryEmbedding(100.0, 4, 8), torch.randn(2, 5, 4)
+    assert torch.equal(rope(x), rope(x, torch.arange(5)))
+    assert torch.equal(rope(x), rope(x, torch.arange(5)[None]))
+    each = torch.stack((torch.arange(5), torch.arange(3, 8)))
+    assert torch.equal(rope(x, each)[1], rope(x[1], each[1]))
+
+
+def test_rotary_scores_depend_on_distance_only():
+    rope, (q, k) = RotaryEmbedding(10_000.0, 16, 64), torch.randn(2, 1, 16)
+    scores = [(rope(q, torch.tensor([i + 7])) @ rope(k, torch.tensor([i])).T).item() for i in (0, 20, 50)]
+    assert scores == pytest.approx([scores[0]] * 3, abs=1e-4)
+
+
+def test_rotary_embedding_gradient_type_and_compiled_form():
+    rope = RotaryEmbedding(10_000.0, 4, 8)
+    x = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(rope, x)
+    assert rope(x.bfloat16()).dtype == torch.bfloat16
+    compiled = torch.compile(rope, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), rope(x))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((10_000.0, 7, 8), "d_k=7 cannot be rotated in pairs; choose an even head size"),
+        ((10_000.0, 0, 8), "d_k=0 cannot be rotated"),
+        ((0.0, 8, 8), "theta=0.0 is not a base of angles; choose a positive number"),
+        ((10_000.0, 8, 0), "max_seq_len=0 leaves no position; choose at least 1"),
+    ],
+)
+def test_rotary_embedding_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        RotaryEmbedding(*arguments)
+
+
+def test_rotary_embedding_refuses_positions_outside_of_the_table():
+    rope = RotaryEmbedding(10_000.0, 8, 4)
+    with pytest.raises(ValueError, match=r"5 positions came, but the table ends at max_seq_len=4"):
+        rope(torch.randn(5, 8))
+    for positions in ([0, 4], [-1, 0]):
+        with pytest.raises(ValueError, match=rf"token_positions span {positions[0]} to {positions[1]}, .* 0 to 3"):
+            rope(torch.randn(2, 8), torch.tensor(positions))
+
+
+@pytest.mark.parametrize(
+    ("layer", "expected"),
+    [
+        (
+            SwiGLU(8, 24),
+            lambda m, x: F.linear(F.silu(F.linear(x, m.w1.weight)) * F.linear(x, m.w3.weight), m.w2.weight),
+        ),
+        (SiLUFeedForward(8, 24), lambda m, x: F.linear(F.silu(F.linear(x, m.w1.weight)), m.w2.weight)),
+        (ReLUSquaredFeedForward(8, 24), lambda m, x: F.linear(F.relu(F.linear(x, m.w1.weight)) ** 2, m.w2.weight)),
+    ],
+)
+def test_feed_forward(layer, expected):
+    x = torch.randn(2, 3, 8, requires_grad=True)
+    torch.testing.assert_close(layer(x), expected(layer, x), atol=1e-5, rtol=1e-5)
+    grads = torch.autograd.grad(layer(x).square().sum(), (x, *layer.parameters()))
+    exact = torch.autograd.grad(expected(layer, x).square().sum(), (x, *layer.parameters()))
+    for ours, theirs in zip(grads, exact, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)

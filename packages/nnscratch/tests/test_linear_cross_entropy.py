@@ -1,0 +1,99 @@
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from nnscratch import linear_cross_entropy
+from nnscratch.kernels import linear_cross_entropy as module
+
+
+@pytest.fixture(params=[1, 100, 2**30], ids=lambda logits: f"chunk-of-{logits}")
+def chunk(request, monkeypatch):
+    monkeypatch.setattr(module, "_CPU_CHUNK_LOGITS", request.param)
+
+
+def reference(hidden, weight, targets, cap=None):
+    logits = hidden @ weight.T
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
+    return F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten())
+
+
+@pytest.mark.parametrize("cap", [None, 3.0])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
+def test_loss_and_gradients_are_those_of_all_logits(chunk, dtype, tolerance, cap):
+    hidden = torch.randn(3, 5, 16).to(dtype).requires_grad_()
+    weight = torch.randn(30, 16).to(dtype).requires_grad_()
+    targets = torch.randint(30, (3, 5))
+    loss = linear_cross_entropy(hidden, weight, targets, logit_soft_cap=cap)
+    grads = torch.autograd.grad(2 * loss, (hidden, weight))
+    exact = [tensor.detach().float().requires_grad_() for tensor in (hidden, weight)]
+    expected = reference(*exact, targets, cap)
+    expected_grads = torch.autograd.grad(2 * expected, exact)
+    torch.testing.assert_close(loss, expected, atol=tolerance, rtol=tolerance)
+    for grad, expected_grad in zip(grads, expected_grads, strict=True):
+        assert grad.dtype == dtype
+        torch.testing.assert_close(grad.float(), expected_grad, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("cap", [None, 2.0])
+def test_gradcheck(monkeypatch, cap):
+    monkeypatch.setattr(module, "_CPU_CHUNK_LOGITS", 14)
+    hidden = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(7, 3, dtype=torch.float64, requires_grad=True)
+    targets = torch.randint(7, (5,))
+    assert torch.autograd.gradcheck(
+        lambda h, w: linear_cross_entropy(h, w, targets, logit_soft_cap=cap), (hidden, weight)
+    )
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_one_side_frozen(chunk, frozen):
+    inputs = [torch.randn(4, 8), torch.randn(11, 8)]
+    inputs[1 - frozen].requires_grad_()
+    targets = torch.randint(11, (4,))
+    linear_cross_entropy(*inputs, targets).backward()
+    (expected,) = torch.autograd.grad(reference(*inputs, targets), inputs[1 - frozen])
+    torch.testing.assert_close(inputs[1 - frozen].grad, expected)
+    assert inputs[frozen].grad is None
+
+
+def test_without_gradients(chunk):
+    hidden, weight, targets = torch.randn(4, 8), torch.randn(11, 8, requires_grad=True), torch.randint(11, (4,))
+    with torch.no_grad():
+        loss = linear_cross_entropy(hidden, weight, targets)
+    assert not loss.requires_grad
+    torch.testing.assert_close(loss, reference(hidden, weight, targets).detach())
+
+
+def test_under_autocast():
+    hidden, weight = torch.randn(6, 16, requires_grad=True), torch.randn(30, 16, requires_grad=True)
+    targets = torch.randint(30, (6,))
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = linear_cross_entropy(hidden, weight, targets)
+    loss.backward()
+    expected = torch.autograd.grad(reference(hidden, weight, targets), (hidden, weight))
+    assert loss.dtype == hidden.grad.dtype == weight.grad.dtype == torch.float32
+    for grad, exact in zip((hidden.grad, weight.grad), expected, strict=True):
+        torch.testing.assert_close(grad, exact, atol=2e-2, rtol=2e-2)
+
+
+def test_no_logits_of_all_positions_exist(monkeypatch):
+    monkeypatch.setattr(module, "_CPU_CHUNK_LOGITS", 4 * 100)
+    largest = 0
+
+    class Sizes(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            nonlocal largest
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                largest = max(largest, result.numel())
+            return result
+
+    hidden, weight = torch.randn(64, 8, requires_grad=True), torch.randn(100, 8, requires_grad=True)
+    with Sizes():
+        linear_cross_entropy(hidden, weight, torch.randint(100, (64,))).backward()
+    assert largest == 100 * 8  # the weight's gradient; all logits would be 6,400
+
+
+def test_huge_logits():
+    hidden, weight = torch.full((2, 1), 1e4), torch.tensor([[1.0], [-1.0]])
+    assert linear_cross_entropy(hidden, weight, torch.tensor([0, 1])).item() == pytest.approx(1e4)

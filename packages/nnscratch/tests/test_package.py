@@ -1,0 +1,24 @@
+import subprocess
+import sys
+
+import pytest
+
+import nnscratch
+
+
+def test_importing_the_package_does_not_import_torch():
+    code = "import sys, nnscratch; dir(nnscratch); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", nnscratch.__all__)
+def test_public_name_is_there_and_documented(name):
+    value = getattr(nnscratch, name)
+    assert value is getattr(nnscratch, name)
+    assert name in dir(nnscratch)
+    assert name == "__version__" or value.__doc__
+
+
+def test_unknown_name_is_refused_with_the_known_ones():
+    with pytest.raises(AttributeError, match=r"no attribute 'Adam'; it has SGD, AdamW"):
+        nnscratch.Adam  # noqa: B018

@@ -1,0 +1,115 @@
+"""What a run tells: records, samples and notices, to its files and to the loggers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from trainer.config import TrainConfig
+from trainer.devices import peak_memory_bytes
+from trainer.evaluation import Evaluation
+from trainer.loggers import JsonlLogger, LoggerGroup
+from trainer.plots import draw_losses
+from trainer.progress import Progress, RunClock
+from trainer.records import RunDirectory, read_metrics
+
+
+class Reporter:
+    """Writes the records of a run; the files are cut back to the step that the run resumes from."""
+
+    def __init__(
+        self,
+        records: RunDirectory,
+        loggers: LoggerGroup,
+        config: TrainConfig,
+        progress: Progress,
+        clock: RunClock,
+        device: torch.device,
+        *,
+        resumes: bool,
+    ) -> None:
+        self._records = records
+        self._loggers = loggers
+        self._config = config
+        self._progress = progress
+        self._clock = clock
+        self._device = device
+        self._can_draw = True
+        last_step = progress.step if resumes else -1
+        self._metrics: JsonlLogger = records.open_lines("metrics.jsonl", last_step)
+        self._samples: JsonlLogger = records.open_lines("samples.jsonl", last_step)
+
+    def training(self, step: int, loss: float, learning_rate: float, grad_norm: float) -> None:
+        """Report the mean loss since the last such report."""
+        progress = self._progress
+        seconds = progress.seconds_training - progress.reported_seconds
+        tokens = (step - progress.reported_step) * self._config.tokens_per_step
+        record = self._record("train", step) | {
+            "loss": loss,
+            "lr": learning_rate,
+            "grad_norm": grad_norm,
+            "tokens_per_second": tokens / seconds if seconds > 0 else None,
+            "memory_bytes": peak_memory_bytes(self._device),
+        }
+        progress.reported_step, progress.reported_seconds = step, progress.seconds_training
+        self._write(record)
+
+    def evaluation(self, evaluation: Evaluation) -> None:
+        """Report the losses on the validation split."""
+        self._write(
+            self._record("eval", self._progress.step)
+            | {
+                "loss": evaluation.loss,
+                "perplexity": evaluation.perplexity,
+                "bits_per_byte": evaluation.bits_per_byte,
+            }
+        )
+
+    def sample(self, texts: str | Sequence[str]) -> None:
+        """Keep what the model wrote."""
+        several = [texts] if isinstance(texts, str) else list(texts)
+        for index, text in enumerate(several):
+            self._samples.log({"step": self._progress.step, "index": index, "text": text})
+
+    def notice(self, message: str) -> None:
+        """Tell the loggers something that is no record."""
+        self._loggers.log({"event": "notice", "step": self._progress.step, "message": message})
+
+    def sync(self) -> None:
+        """Bring the records to the disk, before a checkpoint that relies on them."""
+        self._metrics.sync()
+        self._samples.sync()
+        self._records.write_csv()
+
+    def draw(self) -> None:
+        """Draw the learning curve; a failure is warned about and never stops a run."""
+        if not self._can_draw:
+            return
+        path = self._records.path / "loss.png"
+        try:
+            self._can_draw = draw_losses(read_metrics(self._records.path), path, self._records.path.name)
+        except Exception as error:
+            self._can_draw = False
+            warnings.warn(f"{path} could not be drawn: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._metrics.close()
+        self._samples.close()
+
+    def _record(self, event: str, step: int) -> dict[str, Any]:
+        return {
+            "event": event,
+            "step": step,
+            "progress": min(1.0, self._progress.tick / self._config.steps),
+            "tokens": step * self._config.tokens_per_step,
+            "seconds_total": self._clock.elapsed(),
+            "seconds_training": self._progress.seconds_training,
+        }
+
+    def _write(self, record: dict[str, Any]) -> None:
+        self._metrics.log(record)
+        self._loggers.log(record)
