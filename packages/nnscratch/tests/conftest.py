@@ -1,3 +1,4 @@
+import jaxtyping
 import pytest
 import torch
 
@@ -17,3 +18,12 @@ def config():
 @pytest.fixture
 def model(config):
     return TransformerLM(config)
+
+
+@pytest.fixture
+def unchecked_shapes():
+    """Switch the shape checks off: torch.compile cannot trace the checker, which no user has in the way."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)

@@ -24,8 +24,8 @@ RESTRICTED = ("torch.nn", "torch.optim", "torch.ops.aten", "torch._C", "torch.fu
 BACK_DOORS = {
     f"torch.{name}"
     for name in (
-        "softmax _softmax log_softmax _log_softmax rms_norm layer_norm native_layer_norm group_norm batch_norm embedding"
-        " dropout relu relu_ prelu celu selu cross_entropy_loss nll_loss cosine_embedding_loss bilinear conv1d conv2d"
+        "softmax _softmax log_softmax _log_softmax rms_norm layer_norm native_layer_norm group_norm batch_norm"
+        " embedding dropout relu relu_ prelu celu selu cross_entropy_loss nll_loss bilinear conv1d conv2d"
         " scaled_dot_product_attention _scaled_dot_product_attention_math _scaled_dot_product_flash_attention"
         " _scaled_dot_product_efficient_attention _native_multi_head_attention _transformer_encoder_layer_fwd"
         " _fused_adam_ _fused_adamw_ _fused_sgd_ _fused_rms_norm"
@@ -73,8 +73,7 @@ def forbidden(source):
         for name in used
         if name in BACK_DOORS
         or name.startswith(("a tensor's", "getattr on"))
-        or any(name == item or name.startswith(f"{item}.") for item in RESTRICTED)
-        and name not in ALLOWED
+        or (name not in ALLOWED and any(f"{name}.".startswith(f"{item}.") for item in RESTRICTED))
     }
 
 

@@ -271,7 +271,7 @@ def test_write_corpus_needs_the_folder(tmp_path):
 def test_same_text_in_every_process_and_no_torch():
     program = (
         "import itertools, sys\n"
-        "from trainer.sample_corpus import Grammar, documents\n"
+        "from trainer.grammar import Grammar\nfrom trainer.sample_corpus import documents\n"
         "grammar = Grammar({'who': ['[Mia|Tom]', '{a pet}'], 'pet': ['owl', 'cat']})\n"
         "stream = documents(lambda r: grammar.render('{who} ' * 9, {}, r), split='train', seed=1)\n"
         "print(*itertools.islice(stream, 20))\n"

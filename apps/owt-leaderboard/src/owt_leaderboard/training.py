@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from trainer import Summary
 
 SCHEDULE_STEPS = 10_000  # the schedule's resolution: the clock moves it from step 0 to this one
-SAMPLE_TOKENS = 256
+SAMPLE_TOKENS = 64
+EXIT_SECONDS = 2.0  # of the limit, kept for what comes after the last record: printing, and the interpreter's end
 
 
 def learning_rate_schedule(recipe: Recipe) -> Callable[[int], float]:
@@ -54,6 +55,8 @@ def train(
         ValueError: the limit is too short, or the directory holds another run.
         trainer.TrainingInterrupted: SIGINT or SIGTERM came; everything is saved.
     """
+    if time_limit_seconds <= EXIT_SECONDS:
+        raise ValueError(f"the time limit is {time_limit_seconds:g} s: expected more than {EXIT_SECONDS:g} s")
     import torch
 
     from nnscratch import AdamW, TransformerConfig, TransformerLM, generate
@@ -75,7 +78,7 @@ def train(
     config = TrainConfig(
         steps=SCHEDULE_STEPS,
         clock="time",
-        time_limit_seconds=time_limit_seconds,
+        time_limit_seconds=time_limit_seconds - EXIT_SECONDS,
         batch_size=recipe.batch_size,
         context_length=recipe.context_length,
         max_grad_norm=recipe.max_grad_norm,

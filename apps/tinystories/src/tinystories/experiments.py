@@ -6,7 +6,7 @@ from typing import Literal
 
 from tinystories.recipes import Recipe
 
-LOWER_RATE_FRACTION = 0.1  # of the baseline's learning rate, for the second run without norms
+LOWER_RATE_FRACTION = 0.25  # of the baseline's learning rate, for the second run without norms
 
 
 @dataclass(frozen=True)

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 # Distinct in print and for most colour-blind readers (after Okabe and Ito, 2008).
 COLOURS = ["#000000", "#D55E00", "#E69F00", "#0072B2", "#009E73", "#CC79A7", "#56B4E9", "#999999"]
-HEADROOM = 0.35  # of the visible range, above the losses at the fit's first evaluations
+HEADROOM = 0.25  # of the range between the best loss and the losses early in the runs
 
 
 def draw_curves(results: Sequence[Result], path: Path) -> None:
     """Draw every run's validation loss against steps and against seconds.
 
-    The window shows the part in which the runs differ. A run that leaves it is not cut away in silence: an arrow at
-    the upper edge marks where, with the loss that it reached.
+    The window shows the part in which the runs differ. A run that ends above it is not cut away in silence: an arrow at
+    the upper edge tells its last loss. A run that diverged has a dashed line that ends in a cross, and says so.
     """
     from matplotlib.figure import Figure
 
@@ -49,7 +49,7 @@ def _finite(losses: Sequence[float | None]) -> list[float]:
 
 
 def _window(results: Sequence[Result]) -> tuple[float, float]:
-    """Limits of the loss axis: from below the best loss to above where the runs are after a fifth of their steps."""
+    """Limits of the loss axis: from below the best loss to above where the runs are after a quarter of their steps."""
     best = min((min(_finite(result.valid.losses), default=math.inf) for result in results), default=math.inf)
     if not math.isfinite(best):
         return 0.0, 1.0
@@ -57,7 +57,7 @@ def _window(results: Sequence[Result]) -> tuple[float, float]:
     for result in results:
         finite = _finite(result.valid.losses)
         if not result.summary["diverged"] and finite:
-            early.append(finite[min(len(finite) - 1, max(1, len(finite) // 5))])
+            early.append(finite[min(len(finite) - 1, max(1, len(finite) // 4))])
     top = max(early, default=best + 1.0)
     span = max(top - best, 0.1)
     return best - 0.08 * span, top + HEADROOM * span
@@ -77,10 +77,9 @@ def _draw(axes: "Axes", result: Result, positions: Sequence[float], colour: str,
         linewidth=1.6,
         linestyle="--" if diverged else "-",
     )
-    # The loss before the first step is far above for every run, so only later points count as leaving the window.
-    outside = [(x, y) for x, y in points[1:] if y > high]
-    if outside:
-        x, y = outside[-1]
+    # Every run enters from above; only one that ends up there has left the window.
+    if points and points[-1][1] > high:
+        x, y = points[-1]
         axes.annotate(
             f"{y:.2f}",
             xy=(x, high),

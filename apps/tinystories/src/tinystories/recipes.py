@@ -60,7 +60,7 @@ def cpu_quick() -> Recipe:
         d_ff=344,
         steps=320,
         batch_size=16,
-        learning_rate=6e-3,
+        learning_rate=1.2e-2,
         evaluations=8,
     )
 

@@ -1,5 +1,7 @@
 """The command line: `python -m tinystories.run COMMAND`. Commands only read flags, call, and print."""
 
+import os
+import shutil
 import sys
 import warnings
 from collections.abc import Sequence
@@ -14,6 +16,14 @@ from tinystories.training import SAMPLE_PROMPT
 
 if TYPE_CHECKING:
     from bpe import Preparation
+
+
+def _next(run_dir: Path) -> str:
+    """The line that says what to do next, to be copied as it is: from a nox session with that session's Python."""
+    found = shutil.which("python")
+    inside = "NOX_CURRENT_SESSION" not in os.environ and found and Path(found).parent == Path(sys.executable).parent
+    python = "python" if inside else os.path.relpath(sys.executable)
+    return f'Next: {python} -m tinystories.run generate {run_dir} --prompt "{SAMPLE_PROMPT}"'
 
 
 def _prepare(data: DataFlags, vocab_size: int) -> "tuple[str, Preparation]":
@@ -40,8 +50,8 @@ def _run_train(command: Train) -> int:
     recipe = VARIANTS[command.variant].change(command.recipe.recipe())
     _, preparation = _prepare(command.data, recipe.vocab_size)
     summary = train(recipe, preparation, command.out, command.machine.machine())
-    print(f"{summary.status}: validation loss {summary.final_valid_loss}, records in {command.out}")
-    print(f'Next: python -m tinystories.run generate {command.out} --prompt "{SAMPLE_PROMPT}"')
+    print(f"{summary.status}: records in {command.out}")
+    print(_next(command.out))
     return 0
 
 
@@ -69,7 +79,6 @@ def _run_ablations(command: Ablations) -> int:
 def _run_evaluate(command: Evaluate) -> int:
     import tempfile
 
-    from bpe import InvalidUTF8Warning  # noqa: F401
     from tinystories.training import load
     from trainer import TokenDataset, evaluate
 
@@ -118,7 +127,7 @@ def _run_report(command: Report, title: str | None = None) -> int:
     first = results[0].directory
     print(f"\n{aligned(table(results))}\n")
     print(f"Report: {path}\nLearning curves: {command.directory / PICTURE}")
-    print(f'Next: python -m tinystories.run generate {first} --prompt "{SAMPLE_PROMPT}"')
+    print(_next(first))
     return 0
 
 

@@ -80,7 +80,7 @@ def _activations(config: TransformerConfig, length: int) -> int:
     # the output projection's input is a rearranged copy
     attention = length * width + 4 * length * width + heads * length * (length + 1) + length * width
     if config.qk_norm:
-        attention += 2 * length * (width + heads)
+        attention += length * (3 * width + 2 * heads)  # q and k before the norm are views of the whole product
     # the input; for the gate: sigmoid, activation, value; for silu: x and sigmoid; for relu²: x clamped and before;
     # the input of the last product
     ffn = length * width + {"swiglu": 4, "silu": 3, "relu_squared": 3}[config.ffn] * length * inner

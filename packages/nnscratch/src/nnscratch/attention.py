@@ -23,9 +23,10 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-        scaled = q * (math.log2(math.e) / math.sqrt(q.shape[-1]))
+        scale = math.log2(math.e) / math.sqrt(q.shape[-1])
         wide = at_least_float32(q.dtype)
-        scores = torch.bmm(scaled, k.mT).to(wide)
+        narrow = q.dtype != wide  # then scaled queries would be rounded once more
+        scores = torch.bmm(q, k.mT).to(wide).mul_(scale) if narrow else torch.bmm(q * scale, k.mT)
         if bias is not None:
             scores.add_(bias)
         # A row with nothing to attend to has maximum -inf: the finite one makes its weights 0 rather than nan.
@@ -81,7 +82,7 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     if bias is not None and bias.dim() > 2:
         bias = bias.expand(*batch, *bias.shape[-2:]).reshape(-1, *bias.shape[-2:])
     q, k, v = (tensor.reshape(-1, *tensor.shape[-2:]) for tensor in cast_for_autocast(q, k, v))
-    return _Attention.apply(q, k, v, bias).unflatten(0, batch)
+    return _Attention.apply(q, k, v, bias).view(*batch, q.shape[-2], v.shape[-1])
 
 
 def causal_bias(queries: int, keys: int, like: Tensor) -> Tensor | None:

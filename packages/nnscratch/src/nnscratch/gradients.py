@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: float, eps: float = 1e-6) -> Float[Tensor, ""]:
+def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: int | float, eps: float = 1e-6) -> Float[Tensor, ""]:
     """Scale all gradients in place so that their common l2 norm is at most `max_norm`, and return the norm before.
 
     The factor is min(1, max_norm / (norm + eps)) (Pascanu et al. 2013). Parameters without a gradient are passed over.

@@ -54,7 +54,8 @@ class Embedding(nn.Module):
     def forward(self, token_ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d_model"]:
         """Return the vector of each id. An id outside of the table raises an IndexError (on a GPU, a device error)."""
         # index_select, because the backward pass of plain indexing is about three times as slow on a CPU
-        return self.weight.index_select(0, token_ids.reshape(-1)).unflatten(0, token_ids.shape)
+        rows = self.weight.index_select(0, token_ids.reshape(-1))
+        return rows.view(*token_ids.shape, self.weight.shape[1])
 
 
 class _RMSNorm(torch.autograd.Function):

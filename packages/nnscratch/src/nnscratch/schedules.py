@@ -2,8 +2,10 @@
 
 import math
 
+Number = int | float
 
-def _check(max_lr: float, min_lr: float, **boundaries: float) -> None:
+
+def _check(max_lr: Number, min_lr: Number, **boundaries: Number) -> None:
     """Refuse rates that are out of order and boundaries that go back."""
     if not 0 <= min_lr <= max_lr < math.inf:
         raise ValueError(f"min_lr={min_lr!r} and max_lr={max_lr!r} are out of order; choose 0 <= min_lr <= max_lr")
@@ -13,7 +15,9 @@ def _check(max_lr: float, min_lr: float, **boundaries: float) -> None:
         raise ValueError(f"{came} are out of order; choose 0 <= {' <= '.join(names)}")
 
 
-def cosine_schedule(step: float, *, max_lr: float, min_lr: float, warmup_steps: float, decay_steps: float) -> float:
+def cosine_schedule(
+    step: Number, *, max_lr: Number, min_lr: Number, warmup_steps: Number, decay_steps: Number
+) -> float:
     """Return the learning rate at `step`: a linear warm-up, half a cosine down, then the minimum.
 
     step < warmup_steps:   max_lr · step / warmup_steps
@@ -42,7 +46,7 @@ def cosine_schedule(step: float, *, max_lr: float, min_lr: float, warmup_steps: 
 
 
 def trapezoid_schedule(
-    step: float, *, max_lr: float, min_lr: float, warmup_steps: float, decay_start: float, decay_steps: float
+    step: Number, *, max_lr: Number, min_lr: Number, warmup_steps: Number, decay_start: Number, decay_steps: Number
 ) -> float:
     """Return the learning rate at `step`: linear warm-up, a plateau, a linear decay, then the minimum.
 

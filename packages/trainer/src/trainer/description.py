@@ -43,7 +43,7 @@ def describe_run(
         "model": {"class": type(model).__qualname__, "parameters": count_parameters(model)},
         "optimizer": {
             "class": type(optimizer).__qualname__,
-            "groups": [_group(group) for group in optimizer.param_groups],
+            "groups": {str(index): _group(group) for index, group in enumerate(optimizer.param_groups)},
         },
         "data": {"train": _fingerprint(train_data), "valid": _fingerprint(valid_data)},
         "recorded": recorded,

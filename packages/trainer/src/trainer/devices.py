@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 
 import torch
 
@@ -87,7 +88,12 @@ def device_name(device: torch.device) -> str:
     """Return the device's model name, such as "NVIDIA H100 80GB HBM3" or the processor's."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
 
 
 def _available_devices() -> list[str]:

@@ -163,7 +163,7 @@ class _Run:
         )
         self.saved_at = time.perf_counter()
         self.saved_step = self.progress.step if self.resumes else None
-        self.grad_norm = 0.0
+        self.schedule_tick = 0
         self.reporter = Reporter(
             records, loggers, self.config, self.progress, self.clock, self.device, resumes=self.resumes
         )
@@ -227,8 +227,9 @@ class _Run:
         if progress.training_began is None:
             progress.training_began = self.clock.elapsed()
         began = time.perf_counter()
-        tick = min(self.clock.tick(), self.config.steps - 1)
-        learning_rate = learning_rate_at(self.trainer.schedule, tick)
+        # The reserve changes a little with every step, and with it the clock's ticks; the schedule must not go back.
+        self.schedule_tick = max(self.schedule_tick, min(self.clock.tick(), self.config.steps - 1))
+        learning_rate = learning_rate_at(self.trainer.schedule, self.schedule_tick)
         loss, grad_norm = self.step.compute_gradients(progress.step)
         self.meter.add(loss, grad_norm, progress.step + 1)
         # The CPU has the loss at hand, so a bad update is not even made. Elsewhere looking would stall the device.
@@ -358,7 +359,8 @@ class _Run:
         progress.seconds_total = self.clock.elapsed()
         summary = self._summarize()
         self.records.write_json("summary.json", summary.to_json())
-        self.reporter.notice(f"{summary.status}: {progress.step:,} steps, validation loss {summary.final_valid_loss}")
+        loss = "none" if summary.final_valid_loss is None else f"{summary.final_valid_loss:.4f}"
+        self.reporter.notice(f"{summary.status}: {progress.step:,} steps, validation loss {loss}")
         return summary
 
     def _summarize(self) -> Summary:

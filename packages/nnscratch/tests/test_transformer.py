@@ -1,0 +1,221 @@
+import dataclasses
+import itertools
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+
+from nnscratch import AdamW, TransformerBlock, TransformerConfig, TransformerLM, count_parameters
+
+VARIANTS = [
+    {"norm": norm, "position": position, "ffn": ffn}
+    for norm, position, ffn in itertools.product(
+        ("pre", "post", "none"), ("rope", "none"), ("swiglu", "silu", "relu_squared")
+    )
+] + [{"tie_embeddings": True}, {"qk_norm": True}, {"logit_soft_cap": 5.0}]
+
+
+def ids(config, length=None, batch=2):
+    return torch.randint(config.vocab_size, (batch, length or config.context_length))
+
+
+def reference_logits(model, token_ids):
+    """The pre-norm model in the words of torch.nn.functional."""
+    config, weights = model.config, model.state_dict()
+    length, size = token_ids.shape[1], config.head_size
+    angles = torch.outer(torch.arange(length), config.rope_theta ** -(torch.arange(0, size, 2) / size))
+    turns = torch.polar(torch.ones_like(angles), angles)
+
+    def rotate(x):
+        return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2))) * turns).flatten(-2)
+
+    def norm(x, name):
+        return F.rms_norm(x, x.shape[-1:], weights[f"{name}.weight"], eps=1e-5)
+
+    x = F.embedding(token_ids, weights["token_embeddings.weight"])
+    for index in range(config.num_layers):
+        layer = f"layers.{index}"
+        h = norm(x, f"{layer}.ln1")
+        q, k, v = (
+            F.linear(h, weights[f"{layer}.attn.{n}_proj.weight"]).unflatten(-1, (config.num_heads, -1)).transpose(1, 2)
+            for n in "qkv"
+        )
+        h = F.scaled_dot_product_attention(rotate(q), rotate(k), v, is_causal=True).transpose(1, 2).flatten(-2)
+        x = x + F.linear(h, weights[f"{layer}.attn.output_proj.weight"])
+        h = norm(x, f"{layer}.ln2")
+        w1, w2, w3 = (weights[f"{layer}.ffn.w{n}.weight"] for n in (1, 2, 3))
+        x = x + F.linear(F.silu(F.linear(h, w1)) * F.linear(h, w3), w2)
+    return F.linear(norm(x, "ln_final"), weights["lm_head.weight"])
+
+
+@pytest.mark.parametrize("length", [1, 7, 16])
+def test_logits_are_those_of_torch(model, config, length):
+    token_ids = ids(config, length)
+    torch.testing.assert_close(model(token_ids), reference_logits(model, token_ids), atol=1e-4, rtol=1e-4)
+
+
+def test_state_dict_names(model):
+    layer = [
+        *(f"attn.{name}_proj.weight" for name in ("q", "k", "v", "output")),
+        *(f"ffn.w{n}.weight" for n in (1, 2, 3)),
+        "ln1.weight",
+        "ln2.weight",
+    ]
+    expected = {f"layers.{index}.{name}" for index in range(2) for name in layer}
+    assert set(model.state_dict()) == expected | {"token_embeddings.weight", "ln_final.weight", "lm_head.weight"}
+
+
+def test_a_block_works_alone(model, config):
+    block = TransformerBlock(config)
+    block.load_state_dict(model.layers[0].state_dict())
+    x = torch.randn(2, 5, 32)
+    assert torch.equal(block(x), model.layers[0](x))
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_variant_learns_and_its_loss_is_the_cross_entropy_of_its_logits(config, changes):
+    config = dataclasses.replace(config, **changes)
+    model = TransformerLM(config)
+    assert count_parameters(model) == count_parameters(config)
+    inputs, targets = ids(config), ids(config)
+    optimizer = AdamW(model.parameters(), lr=1e-3)
+    losses = []
+    for _ in range(5):
+        loss = model.loss(inputs, targets)
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        assert all(param.grad.isfinite().all() for param in model.parameters())
+        optimizer.step()
+    assert losses[-1] < losses[0]
+    expected = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+    torch.testing.assert_close(model.loss(inputs, targets), expected)
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_no_logit_depends_on_a_later_token(config, changes):
+    model = TransformerLM(dataclasses.replace(config, **changes))
+    token_ids = ids(config)
+    changed = token_ids.clone()
+    changed[:, 9:] = (changed[:, 9:] + 1) % config.vocab_size
+    torch.testing.assert_close(model(token_ids)[:, :9], model(changed)[:, :9], atol=1e-5, rtol=1e-5)
+
+
+def test_which_norms_there_are(config):
+    def norms(kind):
+        names = TransformerLM(dataclasses.replace(config, norm=kind)).state_dict()
+        return {name for name in names if ".ln" in name or name.startswith("ln")}
+
+    blocks = {f"layers.{index}.ln{n}.weight" for index in range(2) for n in (1, 2)}
+    assert norms("pre") == blocks | {"ln_final.weight"}
+    assert norms("post") == blocks
+    assert norms("none") == set()
+
+
+@pytest.mark.parametrize("norm", ["post", "none"])
+def test_where_the_norm_stands(config, norm):
+    block, x = TransformerBlock(dataclasses.replace(config, norm=norm)), torch.randn(2, 5, 32)
+    first, second = (block.ln1, block.ln2) if norm == "post" else (lambda y: y, lambda y: y)
+    middle = first(x + block.attn(x))
+    torch.testing.assert_close(block(x), second(middle + block.ffn(middle)))
+
+
+def test_without_positions_the_order_of_earlier_tokens_does_not_matter(config):
+    token_ids = torch.tensor([[1, 2, 3, 4]])
+    swapped = torch.tensor([[2, 1, 3, 4]])
+    one_layer = dataclasses.replace(config, num_layers=1)
+    blind = TransformerLM(dataclasses.replace(one_layer, position="none"))
+    torch.testing.assert_close(blind(token_ids)[:, -1], blind(swapped)[:, -1], atol=1e-5, rtol=1e-5)
+    seeing = TransformerLM(one_layer)
+    assert not torch.allclose(seeing(token_ids)[:, -1], seeing(swapped)[:, -1], atol=1e-3)
+
+
+def test_silu_has_the_parameters_of_swiglu():
+    base = TransformerConfig(2048, 128, 384, 4, 4, 1024)
+    assert count_parameters(dataclasses.replace(base, ffn="silu", d_ff=4 * 384)) == count_parameters(base)
+
+
+def test_tied_embeddings_are_one_matrix_and_start_with_small_logits(config):
+    config = TransformerConfig(1000, 16, 256, 2, 4, 512, tie_embeddings=True)
+    model = TransformerLM(config)
+    assert model.lm_head.weight is model.token_embeddings.weight
+    assert model.token_embeddings.weight.std().item() == pytest.approx(1 / 16, rel=0.03)
+    loss = model.loss(ids(config, batch=8), ids(config, batch=8)).item()
+    assert loss == pytest.approx(math.log(1000), abs=1.0)
+
+
+def test_a_new_model_knows_nothing(config):
+    model = TransformerLM(TransformerConfig(1000, 16, 64, 2, 4, 128))
+    inputs, targets = torch.randint(1000, (2, 16, 16))
+    assert model.loss(inputs, targets).item() == pytest.approx(math.log(1000), abs=0.3)
+
+
+def test_logits_stay_below_the_cap(config):
+    model = TransformerLM(dataclasses.replace(config, logit_soft_cap=0.5))
+    token_ids = ids(config)
+    logits = model(token_ids)
+    assert logits.abs().max() < 0.5
+    plain = TransformerLM(config)
+    plain.load_state_dict(model.state_dict())
+    torch.testing.assert_close(logits, 0.5 * torch.tanh(plain(token_ids) / 0.5))
+
+
+def test_too_long_an_input_is_refused(model, config):
+    with pytest.raises(ValueError, match=r"an input of 17 tokens is longer than context_length=16; shorten it or"):
+        model(ids(config, 17))
+    with pytest.raises(ValueError, match="17 tokens"):
+        model.loss(ids(config, 17), ids(config, 17))
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.parametrize(
+    "changes", [{}, VARIANTS[-1], {"qk_norm": True, "norm": "post", "ffn": "relu_squared"}], ids=str
+)
+def test_compiles_as_one_graph(unchecked_shapes, config, backend, changes):
+    model = TransformerLM(dataclasses.replace(config, **changes))
+    inputs, targets = ids(config), ids(config)
+    loss = model.loss(inputs, targets)
+    expected = torch.autograd.grad(loss, list(model.parameters()))
+    torch.compiler.reset()
+    compiled = torch.compile(model.loss, fullgraph=True, backend=backend)(inputs, targets)
+    torch.testing.assert_close(compiled, loss)
+    for ours, exact in zip(torch.autograd.grad(compiled, list(model.parameters())), expected, strict=True):
+        torch.testing.assert_close(ours, exact, atol=1e-5, rtol=1e-4)
+    logits = torch.compile(model, fullgraph=True, backend=backend)(inputs)
+    torch.testing.assert_close(logits, model(inputs), atol=1e-5, rtol=1e-5)
+
+
+def test_autocast_stays_close_and_gives_gradients_in_float32(model, config):
+    inputs, targets = ids(config), ids(config)
+    exact = model.loss(inputs, targets)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.loss(inputs, targets)
+        assert model(inputs).dtype == torch.bfloat16
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(exact.item(), rel=0.01)
+    assert all(param.grad.dtype == torch.float32 for param in model.parameters())
+
+
+def test_a_model_can_be_made_without_memory(config):
+    model = TransformerLM(config, device="meta", dtype=torch.bfloat16)
+    assert {param.device.type for param in model.parameters()} == {"meta"}
+    assert {param.dtype for param in model.parameters()} == {torch.bfloat16}
+
+
+def test_the_same_seed_gives_the_same_losses(config):
+    def losses():
+        torch.manual_seed(7)
+        model = TransformerLM(config)
+        optimizer, inputs, targets = AdamW(model.parameters()), ids(config), ids(config)
+        result = []
+        for _ in range(3):
+            loss = model.loss(inputs, targets)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            result.append(loss.item())
+        return result
+
+    assert losses() == losses()

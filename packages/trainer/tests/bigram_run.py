@@ -1,0 +1,76 @@
+"""A small run that several tests make: a plain torch model with dropout, so that random states matter.
+
+As a script it trains into a directory: `bigram_run.py RUN_DIR [STEP_SECONDS]`.
+"""
+
+import sys
+import time
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from trainer import TrainConfig, Trainer
+
+VOCAB_SIZE = 40
+CONFIG = dict(
+    steps=60,
+    batch_size=4,
+    context_length=8,
+    grad_accumulation_steps=2,
+    eval_interval=20,
+    log_interval=7,
+    checkpoint_interval=6,
+    device="cpu",
+    seed=3,
+)
+
+
+def make_tokens(count=3000, seed=0):
+    """A walk around a circle of ids: its next step is worth learning."""
+    steps = np.random.default_rng(seed).integers(1, 4, size=count)
+    return (np.cumsum(steps) % VOCAB_SIZE).astype(np.uint16)
+
+
+def make_model(seed=0):
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Embedding(VOCAB_SIZE, 16), nn.Linear(16, 32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, VOCAB_SIZE)
+    )
+
+
+def loss_fn(model, inputs, targets):
+    return cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+
+
+def schedule(step):
+    return 1e-2 * (1 - step / 1000)
+
+
+def make_trainer(run_dir, *, model=None, optimizer=None, loss=loss_fn, lr=schedule, loggers=(), **settings):
+    """A trainer of the run; keywords of `Trainer` are taken out, the others change the configuration."""
+    extra = {name: settings.pop(name) for name in ("sample", "recorded", "seconds_before") if name in settings}
+    train = settings.pop("train", make_tokens())
+    valid = settings.pop("valid", make_tokens(500, seed=1))
+    model = make_model() if model is None else model
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1.0) if optimizer is None else optimizer
+    config = TrainConfig(**{**CONFIG, **settings})
+    return Trainer(model, optimizer, loss, train, valid, config, lr, run_dir, list(loggers), **extra)
+
+
+def slow_loss(seconds):
+    """The loss, after a pause: leaves other processes time to kill."""
+
+    def loss(model, inputs, targets):
+        time.sleep(seconds)
+        return loss_fn(model, inputs, targets)
+
+    return loss
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    pause = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
+    print("ready", flush=True)
+    make_trainer(sys.argv[1], loss=slow_loss(pause) if pause else loss_fn).fit()

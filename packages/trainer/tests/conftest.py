@@ -1,0 +1,22 @@
+import pytest
+import torch
+
+from trainer.records import read_metrics
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def timeless():
+    """Reads the metrics of a run without what depends on the clock or the machine."""
+
+    def read(run_dir):
+        return [
+            {name: value for name, value in record.items() if "second" not in name and name != "memory_bytes"}
+            for record in read_metrics(run_dir)
+        ]
+
+    return read

@@ -1,0 +1,183 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from trainer import TokenDataset, get_batch
+from trainer.data import batch_generator
+
+
+def save(path, ids, **sidecar):
+    np.save(path, ids)
+    if sidecar:
+        path.with_suffix(".json").write_text(json.dumps({"format": "scratchlm-tokens", "version": 1, **sidecar}))
+    return path
+
+
+def test_batches_are_windows_and_their_next_tokens():
+    tokens = np.arange(100, dtype=np.uint16)
+    inputs, targets = get_batch(tokens, 32, 7, "cpu")
+    assert inputs.shape == targets.shape == (32, 7)
+    assert inputs.dtype == targets.dtype == torch.int64
+    assert torch.equal(targets, inputs + 1)
+    assert inputs.is_contiguous()
+    assert targets.is_contiguous()
+
+
+@pytest.mark.parametrize("generator", [None, torch.Generator().manual_seed(1), np.random.default_rng(1)])
+def test_all_starts_are_equally_likely(generator):
+    torch.manual_seed(5)
+    tokens, context_length, batches, batch_size = np.arange(100, dtype=np.uint16), 7, 1000, 32
+    counts = np.zeros(100, dtype=int)
+    for _ in range(batches):
+        starts = get_batch(tokens, batch_size, context_length, "cpu", generator)[0][:, 0].numpy()
+        np.add.at(counts, starts, 1)
+    windows = 100 - context_length
+    assert not counts[windows:].any()
+    share, draws = 1 / windows, batches * batch_size
+    spread = math.sqrt(draws * share * (1 - share))
+    assert np.abs(counts[:windows] - draws * share).max() < 5 * spread
+
+
+def test_shortest_possible_split_has_one_window():
+    inputs, targets = get_batch(np.array([4, 5, 6], dtype=np.uint32), 2, 2, "cpu")
+    assert inputs.tolist() == [[4, 5], [4, 5]]
+    assert targets.tolist() == [[5, 6], [5, 6]]
+
+
+def test_batches_from_a_memory_map_are_those_from_memory(tmp_path):
+    ids = np.random.default_rng(0).integers(0, 60_000, 5000).astype(np.uint16)
+    mapped = TokenDataset(save(tmp_path / "ids.npy", ids)).tokens
+    for step in range(3):
+        ours = get_batch(mapped, 4, 16, "cpu", batch_generator(1, step, 0))
+        theirs = get_batch(ids, 4, 16, "cpu", batch_generator(1, step, 0))
+        assert torch.equal(ours[0], theirs[0])
+        assert torch.equal(ours[1], theirs[1])
+
+
+def test_changes_in_a_copy_on_write_map_survive_a_batch(tmp_path):
+    path = save(tmp_path / "ids.npy", np.zeros(5000, dtype=np.uint16))
+    mapped = np.load(path, mmap_mode="c")
+    mapped[:] = 7
+    assert (get_batch(mapped, 4, 16, "cpu")[0] == 7).all()
+    assert (mapped == 7).all()
+
+
+def test_batches_are_a_function_of_seed_step_and_micro_step():
+    draw = [
+        tuple(batch_generator(*key).integers(10**9, size=2)) for key in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]
+    ]
+    assert len(set(draw)) == 4
+    assert tuple(batch_generator(0, 1, 0).integers(10**9, size=2)) == draw[2]
+
+
+def test_bad_device_raises():
+    with pytest.raises((RuntimeError, AssertionError)):
+        get_batch(np.arange(100, dtype=np.uint16), 2, 7, "cuda:99")
+
+
+@pytest.mark.parametrize(
+    ("ids", "batch_size", "context_length", "message"),
+    [
+        (np.arange(7), 2, 7, "tokens has 7 tokens: expected at least 8"),
+        (np.zeros((3, 9), dtype=int), 2, 7, r"tokens has the shape \(3, 9\): expected one dimension"),
+        (np.arange(9), 0, 7, "batch_size is 0"),
+        (np.arange(9), 1, 0, "context_length 0: expected 1 or more"),
+    ],
+)
+def test_get_batch_refuses(ids, batch_size, context_length, message):
+    with pytest.raises(ValueError, match=message):
+        get_batch(ids, batch_size, context_length, "cpu")
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+def test_dataset_with_sidecar(tmp_path, dtype):
+    ids = np.array([3, 1, 4, 1, 5], dtype=dtype)
+    path = save(tmp_path / "x.npy", ids, tokens=5, bytes=17, vocab_size=6, tokenizer_sha256="ab")
+    dataset = TokenDataset(path)
+    assert dataset.tokens.tolist() == ids.tolist()
+    assert isinstance(dataset.tokens, np.memmap)
+    assert (dataset.num_tokens, len(dataset)) == (5, 5)
+    assert (dataset.num_bytes, dataset.vocab_size, dataset.tokenizer_sha256) == (17, 6, "ab")
+    assert dataset.max_token_id == 5
+    assert "5 tokens" in repr(dataset)
+    dataset.check_ids(6)
+    with pytest.raises(ValueError, match="holds the token id 5: expected ids below the vocabulary size 5"):
+        dataset.check_ids(5)
+
+
+def test_dataset_without_sidecar(tmp_path):
+    dataset = TokenDataset(str(save(tmp_path / "x.npy", np.array([1, 2], dtype=np.uint16))))
+    assert (dataset.num_bytes, dataset.vocab_size, dataset.tokenizer_sha256) == (None, None, None)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no token file at .*x.npy"):
+        TokenDataset(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (np.zeros(3), "holds float64: expected uint16 or uint32"),
+        (np.zeros(3, dtype=np.int64), "holds int64: expected uint16 or uint32"),
+        (np.zeros((2, 2), dtype=np.uint16), r"has the shape \(2, 2\): expected one dimension"),
+        (np.zeros(0, dtype=np.uint16), "is empty: it holds no tokens"),
+        (b"", "is not a token file"),
+        (b"Once upon a time", "is not a token file: it begins with b'Once u'"),
+        (b"\x93NUMPY\x01\x00", "is cut short or damaged"),
+    ],
+)
+def test_files_that_are_no_token_files(tmp_path, content, message):
+    path = tmp_path / "x.npy"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content)
+    with pytest.raises(ValueError, match=message) as error:
+        TokenDataset(path)
+    assert "\n" not in str(error.value)
+
+
+def test_truncated_file(tmp_path):
+    path = save(tmp_path / "x.npy", np.zeros(1000, dtype=np.uint16))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="is cut short or damaged"):
+        TokenDataset(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "does not describe a token file"),
+        ('{"format": "other"}', "expected the format 'scratchlm-tokens'"),
+        ('{"format": "scratchlm-tokens", "tokens": 3}', "holds 2 tokens but x.json says 3"),
+    ],
+)
+def test_sidecars_that_contradict(tmp_path, text, message):
+    path = save(tmp_path / "x.npy", np.zeros(2, dtype=np.uint16))
+    path.with_suffix(".json").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        TokenDataset(path)
+
+
+def resident_file_bytes():
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("RssFile"))
+
+
+@pytest.mark.skipif(
+    not __import__("pathlib").Path("/proc/self/status").exists(), reason="reads /proc, which is Linux's"
+)
+def test_reading_everything_leaves_nothing_in_resident_memory(tmp_path):
+    size = 100_000_000
+    np.save(tmp_path / "x.npy", np.zeros(size // 2, dtype=np.uint16))
+    dataset = TokenDataset(tmp_path / "x.npy")
+    before = resident_file_bytes()
+    assert dataset.max_token_id == 0
+    for _ in range(200):
+        get_batch(dataset.tokens, 64, 128, "cpu")
+    assert resident_file_bytes() - before < size // 5

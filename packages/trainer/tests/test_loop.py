@@ -1,0 +1,348 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from bigram_run import CONFIG, loss_fn, make_model, make_tokens, make_trainer, schedule
+from torch import nn
+
+from trainer import Summary, TokenDataset, evaluate, read_config, read_metrics
+from trainer.data import batch_generator, get_batch
+
+
+def test_run_equals_a_hand_written_loop(tmp_path):
+    summary = make_trainer(tmp_path / "run", model=(model := make_model())).fit()
+    torch.manual_seed(CONFIG["seed"])
+    other, tokens = make_model(), make_tokens()
+    torch.manual_seed(CONFIG["seed"])
+    optimizer = torch.optim.AdamW(other.parameters())
+    for step in range(CONFIG["steps"]):
+        optimizer.zero_grad()
+        for micro_step in range(2):
+            inputs, targets = get_batch(tokens, 4, 8, "cpu", batch_generator(CONFIG["seed"], step, micro_step))
+            (loss_fn(other, inputs, targets) / 2).backward()
+        nn.utils.clip_grad_norm_(other.parameters(), 1.0)
+        optimizer.param_groups[0]["lr"] = schedule(step)
+        optimizer.step()
+    for ours, theirs in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    expected = evaluate(other, make_tokens(500, seed=1), 8)
+    assert summary.final_valid_loss == pytest.approx(expected.loss, rel=1e-6)
+
+
+def test_run_leaves_every_file(tmp_path):
+    run = tmp_path / "run"
+    recorded = {"recipe": {"d_model": 16, "betas": (0.9, 0.95)}}
+    summary = make_trainer(run, sample=lambda model, step: [f"{step}: é", "b"], recorded=recorded).fit()
+    assert {path.name for path in run.iterdir()} - {".lock"} == {
+        "config.json", "environment.json", "metrics.jsonl", "metrics.csv", "samples.jsonl", "loss.png", "checkpoints", "summary.json",
+    }  # fmt: skip
+    assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in (run / "checkpoints").iterdir())[-2:] == ["step_0000054", "step_0000060"]
+    config = read_config(run)
+    assert config["recorded"] == {"recipe": {"d_model": 16, "betas": [0.9, 0.95]}}
+    assert config["train"]["batch_size"] == 4
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["seed"] == CONFIG["seed"]
+    assert {"git", "python", "torch", "numpy", "platform", "device", "device_name", "threads"} <= environment.keys()
+    samples = [json.loads(line) for line in (run / "samples.jsonl").read_text("utf-8").splitlines()]
+    assert [(sample["step"], sample["text"]) for sample in samples[:2]] == [(0, "0: é"), (0, "b")]
+    assert samples[-1] == {"step": 60, "index": 1, "text": "b"}
+    assert Summary.from_json(json.loads((run / "summary.json").read_text())) == summary
+
+
+def test_records_are_complete(tmp_path):
+    valid = tmp_path / "valid.npy"
+    np.save(valid, make_tokens(500, seed=1))
+    sidecar = {"format": "scratchlm-tokens", "version": 1, "tokens": 500, "bytes": 1300, "vocab_size": 40}
+    valid.with_suffix(".json").write_text(json.dumps(sidecar))
+    summary = make_trainer(tmp_path / "run", valid=TokenDataset(valid)).fit()
+    records = read_metrics(tmp_path / "run")
+    train = [record for record in records if record["event"] == "train"]
+    valid = [record for record in records if record["event"] == "eval"]
+    assert [record["step"] for record in train] == [7, 14, 21, 28, 35, 42, 49, 56, 60]
+    assert [record["step"] for record in valid] == [0, 20, 40, 60]
+    assert all(record["tokens"] == record["step"] * 64 for record in records)
+    assert [record["lr"] for record in train] == [schedule(record["step"] - 1) for record in train]
+    for name in ("grad_norm", "tokens_per_second", "memory_bytes", "seconds_total", "seconds_training", "progress"):
+        assert all(record[name] > 0 for record in train)
+    for name in ("seconds_total", "seconds_training", "tokens", "progress"):
+        values = [record[name] for record in records]
+        assert values == sorted(values)
+    assert all(record["seconds_training"] <= record["seconds_total"] for record in records)
+    last = valid[-1]
+    assert last["perplexity"] == pytest.approx(math.exp(last["loss"]))
+    assert last["bits_per_byte"] == pytest.approx(last["loss"] * 499 / math.log(2) / 1300)
+    assert (summary.final_valid_loss, summary.bits_per_byte) == (last["loss"], last["bits_per_byte"])
+    assert summary.best_valid_loss == min(record["loss"] for record in valid)
+    assert (summary.status, summary.diverged, summary.divergence) == ("completed", False, None)
+    assert (summary.steps, summary.tokens) == (60, 3840)
+    assert summary.parameters == sum(parameter.numel() for parameter in make_model().parameters())
+    csv = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert csv[0].startswith("event,step,progress,tokens")
+    assert len(csv) == len(records) + 1
+
+
+def test_training_loss_is_the_mean_since_the_last_record(tmp_path):
+    make_trainer(tmp_path / "often", log_interval=1).fit()
+    make_trainer(tmp_path / "rarely", log_interval=7).fit()
+    often = [record["loss"] for record in read_metrics(tmp_path / "often") if record["event"] == "train"]
+    rarely = [record["loss"] for record in read_metrics(tmp_path / "rarely") if record["event"] == "train"]
+    assert rarely[:2] == pytest.approx([np.mean(often[:7]), np.mean(often[7:14])])
+    assert rarely[-1] == pytest.approx(np.mean(often[56:]))
+
+
+def test_accumulated_gradients_are_those_of_the_mean_loss(tmp_path):
+    """With a constant input every batch is the same, so accumulation must change nothing but rounding."""
+    tokens, results = np.tile(np.arange(2, dtype=np.uint16), 50), []
+    for count in (1, 4):
+        model = nn.Sequential(nn.Embedding(2, 3), nn.Linear(3, 2))
+        with torch.no_grad():
+            for number, parameter in enumerate(model.parameters()):
+                parameter.copy_(torch.linspace(-1, 1, parameter.numel()).view_as(parameter) + number)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+        make_trainer(
+            tmp_path / str(count), model=model, optimizer=optimizer, train=tokens, valid=tokens, grad_accumulation_steps=count,
+            batch_size=64, context_length=2, steps=5, max_grad_norm=None,
+        ).fit()  # fmt: skip
+        results.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
+    assert torch.allclose(*results, atol=1e-2)
+    assert not torch.allclose(results[0], torch.ones(()), atol=1e-2)
+
+
+@pytest.mark.parametrize("max_grad_norm", [0.01, None])
+def test_clipping_and_scaled_learning_rates(tmp_path, max_grad_norm):
+    model = make_model()
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    groups = [{"params": list(model[:4].parameters()), "lr_scale": 0.5}, {"params": list(model[4:].parameters())}]
+    optimizer = torch.optim.SGD(groups, lr=1.0)
+    make_trainer(
+        tmp_path / "run", model=model, optimizer=optimizer, steps=1, lr=lambda step: 2.0, max_grad_norm=max_grad_norm
+    ).fit()
+    moved = [(old - new.detach()).norm() ** 2 for old, new in zip(before, model.parameters(), strict=True)]
+    norm = math.sqrt(sum(moved[:3]) / 1.0**2 + sum(moved[3:]) / 2.0**2)
+    recorded = read_metrics(tmp_path / "run")[1]["grad_norm"]
+    assert norm == pytest.approx(recorded if max_grad_norm is None else max_grad_norm, rel=1e-3)
+    assert recorded > 0.1
+    assert [group["lr"] for group in optimizer.param_groups] == [1.0, 2.0]
+
+
+def bad_loss(at, value):
+    """A loss that becomes `value` in the forward pass `at` of training (two to a step)."""
+    calls = []
+
+    def loss(model, inputs, targets):
+        calls.append(model.training)
+        return loss_fn(model, inputs, targets) * (value if model.training and sum(calls) == at else 1.0)
+
+    return loss
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_divergence_stops_before_the_update(tmp_path, value):
+    run, model = tmp_path / "run", make_model()
+    summary = make_trainer(run, model=model, loss=bad_loss(2 * 15 + 1, value)).fit()
+    assert (summary.status, summary.diverged, summary.diverged_at_step, summary.steps) == ("diverged", True, 16, 15)
+    assert summary.divergence == "loss or gradient norm not finite at step 16"
+    assert summary.final_valid_loss is None
+    assert summary.best_valid_loss is not None
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+    last = read_metrics(run)[-1]
+    assert (last["event"], last["step"], last["loss"], last["status"]) == ("train", 16, None, "not finite")
+    assert "NaN" not in (run / "metrics.jsonl").read_text()
+    assert "Infinity" not in (run / "metrics.jsonl").read_text()
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step_0000006", "step_0000012"]
+    assert (run / "loss.png").exists()
+    assert make_trainer(run).fit() == summary
+
+
+def test_divergence_may_be_trained_through(tmp_path):
+    summary = make_trainer(tmp_path / "run", loss=bad_loss(31, math.nan), stop_on_divergence=False).fit()
+    assert (summary.status, summary.diverged, summary.diverged_at_step, summary.steps) == ("completed", True, 16, 60)
+    assert summary.final_valid_loss is None
+    assert read_metrics(tmp_path / "run")[-1]["loss"] is None
+
+
+def test_validation_loss_that_is_not_finite_is_a_divergence(tmp_path):
+    def loss(model, inputs, targets):
+        return loss_fn(model, inputs, targets) * (1 if model.training else math.nan)
+
+    summary = make_trainer(tmp_path / "run", loss=loss).fit()
+    assert (summary.status, summary.steps) == ("diverged", 0)
+    assert summary.divergence == "validation loss not finite at step 0"
+
+
+def test_run_that_ends_above_its_start_is_marked(tmp_path):
+    summary = make_trainer(tmp_path / "run", lr=lambda step: 5.0).fit()
+    assert (summary.status, summary.diverged, summary.diverged_at_step) == ("completed", True, None)
+    assert "is above the first one" in summary.divergence
+
+
+def test_finished_run_is_only_read(tmp_path):
+    run, model = tmp_path / "run", make_model()
+    summary = make_trainer(run, model=model).fit()
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    other = make_model(5)
+    assert make_trainer(run, model=other, loss=None).fit() == summary
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+    assert all(torch.equal(*pair) for pair in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_other_configurations_are_refused_by_name(tmp_path):
+    run = tmp_path / "run"
+    make_trainer(run, recorded={"a": {"b": 1}}).fit()
+    with pytest.raises(ValueError, match="holds a run with another configuration: batch_size was 4, now 8; .*another run directory") as error:
+        make_trainer(run, batch_size=8, recorded={"a": {"b": 1}}).fit()
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="recorded.a.b was 1, now 2"):
+        make_trainer(run, recorded={"a": {"b": 2}}).fit()
+    with pytest.raises(ValueError, match="recorded.a.b was 1, now not set"):
+        make_trainer(run).fit()
+    with pytest.raises(ValueError, match="data.valid.tokens was 500, now 400"):
+        make_trainer(run, valid=make_tokens(400, seed=1), recorded={"a": {"b": 1}}).fit()
+    with pytest.raises(ValueError, match=r"steps was 60, now 1; .*seed was 3, now 1; .* and 1 more"):
+        make_trainer(run, steps=1, batch_size=2, context_length=4, seed=1, recorded={"a": {"b": 1}}).fit()
+
+
+def test_another_torch_that_knows_more_settings_does_not_matter(tmp_path):
+    run = tmp_path / "run"
+    summary = make_trainer(run).fit()
+    config = read_config(run)
+    group = config["optimizer"]["groups"]["0"]
+    group["from_the_future"] = True
+    (run / "config.json").write_text(json.dumps(config))
+    assert make_trainer(run).fit() == summary
+    group["weight_decay"] = 0.7
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"optimizer.groups.0.weight_decay was 0.7, now 0.01"):
+        make_trainer(run).fit()
+
+
+def test_a_directory_without_checkpoints_binds_to_nothing(tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(ZeroDivisionError):
+        make_trainer(run, loss=lambda *_: 1 / 0).fit()
+    assert make_trainer(run, batch_size=8).fit().status == "completed"
+    assert read_config(run)["train"]["batch_size"] == 8
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_splits_shorter_than_a_window_are_refused_before_anything_is_created(tmp_path, split):
+    name = {"train": "training", "valid": "validation"}[split]
+    with pytest.raises(ValueError, match=f"the {name} split has 8 tokens: expected at least 9"):
+        make_trainer(tmp_path / "run", **{split: make_tokens(8)})
+    assert not list(tmp_path.iterdir())
+    assert make_trainer(tmp_path / "run", steps=1, **{split: make_tokens(9)}).fit().steps == 1
+
+
+def test_data_of_two_tokenizers_are_refused(tmp_path):
+    for name in "ab":
+        np.save(tmp_path / f"{name}.npy", make_tokens(100))
+        sidecar = {"format": "scratchlm-tokens", "tokens": 100, "tokenizer_sha256": name * 64}
+        (tmp_path / f"{name}.json").write_text(json.dumps(sidecar))
+    data = {"train": TokenDataset(tmp_path / "a.npy"), "valid": TokenDataset(tmp_path / "b.npy")}
+    with pytest.raises(ValueError, match=r"come from different tokenizers \(aaaaaaaaaaaa, bbbbbbbbbbbb\)"):
+        make_trainer(tmp_path / "run", **data)
+
+
+@pytest.mark.parametrize("recorded", [{"x": object()}, {"x": math.nan}])
+def test_recorded_values_must_be_plain(tmp_path, recorded):
+    with pytest.raises(ValueError, match="recorded cannot be written as JSON"):
+        make_trainer(tmp_path / "run", recorded=recorded)
+
+
+def test_directory_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="cannot write to the run directory .*file/run: Not a directory; choose another") as error:
+        make_trainer(tmp_path / "file" / "run").fit()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("rate", [math.nan, -1.0, math.inf])
+def test_bad_learning_rates(tmp_path, rate):
+    with pytest.raises(ValueError, match=rf"schedule\(0\) is {rate}: expected a finite learning rate"):
+        make_trainer(tmp_path / "run", lr=lambda step: rate).fit()
+
+
+def test_loss_must_be_a_scalar(tmp_path):
+    def loss(model, inputs, targets):
+        value = loss_fn(model, inputs, targets)
+        return value[None] if model.training else value
+
+    with pytest.raises(ValueError, match=r"loss_fn returned the shape \(1,\): expected a scalar"):
+        make_trainer(tmp_path / "run", loss=loss).fit()
+
+
+def test_samples_disturb_nothing(tmp_path, timeless):
+    def sample(model, step):
+        assert not model.training
+        torch.rand(7)
+        np.random.rand(3)
+        return "text"
+
+    make_trainer(tmp_path / "with", sample=sample).fit()
+    make_trainer(tmp_path / "without").fit()
+    assert timeless(tmp_path / "with") == timeless(tmp_path / "without")
+
+
+def test_failing_sample_is_a_warning(tmp_path):
+    with pytest.warns(RuntimeWarning, match="no sample at step 20: RuntimeError: no story"):
+        summary = make_trainer(tmp_path / "run", sample=lambda model, step: (_ for _ in ()).throw(RuntimeError("no story"))).fit()
+    assert summary.status == "completed"
+
+
+def test_random_states_of_the_caller_are_left_alone(tmp_path):
+    trainer = make_trainer(tmp_path / "run")
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    trainer.fit()
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_bfloat16(tmp_path):
+    seen = set()
+
+    def loss(model, inputs, targets):
+        seen.add(model(inputs).dtype)
+        return loss_fn(model, inputs, targets)
+
+    assert make_trainer(tmp_path / "run", loss=loss, dtype="bfloat16").fit().status == "completed"
+    assert seen == {torch.bfloat16}
+
+
+def test_compile_falls_back_with_one_warning(tmp_path, monkeypatch, timeless):
+    make_trainer(tmp_path / "off").fit()
+
+    def compile_(function, **options):
+        def compiled(model, inputs, targets):
+            torch.rand(3)
+            raise RuntimeError("no compiler\nlong story")
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", compile_)
+    with pytest.warns(RuntimeWarning, match=r"torch.compile failed \(RuntimeError: no compiler\); training goes on") as caught:
+        make_trainer(tmp_path / "on", compile="on").fit()
+    assert len(caught) == 1
+    assert timeless(tmp_path / "on") == timeless(tmp_path / "off")
+    make_trainer(tmp_path / "auto", compile="auto").fit()  # not on the CPU
+
+
+def test_compile_is_used_when_it_works(tmp_path, monkeypatch, timeless):
+    calls = []
+    monkeypatch.setattr(torch, "compile", lambda function, **options: lambda *given: calls.append(1) or function(*given))
+    make_trainer(tmp_path / "on", compile="on").fit()
+    assert len(calls) == 120
+    make_trainer(tmp_path / "off").fit()
+    assert timeless(tmp_path / "on") == timeless(tmp_path / "off")
+
+
+def test_matplotlib_absent(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.backends.backend_agg", None)
+    with pytest.warns(RuntimeWarning, match="matplotlib is not installed, so loss.png is not drawn; pip install") as caught:
+        summary = make_trainer(tmp_path / "run").fit()
+    assert len(caught) == 1
+    assert summary.status == "completed"
+    assert not (tmp_path / "run" / "loss.png").exists()
