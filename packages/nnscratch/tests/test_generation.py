@@ -113,7 +113,7 @@ PROBABILITIES = torch.tensor([[0.1, 0.4, 0.2, 0.3]])
 )
 def test_top_k_and_top_p(options, expected):
     result = next_token_probabilities(PROBABILITIES.log(), 1.0, **options)
-    torch.testing.assert_close(result, torch.tensor([expected]), atol=1e-6, rtol=0)
+    torch.testing.assert_close(result, torch.tensor([expected], dtype=torch.float32), atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("temperature", [1e-6, 0.5, 2.0, 1e6])

@@ -91,14 +91,16 @@ def test_muon_is_torch_s(settings):
         Muon(matrices[0], **settings, newton_schulz_dtype=torch.bfloat16),
         torch.optim.Muon(matrices[1], **settings),
     )
-    for _ in range(10):
+    steps, rate = 10, optimizers[0].param_groups[0]["lr"]
+    for _ in range(steps):
         for ours, theirs in zip(*matrices, strict=True):
             ours.grad = torch.randn(ours.shape)
             theirs.grad = ours.grad.clone()
         for optimizer in optimizers:
             optimizer.step()
     for ours, theirs in zip(*matrices, strict=True):
-        torch.testing.assert_close(ours, theirs, atol=2e-3 if settings else 2e-4, rtol=1e-3)
+        # the products' order, and so their rounding to bfloat16, differ
+        torch.testing.assert_close(ours, theirs, atol=0.05 * steps * rate, rtol=0)
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (8, 32), (32, 8), (3, 8, 32)])

@@ -168,6 +168,7 @@ def test_too_long_an_input_is_refused(model, config):
         model.loss(ids(config, 17), ids(config, 17))
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.mark.parametrize(
     "changes", [{}, VARIANTS[-1], {"qk_norm": True, "norm": "post", "ffn": "relu_squared"}], ids=str

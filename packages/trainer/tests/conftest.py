@@ -20,3 +20,9 @@ def timeless():
         ]
 
     return read
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Drawing takes longer than training such small models."""
+    monkeypatch.setattr("trainer.reporting.draw_losses", lambda *_: True)

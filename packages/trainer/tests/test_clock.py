@@ -1,13 +1,15 @@
 """Time limits, under a clock that the tests move: a step takes one second, an evaluation two, a save half a second."""
 
+import signal
 import time
 
 import pytest
-import torch
 from bigram_run import loss_fn, make_trainer
 
 from trainer import TrainingInterrupted, read_metrics
 from trainer.checkpoints import CheckpointStore
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 class Clock:
@@ -34,12 +36,12 @@ def clock(monkeypatch):
     return clock
 
 
-def timed(run_dir, clock, ticks=None, **settings):
+def timed(run_dir, watch, ticks=None, **settings):
     """A trainer whose work moves the clock; `ticks` collects what the schedule is asked for."""
 
     def loss(model, inputs, targets):
         # 62 windows of the validation split, in one batch and the rest: two passes of one second.
-        clock.now += 1.0
+        watch.now += 1.0
         return loss_fn(model, inputs, targets)
 
     def schedule(tick):
@@ -85,41 +87,30 @@ def test_schedule_follows_the_clock(tmp_path, clock):
 
 
 def test_seconds_accumulate_over_resumes(tmp_path, clock):
-    trainer = timed(tmp_path / "run", clock, steps=1000, clock="time", time_limit_seconds=100.0)
-    step = torch.optim.Optimizer.step
+    settings = {"steps": 1000, "clock": "time", "time_limit_seconds": 100.0, "log_interval": 100}
+    settings |= {"eval_interval": 250, "checkpoint_interval": 500}
+    trainer = timed(tmp_path / "run", clock, **settings)
 
-    class Interrupting(torch.optim.SGD):
-        def step(self):
-            if len(read_metrics(tmp_path / "run")) > 3:
-                import signal
+    def interrupt(*_):
+        if len(read_metrics(tmp_path / "run")) > 3:
+            signal.raise_signal(signal.SIGTERM)
 
-                signal.raise_signal(signal.SIGTERM)
-            return super().step()
-
-    assert step is torch.optim.Optimizer.step
-    trainer = timed(
-        tmp_path / "run", clock, steps=1000, clock="time", time_limit_seconds=100.0, log_interval=100,
-        optimizer=None,
-    )  # fmt: skip
-    trainer.optimizer.register_step_pre_hook(
-        lambda *_: len(read_metrics(tmp_path / "run")) > 3 and __import__("signal").raise_signal(15)
-    )
+    trainer.optimizer.register_step_pre_hook(interrupt)
     with pytest.raises(TrainingInterrupted) as caught:
         trainer.fit()
     spent = read_metrics(tmp_path / "run")[-1]["seconds_total"]
     clock.now += 10_000  # time between the sessions does not count
     ticks = []
-    again = timed(
-        tmp_path / "run", clock, ticks, steps=1000, clock="time", time_limit_seconds=100.0, log_interval=100
-    )
-    summary = again.fit()
+    summary = timed(tmp_path / "run", clock, ticks, **settings).fit()
     assert summary.steps == caught.value.step + len(ticks)
     assert ticks[0] >= 1000 * (spent - 10) / 100
     assert 90 < summary.seconds_total <= 100
 
 
 def test_limit_that_is_too_short(tmp_path, clock):
-    with pytest.raises(ValueError, match=r"time_limit_seconds is 3: 2\.\d s are gone before the first step .* expected more"):
+    with pytest.raises(
+        ValueError, match=r"time_limit_seconds is 3: 2\.\d s are gone before the first step .* expected more"
+    ):
         timed(tmp_path / "run", clock, time_limit_seconds=3).fit()
     assert timed(tmp_path / "run", clock, steps=5, time_limit_seconds=100).fit().status == "completed"
 
@@ -135,7 +126,9 @@ def test_checkpoints_by_time(tmp_path, clock):
 def test_eta_is_that_of_the_clock(tmp_path, clock, capsys):
     from trainer import ConsoleLogger
 
-    timed(tmp_path / "run", clock, steps=40, eval_interval=1000, checkpoint_interval=None, loggers=[ConsoleLogger()]).fit()
+    timed(
+        tmp_path / "run", clock, steps=40, eval_interval=1000, checkpoint_interval=None, loggers=[ConsoleLogger()]
+    ).fit()
     lines = [line for line in capsys.readouterr().out.splitlines() if "train loss" in line]
     assert [line.rpartition("ETA ")[2] for line in lines] == ["0:30", "0:20", "0:10", "0:00"]
     assert all(" 32 tok/s" in line for line in lines)

@@ -10,6 +10,8 @@ from torch import nn
 from trainer import Summary, TokenDataset, evaluate, read_config, read_metrics
 from trainer.data import batch_generator, get_batch
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 
 def test_run_equals_a_hand_written_loop(tmp_path):
     summary = make_trainer(tmp_path / "run", model=(model := make_model())).fit()
@@ -29,27 +31,6 @@ def test_run_equals_a_hand_written_loop(tmp_path):
         assert torch.equal(ours, theirs)
     expected = evaluate(other, make_tokens(500, seed=1), 8)
     assert summary.final_valid_loss == pytest.approx(expected.loss, rel=1e-6)
-
-
-def test_run_leaves_every_file(tmp_path):
-    run = tmp_path / "run"
-    recorded = {"recipe": {"d_model": 16, "betas": (0.9, 0.95)}}
-    summary = make_trainer(run, sample=lambda model, step: [f"{step}: é", "b"], recorded=recorded).fit()
-    assert {path.name for path in run.iterdir()} - {".lock"} == {
-        "config.json", "environment.json", "metrics.jsonl", "metrics.csv", "samples.jsonl", "loss.png", "checkpoints", "summary.json",
-    }  # fmt: skip
-    assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
-    assert sorted(path.name for path in (run / "checkpoints").iterdir())[-2:] == ["step_0000054", "step_0000060"]
-    config = read_config(run)
-    assert config["recorded"] == {"recipe": {"d_model": 16, "betas": [0.9, 0.95]}}
-    assert config["train"]["batch_size"] == 4
-    environment = json.loads((run / "environment.json").read_text())
-    assert environment["seed"] == CONFIG["seed"]
-    assert {"git", "python", "torch", "numpy", "platform", "device", "device_name", "threads"} <= environment.keys()
-    samples = [json.loads(line) for line in (run / "samples.jsonl").read_text("utf-8").splitlines()]
-    assert [(sample["step"], sample["text"]) for sample in samples[:2]] == [(0, "0: é"), (0, "b")]
-    assert samples[-1] == {"step": 60, "index": 1, "text": "b"}
-    assert Summary.from_json(json.loads((run / "summary.json").read_text())) == summary
 
 
 def test_records_are_complete(tmp_path):
@@ -153,7 +134,6 @@ def test_divergence_stops_before_the_update(tmp_path, value):
     assert "NaN" not in (run / "metrics.jsonl").read_text()
     assert "Infinity" not in (run / "metrics.jsonl").read_text()
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step_0000006", "step_0000012"]
-    assert (run / "loss.png").exists()
     assert make_trainer(run).fit() == summary
 
 
@@ -192,7 +172,9 @@ def test_finished_run_is_only_read(tmp_path):
 def test_other_configurations_are_refused_by_name(tmp_path):
     run = tmp_path / "run"
     make_trainer(run, recorded={"a": {"b": 1}}).fit()
-    with pytest.raises(ValueError, match="holds a run with another configuration: batch_size was 4, now 8; .*another run directory") as error:
+    with pytest.raises(
+        ValueError, match="holds a run with another configuration: batch_size was 4, now 8; .*another run directory"
+    ) as error:
         make_trainer(run, batch_size=8, recorded={"a": {"b": 1}}).fit()
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="recorded.a.b was 1, now 2"):
@@ -201,7 +183,7 @@ def test_other_configurations_are_refused_by_name(tmp_path):
         make_trainer(run).fit()
     with pytest.raises(ValueError, match="data.valid.tokens was 500, now 400"):
         make_trainer(run, valid=make_tokens(400, seed=1), recorded={"a": {"b": 1}}).fit()
-    with pytest.raises(ValueError, match=r"steps was 60, now 1; .*seed was 3, now 1; .* and 1 more"):
+    with pytest.raises(ValueError, match=r"steps was 60, now 1; batch_size was 4, now 2; .* and 1 more;"):
         make_trainer(run, steps=1, batch_size=2, context_length=4, seed=1, recorded={"a": {"b": 1}}).fit()
 
 
@@ -254,7 +236,9 @@ def test_recorded_values_must_be_plain(tmp_path, recorded):
 
 def test_directory_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="cannot write to the run directory .*file/run: Not a directory; choose another") as error:
+    with pytest.raises(
+        OSError, match="cannot write to the run directory .*file/run: Not a directory; choose another"
+    ) as error:
         make_trainer(tmp_path / "file" / "run").fit()
     assert "\n" not in str(error.value)
 
@@ -287,9 +271,15 @@ def test_samples_disturb_nothing(tmp_path, timeless):
 
 
 def test_failing_sample_is_a_warning(tmp_path):
+    def sample(model, step):
+        if step == 20:
+            raise RuntimeError("no story")
+        return "text"
+
     with pytest.warns(RuntimeWarning, match="no sample at step 20: RuntimeError: no story"):
-        summary = make_trainer(tmp_path / "run", sample=lambda model, step: (_ for _ in ()).throw(RuntimeError("no story"))).fit()
-    assert summary.status == "completed"
+        make_trainer(tmp_path / "run", sample=sample).fit()
+    lines = (tmp_path / "run" / "samples.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [0, 40, 60]
 
 
 def test_random_states_of_the_caller_are_left_alone(tmp_path):
@@ -323,7 +313,9 @@ def test_compile_falls_back_with_one_warning(tmp_path, monkeypatch, timeless):
         return compiled
 
     monkeypatch.setattr(torch, "compile", compile_)
-    with pytest.warns(RuntimeWarning, match=r"torch.compile failed \(RuntimeError: no compiler\); training goes on") as caught:
+    with pytest.warns(
+        RuntimeWarning, match=r"torch.compile failed \(RuntimeError: no compiler\); training goes on"
+    ) as caught:
         make_trainer(tmp_path / "on", compile="on").fit()
     assert len(caught) == 1
     assert timeless(tmp_path / "on") == timeless(tmp_path / "off")
@@ -332,17 +324,10 @@ def test_compile_falls_back_with_one_warning(tmp_path, monkeypatch, timeless):
 
 def test_compile_is_used_when_it_works(tmp_path, monkeypatch, timeless):
     calls = []
-    monkeypatch.setattr(torch, "compile", lambda function, **options: lambda *given: calls.append(1) or function(*given))
+    monkeypatch.setattr(
+        torch, "compile", lambda function, **options: lambda *given: calls.append(1) or function(*given)
+    )
     make_trainer(tmp_path / "on", compile="on").fit()
     assert len(calls) == 120
     make_trainer(tmp_path / "off").fit()
     assert timeless(tmp_path / "on") == timeless(tmp_path / "off")
-
-
-def test_matplotlib_absent(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.backends.backend_agg", None)
-    with pytest.warns(RuntimeWarning, match="matplotlib is not installed, so loss.png is not drawn; pip install") as caught:
-        summary = make_trainer(tmp_path / "run").fit()
-    assert len(caught) == 1
-    assert summary.status == "completed"
-    assert not (tmp_path / "run" / "loss.png").exists()

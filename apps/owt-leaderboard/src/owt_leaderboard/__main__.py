@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = tyro.cli(Flags, args=arguments, prog="python -m owt_leaderboard")
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _print_notice
+            warnings.showwarning = _print_notice  # type: ignore[assignment]
             for category in (UserWarning, RuntimeWarning):
                 warnings.simplefilter("always", category)
             _run(flags)

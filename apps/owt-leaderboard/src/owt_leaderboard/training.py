@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from owt_leaderboard.recipes import Recipe
 
@@ -58,6 +58,7 @@ def train(
     if time_limit_seconds <= EXIT_SECONDS:
         raise ValueError(f"the time limit is {time_limit_seconds:g} s: expected more than {EXIT_SECONDS:g} s")
     import torch
+    from torch import nn
 
     from nnscratch import AdamW, TransformerConfig, TransformerLM, generate
     from trainer import TokenDataset, TrainConfig, Trainer
@@ -90,15 +91,22 @@ def train(
         device=device,
     )
 
-    def sample(model: TransformerLM, step: int) -> str:
-        start = torch.tensor([[tokenizer.eot_id]], device=next(model.parameters()).device)
-        token_ids = generate(model, start, max_new_tokens=SAMPLE_TOKENS, temperature=0.8, top_p=0.95, seed=recipe.seed)
+    def sample(module: nn.Module, step: int) -> str:
+        start = torch.tensor([[tokenizer.eot_id]], device=next(module.parameters()).device)
+        token_ids = generate(
+            cast(TransformerLM, module),
+            start,
+            max_new_tokens=SAMPLE_TOKENS,
+            temperature=0.8,
+            top_p=0.95,
+            seed=recipe.seed,
+        )
         return tokenizer.decode(token_ids[0, 1:].tolist())
 
     return Trainer(
         model,
         AdamW(model.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay),
-        lambda model, inputs, targets: model.loss(inputs, targets),
+        lambda module, inputs, targets: cast(TransformerLM, module).loss(inputs, targets),
         TokenDataset(preparation.train_tokens),
         TokenDataset(preparation.valid_tokens),
         config,

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import tyro
 
-from tinystories.experiments import ABLATIONS, VariantName
+from tinystories.experiments import VariantName
 from tinystories.recipes import PRESETS, PresetName, Recipe
 from tinystories.training import SAMPLE_PROMPT, SAMPLE_TOKENS, CompileMode, Machine
 
@@ -98,7 +98,7 @@ class Ablations:
 
     out: Path | None = None
     """Directory of the runs and the report; by default runs/ablations-NAME, with the name of the data set."""
-    variants: tuple[VariantName, ...] = tuple(variant.name for variant in ABLATIONS)
+    variants: tuple[VariantName, ...] = get_args(VariantName)
     """Which to train."""
     data: DataFlags = DataFlags()
     recipe: RecipeFlags = RecipeFlags()

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +63,7 @@ def _run_ablations(command: Ablations) -> int:
     machine = command.machine.machine()
     name, preparation = _prepare(command.data, recipe.vocab_size)
     out = command.out or Path("runs", f"ablations-{name}")
-    variants: list[Variant] = [VARIANTS[name] for name in command.variants]
+    variants = [VARIANTS[name] for name in command.variants]
     runs = [Run(variant.name, variant.change(recipe), out / variant.name) for variant in variants]
     print(f"{len(runs)} runs of {recipe.tokens:,} tokens each, records in {out}")
     failed = run_all(runs, lambda run: train(run.recipe, preparation, run.directory, machine), print)
@@ -131,7 +131,7 @@ def _run_report(command: Report, title: str | None = None) -> int:
     return 0
 
 
-RUNNERS = {
+RUNNERS: dict[type, Callable[..., int]] = {
     Prepare: _run_prepare,
     Train: _run_train,
     Ablations: _run_ablations,
@@ -149,7 +149,7 @@ def _print_notice(message: Warning | str, *_: object) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the process's exit code: 0 done, 1 a run failed, 2 wrong input, 130 interrupted."""
     command: Command = tyro.cli(
-        Command,  # type: ignore[arg-type]
+        Command,
         args=arguments,
         prog="python -m tinystories.run",
         description="The TinyStories experiments of Stanford CS336's first assignment, one command each.",
@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _print_notice
+            warnings.showwarning = _print_notice  # type: ignore[assignment]
             for category in (UserWarning, RuntimeWarning):
                 warnings.simplefilter("always", category)
             return RUNNERS[type(command)](command)

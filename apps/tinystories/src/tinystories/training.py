@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from tinystories.recipes import Recipe
 
@@ -95,6 +95,7 @@ def train(
         trainer.TrainingInterrupted: SIGINT or SIGTERM came; everything is saved.
     """
     import torch
+    from torch import nn
 
     from nnscratch import AdamW, TransformerLM
     from trainer import TokenDataset, Trainer
@@ -104,13 +105,17 @@ def train(
     model = TransformerLM(model_config(recipe, tokenizer.vocab_size))
     optimizer = AdamW(model.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay)
 
-    def sample(model: TransformerLM, step: int) -> list[str]:
-        return [write_story(model, tokenizer, SAMPLE_PROMPT, seed=recipe.seed)] if step == recipe.steps else []
+    def sample(module: nn.Module, step: int) -> list[str]:
+        return (
+            [write_story(cast(TransformerLM, module), tokenizer, SAMPLE_PROMPT, seed=recipe.seed)]
+            if step == recipe.steps
+            else []
+        )
 
     trainer = Trainer(
         model,
         optimizer,
-        lambda model, inputs, targets: model.loss(inputs, targets),
+        lambda module, inputs, targets: cast(TransformerLM, module).loss(inputs, targets),
         TokenDataset(preparation.train_tokens),
         TokenDataset(preparation.valid_tokens),
         train_config(recipe, machine),

@@ -72,7 +72,7 @@ def load_checkpoint(path_or_file: PathOrFile, model: nn.Module, optimizer: Optim
         raise FileNotFoundError(f"no checkpoint at {source}: expected a file that save_checkpoint wrote")
     try:
         content = torch.load(path_or_file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{source} is not a checkpoint or is damaged ({reason}); use another one") from error
     if not isinstance(content, dict) or not {"model", "optimizer", "step"} <= content.keys():

@@ -38,7 +38,7 @@ class ConsoleLogger:
         if is_evaluation:
             parts.append(f"ppl {_number(record['perplexity'], '.2f'):>9}")
             parts.append(f"bpb {_number(record['bits_per_byte'], '.4f'):>7}")
-            parts.append(" " * 14)
+            parts.append(" " * 15)
         else:
             parts.append(f"lr {_number(record['lr'], '.2e'):>8}")
             parts.append(f"norm {_number(record['grad_norm'], '.3f'):>8}")

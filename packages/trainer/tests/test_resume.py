@@ -1,0 +1,235 @@
+"""A run that is interrupted, however rudely, ends like one that was not, to the bit."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from bigram_run import loss_fn, make_model, make_trainer
+from safetensors.torch import load_file
+
+from trainer import Summary, TrainingInterrupted, read_metrics
+from trainer.interruption import SignalGuard
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
+SCRIPT = Path(__file__).with_name("bigram_run.py")
+
+
+def assert_equal_runs(first, second, timeless):
+    """Weights, optimizer, random states, progress and records agree; what depends on the clock is left out."""
+    ours, theirs = (load_file(run / "checkpoints" / "step_0000060" / "model.safetensors") for run in (first, second))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    states = [torch.load(run / "checkpoints" / "step_0000060" / "state.pt") for run in (first, second)]
+    for state in states:
+        state["training"]["progress"] = {
+            name: value
+            for name, value in state["training"]["progress"].items()
+            if not any(word in name for word in ("seconds", "reserve", "began"))
+        }
+    assert repr(states[0]) == repr(states[1])
+    assert timeless(first) == timeless(second)
+    seconds = [record["seconds_total"] for record in read_metrics(second)]
+    assert seconds == sorted(seconds)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The directory of an uninterrupted run."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.reporting.draw_losses", lambda *_: True)
+        make_trainer(run).fit()
+    return run
+
+
+class Crash(BaseException):
+    """Something that nobody catches."""
+
+
+def failing_loss(at, action):
+    """The loss, but the forward pass `at` of training (two to a step) does something else first."""
+    calls = []
+
+    def loss(model, inputs, targets):
+        calls.append(model.training)
+        if model.training and sum(calls) == at:
+            action()
+        return loss_fn(model, inputs, targets)
+
+    return loss
+
+
+def crash():
+    raise Crash
+
+
+@pytest.mark.parametrize("at", [1, 2, 12, 13, 14, 39, 40, 41, 83, 120])
+def test_crash(tmp_path, whole, timeless, at):
+    with pytest.raises(Crash):
+        make_trainer(tmp_path / "run", loss=failing_loss(at, crash)).fit()
+    fresh = at <= 12  # before the first checkpoint the new process must bring the same weights
+    model = make_model(0 if fresh else 9)
+    make_trainer(tmp_path / "run", model=model).fit()
+    assert_equal_runs(whole, tmp_path / "run", timeless)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("at", [1, 14, 39, 41, 117])
+def test_signal(tmp_path, whole, timeless, number, at):
+    run, handlers = tmp_path / "run", [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
+    with pytest.raises(TrainingInterrupted) as caught:
+        make_trainer(run, loss=failing_loss(at, lambda: signal.raise_signal(number))).fit()
+    assert [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)] == handlers
+    step = (at + 1) // 2
+    assert (caught.value.run_dir, caught.value.step) == (run, step)
+    assert str(caught.value) == (
+        f"interrupted by {number.name}: saved at step {step:,} in {run}; run the same command again to resume"
+    )
+    assert (run / "checkpoints" / f"step_{step:07}").is_dir()
+    assert not (run / "summary.json").exists()
+    make_trainer(run, model=make_model(9)).fit()
+    assert_equal_runs(whole, run, timeless)
+
+
+def test_the_same_trainer_can_go_on(tmp_path, whole, timeless):
+    trainer = make_trainer(tmp_path / "run", loss=failing_loss(33, lambda: signal.raise_signal(signal.SIGINT)))
+    with pytest.raises(TrainingInterrupted):
+        trainer.fit()
+    trainer.fit()
+    assert_equal_runs(whole, tmp_path / "run", timeless)
+
+
+def test_signal_in_the_last_step_lets_the_run_finish(tmp_path, whole, timeless):
+    loss = failing_loss(119, lambda: signal.raise_signal(signal.SIGINT))
+    assert make_trainer(tmp_path / "run", loss=loss).fit().status == "completed"
+    assert_equal_runs(whole, tmp_path / "run", timeless)
+
+
+def test_second_signal_has_its_usual_effect():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), SignalGuard() as guard:
+        signal.raise_signal(signal.SIGINT)
+        assert guard.received == "SIGINT"
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_training_in_another_thread(tmp_path, whole, timeless):
+    thread = threading.Thread(target=lambda: make_trainer(tmp_path / "run").fit())
+    thread.start()
+    thread.join()
+    assert_equal_runs(whole, tmp_path / "run", timeless)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "state.pt", "meta.json"])
+def test_damaged_last_checkpoint(tmp_path, whole, timeless, file):
+    run = tmp_path / "run"
+    with pytest.raises(Crash):
+        make_trainer(run, loss=failing_loss(100, crash)).fit()
+    path = run / "checkpoints" / "step_0000048" / file
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.warns(RuntimeWarning, match="step_0000048 is damaged .*; the one before it is used"):
+        make_trainer(run, model=make_model(9)).fit()
+    assert_equal_runs(whole, run, timeless)
+
+
+def test_environments_of_resumes_are_listed(tmp_path):
+    with pytest.raises(Crash):
+        make_trainer(tmp_path / "run", loss=failing_loss(100, crash)).fit()
+    make_trainer(tmp_path / "run").fit()
+    environment = __import__("json").loads((tmp_path / "run" / "environment.json").read_text())
+    assert [session["step"] for session in environment["resumed"]] == [48]
+
+
+def start(run, pause=0.0):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(run), str(pause)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stdout.readline() == b"ready\n"
+    return process
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills its children, which needs os.fork")
+def test_kill_9_at_random_moments_of_training_and_saving(tmp_path, whole, timeless):
+    """Each child trains on where its predecessor was killed, often while it was writing a checkpoint."""
+    run, moments, kills = tmp_path / "run", random.Random(0), 0
+    while kills < 12 and not (run / "summary.json").exists():
+        child = os.fork()
+        if child == 0:
+            try:
+                make_trainer(run, checkpoint_interval=6).fit()
+            finally:
+                os._exit(0)
+        time.sleep(moments.uniform(0.02, 0.12))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        kills += 1
+    assert kills >= 1
+    make_trainer(run).fit()
+    assert_equal_runs(whole, run, timeless)
+    leftovers = [path for path in run.rglob("*") if ".aside" in path.name]
+    assert not leftovers
+
+
+def kill_within(function_name):
+    """Run a child that kills itself when it has half done one of the writer's calls; return the step it reached."""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills its children, which needs os.fork")
+@pytest.mark.parametrize("call", range(0, 36, 3))
+def test_kill_9_at_every_kind_of_call_of_a_save(tmp_path, whole, timeless, call):
+    """The child dies right before its call number `call` of fsync or rename."""
+    run = tmp_path / "run"
+    child = os.fork()
+    if child == 0:
+        remaining = [call]
+        fsync, rename, replace = os.fsync, Path.rename, Path.replace
+
+        def counted(function):
+            def wrapper(*arguments):
+                if remaining[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                remaining[0] -= 1
+                return function(*arguments)
+
+            return wrapper
+
+        os.fsync, Path.rename, Path.replace = counted(fsync), counted(rename), counted(replace)
+        try:
+            make_trainer(run).fit()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status)
+    make_trainer(run).fit()
+    assert_equal_runs(whole, run, timeless)
+
+
+def test_processes_interrupted_by_ctrl_c_and_a_locked_directory(tmp_path, whole, timeless):
+    pytest.importorskip("fcntl")
+    run = tmp_path / "run"
+    first = start(run, pause=0.02)
+    while not (run / "metrics.jsonl").exists():
+        time.sleep(0.01)
+    second = start(run)
+    _, errors = second.communicate(timeout=60)
+    assert second.returncode == 1
+    assert b"is in use by another process" in errors
+    first.send_signal(signal.SIGINT)
+    _, errors = first.communicate(timeout=60)
+    assert first.returncode == 1
+    assert b"TrainingInterrupted: interrupted by SIGINT: saved at step " in errors
+    summary = make_trainer(run).fit()
+    assert isinstance(summary, Summary)
+    assert_equal_runs(whole, run, timeless)

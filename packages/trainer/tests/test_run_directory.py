@@ -1,0 +1,151 @@
+import json
+import os
+import subprocess
+
+import pytest
+from bigram_run import CONFIG, make_trainer
+
+from trainer import RunLockedError, Summary, read_config, read_metrics, write_atomically
+from trainer.environment import describe_git
+from trainer.plots import draw_losses
+from trainer.records import RunDirectory
+
+
+def test_run_leaves_every_file(tmp_path):
+    run = tmp_path / "run"
+    recorded = {"recipe": {"d_model": 16, "betas": (0.9, 0.95)}}
+    summary = make_trainer(run, sample=lambda model, step: [f"{step}: é", "b"], recorded=recorded).fit()
+    assert {path.name for path in run.iterdir()} - {".lock"} == {
+        "config.json", "environment.json", "metrics.jsonl", "metrics.csv", "samples.jsonl", "loss.png", "checkpoints", "summary.json",
+    }  # fmt: skip
+    assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in (run / "checkpoints").iterdir())[-2:] == ["step_0000054", "step_0000060"]
+    config = read_config(run)
+    assert config["recorded"] == {"recipe": {"d_model": 16, "betas": [0.9, 0.95]}}
+    assert config["train"]["batch_size"] == 4
+    environment = json.loads((run / "environment.json").read_text())
+    assert environment["seed"] == CONFIG["seed"]
+    assert {"git", "python", "torch", "numpy", "platform", "device", "device_name", "threads"} <= environment.keys()
+    samples = [json.loads(line) for line in (run / "samples.jsonl").read_text("utf-8").splitlines()]
+    assert [(sample["step"], sample["text"]) for sample in samples[:2]] == [(0, "0: é"), (0, "b")]
+    assert samples[-1] == {"step": 60, "index": 1, "text": "b"}
+    assert Summary.from_json(json.loads((run / "summary.json").read_text())) == summary
+
+
+def test_matplotlib_absent(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.backends.backend_agg", None)
+    with pytest.warns(
+        RuntimeWarning, match="matplotlib is not installed, so loss.png is not drawn; pip install"
+    ) as caught:
+        summary = make_trainer(tmp_path / "run").fit()
+    assert len(caught) == 1
+    assert summary.status == "completed"
+    assert not (tmp_path / "run" / "loss.png").exists()
+
+
+def test_picture_that_fails_is_a_warning(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError("no space")
+
+    monkeypatch.setattr("trainer.reporting.draw_losses", fail)
+    with pytest.warns(RuntimeWarning, match="loss.png could not be drawn: OSError: no space"):
+        assert make_trainer(tmp_path / "run").fit().status == "completed"
+
+
+def test_picture_of_losses_that_are_not_finite(tmp_path):
+    records = [
+        {"event": event, "step": step, "seconds_total": step / 2, "loss": loss}
+        for event, step, loss in [("eval", 0, 4.0), ("train", 1, 3.0), ("train", 2, None), ("eval", 2, None)]
+    ]
+    assert draw_losses(records, tmp_path / "some.png", "a run")
+    assert draw_losses([], tmp_path / "none.png", "nothing")
+    assert (tmp_path / "some.png").stat().st_size > (tmp_path / "none.png").stat().st_size > 1000
+
+
+def test_directory_in_use_is_refused(tmp_path):
+    pytest.importorskip("fcntl")
+    first = RunDirectory(tmp_path / "run")
+    first.acquire()
+    with pytest.raises(RunLockedError, match="run directory .*run is in use by another process: wait for it or choose"):
+        make_trainer(tmp_path / "run").fit()
+    assert isinstance(RunLockedError("x"), OSError)
+    first.release()
+    assert make_trainer(tmp_path / "run").fit().status == "completed"
+
+
+def test_directory_is_free_after_a_failure(tmp_path):
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            make_trainer(tmp_path / "run", loss=lambda *_: 1 / 0).fit()
+
+
+def test_reading_what_is_no_run(tmp_path):
+    with pytest.raises(FileNotFoundError, match="is no run directory: expected a config.json"):
+        read_config(tmp_path)
+    with pytest.raises(FileNotFoundError, match="has no metrics.jsonl"):
+        read_metrics(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="config.json is not JSON"):
+        read_config(tmp_path)
+
+
+def test_checkpoints_without_a_configuration_are_not_trusted(tmp_path):
+    make_trainer(tmp_path / "run", steps=6).fit()
+    (tmp_path / "run" / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match="expected a config.json"):
+        make_trainer(tmp_path / "run", steps=6).fit()
+
+
+def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n{"step": 2}\n{"step"')
+    assert read_metrics(tmp_path) == [{"step": 1}, {"step": 2}]
+    lines = RunDirectory(tmp_path).open_lines("metrics.jsonl", last_step=1)
+    lines.log({"step": 5})
+    lines.close()
+    assert read_metrics(tmp_path) == [{"step": 1}, {"step": 5}]
+
+
+def test_summary_refuses_other_fields():
+    with pytest.raises(ValueError, match="not a summary: .*status.* missing or unknown"):
+        Summary.from_json({})
+
+
+def test_atomic_writing(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    write_atomically(path, b"old")
+    write_atomically(str(path), b"new")
+    assert path.read_bytes() == b"new"
+
+    def fail(descriptor):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"newest")
+    assert path.read_bytes() == b"new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
+
+
+def git(directory, *arguments):
+    settings = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
+    subprocess.run(["git", *settings, *arguments], cwd=directory, check=True, capture_output=True)
+
+
+def test_git_state(tmp_path, monkeypatch):
+    pytest.importorskip("shutil").which("git") or pytest.skip("git is not installed")
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.chdir(tmp_path)
+    assert describe_git() is None
+    git(tmp_path, "init")
+    (tmp_path / "code.py").write_text("a = 1\n")
+    git(tmp_path, "add", "code.py")
+    git(tmp_path, "commit", "-m", "first")
+    clean = describe_git()
+    assert len(clean["commit"]) == 40
+    assert (clean["dirty"], clean["diff"]) == (False, "")
+    (tmp_path / "code.py").write_text("a = 2\n")
+    dirty = describe_git()
+    assert dirty["dirty"]
+    assert "+a = 2" in dirty["diff"]
+    monkeypatch.setenv("PATH", "")
+    assert describe_git() is None
