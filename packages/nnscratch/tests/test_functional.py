@@ -97,3 +97,10 @@ def test_perplexity():
 def test_shapes_are_checked_here():
     with pytest.raises(Exception, match="targets"):
         cross_entropy(torch.zeros(3, 7), torch.tensor([0, 3]))
+
+
+def test_second_derivatives_are_refused_rather_than_wrong(model, config):
+    loss = model.loss(*torch.randint(config.vocab_size, (2, 1, 8)))
+    grad = torch.autograd.grad(loss, model.ln_final.weight, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match=r"does not require grad|once_differentiable"):
+        grad.sum().backward()

@@ -14,17 +14,17 @@ from torch.nn.functional import cross_entropy
 from trainer import TrainConfig, Trainer
 
 VOCAB_SIZE = 40
-CONFIG = dict(
-    steps=60,
-    batch_size=4,
-    context_length=8,
-    grad_accumulation_steps=2,
-    eval_interval=20,
-    log_interval=7,
-    checkpoint_interval=6,
-    device="cpu",
-    seed=3,
-)
+CONFIG = {
+    "steps": 60,
+    "batch_size": 4,
+    "context_length": 8,
+    "grad_accumulation_steps": 2,
+    "eval_interval": 20,
+    "log_interval": 7,
+    "checkpoint_interval": 6,
+    "device": "cpu",
+    "seed": 3,
+}
 
 
 def make_tokens(count=3000, seed=0):

@@ -173,11 +173,11 @@ def test_files_that_are_no_checkpoints(tmp_path, content, message):
 def test_truncated_and_missing_files(tmp_path):
     model, optimizer = trained()
     path = tmp_path / "c.pt"
-    with pytest.raises(FileNotFoundError, match="no checkpoint at .*c.pt"):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint at .*c.pt"):
         load_checkpoint(path, model, optimizer)
     save_checkpoint(model, optimizer, 1, path)
     path.write_bytes(path.read_bytes()[:-300])
-    with pytest.raises(ValueError, match="c.pt is not a checkpoint or is damaged"):
+    with pytest.raises(ValueError, match=r"c.pt is not a checkpoint or is damaged"):
         load_checkpoint(path, model, optimizer)
 
 
@@ -238,7 +238,7 @@ def test_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, file, 
         meta.write_text(meta.read_text().replace('"scratchlm', '"scratchln'))
     else:
         DAMAGES[damage](store.directory / "step_0000002" / file)
-    with pytest.warns(RuntimeWarning, match="checkpoint .*step_0000002 is damaged .*the one before it is used"):
+    with pytest.warns(RuntimeWarning, match=r"checkpoint .*step_0000002 is damaged .*the one before it is used"):
         assert store.load_latest().training == {"step": 1}
     assert names(store) == ["step_0000001", "step_0000002.damaged"]
     fill(store, {2: 1.0})
@@ -248,13 +248,13 @@ def test_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, file, 
 def test_nothing_intact(tmp_path):
     store = CheckpointStore(tmp_path / "checkpoints", keep=3)
     assert store.load_latest() is None
-    with pytest.raises(FileNotFoundError, match="no checkpoint in .*checkpoints"):
+    with pytest.raises(FileNotFoundError, match=r"no checkpoint in .*checkpoints"):
         load_weights(make_model(), tmp_path)
     fill(store, {1: 3.0})
     flip_bit(store.directory / "step_0000001" / "model.safetensors")
     with (
         pytest.warns(RuntimeWarning, match="damaged"),
-        pytest.raises(ValueError, match="every checkpoint in .* damaged"),
+        pytest.raises(ValueError, match=r"every checkpoint in .* damaged"),
     ):
         load_weights(make_model(), tmp_path)
     with pytest.warns(RuntimeWarning, match="damaged"):
@@ -269,7 +269,7 @@ def test_failed_save_is_one_line_and_leaves_the_others(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match="cannot save a checkpoint in .*: No space left on device; free some space"):
+    with pytest.raises(OSError, match=r"cannot save a checkpoint in .*: No space left on device; free some space"):
         fill(store, {2: 2.0})
     assert names(store) == ["step_0000001"]
 

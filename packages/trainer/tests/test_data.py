@@ -1,5 +1,6 @@
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,6 +8,8 @@ import torch
 
 from trainer import TokenDataset, get_batch
 from trainer.data import batch_generator
+
+PROCESS_STATUS = Path("/proc/self/status")
 
 
 def save(path, ids, **sidecar):
@@ -114,7 +117,7 @@ def test_dataset_without_sidecar(tmp_path):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no token file at .*x.npy"):
+    with pytest.raises(FileNotFoundError, match=r"no token file at .*x.npy"):
         TokenDataset(tmp_path / "x.npy")
 
 
@@ -165,13 +168,11 @@ def test_sidecars_that_contradict(tmp_path, text, message):
 
 
 def resident_file_bytes():
-    with open("/proc/self/status") as file:
-        return next(int(line.split()[1]) * 1024 for line in file if line.startswith("RssFile"))
+    lines = PROCESS_STATUS.read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssFile"))
 
 
-@pytest.mark.skipif(
-    not __import__("pathlib").Path("/proc/self/status").exists(), reason="reads /proc, which is Linux's"
-)
+@pytest.mark.skipif(not PROCESS_STATUS.exists(), reason="reads /proc, which is Linux's")
 def test_reading_everything_leaves_nothing_in_resident_memory(tmp_path):
     size = 100_000_000
     np.save(tmp_path / "x.npy", np.zeros(size // 2, dtype=np.uint16))

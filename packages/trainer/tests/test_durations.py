@@ -25,7 +25,7 @@ def test_parse(text, seconds):
 @pytest.mark.parametrize("text", ["", "s", "90x", "-1s", "0", "0h", "1h30m", "nan", "inf", "1e3", "٣s", "9" * 400])
 def test_parse_refuses(text):
     with pytest.raises(
-        ValueError, match="not a duration: .*expected a number above 0 .* like 90s, 45m or 1.5h"
+        ValueError, match=r"not a duration: .*expected a number above 0 .* like 90s, 45m or 1.5h"
     ) as error:
         parse_duration(text)
     assert repr(text) in str(error.value)

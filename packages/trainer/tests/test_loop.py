@@ -7,7 +7,7 @@ import torch
 from bigram_run import CONFIG, loss_fn, make_model, make_tokens, make_trainer, schedule
 from torch import nn
 
-from trainer import Summary, TokenDataset, evaluate, read_config, read_metrics
+from trainer import TokenDataset, evaluate, read_config, read_metrics
 from trainer.data import batch_generator, get_batch
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -83,10 +83,9 @@ def test_accumulated_gradients_are_those_of_the_mean_loss(tmp_path):
             for number, parameter in enumerate(model.parameters()):
                 parameter.copy_(torch.linspace(-1, 1, parameter.numel()).view_as(parameter) + number)
         optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-        make_trainer(
-            tmp_path / str(count), model=model, optimizer=optimizer, train=tokens, valid=tokens, grad_accumulation_steps=count,
-            batch_size=64, context_length=2, steps=5, max_grad_norm=None,
-        ).fit()  # fmt: skip
+        settings = {"grad_accumulation_steps": count, "batch_size": 64, "context_length": 2, "steps": 5}
+        data = {"train": tokens, "valid": tokens, "max_grad_norm": None}
+        make_trainer(tmp_path / str(count), model=model, optimizer=optimizer, **data, **settings).fit()
         results.append(torch.cat([parameter.detach().flatten() for parameter in model.parameters()]))
     assert torch.allclose(*results, atol=1e-2)
     assert not torch.allclose(results[0], torch.ones(()), atol=1e-2)
@@ -173,15 +172,15 @@ def test_other_configurations_are_refused_by_name(tmp_path):
     run = tmp_path / "run"
     make_trainer(run, recorded={"a": {"b": 1}}).fit()
     with pytest.raises(
-        ValueError, match="holds a run with another configuration: batch_size was 4, now 8; .*another run directory"
+        ValueError, match=r"holds a run with another configuration: batch_size was 4, now 8; .*another run directory"
     ) as error:
         make_trainer(run, batch_size=8, recorded={"a": {"b": 1}}).fit()
     assert "\n" not in str(error.value)
-    with pytest.raises(ValueError, match="recorded.a.b was 1, now 2"):
+    with pytest.raises(ValueError, match=r"recorded.a.b was 1, now 2"):
         make_trainer(run, recorded={"a": {"b": 2}}).fit()
-    with pytest.raises(ValueError, match="recorded.a.b was 1, now not set"):
+    with pytest.raises(ValueError, match=r"recorded.a.b was 1, now not set"):
         make_trainer(run).fit()
-    with pytest.raises(ValueError, match="data.valid.tokens was 500, now 400"):
+    with pytest.raises(ValueError, match=r"data.valid.tokens was 500, now 400"):
         make_trainer(run, valid=make_tokens(400, seed=1), recorded={"a": {"b": 1}}).fit()
     with pytest.raises(ValueError, match=r"steps was 60, now 1; batch_size was 4, now 2; .* and 1 more;"):
         make_trainer(run, steps=1, batch_size=2, context_length=4, seed=1, recorded={"a": {"b": 1}}).fit()
@@ -237,7 +236,7 @@ def test_recorded_values_must_be_plain(tmp_path, recorded):
 def test_directory_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        OSError, match="cannot write to the run directory .*file/run: Not a directory; choose another"
+        OSError, match=r"cannot write to the run directory .*file/run: Not a directory; choose another"
     ) as error:
         make_trainer(tmp_path / "file" / "run").fit()
     assert "\n" not in str(error.value)

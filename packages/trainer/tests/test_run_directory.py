@@ -16,7 +16,8 @@ def test_run_leaves_every_file(tmp_path):
     recorded = {"recipe": {"d_model": 16, "betas": (0.9, 0.95)}}
     summary = make_trainer(run, sample=lambda model, step: [f"{step}: é", "b"], recorded=recorded).fit()
     assert {path.name for path in run.iterdir()} - {".lock"} == {
-        "config.json", "environment.json", "metrics.jsonl", "metrics.csv", "samples.jsonl", "loss.png", "checkpoints", "summary.json",
+        "config.json", "environment.json", "metrics.jsonl", "metrics.csv", "samples.jsonl", "loss.png",
+        "checkpoints", "summary.json",
     }  # fmt: skip
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in (run / "checkpoints").iterdir())[-2:] == ["step_0000054", "step_0000060"]
@@ -35,7 +36,7 @@ def test_run_leaves_every_file(tmp_path):
 def test_matplotlib_absent(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.backends.backend_agg", None)
     with pytest.warns(
-        RuntimeWarning, match="matplotlib is not installed, so loss.png is not drawn; pip install"
+        RuntimeWarning, match=r"matplotlib is not installed, so loss.png is not drawn; pip install"
     ) as caught:
         summary = make_trainer(tmp_path / "run").fit()
     assert len(caught) == 1
@@ -48,7 +49,7 @@ def test_picture_that_fails_is_a_warning(tmp_path, monkeypatch):
         raise OSError("no space")
 
     monkeypatch.setattr("trainer.reporting.draw_losses", fail)
-    with pytest.warns(RuntimeWarning, match="loss.png could not be drawn: OSError: no space"):
+    with pytest.warns(RuntimeWarning, match=r"loss.png could not be drawn: OSError: no space"):
         assert make_trainer(tmp_path / "run").fit().status == "completed"
 
 
@@ -66,7 +67,9 @@ def test_directory_in_use_is_refused(tmp_path):
     pytest.importorskip("fcntl")
     first = RunDirectory(tmp_path / "run")
     first.acquire()
-    with pytest.raises(RunLockedError, match="run directory .*run is in use by another process: wait for it or choose"):
+    with pytest.raises(
+        RunLockedError, match=r"run directory .*run is in use by another process: wait for it or choose"
+    ):
         make_trainer(tmp_path / "run").fit()
     assert isinstance(RunLockedError("x"), OSError)
     first.release()
@@ -80,19 +83,19 @@ def test_directory_is_free_after_a_failure(tmp_path):
 
 
 def test_reading_what_is_no_run(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is no run directory: expected a config.json"):
+    with pytest.raises(FileNotFoundError, match=r"is no run directory: expected a config.json"):
         read_config(tmp_path)
-    with pytest.raises(FileNotFoundError, match="has no metrics.jsonl"):
+    with pytest.raises(FileNotFoundError, match=r"has no metrics.jsonl"):
         read_metrics(tmp_path)
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="config.json is not JSON"):
+    with pytest.raises(ValueError, match=r"config.json is not JSON"):
         read_config(tmp_path)
 
 
 def test_checkpoints_without_a_configuration_are_not_trusted(tmp_path):
     make_trainer(tmp_path / "run", steps=6).fit()
     (tmp_path / "run" / "config.json").unlink()
-    with pytest.raises(FileNotFoundError, match="expected a config.json"):
+    with pytest.raises(FileNotFoundError, match=r"expected a config.json"):
         make_trainer(tmp_path / "run", steps=6).fit()
 
 
@@ -106,7 +109,7 @@ def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
 
 
 def test_summary_refuses_other_fields():
-    with pytest.raises(ValueError, match="not a summary: .*status.* missing or unknown"):
+    with pytest.raises(ValueError, match=r"not a summary: .*status.* missing or unknown"):
         Summary.from_json({})
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from nnscratch.autocast import cast_for_autocast
 from nnscratch.cache import LayerCache
@@ -39,6 +40,7 @@ class _Attention(torch.autograd.Function):
         return output
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         q, k, v, weights, inverse, output = ctx.saved_tensors
         (grad,) = grad_outputs

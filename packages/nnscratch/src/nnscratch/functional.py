@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
@@ -40,6 +41,7 @@ class _SiluGate(torch.autograd.Function):
         return activated * value
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
         (grad,) = grad_outputs
         sigmoid, activated, value = ctx.saved_tensors

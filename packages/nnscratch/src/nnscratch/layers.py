@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from nnscratch.functional import at_least_float32, silu, silu_gate
 
@@ -70,6 +71,7 @@ class _RMSNorm(torch.autograd.Function):
         return (wide_x * inverse).mul_(weight).to(x.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
         x, weight, inverse = ctx.saved_tensors
         wide_x, grad = x.to(inverse.dtype), grad_outputs[0].to(inverse.dtype)

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from nnscratch.autocast import cast_for_autocast
 from nnscratch.functional import at_least_float32
@@ -68,6 +69,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return total / count
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grad_outputs
         scaled = [None if saved is None else saved * grad.to(saved.dtype) for saved in ctx.saved_tensors]
