@@ -1,108 +1,151 @@
 """Compare training and encoding with other libraries on the real texts in ../shared/data beside the repository.
 
-    python packages/bpe/benchmarks/run.py [--threads N]
+    python packages/bpe/benchmarks/run.py [--only train|encode] [--quick] [--texts NAME...] [--json FILE]
 
-Every figure is one run in this process. What is compiled was compiled before; encoders start with an empty cache
-("first") or with what they remember of the same text ("again"). Outputs are compared, not only times.
+Every figure is the median of several processes, in which nothing else runs; the libraries take turns. Each process
+has as many cores as threads. The text is in the page cache. Kernels are compiled and thread pools started before the
+clock is, by other tokenizers on another text; loading a vocabulary is not counted. "Cold" is the first call of a
+tokenizer, "warm" are later ones on the same text. Training is timed from the path of a plain file to the merges, of
+which every library learns the same number; as their rules for ties differ from this package's, the tokens in common
+are counted instead of compared. Encoding is with GPT-2's vocabulary, and its ids must be the same everywhere.
+`gigatoken` is called twice over: one text at once, and as documents in parallel, whose separators it drops; ratios
+are to the faster. A library slower than 5 s is called twice, not three times, and slower than 10 s in one process only.
 """
 
+from __future__ import annotations
+
 import argparse
+import gzip
+import json
+import os
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
-import numpy as np
-
-import bpe
+from peers import TASKS
+from tables import library_version, machine, package, report
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
-TRAINING = [("tinystories_train.txt", 10_000), ("owt_train.txt", 32_000), ("english_novels_100.txt.gz", 32_000)]
-ENCODING = ["tinystories_train.txt", "owt_train.txt", "torture_mix.txt"]
-EOT = "<|endoftext|>"
+VOCABULARY_SIZES = {"english_novels_100": 32_000, "tinystories_train": 10_000, "owt_train": 32_000}
+TEXTS = ["english_novels_100.txt.gz", "tinystories_train.txt", "owt_train.txt", "torture_mix.txt"]
+QUICK_TEXTS = ["tinystories_train.txt", "torture_mix.txt"]
+QUICK_BYTES = 2_000_000
+VERY_SLOW_SECONDS = 10.0
 
 
-def timed(function):
-    begin = time.perf_counter()
-    result = function()
-    return time.perf_counter() - begin, result
+def unpack(name: str, folder: Path, limit: int | None) -> Path:
+    """Write a text, or the first lines of it, unpacked to `folder`."""
+    source = DATA / name
+    target = folder / name.removesuffix(".gz")
+    with gzip.open(source) if name.endswith(".gz") else source.open("rb") as text, target.open("wb") as file:
+        if limit is None:
+            shutil.copyfileobj(text, file, 1 << 20)
+        else:
+            file.write(text.read(limit).rpartition(b"\n")[0])
+    return target
 
 
-def read(name):
-    from bpe.texts import TextFile
-
-    return b"".join(TextFile(DATA / name).chunks()).decode("utf-8")
-
-
-def train_tokenizers(text, vocab_size):
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
-
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size, special_tokens=[EOT], initial_alphabet=alphabet, show_progress=False
-    )
-    tokenizer.train_from_iterator(text.split(EOT), trainer)
-    return tokenizer
+def measure(library: str, task: str, path: Path, threads: int, vocab_size: int) -> dict[str, Any]:
+    """Return what a worker measures in a process of its own."""
+    worker = Path(__file__).with_name("worker.py")
+    arguments = [library, task, str(path), str(threads)]
+    options = [f"--vocab-size={vocab_size}", f"--vocabularies={DATA / 'vocabularies'}"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, str(worker), *arguments, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{library} failed at {task} of {path.name} with {threads} threads:\n{done.stderr}")
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
 
 
-def benchmark_training(threads):
-    print(f"\n{'training':<28}{'vocabulary':>11}{'bpe s':>9}{'tokenizers s':>14}{'ratio':>8}")
-    for name, vocab_size in TRAINING:
-        seconds, _ = timed(lambda name=name, size=vocab_size: bpe.train(DATA / name, size, threads=threads))
-        text = read(name)
-        theirs, _ = timed(lambda text=text, size=vocab_size: train_tokenizers(text, size))
-        print(f"{name:<28}{vocab_size:>11,}{seconds:>9.2f}{theirs:>14.2f}{theirs / seconds:>7.1f}x")
+def chosen(only: str | None, texts: list[Path], threads: list[int]) -> list[tuple[str, str, Path, int]]:
+    """Return library, task, text and threads of all that is to be measured, the libraries in turns."""
+    cases = []
+    for path in texts:
+        for count in threads:
+            for task, libraries in TASKS.items():
+                if only not in (None, "train" if task == "train" else "encode"):
+                    continue
+                if task == "train" and path.stem not in VOCABULARY_SIZES:
+                    continue
+                installed = [library for library in libraries if library_version(package(library))]
+                cases += [(library, task, path, count) for library in installed]
+    return cases
 
 
-def benchmark_encoding():
-    import tiktoken
-    from tokenizers import Tokenizer
-
-    folder = DATA / "vocabularies"
-    files = folder / "gpt2_vocab.json", folder / "gpt2_merges.txt"
-    vocab = bpe.Tokenizer.from_files(*files, [EOT]).vocab
-    ranks = {token: id_ for id_, token in vocab.items() if id_ != vocab_id(vocab)}
-    reference = tiktoken.Encoding(
-        "gpt2", pat_str=bpe.GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={EOT: vocab_id(vocab)}
-    )
-    huggingface = Tokenizer.from_file(str(folder / "gpt2_tokenizer.json"))
-    header = ("bpe first", "again", "tiktoken", "tokenizers", "ratio")
-    print(f"\n{'encoding, MB/s, one thread':<28}" + "".join(f"{column:>12}" for column in header))
-    for name in ENCODING:
-        text = read(name)
-        size = len(text.encode()) / 1e6
-        tokenizer = bpe.Tokenizer.from_files(*files, [EOT])
-        first, ids = timed(lambda t=tokenizer, text=text: t.encode_to_numpy(text))
-        again, _ = timed(lambda t=tokenizer, text=text: t.encode_to_numpy(text))
-        other, expected = timed(lambda text=text: reference.encode_to_numpy(text, allowed_special="all"))
-        slower, _ = timed(lambda text=text: [huggingface.encode(part) for part in text.split(EOT)])
-        if not np.array_equal(ids, expected):
-            sys.exit(f"ids of {name} differ from tiktoken's")
-        speeds = "".join(f"{size / seconds:>12.1f}" for seconds in (first, again, other, slower))
-        print(f"{name:<28}{speeds}{other / first:>11.1f}x")
+def compare(runs: list[dict[str, Any]]) -> list[str]:
+    """Put the share of tokens in common into the runs of training; return a line for each difference in ids."""
+    differences = []
+    reference = {(run["task"], run["text"]): run for run in runs if run["library"] == "bpe"}
+    for run in runs:
+        expected = reference.get((run["task"], run["text"]), run)
+        name = f"{run['library']} on {run['text']}"
+        if run["task"] == "train":
+            run["common"] = len(set(run["learned"]) & set(expected["learned"])) / max(1, len(set(expected["learned"])))
+            if len(run["learned"]) != len(expected["learned"]):
+                differences.append(f"{name} learned {len(run['learned'])} merges, bpe {len(expected['learned'])}")
+        elif run["digest"] != expected["digest"]:
+            differences.append(f"{name} ({run['task']}): {run['tokens']} ids, not bpe's {expected['tokens']} ids")
+    for run in runs:
+        run.pop("learned", None)
+    return sorted(set(differences))
 
 
-def vocab_id(vocab):
-    return next(id_ for id_, token in vocab.items() if token == EOT.encode())
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--threads", type=int, help="threads of bpe.train (default: all cores)")
+def main() -> None:
+    """Measure, print the tables, and exit 1 if ids differ."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["train", "encode"])
+    parser.add_argument("--quick", action="store_true", help="2 MB of two texts, one repeat, two threads")
+    parser.add_argument("--texts", nargs="+", metavar="NAME", help=f"of {', '.join(TEXTS)}")
+    parser.add_argument("--threads", nargs="+", type=int, help="default: 1 2")
+    parser.add_argument("--repeats", type=int, help="processes for each figure (default: 3)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write all that was measured")
     options = parser.parse_args()
     if not DATA.exists():
         sys.exit(f"no folder {DATA}: the texts to measure with are read from there")
-    from bpe.pretokens import count_blocks
-    from bpe.texts import Block
-    from bpe.training import learn_merges
-
-    # Compile, or take from the disk cache, before anything is timed.
-    counts = count_blocks([Block(b"a cat" * 9, [])] * 9, bpe.GPT2_PATTERN, 2, "kernels")
-    learn_merges(counts, 3, "kernels")
-    bpe.train_from_iterator(["a cat"], 260)._load_kernels().encode(Block(b"a cat", []))
-    benchmark_training(options.threads)
-    benchmark_encoding()
+    names = options.texts or (QUICK_TEXTS if options.quick else TEXTS)
+    for name in names:
+        if not (DATA / name).exists():
+            sys.exit(f"no text {name!r} in {DATA}; choose of {', '.join(TEXTS)}")
+    threads = options.threads or ([2] if options.quick else [1, 2])
+    repeats = options.repeats or (1 if options.quick else 3)
+    print("\n".join(__doc__.splitlines()[4:]), flush=True)
+    runs: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [unpack(name, Path(folder), QUICK_BYTES if options.quick else None) for name in names]
+        cases = chosen(options.only, paths, threads)
+        too_slow: set[tuple[str, str, Path, int]] = set()
+        for repeat in range(repeats):
+            for case in cases:
+                if case in too_slow:
+                    continue
+                library, task, path, count = case
+                vocab_size = 2_000 if options.quick else VOCABULARY_SIZES.get(path.stem, 0)
+                print(f"repeat {repeat + 1}: {library}, {task}, {path.name}, {count} threads", file=sys.stderr)
+                run: dict[str, Any] = {
+                    "library": library,
+                    "task": task,
+                    "text": path.stem,
+                    "threads": count,
+                    "repeat": repeat,
+                }
+                run |= {"bytes": path.stat().st_size, "vocab_size": vocab_size}
+                run |= measure(library, task, path, count, vocab_size)
+                runs.append(run)
+                if run["seconds"][0] > VERY_SLOW_SECONDS:
+                    too_slow.add(case)
+    differences = compare(runs)
+    results = {"date": time.strftime("%Y-%m-%d"), "repeats": repeats, "machine": machine(), "runs": runs}
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    print(report(results))
+    if differences:
+        sys.exit("\nDifferent results:\n" + "\n".join(differences))
 
 
 if __name__ == "__main__":

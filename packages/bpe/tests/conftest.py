@@ -61,7 +61,7 @@ def small():
 def with_kernels(small):
     """The same tokenizer, encoding with the kernels whatever the size."""
     tokenizer = Tokenizer(small.vocab, small.merges, small.special_tokens, pattern=GPT2_PATTERN)
-    tokenizer._load_kernels()
+    tokenizer._encoder.load_kernels()
     return tokenizer
 
 
@@ -71,5 +71,5 @@ def gpt2():
     tokenizer = Tokenizer.from_files(
         data_file("vocabularies/gpt2_vocab.json"), data_file("vocabularies/gpt2_merges.txt"), [EOT]
     )
-    tokenizer._load_kernels()
+    tokenizer._encoder.load_kernels()
     return tokenizer

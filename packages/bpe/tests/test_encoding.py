@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import bpe
 from bpe import GPT2_PATTERN, Tokenizer, UnknownTokenError, reference
+from bpe.blocks import Block
 from bpe.piece_encoding import merge_symbols
 
 
@@ -68,7 +69,7 @@ def test_gpt2_ids_equal_those_of_tiktoken(gpt2, tiktoken_gpt2, text):
     text = "".join(c for c in text if unicodedata.category(c) not in ("Cn", "Co"))
     ids = tiktoken_gpt2.encode(text, allowed_special="all")
     assert gpt2.encode(text) == ids
-    assert gpt2._encode_in_python(gpt2.cutter.whole(text.encode())) == ids
+    assert gpt2._encoder._in_python(Block(text.encode()))[0] == ids
     assert gpt2.decode(ids) == text
 
 
@@ -96,7 +97,7 @@ def test_any_list_of_merges(text, seed):
     tokenizer = Tokenizer(vocab, merges)
     expected = list(reference.encode(text, vocab, merges))
     assert tokenizer.encode(text) == expected
-    tokenizer._load_kernels()
+    tokenizer._encoder.load_kernels()
     assert tokenizer.encode(text) == expected
 
 
@@ -105,7 +106,7 @@ def test_long_pieces(text):
     tokenizer = bpe.train_from_iterator(["aaaaabab abbab", "babaaab"], 280, [])
     expected = list(reference.encode(text, tokenizer.vocab, tokenizer.merges))
     assert tokenizer.encode(text) == expected
-    tokenizer._load_kernels()
+    tokenizer._encoder.load_kernels()
     assert tokenizer.encode(text) == expected
 
 
@@ -126,16 +127,17 @@ def test_a_long_piece_in_python():
     assert merge_symbols([97] * 5, {(97, 97): (0, 256), (256, 256): (1, 257)}) == [257, 97]
 
 
-def test_the_cache_of_the_kernels_starts_afresh_when_full(with_kernels, small, monkeypatch):
-    for name, size in (("_CACHE_ENTRIES", 16), ("_CACHED_IDS", 8), ("_CACHED_BYTES", 40)):
-        with monkeypatch.context() as patch:
-            patch.setattr(f"bpe.block_encoding.{name}", size if name != "_CACHED_IDS" else 64)
-            tokenizer = Tokenizer(small.vocab, small.merges, [EOT])
-            tokenizer._load_kernels()
-            text = CORPUS + " ".join(str(i) * 5 for i in range(500))
-            if name == "_CACHED_BYTES":
-                patch.setattr("bpe.block_encoding._CACHED_BYTES", 64)
-            assert tokenizer.encode(text) == small.encode(text)
+@pytest.mark.parametrize("most", [64, 256, 1 << 14])
+def test_the_cache_of_the_kernels_grows_and_starts_afresh_when_full(small, monkeypatch, most):
+    monkeypatch.setattr("bpe.block_encoding.FIRST_CACHED", 64)
+    monkeypatch.setattr("bpe.block_encoding.MOST_CACHED", most)
+    tokenizer = Tokenizer(small.vocab, small.merges, [EOT])
+    tokenizer._encoder.load_kernels()
+    # More pieces than slots; so many bytes, then so many ids, that the room for these is used up first.
+    text = CORPUS + " ".join(str(i) * 5 for i in range(500)) + CORPUS
+    text += " ".join("é" * 20 + chr(0x4E00 + i) * 10 for i in range(30))
+    for _ in range(3):
+        assert tokenizer.encode(text) == small.encode(text)
 
 
 def test_overlapping_special_tokens(small):
@@ -144,7 +146,7 @@ def test_overlapping_special_tokens(small):
         ids = tokenizer.encode(f"x{EOT}{EOT}{EOT} ab<|endof")
         assert [tokenizer.decode([i]) for i in ids][:4] == ["x", EOT + EOT, EOT, " a"]
         assert tokenizer.decode(ids) == f"x{EOT}{EOT}{EOT} ab<|endof"
-        tokenizer._load_kernels()
+        tokenizer._encoder.load_kernels()
 
 
 def test_missing_special_tokens_are_appended(small):
@@ -164,7 +166,7 @@ def test_the_example_of_the_handout():
     for _ in range(2):
         with pytest.raises(ValueError, match=r"byte b'z' is not in the vocabulary"):
             tokenizer.encode("the z")
-        tokenizer._load_kernels()
+        tokenizer._encoder.load_kernels()
 
 
 def test_a_special_token_that_a_merge_also_makes():
@@ -197,14 +199,14 @@ def test_ids_over_16_bits_take_32():
     for _ in range(2):
         ids = tokenizer.encode_to_numpy("xab")
         assert (ids.dtype, ids.tolist()) == (np.uint32, [120, 65536])
-        tokenizer._load_kernels()
+        tokenizer._encoder.load_kernels()
 
 
 def test_large_texts_switch_to_the_kernels(small, monkeypatch):
     tokenizer = Tokenizer(small.vocab, small.merges, [EOT])
-    monkeypatch.setattr("bpe.tokenizer.KERNEL_BYTES_IN_ALL", 2 * len(CORPUS))
+    monkeypatch.setattr("bpe.text_encoding.KERNEL_BYTES_IN_ALL", 2 * len(CORPUS))
     assert [tokenizer.encode(CORPUS) for _ in range(3)] == [small.encode(CORPUS)] * 3
-    assert tokenizer._kernels is not None
+    assert tokenizer._encoder._kernels is not None
 
 
 @given(st.binary(max_size=40))

@@ -12,7 +12,7 @@ from bpe.word_table import WordTable
 SCRIPT = """
 import bpe
 tokenizer = bpe.train_from_iterator(["low lower lowest"], 260, [])
-tokenizer._load_kernels()
+tokenizer._encoder.load_kernels()
 print(tokenizer.encode("slower"))
 """
 
@@ -40,14 +40,13 @@ def test_threads_do_not_change_ids(small, tmp_path):
     (tmp_path / "text.txt").write_text(text, encoding="utf-8", newline="")
     expected = np.array(small.encode(text), dtype=np.uint16)
     tokenizer = Tokenizer(small.vocab, small.merges, [EOT])
-    tokenizer._load_kernels()
-    from bpe.texts import TextFile
+    tokenizer._encoder.load_kernels()
+    from bpe.reading import TextFile
 
-    chunks = list(TextFile(tmp_path / "text.txt").chunks(1000))
-    blocks = list(tokenizer.cutter.blocks(chunks))
+    blocks = list(TextFile(tmp_path / "text.txt").blocks(tokenizer._encoder.cutter, 1000))
     assert len(blocks) > 50
     for threads in (1, 4):
-        parts = list(map_in_order(tokenizer.encode_block, blocks, threads))
+        parts = [encoded.ids for encoded in map_in_order(tokenizer._encoder.block, blocks, threads)]
         assert np.array_equal(np.concatenate(parts), expected)
 
 

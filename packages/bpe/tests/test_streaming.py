@@ -10,8 +10,11 @@ from conftest import CORPUS, EOT, mixed
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpe import EncodeReport, InvalidUTF8Warning, Tokenizer
-from bpe.texts import TextFile, replace_malformed
+from bpe import GPT2_PATTERN, EncodeReport, InvalidUTF8Warning, Tokenizer
+from bpe.blocks import BlockCutter
+from bpe.reading import TextFile
+from bpe.special_tokens import SpecialTokenFinder
+from bpe.texts import replace_malformed
 
 
 def cut(text, places):
@@ -69,7 +72,7 @@ def test_encode_iterable_of_single_letters_without_a_place_to_cut(small):
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("block", [50, 1 << 22])
 def test_encode_file(small, with_kernels, tmp_path, monkeypatch, threads, block):
-    monkeypatch.setattr(TextFile.chunks, "__defaults__", (block,))
+    monkeypatch.setattr(TextFile.blocks, "__defaults__", (block,))
     text = (CORPUS + EOT) * 4
     (tmp_path / "text.txt").write_text(text, encoding="utf-8", newline="")
     for tokenizer in (small, with_kernels):
@@ -128,14 +131,20 @@ def test_malformed_utf8_is_counted(small, tmp_path):
         st.one_of(st.binary(max_size=6), st.text(max_size=4).map(str.encode), st.just(b"\xef\xbf\xbd")), min_size=1
     ).map(b"".join),
     size=st.integers(1, 9),
+    pattern=st.sampled_from([GPT2_PATTERN, r"\w+"]),
 )
-def test_files_are_read_as_python_decodes_them(tmp_path_factory, data, size):
+def test_files_are_read_as_python_decodes_them(tmp_path_factory, data, size, pattern):
     if not data:
         return
     path = tmp_path_factory.mktemp("texts") / "text.txt"
     path.write_bytes(data)
-    text = TextFile(path)
-    chunks = list(text.chunks(size))
-    assert b"".join(chunks).decode("utf-8") == data.decode("utf-8", "replace")
-    assert [chunk.decode("utf-8") for chunk in chunks]
-    assert (text.bytes, text.invalid_utf8) == (len(b"".join(chunks)), replace_malformed(data)[1])
+    file = TextFile(path)
+    finder = SpecialTokenFinder([EOT])
+    text = ""
+    for block in file.blocks(BlockCutter(finder, pattern), size):
+        texts, length, replaced = block.texts(finder)
+        assert len(texts) == 1
+        text += texts[0][0]
+        file.took(length, replaced)
+    assert text == data.decode("utf-8", "replace")
+    assert (file.bytes, file.invalid_utf8) == (len(text.encode()), replace_malformed(data)[1])

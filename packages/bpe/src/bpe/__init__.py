@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from bpe.documents import divide, first_documents, hold_out_documents
     from bpe.errors import InvalidUTF8Warning, UnknownTokenError
     from bpe.preparation import Preparation, prepare
-    from bpe.pretokens import PretokenCounts, count_pretokens
+    from bpe.pretoken_counts import PretokenCounts
+    from bpe.pretokens import count_pretokens
     from bpe.streaming import EncodeReport
     from bpe.tokenizer import Tokenizer
     from bpe.training import train, train_from_counts, train_from_iterator
@@ -44,7 +45,7 @@ _MODULE_OF = {
     "EncodeReport": "streaming",
     "InvalidUTF8Warning": "errors",
     "Preparation": "preparation",
-    "PretokenCounts": "pretokens",
+    "PretokenCounts": "pretoken_counts",
     "Tokenizer": "tokenizer",
     "UnknownTokenError": "errors",
     "__version__": "version",

@@ -9,6 +9,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+COMPRESSED_SUFFIXES = (".gz", ".zst")
+
+
+def is_compressed(path: Path) -> bool:
+    """Say whether the name of a file means that it is to be unpacked."""
+    return path.suffix in COMPRESSED_SUFFIXES
+
 
 def open_text_file(path: Path, chunk_bytes: int) -> Iterator[bytes]:
     """Yield the bytes of a file, unpacked when its name ends in .gz or .zst, in chunks of at most `chunk_bytes`.

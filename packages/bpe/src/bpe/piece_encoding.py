@@ -45,6 +45,9 @@ class PieceEncoder:
 
     def _encode_piece(self, piece: bytes) -> list[int]:
         """Return the ids of one pre-token."""
+        whole = self._table.whole_ids.get(piece)
+        if whole is not None:
+            return [whole]
         symbols = merge_symbols(list(piece), self._table.rules)
         ids = [self._table.ids[symbol] for symbol in symbols]
         if MISSING in ids:

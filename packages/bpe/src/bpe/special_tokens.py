@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -44,11 +49,12 @@ class SpecialTokenFinder:
 
     def __init__(self, special_tokens: Sequence[str]) -> None:
         encoded = [token.encode("utf-8") for token in special_tokens]
+        self.tokens = encoded
         self.longest = max(map(len, encoded), default=0)
         self._index = {token: index for index, token in enumerate(encoded)}
         self._only = encoded[0] if len(encoded) == 1 else None
-        by_length = sorted(encoded, key=len, reverse=True)
-        self._pattern = re.compile(b"|".join(map(re.escape, by_length))) if encoded else None
+        self._by_length = sorted(encoded, key=len, reverse=True)
+        self._pattern = re.compile(b"|".join(map(re.escape, self._by_length))) if encoded else None
 
     def spans(self, data: bytes) -> list[Span]:
         """Return where special tokens lie in `data`, in order and without overlaps."""
@@ -57,6 +63,34 @@ class SpecialTokenFinder:
         if self._pattern is None:
             return []
         return [(*match.span(), self._index[match.group()]) for match in self._pattern.finditer(data)]
+
+    def stretches_over(self, data: bytes | memoryview, cut: int) -> bool:
+        """Say whether a special token lies on both sides of `cut` anywhere in `data`, chosen or not."""
+        start = max(0, cut - self.longest + 1)
+        window = bytes(data[start : cut + self.longest - 1])
+        for token in self._by_length:
+            found = window.find(token)
+            while found >= 0:
+                if start + found < cut < start + found + len(token):
+                    return True
+                found = window.find(token, found + 1)
+        return False
+
+    @cached_property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """The tokens for the kernels, the longest first: bytes, bounds, different first bytes, and their indices."""
+        import numpy as np
+
+        offsets = np.zeros(len(self._by_length) + 1, dtype=np.int64)
+        np.cumsum([len(token) for token in self._by_length], out=offsets[1:])
+        firsts = bytes(sorted({token[0] for token in self._by_length}))
+        indices = np.array([self._index[token] for token in self._by_length], dtype=np.int64)
+        return (
+            np.frombuffer(b"".join(self._by_length), dtype=np.uint8),
+            offsets,
+            np.frombuffer(firsts, dtype=np.uint8),
+            indices,
+        )
 
     @staticmethod
     def _spans_of_one(data: bytes, token: bytes) -> list[Span]:

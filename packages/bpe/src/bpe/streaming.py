@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bpe.files import whole_file, write_text
-from bpe.texts import StrPath, TextFile, utf8
+from bpe.reading import TextFile
+from bpe.texts import StrPath, utf8
 from bpe.threads import check_threads, map_in_order
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from bpe.texts import Block
+    from bpe.text_encoding import TextEncoder
     from bpe.tokenizer import Tokenizer
 
 _LARGEST_BATCH = 1 << 16
@@ -45,14 +44,14 @@ class EncodeReport:
         return self.bytes / 1e6 / self.seconds if self.seconds else 0.0
 
 
-def encode_iterable(tokenizer: Tokenizer, iterable: Iterable[str]) -> Iterator[int]:
+def encode_iterable(encoder: TextEncoder, iterable: Iterable[str]) -> Iterator[int]:
     """Yield the ids of the strings of `iterable` joined together, lazily and in bounded memory.
 
     Raises:
         TypeError: If something in it is not a string.
     """
-    for block in tokenizer.cutter.blocks(_batches(iterable)):
-        ids = tokenizer.encode_block(block)
+    for block in encoder.cutter.blocks(_batches(iterable)):
+        ids = encoder.block(block).ids
         yield from ids if isinstance(ids, list) else ids.tolist()
 
 
@@ -79,7 +78,9 @@ def _batches(texts: Iterable[str]) -> Iterator[bytes]:
         yield utf8("".join(waiting))
 
 
-def encode_file(tokenizer: Tokenizer, path: StrPath, out_npy: StrPath, threads: int | None = None) -> EncodeReport:
+def encode_file(
+    tokenizer: Tokenizer, encoder: TextEncoder, path: StrPath, out_npy: StrPath, threads: int | None = None
+) -> EncodeReport:
     """Encode a text file to a one-dimensional .npy file and a .json file of the same stem that describes it.
 
     The text is read, encoded and written in blocks, in order. The .json is there before the .npy takes its name.
@@ -88,6 +89,8 @@ def encode_file(tokenizer: Tokenizer, path: StrPath, out_npy: StrPath, threads: 
         OSError: If a file cannot be read or written.
         ValueError: If the text is empty, `out_npy` does not end in .npy, or it is the text itself.
     """
+    import numpy as np
+
     begin = time.perf_counter()
     threads = check_threads(threads)
     target = Path(out_npy)
@@ -95,22 +98,18 @@ def encode_file(tokenizer: Tokenizer, path: StrPath, out_npy: StrPath, threads: 
         raise ValueError(f"out_npy is {str(target)!r}, expected a name that ends in .npy; add it")
     text = TextFile(path)
     tokens = 0
+    encoder.expect(text.path.stat().st_size if text.path.exists() else 0)
     with whole_file(target) as file:
         file.write(bytes(_HEADER_BYTES))
-        for ids in map_in_order(lambda block: _ids(tokenizer, block), tokenizer.cutter.blocks(text.chunks()), threads):
+        for ids, size, replaced in map_in_order(encoder.block, text.blocks(encoder.cutter), threads):
+            text.took(size, replaced)
             tokens += len(ids)
-            file.write(ids.data)
+            file.write(np.asarray(ids, dtype=tokenizer.id_dtype).data)
         file.seek(0)
         file.write(_npy_header(tokens, tokenizer.id_dtype))
         write_text(target.with_suffix(".json"), _sidecar(tokenizer, text, tokens))
+    text.warn()
     return EncodeReport(tokens, text.bytes, tokenizer.id_dtype, text.invalid_utf8, time.perf_counter() - begin, target)
-
-
-def _ids(tokenizer: Tokenizer, block: Block) -> np.ndarray:
-    """Return the ids of a block in the type they are stored in."""
-    import numpy as np
-
-    return np.asarray(tokenizer.encode_block(block), dtype=tokenizer.id_dtype)
 
 
 def _npy_header(tokens: int, dtype: str) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from operator import index
 from typing import TYPE_CHECKING, Any
@@ -11,21 +11,15 @@ from typing import TYPE_CHECKING, Any
 from bpe.errors import UnknownTokenError
 from bpe.merge_table import MergeTable
 from bpe.patterns import GPT2_PATTERN, compile_pattern, is_gpt2_pattern
-from bpe.piece_encoding import PieceEncoder
-from bpe.special_tokens import END_OF_TEXT, SpecialTokenFinder, check_special_tokens
-from bpe.texts import BLOCK_BYTES, Block, BlockCutter, StrPath, split_characters, utf8
-from bpe.threads import check_threads, map_in_order
+from bpe.special_tokens import END_OF_TEXT, check_special_tokens
+from bpe.text_encoding import TextEncoder
+from bpe.texts import StrPath, utf8
+from bpe.vocabulary import checked_merge, checked_normalization, checked_vocab
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from bpe.block_encoding import BlockEncoder
     from bpe.streaming import EncodeReport
-
-KERNEL_BYTES = 1 << 20
-"""A text of so many bytes is worth loading the kernels for, in a process that has not loaded them."""
-KERNEL_BYTES_IN_ALL = 8 << 20
-"""So are texts that together have so many."""
 
 
 class Tokenizer:
@@ -42,17 +36,30 @@ class Tokenizer:
         special_tokens: Iterable[str] | None = None,
         *,
         pattern: str = GPT2_PATTERN,
+        ignore_merges: bool = False,
+        normalization: str | None = None,
     ) -> None:
-        """Take a vocabulary in any layout of ids; special tokens it lacks are appended to it.
+        """Make a tokenizer.
+
+        Args:
+            vocab: The bytes of each id, in any layout.
+            merges: Pairs of tokens in order of priority.
+            special_tokens: Those that the vocabulary lacks are appended to it.
+            pattern: The regular expression of a pre-token; GPT-2's runs in kernels, any other in `regex`.
+            ignore_merges: Whether a pre-token that is in the vocabulary is that token without merging, as in tiktoken
+                and in Llama 3. It makes a difference only where merging would not lead to that token.
+            normalization: "NFC" to put text between special tokens into that normal form first, as Qwen does; or None.
 
         Raises:
-            ValueError: If an id or a token is not one, a merge needs a token that is not there, or a special token or
-                the pattern is wrong.
+            ValueError: If an id or a token is not one, a merge needs a token that is not there, or a special token,
+                the pattern or the normalisation is wrong.
         """
-        self._vocab = _checked_vocab(vocab)
-        self._merges = [_checked_merge(merge) for merge in merges]
+        self._vocab = checked_vocab(vocab)
+        self._merges = [checked_merge(merge) for merge in merges]
         self._special_tokens = check_special_tokens(special_tokens)
         self._pattern = pattern
+        self._ignore_merges = bool(ignore_merges)
+        self._normalization = checked_normalization(normalization)
         if not is_gpt2_pattern(pattern):
             compile_pattern(pattern)
         # Where several ids have the same bytes, ordinary text gets the first and a special token the last.
@@ -73,25 +80,26 @@ class Tokenizer:
                     raise ValueError(
                         f"merge {(left, right)!r} needs token {token!r}, which is not in the vocabulary; add it"
                     )
-        self._make_encoders()
+        self._encoder = self._new_encoder()
 
-    def _make_encoders(self) -> None:
-        """Prepare what is derived from vocabulary, merges and special tokens."""
-        self._table = MergeTable(self._ids, self._merges)
-        self._finder = SpecialTokenFinder(self._special_tokens)
-        self.cutter = BlockCutter(self._finder, self._pattern)
-        self._pieces = PieceEncoder(self._table, self._pattern)
-        self._kernels: BlockEncoder | None = None
-        self._bytes_in_python = 0
+    def _new_encoder(self) -> TextEncoder:
+        """Return an encoder, which has seen nothing yet."""
+        return TextEncoder(
+            MergeTable(self._ids, self._merges, ignore_merges=self._ignore_merges),
+            self._special_tokens,
+            self._special_ids,
+            pattern=self._pattern,
+            normalization=self._normalization,
+            id_dtype=self.id_dtype,
+        )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out encoders and their caches when pickled."""
-        derived = ("_table", "_finder", "cutter", "_pieces", "_kernels")
-        return {name: value for name, value in self.__dict__.items() if name not in derived}
+        """Leave out the encoder and what it remembers when pickled."""
+        return {name: value for name, value in self.__dict__.items() if name != "_encoder"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._make_encoders()
+        self._encoder = self._new_encoder()
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Tokenizer):
@@ -103,7 +111,8 @@ class Tokenizer:
 
     def _identity(self) -> tuple[object, ...]:
         """Return all that makes this tokenizer encode and decode as it does."""
-        return self._vocab, self._merges, self._special_tokens, self._special_ids, self._pattern
+        special = self._special_tokens, self._special_ids
+        return self._vocab, self._merges, special, self._pattern, self._ignore_merges, self._normalization
 
     def __len__(self) -> int:
         return self._vocab_size
@@ -134,6 +143,16 @@ class Tokenizer:
         return self._pattern
 
     @property
+    def ignore_merges(self) -> bool:
+        """Whether a pre-token that is in the vocabulary is that token without merging."""
+        return self._ignore_merges
+
+    @property
+    def normalization(self) -> str | None:
+        """The normal form that text is put into before it is split: "NFC" or None."""
+        return self._normalization
+
+    @property
     def vocab_size(self) -> int:
         """The number of ids a model must provide for: the largest id and one; without gaps, the number of tokens."""
         return self._vocab_size
@@ -148,12 +167,14 @@ class Tokenizer:
     @property
     def sha256(self) -> str:
         """The SHA-256, in hexadecimal, of vocabulary, merges, special tokens and pattern."""
-        content = (
+        content: list[object] = [
             [[id_, token.hex()] for id_, token in sorted(self._vocab.items())],
             [[left.hex(), right.hex()] for left, right in self._merges],
             list(zip(self._special_tokens, self._special_ids, strict=True)),
             self._pattern,
-        )
+        ]
+        if self._ignore_merges or self._normalization:
+            content += [self._ignore_merges, self._normalization]
         return sha256(json.dumps(content).encode("utf-8")).hexdigest()
 
     def token_to_id(self, token: bytes | str) -> int:
@@ -178,29 +199,20 @@ class Tokenizer:
             TypeError: If it is not a string.
             ValueError: If it has a byte that the vocabulary has no token for.
         """
-        data = utf8(text)
-        if self._worth_kernels(len(data)):
-            return self._encode_data(data).tolist()
-        return self._encode_in_python(self.cutter.whole(data))
+        return self._encoder.to_list(_checked_text(text))
 
-    def encode_to_numpy(self, text: str) -> np.ndarray:
-        """Return the token ids of a text: shape (tokens,), uint16 if every id fits, else uint32."""
-        import numpy as np
+    def encode_to_numpy(self, text: str, threads: int | None = None) -> np.ndarray:
+        """Return the token ids of a text: shape (tokens,), uint16 if every id fits, else uint32.
 
-        data = utf8(text)
-        if self._worth_kernels(len(data)):
-            return self._encode_data(data)
-        return np.array(self._encode_in_python(self.cutter.whole(data)), dtype=self.id_dtype)
+        A long text is divided among `threads`, None being all cores; the ids do not depend on it.
+        """
+        return self._encoder.to_numpy(_checked_text(text), threads)
 
     def encode_batch(self, texts: Iterable[str], threads: int | None = None) -> list[np.ndarray]:
         """Return the token ids of each text, as `encode_to_numpy` does; `threads` is None for all cores."""
         if isinstance(texts, str | bytes):
             raise TypeError(f"texts is one {type(texts).__name__}, expected an iterable of str; write [text]")
-        threads = check_threads(threads)
-        texts = list(texts)
-        if not self._worth_kernels(sum(map(len, texts))):
-            return [self.encode_to_numpy(text) for text in texts]
-        return list(map_in_order(lambda text: self._encode_data(utf8(text)), texts, threads))
+        return self._encoder.batch([_checked_text(text) for text in texts], threads)
 
     def encode_iterable(self, iterable: Iterable[str]) -> Iterator[int]:
         """Yield the token ids of the texts joined together, reading lazily and holding little of them.
@@ -210,10 +222,12 @@ class Tokenizer:
         """
         from bpe.streaming import encode_iterable
 
-        return encode_iterable(self, iterable)
+        return encode_iterable(self._encoder, iterable)
 
     def encode_file(self, path: StrPath, out_npy: StrPath, threads: int | None = None) -> EncodeReport:
         """Encode a text file of any size to a NumPy file, with facts about it in a .json file beside it.
+
+        The file takes its name when it is complete: one that was interrupted is made again from the start.
 
         Raises:
             OSError: If a file cannot be read or written.
@@ -221,51 +235,12 @@ class Tokenizer:
         """
         from bpe.streaming import encode_file
 
-        return encode_file(self, path, out_npy, threads)
+        return encode_file(self, self._encoder, path, out_npy, threads)
 
     @property
     def id_dtype(self) -> str:
         """The type of ids in arrays and token files: "uint16" if every id fits, else "uint32"."""
         return "uint16" if self._vocab_size <= 1 << 16 else "uint32"
-
-    def encode_block(self, block: Block) -> list[int] | np.ndarray:
-        """Return the ids of a block of a longer text, in Python or by the kernels, whichever is worth it."""
-        if self._worth_kernels(len(block.data)):
-            return self._load_kernels().encode(block)
-        return self._encode_in_python(block)
-
-    def _encode_in_python(self, block: Block) -> list[int]:
-        """Return the ids of a block without the kernels."""
-        ids: list[int] = []
-        for text, special in block.texts():
-            ids += self._pieces.encode(text)
-            if special >= 0:
-                ids.append(self._special_ids[special])
-        self._bytes_in_python += len(block.data)
-        return ids
-
-    def _encode_data(self, data: bytes) -> np.ndarray:
-        """Return the ids of UTF-8, by the kernels, in blocks that bound the memory used."""
-        import numpy as np
-
-        encoder = self._load_kernels()
-        blocks = self.cutter.blocks(split_characters(data, BLOCK_BYTES))
-        parts = [encoder.encode(block).astype(self.id_dtype) for block in blocks]
-        return np.concatenate(parts) if parts else np.empty(0, dtype=self.id_dtype)
-
-    def _worth_kernels(self, size: int) -> bool:
-        """Say whether to encode `size` bytes with the kernels, which only know GPT-2's pattern."""
-        if not is_gpt2_pattern(self._pattern) or size == 0:
-            return False
-        return self._kernels is not None or size >= KERNEL_BYTES or self._bytes_in_python + size >= KERNEL_BYTES_IN_ALL
-
-    def _load_kernels(self) -> BlockEncoder:
-        """Return the encoder that uses kernels, compiled or taken from the disk cache at its first use."""
-        if self._kernels is None:
-            from bpe.block_encoding import BlockEncoder
-
-            self._kernels = BlockEncoder(self._table, self._special_ids)
-        return self._kernels
 
     # --- ids to text --------------------------------------------------------------------------------------------------
 
@@ -371,24 +346,8 @@ class Tokenizer:
         huggingface.save(self, path)
 
 
-def _checked_vocab(vocab: Mapping[int, bytes]) -> dict[int, bytes]:
-    """Return the vocabulary as a dictionary of int to bytes."""
-    if not isinstance(vocab, Mapping):
-        raise TypeError(f"vocab is a {type(vocab).__name__}, expected a mapping of id (int) to token (bytes)")
-    checked = {}
-    for id_, token in vocab.items():
-        if not isinstance(id_, int) or not 0 <= id_ < 2**31:
-            raise ValueError(
-                f"vocab has the id {id_!r}, expected whole numbers from 0 to 2**31 - 1; is it turned round?"
-            )
-        if not isinstance(token, bytes) or not token:
-            raise ValueError(f"vocab has {token!r} for id {id_}, expected non-empty bytes; encode strings as UTF-8")
-        checked[id_] = token
-    return checked
-
-
-def _checked_merge(merge: Sequence[bytes]) -> tuple[bytes, bytes]:
-    """Return a merge as a pair of bytes."""
-    if isinstance(merge, Sequence) and len(merge) == 2 and all(isinstance(part, bytes) and part for part in merge):
-        return (merge[0], merge[1])
-    raise ValueError(f"merge {merge!r} is not a pair of non-empty bytes; write (left, right)")
+def _checked_text(text: str) -> str:
+    """Return a text, or refuse what is none."""
+    if not isinstance(text, str):
+        raise TypeError(f"text is a {type(text).__name__}, expected a str; decode bytes first")
+    return text

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
+from bpe.blocks import BLOCK_BYTES, Block, BlockCutter
 from bpe.patterns import GPT2_PATTERN, compile_pattern
-from bpe.pretokens import PretokenCounts, count_blocks, count_pretokens
+from bpe.pretoken_counts import PretokenCounts
+from bpe.pretokens import count_blocks, count_pretokens
+from bpe.progress import Progress
 from bpe.special_tokens import END_OF_TEXT, Span, SpecialTokenFinder, check_special_tokens
-from bpe.texts import BLOCK_BYTES, Block, BlockCutter, StrPath, find_files, split_characters, utf8
+from bpe.texts import StrPath, find_files, utf8
 from bpe.threads import check_threads
 from bpe.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PYTHON_WORD_BYTES = 1 << 18
 """Up to so many bytes of distinct words are merged in Python: loading the kernels would take longer than the work."""
 
-_MAX_POSITIONS = 2**31 - 1
+_MAX_CELLS = 2**31 - 1
+_MERGES_AT_ONCE = 256
+"""After so many merges the interpreter gets its turn: for Ctrl-C and the progress report."""
 
 
 def train(
@@ -68,7 +77,7 @@ def train_from_iterator(
     check_vocab_size(vocab_size, special)
     compile_pattern(pattern)
     finder = SpecialTokenFinder(special)
-    counts = count_blocks(_document_blocks(texts, finder, pattern), pattern, check_threads(threads))
+    counts = count_blocks(_document_blocks(texts, finder, pattern), pattern, check_threads(threads), finder=finder)
     return _train(counts, vocab_size, special, pattern, progress)
 
 
@@ -77,19 +86,25 @@ def train_from_counts(
     vocab_size: int,
     special_tokens: Iterable[str] | None = (END_OF_TEXT,),
     *,
-    pattern: str = GPT2_PATTERN,
+    pattern: str | None = None,
     progress: bool = False,
 ) -> Tokenizer:
     """Train a tokenizer on counted pre-tokens; `pattern` is the one they were made with, for encoding later.
 
+    `PretokenCounts` know their pattern; that of other counts is GPT-2's if none is given.
+
     Raises:
-        ValueError: If an argument is wrong.
+        ValueError: If an argument is wrong, or the counts were made with another pattern.
     """
     special = check_special_tokens(special_tokens)
     check_vocab_size(vocab_size, special)
-    compile_pattern(pattern)
-    checked = counts if isinstance(counts, PretokenCounts) else PretokenCounts(counts)
-    return _train(checked, vocab_size, special, pattern, progress)
+    if isinstance(counts, PretokenCounts):
+        if pattern not in (None, counts.pattern):
+            raise ValueError(f"pattern is {pattern!r}, but the counts were made with {counts.pattern!r}; leave it out")
+    else:
+        counts = PretokenCounts(counts, pattern=GPT2_PATTERN if pattern is None else pattern)
+    compile_pattern(counts.pattern)
+    return _train(counts, vocab_size, special, counts.pattern, progress)
 
 
 def check_vocab_size(vocab_size: int, special_tokens: list[str]) -> None:
@@ -110,8 +125,7 @@ def _document_blocks(texts: Iterable[str], finder: SpecialTokenFinder, pattern: 
     for text in texts:
         data = utf8(text)
         if len(data) > BLOCK_BYTES:
-            chunks = split_characters(data, BLOCK_BYTES)
-            yield from BlockCutter(finder, pattern).blocks(chunks)
+            yield from BlockCutter(finder, pattern).blocks_of(data)
             continue
         spans += [(size + start, size + end, index) for start, end, index in finder.spans(data)]
         size += len(data)
@@ -124,23 +138,21 @@ def _document_blocks(texts: Iterable[str], finder: SpecialTokenFinder, pattern: 
         yield Block(b"".join(parts), spans)
 
 
-def learn_merges(counts: PretokenCounts, max_merges: int, engine: str = "auto") -> list[tuple[bytes, bytes]]:
+def learn_merges(
+    counts: PretokenCounts, max_merges: int, engine: str = "auto", *, progress: bool = False
+) -> list[tuple[bytes, bytes]]:
     """Return at most `max_merges` merges; `engine` is "python", "kernels" or, by the size of the work, "auto"."""
     if engine == "auto":
-        engine = "python" if sum(map(len, counts)) <= PYTHON_WORD_BYTES else "kernels"
+        loaded = "bpe.kernels" in sys.modules
+        engine = "kernels" if loaded or counts.distinct_bytes > PYTHON_WORD_BYTES else "python"
     if engine == "python":
         from bpe.incremental_merging import learn_merges as learn_in_python
 
         return learn_in_python(counts, max_merges)
-    from bpe.kernels.merging import learn_merges as learn_with_kernels
-
-    words, offsets, weights = counts.arrays()
-    if len(words) > _MAX_POSITIONS:
-        raise ValueError(
-            f"distinct pre-tokens have {len(words):,} bytes, expected at most {_MAX_POSITIONS:,}; use less text"
-        )
     # More merges than bytes there cannot be, so that a huge vocab_size does not reserve memory for nothing.
-    pairs = learn_with_kernels(words, offsets, weights, min(max_merges, len(words)))
+    max_merges = min(max_merges, counts.distinct_bytes)
+    with Progress("merging", max_merges, "merges", enabled=progress) as report:
+        pairs = _learn_with_kernels(counts, max_merges, report)
     tokens = [bytes([byte]) for byte in range(256)]
     merges: list[tuple[bytes, bytes]] = []
     for left, right in pairs.tolist():
@@ -149,11 +161,30 @@ def learn_merges(counts: PretokenCounts, max_merges: int, engine: str = "auto") 
     return merges
 
 
+def _learn_with_kernels(counts: PretokenCounts, max_merges: int, report: Progress) -> np.ndarray:
+    """Return at most `max_merges` merges as pairs of symbols: int32, shape (merges, 2)."""
+    from bpe.block_arrays import read_only
+    from bpe.kernels.merge_state import FINISHED, MERGES, first_state
+    from bpe.kernels.merging import merge_more
+
+    words, offsets, weights = counts.arrays()
+    if len(words) + len(weights) >= _MAX_CELLS:
+        raise ValueError(
+            f"{len(weights):,} distinct pre-tokens have {len(words):,} bytes, expected together fewer than "
+            f"{_MAX_CELLS:,}; use less text, or a pattern of shorter pre-tokens"
+        )
+    state = first_state(read_only(words), offsets, weights, max_merges)
+    learned = 0
+    while learned < max_merges and not state.numbers[FINISHED]:
+        state = merge_more(state, min(learned + _MERGES_AT_ONCE, max_merges))
+        learned = int(state.numbers[MERGES])
+        report.update(learned)
+    return state.merges[:learned]
+
+
 def _train(counts: PretokenCounts, vocab_size: int, special: list[str], pattern: str, progress: bool) -> Tokenizer:
     """Learn the merges and lay out the ids: bytes, merges in order, special tokens."""
-    if progress:
-        print(f"merging: {len(counts):,} distinct pre-tokens", file=sys.stderr, flush=True)
-    merges = learn_merges(counts, vocab_size - 256 - len(special))
+    merges = learn_merges(counts, vocab_size - 256 - len(special), progress=progress)
     tokens = [bytes([byte]) for byte in range(256)]
     tokens += [left + right for left, right in merges]
     tokens += [token.encode("utf-8") for token in special]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, wraps
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numba import njit
+from numba.core import config
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` without the interpreter lock and keep the machine code on disk where that is possible."""
+    if getattr(config, "DISABLE_JIT", 0):  # numbers of 64 bits overflow, as they should, without a warning
+        return wraps(function)(np.errstate(over="ignore")(function))
     try:
         dispatcher = njit(nogil=True, cache=True)(function)
     except RuntimeError:  # no folder for the cache can be written to: compile in every process

@@ -1,289 +1,226 @@
 """Encoding UTF-8 text to token ids: pieces from a bounded cache, the others by applying merges.
 
-The cache is uint64 of shape (capacity, 4): key, length in bytes (0: free) with the number of ids in the upper half, up
-to two ids or where more of them lie, where the bytes of pieces over eight bytes lie.
+The cache is uint64 of shape (4 * capacity,), four words for each slot: two of the key; sizes (length of the piece in 8
+bits, 0: free; number of its ids in 8 bits) with the first id in the upper half; two more ids. If there are more ids, or
+the piece is not its own key, the last word is where its ids lie, in the lower half, and where its bytes lie.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from bpe.kernels.boundaries import piece_end
+from bpe.kernels.boundaries import ENDS, next_ends
 from bpe.kernels.compiling import kernel
-from bpe.kernels.hashing import PACKED, first_slot, piece_key, same_bytes
+from bpe.kernels.counting import entry_of
+from bpe.kernels.hashing import PACKED, piece_key, piece_slot, same_bytes, slot_shift
+from bpe.kernels.piece_merging import SHORT, merge_long, merge_short
+from bpe.kernels.vectors import BLOCK, prefetch, store_ids
 
-_KEY, _SIZES, _IDS, _BYTES = 0, 1, 2, 3
-_FREE = np.uint64(0xFFFFFFFFFFFFFFFF)
-_NO_RULE = np.uint64(0xFFFFFFFFFFFFFFFF)
-_ONE = np.uint64(1)
-_HALF = np.uint64(32)
-_LOW = np.uint64(0xFFFFFFFF)
-_SHORT = 48
+ROOM = 4
+"""Ids are stored four at a time, so that arrays of ids need room for so many more."""
+
+DONE, CACHE_FULL, MISSING_BYTE = 0, 1, 2
+
+_HIGH, _SIZES, _IDS = np.uint64(1), np.uint64(2), np.uint64(3)
+_FREE = np.uint64(0)
+_ONE, _TWO = np.uint64(1), np.uint64(2)
+_EIGHT, _HALF = np.uint64(8), np.uint64(32)
+_BYTE, _LOW_HALF = np.uint64(0xFF), np.uint64(0xFFFFFFFF)
+_INLINE_IDS = 3
 _LONGEST_CACHED = 64
-_DEAD = -1
+
+
+class Rules(NamedTuple):
+    """What encoding takes of a tokenizer, read only."""
+
+    table: np.ndarray
+    """Merges, as `build_rules` makes them."""
+    products: np.ndarray
+    """The symbol each merge makes: int32, shape (merges,)."""
+    symbol_ids: np.ndarray
+    """The id of each symbol, -1 for none: int64, shape (symbols,)."""
+    whole: np.ndarray
+    """Pieces that have an id without merging: a table of `bpe.kernels.counting` with ids as counts, or of length 0."""
+    whole_bytes: np.ndarray
+    """Its arena."""
+
+
+class Cache(NamedTuple):
+    """What a thread remembers and works with."""
+
+    table: np.ndarray
+    many_ids: np.ndarray
+    long_bytes: np.ndarray
+    used: np.ndarray
+    """Slots, ids and bytes in use: int64, shape (3,)."""
+    symbols: np.ndarray
+    """Room for merging short pieces: int64, shape (2, SHORT)."""
 
 
 @kernel
-def build_rules(pairs: np.ndarray, outcomes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the hash table of merge rules, keys and values: uint64, shape (power of two,).
-
-    `pairs` (int64, rules x 2) are left and right symbols, `outcomes` (int64, rules x 2) rank and product; a value is
-    the rank in the upper and the product in the lower half.
-    """
-    capacity = 16
-    while capacity < 2 * pairs.shape[0]:
-        capacity *= 2
-    keys = np.full(capacity, _FREE, dtype=np.uint64)
-    values = np.full(capacity, _NO_RULE, dtype=np.uint64)
-    for rule in range(pairs.shape[0]):
-        key = np.uint64(pairs[rule, 0]) << _HALF | np.uint64(pairs[rule, 1])
-        slot = first_slot(key, 0, capacity)
-        while keys[slot] != _FREE:
-            slot = (slot + _ONE) & np.uint64(capacity - 1)
-        keys[slot] = key
-        values[slot] = np.uint64(outcomes[rule, 0]) << _HALF | np.uint64(outcomes[rule, 1])
-    return keys, values
+def _whole_id(data: np.ndarray, start: int, length: int, whole: np.ndarray, whole_bytes: np.ndarray) -> np.int64:
+    """Return the id of a piece that has one without merging, or -1."""
+    low, high = piece_key(data, start, length)
+    slot = piece_slot(low, high, slot_shift(whole.shape[0] >> 2))
+    entry = entry_of(data, start, length, low, high, slot, whole, whole_bytes)
+    return np.int64(whole[entry + np.uint64(3)] if whole[entry + _TWO] != _FREE else -1)
 
 
 @kernel
-def _rule(left: int, right: int, keys: np.ndarray, values: np.ndarray) -> np.uint64:
-    """Return the rule (rank and product, uint64) for two symbols, or the greatest number if there is none."""
-    key = np.uint64(left) << _HALF | np.uint64(right)
-    slot = first_slot(key, 0, keys.shape[0])
-    while keys[slot] != key:
-        if keys[slot] == _FREE:
-            return _NO_RULE
-        slot = (slot + _ONE) & np.uint64(keys.shape[0] - 1)
-    return values[slot]
-
-
-@kernel
-def _merge_short(symbols: np.ndarray, length: int, keys: np.ndarray, values: np.ndarray, rules: np.ndarray) -> int:
-    """Apply merges to the first `length` symbols in place, lowest rank first; return how many are left."""
-    for index in range(length - 1):
-        rules[index] = _rule(symbols[index], symbols[index + 1], keys, values)
-    while length > 1:
-        best = 0
-        for index in range(1, length - 1):
-            # Ranks are compared in whole rules: the same rank has the same product.
-            if rules[index] < rules[best]:
-                best = index
-        if rules[best] == _NO_RULE:
-            break
-        symbols[best] = np.int64(rules[best] & _LOW)
-        length -= 1
-        for index in range(best + 1, length):
-            symbols[index] = symbols[index + 1]
-            rules[index - 1] = rules[index]
-        if best > 0:
-            rules[best - 1] = _rule(symbols[best - 1], symbols[best], keys, values)
-        if best < length - 1:
-            rules[best] = _rule(symbols[best], symbols[best + 1], keys, values)
-    return length
-
-
-@kernel
-def _push(heap: np.ndarray, size: int, item: int) -> None:
-    """Enter `item` into a heap of `size` with the least on top."""
-    place = size
-    while place > 0 and heap[(place - 1) >> 1] > item:
-        heap[place] = heap[(place - 1) >> 1]
-        place = (place - 1) >> 1
-    heap[place] = item
-
-
-@kernel
-def _drop_top(heap: np.ndarray, size: int) -> None:
-    """Remove the top of a heap of `size`."""
-    item = heap[size - 1]
-    place = 0
-    while 2 * place + 1 < size - 1:
-        child = 2 * place + 1
-        if child + 1 < size - 1 and heap[child + 1] < heap[child]:
-            child += 1
-        if heap[child] >= item:
-            break
-        heap[place] = heap[child]
-        place = child
-    heap[place] = item
-
-
-@kernel
-def _merge_long(symbols: np.ndarray, length: int, keys: np.ndarray, values: np.ndarray) -> int:
-    """Do what `_merge_short` does in time proportional to n log n, with a heap of ranks and linked symbols."""
-    after = np.arange(1, length + 1)
-    before = np.arange(-1, length - 1)
-    rules = np.full(length, _NO_RULE, dtype=np.uint64)
-    heap = np.empty(3 * length, dtype=np.uint64)
-    size = 0
-    for index in range(length - 1):
-        rules[index] = _rule(symbols[index], symbols[index + 1], keys, values)
-        if rules[index] != _NO_RULE:
-            _push(heap, size, (rules[index] & ~_LOW) | np.uint64(index))
-            size += 1
-    while size > 0:
-        rank, place = heap[0] & ~_LOW, np.int64(heap[0] & _LOW)
-        _drop_top(heap, size)
-        size -= 1
-        if rules[place] == _NO_RULE or rules[place] & ~_LOW != rank:
-            continue  # one of the two symbols has been merged with another one since
-        partner = after[place]
-        symbols[place] = np.int64(rules[place] & _LOW)
-        symbols[partner] = _DEAD
-        rules[partner] = _NO_RULE
-        rules[place] = _NO_RULE
-        following = after[partner]
-        after[place] = following
-        if following < length:
-            before[following] = place
-            rules[place] = _rule(symbols[place], symbols[following], keys, values)
-            if rules[place] != _NO_RULE:
-                _push(heap, size, (rules[place] & ~_LOW) | np.uint64(place))
-                size += 1
-        previous = before[place]
-        if previous >= 0:
-            rules[previous] = _rule(symbols[previous], symbols[place], keys, values)
-            if rules[previous] != _NO_RULE:
-                _push(heap, size, (rules[previous] & ~_LOW) | np.uint64(previous))
-                size += 1
-    kept = 0
-    for index in range(length):
-        if symbols[index] != _DEAD:
-            symbols[kept] = symbols[index]
-            kept += 1
-    return kept
-
-
-@kernel
-def _merge_piece(
-    data: np.ndarray,
-    start: int,
-    length: int,
-    keys: np.ndarray,
-    values: np.ndarray,
-    symbol_ids: np.ndarray,
-    out: np.ndarray,
-    written: int,
+def _encode_piece(
+    data: np.ndarray, start: int, length: int, rules: Rules, room: np.ndarray, out: np.ndarray, written: int
 ) -> int:
     """Encode one piece into `out` from `written` on; return its number of ids, or -1 when a byte has no id."""
-    symbols = np.empty(length, dtype=np.int64)
-    for offset in range(length):
-        symbols[offset] = data[start + offset]
-    if length <= _SHORT:
-        length = _merge_short(symbols, length, keys, values, np.empty(length, dtype=np.uint64))
+    if rules.whole.shape[0] > 0:
+        id_ = _whole_id(data, start, length, rules.whole, rules.whole_bytes)
+        if id_ >= 0:
+            out[written] = id_
+            return 1
+    if length <= SHORT:
+        symbols = room[0]
+        for offset in range(length):
+            symbols[offset] = data[start + offset]
+        length = merge_short(symbols, room[1], length, rules.table, rules.products)
     else:
-        length = _merge_long(symbols, length, keys, values)
+        symbols = np.empty(length, dtype=np.int64)
+        for offset in range(length):
+            symbols[offset] = data[start + offset]
+        length = merge_long(symbols, length, rules.table, rules.products)
     for index in range(length):
-        if symbol_ids[symbols[index]] < 0:
+        if rules.symbol_ids[symbols[index]] < 0:
             return -1
-        out[written + index] = symbol_ids[symbols[index]]
+        out[written + index] = rules.symbol_ids[symbols[index]]
     return length
+
+
+@kernel
+def _has_room(ids: int, bytes_: int, cache: Cache) -> bool:
+    """Say whether the cache has room for a piece of which so many ids and bytes are stored apart."""
+    return (
+        16 * (cache.used[0] + 1) <= 3 * cache.table.shape[0]
+        and cache.used[1] + ids <= cache.many_ids.shape[0]
+        and cache.used[2] + bytes_ <= cache.long_bytes.shape[0]
+    )
 
 
 @kernel
 def _remember(
-    data: np.ndarray,
-    start: int,
-    length: int,
-    key: int,
-    ids: np.ndarray,
-    cache: np.ndarray,
-    many_ids: np.ndarray,
-    long_bytes: np.ndarray,
-    state: np.ndarray,
+    data: np.ndarray, start: int, length: int, low: np.uint64, high: np.uint64, ids: np.ndarray, cache: Cache
 ) -> None:
-    """Enter a piece and its ids into the cache, which is emptied first when it is full."""
-    stored_ids = ids.shape[0] if ids.shape[0] > 2 else 0
+    """Enter a piece, which is not there, and its ids into the cache, which is emptied first when it is full."""
+    number = ids.shape[0]
+    apart = number > _INLINE_IDS or length > PACKED
     stored_bytes = length if length > PACKED else 0
-    if (
-        4 * (state[0] + 1) > 3 * cache.shape[0]
-        or state[1] + stored_ids > many_ids.shape[0]
-        or state[2] + stored_bytes > long_bytes.shape[0]
-    ):
-        cache[:] = 0
-        state[:] = 0
-    slot = first_slot(key, length, cache.shape[0])
-    while cache[slot, _SIZES] != 0:
-        slot = (slot + _ONE) & np.uint64(cache.shape[0] - 1)
-    cache[slot, _KEY] = key
-    cache[slot, _SIZES] = np.uint64(ids.shape[0]) << _HALF | np.uint64(length)
-    if stored_ids:
-        cache[slot, _IDS] = np.uint64(state[1])
-        many_ids[state[1] : state[1] + stored_ids] = ids
+    used = cache.used
+    if not _has_room(number if apart else 0, stored_bytes, cache):
+        cache.table[:] = 0
+        used[:] = 0
+    mask = np.uint64((cache.table.shape[0] >> 2) - 1)
+    slot = piece_slot(low, high, slot_shift(cache.table.shape[0] >> 2))
+    while cache.table[(slot << _TWO) + _SIZES] != _FREE:
+        slot = (slot + _ONE) & mask
+    entry = slot << _TWO
+    cache.table[entry], cache.table[entry + _HIGH] = low, high
+    cache.table[entry + _SIZES] = np.uint64(length) | np.uint64(number) << _EIGHT | np.uint64(ids[0]) << _HALF
+    if apart:
+        cache.table[entry + _IDS] = np.uint64(used[1]) | np.uint64(used[2]) << _HALF
+        cache.many_ids[used[1] : used[1] + number] = ids
+        for offset in range(stored_bytes):
+            cache.long_bytes[used[2] + offset] = data[start + offset]
+        used[1] += number
+        used[2] += stored_bytes
     else:
-        cache[slot, _IDS] = np.uint64(ids[0]) | np.uint64(ids[ids.shape[0] - 1]) << _HALF
-    cache[slot, _BYTES] = np.uint64(state[2])
-    for offset in range(stored_bytes):
-        long_bytes[state[2] + offset] = data[start + offset]
-    state[0] += 1
-    state[1] += stored_ids
-    state[2] += stored_bytes
+        cache.table[entry + _IDS] = np.uint64(ids[min(1, number - 1)]) | np.uint64(ids[number - 1]) << _HALF
+    used[0] += 1
 
 
 @kernel
-def encode_segments(
+def encode_spans(
     data: np.ndarray,
-    starts: np.ndarray,
-    ends: np.ndarray,
+    spans: np.ndarray,
     special_ids: np.ndarray,
     classes: np.ndarray,
-    keys: np.ndarray,
-    values: np.ndarray,
-    symbol_ids: np.ndarray,
-    cache: np.ndarray,
-    many_ids: np.ndarray,
-    long_bytes: np.ndarray,
-    state: np.ndarray,
+    rules: Rules,
+    cache: Cache,
+    may_grow: bool,
+    progress: np.ndarray,
+    written_at: np.ndarray,
     out: np.ndarray,
 ) -> int:
-    """Encode the segments of `data` into `out` (uint32), each followed by its special id unless that is negative.
+    """Encode `data`, valid UTF-8, into `out` (uint32, room for a token for each byte and `ROOM` more).
 
-    Returns the number of ids written, or -1 - position of a piece that has a byte without an id.
+    Args:
+        data: uint8, read only.
+        spans: Where special tokens lie, int64 of shape (n, 3); the last column is an index into `special_ids`.
+        special_ids: int64; negative for a mere border between texts.
+        classes: The table of `bpe.unicode_classes`.
+        rules: The tokenizer.
+        cache: What this thread remembers.
+        may_grow: Whether to return when the cache is full; otherwise it is emptied.
+        progress: Where to begin and where it stopped: int64, number of spans behind it, position, ids written.
+        written_at: Gets the number of ids written after each span: int64, shape (n,).
+        out: Gets the ids.
+
+    Returns:
+        DONE, CACHE_FULL (enlarge it and call again) or MISSING_BYTE, of the piece at `progress[1]`.
     """
-    written = 0
-    mask = np.uint64(cache.shape[0] - 1)
-    for segment in range(starts.shape[0]):
-        position = starts[segment]
-        end = ends[segment]
+    ends, tail = np.empty(ENDS, dtype=np.int64), np.zeros(2 * BLOCK, dtype=np.uint8)
+    lows, highs, slots = np.empty((3, ENDS), dtype=np.uint64)
+    table, many_ids, long_bytes = cache.table, cache.many_ids, cache.long_bytes
+    mask = np.uint64((table.shape[0] >> 2) - 1)
+    shift = slot_shift(table.shape[0] >> 2)
+    written = progress[2]
+    for segment in range(progress[0], spans.shape[0] + 1):
+        position = progress[1]
+        end = spans[segment, 0] if segment < spans.shape[0] else data.shape[0]
         while position < end:
-            stop = piece_end(data, position, end, classes)
-            length = stop - position
-            key = piece_key(data, position, length)
-            slot = first_slot(key, length, cache.shape[0])
-            known = False
-            while length <= _LONGEST_CACHED and cache[slot, _SIZES] != 0:
-                if (
-                    cache[slot, _KEY] == key
-                    and cache[slot, _SIZES] & _LOW == np.uint64(length)
-                    and (
-                        length <= PACKED
-                        or same_bytes(long_bytes, np.int64(cache[slot, _BYTES]), data, position, length)
-                    )
-                ):
-                    known = True
-                    break
-                slot = (slot + _ONE) & mask
-            if known:
-                remembered = np.int64(cache[slot, _SIZES] >> _HALF)
-                ids = cache[slot, _IDS]
-                if remembered <= 2:
-                    out[np.uint64(written)] = np.uint32(ids & _LOW)
-                    if remembered == 2:
-                        out[np.uint64(written + 1)] = np.uint32(ids >> _HALF)
+            number = next_ends(data, position, end, classes, ends, tail)
+            start = position
+            for index in range(number):
+                place = np.uint64(index)
+                lows[place], highs[place] = piece_key(data, start, ends[place] - start)
+                slots[place] = piece_slot(lows[place], highs[place], shift)
+                prefetch(table, slots[place] << _TWO)
+                start = ends[place]
+            for index in range(number):
+                place = np.uint64(index)
+                low, high, slot, length = lows[place], highs[place], slots[place], ends[place] - position
+                sizes, ids = _FREE, _FREE
+                while length <= _LONGEST_CACHED:
+                    entry = slot << _TWO
+                    sizes, ids = table[entry + _SIZES], table[entry + _IDS]
+                    if table[entry] == low and table[entry + _HIGH] == high and sizes & _BYTE == np.uint64(length):
+                        if length <= PACKED or same_bytes(long_bytes, np.int64(ids >> _HALF), data, position, length):
+                            break
+                    elif sizes == _FREE:
+                        break
+                    slot = (slot + _ONE) & mask
+                if sizes != _FREE:
+                    made = np.int64(sizes >> _EIGHT & _BYTE)
+                    if made <= _INLINE_IDS and length <= PACKED:
+                        store_ids(out, written, sizes >> _HALF | ids << _HALF, ids >> _HALF)
+                    else:
+                        for offset in range(made):
+                            out[np.uint64(written + offset)] = many_ids[(ids & _LOW_HALF) + np.uint64(offset)]
                 else:
-                    for index in range(remembered):
-                        out[np.uint64(written + index)] = many_ids[ids + np.uint64(index)]
-                written += int(remembered)
-            else:
-                made = _merge_piece(data, position, length, keys, values, symbol_ids, out, written)
-                if made < 0:
-                    return -1 - position
-                if length <= _LONGEST_CACHED:
-                    ids_of_piece = out[written : written + made]
-                    _remember(data, position, length, key, ids_of_piece, cache, many_ids, long_bytes, state)
+                    if may_grow and not _has_room(_LONGEST_CACHED, _LONGEST_CACHED, cache):
+                        progress[0], progress[1], progress[2] = segment, position, written
+                        return CACHE_FULL
+                    made = _encode_piece(data, position, length, rules, cache.symbols, out, written)
+                    if made < 0:
+                        progress[0], progress[1], progress[2] = segment, position, written
+                        return MISSING_BYTE
+                    if length <= _LONGEST_CACHED:
+                        _remember(data, position, length, low, high, out[written : written + made], cache)
                 written += made
-            position = stop
-        if special_ids[segment] >= 0:
-            out[written] = special_ids[segment]
-            written += 1
-    return written
+                position = ends[place]
+        if segment < spans.shape[0]:
+            if special_ids[spans[segment, 2]] >= 0:
+                out[written] = special_ids[spans[segment, 2]]
+                written += 1
+            written_at[segment] = written
+            progress[1] = spans[segment, 1]
+    progress[2] = written
+    return DONE

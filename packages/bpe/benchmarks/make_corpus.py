@@ -1,0 +1,235 @@
+"""Write a large text file like TinyStories or OpenWebText, of made-up words, to measure with at full size.
+
+    python make_corpus.py tinystories|openwebtext SIZE OUT        (SIZE such as 50MB or 11.9GB)
+
+`tinystories` has about 60,000 distinct pre-tokens. In `openwebtext` their number grows with the bytes n like
+3.45 n^0.62, as it does in OpenWebText, with curly quotes, dashes, digits, capitalised and non-ASCII words. The same
+arguments write the same file; memory is bounded by the vocabulary and 100 MB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+WIDTH = 16  # bytes of a row of the table of pieces; zeros fill it up and are deleted in the end
+SLOTS = 14  # of a sentence: an opening, words and other signs, a closing
+SLOT_BYTES = {"tinystories": 3.4, "openwebtext": 4.2}  # on average, as measured
+LARGEST_BATCH = 1 << 14  # sentences made at a time
+TINYSTORIES_PIECES = 60_000
+UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+
+Rows = np.ndarray  # uint8, shape (rows, WIDTH)
+
+
+def rows_of(pieces: list[str]) -> Rows:
+    """Return pieces of text as rows."""
+    return np.array([piece.encode() for piece in pieces], dtype=f"S{WIDTH}").view(np.uint8).reshape(-1, WIDTH)
+
+
+OPENINGS = {"tinystories": ["", "", ' "Oh,'], "openwebtext": ["", "", "", " “We", " “I", " “The", " (It", " —", " -"]}
+CLOSINGS = {
+    "tinystories": [*[".", ".", ".", "!", "?"] * 2, ".", ".", '."', ".\n", ".\n\n", ".\n<|endoftext|>\n"],
+    "openwebtext": [".", ".", ".", ".", ".", "?", "!", ".”", "…", ":", ".\n\n", ".\n\n", ".”\n\n"],
+}
+SIGNS = {
+    "tinystories": [",", ",", ",", " and", " the", " was"],
+    "openwebtext": [*",,,,;)”%", "\u2019s", "\u2019t", "'s", " \u2013", " —", " “", " (", "...", " $", "/"],
+}
+DOCUMENT_END = {"tinystories": None, "openwebtext": "\n<|endoftext|>\n"}
+SENTENCES_IN_DOCUMENT = 90
+
+
+def syllables(numbers: np.ndarray, onsets: str, vowels: list[str], codas: list[str]) -> list[np.ndarray]:
+    """Return what the digits of numbers spell in syllables: bytes of shape (numbers, 4) each, zeros where none."""
+    table = np.array([(o + v + c).encode() for o in onsets for v in vowels for c in codas], dtype="S4")
+    base = len(table)
+    parts: list[np.ndarray] = []
+    first = 0
+    rest = numbers
+    # Numbers below `base` have one syllable, the next base**2 two, and so on, in scrambled order.
+    for count in (1, 2, 3):
+        inside = (rest >= 0) & (rest < base**count)
+        scrambled = np.where(inside, (rest * 7919 + 13 * count) % base**count, 0)
+        for place in range(count):
+            part = np.where(inside, table[scrambled // base**place % base], b"")
+            if len(parts) <= place:
+                parts.append(part)
+            else:
+                parts[place] = np.where(inside, part, parts[place])
+        first += base**count
+        rest = numbers - first
+    return [part.astype("S4").view(np.uint8).reshape(-1, 4) for part in parts]
+
+
+def compacted(rows: np.ndarray) -> Rows:
+    """Move the zeros of each row to its end and give it the usual width."""
+    order = np.argsort(rows == 0, axis=1, kind="stable")
+    rows = np.take_along_axis(rows, order, axis=1)[:, :WIDTH]
+    return np.pad(rows, ((0, 0), (0, WIDTH - rows.shape[1])))
+
+
+def spell(ids: np.ndarray, plain: bool) -> Rows:
+    """Return the piece of each word id, with its space; of every 20, unless plain, 4 are special in some way."""
+    # The very short words are fewer in stories.
+    numbers = ids + 300 * plain
+    spelled = syllables(numbers, "bcdfghjklmnprstvwz", ["a", "e", "i", "o", "u"], ["", "n", "s", "r", "l"])
+    words = np.concatenate([np.full((len(ids), 1), ord(" "), np.uint8), *spelled], axis=1)
+    kind = ids % 20
+    capital = (kind == 14) | (kind == 15)
+    words[capital, 1] ^= 0x20
+    if not plain:
+        foreign = np.flatnonzero(kind == 18)
+        words[foreign, 1:] = np.concatenate(
+            syllables(ids[foreign] // 20, "bdgklmnprt", [*"éöüñж"], ["", "n", "r"]), axis=1
+        )
+        figures = np.flatnonzero(kind == 17)
+        digits = np.array([f"{id_ // 20 * 7919 % 10**7}" for id_ in ids[figures].tolist()], dtype="S12")
+        words[figures, 1:] = digits.view(np.uint8).reshape(-1, 12)
+    return compacted(words)
+
+
+def distinct_pieces(size: float) -> int:
+    """Return how many distinct pieces OpenWebText has in its first `size` bytes."""
+    return int(3.45 * size**0.62)
+
+
+class Writer:
+    """Makes sentences, batch after batch."""
+
+    def __init__(self, kind: str, size: int) -> None:
+        self._kind = kind
+        self._random = np.random.default_rng(2026)
+        self._fixed = {"opening": OPENINGS[kind], "closing": CLOSINGS[kind], "sign": SIGNS[kind]}
+        self._end = DOCUMENT_END[kind]
+        fixed = ["", *OPENINGS[kind], *CLOSINGS[kind], *SIGNS[kind], *([self._end] if self._end else [])]
+        self._first = len(fixed)
+        growing = kind == "openwebtext"
+        most = int(1.1 * distinct_pieces(size)) + 50_000 if growing else TINYSTORIES_PIECES
+        self._table = np.zeros((self._first + most, WIDTH), dtype=np.uint8)
+        self._table[: self._first] = rows_of(fixed)
+        self._known = 0
+        if not growing:
+            self._learn(TINYSTORIES_PIECES)
+
+    def _learn(self, known: int) -> None:
+        """Spell the words up to a number."""
+        known = min(known, len(self._table) - self._first)
+        for start in range(self._known, known, 1 << 16):
+            ids = np.arange(start, min(known, start + (1 << 16)))
+            self._table[self._first + ids] = spell(ids, self._kind == "tinystories")
+        self._known = max(known, self._known)
+
+    def _rows(self, which: str) -> np.ndarray:
+        """Return the rows of the table that hold openings, closings or signs."""
+        names = list(self._fixed)
+        first = 1 + sum(len(self._fixed[name]) for name in names[: names.index(which)])
+        return np.arange(first, first + len(self._fixed[which]))
+
+    def _bytes(self, *shape: int) -> np.ndarray:
+        """Return random bytes, the cheapest random numbers there are."""
+        return np.frombuffer(self._random.bytes(int(np.prod(shape))), dtype=np.uint8).reshape(shape)
+
+    def _ranks(self, shape: tuple[int, int], words: int) -> np.ndarray:
+        """Return random ranks below `words`."""
+        if self._kind == "tinystories":
+            # About 1 / (rank + 30)^1.9, so that most of the text is of few words and the last ones come seldom.
+            drawn = 30 * np.expm1(self._random.standard_exponential(shape, dtype=np.float32) / np.float32(0.9))
+            return drawn.astype(np.int64) % words
+        # The probability is one over the rank where the logarithm is uniform.
+        uniform = self._random.random(shape, dtype=np.float32) * np.float32(np.log(words + 1))
+        return np.minimum(np.exp(uniform).astype(np.int64) - 1, words - 1)
+
+    def batch(self, written: float, sentences: int) -> np.ndarray:
+        """Return sentences that follow `written` bytes of text, as rows of the table."""
+        old = self._known
+        if self._kind == "openwebtext":
+            self._learn(distinct_pieces(written + SLOT_BYTES[self._kind] * SLOTS * sentences))
+        rows = self._ranks((sentences, SLOTS), old or self._known)
+        rows[:, 1] += 14 - rows[:, 1] % 20  # capitalised
+        rows += self._first
+        middle = rows[:, 2:-1]
+        # Of 256 random bytes, 26 are a sign in place of a word and 38 nothing at all.
+        choice = np.full(256, -1)
+        choice[:26] = np.resize(self._rows("sign"), 26)
+        choice[26:64] = 0
+        signs = choice[self._bytes(*middle.shape)]
+        np.copyto(middle, signs, where=signs >= 0)
+        if self._known > old:
+            places = self._random.choice(middle.size, min(self._known - old, middle.size), replace=False)
+            fresh = np.arange(old, old + len(places)) + self._first
+            middle[np.unravel_index(places, middle.shape)] = fresh
+        for column, which in ((0, "opening"), (-1, "closing")):
+            rows[:, column] = np.resize(self._rows(which), 256)[self._bytes(sentences)]
+        np.minimum(rows[:, 1], self._first + self._known - 1, out=rows[:, 1])
+        if self._end:
+            rows[self._random.random(sentences) < 1 / SENTENCES_IN_DOCUMENT, -1] = self._first - 1
+        return rows.reshape(-1)
+
+    def spelled(self, rows: np.ndarray) -> np.ndarray:
+        """Return the text of rows of the table, as uint8 of shape (bytes,)."""
+        data = self._table.view(np.complex128)[:, 0].take(rows).view(np.uint8)  # sixteen bytes at once
+        return data[data != 0]
+
+
+def text(kind: str, size: int) -> Iterator[np.ndarray]:
+    """Yield a text of about `size` bytes in batches (uint8): never fewer than asked for, at most a few batches more."""
+    writer = Writer(kind, size)
+    spelling: deque[Future[np.ndarray]] = deque()
+    started = written = 0
+    with ThreadPoolExecutor(1) as pool:  # spells a batch while the next one is drawn
+        while written < size:
+            # Before a batch is spelled its bytes are not known: the words to come follow from the slots drawn.
+            sentences = max(500, min(LARGEST_BATCH, started // 60))
+            spelling.append(pool.submit(writer.spelled, writer.batch(started * SLOT_BYTES[kind], sentences)))
+            started += sentences * SLOTS
+            if len(spelling) > 2:
+                batch = spelling.popleft().result()
+                written += len(batch)
+                yield batch
+
+
+def parse_size(value: str) -> int:
+    """Return the bytes of a size such as 50MB.
+
+    Raises:
+        ValueError: If it is not one.
+    """
+    match = re.fullmatch(r"([\d.]+)(|KB|MB|GB)", value)
+    if not match:
+        raise ValueError(f"size is {value!r}, expected a number and KB, MB or GB; write 50MB")
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def main() -> None:
+    """Write the file, then say how large it is and how long it took."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=list(OPENINGS))
+    parser.add_argument("size", type=parse_size)
+    parser.add_argument("out", type=Path)
+    options = parser.parse_args()
+    begin = time.perf_counter()
+    written = 0
+    partial = options.out.with_name(options.out.name + ".part")
+    try:
+        with partial.open("wb") as file:
+            for batch in text(options.kind, options.size):
+                file.write(batch.data)
+                written += len(batch)
+        partial.replace(options.out)
+    finally:
+        partial.unlink(missing_ok=True)
+    seconds = time.perf_counter() - begin
+    print(f"{options.out}: {written:,} bytes in {seconds:.1f} s, {written / 1e6 / seconds:.0f} MB/s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""Compare ids with those of tiktoken and tokenizers on random strings and on all shared texts.
+
+    python fuzz_encoding.py [--strings N] [--seed N] [--skip-texts]
+
+Every way to encode is compared: small texts in Python, `encode_batch`, and large texts by the kernels on one and on two
+threads; GPT-2's vocabulary, and that of cl100k_base in Python. Characters whose class is another in the
+Unicode version of the other library are listed; strings with one are not given to it (they are to all ways here), and
+from whole texts they are taken out. Stops at the first difference, made as short as possible, with exit status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import gzip
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from engines import (
+    DATA,
+    Engine,
+    classes_of_tiktoken,
+    classes_of_tokenizers,
+    differing,
+    own_cl100k,
+    own_gpt2,
+    ranges,
+    tiktoken_cl100k,
+    tiktoken_gpt2,
+    tokenizers_gpt2,
+)
+from generate import EOT, SEPARATOR, SPECIAL_TOKENS, strings
+from shrink import shortest
+
+import bpe
+
+Ids = list[int]
+Encode = Callable[[Sequence[str]], list[Ids]]
+BATCH = 25_000
+PYTHON_BYTES = 4 << 20
+"""A tokenizer that has seen so much is replaced by a fresh one, which encodes small texts in Python."""
+TEXT_BYTES = 4 << 20
+ENOUGH_FOR_KERNELS = 3 << 20
+
+
+class Ways:
+    """The ways to encode with this package: each takes texts and returns their ids."""
+
+    def __init__(self, tokenizer: bpe.Tokenizer, kernels: bool) -> None:
+        self._pristine = tokenizer
+        self._python = copy.copy(tokenizer)
+        self._encoded = 0
+        self._batches = copy.copy(tokenizer)
+        self._whole = copy.copy(tokenizer)
+        self._separator = tokenizer.token_to_id(SEPARATOR)
+        self.all: dict[str, Encode] = {"encode in Python": self.in_python}
+        if kernels:
+            # From now on these use kernels, whatever the size of a text.
+            self._batches.encode_to_numpy("a text " * (ENOUGH_FOR_KERNELS // 7))
+            self._whole.encode_to_numpy("a text " * (ENOUGH_FOR_KERNELS // 7))
+            self.all |= {
+                "encode_to_numpy": self.by_kernels,
+                "encode_batch": self.in_batches,
+                "encode_to_numpy of all joined, 1 thread": self.joined,
+                "encode_to_numpy of all joined, 2 threads": partial(self.joined, threads=2),
+            }
+
+    def by_kernels(self, texts: Sequence[str]) -> list[Ids]:
+        """Encode each by itself, with a tokenizer that uses kernels."""
+        return [self._whole.encode_to_numpy(text, threads=1).tolist() for text in texts]
+
+    def in_batches(self, texts: Sequence[str]) -> list[Ids]:
+        """Encode all in a batch."""
+        return [ids.tolist() for ids in self._batches.encode_batch(texts, threads=2)]
+
+    def in_python(self, texts: Sequence[str]) -> list[Ids]:
+        """Encode each by itself, with a tokenizer that has not seen enough to use kernels."""
+        found = []
+        for text in texts:
+            self._encoded += 4 * len(text)
+            if self._encoded > PYTHON_BYTES:
+                self._python = copy.copy(self._pristine)
+                self._encoded = 4 * len(text)
+            found.append(self._python.encode(text))
+        return found
+
+    def joined(self, texts: Sequence[str], threads: int = 1) -> list[Ids]:
+        """Encode all in one text, with a special token between them."""
+        if not texts:
+            return []
+        ids = self._whole.encode_to_numpy(SEPARATOR.join(texts), threads=threads)
+        return [
+            part[part != self._separator].tolist() for part in np.split(ids, np.flatnonzero(ids == self._separator))
+        ]
+
+
+def first_difference(texts: Sequence[str], expected: Sequence[Ids], found: Sequence[Ids]) -> int | None:
+    """Return the index of the first text whose ids differ."""
+    if list(expected) == list(found):
+        return None
+    pairs = zip(expected, found, strict=False)
+    return next((index for index, (ids, others) in enumerate(pairs) if ids != others), min(len(expected), len(found)))
+
+
+def differ(one: Encode, other: Encode, texts: Sequence[str]) -> bool:
+    """Say whether two ways to encode give different ids."""
+    return one(texts) != other(texts)
+
+
+def fail(texts: Sequence[str], index: int, names: str, different: Callable[[Sequence[str]], bool], seed: int) -> None:
+    """Print the shortest text, or texts, for which two ways to encode differ, and exit."""
+    if index < len(texts) and different([texts[index]]):
+        text = shortest(texts[index], lambda part: different([part]))
+        print(f"seed {seed}: {names} differ on {text!r}")
+        print(f"found in {texts[index][:300]!r}")
+    else:
+        several = shortest(list(texts), different, 300)
+        print(f"seed {seed}: {names} differ on {len(several)} texts encoded together, from {several[:3]!r}")
+    sys.exit(1)
+
+
+def check(texts: Sequence[str], ways: Ways, engines: Sequence[Engine], skipped: Counter[str], seed: int) -> None:
+    """Compare all ways to encode `texts` with the first one, and that one with the other libraries."""
+    (first, encode), *others = ways.all.items()
+    expected = encode(texts)
+    for name, way in others:
+        index = first_difference(texts, expected, way(texts))
+        if index is not None:
+            fail(texts, index, f"{name} and {first}", partial(differ, way, encode), seed)
+    for engine in engines:
+        given = [index for index, text in enumerate(texts) if engine.excluded.isdisjoint(text)]
+        skipped[engine.name] += len(texts) - len(given)
+        chosen = [texts[index] for index in given]
+        index = first_difference(chosen, engine.encode(chosen), [expected[index] for index in given])
+        if index is not None:
+            fail(chosen, index, f"{engine.name} and {first}", partial(differ, engine.encode, encode), seed)
+
+
+def read(path: Path) -> str:
+    """Return a shared text."""
+    return (gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()).decode("utf-8")
+
+
+def parts(text: str, size: int) -> Iterator[list[str]]:
+    """Yield the documents of a text in groups of about `size` characters."""
+    group: list[str] = []
+    length = 0
+    for document in text.split(EOT):
+        group.append(document)
+        length += len(document)
+        if length >= size:
+            yield group
+            group, length = [], 0
+    yield group
+
+
+def check_text(path: Path, gpt2: Ways, engines: Sequence[Engine], whole: bpe.Tokenizer, seed: int) -> str:
+    """Compare the ids of a whole text, and of its documents by all ways; return what to say of it."""
+    text = read(path)
+    excluded = frozenset().union(*(engine.excluded for engine in engines)) & set(text)
+    removed = sum(map(text.count, excluded))
+    text = text.translate(dict.fromkeys(map(ord, excluded)))
+    for group in parts(text, TEXT_BYTES):
+        check(group, gpt2, engines, Counter(), seed)
+    for threads in (1, 2):
+        ids = whole.encode_to_numpy(text, threads=threads)
+        if ids.tolist() != engines[0].encode([text])[0]:
+            sys.exit(
+                f"seed {seed}: ids of {path.name} as a whole differ from those of {engines[0].name}, {threads} threads"
+            )
+    return f"{path.name}: {len(ids):,} ids equal; {removed} characters taken out"
+
+
+def main() -> None:
+    """Run all comparisons and print what was compared."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--strings", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--skip-texts", action="store_true", help="leave out the shared texts in full")
+    options = parser.parse_args()
+    if not DATA.exists():
+        sys.exit(f"no folder {DATA}: vocabularies and texts are read from there")
+    begin = time.perf_counter()
+    differences = {"tiktoken": differing(classes_of_tiktoken()), "tokenizers": differing(classes_of_tokenizers())}
+    for name, found in differences.items():
+        same = name != "tiktoken" and found == differences["tiktoken"]
+        lines = ["the same as in tiktoken"] if same else ranges(found)
+        print(f"{len(found)} code points are of another class in {name}", *lines, sep="\n  ")
+    excluded = {name: frozenset(found) for name, found in differences.items()}
+    gpt2, cl100k = own_gpt2(), own_cl100k()
+    ids_gpt2, ids_cl100k = ({token: own.token_to_id(token) for token in SPECIAL_TOKENS} for own in (gpt2, cl100k))
+    engines = [
+        tiktoken_gpt2(ids_gpt2, excluded["tiktoken"]),
+        tokenizers_gpt2(ids_gpt2, excluded["tokenizers"]),
+    ]
+    others = [tiktoken_cl100k(ids_cl100k, excluded["tiktoken"])]
+    ways, ways_cl100k = Ways(gpt2, kernels=True), Ways(cl100k, kernels=False)
+    paths = sorted(path for path in DATA.iterdir() if path.suffix in (".txt", ".gz"))
+    excerpts = [read(path)[:2_000_000] for path in paths]
+    skipped: Counter[str] = Counter()
+    source = strings(options.seed, options.strings, excerpts, frozenset().union(*excluded.values()))
+    done = 0
+    while batch := [text for _, text in zip(range(BATCH), source, strict=False)]:
+        check(batch, ways, engines, skipped, options.seed)
+        check(batch, ways_cl100k, others, skipped, options.seed)
+        done += len(batch)
+        print(f"\r{done:,} strings, {time.perf_counter() - begin:.0f} s", end="", file=sys.stderr, flush=True)
+    print(f"\n{done:,} strings have the same ids everywhere (seed {options.seed})")
+    for name, number in skipped.items():
+        print(f"  {number:,} of them were not given to {name}: they have characters of another class or surrogates")
+    for path in [] if options.skip_texts else paths:
+        print(check_text(path, ways, engines, gpt2, options.seed), flush=True)
+    print(f"{time.perf_counter() - begin:.0f} s in all")
+
+
+if __name__ == "__main__":
+    main()

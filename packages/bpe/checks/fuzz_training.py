@@ -1,0 +1,124 @@
+"""Compare merges with those of the slow reference on random corpora full of ties, runs and special tokens.
+
+    python fuzz_training.py [--corpora N] [--seed N]
+
+Pre-tokens counted and merges learned by the kernels and in Python, whole, in blocks and from texts cut at random, on
+one and on two threads, must be those of `bpe.reference`. Stops at the first difference, made as short as possible,
+with exit status 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+
+from generate import corpus, cut, word_counts
+from shrink import shortest
+
+import bpe
+from bpe import PretokenCounts, reference
+from bpe.blocks import BlockCutter
+from bpe.pretokens import count_blocks
+from bpe.special_tokens import SpecialTokenFinder
+from bpe.training import learn_merges
+
+ENGINES = ("python", "kernels")
+MERGES = 60
+
+
+@lru_cache(maxsize=1000)
+def expected_counts(text: str, special_tokens: tuple[str, ...]) -> dict[bytes, int]:
+    """Return the pre-tokens of a text by the reference."""
+    return dict(reference.count_words(text, special_tokens))
+
+
+def counting_differences(
+    text: str, special_tokens: Sequence[str], parts: Sequence[str], block_bytes: int
+) -> Iterator[str]:
+    """Yield the ways to count that do not count as the reference does."""
+    expected = expected_counts(text, tuple(special_tokens))
+    finder = SpecialTokenFinder(special_tokens)
+    cutter = BlockCutter(finder, bpe.GPT2_PATTERN)
+    ways = {
+        "whole": list(cutter.blocks_of(text.encode())),
+        f"in blocks of {block_bytes} bytes": list(cutter.blocks_of(text.encode(), block_bytes)),
+        "in parts": list(cutter.blocks(part.encode() for part in parts)),
+    }
+    for name, blocks in ways.items():
+        for engine in ENGINES:
+            for threads in (1, 2):
+                if dict(count_blocks(blocks, bpe.GPT2_PATTERN, threads, engine, finder)) != expected:
+                    yield f"counts of a text {name}, {engine}, {threads} threads"
+
+
+def training_differences(text: str, special_tokens: Sequence[str], documents: Sequence[str]) -> Iterator[str]:
+    """Yield the ways to train that do not learn the merges of the reference."""
+    counts = expected_counts(text, tuple(special_tokens))
+    yield from merging_differences(counts)
+    together: dict[bytes, int] = {}
+    for document in documents:  # each is a text of its own
+        for word, count in expected_counts(document, tuple(special_tokens)).items():
+            together[word] = together.get(word, 0) + count
+    expected = reference.learn_merges(together, MERGES)
+    for threads in (1, 2):
+        vocab_size = 256 + MERGES + len(special_tokens)
+        trained = bpe.train_from_iterator(iter(documents), vocab_size, special_tokens, threads=threads)
+        if trained.merges != expected:
+            yield f"train_from_iterator, {threads} threads"
+
+
+def merging_differences(counts: dict[bytes, int]) -> Iterator[str]:
+    """Yield the engines that do not learn the merges of the reference."""
+    expected = reference.learn_merges(counts, MERGES)
+    for engine in ENGINES:
+        if learn_merges(PretokenCounts(counts), MERGES, engine) != expected:
+            yield f"merges, {engine}"
+
+
+def check_corpus(seed: int) -> str | None:
+    """Compare everything on one corpus; return what differs, with the shortest text that shows it."""
+    generator = random.Random(seed)
+    text, special = corpus(generator)
+
+    def differences(part: str) -> list[str]:
+        again = random.Random(seed)  # the same cuts for the same text, while it is made shorter
+        found = list(counting_differences(part, special, cut(part, again), again.randint(1, 40)))
+        return found + list(training_differences(part, special, cut(part, again)))
+
+    found = differences(text)
+    if found:
+        smallest = shortest(text, lambda part: bool(differences(part)), 2000)
+        return f"{', '.join(differences(smallest))}: text {smallest!r}, special tokens {special!r}"
+    counts = word_counts(generator)
+    if list(merging_differences(counts)):
+        words = shortest(list(counts), lambda part: bool(list(merging_differences({w: counts[w] for w in part}))), 2000)
+        smaller = {word: counts[word] for word in words}
+        return f"{', '.join(merging_differences(smaller))}: counts {smaller!r}"
+    return None
+
+
+def main() -> None:
+    """Check so many corpora and print how many."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--corpora", type=int, default=5000)
+    parser.add_argument("--seed", type=int, default=1, help="of the first corpus; the others follow")
+    options = parser.parse_args()
+    begin = time.perf_counter()
+    for seed in range(options.seed, options.seed + options.corpora):
+        difference = check_corpus(seed)
+        if difference:
+            print(f"\nseed {seed}: {difference}")
+            sys.exit(1)
+        if seed % 100 == 0:
+            print(f"\r{seed - options.seed + 1:,} corpora", end="", file=sys.stderr, flush=True)
+    ways = f"{len(ENGINES)} engines, 1 and 2 threads, whole, in blocks and in parts"
+    print(f"\n{options.corpora:,} corpora have the merges of the reference: {ways}; seeds from {options.seed}")
+    print(f"{time.perf_counter() - begin:.0f} s in all")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Agreement with other libraries and with the reference: a short form of the long checks in checks/."""
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import data_file
+
+from bpe import reference
+
+CHECKS = Path(__file__).resolve().parents[1] / "checks"
+
+
+@pytest.fixture(scope="module")
+def checks():
+    """The modules of the long checks, whose folder is no package."""
+    if not CHECKS.is_dir():
+        pytest.skip(f"no folder {CHECKS}: the long checks are only in the repository")
+    sys.path.insert(0, str(CHECKS))
+    try:
+        import engines
+        import fuzz_encoding
+        import fuzz_training
+        import generate
+        import shrink
+    finally:
+        sys.path.remove(str(CHECKS))
+    return {module.__name__: module for module in (engines, fuzz_encoding, fuzz_training, generate, shrink)}
+
+
+@pytest.fixture(scope="module")
+def differing(checks):
+    """The characters that tiktoken and tokenizers class differently, with the class here and the one there."""
+    engines = checks["engines"]
+    return [engines.differing(classes()) for classes in (engines.classes_of_tiktoken, engines.classes_of_tokenizers)]
+
+
+@pytest.fixture(scope="module")
+def excluded(differing):
+    """The characters that are not compared with tiktoken and with tokenizers."""
+    return [frozenset(characters) for characters in differing]
+
+
+def mismatches(checks, texts, ways, engines):
+    """What differs between the first way and all others, and the other libraries."""
+    first_difference = checks["fuzz_encoding"].first_difference
+    expected = ways["encode in Python"](texts)
+    found = {}
+    for name, way in ways.items():
+        index = first_difference(texts, expected, way(texts))
+        if index is not None:
+            found[name] = texts[index]
+    for engine in engines:
+        given = [(text, ids) for text, ids in zip(texts, expected, strict=True) if engine.excluded.isdisjoint(text)]
+        assert len(given) > 0.8 * len(texts)
+        index = first_difference(given, [ids for _, ids in given], engine.encode([text for text, _ in given]))
+        if index is not None:
+            found[engine.name] = given[index][0]
+    return found
+
+
+def test_gpt2_ids_agree_with_tiktoken_and_tokenizers(checks, excluded):
+    data_file("vocabularies/gpt2_tokenizer.json")
+    engines, generate = checks["engines"], checks["generate"]
+    own = engines.own_gpt2()
+    special = {token: own.token_to_id(token) for token in generate.SPECIAL_TOKENS}
+    others = [engines.tiktoken_gpt2(special, excluded[0]), engines.tokenizers_gpt2(special, excluded[1])]
+    texts = list(generate.strings(11, 4000, rare=excluded[0] | excluded[1]))
+    assert mismatches(checks, texts, checks["fuzz_encoding"].Ways(own, kernels=True).all, others) == {}
+
+
+def test_cl100k_ids_agree_with_tiktoken(checks, excluded):
+    data_file("vocabularies/cl100k_base.tiktoken")
+    engines, generate = checks["engines"], checks["generate"]
+    own = engines.own_cl100k()
+    special = {token: own.token_to_id(token) for token in generate.SPECIAL_TOKENS}
+    texts = list(generate.strings(12, 3000, rare=excluded[0]))
+    ways = checks["fuzz_encoding"].Ways(own, kernels=False).all
+    assert mismatches(checks, texts, ways, [engines.tiktoken_cl100k(special, excluded[0])]) == {}
+
+
+def test_merges_and_counts_agree_with_the_reference(checks):
+    for seed in range(150):
+        assert checks["fuzz_training"].check_corpus(seed) is None
+
+
+def test_ids_agree_with_the_reference(small, with_kernels, checks):
+    generator = random.Random(13)
+    for _ in range(40):
+        text, _ = checks["generate"].corpus(generator)
+        expected = list(reference.encode(text, small.vocab, small.merges, small.special_tokens))
+        assert small.encode(text) == with_kernels.encode(text) == expected
+
+
+def test_only_characters_of_another_unicode_version_are_left_out(differing):
+    # One table may lack characters that the other one has, but what both have must be of one class.
+    for characters in differing:
+        assert len(characters) < 40_000
+        for character, classes in characters.items():
+            assert "other" in classes, f"U+{ord(character):04X} is {classes[0]} here and {classes[1]} there"
+            assert character > "\u0500"
+
+
+def test_a_failing_text_is_made_short(checks):
+    shortest = checks["shrink"].shortest
+    assert shortest("some text with a b and c" * 50, lambda text: "a b" in text) == "a b"
+    assert shortest(list(range(1000)), lambda numbers: 3 in numbers and 998 in numbers) == [3, 998]
+    assert shortest("x" * 100, lambda text: False) == "x" * 100
