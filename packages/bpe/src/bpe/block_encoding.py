@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from queue import Empty, SimpleQueue
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from bpe.block_arrays import arrays_of
-from bpe.kernels.counting import move_entries
-from bpe.kernels.encoding import CACHE_FULL, MISSING_BYTE, ROOM, Cache, encode_spans
+from bpe.kernels.encoding import CACHE_FULL, MISSING_BYTE, ROOM, Cache, encode_spans, move_cache
 from bpe.kernels.piece_merging import SHORT
 from bpe.piece_encoding import missing_byte_error
 from bpe.unicode_classes import class_table
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from bpe.special_tokens import SpecialTokenFinder
 
 FIRST_CACHED, MOST_CACHED = 1 << 14, 1 << 20
-"""Pieces that a thread has room for at first and at most: 56 bytes each, 56 MiB in all."""
+"""Pieces that a tokenizer has room for at first and at most, a quarter of it free: 56 bytes each, 56 MiB in all."""
 
 
 class EncodedBlock(NamedTuple):
@@ -38,32 +38,18 @@ class EncodedBlock(NamedTuple):
     """U+FFFD put in for malformed UTF-8."""
 
 
-class _Worker:
-    """What one thread remembers and works with."""
+class _Room:
+    """What one thread works with."""
 
     def __init__(self) -> None:
-        self.cache = _new_cache(FIRST_CACHED)
-        self.out = np.empty(0, dtype=np.uint32)
+        self.merging = np.empty((2, SHORT), dtype=np.int64)
+        self._out = np.empty(0, dtype=np.uint32)
 
-    def room_for(self, tokens: int) -> np.ndarray:
+    def out(self, tokens: int) -> np.ndarray:
         """Return an array for so many ids."""
-        if len(self.out) < tokens:
-            self.out = np.empty(tokens + tokens // 4, dtype=np.uint32)
-        return self.out
-
-    def grow(self) -> None:
-        """Make the cache twice as large."""
-        old = self.cache
-        larger = _new_cache(len(old.table) // 2)
-        move_entries(old.table, larger.table)
-        larger.many_ids[: old.used[1]] = old.many_ids[: old.used[1]]
-        larger.long_bytes[: old.used[2]] = old.long_bytes[: old.used[2]]
-        larger.used[:] = old.used
-        self.cache = larger
-
-    def may_grow(self) -> bool:
-        """Say whether the cache may still be made larger."""
-        return len(self.cache.table) < 4 * MOST_CACHED
+        if len(self._out) < tokens:
+            self._out = np.empty(tokens + tokens // 4, dtype=np.uint32)
+        return self._out
 
 
 def _new_cache(capacity: int) -> Cache:
@@ -73,12 +59,11 @@ def _new_cache(capacity: int) -> Cache:
         np.empty(2 * capacity, dtype=np.uint32),
         np.empty(16 * capacity, dtype=np.uint8),
         np.zeros(3, dtype=np.int64),
-        np.empty((2, SHORT), dtype=np.int64),
     )
 
 
 class BlockEncoder:
-    """Encodes blocks with GPT-2's pattern; several threads may use it at once, each with a cache of its own."""
+    """Encodes blocks with GPT-2's pattern; several threads may use it at once, and share what they learn."""
 
     def __init__(
         self, table: MergeTable, finder: SpecialTokenFinder, special_ids: Sequence[int], id_dtype: str
@@ -88,7 +73,9 @@ class BlockEncoder:
         # The last entry is for index -1: a border between two texts.
         self._special_ids = np.array([*special_ids, -1], dtype=np.int64)
         self._id_dtype = id_dtype
-        self._idle: SimpleQueue[_Worker] = SimpleQueue()
+        self._cache = _new_cache(FIRST_CACHED)
+        self._replacing = Lock()
+        self._idle: SimpleQueue[_Room] = SimpleQueue()
 
     def encode(self, block: Block) -> EncodedBlock:
         """Encode a block.
@@ -98,31 +85,48 @@ class BlockEncoder:
         """
         data, spans, replaced = arrays_of(block, self._finder)
         try:
-            worker = self._idle.get_nowait()
+            room = self._idle.get_nowait()
         except Empty:
-            worker = _Worker()
-        out = worker.room_for(len(data) + len(spans) + ROOM)
+            room = _Room()
+        out = room.out(len(data) + len(spans) + ROOM)
         progress = np.zeros(3, dtype=np.int64)
         ends = np.empty(len(spans), dtype=np.int64)
-        while True:
+        state = CACHE_FULL
+        cache = self._cache
+        while state == CACHE_FULL:
             state = encode_spans(
                 data,
                 spans,
                 self._special_ids,
                 class_table(),
                 self._rules,
-                worker.cache,
-                worker.may_grow(),
+                cache,
+                room.merging,
                 progress,
                 ends,
                 out,
             )
-            if state != CACHE_FULL:
-                break
-            worker.grow()
+            if state == CACHE_FULL:
+                cache = self._instead_of(cache)
         ids = out[: progress[2]].astype(self._id_dtype)
-        self._idle.put(worker)
+        self._idle.put(room)
         if state == MISSING_BYTE:
-            known = self._rules.symbol_ids[:256]
-            raise missing_byte_error(next(byte for byte in data[progress[1] :].tolist() if known[byte] < 0))
+            symbols = self._rules.byte_symbols
+            raise missing_byte_error(
+                next(byte for byte in data[progress[1] :].tolist() if symbols[byte] >= self._rules.vocab_size)
+            )
         return EncodedBlock(ids, ends, len(data), replaced)
+
+    def _instead_of(self, full: Cache) -> Cache:
+        """Return a cache to go on with: that of another thread, one twice as large, or at last an empty one.
+
+        Threads that are still using the old one may go on with it to the end of their block.
+        """
+        with self._replacing:
+            if self._cache is full:
+                capacity = len(full.table) // 4
+                new = _new_cache(min(2 * capacity, MOST_CACHED))
+                if capacity < MOST_CACHED:
+                    move_cache(full, new)
+                self._cache = new
+            return self._cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING
 
-from bpe.merge_table import MISSING
 from bpe.patterns import split_pieces
 
 if TYPE_CHECKING:
@@ -48,10 +47,11 @@ class PieceEncoder:
         whole = self._table.whole_ids.get(piece)
         if whole is not None:
             return [whole]
-        symbols = merge_symbols(list(piece), self._table.rules)
-        ids = [self._table.ids[symbol] for symbol in symbols]
-        if MISSING in ids:
-            raise missing_byte_error(symbols[ids.index(MISSING)])
+        byte_symbols, vocab_size = self._table.byte_symbols, self._table.vocab_size
+        ids = merge_symbols([byte_symbols[byte] for byte in piece], self._table.rules)
+        for id_ in ids:
+            if id_ >= vocab_size:
+                raise missing_byte_error(id_ - vocab_size)
         return ids
 
 

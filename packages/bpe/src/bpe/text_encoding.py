@@ -194,7 +194,10 @@ class TextEncoder:
         """Say whether to encode about `size` bytes with the kernels, which only know GPT-2's pattern."""
         if not self._gpt2 or size == 0:
             return False
-        return self._kernels is not None or size >= KERNEL_BYTES or self._bytes_in_python + size >= KERNEL_BYTES_IN_ALL
+        if self._kernels is not None:
+            return True
+        worth = size >= KERNEL_BYTES or self._bytes_in_python + size >= KERNEL_BYTES_IN_ALL
+        return worth and self._table.fits_kernels
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:

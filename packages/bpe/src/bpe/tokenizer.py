@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from hashlib import sha256
 from operator import index
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from bpe.patterns import GPT2_PATTERN, compile_pattern, is_gpt2_pattern
 from bpe.special_tokens import END_OF_TEXT, check_special_tokens
 from bpe.text_encoding import TextEncoder
 from bpe.texts import StrPath, utf8
-from bpe.vocabulary import checked_merge, checked_normalization, checked_vocab
+from bpe.vocabulary import checked_merge, checked_normalization, checked_vocab, merge_ids
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,12 +55,39 @@ class Tokenizer:
             ValueError: If an id or a token is not one, a merge needs a token that is not there, or a special token,
                 the pattern or the normalisation is wrong.
         """
-        self._vocab = checked_vocab(vocab)
-        self._merges = [checked_merge(merge) for merge in merges]
-        self._special_tokens = check_special_tokens(special_tokens)
-        self._pattern = pattern
+        self._take(checked_vocab(vocab), [checked_merge(merge) for merge in merges], special_tokens, pattern)
         self._ignore_merges = bool(ignore_merges)
         self._normalization = checked_normalization(normalization)
+        self._merge_ids = merge_ids(self._merges, self._ids)
+
+    @classmethod
+    def _of_training(
+        cls,
+        tokens: list[bytes],
+        merges: list[tuple[bytes, bytes]],
+        special_tokens: list[str],
+        pattern: str,
+    ) -> Tokenizer:
+        """Make a tokenizer of what this package has learned, without looking at each token again."""
+        made = cls.__new__(cls)
+        made._take(dict(enumerate(tokens)), merges, special_tokens, pattern)
+        made._merge_ids = merge_ids(merges, made._ids)
+        return made
+
+    def _take(
+        self,
+        vocab: dict[int, bytes],
+        merges: list[tuple[bytes, bytes]],
+        special_tokens: Iterable[str] | None,
+        pattern: str,
+    ) -> None:
+        """Keep what a tokenizer is made of, give ids to special tokens that have none, and look up all ids."""
+        self._vocab = vocab
+        self._merges = merges
+        self._special_tokens = check_special_tokens(special_tokens)
+        self._pattern = pattern
+        self._ignore_merges = False
+        self._normalization: str | None = None
         if not is_gpt2_pattern(pattern):
             compile_pattern(pattern)
         # Where several ids have the same bytes, ordinary text gets the first and a special token the last.
@@ -74,18 +102,12 @@ class Tokenizer:
         self._ids = {token: id_ for id_, token in sorted(self._vocab.items(), reverse=True)}
         self._special_ids = [last_ids[special.encode("utf-8")] for special in self._special_tokens]
         self._vocab_size = next_id
-        for left, right in self._merges:
-            for token in (left, right, left + right):
-                if token not in self._ids:
-                    raise ValueError(
-                        f"merge {(left, right)!r} needs token {token!r}, which is not in the vocabulary; add it"
-                    )
-        self._encoder = self._new_encoder()
 
-    def _new_encoder(self) -> TextEncoder:
-        """Return an encoder, which has seen nothing yet."""
+    @cached_property
+    def _encoder(self) -> TextEncoder:
+        """What encodes, made when it is first needed, and what it remembers of the pieces it has seen."""
         return TextEncoder(
-            MergeTable(self._ids, self._merges, ignore_merges=self._ignore_merges),
+            MergeTable(self._ids, self._merge_ids, self._vocab_size, ignore_merges=self._ignore_merges),
             self._special_tokens,
             self._special_ids,
             pattern=self._pattern,
@@ -95,11 +117,7 @@ class Tokenizer:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the encoder and what it remembers when pickled."""
-        return {name: value for name, value in self.__dict__.items() if name != "_encoder"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._encoder = self._new_encoder()
+        return {name: value for name, value in self.__dict__.items() if name not in ("_encoder", "sha256")}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Tokenizer):
@@ -164,18 +182,19 @@ class Tokenizer:
             return None
         return self._special_ids[self._special_tokens.index(END_OF_TEXT)]
 
-    @property
+    @cached_property
     def sha256(self) -> str:
-        """The SHA-256, in hexadecimal, of vocabulary, merges, special tokens and pattern."""
-        content: list[object] = [
-            [[id_, token.hex()] for id_, token in sorted(self._vocab.items())],
-            [[left.hex(), right.hex()] for left, right in self._merges],
-            list(zip(self._special_tokens, self._special_ids, strict=True)),
-            self._pattern,
-        ]
-        if self._ignore_merges or self._normalization:
-            content += [self._ignore_merges, self._normalization]
-        return sha256(json.dumps(content).encode("utf-8")).hexdigest()
+        """The SHA-256, in hexadecimal, of all that makes this tokenizer encode and decode as it does."""
+        ids = sorted(self._vocab)
+        tokens = [self._vocab[id_] for id_ in ids]
+        parts = [part for merge in self._merges for part in merge]
+        facts = [self._special_tokens, self._special_ids, self._pattern, self._ignore_merges, self._normalization]
+        digest = sha256(json.dumps([len(tokens), len(parts), *facts]).encode("utf-8"))
+        for numbers in (ids, map(len, tokens), map(len, parts)):
+            digest.update(" ".join(map(str, numbers)).encode("ascii"))
+        digest.update(b"".join(tokens))
+        digest.update(b"".join(parts))
+        return digest.hexdigest()
 
     def token_to_id(self, token: bytes | str) -> int:
         """Return the id of a token, given as bytes or as a string; a special token comes before an ordinary one.

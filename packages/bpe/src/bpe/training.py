@@ -155,7 +155,7 @@ def learn_merges(
         pairs = _learn_with_kernels(counts, max_merges, report)
     tokens = [bytes([byte]) for byte in range(256)]
     merges: list[tuple[bytes, bytes]] = []
-    for left, right in pairs.tolist():
+    for left, right in zip(pairs[:, 0].tolist(), pairs[:, 1].tolist(), strict=True):
         merges.append((tokens[left], tokens[right]))
         tokens.append(tokens[left] + tokens[right])
     return merges
@@ -188,4 +188,4 @@ def _train(counts: PretokenCounts, vocab_size: int, special: list[str], pattern:
     tokens = [bytes([byte]) for byte in range(256)]
     tokens += [left + right for left, right in merges]
     tokens += [token.encode("utf-8") for token in special]
-    return Tokenizer(dict(enumerate(tokens)), merges, special, pattern=pattern)
+    return Tokenizer._of_training(tokens, merges, special, pattern)

@@ -1,6 +1,9 @@
 """Encoding UTF-8 text to token ids: pieces from a bounded cache, the others by applying merges.
 
-The cache is uint64 of shape (4 * capacity,), four words for each slot: two of the key; sizes (length of the piece in 8
+Threads share the cache. An entry is written once: whoever finds it free reserves it, fills it in, and then gives it its
+sizes, without which nobody looks at the rest. A cache that has no room is replaced by the caller.
+
+Its table is uint64 of shape (4 * capacity,), four words for each slot: two of the key; sizes (length of the piece in 8
 bits, 0: free; number of its ids in 8 bits) with the first id in the upper half; two more ids. If there are more ids, or
 the piece is not its own key, the last word is where its ids lie, in the lower half, and where its bytes lie.
 """
@@ -11,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bpe.kernels.atomics import add_and_fetch_old, load_acquire, store_release, swap_if_equal
 from bpe.kernels.boundaries import ENDS, next_ends
 from bpe.kernels.compiling import kernel
 from bpe.kernels.counting import entry_of
@@ -24,7 +28,7 @@ ROOM = 4
 DONE, CACHE_FULL, MISSING_BYTE = 0, 1, 2
 
 _HIGH, _SIZES, _IDS = np.uint64(1), np.uint64(2), np.uint64(3)
-_FREE = np.uint64(0)
+_FREE, _RESERVED = np.uint64(0), np.uint64(0xFF)
 _ONE, _TWO = np.uint64(1), np.uint64(2)
 _EIGHT, _HALF = np.uint64(8), np.uint64(32)
 _BYTE, _LOW_HALF = np.uint64(0xFF), np.uint64(0xFFFFFFFF)
@@ -33,14 +37,15 @@ _LONGEST_CACHED = 64
 
 
 class Rules(NamedTuple):
-    """What encoding takes of a tokenizer, read only."""
+    """What encoding takes of a tokenizer, read only; the symbols of merges are ids."""
 
     table: np.ndarray
     """Merges, as `build_rules` makes them."""
     products: np.ndarray
     """The symbol each merge makes: int32, shape (merges,)."""
-    symbol_ids: np.ndarray
-    """The id of each symbol, -1 for none: int64, shape (symbols,)."""
+    byte_symbols: np.ndarray
+    """The symbol of each byte, above all ids if it has no id: int64, shape (256,)."""
+    vocab_size: int
     whole: np.ndarray
     """Pieces that have an id without merging: a table of `bpe.kernels.counting` with ids as counts, or of length 0."""
     whole_bytes: np.ndarray
@@ -48,15 +53,13 @@ class Rules(NamedTuple):
 
 
 class Cache(NamedTuple):
-    """What a thread remembers and works with."""
+    """What is remembered of pieces."""
 
     table: np.ndarray
     many_ids: np.ndarray
     long_bytes: np.ndarray
     used: np.ndarray
-    """Slots, ids and bytes in use: int64, shape (3,)."""
-    symbols: np.ndarray
-    """Room for merging short pieces: int64, shape (2, SHORT)."""
+    """Entries, ids and bytes in use: int64, shape (3,)."""
 
 
 @kernel
@@ -81,27 +84,27 @@ def _encode_piece(
     if length <= SHORT:
         symbols = room[0]
         for offset in range(length):
-            symbols[offset] = data[start + offset]
+            symbols[offset] = rules.byte_symbols[data[start + offset]]
         length = merge_short(symbols, room[1], length, rules.table, rules.products)
     else:
         symbols = np.empty(length, dtype=np.int64)
         for offset in range(length):
-            symbols[offset] = data[start + offset]
+            symbols[offset] = rules.byte_symbols[data[start + offset]]
         length = merge_long(symbols, length, rules.table, rules.products)
     for index in range(length):
-        if rules.symbol_ids[symbols[index]] < 0:
+        if symbols[index] >= rules.vocab_size:
             return -1
-        out[written + index] = rules.symbol_ids[symbols[index]]
+        out[written + index] = symbols[index]
     return length
 
 
 @kernel
-def _has_room(ids: int, bytes_: int, cache: Cache) -> bool:
-    """Say whether the cache has room for a piece of which so many ids and bytes are stored apart."""
+def _has_room(cache: Cache) -> bool:
+    """Say whether the cache has room for any piece that is to be remembered."""
     return (
         16 * (cache.used[0] + 1) <= 3 * cache.table.shape[0]
-        and cache.used[1] + ids <= cache.many_ids.shape[0]
-        and cache.used[2] + bytes_ <= cache.long_bytes.shape[0]
+        and cache.used[1] + _LONGEST_CACHED <= cache.many_ids.shape[0]
+        and cache.used[2] + _LONGEST_CACHED <= cache.long_bytes.shape[0]
     )
 
 
@@ -109,31 +112,61 @@ def _has_room(ids: int, bytes_: int, cache: Cache) -> bool:
 def _remember(
     data: np.ndarray, start: int, length: int, low: np.uint64, high: np.uint64, ids: np.ndarray, cache: Cache
 ) -> None:
-    """Enter a piece, which is not there, and its ids into the cache, which is emptied first when it is full."""
-    number = ids.shape[0]
-    apart = number > _INLINE_IDS or length > PACKED
-    stored_bytes = length if length > PACKED else 0
-    used = cache.used
-    if not _has_room(number if apart else 0, stored_bytes, cache):
-        cache.table[:] = 0
-        used[:] = 0
-    mask = np.uint64((cache.table.shape[0] >> 2) - 1)
-    slot = piece_slot(low, high, slot_shift(cache.table.shape[0] >> 2))
-    while cache.table[(slot << _TWO) + _SIZES] != _FREE:
-        slot = (slot + _ONE) & mask
-    entry = slot << _TWO
-    cache.table[entry], cache.table[entry + _HIGH] = low, high
-    cache.table[entry + _SIZES] = np.uint64(length) | np.uint64(number) << _EIGHT | np.uint64(ids[0]) << _HALF
-    if apart:
-        cache.table[entry + _IDS] = np.uint64(used[1]) | np.uint64(used[2]) << _HALF
-        cache.many_ids[used[1] : used[1] + number] = ids
+    """Enter a piece and its ids into the cache, unless other threads have taken the room or entered it already."""
+    table, number = cache.table, ids.shape[0]
+    if number > _INLINE_IDS or length > PACKED:
+        stored_bytes = length if length > PACKED else 0
+        first_id, first_byte = add_and_fetch_old(cache.used, 1, number), add_and_fetch_old(cache.used, 2, stored_bytes)
+        if first_id + number > cache.many_ids.shape[0] or first_byte + stored_bytes > cache.long_bytes.shape[0]:
+            return
+        cache.many_ids[first_id : first_id + number] = ids
         for offset in range(stored_bytes):
-            cache.long_bytes[used[2] + offset] = data[start + offset]
-        used[1] += number
-        used[2] += stored_bytes
+            cache.long_bytes[first_byte + offset] = data[start + offset]
+        other_ids = np.uint64(first_id) | np.uint64(first_byte) << _HALF
     else:
-        cache.table[entry + _IDS] = np.uint64(ids[min(1, number - 1)]) | np.uint64(ids[number - 1]) << _HALF
-    used[0] += 1
+        other_ids = np.uint64(ids[min(1, number - 1)]) | np.uint64(ids[number - 1]) << _HALF
+    mask = np.uint64((table.shape[0] >> 2) - 1)
+    slot = piece_slot(low, high, slot_shift(table.shape[0] >> 2))
+    while True:
+        entry = slot << _TWO
+        sizes = load_acquire(table, entry + _SIZES)
+        if sizes == _FREE and swap_if_equal(table, entry + _SIZES, _FREE, _RESERVED):
+            break
+        if sizes == _FREE:
+            continue
+        same = table[entry] == low and table[entry + _HIGH] == high and sizes & _BYTE == np.uint64(length)
+        if same and length <= PACKED:
+            return
+        slot = (slot + _ONE) & mask
+    table[entry], table[entry + _HIGH], table[entry + _IDS] = low, high, other_ids
+    sizes = np.uint64(length) | np.uint64(number) << _EIGHT | np.uint64(ids[0]) << _HALF
+    store_release(table, entry + _SIZES, sizes)
+    add_and_fetch_old(cache.used, 0, 1)
+
+
+@kernel
+def move_cache(cache: Cache, larger: Cache) -> None:
+    """Enter everything of a cache, which other threads may still be adding to, into an empty one."""
+    table = larger.table
+    mask = np.uint64((table.shape[0] >> 2) - 1)
+    shift = slot_shift(table.shape[0] >> 2)
+    for old in range(0, cache.table.shape[0], 4):
+        sizes = load_acquire(cache.table, old + 2)
+        if sizes == _FREE or sizes == _RESERVED:
+            continue
+        low, high = cache.table[old], cache.table[old + 1]
+        slot = piece_slot(low, high, shift)
+        while table[(slot << _TWO) + _SIZES] != _FREE:
+            slot = (slot + _ONE) & mask
+        entry = slot << _TWO
+        table[entry], table[entry + _HIGH] = low, high
+        table[entry + _SIZES], table[entry + _IDS] = sizes, cache.table[old + 3]
+        larger.used[0] += 1
+    # What the entries that were moved refer to has been there before them.
+    larger.used[1] = min(cache.used[1], cache.many_ids.shape[0])
+    larger.used[2] = min(cache.used[2], cache.long_bytes.shape[0])
+    larger.many_ids[: larger.used[1]] = cache.many_ids[: larger.used[1]]
+    larger.long_bytes[: larger.used[2]] = cache.long_bytes[: larger.used[2]]
 
 
 @kernel
@@ -144,7 +177,7 @@ def encode_spans(
     classes: np.ndarray,
     rules: Rules,
     cache: Cache,
-    may_grow: bool,
+    room: np.ndarray,
     progress: np.ndarray,
     written_at: np.ndarray,
     out: np.ndarray,
@@ -157,14 +190,14 @@ def encode_spans(
         special_ids: int64; negative for a mere border between texts.
         classes: The table of `bpe.unicode_classes`.
         rules: The tokenizer.
-        cache: What this thread remembers.
-        may_grow: Whether to return when the cache is full; otherwise it is emptied.
+        cache: What is remembered of pieces.
+        room: For merging short pieces: int64, shape (2, SHORT).
         progress: Where to begin and where it stopped: int64, number of spans behind it, position, ids written.
         written_at: Gets the number of ids written after each span: int64, shape (n,).
         out: Gets the ids.
 
     Returns:
-        DONE, CACHE_FULL (enlarge it and call again) or MISSING_BYTE, of the piece at `progress[1]`.
+        DONE, CACHE_FULL (call again with another) or MISSING_BYTE, of the piece at `progress[1]`.
     """
     ends, tail = np.empty(ENDS, dtype=np.int64), np.zeros(2 * BLOCK, dtype=np.uint8)
     lows, highs, slots = np.empty((3, ENDS), dtype=np.uint64)
@@ -190,7 +223,8 @@ def encode_spans(
                 sizes, ids = _FREE, _FREE
                 while length <= _LONGEST_CACHED:
                     entry = slot << _TWO
-                    sizes, ids = table[entry + _SIZES], table[entry + _IDS]
+                    sizes = load_acquire(table, entry + _SIZES)
+                    ids = table[entry + _IDS]
                     if table[entry] == low and table[entry + _HIGH] == high and sizes & _BYTE == np.uint64(length):
                         if length <= PACKED or same_bytes(long_bytes, np.int64(ids >> _HALF), data, position, length):
                             break
@@ -205,10 +239,10 @@ def encode_spans(
                         for offset in range(made):
                             out[np.uint64(written + offset)] = many_ids[(ids & _LOW_HALF) + np.uint64(offset)]
                 else:
-                    if may_grow and not _has_room(_LONGEST_CACHED, _LONGEST_CACHED, cache):
+                    if not _has_room(cache):
                         progress[0], progress[1], progress[2] = segment, position, written
                         return CACHE_FULL
-                    made = _encode_piece(data, position, length, rules, cache.symbols, out, written)
+                    made = _encode_piece(data, position, length, rules, room, out, written)
                     if made < 0:
                         progress[0], progress[1], progress[2] = segment, position, written
                         return MISSING_BYTE

@@ -24,17 +24,17 @@ _DEAD = -1
 
 
 @kernel
-def build_rules(pairs: np.ndarray) -> np.ndarray:
+def build_rules(lefts: np.ndarray, rights: np.ndarray) -> np.ndarray:
     """Return the table of merge rules: uint64, shape (power of two,).
 
-    `pairs` (int64, merges x 2) are left and right symbols in the order of their ranks; of equal pairs the first counts.
+    `lefts` and `rights` (int64) are the symbols of each merge by its rank; of equal pairs the first counts.
     """
     capacity = 16
-    while capacity < 2 * pairs.shape[0]:
+    while capacity < 2 * lefts.shape[0]:
         capacity *= 2
     table = np.full(capacity, _FREE, dtype=np.uint64)
-    for rank in range(pairs.shape[0]):
-        pair = np.uint64(pairs[rank, 0]) << _LEFT | np.uint64(pairs[rank, 1]) << _RIGHT
+    for rank in range(lefts.shape[0]):
+        pair = np.uint64(lefts[rank]) << _LEFT | np.uint64(rights[rank]) << _RIGHT
         slot = pair_slot(pair, capacity)
         while table[slot] != _FREE and table[slot] & ~_RANK != pair:
             slot = (slot + _ONE) & np.uint64(capacity - 1)

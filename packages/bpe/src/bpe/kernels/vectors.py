@@ -30,7 +30,7 @@ _BYTE, _WORD = ir.IntType(8), ir.IntType(64)
 _BLOCK_OF_BYTES = ir.VectorType(_BYTE, BLOCK)
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, pointed: Any) -> Any:
+def element_pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, pointed: Any) -> Any:
     """Return the address of element `index` of an array, as a pointer to `pointed`."""
     base = context.make_array(array_type)(context, builder, array).data
     return builder.bitcast(builder.gep(base, [index]), pointed.as_pointer())
@@ -38,7 +38,7 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any
 
 def _load_block(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     """Return the 64 bytes from an index on as one vector."""
-    pointer = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], _BLOCK_OF_BYTES)
+    pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1], _BLOCK_OF_BYTES)
     return builder.load(pointer, align=1)
 
 
@@ -101,7 +101,7 @@ def load_word(typing_context: Any, data: Any, position: Any) -> Any:
     """Return the eight bytes from `position` on as one uint64, the first byte lowest."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        pointer = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], _WORD)
+        pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1], _WORD)
         return builder.load(pointer, align=1)
 
     return types.uint64(data, types.intp), generate
@@ -113,7 +113,7 @@ def store_ids(typing_context: Any, out: Any, index: Any, low: Any, high: Any) ->
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pair = ir.VectorType(_WORD, 2)
-        pointer = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], pair)
+        pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1], pair)
         ids = builder.insert_element(ir.Constant(pair, ir.Undefined), arguments[2], ir.IntType(32)(0))
         ids = builder.insert_element(ids, arguments[3], ir.IntType(32)(1))
         builder.store(ids, pointer, align=4)
@@ -128,7 +128,7 @@ def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         number = ir.IntType(32)
-        pointer = _pointer(context, builder, signature.args[0], arguments[0], arguments[1], _BYTE)
+        pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1], _BYTE)
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         builder.call(function, [pointer, number(0), number(3), number(1)])  # to read, keep near, data
