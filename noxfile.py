@@ -100,6 +100,24 @@ def minimums(session: nox.Session, project: str) -> None:
 
 
 @nox.session(default=False)
+@nox.parametrize("mode", [nox.param("boundscheck", id="boundscheck"), nox.param("interpreted", id="interpreted")])
+def kernels(session: nox.Session, mode: str) -> None:
+    """Test the kernels of bpe with every index checked, or run by the interpreter (on smaller inputs)."""
+    install(session, "packages/bpe")
+    variable = {"boundscheck": "NUMBA_BOUNDSCHECK", "interpreted": "NUMBA_DISABLE_JIT"}[mode]
+    folder = Path(session.create_tmp(), "numba-cache")  # machine code of its own
+    session.run("pytest", "packages/bpe/tests", *session.posargs, env={variable: "1", "NUMBA_CACHE_DIR": str(folder)})
+
+
+@nox.session(default=False)
+@nox.parametrize("what", [nox.param("encoding", id="encoding"), nox.param("training", id="training")])
+def fuzz(session: nox.Session, what: str) -> None:
+    """Compare bpe with other libraries and with its reference on generated input: a million strings, 5,000 corpora."""
+    install(session, "packages/bpe")
+    session.run("python", f"packages/bpe/checks/fuzz_{what}.py", *session.posargs)
+
+
+@nox.session(default=False)
 @every([project for project in PROJECTS if Path(project, "benchmarks").is_dir()])
 def bench(session: nox.Session, project: str) -> None:
     """Measure one project against its peers, in one run, and print the ratios."""

@@ -57,7 +57,7 @@ class Tokenizer:
         """
         self._take(checked_vocab(vocab), [checked_merge(merge) for merge in merges], special_tokens, pattern)
         self._ignore_merges = bool(ignore_merges)
-        self._normalization = checked_normalization(normalization)
+        self._normalization: str | None = checked_normalization(normalization)
         self._merge_ids = merge_ids(self._merges, self._ids)
 
     @classmethod
@@ -87,7 +87,7 @@ class Tokenizer:
         self._special_tokens = check_special_tokens(special_tokens)
         self._pattern = pattern
         self._ignore_merges = False
-        self._normalization: str | None = None
+        self._normalization = None
         if not is_gpt2_pattern(pattern):
             compile_pattern(pattern)
         # Where several ids have the same bytes, ordinary text gets the first and a special token the last.
@@ -311,7 +311,8 @@ class Tokenizer:
         from bpe.formats import gpt2
 
         special = check_special_tokens(special_tokens)
-        return cls(gpt2.read_vocab(vocab_path, special), gpt2.read_merges(merges_path), special)
+        merges = gpt2.read_merges(merges_path)
+        return cls(gpt2.read_vocab(vocab_path, special, merges), merges, special)
 
     @classmethod
     def from_pretrained(cls, directory: StrPath) -> Tokenizer:
@@ -323,7 +324,8 @@ class Tokenizer:
     def save_pretrained(self, directory: StrPath) -> None:
         """Write tokenizer.json and the settings `transformers` reads, vocab.json and merges.txt, tokenizer.tiktoken.
 
-        The last is left out where the format cannot hold the ids: it needs merges in the order of their ids.
+        A file is left out, and an old one deleted, where its readers would get other ids: GPT-2's two files know only
+        GPT-2's pattern, and the last one needs merges in the order of their ids.
         """
         from bpe.formats import directories
 

@@ -33,18 +33,32 @@ def load(directory: StrPath) -> Tokenizer:
 def save(tokenizer: Tokenizer, directory: StrPath) -> None:
     """Write all formats; tokenizer.json, which `load` reads, comes last.
 
+    The formats of GPT-2 and tiktoken are left out, and old files of theirs removed, where their readers would give
+    other ids.
+
     Raises:
         OSError: If the directory cannot be made or written to.
         ValueError: If the tokenizer cannot be written.
     """
     folder = Path(directory)
-    gpt2.encode_vocab(tokenizer)  # refuses what the formats cannot hold before anything is written
+    content = huggingface.to_json(tokenizer)  # refuses what the formats cannot hold before anything is written
     folder.mkdir(parents=True, exist_ok=True)
-    gpt2.save(tokenizer, folder / "vocab.json", folder / "merges.txt")
-    if not tiktoken.obstacle(tokenizer):
-        tiktoken.save(tokenizer, folder / "tokenizer.tiktoken")
+    if gpt2.obstacle(tokenizer):
+        _remove(folder, "vocab.json", "merges.txt")
+    else:
+        gpt2.save(tokenizer, folder / "vocab.json", folder / "merges.txt")
+    if tiktoken.obstacle(tokenizer):
+        _remove(folder, "tokenizer.tiktoken")
+    else:
+        tiktoken.save_ranks(tokenizer, folder / "tokenizer.tiktoken")
     settings: dict[str, object] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     if tokenizer.eot_id is not None:
         settings |= dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
     write_text(folder / "tokenizer_config.json", json.dumps(settings, indent=2) + "\n")
-    huggingface.save(tokenizer, folder / TOKENIZER_JSON)
+    write_text(folder / TOKENIZER_JSON, content)
+
+
+def _remove(folder: Path, *names: str) -> None:
+    """Remove what an earlier tokenizer left in the folder."""
+    for name in names:
+        (folder / name).unlink(missing_ok=True)

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bpe.files import write_text
-from bpe.formats.gpt2 import decode_vocab, encode_vocab, from_characters, read_json, to_characters
-from bpe.patterns import GPT2_PATTERN, is_gpt2_pattern
+from bpe.formats.added_tokens import check_written, read_added_tokens
+from bpe.formats.pre_tokenizers import BYTE_LEVEL, read_normalization, read_pattern, write_pattern
+from bpe.formats.reading import read_json
+from bpe.formats.settings import list_of, object_of, refuse, unsupported
+from bpe.formats.written import (
+    Merge,
+    byte_characters,
+    decode_vocab,
+    encode_merges,
+    encode_vocab,
+    from_characters,
+    last_of_each,
+)
 from bpe.texts import StrPath
 
 if TYPE_CHECKING:
     from bpe.tokenizer import Tokenizer
 
-_UNSUPPORTED_MODEL = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback", "ignore_merges")
-_UNSUPPORTED_TOKEN = ("single_word", "lstrip", "rstrip")
+_UNSUPPORTED_MODEL = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
+_POST_PROCESSORS = frozenset({"ByteLevel", "TemplateProcessing", "RobertaProcessing", "BertProcessing", "Sequence"})
 
 
 def load(path: StrPath) -> Tokenizer:
-    """Read a tokenizer.json; its added tokens become special tokens.
+    """Read a tokenizer.json of the kind of GPT-2, Llama 3 or Qwen.
+
+    Its added tokens become special tokens, whether they are called special there or not: all are found before the
+    text is split. What a post-processor would put around a text (a beginning-of-text token, say) is not put there: the
+    ids are those that the library gives with `add_special_tokens=False`.
 
     Raises:
+        FileNotFoundError: If there is no such file.
         ValueError: If it is not byte-level BPE, or asks for something that would change ids and is not supported.
     """
     from bpe.tokenizer import Tokenizer
@@ -31,81 +48,92 @@ def load(path: StrPath) -> Tokenizer:
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict) or "merges" not in model:
         raise ValueError(f"{source} has no BPE model, expected a tokenizer.json of byte-level BPE; check it")
-    _refuse(source, "model.type", model.get("type", "BPE") != "BPE" and model["type"])
+    refuse(source, "model.type", model.get("type", "BPE") != "BPE" and model["type"])
     for name in _UNSUPPORTED_MODEL:
-        _refuse(source, f"model.{name}", model.get(name))
-    _refuse(source, "normalizer", content.get("normalizer"))
-    added = content.get("added_tokens") or []
-    for token in added:
-        for name in _UNSUPPORTED_TOKEN:
-            _refuse(source, f"{name} of the added token {token['content']!r}", token.get(name))
-    special = {token["content"]: token["id"] for token in added}
-    vocab = decode_vocab({**model["vocab"], **special}, special, source)
-    merges = [_merge(source, merge) for merge in model["merges"]]
-    return Tokenizer(vocab, merges, list(special), pattern=_pattern(source, content.get("pre_tokenizer")))
-
-
-def _refuse(source: str, name: str, value: object) -> None:
-    """Refuse a setting that has any value but nothing."""
-    if value:
-        raise ValueError(
-            f"{source} has {name} = {value!r}, expected none: it is not supported; use the library tokenizers"
+        refuse(source, f"model.{name}", model.get(name))
+    for name in ("truncation", "padding"):
+        refuse(source, name, content.get(name))
+    normalization = read_normalization(source, content.get("normalizer"))
+    pattern = read_pattern(source, content.get("pre_tokenizer"))
+    _check_rest(source, content, model["vocab"])
+    added = read_added_tokens(source, content.get("added_tokens"), model["vocab"], normalizes=normalization is not None)
+    merges = last_of_each([_merge(source, merge) for merge in list_of(source, "model.merges", model["merges"])])
+    check_written(source, added, merges)
+    vocab = decode_vocab({**model["vocab"], **added}, added, source)
+    ignore_merges = bool(model.get("ignore_merges"))
+    try:
+        tokenizer = Tokenizer(
+            vocab, merges, list(added), pattern=pattern, ignore_merges=ignore_merges, normalization=normalization
         )
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    for token, id_ in added.items():
+        if tokenizer.token_to_id(token) != id_:
+            raise ValueError(
+                f"{source} has id {id_} for the added token {token!r}, expected one above that of the ordinary token "
+                f"of the same bytes, {tokenizer.token_to_id(token)}; rename the added token"
+            )
+    return tokenizer
 
 
-def _merge(source: str, merge: object) -> tuple[bytes, bytes]:
+def _check_rest(source: str, content: Mapping[str, Any], vocab: Mapping[str, int]) -> None:
+    """Check what does not change ids, so that nothing unknown goes unnoticed."""
+    unknown_token = content["model"].get("unk_token")
+    if unknown_token and not all(character in vocab for character in byte_characters()):
+        raise unsupported(source, "model.unk_token", unknown_token, "none where the vocabulary lacks some of the bytes")
+    for name, known in (("post_processor", _POST_PROCESSORS), ("decoder", {"ByteLevel", "Sequence"})):
+        value = content.get(name)
+        if value is None:
+            continue
+        step = object_of(source, name, value)
+        members = [step, *list_of(source, name, step.get("processors", step.get("decoders", [])))]
+        for member in members:
+            kind = object_of(source, name, member).get("type")
+            if kind not in known:
+                raise unsupported(source, name, kind, f"one of {', '.join(sorted(known))}")
+
+
+def _merge(source: str, merge: object) -> Merge:
     """Return a merge written as "A B" (older files) or ["A", "B"]."""
     parts = merge.split(" ") if isinstance(merge, str) else merge
-    if not isinstance(parts, list) or len(parts) != 2:
+    if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) and part for part in parts):
         raise ValueError(f"{source} has the merge {merge!r}, expected two tokens; check it")
-    return from_characters(parts[0]), from_characters(parts[1])
-
-
-def _pattern(source: str, pre_tokenizer: Any) -> str:
-    """Return the pattern of a pre-tokenizer: ByteLevel with GPT-2's, or Split by a pattern and then ByteLevel."""
-    steps = pre_tokenizer or {}
-    steps = steps.get("pretokenizers", [steps])
-    byte_level = steps[-1]
-    if byte_level.get("type") != "ByteLevel" or len(steps) > 2:
-        raise ValueError(
-            f"{source} has pre_tokenizer = {pre_tokenizer!r}, expected ByteLevel, alone or after one Split"
-        )
-    _refuse(source, "add_prefix_space", byte_level.get("add_prefix_space"))
-    if len(steps) == 1:
-        if not byte_level.get("use_regex", True):
-            return r"(?s:.+)"
-        return GPT2_PATTERN
-    split = steps[0]
-    plain = split.get("behavior") == "Isolated" and not split.get("invert") and not byte_level.get("use_regex", True)
-    if split.get("type") != "Split" or "Regex" not in split.get("pattern", {}) or not plain:
-        raise ValueError(
-            f"{source} has the pre-tokenizer {split!r}, expected an isolating Split by a Regex before ByteLevel"
-        )
-    return split["pattern"]["Regex"]
+    try:
+        return from_characters(parts[0]), from_characters(parts[1])
+    except ValueError as error:
+        raise ValueError(f"{source} has the merge {merge!r}: {error}") from None
 
 
 def save(tokenizer: Tokenizer, path: StrPath) -> None:
     """Write a tokenizer.json with which the `tokenizers` library gives the same ids.
 
+    All special tokens are called special there. The library decodes most of them as they are, but not one of letters
+    like é, whose characters all stand for bytes too.
+
     Raises:
         ValueError: If the format cannot hold the tokenizer.
     """
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    pre_tokenizer: dict[str, Any] = byte_level
-    if not is_gpt2_pattern(tokenizer.pattern):
-        split = {"type": "Split", "pattern": {"Regex": tokenizer.pattern}, "behavior": "Isolated", "invert": False}
-        pre_tokenizer = {"type": "Sequence", "pretokenizers": [split, {**byte_level, "use_regex": False}]}
+    write_text(Path(path), to_json(tokenizer))
+
+
+def to_json(tokenizer: Tokenizer) -> str:
+    """Return the tokenizer.json of a tokenizer.
+
+    Raises:
+        ValueError: If the format cannot hold it.
+    """
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    special = sorted((tokenizer.token_to_id(token), token) for token in tokenizer.special_tokens)
     content = {
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [{"id": id_, "content": token, **plain} for id_, token in special],
-        "normalizer": None,
-        "pre_tokenizer": pre_tokenizer,
+        "added_tokens": [
+            {"id": tokenizer.token_to_id(token), "content": token, **plain} for token in tokenizer.special_tokens
+        ],
+        "normalizer": {"type": tokenizer.normalization} if tokenizer.normalization else None,
+        "pre_tokenizer": write_pattern(tokenizer.pattern),
         "post_processor": None,
-        "decoder": byte_level,
+        "decoder": BYTE_LEVEL,
         "model": {
             "type": "BPE",
             "dropout": None,
@@ -114,9 +142,9 @@ def save(tokenizer: Tokenizer, path: StrPath) -> None:
             "end_of_word_suffix": None,
             "fuse_unk": False,
             "byte_fallback": False,
-            "ignore_merges": False,
+            "ignore_merges": tokenizer.ignore_merges,
             "vocab": encode_vocab(tokenizer),
-            "merges": [[to_characters(left), to_characters(right)] for left, right in tokenizer.merges],
+            "merges": encode_merges(tokenizer),
         },
     }
-    write_text(Path(path), json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    return json.dumps(content, ensure_ascii=False, indent=1) + "\n"

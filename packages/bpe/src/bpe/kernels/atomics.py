@@ -9,8 +9,8 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import config
 
+from bpe.kernels.compiling import COMPILED
 from bpe.kernels.vectors import element_pointer, operation
 
 _WORD = ir.IntType(64)
@@ -62,7 +62,7 @@ def add_and_fetch_old(typing_context: Any, array: Any, index: Any, amount: Any) 
     return types.int64(array, types.intp, types.int64), generate
 
 
-if getattr(config, "DISABLE_JIT", 0):
+if not COMPILED:
     from bpe.kernels.atomics_in_python import (  # noqa: F401
         add_and_fetch_old,
         load_acquire,

@@ -12,10 +12,13 @@ import numpy as np
 from numba import njit
 from numba.core import config
 
+COMPILED = not getattr(config, "DISABLE_JIT", 0)
+"""Whether kernels are machine code; with NUMBA_DISABLE_JIT=1 they are run by the interpreter."""
+
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` without the interpreter lock and keep the machine code on disk where that is possible."""
-    if getattr(config, "DISABLE_JIT", 0):  # numbers of 64 bits overflow, as they should, without a warning
+    if not COMPILED:  # numbers of 64 bits overflow, as they should, without a warning
         return wraps(function)(np.errstate(over="ignore")(function))
     try:
         dispatcher = njit(nogil=True, cache=True)(function)

@@ -152,7 +152,7 @@ def move_cache(cache: Cache, larger: Cache) -> None:
     shift = slot_shift(table.shape[0] >> 2)
     for old in range(0, cache.table.shape[0], 4):
         sizes = load_acquire(cache.table, old + 2)
-        if sizes == _FREE or sizes == _RESERVED:
+        if sizes in (_FREE, _RESERVED):
             continue
         low, high = cache.table[old], cache.table[old + 1]
         slot = piece_slot(low, high, shift)

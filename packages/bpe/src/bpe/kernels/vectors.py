@@ -11,8 +11,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import cgutils
 from numba.extending import intrinsic
+
+from bpe.kernels.compiling import COMPILED
 
 BLOCK = 64
 """The bytes that a mask stands for."""
@@ -157,7 +159,7 @@ def trailing_zeros(typing_context: Any, mask: Any) -> Any:
     return types.intp(types.uint64), generate
 
 
-if getattr(config, "DISABLE_JIT", 0):
+if not COMPILED:
     from bpe.kernels.vectors_in_python import (  # noqa: F401
         byte_masks,
         count_ones,

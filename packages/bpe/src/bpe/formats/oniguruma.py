@@ -1,0 +1,148 @@
+r"""Patterns for Oniguruma, which runs those in a tokenizer.json, and for `regex`, which runs ours.
+
+The two read the same text differently in places: in `{1,3}+` the plus is possessive in `regex` and one more repetition
+in Oniguruma; `^` and `$` are the ends of the text in one and of lines in the other; `\w` has not the same characters.
+What has an equal is translated, the rest is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_INTERVAL = r"\{(?:\d+,?\d*|,\d+)\}"
+_PARTS = re.compile(
+    rf"""
+      \(\?m:[$^]\) | \(\?[a-zA-Z-]+[:)] | \(\?(?:<?[=!]|[:>]) | \(\?? | \)
+    | \\[pP]\{{[^}}]*\}} | \\. | \[\^?(?:\\.|[^\]\\])+\]
+    | {_INTERVAL}[+?]? | [?*+]
+    | .""",
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPE = re.compile(r"\\([pP]\{[^}]*\}|.)", re.DOTALL)
+_ESCAPED_WORD = re.compile(r"(?<!\\)((?:\\\\)*)\\w")
+_WORD = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200C\u200D"  # what \w is in `regex`
+
+_SAME_GROUPS = frozenset({"(", "(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i:", "(?-i:"})
+_SAME_LETTERS = frozenset("sSdDrntfvaxu")
+_TO_ONIGURUMA = {
+    "(?s:": "(?m:",
+    "(?m:$)": "$",
+    "(?m:^)": "^",
+    "$": r"\Z",
+    "^": r"\A",
+    r"\Z": r"\z",
+    r"\w": f"[{_WORD}]",
+    r"\W": f"[^{_WORD}]",
+}
+
+
+class _Part(NamedTuple):
+    """A piece of a pattern, and whether it is something with nothing but an interval after it."""
+
+    text: str
+    counted: bool = False
+
+
+def to_oniguruma(pattern: str) -> str:
+    """Return a pattern of `regex` as Oniguruma must be given it to match the same.
+
+    Raises:
+        ValueError: If it has something that Oniguruma reads otherwise or does not know.
+    """
+    return _Translation(pattern, "Oniguruma", {**_TO_ONIGURUMA, r"\A": r"\A"}).result()
+
+
+def from_oniguruma(pattern: str) -> str:
+    """Return a pattern of Oniguruma as `regex` must be given it to match the same.
+
+    Raises:
+        ValueError: If it has something that `regex` reads otherwise or does not know.
+    """
+    return _Translation(pattern, "regex", {theirs: ours for ours, theirs in _TO_ONIGURUMA.items()}).result()
+
+
+class _Translation:
+    """One pass over a pattern, collecting the parts of every group that is open."""
+
+    def __init__(self, pattern: str, engine: str, table: dict[str, str]) -> None:
+        self._pattern = pattern
+        self._engine = engine
+        self._table = table
+        self._open: list[tuple[str, list[_Part]]] = [("", [])]
+
+    def result(self) -> str:
+        """Return the translated pattern."""
+        for match in _PARTS.finditer(self._pattern):
+            self._add(match.group(), at_start=match.start() == 0)
+        if len(self._open) > 1:
+            raise self._refusal(self._open[-1][0])
+        return "".join(part.text for part in self._open[0][1])
+
+    def _add(self, part: str, *, at_start: bool) -> None:
+        """Add the next part."""
+        parts = self._open[-1][1]
+        if part in self._table:
+            if part.startswith("(") and part.endswith(":"):
+                self._open.append((self._table[part], []))
+            else:
+                parts.append(_Part(self._table[part]))
+        elif part in _SAME_GROUPS:
+            self._open.append((part, []))
+        elif part == ")" and len(self._open) > 1:
+            self._close()
+        elif re.fullmatch(rf"[?*+]|{_INTERVAL}[+?]?", part) and parts:
+            parts.append(self._repeated(parts.pop(), part))
+        elif part.startswith("[") and len(part) > 1:
+            parts.append(_Part(self._character_class(part)))
+        elif (part[0] in "()[?*+" and not (part == "(?i)" and at_start)) or not self._is_same_escape(part):
+            raise self._refusal(part)
+        else:
+            parts.append(_Part(part))
+
+    def _close(self) -> None:
+        """Close the innermost group."""
+        opening, parts = self._open.pop()
+        if self._engine == "regex" and opening == "(?>" and len(parts) == 1 and parts[0].counted:
+            self._open[-1][1].append(_Part(parts[0].text + "+"))
+            return
+        self._open[-1][1].append(_Part(f"{opening}{''.join(part.text for part in parts)})"))
+
+    def _repeated(self, part: _Part, quantifier: str) -> _Part:
+        """Return a part with a quantifier."""
+        if not quantifier.startswith("{"):
+            return _Part(part.text + quantifier)
+        if quantifier.endswith("+"):
+            group = "(?>" if self._engine == "Oniguruma" else "(?:"
+            repeated = f"{group}{part.text}{quantifier[:-1]})"
+            return _Part(repeated if self._engine == "Oniguruma" else repeated + "+")
+        if quantifier.endswith("?") and "," not in quantifier:
+            raise self._refusal(quantifier)
+        return _Part(part.text + quantifier, counted=not quantifier.endswith("?"))
+
+    def _character_class(self, text: str) -> str:
+        r"""Return a class of characters, with \w spelt out or not."""
+        if self._engine == "Oniguruma":
+            translated = _ESCAPED_WORD.sub(lambda match: match[1] + _WORD, text)
+            rest = _ESCAPED_WORD.sub(r"\1", text)
+        else:
+            translated, rest = text.replace(_WORD, r"\w"), text.replace(_WORD, "")
+        escapes = _ESCAPE.finditer(rest)
+        plain = _ESCAPE.sub("", rest)[1:]
+        operators = any(operator in plain for operator in ("[", "&&", "||", "--", "~~"))
+        if operators or not all(self._is_same_escape(escape.group()) for escape in escapes):
+            raise self._refusal(text)
+        return translated
+
+    @staticmethod
+    def _is_same_escape(part: str) -> bool:
+        """Say whether a part is no escape, or one that means the same to both."""
+        if part.startswith(("\\p{", "\\P{")):
+            return not set("=: ") & set(part)
+        return not part.startswith("\\") or (not part[1:].isalnum() or part[1:] in _SAME_LETTERS)
+
+    def _refusal(self, part: str) -> ValueError:
+        """Return the error for a part that cannot be translated."""
+        return ValueError(
+            f"pattern {self._pattern!r} has {part!r}, which {self._engine} reads otherwise or does not know; rewrite it"
+        )

@@ -1,0 +1,121 @@
+"""Patterns in a tokenizer.json: Oniguruma, which reads them there, splits as we do."""
+
+import pytest
+import tokenizers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bpe
+from bpe.formats.oniguruma import from_oniguruma, to_oniguruma
+from bpe.formats.pre_tokenizers import read_pattern, write_pattern
+from bpe.patterns import GPT2_PATTERN, split_pieces
+
+PATTERNS = [
+    GPT2_PATTERN,
+    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s",
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s",
+    r"(?s:.+)",
+    r"\w+|[^\w\s]+|\s+",
+    r"\W+|\w",
+    r"[\w.-]+",
+    r"^a+|b$|\A.|.\Z",
+    r"(?m:^)a|b(?m:$)",
+    r"\p{N}{2}+\s|x",
+    r"(?:\p{N}[ab]){1,2}+|\p{N}",
+    r"[\p{N}a]{,2}+b|[ab]",
+    r"[1\]a]{1,2}+1",
+    r"(?>\p{N}{1,2})|(?>\p{N}{1,2}a)",
+    r"\d{1,3}?a|\d{2,}",
+    r"(?i)ab+|'S",
+    r"(?s:a.)|.",
+    r"\.|\\|\{|\x41|[\[\]{}^$]+",
+    r"(?<=a)b+|(?<!a)1+|a(?=1)",
+]
+
+texts = st.text(st.sampled_from("aaAbBsS1112٣² \n\r\t'.{[$^\\é\u0301\u017f\u200d\u200c日½_-"), max_size=20)
+
+
+def split_by_them(pattern, text):
+    splitter = tokenizers.pre_tokenizers.Split(tokenizers.Regex(pattern), "isolated")
+    return [piece for piece, _ in splitter.pre_tokenize_str(text)]
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_splits_the_same_there_and_comes_back(pattern):
+    theirs = to_oniguruma(pattern)
+    back = from_oniguruma(theirs)
+    assert back == pattern.replace(r"\A", "^").replace(r"(?>\p{N}{1,2})", r"\p{N}{1,2}+")
+
+    @settings(max_examples=150)
+    @given(text=texts)
+    def same(text):
+        assert split_by_them(theirs, text) == list(split_pieces(pattern, text)) == list(split_pieces(back, text))
+
+    same()
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [r"\p{N}{1,3}+", r"(?:a1|a){1,2}+1", r"^a|b$", r"\Aa|b\Z|1\z", r"(?m:a.)|.", r"(?>\p{N}{1,2})1|a", r"(?>a{1,2}b?)"],
+)
+def test_a_pattern_of_theirs_splits_the_same_here(pattern):
+    ours = from_oniguruma(pattern)
+
+    @settings(max_examples=150)
+    @given(text=texts)
+    def same(text):
+        assert split_by_them(pattern, text) == list(split_pieces(ours, text))
+
+    same()
+
+
+def test_the_published_patterns_are_written_as_they_are():
+    llama3 = (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
+        r"\s+(?!\S)|\s+"
+    )
+    assert to_oniguruma(llama3) == from_oniguruma(llama3) == llama3
+    assert to_oniguruma(GPT2_PATTERN) == from_oniguruma(GPT2_PATTERN) == GPT2_PATTERN
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_a_pattern_is_read_as_it_was_written(pattern):
+    assert read_pattern("here", write_pattern(pattern)) == from_oniguruma(to_oniguruma(pattern))
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"(?m:a)",
+        r"(?x: a b)",
+        r"a(?i)b",
+        r"(?P<name>a)",
+        r"(?|a|b)",
+        r"\bword",
+        r"\h",
+        r"\X",
+        r"(a)\1",
+        r"\p{Script=Han}",
+        r"\pL",
+        r"[\W_]",
+        r"[[:punct:]]",
+        r"[a[b]",
+        r"[a&&b]",
+        r"a{2}?",
+    ],
+)
+def test_what_oniguruma_reads_otherwise_is_refused(pattern, tmp_path):
+    tokenizer = bpe.train_from_iterator(["ab"], 257, [], pattern=pattern)
+    with pytest.raises(ValueError, match="Oniguruma reads otherwise or does not know; rewrite it") as caught:
+        tokenizer.save_pretrained(tmp_path / "new")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [r"\w+", r"[\w]", r"\h", r"(?s:a)", r"(?x:a)", r"[\p{L}&&[^\p{Han}]]", r"(a", r"a)", r"*a", r"[a", r"\pL"],
+)
+def test_what_we_read_otherwise_is_refused(pattern):
+    with pytest.raises(ValueError, match="regex reads otherwise or does not know; rewrite it"):
+        from_oniguruma(pattern)
