@@ -1,8 +1,10 @@
 """The command line: what it prints, and one line with exit code 2 for what goes wrong."""
 
+import random
+
 import numpy as np
 import pytest
-from conftest import CORPUS, run_python
+from conftest import CORPUS, WORDS, run_python
 
 import bpe
 from bpe.__main__ import main
@@ -34,11 +36,25 @@ def test_decode_to_standard_output(folder, capfdbinary):
 
 
 def test_count(folder, capsys):
-    assert main(["count", "text.txt", "--top", "2", "--output", "counts.npz"]) == 0
+    assert main(["count", "text.txt", "--top", "2", "-o", "a.counts"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    counts = bpe.PretokenCounts.load("counts.npz")
+    counts = bpe.PretokenCounts.load("a.counts")
     assert lines[0] == f"{len(counts)} distinct pre-tokens, {counts.total} in all, {len(CORPUS.encode())} bytes"
-    assert len(lines) == 3
+    assert len(lines) == 4
+    assert lines[-1] == "written to a.counts"
+
+
+def test_training_on_counts_of_several_shards_is_training_on_all(folder, capsys):
+    for shard, text in enumerate((CORPUS, WORDS, CORPUS[::-1])):
+        (folder / f"{shard}.txt").write_text(text, encoding="utf-8", newline="")
+        assert main(["count", f"{shard}.txt", "-o", f"{shard}.counts"]) == 0
+    counts = ["0.counts", "1.counts", "2.counts"]
+    assert main(["train", "--from-counts", *counts, "--vocab-size", "320", "-o", "tokenizer"]) == 0
+    expected = bpe.train(["0.txt", "1.txt", "2.txt"], 320)
+    assert bpe.Tokenizer.from_pretrained("tokenizer") == expected
+    assert main(["count", "0.txt", "--pattern", r"\w+", "-o", "words.counts"]) == 0
+    assert main(["train", "--from-counts", "words.counts", "--vocab-size", "300", "-o", "words"]) == 0
+    assert bpe.Tokenizer.from_pretrained("words").pattern == r"\w+"
 
 
 def test_special_tokens_and_pattern(folder, capsys):
@@ -58,8 +74,15 @@ def test_inspect(folder, capsys):
     assert main(["inspect", "tokenizer"]) == 0
     output = capsys.readouterr().out
     assert "vocabulary      300\nmerges          43\nspecial tokens  <|endoftext|>\n" in output
-    assert main(["inspect", "tokenizer", "--text", "zq"]) == 0
-    assert capsys.readouterr().out == "     122  b'z'\n     113  b'q'\n"
+    assert "longest tokens" in output
+    assert main(["inspect", "tokenizer", "--text", "zq", "--color", "never"]) == 0
+    assert capsys.readouterr().out == (
+        "z|q\n\n2 tokens of 2 bytes (1.00 bytes per token)\n     122  'z'\n     113  'q'\n"
+    )
+    assert main(["inspect", "tokenizer", "--text", "zq", "--color", "always"]) == 0
+    assert "\x1b[30;48;5;" in capsys.readouterr().out
+    assert main(["inspect", "tokenizer", "--file", "text.txt"]) == 0
+    assert "1 documents; bytes per token" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -75,7 +98,16 @@ def test_inspect(folder, capsys):
         ("decode text.txt --tokenizer tokenizer", "is not a NumPy array"),
         ("decode floats.npy --tokenizer tokenizer", "expected one row of token ids"),
         ("decode large.npy --tokenizer tokenizer", "token id 999 is not in the vocabulary"),
+        ("decode cut.npy --tokenizer tokenizer", "is not a NumPy array"),
         ("count absent", "no file 'absent'"),
+        ("train --vocab-size 300 --output t", "there is no text to train on"),
+        ("train text.txt --from-counts x --vocab-size 300 --output t", "both given"),
+        ("train --from-counts x --pattern x --vocab-size 300 --output t", "both given"),
+        ("train --from-counts absent --vocab-size 300 --output t", "no file 'absent'"),
+        ("train --from-counts text.txt --vocab-size 300 --output t", "has no pre-token counts, or is damaged"),
+        ("train --from-counts one words --vocab-size 300 --output t", "cannot be added to counts by"),
+        ("inspect tokenizer --file empty.txt", "is empty"),
+        ("inspect tokenizer --file text.txt --documents 0", "--documents is 0, expected at least 1"),
         ("inspect absent", "no tokenizer.json"),
     ],
 )
@@ -84,6 +116,9 @@ def test_errors_are_one_line_with_exit_code_2(folder, capsys, arguments, message
     bpe.train("text.txt", 300).save_pretrained("tokenizer")
     np.save("floats.npy", np.zeros(3))
     np.save("large.npy", np.array([999]))
+    (folder / "cut.npy").write_bytes((folder / "large.npy").read_bytes()[:-3])
+    bpe.PretokenCounts({b"a": 1}).save("one")
+    bpe.PretokenCounts({b"a": 1}, pattern=r"\w+").save("words")
     before = sorted(folder.rglob("*"))
     assert main(arguments.split()) == 2
     captured = capsys.readouterr()
@@ -128,3 +163,66 @@ def test_public_names():
         assert getattr(bpe, name) is not None
     with pytest.raises(AttributeError, match="module 'bpe' has no attribute 'tokenise'"):
         bpe.tokenise  # noqa: B018
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+import bpe.__main__ as main
+def interrupt():
+    while not os.path.exists("started"):
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.kill(os.getpid(), signal.SIGINT)
+class Started:
+    def __init__(self, *arguments, **options): open("started", "w").close()
+    def __enter__(self): return self
+    def __exit__(self, *error): pass
+    def update(self, done): time.sleep(0.01)
+import bpe.%s
+bpe.%s.Progress = Started
+threading.Thread(target=interrupt, daemon=True).start()
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("pretokens", "train large.txt --vocab-size 9000 -o made"),
+        ("pretokens", "count large.txt -o made"),
+        ("training", "train --from-counts a.counts --vocab-size 60000 -o made"),
+        ("streaming", "encode large.txt made.npy -t tokenizer"),
+    ],
+)
+def test_control_c_leaves_nothing_half_written(folder, module, arguments):
+    bpe.train("text.txt", 300).save_pretrained("tokenizer")
+    generator = random.Random(4)
+    words = [generator.randbytes(6).hex() for _ in range(60_000)]
+    (folder / "large.txt").write_text(" ".join(words * 30))
+    bpe.PretokenCounts(dict.fromkeys((word.encode() for word in words), 2)).save("a.counts")
+    before = {path.name for path in folder.iterdir()}
+    result = run_python("-c", INTERRUPTED % (module, module), *arguments.split())
+    assert (result.returncode, result.stderr) == (130, "bpe: interrupted\n")
+    assert {path.name for path in folder.iterdir()} == before | {"started"}
+
+
+FULL_DISK = """
+import resource, signal, sys
+import bpe.__main__ as main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ["encode text.txt made.npy -t tokenizer", "count text.txt -o made", "train text.txt --vocab-size 400 -o made"],
+)
+def test_a_full_disk_is_one_line_and_leaves_no_half_files(folder, arguments):
+    bpe.train("text.txt", 260).save_pretrained("tokenizer")
+    (folder / "text.txt").write_text(" ".join(f"{number:x}" for number in range(3000)))
+    result = run_python("-c", FULL_DISK, *arguments.split())
+    assert (result.returncode, result.stderr) == (2, "bpe: error: [Errno 27] File too large\n")
+    assert not any(path.name.startswith(".") or path.suffix == ".npy" for path in folder.rglob("*"))
+    assert not (folder / "made").is_file()

@@ -46,37 +46,47 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    train = commands.add_parser("train", help="train a tokenizer on text files")
-    _add_text_options(train)
+    train = commands.add_parser("train", help="train a tokenizer on text files, or on counts")
+    _add_text_options(train, "*")
+    train.add_argument("--from-counts", nargs="+", metavar="COUNTS", help="files that `count` wrote, added up")
     train.add_argument("--vocab-size", type=int, required=True, help="tokens: 256 bytes, merges, special tokens")
-    train.add_argument("--output", required=True, help="directory to write the tokenizer to")
-    train.add_argument("--progress", action="store_true", help="report on stderr")
+    train.add_argument("-o", "--output", required=True, help="directory to write the tokenizer to")
 
     count = commands.add_parser("count", help="count the pre-tokens of text files")
-    _add_text_options(count)
-    count.add_argument("--output", help="file (.npz) to keep the counts in")
+    _add_text_options(count, "+")
+    count.add_argument("-o", "--output", help="file to keep the counts in, for `train --from-counts`")
     count.add_argument("--top", type=int, default=20, help="how many to print (default: 20)")
 
     encode = commands.add_parser("encode", help="encode a text file to a token file")
     encode.add_argument("text", help="text file: plain, .gz or .zst")
     encode.add_argument("output", help="token file to write: .npy, with a .json beside it")
-    encode.add_argument("--tokenizer", required=True, help="directory of the tokenizer")
+    encode.add_argument("-t", "--tokenizer", required=True, help="directory of the tokenizer")
     encode.add_argument("--threads", type=int, help="threads (default: all cores)")
+    _add_progress(encode)
 
     decode = commands.add_parser("decode", help="decode a token file to text")
     decode.add_argument("tokens", help="token file: .npy")
-    decode.add_argument("--tokenizer", required=True, help="directory of the tokenizer")
-    decode.add_argument("--output", help="file to write the text to (default: standard output)")
+    decode.add_argument("-t", "--tokenizer", required=True, help="directory of the tokenizer")
+    decode.add_argument("-o", "--output", help="file to write the text to (default: standard output)")
 
-    inspect = commands.add_parser("inspect", help="describe a tokenizer, or show how it splits a text")
+    inspect = commands.add_parser(
+        "inspect", help="describe a tokenizer, how it compresses a file, or how it splits a text"
+    )
     inspect.add_argument("tokenizer", help="directory of the tokenizer")
-    inspect.add_argument("--text", help="a text to split into tokens")
+    what = inspect.add_mutually_exclusive_group()
+    what.add_argument("--text", help="a text to split into tokens")
+    what.add_argument("--file", help=f"a text file whose documents, with {END_OF_TEXT} between them, are compressed")
+    inspect.add_argument("--documents", type=int, default=1000, help="documents of the file to read (default: 1000)")
+    inspect.add_argument("--longest", type=int, default=20, help="longest tokens to print (default: 20)")
+    inspect.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="colours (default: on a terminal)"
+    )
     return parser
 
 
-def _add_text_options(parser: argparse.ArgumentParser) -> None:
-    """Add what the commands that read a corpus have in common."""
-    parser.add_argument("paths", nargs="+", help="text files (plain, .gz, .zst) or directories of them")
+def _add_text_options(parser: argparse.ArgumentParser, number: str) -> None:
+    """Add what the commands that read a corpus have in common; `number` is of paths, as argparse writes it."""
+    parser.add_argument("paths", nargs=number, help="text files (plain, .gz, .zst) or directories of them")
     parser.add_argument(
         "--special-token",
         action="append",
@@ -86,6 +96,16 @@ def _add_text_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-special-tokens", action="store_true", help="have no special token")
     parser.add_argument("--pattern", help="regular expression of a pre-token (default: GPT-2's)")
     parser.add_argument("--threads", type=int, help="threads (default: all cores)")
+    _add_progress(parser)
+
+
+def _add_progress(parser: argparse.ArgumentParser) -> None:
+    """Add the options about the progress report."""
+    parser.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        help="report on stderr, or do not (default: on a terminal)",
+    )
 
 
 if __name__ == "__main__":

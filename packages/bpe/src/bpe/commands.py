@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from functools import reduce
+from operator import add
 from pathlib import Path
 
 from bpe.files import whole_file
 from bpe.patterns import GPT2_PATTERN
+from bpe.pretoken_counts import PretokenCounts
 from bpe.pretokens import count_pretokens
 from bpe.special_tokens import END_OF_TEXT
 from bpe.tokenizer import Tokenizer
-from bpe.training import train as train_tokenizer
+from bpe.training import train as train_on_files
+from bpe.training import train_from_counts
 
 _DECODED_AT_ONCE = 1 << 20
 
@@ -29,16 +34,32 @@ def _special_tokens(options: argparse.Namespace) -> list[str]:
     return options.special_token or [END_OF_TEXT]
 
 
+def _progress(options: argparse.Namespace) -> bool:
+    """Say whether to report progress: as asked for, else if somebody is looking."""
+    return sys.stderr.isatty() if options.progress is None else options.progress
+
+
 def train(options: argparse.Namespace) -> None:
-    """Train a tokenizer and save it."""
-    tokenizer = train_tokenizer(
-        options.paths,
-        options.vocab_size,
-        _special_tokens(options),
-        pattern=GPT2_PATTERN if options.pattern is None else options.pattern,
-        threads=options.threads,
-        progress=options.progress,
-    )
+    """Train a tokenizer, on texts or on counts, and save it."""
+    if options.from_counts:
+        if options.paths:
+            raise ValueError("texts and --from-counts are both given; leave one out, or count the texts first")
+        if options.pattern is not None:
+            raise ValueError("--pattern and --from-counts are both given, but counts know their pattern; leave it out")
+        counts = reduce(add, map(PretokenCounts.load, options.from_counts))
+        special = _special_tokens(options)
+        tokenizer = train_from_counts(counts, options.vocab_size, special, progress=_progress(options))
+    elif options.paths:
+        tokenizer = train_on_files(
+            options.paths,
+            options.vocab_size,
+            _special_tokens(options),
+            pattern=GPT2_PATTERN if options.pattern is None else options.pattern,
+            threads=options.threads,
+            progress=_progress(options),
+        )
+    else:
+        raise ValueError("there is no text to train on; name files or folders, or give --from-counts")
     tokenizer.save_pretrained(options.output)
     print(f"{tokenizer.vocab_size:,} tokens ({len(tokenizer.merges):,} merges) written to {options.output}")
 
@@ -50,17 +71,21 @@ def count(options: argparse.Namespace) -> None:
         _special_tokens(options),
         pattern=GPT2_PATTERN if options.pattern is None else options.pattern,
         threads=options.threads,
+        progress=_progress(options),
     )
     if options.output:
         counts.save(options.output)
     print(f"{len(counts):,} distinct pre-tokens, {counts.total:,} in all, {counts.total_bytes:,} bytes")
     for piece, number in counts.most_common(max(options.top, 0)):
         print(f"{number:>14,}  {piece.decode('utf-8', 'replace')!r}")
+    if options.output:
+        print(f"written to {options.output}")
 
 
 def encode(options: argparse.Namespace) -> None:
     """Encode a text file to a token file."""
-    report = Tokenizer.from_pretrained(options.tokenizer).encode_file(options.text, options.output, options.threads)
+    tokenizer = Tokenizer.from_pretrained(options.tokenizer)
+    report = tokenizer.encode_file(options.text, options.output, options.threads, progress=_progress(options))
     print(
         f"{report.tokens:,} tokens of {report.bytes:,} bytes ({report.bytes_per_token:.2f} bytes per token) written to "
         f"{report.path} as {report.dtype}, {report.megabytes_per_second:.1f} MB/s"
@@ -90,16 +115,25 @@ def decode(options: argparse.Namespace) -> None:
 
 
 def inspect(options: argparse.Namespace) -> None:
-    """Print what a tokenizer is, or the tokens of a text."""
+    """Print what a tokenizer is, how it compresses a file, or how it splits a text."""
+    from bpe import inspection
+    from bpe import inspection_report as report
+
     tokenizer = Tokenizer.from_pretrained(options.tokenizer)
     if options.text is not None:
-        for id_ in tokenizer.encode(options.text):
-            print(f"{id_:>8}  {tokenizer.decode_bytes([id_])!r}")
-        return
-    longest = sorted(tokenizer.vocab.values(), key=lambda token: (-len(token), token))[:5]
-    print(f"vocabulary      {tokenizer.vocab_size:,}")
-    print(f"merges          {len(tokenizer.merges):,}")
-    print(f"special tokens  {' '.join(tokenizer.special_tokens) or 'none'}")
-    print(f"pattern         {tokenizer.pattern}")
-    print(f"longest tokens  {', '.join(map(repr, longest))}")
-    print(f"sha256          {tokenizer.sha256}")
+        tokens = [(id_, tokenizer.decode_bytes([id_])) for id_ in tokenizer.encode(options.text)]
+        print(report.split_report(tokens, color=_color(options.color)))
+    elif options.file is not None:
+        if options.documents < 1:
+            raise ValueError(f"--documents is {options.documents}, expected at least 1")
+        compression = inspection.measure_compression(tokenizer, options.file, options.documents)
+        print(report.compression_report(tokenizer, compression))
+    else:
+        print(report.vocabulary_report(tokenizer, inspection.summarize_vocabulary(tokenizer, options.longest)))
+
+
+def _color(choice: str) -> bool:
+    """Say whether to print colours: as asked for, else on a terminal whose user has not said no (no-color.org)."""
+    if choice == "auto":
+        return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return choice == "always"

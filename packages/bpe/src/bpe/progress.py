@@ -101,7 +101,7 @@ class Progress:
         if self._unit != "B":
             return f"{number:,.0f} {self._unit}"
         for prefix in ("", "k", "M", "G"):
-            if number < 1000:
+            if number < (1000 if prefix == "" else 999.95):
                 return f"{number:.{0 if prefix == '' else 1}f} {prefix}B"
             number /= 1000
         return f"{number:.1f} TB"

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bpe.compression import is_compressed
 from bpe.files import whole_file, write_text
+from bpe.progress import Progress
 from bpe.reading import TextFile
 from bpe.texts import StrPath, utf8
 from bpe.threads import check_threads, map_in_order
@@ -79,7 +81,13 @@ def _batches(texts: Iterable[str]) -> Iterator[bytes]:
 
 
 def encode_file(
-    tokenizer: Tokenizer, encoder: TextEncoder, path: StrPath, out_npy: StrPath, threads: int | None = None
+    tokenizer: Tokenizer,
+    encoder: TextEncoder,
+    path: StrPath,
+    out_npy: StrPath,
+    threads: int | None = None,
+    *,
+    progress: bool = False,
 ) -> EncodeReport:
     """Encode a text file to a one-dimensional .npy file and a .json file of the same stem that describes it.
 
@@ -98,12 +106,15 @@ def encode_file(
         raise ValueError(f"out_npy is {str(target)!r}, expected a name that ends in .npy; add it")
     text = TextFile(path)
     tokens = 0
-    encoder.expect(text.path.stat().st_size if text.path.exists() else 0)
-    with whole_file(target) as file:
+    size_on_disk = text.path.stat().st_size if text.path.exists() else 0
+    encoder.expect(size_on_disk)
+    report = Progress("encoding", None if is_compressed(text.path) else size_on_disk, enabled=progress)
+    with whole_file(target) as file, report:
         file.write(bytes(_HEADER_BYTES))
         for ids, size, replaced in map_in_order(encoder.block, text.blocks(encoder.cutter), threads):
             text.took(size, replaced)
             tokens += len(ids)
+            report.update(text.bytes)
             file.write(np.asarray(ids, dtype=tokenizer.id_dtype).data)
         file.seek(0)
         file.write(_npy_header(tokens, tokenizer.id_dtype))

@@ -243,10 +243,13 @@ class Tokenizer:
 
         return encode_iterable(self._encoder, iterable)
 
-    def encode_file(self, path: StrPath, out_npy: StrPath, threads: int | None = None) -> EncodeReport:
+    def encode_file(
+        self, path: StrPath, out_npy: StrPath, threads: int | None = None, *, progress: bool = False
+    ) -> EncodeReport:
         """Encode a text file of any size to a NumPy file, with facts about it in a .json file beside it.
 
-        The file takes its name when it is complete: one that was interrupted is made again from the start.
+        `threads` is None for all cores; `progress` says whether to report on stderr. The file takes its name when it
+        is complete: one that was interrupted is made again from the start.
 
         Raises:
             OSError: If a file cannot be read or written.
@@ -254,7 +257,7 @@ class Tokenizer:
         """
         from bpe.streaming import encode_file
 
-        return encode_file(self, self._encoder, path, out_npy, threads)
+        return encode_file(self, self._encoder, path, out_npy, threads, progress=progress)
 
     @property
     def id_dtype(self) -> str:
