@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 1 << 20
 
 _FIRST_REACH = 256
+_LAST_REACH = 4096
+"""What lies further from the end is looked through by a kernel."""
 _WIDE_SPACES = tuple(
     character.encode()
     for character in "\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
@@ -114,13 +116,14 @@ class BlockCutter:
     def blocks_of(self, data: bytes | memoryview, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
         """Yield the blocks, of about `block_bytes`, of a text that is in memory or mapped; none is copied."""
         view = memoryview(data)
-        start, size = 0, block_bytes
+        start, size, searched = 0, block_bytes, 0
         while start + size < len(view):
-            cut = self._last_cut(view, start, start + size)
+            cut = self._last_cut(view, max(start, searched), start + size)
             if cut:
                 yield Block(view[start:cut])
                 start, size = cut, block_bytes
             else:
+                searched = start + size - self._finder.longest - 4  # near there more is known now
                 size *= 2
         if start < len(view):
             yield Block(view[start:])
@@ -140,7 +143,22 @@ class BlockCutter:
                     return start + cut
             if start == floor:
                 return None
-            reach *= 16
+            if reach == _LAST_REACH:
+                return self._distant_cut(data, floor, start)
+            reach = _LAST_REACH
+        return None
+
+    def _distant_cut(self, data: bytes | memoryview, floor: int, end: int) -> int | None:
+        """Do what `_last_cut` does by a kernel."""
+        from bpe.block_arrays import read_only
+        from bpe.kernels.cutting import last_cut
+        from bpe.unicode_classes import class_table
+
+        array = read_only(data)
+        while (cut := last_cut(array, floor, end, class_table())) > 0:
+            if not self._finder.stretches_over(data, cut):
+                return int(cut)
+            end = cut - 1
         return None
 
     def _end_of_last_special_token(self, data: bytes | memoryview, floor: int, end: int) -> int | None:

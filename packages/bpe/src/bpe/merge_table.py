@@ -28,6 +28,7 @@ class MergeTable:
         single = (bytes([byte]) for byte in range(256))
         self.byte_symbols = [ids.get(token, vocab_size + token[0]) for token in single]
         self.vocab_size = vocab_size
+        self._ids = ids
         self._merges = merges
         # With ignored merges, pieces that are tokens need none: those that merging would make anyway, and the others.
         self.whole_ids = ids if ignore_merges else {}
@@ -57,6 +58,8 @@ class MergeTable:
         from bpe.word_table import WordTable
 
         lefts, rights, products = self._merges
+        sizes = np.ones(self.vocab_size + 256, dtype=np.int32)
+        sizes[list(self._ids.values())] = list(map(len, self._ids))
         whole = WordTable(16, 16)
         if self.whole_ids:
             pieces = list(self.whole_ids)
@@ -67,6 +70,7 @@ class MergeTable:
             build_rules(np.array(lefts, dtype=np.int64), np.array(rights, dtype=np.int64)),
             np.array(products, dtype=np.int32),
             np.array(self.byte_symbols, dtype=np.int64),
+            sizes,
             self.vocab_size,
             whole.table if self.whole_ids else np.empty(0, dtype=np.uint64),
             whole.arena,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 from bpe.blocks import BLOCK_BYTES, Block, BlockCutter
@@ -76,10 +77,20 @@ class TextEncoder:
 
     def to_list(self, text: str) -> list[int]:
         """Return the ids of a text as a list."""
-        if self._worth_kernels(len(text)):
-            ids: list[int] = self.to_numpy(text, None).tolist()
-            return ids
-        return self._in_python(Block(utf8(text)))[0]
+        if not self._worth_kernels(len(text)):
+            return self._in_python(Block(utf8(text)))[0]
+        ids: list[int] = []
+        # While a part is made a list of, the others are encoded.
+        for part in self._parts(text, check_threads(None)):
+            ids += self._numbers[part].tolist()
+        return ids
+
+    @cached_property
+    def _numbers(self) -> np.ndarray:
+        """Every id as a Python number: one for all lists, which makes lists faster and much smaller."""
+        import numpy as np
+
+        return np.arange(self._table.vocab_size).astype(object)
 
     def to_numpy(self, text: str, threads: int | None) -> np.ndarray:
         """Return the ids of a text as an array."""
@@ -88,14 +99,18 @@ class TextEncoder:
         threads = check_threads(threads)
         if not self._worth_kernels(len(text)):
             return np.array(self._in_python(Block(utf8(text)))[0], dtype=self._id_dtype)
+        return _joined(list(self._parts(text, threads)))
+
+    def _parts(self, text: str, threads: int) -> Iterator[np.ndarray]:
+        """Yield the ids of a text in parts, by the kernels."""
         if len(text) <= _SMALL_TEXT:
-            return self._with_kernels(Block(utf8(text))).ids
+            yield self._with_kernels(Block(utf8(text))).ids
+            return
         data = utf8_view(text)
         # Enough blocks for the threads, but not so small that the call of a kernel for each counts.
         size = min(BLOCK_BYTES, max(len(data) // (4 * threads), _SMALL_TEXT))
-        return _joined(
-            [part.ids for part in map_in_order(self._with_kernels, self.cutter.blocks_of(data, size), threads)]
-        )
+        for encoded in map_in_order(self._with_kernels, self.cutter.blocks_of(data, size), threads):
+            yield encoded.ids
 
     def batch(self, texts: list[str], threads: int | None) -> list[np.ndarray]:
         """Return the ids of each text as an array."""

@@ -19,7 +19,7 @@ from bpe.kernels.boundaries import ENDS, next_ends
 from bpe.kernels.compiling import kernel
 from bpe.kernels.counting import entry_of
 from bpe.kernels.hashing import PACKED, piece_key, piece_slot, same_bytes, slot_shift
-from bpe.kernels.piece_merging import SHORT, merge_long, merge_short
+from bpe.kernels.long_pieces import LONG, encode_long_piece, encode_window
 from bpe.kernels.vectors import BLOCK, prefetch, store_ids
 
 ROOM = 4
@@ -45,6 +45,8 @@ class Rules(NamedTuple):
     """The symbol each merge makes: int32, shape (merges,)."""
     byte_symbols: np.ndarray
     """The symbol of each byte, above all ids if it has no id: int64, shape (256,)."""
+    symbol_sizes: np.ndarray
+    """The number of bytes of each symbol: int32, shape (vocab_size + 256,)."""
     vocab_size: int
     whole: np.ndarray
     """Pieces that have an id without merging: a table of `bpe.kernels.counting` with ids as counts, or of length 0."""
@@ -81,21 +83,27 @@ def _encode_piece(
         if id_ >= 0:
             out[written] = id_
             return 1
-    if length <= SHORT:
-        symbols = room[0]
-        for offset in range(length):
-            symbols[offset] = rules.byte_symbols[data[start + offset]]
-        length = merge_short(symbols, room[1], length, rules.table, rules.products)
+    if length > LONG:
+        number = encode_long_piece(
+            data,
+            start,
+            length,
+            rules.byte_symbols,
+            rules.symbol_sizes,
+            room,
+            rules.table,
+            rules.products,
+            out,
+            written,
+        )
     else:
-        symbols = np.empty(length, dtype=np.int64)
-        for offset in range(length):
-            symbols[offset] = rules.byte_symbols[data[start + offset]]
-        length = merge_long(symbols, length, rules.table, rules.products)
-    for index in range(length):
-        if symbols[index] >= rules.vocab_size:
+        symbols, number = encode_window(data, start, length, rules.byte_symbols, room, rules.table, rules.products)
+        for index in range(number):
+            out[written + index] = symbols[index]
+    for index in range(number):
+        if out[written + index] >= rules.vocab_size:
             return -1
-        out[written + index] = symbols[index]
-    return length
+    return number
 
 
 @kernel

@@ -22,7 +22,7 @@ def _continues(data: np.ndarray, position: int, number: int) -> bool:
 
 
 @kernel
-def _well_formed_size(data: np.ndarray, position: int) -> int:
+def well_formed_size(data: np.ndarray, position: int) -> int:
     """Return the size of the well-formed character at `position`, 0 if it is none (Unicode standard, table 3-7)."""
     lead = data[np.uint64(position)]
     if lead < 0x80:
@@ -54,7 +54,7 @@ def is_well_formed(data: np.ndarray) -> bool:
         # One run of other than ASCII characters, and the ASCII character after it.
         size = 0
         while position < data.shape[0]:
-            size = _well_formed_size(data, position)
+            size = well_formed_size(data, position)
             if size == 0:
                 return False
             position += size
