@@ -84,8 +84,10 @@ def types(session: nox.Session) -> None:
 @nox.session(default=False)
 @every(PROJECTS)
 def minimums(session: nox.Session, project: str) -> None:
-    """Test one project with the oldest dependencies that it and its siblings declare; torch stays as pinned."""
-    lowest = {"torch": next(line for line in Path("constraints.txt").read_text().split() if line.startswith("torch=="))}
+    """Test one project with the oldest dependencies that it and its siblings declare; all else stays as pinned."""
+    pinned = {requirement_name(line): line for line in re.findall(r"^\w.*$", Path("constraints.txt").read_text(), re.M)}
+    del pinned["llvmlite"]  # numba's own choice
+    lowest = {"torch": pinned.pop("torch")}
     for directory in with_siblings(PYPROJECT[project]["project"]["name"]):
         metadata = PYPROJECT[directory]["project"]
         extras = [item for extra in metadata.get("optional-dependencies", {}).values() for item in extra]
@@ -94,7 +96,7 @@ def minimums(session: nox.Session, project: str) -> None:
             if name not in DIRECTORY and name not in lowest and bound:
                 lowest[name] = f"{name}=={bound[1]}"
     file = Path(session.create_tmp(), "lowest.txt")
-    file.write_text("\n".join(lowest.values()) + "\n", encoding="utf-8")
+    file.write_text("\n".join({**pinned, **lowest}.values()) + "\n", encoding="utf-8")
     install(session, project, f"--constraint={file}")
     session.run("pytest", f"{project}/tests", *session.posargs)
 

@@ -65,7 +65,7 @@ def test_tokens_that_look_like_white_space_or_comments(tmp_path):
 
 
 def test_the_same_ids_in_the_tokenizers_library(small, folder):
-    theirs = tokenizers.ByteLevelBPETokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    theirs = tokenizers.ByteLevelBPETokenizer.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
     theirs.add_special_tokens([EOT])
     assert theirs.encode(CORPUS + EOT).ids == small.encode(CORPUS + EOT)
 
@@ -74,7 +74,7 @@ def test_a_merge_that_comes_twice_counts_where_it_comes_last(folder):
     lines = (folder / "merges.txt").read_text("utf-8").rstrip("\n").split("\n")
     (folder / "merges.txt").write_text("\n".join([*lines, *lines[1:20]]), "utf-8")
     ours = read(folder)
-    theirs = tokenizers.ByteLevelBPETokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    theirs = tokenizers.ByteLevelBPETokenizer.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
     assert ours.encode(CORPUS) == theirs.encode(CORPUS).ids
     assert ours.merges == [tuple(map(from_characters, line.split(" "))) for line in [*lines[20:], *lines[1:20]]]
 

@@ -171,7 +171,9 @@ class BlockCutter:
 def _cut_places(window: bytes) -> Iterator[int]:
     """Yield places to cut before, the last one first: those next to ASCII, then those among other characters."""
     for match in _cuts_in_bytes().finditer(window):
-        if not window[: match.start()].endswith(_WIDE_SPACES):
+        # Of a character that begins before the window nobody knows what it is.
+        known = window[match.start() - 1] < 0x80 or match.start() >= 4
+        if known and not window[: match.start()].endswith(_WIDE_SPACES):
             yield match.start()
     start = 0
     while start < min(4, len(window)) and window[start] & 0xC0 == 0x80:

@@ -164,7 +164,7 @@ def learn_merges(
 def _learn_with_kernels(counts: PretokenCounts, max_merges: int, report: Progress) -> np.ndarray:
     """Return at most `max_merges` merges as pairs of symbols: int32, shape (merges, 2)."""
     from bpe.block_arrays import read_only
-    from bpe.kernels.merge_state import FINISHED, MERGES, first_state
+    from bpe.kernels.merge_state import FINISHED, MERGES, MergeState, first_state
     from bpe.kernels.merging import merge_more
 
     words, offsets, weights = counts.arrays()
@@ -173,10 +173,10 @@ def _learn_with_kernels(counts: PretokenCounts, max_merges: int, report: Progres
             f"{len(weights):,} distinct pre-tokens have {len(words):,} bytes, expected together fewer than "
             f"{_MAX_CELLS:,}; use less text, or a pattern of shorter pre-tokens"
         )
-    state = first_state(read_only(words), offsets, weights, max_merges)
+    state = MergeState(*first_state(read_only(words), offsets, weights, max_merges))
     learned = 0
     while learned < max_merges and not state.numbers[FINISHED]:
-        state = merge_more(state, min(learned + _MERGES_AT_ONCE, max_merges))
+        state = MergeState(*merge_more(state, min(learned + _MERGES_AT_ONCE, max_merges)))
         learned = int(state.numbers[MERGES])
         report.update(learned)
     return state.merges[:learned]

@@ -23,7 +23,10 @@ heap, whether no pair is left."""
 
 
 class MergeState(NamedTuple):
-    """Everything between two merges; `numbers` (int64) holds what `MERGES` to `FINISHED` say."""
+    """Everything between two merges; `numbers` (int64) holds what `MERGES` to `FINISHED` say.
+
+    Kernels take one and return its fields: making one runs Python code, and Ctrl-C within that would end Numba.
+    """
 
     words: np.ndarray
     counts: np.ndarray
@@ -44,8 +47,8 @@ class MergeState(NamedTuple):
 
 
 @kernel
-def first_state(words: np.ndarray, offsets: np.ndarray, counts: np.ndarray, max_merges: int) -> MergeState:
-    """Return the state before the first merge.
+def first_state(words: np.ndarray, offsets: np.ndarray, counts: np.ndarray, max_merges: int) -> tuple[np.ndarray, ...]:
+    """Return the fields of the state before the first merge.
 
     `words` holds the distinct words one after the other (uint8), `offsets` (int64, words + 1) their bounds, `counts`
     (int64) how often each occurs; at most `max_merges` can be learned.
@@ -92,7 +95,7 @@ def first_state(words: np.ndarray, offsets: np.ndarray, counts: np.ndarray, max_
     numbers = np.zeros(7, dtype=np.int64)
     numbers[PAIRS], numbers[POSITIONS] = num_pairs, used
     numbers[THRESHOLD] = max(1, weights.max())
-    return MergeState(
+    return (
         words,
         counts,
         cells,

@@ -42,9 +42,10 @@ def _enlarged(array: np.ndarray, used: int, room: int) -> np.ndarray:
 
 
 @kernel
-def merge_more(state: MergeState, until: int) -> MergeState:
-    """Learn merges until there are `until` of them or no pair is left; the state that came in is used up.
+def merge_more(state: MergeState, until: int) -> tuple[np.ndarray, ...]:
+    """Learn merges until there are `until` of them or no pair is left, and return the fields of the new state.
 
+    The state that came in is used up.
     Symbols 0-255 are the bytes, 256 + k is the product of merge k; merge k is `merges[k]`. The next merge is the most
     frequent pair and, among equals, the lexicographically greater pair of byte strings. Sennrich et al. 2016
     (arXiv:1508.07909), algorithm 1, with this rule for ties.
@@ -168,7 +169,7 @@ def merge_more(state: MergeState, until: int) -> MergeState:
 
     numbers[MERGES], numbers[PAIRS], numbers[POSITIONS] = num_merges, num_pairs, used
     numbers[HEAP], numbers[THRESHOLD], numbers[NEW_PAIRS] = heap_size, threshold, first_new
-    return MergeState(
+    return (
         words,
         counts,
         cells,
