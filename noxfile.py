@@ -86,7 +86,7 @@ def types(session: nox.Session) -> None:
 def minimums(session: nox.Session, project: str) -> None:
     """Test one project with the oldest dependencies that it and its siblings declare; all else stays as pinned."""
     pinned = {requirement_name(line): line for line in re.findall(r"^\w.*$", Path("constraints.txt").read_text(), re.M)}
-    del pinned["llvmlite"]  # numba's own choice
+    del pinned["llvmlite"], pinned["transformers"]  # which choose for themselves
     lowest = {"torch": pinned.pop("torch")}
     for directory in with_siblings(PYPROJECT[project]["project"]["name"]):
         metadata = PYPROJECT[directory]["project"]
@@ -97,7 +97,11 @@ def minimums(session: nox.Session, project: str) -> None:
                 lowest[name] = f"{name}=={bound[1]}"
     file = Path(session.create_tmp(), "lowest.txt")
     file.write_text("\n".join({**pinned, **lowest}.values()) + "\n", encoding="utf-8")
-    install(session, project, f"--constraint={file}")
+    # transformers needs a newer regex; tests that need transformers are skipped then.
+    peers = PYPROJECT[project]["dependency-groups"]["test"]
+    peers = [peer for peer in peers if "regex" not in lowest or requirement_name(peer) != "transformers"]
+    own = with_siblings(PYPROJECT[project]["project"]["name"]).values()
+    session.install(*own, *peers, f"--constraint={file}")
     session.run("pytest", f"{project}/tests", *session.posargs)
 
 

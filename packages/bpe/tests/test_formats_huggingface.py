@@ -343,7 +343,7 @@ def test_gpt2s_own_tokenizer_json(gpt2):
 @pytest.mark.filterwarnings("ignore")  # of the import, which is a heavy one
 def test_transformers(llama3_both, qwen_both, small, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    transformers = pytest.importorskip("transformers")
 
     trained = bpe.train_from_iterator([CORPUS, ACCENTS], 400, [EOT, "<|pad|>", "<｜日｜>"], pattern=LLAMA3_PATTERN)
     for number, ours in enumerate((small, trained, llama3_both[0], qwen_both[0])):
@@ -351,14 +351,14 @@ def test_transformers(llama3_both, qwen_both, small, tmp_path, monkeypatch):
         ours.save_pretrained(folder)
         text = "".join(f"{token} {CORPUS}{token}{token}\n" for token in [*ours.special_tokens, "'s"]) + ACCENTS
         for theirs in (
-            AutoTokenizer.from_pretrained(folder),
-            PreTrainedTokenizerFast.from_pretrained(folder),
-            PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json")),
+            transformers.AutoTokenizer.from_pretrained(folder),
+            transformers.PreTrainedTokenizerFast.from_pretrained(folder),
+            transformers.PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json")),
         ):
             assert theirs.encode(text) == theirs(text)["input_ids"] == ours.encode(text)
             assert theirs.decode(ours.encode(text)) == ours.decode(ours.encode(text))
             assert len(theirs) == ours.vocab_size
-        assert AutoTokenizer.from_pretrained(folder).eos_token_id == ours.eot_id
-        AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / f"theirs {number}")
+        assert transformers.AutoTokenizer.from_pretrained(folder).eos_token_id == ours.eot_id
+        transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(tmp_path / f"theirs {number}")
         again = Tokenizer.from_pretrained(tmp_path / f"theirs {number}")
         assert again.encode(text) == ours.encode(text)
