@@ -60,9 +60,10 @@ def count_pretokens(
 
     # With another pattern, the interpreter does the work: more threads would only stand in each other's way.
     blocks = ((file, block) for file in files for block in file.blocks(cutter))
+    kernels = isinstance(counter, _KernelCounter)
     with Progress("counting", _total_bytes(files), enabled=progress) as report:
         done = 0
-        for file, read, size, replaced in map_in_order(count, blocks, threads if is_gpt2_pattern(pattern) else 1):
+        for file, read, size, replaced in map_in_order(count, blocks, threads if kernels else 1, kernels=kernels):
             file.took(size, replaced)
             done += read
             report.update(done)
@@ -100,7 +101,8 @@ def count_blocks(
     if engine == "auto":
         engine, blocks = _chosen_engine(blocks, pattern)
     counter = _KernelCounter(finder, pattern) if engine == "kernels" else _PythonCounter(finder, pattern)
-    for _ in map_in_order(counter.count, blocks, threads if engine == "kernels" else 1):
+    kernels = engine == "kernels"
+    for _ in map_in_order(counter.count, blocks, threads if kernels else 1, kernels=kernels):
         pass
     return counter.counts()
 

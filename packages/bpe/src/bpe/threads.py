@@ -25,12 +25,15 @@ def check_threads(threads: int | None) -> int:
     return threads
 
 
-def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+def map_in_order(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int, *, kernels: bool = True
+) -> Iterator[Result]:
     """Yield `function(item)` for each item, in order; at most two items per thread are held at a time.
 
-    The function must release the interpreter lock where it works, as the kernels do.
+    A function that calls kernels must release the interpreter lock where it works, as they do. It is not called by
+    this thread even if `threads` is 1: only so can Ctrl-C not arrive within Numba, which may not survive it.
     """
-    if threads == 1:
+    if threads == 1 and not kernels:
         yield from map(function, items)
         return
     pool = ThreadPoolExecutor(threads, thread_name_prefix="bpe")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from bpe.blocks import BLOCK_BYTES, Block, BlockCutter
@@ -173,12 +174,15 @@ def _learn_with_kernels(counts: PretokenCounts, max_merges: int, report: Progres
             f"{len(weights):,} distinct pre-tokens have {len(words):,} bytes, expected together fewer than "
             f"{_MAX_CELLS:,}; use less text, or a pattern of shorter pre-tokens"
         )
-    state = MergeState(*first_state(read_only(words), offsets, weights, max_merges))
-    learned = 0
-    while learned < max_merges and not state.numbers[FINISHED]:
-        state = MergeState(*merge_more(state, min(learned + _MERGES_AT_ONCE, max_merges)))
-        learned = int(state.numbers[MERGES])
-        report.update(learned)
+    # In another thread, because Ctrl-C must not arrive within Numba, which may not survive it.
+    with ThreadPoolExecutor(1, thread_name_prefix="bpe") as pool:
+        state = MergeState(*pool.submit(first_state, read_only(words), offsets, weights, max_merges).result())
+        learned = 0
+        while learned < max_merges and not state.numbers[FINISHED]:
+            until = min(learned + _MERGES_AT_ONCE, max_merges)
+            state = MergeState(*pool.submit(merge_more, state, until).result())
+            learned = int(state.numbers[MERGES])
+            report.update(learned)
     return state.merges[:learned]
 
 
