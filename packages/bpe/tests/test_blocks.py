@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 from bpe import GPT2_PATTERN, Tokenizer
 from bpe import blocks as blocks_module
 from bpe.blocks import BlockCutter
-from bpe.patterns import split_pieces
+from bpe.patterns import CL100K_PATTERN, LLAMA3_PATTERN, split_pieces
 from bpe.special_tokens import SpecialTokenFinder
 
-texts = st.lists(st.one_of(mixed, anything, st.sampled_from(["abcdef" * 5, "日本語" * 9, "   \n\n", "12345" * 9]))).map(
-    "".join
-)
+texts = st.lists(
+    st.one_of(
+        mixed, anything, st.sampled_from(["abcdef" * 5, "日本語" * 9, "   \n\n", "12345" * 9, "!\n\r\n", "!a", "\n a"])
+    )
+).map("".join)
 specials = st.sampled_from([[], [EOT], ["a b", "b a", "aa"], [" ", "  a", "<|"], ["\u2019s", "語日", "4"]])
 
 
@@ -25,25 +27,26 @@ def reach(request, monkeypatch):
         monkeypatch.setattr(blocks_module, "_LAST_REACH", 5)
 
 
-def pieces_of(blocks, finder):
+def pieces_of(blocks, finder, pattern=GPT2_PATTERN):
     """Split blocks into pre-tokens and special tokens."""
     pieces = []
     for block in blocks:
         for text, special in block.texts(finder)[0]:
-            pieces += split_pieces(GPT2_PATTERN, text)
+            pieces += split_pieces(pattern, text)
             if special >= 0:
                 pieces.append(special)
     return pieces
 
 
+@pytest.mark.parametrize("pattern", [GPT2_PATTERN, CL100K_PATTERN, LLAMA3_PATTERN])
 @given(text=texts, special=specials, size=st.integers(1, 60))
-def test_blocks_of_a_whole_text_have_the_pieces_of_the_text(text, special, size):
+def test_blocks_of_a_whole_text_have_the_pieces_of_the_text(pattern, text, special, size):
     finder = SpecialTokenFinder(special)
-    cutter = BlockCutter(finder, GPT2_PATTERN)
+    cutter = BlockCutter(finder, pattern)
     data = text.encode()
     blocks = list(cutter.blocks_of(data, size))
     assert b"".join(bytes(block.data) for block in blocks) == data
-    assert pieces_of(blocks, finder) == pieces_of([blocks_module.Block(data)], finder)
+    assert pieces_of(blocks, finder, pattern) == pieces_of([blocks_module.Block(data)], finder, pattern)
 
 
 @given(text=texts, special=specials, size=st.integers(1, 30), block=st.integers(1, 40))

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from bpe import GPT2_PATTERN
 from bpe.kernels.boundaries import piece_ends
-from bpe.patterns import compile_pattern, is_gpt2_pattern, split_pieces
+from bpe.patterns import CL100K_PATTERN, LLAMA3_PATTERN, compile_pattern, is_gpt2_pattern, scanner_of, split_pieces
 from bpe.unicode_classes import LETTER, NUMBER, OTHER, SPACE, class_table
 
 
-def scanned(text):
+def scanned(text, pattern=GPT2_PATTERN):
     data = text.encode()
-    ends = piece_ends(np.frombuffer(data, dtype=np.uint8), class_table()).tolist()
+    ends = piece_ends(np.frombuffer(data, dtype=np.uint8), scanner_of(pattern), class_table()).tolist()
     return [data[start:end].decode() for start, end in zip([0, *ends], ends, strict=False)]
 
 
@@ -81,3 +81,28 @@ def test_published_spellings_of_the_pattern_split_alike(text):
 def test_bad_pattern(pattern):
     with pytest.raises((ValueError, TypeError), match="regular expression"):
         compile_pattern(pattern)
+
+
+QWEN_PATTERN = LLAMA3_PATTERN.replace("{1,3}", "")
+GPT4_STYLE = [CL100K_PATTERN, LLAMA3_PATTERN, QWEN_PATTERN, CL100K_PATTERN.replace("{1,3}", "{1,2}")]
+signs = st.text(alphabet="aZ'sSlLrReEvVtTmMdD\u017f 1٣2345.!\n\r\t\u3000\xa0é中\u0301😀", max_size=40)
+
+
+@pytest.mark.parametrize("pattern", GPT4_STYLE)
+@given(text=st.one_of(mixed, signs, st.text(alphabet=st.characters(codec="utf-8"), max_size=40)))
+def test_the_scanner_of_cl100k_splits_as_regex_does(pattern, text):
+    assert scanned(text, pattern) == regex.findall(pattern, text)
+
+
+@pytest.mark.parametrize("pattern", GPT4_STYLE)
+def test_the_scanner_of_cl100k_splits_real_text_as_regex_does(pattern):
+    for name in ("torture_mix.txt", "owt_valid.txt"):
+        text = data_file(name).read_bytes()[:700_000].decode("utf-8", "ignore")
+        assert scanned(text, pattern) == regex.findall(pattern, text)
+
+
+def test_patterns_without_a_scanner_are_left_to_regex():
+    assert scanner_of(r"\w+") is None
+    assert scanner_of(CL100K_PATTERN.replace("{1,3}+", "+")) is None
+    assert scanner_of(CL100K_PATTERN.replace("{1,3}", "{1,4}")) is None
+    assert scanner_of(CL100K_PATTERN) != scanner_of(LLAMA3_PATTERN) != scanner_of(QWEN_PATTERN)

@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 import bpe
 from bpe import GPT2_PATTERN, Tokenizer, UnknownTokenError, reference
 from bpe.blocks import Block
+from bpe.patterns import CL100K_PATTERN, LLAMA3_PATTERN
 from bpe.piece_encoding import merge_symbols
+from bpe.pretokens import count_blocks
+from bpe.special_tokens import SpecialTokenFinder
 
 
 def tiktoken_of(tokenizer):
@@ -282,3 +285,22 @@ def test_wrong_arguments(small, call, error, message):
     with pytest.raises(error, match=message) as caught:
         call(small)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("pattern", [CL100K_PATTERN, LLAMA3_PATTERN])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_patterns_like_that_of_cl100k_run_in_kernels_too(pattern, threads, tmp_path):
+    text = (CORPUS + EOT + "12345 !\r\n\n  I'LL 'ſ\n\n \t" + EOT) * 40
+    tokenizer = bpe.train_from_iterator([text], 500, [EOT], pattern=pattern)
+    expected = tokenizer.encode(text)
+    assert tokenizer._encoder._kernels is None
+    tokenizer._encoder.load_kernels()
+    assert tokenizer.encode(text) == expected
+    assert tokenizer.encode_to_numpy(text, threads).tolist() == expected
+    assert list(tokenizer.encode_iterable([text[i : i + 7] for i in range(0, len(text), 7)])) == expected
+    (tmp_path / "text.txt").write_text(text, encoding="utf-8", newline="")
+    tokenizer.encode_file(tmp_path / "text.txt", tmp_path / "tokens.npy", threads)
+    assert np.load(tmp_path / "tokens.npy").tolist() == expected
+    counts = bpe.count_pretokens(tmp_path / "text.txt", pattern=pattern)
+    blocks = [Block(text.encode())]
+    assert count_blocks(blocks, pattern, threads, "kernels", SpecialTokenFinder([EOT])) == counts

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from bpe.blocks import Block
     from bpe.merge_table import MergeTable
+    from bpe.patterns import Scanner
     from bpe.special_tokens import SpecialTokenFinder
 
 FIRST_CACHED, MOST_CACHED = 1 << 14, 1 << 20
@@ -63,15 +64,22 @@ def _new_cache(capacity: int) -> Cache:
 
 
 class BlockEncoder:
-    """Encodes blocks with GPT-2's pattern; several threads may use it at once, and share what they learn."""
+    """Encodes blocks; several threads may use it at once, and share what they learn."""
 
     def __init__(
-        self, table: MergeTable, finder: SpecialTokenFinder, special_ids: Sequence[int], id_dtype: str
+        self,
+        table: MergeTable,
+        finder: SpecialTokenFinder,
+        special_ids: Sequence[int],
+        *,
+        scanner: Scanner,
+        id_dtype: str,
     ) -> None:
         self._rules = table.arrays
         self._finder = finder
         # The last entry is for index -1: a border between two texts.
         self._special_ids = np.array([*special_ids, -1], dtype=np.int64)
+        self._scanner = scanner
         self._id_dtype = id_dtype
         self._cache = _new_cache(FIRST_CACHED)
         self._replacing = Lock()
@@ -98,6 +106,7 @@ class BlockEncoder:
                 data,
                 spans,
                 self._special_ids,
+                self._scanner,
                 class_table(),
                 self._rules,
                 cache,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from bpe.patterns import is_gpt2_pattern
+from bpe.patterns import Scanner, scanner_of
 from bpe.special_tokens import Span, SpecialTokenFinder
 from bpe.texts import replace_malformed
 
@@ -81,16 +81,27 @@ def _cuts_in_text() -> regex.Pattern[str]:
     )
 
 
+@lru_cache(maxsize=1)
+def _cuts_after_words() -> tuple[regex.Pattern[bytes], regex.Pattern[str]]:
+    """Return both for patterns like cl100k's, where signs may go together with what follows: after words and digits."""
+    import regex
+
+    return (
+        regex.compile(rb"(?r)(?<=[A-Za-z])(?=[\x00-@\[-`{-\x7f])|(?<=[0-9])(?=[\x00-/:-\x7f])"),
+        regex.compile(r"(?r)(?<=\p{L})(?=\P{L})|(?<=\p{N})(?=\P{N})"),
+    )
+
+
 class BlockCutter:
     """Cuts UTF-8, whole or as a stream, into blocks whose encodings, one after the other, are that of the whole.
 
-    With GPT-2's pattern a block ends between two pre-tokens or after a special token; with any other pattern only
-    after a special token, so that a document then is held in memory as a whole.
+    With a pattern that the kernels know, a block ends between two pre-tokens or after a special token; with any other
+    only after a special token, so that a document then is held in memory as a whole.
     """
 
     def __init__(self, finder: SpecialTokenFinder, pattern: str) -> None:
         self._finder = finder
-        self._gpt2 = is_gpt2_pattern(pattern)
+        self._scanner = scanner_of(pattern)
 
     def blocks(self, chunks: Iterable[bytes], block_bytes: int = 1) -> Iterator[Block]:
         """Yield the blocks, of `block_bytes` or more, of a stream of chunks."""
@@ -130,7 +141,7 @@ class BlockCutter:
 
     def _last_cut(self, data: bytes | memoryview, floor: int, end: int) -> int | None:
         """Return the last place in data[floor:end], which what follows `end` cannot change, to cut before, if any."""
-        if not self._gpt2:
+        if self._scanner is None:
             return self._end_of_last_special_token(data, floor, end)
         # One that starts later may be a longer special token than is seen.
         end = min(end, len(data) - max(self._finder.longest - 1, 1))
@@ -138,7 +149,7 @@ class BlockCutter:
         while end > floor:
             start = max(floor, end - reach)
             window = bytes(data[start : end + 1])
-            for cut in _cut_places(window):
+            for cut in _cut_places(window, self._scanner):
                 if 0 < cut <= end - start and not self._finder.stretches_over(data, start + cut):
                     return start + cut
             if start == floor:
@@ -155,7 +166,9 @@ class BlockCutter:
         from bpe.unicode_classes import class_table
 
         array = read_only(data)
-        while (cut := last_cut(array, floor, end, class_table())) > 0:
+        while (
+            cut := last_cut(array, floor, end, self._scanner.most_digits if self._scanner else 0, class_table())
+        ) > 0:
             if not self._finder.stretches_over(data, cut):
                 return int(cut)
             end = cut - 1
@@ -168,9 +181,10 @@ class BlockCutter:
         return floor + ends[-1] if ends else None
 
 
-def _cut_places(window: bytes) -> Iterator[int]:
+def _cut_places(window: bytes, scanner: Scanner) -> Iterator[int]:
     """Yield places to cut before, the last one first: those next to ASCII, then those among other characters."""
-    for match in _cuts_in_bytes().finditer(window):
+    in_bytes, in_text = (_cuts_in_bytes(), _cuts_in_text()) if scanner.most_digits == 0 else _cuts_after_words()
+    for match in in_bytes.finditer(window):
         # Of a character that begins before the window nobody knows what it is.
         known = window[match.start() - 1] < 0x80 or match.start() >= 4
         if known and not window[: match.start()].endswith(_WIDE_SPACES):
@@ -185,5 +199,5 @@ def _cut_places(window: bytes) -> Iterator[int]:
         if error.reason != "unexpected end of data":
             return
         text = window[start : start + error.start].decode("utf-8")
-    for found in _cuts_in_text().finditer(text):
+    for found in in_text.finditer(text):
         yield start + len(text[: found.start()].encode("utf-8"))

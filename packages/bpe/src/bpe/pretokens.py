@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from bpe.blocks import Block, BlockCutter
 from bpe.compression import is_compressed
-from bpe.patterns import GPT2_PATTERN, compile_pattern, is_gpt2_pattern, split_pieces
+from bpe.patterns import GPT2_PATTERN, Scanner, compile_pattern, scanner_of, split_pieces
 from bpe.pretoken_counts import PretokenCounts
 from bpe.progress import Progress
 from bpe.reading import TextFile
@@ -39,7 +39,7 @@ def count_pretokens(
     Args:
         paths: One path or several: files (plain, .gz, .zst) or folders of them; each file is a text of its own.
         special_tokens: Strings that are taken out before the text is split.
-        pattern: The regular expression of a pre-token; GPT-2's runs in kernels, any other in `regex`.
+        pattern: The regular expression of a pre-token; those of GPT-2 and cl100k run in kernels, others in `regex`.
         threads: How many threads to use; None is all cores.
         progress: Whether to report on stderr.
 
@@ -80,12 +80,13 @@ def _total_bytes(files: list[TextFile]) -> int | None:
 
 
 def _counter(files: list[TextFile], finder: SpecialTokenFinder, pattern: str) -> _Counter:
-    """Return what counts these files: Python for little text and for patterns other than GPT-2's, or the kernels."""
+    """Return what counts these files: the kernels, or Python for little text and for patterns they do not know."""
     # What the kernels cost to load is worth it for less compressed text.
     size = sum(file.path.stat().st_size * (4 if is_compressed(file.path) else 1) for file in files)
     streams = any(not Path(file.path).is_file() for file in files)
-    if is_gpt2_pattern(pattern) and (size > PYTHON_BYTES or streams):
-        return _KernelCounter(finder, pattern)
+    scanner = scanner_of(pattern)
+    if scanner is not None and (size > PYTHON_BYTES or streams):
+        return _KernelCounter(finder, pattern, scanner)
     return _PythonCounter(finder, pattern)
 
 
@@ -94,14 +95,14 @@ def count_blocks(
 ) -> PretokenCounts:
     """Count the pre-tokens of blocks of text.
 
-    `engine` is "python", "kernels", or "auto": Python for little text and for patterns other than GPT-2's; `finder`
-    is for blocks that do not know their special tokens.
+    `engine` is "python", "kernels", or "auto": Python for little text and for patterns that the kernels do not know;
+    `finder` is for blocks that do not know their special tokens.
     """
     finder = finder or SpecialTokenFinder([])
     if engine == "auto":
         engine, blocks = _chosen_engine(blocks, pattern)
-    counter = _KernelCounter(finder, pattern) if engine == "kernels" else _PythonCounter(finder, pattern)
-    kernels = engine == "kernels"
+    scanner, kernels = scanner_of(pattern), engine == "kernels"
+    counter = _KernelCounter(finder, pattern, scanner) if kernels and scanner else _PythonCounter(finder, pattern)
     for _ in map_in_order(counter.count, blocks, threads if kernels else 1, kernels=kernels):
         pass
     return counter.counts()
@@ -109,7 +110,7 @@ def count_blocks(
 
 def _chosen_engine(blocks: Iterable[Block], pattern: str) -> tuple[str, Iterable[Block]]:
     """Return the engine for so much text, and the blocks, of which the first may have been looked at."""
-    if not is_gpt2_pattern(pattern):
+    if scanner_of(pattern) is None:
         return "python", blocks
     head: list[Block] = []
     size = 0
@@ -154,9 +155,10 @@ class _PythonCounter:
 class _KernelCounter:
     """Counts with one table per thread, and adds the tables."""
 
-    def __init__(self, finder: SpecialTokenFinder, pattern: str) -> None:
+    def __init__(self, finder: SpecialTokenFinder, pattern: str, scanner: Scanner) -> None:
         self._finder = finder
         self._pattern = pattern
+        self._scanner = scanner
         self._idle: SimpleQueue[WordTable] = SimpleQueue()
         self._tables: list[WordTable] = []
 
@@ -170,7 +172,7 @@ class _KernelCounter:
         except Empty:
             table = WordTable()
             self._tables.append(table)
-        table.count(data, spans)
+        table.count(data, spans, self._scanner)
         self._idle.put(table)
         return len(data), replaced
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from bpe.blocks import BLOCK_BYTES, Block, BlockCutter
 from bpe.merge_table import MergeTable
-from bpe.patterns import is_gpt2_pattern
+from bpe.patterns import scanner_of
 from bpe.piece_encoding import PieceEncoder
 from bpe.special_tokens import SpecialTokenFinder
 from bpe.texts import utf8, utf8_view
@@ -54,7 +54,7 @@ class TextEncoder:
         self._special_ids = special_ids
         self._finder = SpecialTokenFinder(special_tokens)
         self._normalization = normalization
-        self._gpt2 = is_gpt2_pattern(pattern)
+        self._scanner = scanner_of(pattern)
         self._pieces = PieceEncoder(table, pattern)
         self._kernels: BlockEncoder | None = None
         self._bytes_in_python = 0
@@ -67,7 +67,11 @@ class TextEncoder:
         if self._kernels is None:
             from bpe.block_encoding import BlockEncoder
 
-            self._kernels = BlockEncoder(self._table, self._finder, self._special_ids, self._id_dtype)
+            if self._scanner is None:
+                raise ValueError("the kernels do not know the pattern of this tokenizer")
+            self._kernels = BlockEncoder(
+                self._table, self._finder, self._special_ids, scanner=self._scanner, id_dtype=self._id_dtype
+            )
         return self._kernels
 
     def expect(self, size: int) -> None:
@@ -206,8 +210,8 @@ class TextEncoder:
         return text if self._normalization is None else unicodedata.normalize("NFC", text)
 
     def _worth_kernels(self, size: int) -> bool:
-        """Say whether to encode about `size` bytes with the kernels, which only know GPT-2's pattern."""
-        if not self._gpt2 or size == 0:
+        """Say whether to encode about `size` bytes with the kernels, if they know the pattern."""
+        if self._scanner is None or size == 0:
             return False
         if self._kernels is not None:
             return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from bpe.kernels.counting import add_words, count_pieces, list_words, move_entries
+from bpe.patterns import Scanner
 from bpe.unicode_classes import class_table
 
 _FIRST_CAPACITY = 1 << 15
@@ -19,10 +20,10 @@ class WordTable:
         self.arena = np.empty(arena_bytes, dtype=np.uint8)
         self._state = np.zeros(2, dtype=np.int64)
 
-    def count(self, data: np.ndarray, spans: np.ndarray) -> None:
-        """Count the pre-tokens, by GPT-2's pattern, of what `arrays_of` returns."""
+    def count(self, data: np.ndarray, spans: np.ndarray, scanner: Scanner) -> None:
+        """Count the pre-tokens of what `arrays_of` returns."""
         progress = np.zeros(2, dtype=np.int64)
-        while not count_pieces(data, spans, progress, class_table(), self.table, self.arena, self._state):
+        while not count_pieces(data, spans, progress, scanner, class_table(), self.table, self.arena, self._state):
             self._grow(len(data))
 
     def add(self, words: np.ndarray, offsets: np.ndarray, counts: np.ndarray) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from bpe.kernels.cl100k_boundaries import cl100k_piece_end
 from bpe.kernels.compiling import kernel
 from bpe.kernels.scalar_boundaries import character_class, character_size, contraction_end, piece_end
 from bpe.kernels.vectors import BLOCK, byte_masks, count_ones, trailing_zeros
@@ -101,15 +102,27 @@ def block_starts(data: np.ndarray, position: int, size: int, end: int, classes: 
 
 @kernel
 def next_ends(
-    data: np.ndarray, position: int, end: int, classes: np.ndarray, ends: np.ndarray, tail: np.ndarray
+    data: np.ndarray,
+    position: int,
+    end: int,
+    scanner: tuple[int, int],
+    classes: np.ndarray,
+    ends: np.ndarray,
+    tail: np.ndarray,
 ) -> int:
     """Write where the next pre-tokens end, one after the other, to `ends`; return how many: at least one.
 
-    `data` is valid UTF-8 (uint8), `end` the end of the text between two special tokens, `classes` the table of
-    `bpe.unicode_classes`; `position` is less than `end` and starts a pre-token. `ends` (int64) is room for `ENDS` of
-    them, `tail` (uint8) for two blocks.
+    `data` is valid UTF-8 (uint8), `end` the end of the text between two special tokens, `scanner` that of
+    `bpe.patterns`, `classes` the table of `bpe.unicode_classes`; `position` is less than `end` and starts a pre-token.
+    `ends` (int64) is room for `ENDS` of them, `tail` (uint8) for two blocks.
     """
     count = 0
+    if scanner[0] > 0:
+        while count < ENDS and position < end:
+            position = cl100k_piece_end(data, position, end, scanner[0], scanner[1], classes)
+            ends[np.uint64(count)] = position
+            count += 1
+        return count
     while count < ENDS - BLOCK and position < end:
         size = min(end - position, BLOCK)
         if position + BLOCK <= data.shape[0]:
@@ -144,14 +157,14 @@ def next_ends(
 
 
 @kernel
-def piece_ends(data: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def piece_ends(data: np.ndarray, scanner: tuple[int, int], classes: np.ndarray) -> np.ndarray:
     """Return where every pre-token of `data` ends: int64, shape (pre-tokens,)."""
     found = np.empty(data.shape[0] + 1, dtype=np.int64)
     ends, tail = np.empty(ENDS, dtype=np.int64), np.zeros(2 * BLOCK, dtype=np.uint8)
     count = 0
     position = 0
     while position < data.shape[0]:
-        more = next_ends(data, position, data.shape[0], classes, ends, tail)
+        more = next_ends(data, position, data.shape[0], scanner, classes, ends, tail)
         found[count : count + more] = ends[:more]
         count += more
         position = ends[more - 1]

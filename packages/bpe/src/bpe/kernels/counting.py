@@ -78,6 +78,7 @@ def count_pieces(
     data: np.ndarray,
     spans: np.ndarray,
     progress: np.ndarray,
+    scanner: tuple[int, int],
     classes: np.ndarray,
     table: np.ndarray,
     arena: np.ndarray,
@@ -95,7 +96,7 @@ def count_pieces(
         position = progress[1]
         end = spans[segment, 0] if segment < spans.shape[0] else data.shape[0]
         while position < end:
-            number = next_ends(data, position, end, classes, ends, tail)
+            number = next_ends(data, position, end, scanner, classes, ends, tail)
             start = position
             for index in range(number):
                 place = np.uint64(index)

@@ -182,6 +182,7 @@ def encode_spans(
     data: np.ndarray,
     spans: np.ndarray,
     special_ids: np.ndarray,
+    scanner: tuple[int, int],
     classes: np.ndarray,
     rules: Rules,
     cache: Cache,
@@ -196,6 +197,7 @@ def encode_spans(
         data: uint8, read only.
         spans: Where special tokens lie, int64 of shape (n, 3); the last column is an index into `special_ids`.
         special_ids: int64; negative for a mere border between texts.
+        scanner: The pattern, that of `bpe.patterns`.
         classes: The table of `bpe.unicode_classes`.
         rules: The tokenizer.
         cache: What is remembered of pieces.
@@ -217,7 +219,7 @@ def encode_spans(
         position = progress[1]
         end = spans[segment, 0] if segment < spans.shape[0] else data.shape[0]
         while position < end:
-            number = next_ends(data, position, end, classes, ends, tail)
+            number = next_ends(data, position, end, scanner, classes, ends, tail)
             start = position
             for index in range(number):
                 place = np.uint64(index)
