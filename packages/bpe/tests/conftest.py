@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import bpe
 from bpe import GPT2_PATTERN, Tokenizer, train_from_iterator
+from bpe.kernels.compiling import COMPILED
 
 settings.register_profile("bpe", deadline=None, max_examples=150)
 settings.load_profile("bpe")
@@ -18,6 +19,9 @@ settings.load_profile("bpe")
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 
 EOT = "<|endoftext|>"
+
+SLOWER = 1 if COMPILED else 20
+"""By how much large inputs are made smaller where the interpreter runs the kernels."""
 
 CORPUS = (
     "The cat's hat isn't where they've left it, we'll see. They're 12 or 1234 cats!! (I'd say 3.5)\n\n"

@@ -52,10 +52,10 @@ def test_an_interrupted_preparation_is_taken_up_again(texts, tmp_path, monkeypat
     whole, _ = prepare(texts, tmp_path)
     encode_file = bpe.Tokenizer.encode_file
 
-    def killed(self, path, *rest):
+    def killed(self, path, *rest, **options):
         if path == texts[1]:
             raise KeyboardInterrupt
-        return encode_file(self, path, *rest)
+        return encode_file(self, path, *rest, **options)
 
     monkeypatch.setattr(bpe.Tokenizer, "encode_file", killed)
     with pytest.raises(KeyboardInterrupt):

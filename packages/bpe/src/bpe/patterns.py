@@ -33,7 +33,7 @@ LLAMA3_PATTERN: str = (
     r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"""
     r"""\s*[\r\n]+|\s+(?!\S)|\s+"""
 )
-"""The pattern of Llama 3, which was that of cl100k_base first: white space at the end of a text is split differently."""
+"""The pattern of Llama 3, and of cl100k_base at first: white space at the end of a text is split differently."""
 
 
 def is_gpt2_pattern(pattern: str) -> bool:

@@ -62,7 +62,7 @@ def prepare(
         directory: Where to keep what is made; it is created.
         special_tokens: Special tokens of the tokenizer.
         threads: How many threads to use; None is all cores.
-        progress: Whether to report training on stderr.
+        progress: Whether to report on stderr.
         notify: Is called with one line for each finished step.
 
     Raises:
@@ -93,7 +93,7 @@ def prepare(
             reports.append(_report_of(target))
             continue
         reused = False
-        report = tokenizer.encode_file(path, target, threads)
+        report = tokenizer.encode_file(path, target, threads, progress=progress)
         reports.append(report)
         tell(f"{path.name}: {report.tokens:,} tokens, {report.bytes_per_token:.2f} bytes per token")
     return Preparation(

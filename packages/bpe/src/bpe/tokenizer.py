@@ -15,6 +15,7 @@ from bpe.patterns import GPT2_PATTERN, compile_pattern, is_gpt2_pattern
 from bpe.special_tokens import END_OF_TEXT, check_special_tokens
 from bpe.text_encoding import TextEncoder
 from bpe.texts import StrPath, utf8
+from bpe.tokenizer_files import TokenizerFiles
 from bpe.vocabulary import checked_merge, checked_normalization, checked_vocab, merge_ids
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from bpe.streaming import EncodeReport
 
 
-class Tokenizer:
+class Tokenizer(TokenizerFiles):
     """Byte-level BPE over a vocabulary, merges in order of priority, and special tokens.
 
     Special tokens in a text are always encoded as such, the longest first. Lone surrogates in a string, which UTF-8
@@ -303,71 +304,6 @@ class Tokenizer:
         return UnknownTokenError(
             f"token id {id_!r} is not in the vocabulary, expected 0 to {self._vocab_size - 1}; check the ids"
         )
-
-    # --- files --------------------------------------------------------------------------------------------------------
-
-    @classmethod
-    def from_files(
-        cls, vocab_path: StrPath, merges_path: StrPath, special_tokens: Iterable[str] | None = None
-    ) -> Tokenizer:
-        """Read GPT-2's format: vocab.json and merges.txt (with or without its version line)."""
-        from bpe.formats import gpt2
-
-        special = check_special_tokens(special_tokens)
-        merges = gpt2.read_merges(merges_path)
-        return cls(gpt2.read_vocab(vocab_path, special, merges), merges, special)
-
-    @classmethod
-    def from_pretrained(cls, directory: StrPath) -> Tokenizer:
-        """Read the directory that `save_pretrained` wrote, or any with a tokenizer.json that is byte-level BPE."""
-        from bpe.formats import directories
-
-        return directories.load(directory)
-
-    def save_pretrained(self, directory: StrPath) -> None:
-        """Write tokenizer.json and the settings `transformers` reads, vocab.json and merges.txt, tokenizer.tiktoken.
-
-        A file is left out, and an old one deleted, where its readers would get other ids: GPT-2's two files know only
-        GPT-2's pattern, and the last one needs merges in the order of their ids.
-        """
-        from bpe.formats import directories
-
-        directories.save(self, directory)
-
-    @classmethod
-    def from_tiktoken(
-        cls,
-        path: StrPath,
-        pattern: str = GPT2_PATTERN,
-        special_tokens: Mapping[str, int] | Iterable[str] | None = None,
-    ) -> Tokenizer:
-        """Read a .tiktoken file of ranks; it holds neither pattern nor special tokens, which may come with ids."""
-        from bpe.formats import tiktoken
-
-        return tiktoken.load(path, pattern, special_tokens)
-
-    def save_tiktoken(self, path: StrPath) -> None:
-        """Write a .tiktoken file of ranks, without pattern and special tokens.
-
-        Raises:
-            ValueError: If the ids do not follow the order of the merges, so that the format cannot hold them.
-        """
-        from bpe.formats import tiktoken
-
-        tiktoken.save(self, path)
-
-    @classmethod
-    def from_huggingface(cls, tokenizer_json_path: StrPath) -> Tokenizer:
-        """Read a tokenizer.json of the `tokenizers` library that is byte-level BPE."""
-        from bpe.formats import huggingface
-
-        return huggingface.load(tokenizer_json_path)
-
-    def save_huggingface(self, path: StrPath) -> None:
-        """Write a tokenizer.json for the `tokenizers` library, which then gives the same ids."""
-        from bpe.formats import huggingface
-
-        huggingface.save(self, path)
 
 
 def _checked_text(text: str) -> str:

@@ -144,7 +144,7 @@ def learn_merges(
 ) -> list[tuple[bytes, bytes]]:
     """Return at most `max_merges` merges; `engine` is "python", "kernels" or, by the size of the work, "auto"."""
     if engine == "auto":
-        loaded = "bpe.kernels" in sys.modules
+        loaded = "bpe.kernels.counting" in sys.modules
         engine = "kernels" if loaded or counts.distinct_bytes > PYTHON_WORD_BYTES else "python"
     if engine == "python":
         from bpe.incremental_merging import learn_merges as learn_in_python
