@@ -49,9 +49,9 @@ mixed = st.lists(
 ).map("".join)
 
 
-def run_python(*arguments):
+def run_python(*arguments, environment=None):
     """Run Python in a process of its own, which imports the package from where this one did."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(bpe.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(bpe.__file__).parents[1]), **(environment or {})}
     return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False, env=environment)
 
 

@@ -1,6 +1,10 @@
 """The command line: what it prints, and one line with exit code 2 for what goes wrong."""
 
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -226,3 +230,30 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_files(folder, arguments):
     assert (result.returncode, result.stderr) == (2, "bpe: error: [Errno 27] File too large\n")
     assert not any(path.name.startswith(".") or path.suffix == ".npy" for path in folder.rglob("*"))
     assert not (folder / "made").is_file()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is there on Linux only")
+@pytest.mark.parametrize("command", ["count text.txt", "inspect tokenizer", "decode tokens.npy -t tokenizer"])
+@pytest.mark.parametrize(
+    ("redirection", "code", "message"),
+    [
+        (">/dev/full", 2, "bpe: error: [Errno 28] No space left on device\n"),
+        ("| true", 0, ""),
+        (">&-", 0, ""),
+    ],
+)
+def test_standard_output_that_takes_nothing(folder, command, redirection, code, message):
+    bpe.train("text.txt", 300).save_pretrained("tokenizer")
+    np.save("tokens.npy", np.full(100_000, 104, dtype=np.uint16))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    line = f'set -o pipefail; "{sys.executable}" -m bpe {command} {redirection}'
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (code, message)
+
+
+def test_what_the_terminal_cannot_show_is_escaped(folder):
+    bpe.train("text.txt", 257).save_pretrained("tokenizer")
+    command = [sys.executable, "-m", "bpe", "count", "text.txt"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\\xe9" in done.stdout or "\\u" in done.stdout

@@ -36,6 +36,45 @@ def test_the_cache_is_renewed_with_any_kernel():
     assert cache_file is None or cache_file._source_stamp[1] == compiling._kernels_digest()
 
 
+@pytest.fixture
+def run_small_kernel(tmp_path):
+    """Run a kernel of its own, which is compiled in a moment, in a process of its own."""
+    script = tmp_path / "small_kernel.py"
+    script.write_text(
+        "from bpe.kernels.compiling import kernel\n@kernel\ndef add(a, b): return a + b\nprint(add(2, 3))\n"
+    )
+
+    def run(before=""):
+        code = f"{before}\nimport sys; sys.path.insert(0, {str(tmp_path)!r}); import small_kernel"
+        result = run_python("-c", code, environment={"NUMBA_CACHE_DIR": str(tmp_path / "cache")})
+        assert (result.stdout, result.stderr) == ("5\n", "")
+        return {file: file.read_bytes() for file in (tmp_path / "cache").rglob("*.nb?")}
+
+    return run
+
+
+@pytest.mark.skipif(not compiling.COMPILED, reason="kernels run in Python")
+@pytest.mark.parametrize(("suffix", "left"), [(".nbi", b""), (".nbc", b"\x80\x04\x95")])
+def test_a_damaged_cache_is_renewed(run_small_kernel, suffix, left):
+    files = run_small_kernel()
+    damaged = [file for file in files if file.suffix == suffix]
+    assert len(damaged) == 1
+    damaged[0].write_bytes(left)
+    run_small_kernel()  # compiles, and renews or empties what was damaged
+    assert left not in run_small_kernel().values()
+
+
+@pytest.mark.skipif(not compiling.COMPILED, reason="kernels run in Python")
+def test_a_full_disk_keeps_no_cache(run_small_kernel):
+    code = (
+        "import errno\n"
+        "from numba.core import caching\n"
+        "def full(*args): raise OSError(errno.ENOSPC, 'No space left on device')\n"
+        "caching.IndexDataCacheFile._dump = full\n"
+    )
+    assert run_small_kernel(code) == {}
+
+
 def test_threads_do_not_change_ids(small, tmp_path):
     text = (CORPUS + EOT) * 200
     (tmp_path / "text.txt").write_text(text, encoding="utf-8", newline="")

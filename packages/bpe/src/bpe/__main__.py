@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 from bpe.special_tokens import END_OF_TEXT
 
@@ -14,6 +16,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return 0, or 2 after a one-line message on stderr, or 130 when interrupted."""
     parser = build_parser()
     options = parser.parse_args(arguments)
+    if sys.stdout is None:
+        # It was closed by whoever started the command; what is printed is lost, what is written to files is not.
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    if hasattr(sys.stdout, "reconfigure"):
+        # Pieces of any script are printed, also where standard output is ASCII or a Windows code page.
+        sys.stdout.reconfigure(errors="backslashreplace")
     # Imported here, so that --help does not wait for it.
     from bpe import commands
 
@@ -22,16 +30,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.showwarning = _show_warning
             warnings.simplefilter("always", UserWarning)
             getattr(commands, options.command)(options)
+            sys.stdout.flush()
     except BrokenPipeError:
-        sys.stderr.close()
+        # A reader like `head` has seen enough, and that is not an error.
+        _discard_output()
         return 0
     except (ValueError, TypeError, OSError) as error:
         print(f"bpe: error: {' '.join(str(error).split())}", file=sys.stderr)
+        _discard_output()
         return 2
     except KeyboardInterrupt:
         print("bpe: interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+def _discard_output() -> None:
+    """Send what standard output still holds to nowhere, or the interpreter would fail on it again while it exits."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show_warning(message: object, *_: object, **__: object) -> None:
