@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -111,6 +112,15 @@ def read(path: Path) -> str:
     return path.read_bytes().decode("utf-8")
 
 
+def read_with_utf8(path: Path) -> str:
+    """Return a text whose UTF-8 CPython has at hand already, as bytes are at hand for a library that takes bytes."""
+    text = read(path)
+    function = ctypes.pythonapi.PyUnicode_AsUTF8AndSize
+    function.restype = ctypes.c_void_p
+    function(ctypes.py_object(text), None)
+    return text
+
+
 def flat(parts: Iterable[Any]) -> np.ndarray:
     """Return the ids of documents one after another."""
     return np.concatenate([np.asarray(part, dtype=np.uint32) for part in parts])
@@ -124,7 +134,7 @@ def encode_bpe(folder: Path, path: Path, threads: int, task: str) -> Job:
     if task == "file":
         out = path.with_suffix(f".{os.getpid()}.npy")
         return Job(lambda: tokenizer.encode_file(path, out, threads), lambda _: taken(out))
-    text = read(path)
+    text = read_with_utf8(path)
     if task == "list":
         return Job(lambda: tokenizer.encode(text), np.array)
     return Job(lambda: tokenizer.encode_to_numpy(text, threads=threads), np.asarray)
@@ -154,7 +164,7 @@ def encode_gigatoken(folder: Path, path: Path, threads: int, task: str) -> Job:
                 os.fsync(file.fileno())
 
         return Job(encode_and_save, lambda _: taken(out))
-    text = read(path)
+    text = read_with_utf8(path)
     if task == "list":
         return Job(lambda: tokenizer.encode_batch_list([text])[0], np.array)
     return Job(lambda: tokenizer.encode(text), np.asarray)
@@ -185,7 +195,7 @@ def encode_tiktoken(folder: Path, path: Path, threads: int, task: str) -> Job:
     encoding = tiktoken.Encoding(
         "gpt2", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={EOT: vocabulary[EOT]}
     )
-    text = read(path)
+    text = read_with_utf8(path)
     if task == "array":
         return Job(lambda: encoding.encode_to_numpy(text, allowed_special="all"), np.asarray)
     if threads == 1:
@@ -198,7 +208,7 @@ def encode_tokenizers(folder: Path, path: Path, threads: int, task: str) -> Job:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "gpt2_tokenizer.json"))
-    text = read(path)
+    text = read_with_utf8(path)
     return Job(lambda: [encoding.ids for encoding in tokenizer.encode_batch_fast(text.split(EOT))], flat)
 
 

@@ -5,11 +5,12 @@
 Every figure is the median of several processes, in which nothing else runs; the libraries take turns. Each process
 has as many cores as threads. The text is in the page cache. Kernels are compiled and thread pools started before the
 clock is, by other tokenizers on another text; loading a vocabulary is not counted. "Cold" is the first call of a
-tokenizer, "warm" are later ones on the same text. Training is timed from the path of a plain file to the merges, of
-which every library learns the same number; as their rules for ties differ from this package's, the tokens in common
-are counted instead of compared. Encoding is with GPT-2's vocabulary, and its ids must be the same everywhere.
-`gigatoken` is called twice over: one text at once, and as documents in parallel, whose separators it drops; ratios
-are to the faster. A library slower than 5 s is called twice, not three times, and slower than 10 s in one process only.
+tokenizer, "warm" are later ones on the same text. A string has its UTF-8 at hand, as CPython keeps it. Training is
+timed from the path of a plain file to the merges, of which every library learns the same number; as their rules for
+ties differ from this package's, the tokens in common are counted instead of compared. Encoding is with GPT-2's
+vocabulary, and its ids must be the same everywhere. `gigatoken` is called twice over: one text at once, and as
+documents in parallel, whose separators it drops; ratios are to the faster. A library slower than 5 s is called twice,
+not three times, and slower than 10 s in one process only.
 """
 
 from __future__ import annotations

@@ -103,7 +103,15 @@ class TextEncoder:
         threads = check_threads(threads)
         if not self._worth_kernels(len(text)):
             return np.array(self._in_python(Block(utf8(text)))[0], dtype=self._id_dtype)
-        return _joined(list(self._parts(text, threads)))
+        ids = np.empty(len(text) // 3, dtype=self._id_dtype)
+        size = 0
+        for part in self._parts(text, threads):
+            if size + len(part) > len(ids):
+                ids.resize(size + max(len(part), size // 2), refcheck=False)
+            ids[size : size + len(part)] = part
+            size += len(part)
+        ids.resize(size, refcheck=False)
+        return ids
 
     def _parts(self, text: str, threads: int) -> Iterator[np.ndarray]:
         """Yield the ids of a text in parts, by the kernels."""
