@@ -60,6 +60,13 @@ def machine() -> dict[str, Any]:
     }
 
 
+def machine_line() -> str:
+    """Return in one line what figures of this package alone depend on."""
+    facts = machine()
+    versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("bpe", "numba", "numpy"))
+    return f"{facts['processor']}, {facts['cores']} cores, {facts['system']}, Python {facts['python']}, {versions}"
+
+
 def seconds_of(runs: Sequence[Run], task: str, text: str, threads: int, library: str) -> tuple[float, float] | None:
     """Return the median seconds of first and of later calls (of training: twice the same), None if never measured."""
     found = [

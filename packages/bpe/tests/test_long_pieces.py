@@ -4,12 +4,12 @@ import random
 
 import numpy as np
 import pytest
-from conftest import data_file
+from conftest import SLOWER, data_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bpe
-from bpe import Tokenizer
+from bpe import Tokenizer, piece_encoding
 from bpe.kernels.compiling import COMPILED
 from bpe.kernels.long_pieces import LONG, encode_long_piece
 from bpe.piece_encoding import merge_symbols
@@ -79,3 +79,14 @@ def test_real_text_as_one_piece(gpt2):
         piece = data_file(name).read_bytes()[: 200_000 if COMPILED else 3000]
         by_windows, as_a_whole = both(gpt2, piece)
         assert by_windows == as_a_whole
+
+
+@pytest.mark.parametrize("pattern", [bpe.GPT2_PATTERN, r"\w+|\W+"])
+def test_a_very_long_piece_is_merged_by_a_kernel_outside_of_them_too(small, pattern):
+    size, table = piece_encoding._KERNEL_BYTES // SLOWER + 1000, small._encoder._table
+    for letters in "a", "abcdehilnorst":
+        text = "".join(random.Random(5).choices(letters, k=size))
+        expected = merge_symbols([table.byte_symbols[byte] for byte in text.encode()], table.rules)
+        encoder = piece_encoding.PieceEncoder(table, pattern)
+        assert encoder.encode(text) == expected
+        assert encoder._merge_with_kernel(text.encode()) == expected

@@ -6,12 +6,15 @@ import heapq
 from typing import TYPE_CHECKING
 
 from bpe.patterns import split_pieces
+from bpe.threads import map_in_order
 
 if TYPE_CHECKING:
     from bpe.merge_table import MergeTable
 
 _MAX_CACHED = 1 << 16
 _LONGEST_CACHED = 64
+_KERNEL_BYTES = 1 << 17
+"""A piece of so many bytes is worth loading a kernel for: merging it here takes half a second."""
 _DEAD = -1
 
 
@@ -48,10 +51,38 @@ class PieceEncoder:
         if whole is not None:
             return [whole]
         byte_symbols, vocab_size = self._table.byte_symbols, self._table.vocab_size
-        ids = merge_symbols([byte_symbols[byte] for byte in piece], self._table.rules)
+        if len(piece) >= _KERNEL_BYTES and self._table.fits_kernels:
+            (ids,) = map_in_order(self._merge_with_kernel, [piece], 1)
+        else:
+            ids = merge_symbols([byte_symbols[byte] for byte in piece], self._table.rules)
         for id_ in ids:
             if id_ >= vocab_size:
                 raise missing_byte_error(id_ - vocab_size)
+        return ids
+
+    def _merge_with_kernel(self, piece: bytes) -> list[int]:
+        """Return the symbols that a long piece is merged to."""
+        import numpy as np
+
+        from bpe.block_arrays import read_only
+        from bpe.kernels.long_pieces import encode_long_piece
+        from bpe.kernels.piece_merging import SHORT
+
+        rules = self._table.arrays
+        room, out = np.empty((2, SHORT), dtype=np.int64), np.empty(len(piece), dtype=np.uint32)
+        count = encode_long_piece(
+            read_only(piece),
+            0,
+            len(piece),
+            rules.byte_symbols,
+            rules.symbol_sizes,
+            room,
+            rules.table,
+            rules.products,
+            out,
+            0,
+        )
+        ids: list[int] = out[:count].tolist()
         return ids
 
 

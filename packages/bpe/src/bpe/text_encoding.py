@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -26,7 +27,7 @@ KERNEL_BYTES = 1 << 20
 KERNEL_BYTES_IN_ALL = 8 << 20
 """So are texts that together have so many."""
 _SMALL_TEXT = 1 << 16
-"""Texts of up to so many bytes are not divided among threads."""
+"""Texts of up to so many bytes are not divided among threads, nor worth the tables of the kernels."""
 
 
 class EncodedText(NamedTuple):
@@ -223,7 +224,8 @@ class TextEncoder:
             return False
         if self._kernels is not None:
             return True
-        worth = size >= KERNEL_BYTES or self._bytes_in_python + size >= KERNEL_BYTES_IN_ALL
+        loaded = size >= _SMALL_TEXT and "bpe.kernels.encoding" in sys.modules
+        worth = loaded or size >= KERNEL_BYTES or self._bytes_in_python + size >= KERNEL_BYTES_IN_ALL
         return worth and self._table.fits_kernels
 
 
