@@ -1,6 +1,11 @@
 """A small text and the flags that make every command finish in a second or two."""
 
+import signal
+
 import pytest
+
+# Who starts the tests in the background has them ignore Ctrl-C, and every process that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SMALL = (
     "--vocab-size 300 --context-length 16 --d-model 16 --num-layers 2 --num-heads 2 --d-ff 40 "

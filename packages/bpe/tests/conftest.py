@@ -1,6 +1,7 @@
 """What the tests share: real text where it is there, texts that go wrong easily, and both engines."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,9 @@ from hypothesis import strategies as st
 import bpe
 from bpe import GPT2_PATTERN, Tokenizer, train_from_iterator
 from bpe.kernels.compiling import COMPILED
+
+# Who starts the tests in the background has them ignore Ctrl-C, and every process that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("bpe", deadline=None, max_examples=150)
 settings.load_profile("bpe")

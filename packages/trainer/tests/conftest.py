@@ -1,7 +1,12 @@
+import signal
+
 import pytest
 import torch
 
 from trainer.records import read_metrics
+
+# Who starts the tests in the background has them ignore Ctrl-C, and every process that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
