@@ -1,8 +1,14 @@
+import os
+
 import jaxtyping
 import pytest
 import torch
 
 from nnscratch import TransformerConfig, TransformerLM
+
+if not torch.cuda.is_available():
+    # Triton, which torch's compiler imports too, reads it once; without a GPU the kernels are interpreted.
+    os.environ["TRITON_INTERPRET"] = "1"
 
 
 @pytest.fixture(autouse=True)

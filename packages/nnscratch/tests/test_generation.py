@@ -1,26 +1,154 @@
 import dataclasses
+import itertools
+import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from nnscratch import KeyValueCache, TransformerLM, generate, stream
-from nnscratch.generation import next_token_probabilities
+from nnscratch import KeyValueCache, TransformerConfig, TransformerLM, generate, stream
+from nnscratch.generation import complete
+from nnscratch.sampling import next_token_probabilities
+
+VARIANTS = [
+    {"norm": norm, "position": position, "ffn": ffn}
+    for norm, position, ffn in itertools.product(
+        ("pre", "post", "none"), ("rope", "none"), ("swiglu", "silu", "relu_squared")
+    )
+] + [{"tie_embeddings": True}, {"qk_norm": True}, {"logit_soft_cap": 5.0}]
+SMALL = TransformerConfig(vocab_size=50, context_length=6, d_model=16, num_layers=2, num_heads=2, d_ff=24)
+PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9], [12, 13]]
 
 
-@pytest.mark.parametrize("changes", [{}, {"position": "none"}, {"norm": "post", "ffn": "silu"}, {"qk_norm": True}])
-@pytest.mark.parametrize("prompt_length", [1, 5, 16, 20])
-def test_greedy_output_does_not_depend_on_the_cache(config, changes, prompt_length):
-    model = TransformerLM(dataclasses.replace(config, **changes))
-    prompt = torch.randint(50, (3, prompt_length))
-    options = {"max_new_tokens": 24, "temperature": 0.0}  # goes beyond the context of 16
-    with_cache = generate(model, prompt, **options)
-    assert torch.equal(with_cache, generate(model, prompt, **options, use_cache=False))
-    assert with_cache.shape == (3, prompt_length + 24)
-    assert torch.equal(with_cache[:, :prompt_length], prompt)
-    ids = prompt
-    for _ in range(24):
-        ids = torch.cat((ids, model(ids[:, -16:])[:, -1:].argmax(-1)), dim=1)
-    assert torch.equal(with_cache, ids)
+def alone(model, prompt, steps):
+    """The definition of greedy generation: the whole window through the model for every token."""
+    ids = torch.tensor([prompt])
+    for _ in range(steps):
+        ids = torch.cat((ids, model(ids[:, -model.config.context_length :])[:, -1:].argmax(-1)), dim=1)
+    return ids[0].tolist()
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_greedy_text_is_that_of_the_definition_with_and_without_cache(changes):
+    model = TransformerLM(dataclasses.replace(SMALL, **changes))
+    for length in (1, 6, 8):
+        prompt = torch.randint(50, (2, length))
+        options = {"max_new_tokens": 9, "temperature": 0.0}  # goes beyond the context of 6
+        with_cache = generate(model, prompt, **options)
+        assert torch.equal(with_cache, generate(model, prompt, **options, use_cache=False))
+        assert with_cache.tolist() == [alone(model, row, 9) for row in prompt.tolist()]
+
+
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
+def test_prompts_of_any_lengths_are_continued_as_each_alone(changes):
+    model = TransformerLM(dataclasses.replace(SMALL, **changes))
+    expected = [[49] * (5 - len(prompt)) + alone(model, prompt, 8) for prompt in PROMPTS]
+    for use_cache in (True, False):
+        options = {"max_new_tokens": 8, "temperature": 0.0, "use_cache": use_cache}
+        assert generate(model, PROMPTS, **options, pad_id=49).tolist() == expected
+        assert complete(model, PROMPTS, **options) == [row[5:] for row in expected]
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    prompts=st.lists(st.lists(st.integers(0, 49), min_size=1, max_size=14), min_size=1, max_size=4),
+    steps=st.integers(0, 10),
+    use_cache=st.booleans(),
+    seed=st.integers(0, 1000),
+)
+def test_any_prompts_and_any_model(prompts, steps, use_cache, seed):
+    torch.manual_seed(seed)
+    model = TransformerLM(SMALL)
+    written = complete(model, prompts, max_new_tokens=steps, temperature=0.0, use_cache=use_cache)
+    assert written == [alone(model, prompt, steps)[len(prompt) :] for prompt in prompts]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_row_does_not_depend_on_the_others(model, temperature):
+    options = {"max_new_tokens": 20, "temperature": temperature, "seed": 3, "top_k": 20, "top_p": 0.9}
+    written = complete(model, PROMPTS, **options)
+    assert complete(model, PROMPTS[:2], **options) == written[:2]
+    assert complete(model, [PROMPTS[0], [9] * 12, *PROMPTS[2:], [7]], **options)[2:4] == written[2:]
+    assert complete(model, PROMPTS, **options | {"max_new_tokens": 7}) == [row[:7] for row in written]
+    assert list(stream(model, PROMPTS[0], **options)) == written[0]
+    assert complete(model, PROMPTS, **options, eos_id=5) == [
+        row[: row.index(5) + 1] if 5 in row else row for row in written
+    ]
+
+
+def test_equal_prompts_draw_differently(model):
+    written = complete(model, [[1, 2]] * 8, max_new_tokens=20, seed=0)
+    assert len({tuple(row) for row in written}) == 8
+
+
+def test_nothing_new(model):
+    prompt = torch.tensor([1, 2])
+    result = generate(model, prompt, max_new_tokens=0)
+    assert result.tolist() == [[1, 2]]
+    assert result.data_ptr() != prompt.data_ptr()
+    assert generate(model, [[1], [2, 3]], max_new_tokens=0, pad_id=9).tolist() == [[9, 1], [2, 3]]
+    assert list(stream(model, [1, 2], max_new_tokens=0)) == []
+    assert complete(model, [[1], [2, 3]], max_new_tokens=0) == [[], []]
+
+
+def test_a_seed_repeats_a_draw_and_leaves_the_global_generator_alone(model):
+    prompt = torch.tensor([[1, 2], [3, 4]])
+    before = torch.get_rng_state()
+    first = generate(model, prompt, max_new_tokens=20, seed=5)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(9)
+    assert torch.equal(first, generate(model, prompt, max_new_tokens=20, seed=5))
+    assert not torch.equal(first, generate(model, prompt, max_new_tokens=20, seed=6))
+    torch.manual_seed(1)
+    unseeded = generate(model, prompt, max_new_tokens=30)
+    assert not torch.equal(unseeded, generate(model, prompt, max_new_tokens=30))
+    torch.manual_seed(1)
+    assert torch.equal(unseeded, generate(model, prompt, max_new_tokens=30))
+    before = torch.get_rng_state()
+    generate(model, prompt, max_new_tokens=3, temperature=0.0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_stream_gives_what_generate_adds_as_it_comes(model, monkeypatch):
+    for seed in range(5):
+        options = {"max_new_tokens": 30, "seed": seed, "eos_id": 7, "top_p": 0.9}
+        assert list(stream(model, [1, 2], **options)) == generate(model, [1, 2], **options)[0, 2:].tolist()
+    inputs = []
+    monkeypatch.setattr(model, "next_token_logits", lambda ids, *rest, **more: inputs.append(ids) or torch.zeros(1, 50))
+    tokens = stream(model, [1, 2], max_new_tokens=10**12, use_cache=False)
+    assert len(inputs) == 0
+    next(tokens)
+    assert len(inputs) == 1
+    for _ in range(100):
+        next(tokens)
+    assert inputs[-1].shape == (1, 16)
+
+
+def test_rows_end_with_the_end_of_text_token(model):
+    prompt = torch.randint(50, (8, 3))
+    result = generate(model, prompt, max_new_tokens=300, seed=0, eos_id=7)
+    written = complete(model, prompt, max_new_tokens=300, seed=0, eos_id=7)
+    for row, tokens in zip(result[:, 3:].tolist(), written, strict=True):
+        end = row.index(7) + 1  # the chance of 300 draws without it is about 1 in 400 for each row
+        assert set(row[end:]) <= {7}
+        assert tokens == row[:end]
+    assert result.shape[1] == 3 + max(len(tokens) for tokens in written)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_generation_keeps_no_graph_and_its_result_can_be_trained_on(model, training):
+    model.train(training)
+    result = generate(model, [1], max_new_tokens=3)
+    assert not result.requires_grad
+    assert not result.is_inference()
+    assert torch.is_grad_enabled()
+    assert model.training is training
+    steps = stream(model, [1], max_new_tokens=3)
+    next(steps)
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()
+    model.loss(result[:, :-1], result[:, 1:]).backward()
 
 
 def test_cached_logits_are_those_of_the_whole_input(model):
@@ -33,57 +161,30 @@ def test_cached_logits_are_those_of_the_whole_input(model):
         model(ids[:, :1], cache)
     cache.reset()
     assert cache.length == 0
+    torch.testing.assert_close(model.next_token_logits(ids, cache), model(ids)[:, -1])
 
 
-def test_a_seed_repeats_a_draw_and_leaves_the_global_generator_alone(model):
-    prompt = torch.tensor([[1, 2], [3, 4]])
-    before = torch.get_rng_state()
-    first = generate(model, prompt, max_new_tokens=30, seed=5)
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(first, generate(model, prompt, max_new_tokens=30, seed=5))
-    assert not torch.equal(first, generate(model, prompt, max_new_tokens=30, seed=6))
-    torch.manual_seed(1)
-    unseeded = generate(model, prompt, max_new_tokens=30)
-    torch.manual_seed(1)
-    assert torch.equal(unseeded, generate(model, prompt, max_new_tokens=30))
+def test_padding_changes_no_logit_of_a_token(model):
+    ids, padding = torch.randint(50, (3, 9)), torch.tensor([0, 4, 8])
+    cache = KeyValueCache(2, 9)
+    parts = [model(part, cache, padding) for part in ids.split((6, 2, 1), dim=1)]
+    for logits in (model(ids, padding=padding), torch.cat(parts, dim=1)):
+        for index, start in enumerate(padding.tolist()):
+            expected = model(ids[index : index + 1, start:])[0]
+            torch.testing.assert_close(logits[index, start:], expected, atol=1e-5, rtol=1e-5)
+    assert logits.isfinite().all()
 
 
-def test_a_single_prompt_may_be_a_list(model):
-    expected = generate(model, torch.tensor([[1, 2, 3]]), max_new_tokens=4, temperature=0.0)
-    assert torch.equal(generate(model, [1, 2, 3], max_new_tokens=4, temperature=0.0), expected)
-    assert torch.equal(generate(model, torch.tensor([1, 2, 3]), max_new_tokens=4, temperature=0.0), expected)
-
-
-def test_nothing_new(model):
-    assert generate(model, [1, 2], max_new_tokens=0).tolist() == [[1, 2]]
-    assert list(stream(model, [1, 2], max_new_tokens=0)) == []
-
-
-def test_stream_gives_what_generate_adds(model):
-    for seed in range(5):
-        options = {"max_new_tokens": 30, "seed": seed, "eos_id": 7, "top_p": 0.9}
-        assert list(stream(model, [1, 2], **options)) == generate(model, [1, 2], **options)[0, 2:].tolist()
-
-
-def test_rows_end_with_the_end_of_text_token(model):
-    prompt = torch.randint(50, (8, 3))
-    result = generate(model, prompt, max_new_tokens=300, seed=0, eos_id=7)
-    ended = 0
-    for row in result[:, 3:].tolist():
-        if 7 in row:
-            ended += 1
-            assert set(row[row.index(7) :]) == {7}
-    assert ended == 8  # the chance of 300 draws without it is about 1 in 400 for each row
-    assert result.shape[1] < 303
-
-
-def test_generation_keeps_no_graph(model):
-    model.train()
-    assert not generate(model, [1], max_new_tokens=3).requires_grad
-    assert torch.is_grad_enabled()
-    steps = stream(model, [1], max_new_tokens=3)
-    next(steps)
-    assert torch.is_grad_enabled()
+def test_bfloat16_weights(model):
+    model.bfloat16()
+    options = {"max_new_tokens": 24, "temperature": 0.0}
+    result = generate(model, [[1, 2, 3]], **options)
+    assert result.shape == (1, 27)
+    ids = result[:, :16]
+    cache = KeyValueCache(2, 16)
+    parts = torch.cat([model(part, cache) for part in ids.split(1, dim=1)], dim=1)
+    torch.testing.assert_close(parts, model(ids), atol=0.1, rtol=0.1)
+    assert generate(model, PROMPTS, max_new_tokens=3, seed=0).shape == (4, 8)
 
 
 def test_draws_follow_the_model_s_probabilities(model):
@@ -93,59 +194,9 @@ def test_draws_follow_the_model_s_probabilities(model):
     assert (drawn - expected).abs().max() < 5 * (expected * (1 - expected) / 4000).sqrt().max()
 
 
-PROBABILITIES = torch.tensor([[0.1, 0.4, 0.2, 0.3]])
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({}, [0.1, 0.4, 0.2, 0.3]),
-        ({"top_k": 1}, [0, 1, 0, 0]),
-        ({"top_k": 2}, [0, 4 / 7, 0, 3 / 7]),
-        ({"top_k": 9}, [0.1, 0.4, 0.2, 0.3]),
-        ({"top_p": 0.01}, [0, 1, 0, 0]),
-        ({"top_p": 0.39}, [0, 1, 0, 0]),
-        ({"top_p": 0.5}, [0, 4 / 7, 0, 3 / 7]),
-        ({"top_p": 0.8}, [0, 4 / 9, 2 / 9, 3 / 9]),
-        ({"top_p": 1.0}, [0.1, 0.4, 0.2, 0.3]),
-        ({"top_k": 2, "top_p": 0.5}, [0, 1, 0, 0]),  # 4/7 is more than a half already
-    ],
-)
-def test_top_k_and_top_p(options, expected):
-    result = next_token_probabilities(PROBABILITIES.log(), 1.0, **options)
-    torch.testing.assert_close(result, torch.tensor([expected], dtype=torch.float32), atol=1e-6, rtol=0)
-
-
-@pytest.mark.parametrize("temperature", [1e-6, 0.5, 2.0, 1e6])
-def test_temperature(temperature):
-    result = next_token_probabilities(PROBABILITIES.log(), temperature)
-    powers = (
-        PROBABILITIES.double() ** (1 / temperature) if temperature > 0.01 else torch.tensor([[0.0, 1, 0, 0]]).double()
-    )
-    torch.testing.assert_close(result.double(), powers / powers.sum(), atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize(
-    ("prompt", "options", "message"),
-    [
-        ([1], {"max_new_tokens": -1}, "max_new_tokens=-1 is negative; choose at least 0"),
-        ([1], {"temperature": -0.1}, r"temperature=-0.1 is out of range; choose 0 \(greedy\) or a positive number"),
-        ([1], {"top_k": 0}, "top_k=0 leaves no token; choose at least 1, or None for all"),
-        ([1], {"top_p": 0.0}, "top_p=0.0 is out of range; choose a number above 0 and at most 1"),
-        ([1], {"top_p": 1.5}, "top_p=1.5 is out of range"),
-        ([], {}, r"prompt_ids of shape \(1, 0\) cannot be continued; pass \(batch, prompt\) with at least one token"),
-        ([50], {}, "prompt_ids span 50 to 50, but vocab_size=50; encode with the model's tokenizer"),
-        ([3, -1], {}, "prompt_ids span -1 to 3, but vocab_size=50"),
-    ],
-)
-def test_what_cannot_be_continued_is_refused(model, prompt, options, message):
-    options = {"max_new_tokens": 3} | options
-    with pytest.raises(ValueError, match=message):
-        generate(model, prompt, **options)
-    with pytest.raises(ValueError, match=message):
-        stream(model, prompt, **options)
-
-
-def test_several_prompts_cannot_be_streamed(model):
-    with pytest.raises(ValueError, match=r"prompt_ids of shape \(2, 1\) are several prompts; stream one, or use gen"):
-        stream(model, torch.tensor([[1], [2]]), max_new_tokens=3)
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_model_that_has_diverged_is_named_as_such(model, temperature):
+    with torch.no_grad():
+        model.token_embeddings.weight[7] = math.nan
+    with pytest.raises(ValueError, match="scores of the token after row 1 are not finite; its weights have diverged"):
+        generate(model, [[1], [7]], max_new_tokens=3, temperature=temperature)

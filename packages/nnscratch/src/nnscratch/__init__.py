@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from nnscratch.cache import KeyValueCache
     from nnscratch.config import TransformerConfig
     from nnscratch.functional import cross_entropy, perplexity, silu, softmax
-    from nnscratch.generation import generate, stream
+    from nnscratch.generation import complete, generate, stream
     from nnscratch.gradients import clip_grad_norm
-    from nnscratch.interchange.huggingface import export_huggingface
+    from nnscratch.interchange.gguf import export_gguf
+    from nnscratch.interchange.huggingface import export_huggingface, import_huggingface
     from nnscratch.kernels.linear_cross_entropy import linear_cross_entropy
     from nnscratch.layers import (
         Embedding,
@@ -62,10 +63,13 @@ _MODULE_OF = {
     "cosine_schedule": "schedules",
     "count_parameters": "accounting",
     "cross_entropy": "functional",
+    "export_gguf": "interchange.gguf",
     "export_huggingface": "interchange.huggingface",
     "flops_by_part": "accounting",
     "flops_per_token": "accounting",
+    "complete": "generation",
     "generate": "generation",
+    "import_huggingface": "interchange.huggingface",
     "linear_cross_entropy": "kernels.linear_cross_entropy",
     "memory_estimate": "accounting",
     "perplexity": "functional",
@@ -95,13 +99,16 @@ __all__ = [
     "TransformerLM",
     "__version__",
     "clip_grad_norm",
+    "complete",
     "cosine_schedule",
     "count_parameters",
     "cross_entropy",
+    "export_gguf",
     "export_huggingface",
     "flops_by_part",
     "flops_per_token",
     "generate",
+    "import_huggingface",
     "linear_cross_entropy",
     "memory_estimate",
     "perplexity",

@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from nnscratch.autocast import cast_for_autocast
 from nnscratch.cache import LayerCache
 from nnscratch.functional import at_least_float32
+from nnscratch.kernels.causal_attention import causal_attention
 from nnscratch.layers import Linear, RMSNorm, RotaryEmbedding
 
 
@@ -87,14 +88,6 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     return _Attention.apply(q, k, v, bias).view(*batch, q.shape[-2], v.shape[-1])
 
 
-def causal_bias(queries: int, keys: int, like: Tensor) -> Tensor | None:
-    """Return 0 where a query may look and -inf in its future, (queries, keys); the queries are the last positions."""
-    if queries == 1:
-        return None
-    dtype = at_least_float32(like.dtype)
-    return torch.full((queries, keys), -math.inf, dtype=dtype, device=like.device).triu_(1 + keys - queries)
-
-
 class CausalSelfAttention(nn.Module):
     """Multi-head self-attention in which a position sees itself and those before it (Vaswani et al. 2017, 3.2.2).
 
@@ -142,6 +135,7 @@ class CausalSelfAttention(nn.Module):
         x: Float[Tensor, "*batch seq d_model"],
         token_positions: Int[Tensor, "*#positions seq"] | None = None,
         cache: LayerCache | None = None,
+        mask: Bool[Tensor, "*#mask seq keys"] | None = None,
     ) -> Float[Tensor, "*batch seq d_model"]:
         """Return what each position gathers from those up to it.
 
@@ -149,10 +143,15 @@ class CausalSelfAttention(nn.Module):
             x: one vector per position.
             token_positions: positions for the rotary embedding; by default those that follow the cache's.
             cache: keys and values of earlier positions, to which these are appended.
+            mask: True where a position may attend to one of all so far, instead of to itself and those before it.
         """
-        weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
-        heads = (x @ weight.T).unflatten(-1, (3, self.num_heads, -1))
-        q, k, v = (tensor.transpose(-3, -2) for tensor in heads.unbind(-3))
+        if cache is None:
+            weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
+            heads = (x @ weight.T).unflatten(-1, (3, self.num_heads, -1))
+            q, k, v = (tensor.transpose(-3, -2) for tensor in heads.unbind(-3))
+        else:  # for the few positions of a step, copying the weights into one would take longer than the products
+            products = (self.q_proj(x), self.k_proj(x), self.v_proj(x))
+            q, k, v = (product.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2) for product in products)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if self.rope is not None:
@@ -160,8 +159,15 @@ class CausalSelfAttention(nn.Module):
                 token_positions = token_positions.unsqueeze(-2)  # the heads
             elif token_positions is None and cache is not None:
                 token_positions = torch.arange(cache.length, cache.length + x.shape[-2], device=x.device)
-            q, k = self.rope(q, token_positions), self.rope(k, token_positions)
+            if cache is None:
+                q, k = self.rope(q, token_positions), self.rope(k, token_positions)
+            else:  # one call for both, because a step's vectors are so few that calls are what it costs
+                q, k = self.rope(torch.stack((q, k)), token_positions)
         if cache is not None:
             k, v = cache.append(k, v)
-        gathered = _attend(q, k, v, causal_bias(q.shape[-2], k.shape[-2], q))
+        if mask is None:
+            # A single query sees all keys, and is not worth an operator of its own.
+            gathered = causal_attention(q, k, v) if q.shape[-2] > 1 else _attend(q, k, v, None)
+        else:
+            gathered = scaled_dot_product_attention(q, k, v, mask if mask.dim() == 2 else mask.unsqueeze(-3))
         return self.output_proj(gathered.transpose(-3, -2).flatten(-2))

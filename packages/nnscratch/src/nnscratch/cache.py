@@ -1,47 +1,80 @@
 """Keys and values of earlier positions, kept while a text is generated."""
 
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 
 class LayerCache:
-    """One layer's keys and values, in a buffer that is allocated once for `max_length` positions."""
+    """One layer's keys and values, in buffers that are allocated once, for `max_length` positions."""
 
     def __init__(self, max_length: int) -> None:
+        if max_length < 1:
+            raise ValueError(f"max_length={max_length!r} holds no position; choose at least 1")
         self.max_length = max_length
         self.length = 0
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
 
-    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store the next positions' keys and values, (..., new, d_k), and return all so far, (..., length, d_k).
+    def append(
+        self, keys: Float[Tensor, "*batch new d_k"], values: Float[Tensor, "*batch new d_v"]
+    ) -> tuple[Float[Tensor, "*batch length d_k"], Float[Tensor, "*batch length d_v"]]:
+        """Store the next positions' keys and values and return all so far, as views of the buffers.
 
         Raises:
-            ValueError: if they do not fit.
+            ValueError: if they do not fit, or belong to another batch than what is held.
         """
-        end = self.length + keys.shape[-2]
+        new = keys.shape[-2]
+        end = self.length + new
         if end > self.max_length:
             raise ValueError(
-                f"{keys.shape[-2]} positions came, but the cache has {self.length} of {self.max_length}; "
+                f"{new} positions came, but the cache has {self.length} of {self.max_length}; "
                 f"reset it or make a longer one"
             )
-        if self._keys is None or self._values is None:
-            self._keys = keys.new_empty(*keys.shape[:-2], self.max_length, keys.shape[-1])
-            self._values = values.new_empty(*values.shape[:-2], self.max_length, values.shape[-1])
-        self._keys[..., self.length : end, :] = keys.detach()
-        self._values[..., self.length : end, :] = values.detach()
+        if self.length == 0:
+            self._keys = self._buffer(self._keys, keys)
+            self._values = self._buffer(self._values, values)
+        assert self._keys is not None
+        assert self._values is not None
+        if keys.shape[:-2] != self._keys.shape[:-2]:
+            raise ValueError(
+                f"keys of shape {tuple(keys.shape)} came, but the cache holds positions of "
+                f"{tuple(self._keys.shape[:-2])}; pass the same sequences, or reset it"
+            )
+        self._keys.narrow(-2, self.length, new).copy_(keys.detach())
+        self._values.narrow(-2, self.length, new).copy_(values.detach())
         self.length = end
-        return self._keys[..., :end, :], self._values[..., :end, :]
+        return self._keys.narrow(-2, 0, end), self._values.narrow(-2, 0, end)
+
+    def _buffer(self, buffer: Tensor | None, like: Tensor) -> Tensor:
+        """Return a buffer for positions such as these: the one at hand if it fits."""
+        shape = (*like.shape[:-2], self.max_length, like.shape[-1])
+        if buffer is not None and (buffer.shape, buffer.dtype, buffer.device) == (shape, like.dtype, like.device):
+            return buffer
+        with torch.inference_mode(False):  # or else it could only be written in that mode
+            return torch.empty(shape, dtype=like.dtype, device=like.device)
 
     def reset(self) -> None:
-        """Forget all positions; the buffer stays, unless the batch changes."""
+        """Forget all positions; the buffers stay, unless the batch changes."""
         self.length = 0
-        self._keys = self._values = None
 
 
 class KeyValueCache:
-    """The caches of all layers of a model. For inference: no gradient flows through what it holds."""
+    """The caches of all layers of a model. For inference: no gradient flows through what it holds.
+
+    It takes 2 · num_layers · batch · max_length · d_model numbers of memory, from the first positions on.
+
+    Args:
+        num_layers: the model's `num_layers`.
+        max_length: the most positions that it will hold; more than the model's `context_length` are of no use.
+
+    Raises:
+        ValueError: if there would be no layer or no position.
+    """
 
     def __init__(self, num_layers: int, max_length: int) -> None:
+        if num_layers < 1:
+            raise ValueError(f"num_layers={num_layers!r} is not a number of layers; choose the model's")
         self.layers = [LayerCache(max_length) for _ in range(num_layers)]
 
     @property
@@ -55,6 +88,6 @@ class KeyValueCache:
         return self.layers[0].max_length
 
     def reset(self) -> None:
-        """Forget all positions."""
+        """Forget all positions; the buffers stay, unless the batch changes."""
         for layer in self.layers:
             layer.reset()

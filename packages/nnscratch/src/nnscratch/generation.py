@@ -1,113 +1,172 @@
-"""Continuing a text token by token."""
+"""Continuing texts token by token."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from nnscratch.cache import KeyValueCache
-from nnscratch.functional import softmax
+from nnscratch.prompts import PromptBatch, Prompts, as_batch, check_token_id
+from nnscratch.sampling import Sampler, is_integer
 from nnscratch.transformer import TransformerLM
 
-Prompt = Int[Tensor, "batch prompt"] | Int[Tensor, "prompt"] | Sequence[int]
+
+class _RecentTokens:
+    """The last `window` columns of prompts and what was added, as views of a buffer that never grows."""
+
+    def __init__(self, prompts: PromptBatch, window: int, steps: int) -> None:
+        ids = prompts.ids[:, -window:]
+        self._prompts, self._window = prompts, window
+        self._columns = prompts.ids.shape[1]
+        self._end = ids.shape[1]
+        self._buffer = ids.new_empty(ids.shape[0], min(self._end + steps, 2 * window))
+        self._buffer[:, : self._end] = ids
+
+    @property
+    def ids(self) -> Int[Tensor, "batch recent"]:
+        """The ids."""
+        return self._buffer[:, max(0, self._end - self._window) : self._end]
+
+    @property
+    def padding(self) -> Int[Tensor, "batch"] | None:
+        """How many of them are padding; None if none is."""
+        gone = max(0, self._columns - self._window)
+        if self._prompts.padding is None or self._prompts.most_padding <= gone:
+            return None
+        return (self._prompts.padding - gone).clamp_(min=0)
+
+    def append(self, tokens: Int[Tensor, "batch"]) -> None:
+        """Add a column."""
+        if self._end == self._buffer.shape[1]:
+            self._buffer[:, : self._window] = self._buffer[:, self._end - self._window :]
+            self._end = self._window
+        self._buffer[:, self._end] = tokens
+        self._end += 1
+        self._columns += 1
 
 
-def _as_batch(model: TransformerLM, prompt_ids: Prompt) -> Tensor:
-    """Return the prompt as (batch, prompt) on the model's device."""
-    device = model.token_embeddings.weight.device
-    ids = torch.as_tensor(prompt_ids, dtype=None if len(prompt_ids) else torch.long)
-    if ids.is_floating_point() or ids.dtype == torch.bool:
-        raise ValueError(f"prompt_ids have dtype {ids.dtype}, expected integers; pass token ids")
-    ids = ids.to(device, torch.long)
-    ids = ids.unsqueeze(0) if ids.dim() == 1 else ids
-    if ids.dim() != 2 or ids.numel() == 0:
-        raise ValueError(
-            f"prompt_ids of shape {tuple(ids.shape)} cannot be continued; pass (batch, prompt) with at least one token"
-        )
-    low, high, vocab_size = int(ids.min()), int(ids.max()), model.config.vocab_size
-    if low < 0 or high >= vocab_size:
-        raise ValueError(
-            f"prompt_ids span {low} to {high}, but vocab_size={vocab_size}; encode with the model's tokenizer"
-        )
-    return ids
-
-
-def _check_options(max_new_tokens: int, temperature: float, top_k: int | None, top_p: float | None) -> None:
-    if max_new_tokens < 0:
-        raise ValueError(f"max_new_tokens={max_new_tokens!r} is negative; choose at least 0")
-    if not 0 <= temperature < float("inf"):
-        raise ValueError(f"temperature={temperature!r} is out of range; choose 0 (greedy) or a positive number")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k={top_k!r} leaves no token; choose at least 1, or None for all")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise ValueError(f"top_p={top_p!r} is out of range; choose a number above 0 and at most 1, or None for all")
-
-
-def next_token_probabilities(
-    logits: Float[Tensor, "batch vocab_size"], temperature: float, top_k: int | None = None, top_p: float | None = None
-) -> Float[Tensor, "batch vocab_size"]:
-    """Return softmax(logits / temperature), cut down to the likeliest tokens and scaled to a sum of 1.
-
-    Args:
-        logits: scores of the next token.
-        temperature: above 0; below 1 it sharpens the distribution, above 1 it flattens it.
-        top_k: keep the `top_k` likeliest (Fan et al. 2018).
-        top_p: of those, keep the fewest whose probabilities sum to `top_p` at least (Holtzman et al. 2020).
-    """
-    # Subtracting the maximum first keeps a tiny temperature from making inf - inf.
-    logits = logits.float()
-    probabilities = softmax((logits - logits.amax(-1, keepdim=True)) / temperature, dim=-1)
-    if top_k is None and top_p is None:
-        return probabilities
-    ordered, order = probabilities.sort(dim=-1, descending=True, stable=True)
-    if top_k is not None:
-        ordered[:, top_k:] = 0
-        ordered = ordered / ordered.sum(-1, keepdim=True)
-    if top_p is not None:
-        before = ordered.cumsum(-1) - ordered
-        before[:, 0] = 0  # whatever the rounding, the likeliest token stays
-        ordered = ordered.masked_fill(before >= top_p, 0)
-    kept = torch.zeros_like(probabilities).scatter_(-1, order, ordered)
-    return kept / kept.sum(-1, keepdim=True)
-
-
+@torch.inference_mode()
 def _steps(
+    model: TransformerLM, prompts: PromptBatch, max_new_tokens: int, sampler: Sampler, use_cache: bool
+) -> Iterator[Int[Tensor, "batch"]]:
+    """Yield the next token of each row, `max_new_tokens` times."""
+    window = model.config.context_length
+    recent = _RecentTokens(prompts, window, max_new_tokens)
+    fresh, cache = recent.ids, None
+    if use_cache and prompts.ids.shape[1] <= window and max_new_tokens > 1:
+        # The last token is never the model's input.
+        cache = KeyValueCache(model.config.num_layers, min(window, fresh.shape[1] + max_new_tokens - 1))
+    for _ in range(max_new_tokens):
+        if cache is not None and cache.length + fresh.shape[1] <= window:
+            logits = model.next_token_logits(fresh, cache, prompts.padding)
+        else:
+            # Beyond the window each token changes every position, so nothing that was kept is of use.
+            cache = None
+            logits = model.next_token_logits(recent.ids, padding=recent.padding)
+        tokens = sampler(logits)
+        yield tokens
+        fresh = tokens.unsqueeze(-1)
+        recent.append(tokens)
+
+
+def _prepare(
     model: TransformerLM,
-    ids: Tensor,
+    prompt_ids: Prompts,
     max_new_tokens: int,
     temperature: float,
     top_k: int | None,
     top_p: float | None,
+    eos_id: int | None,
+    pad_id: int | None,
     seed: int | None,
+) -> tuple[PromptBatch, Sampler]:
+    """Check the arguments and return the prompts and what chooses their next tokens."""
+    if not is_integer(max_new_tokens) or max_new_tokens < 0:
+        raise ValueError(f"max_new_tokens={max_new_tokens!r} is no number of tokens; choose an integer of at least 0")
+    vocab_size, device = model.config.vocab_size, model.token_embeddings.weight.device
+    check_token_id("eos_id", eos_id, vocab_size)
+    check_token_id("pad_id", pad_id, vocab_size)
+    if pad_id is None:
+        pad_id = 0 if eos_id is None else eos_id
+    prompts = as_batch(prompt_ids, vocab_size, device, pad_id)
+    return prompts, Sampler(prompts.ids.shape[0], device, temperature, top_k, top_p, seed)
+
+
+def _continue(
+    model: TransformerLM,
+    prompts: PromptBatch,
+    sampler: Sampler,
+    max_new_tokens: int,
+    eos_id: int | None,
     use_cache: bool,
-) -> Iterator[Tensor]:
-    """Yield the next token of each row, (batch,), `max_new_tokens` times."""
-    generator = None if seed is None else torch.Generator(ids.device).manual_seed(seed)
-    window = model.config.context_length
-    cache = KeyValueCache(model.config.num_layers, window) if use_cache else None
-    fresh = ids
-    for _ in range(max_new_tokens):
-        if cache is not None and cache.length + fresh.shape[1] <= window:
-            logits = model(fresh, cache)[:, -1]
-        else:
-            # Beyond the window each token changes every position, so nothing that was kept is of use.
-            cache = None if ids.shape[1] >= window else cache
-            logits = model(ids[:, -window:])[:, -1]
-        if temperature == 0:
-            token = logits.argmax(-1)
-        else:
-            probabilities = next_token_probabilities(logits, temperature, top_k, top_p)
-            token = torch.multinomial(probabilities, 1, generator=generator).squeeze(-1)
-        yield token
-        fresh = token.unsqueeze(-1)
-        ids = torch.cat((ids, fresh), dim=1)
+) -> Int[Tensor, "batch new"]:
+    """Return the new tokens; rows that have ended are filled up with `eos_id`, and when all have, no more come."""
+    columns = [prompts.ids[:, :0]]
+    finished = torch.zeros(prompts.ids.shape[0], dtype=torch.bool, device=prompts.ids.device)
+    for tokens in _steps(model, prompts, max_new_tokens, sampler, use_cache):
+        if eos_id is None:
+            columns.append(tokens.unsqueeze(-1))
+            continue
+        tokens = tokens.masked_fill(finished, eos_id)
+        columns.append(tokens.unsqueeze(-1))
+        finished |= tokens == eos_id
+        if bool(finished.all()):
+            break
+    return torch.cat(columns, dim=1)
 
 
-@torch.no_grad()
 def generate(
     model: TransformerLM,
-    prompt_ids: Prompt,
+    prompt_ids: Prompts,
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    eos_id: int | None = None,
+    pad_id: int | None = None,
+    seed: int | None = None,
+    use_cache: bool = True,
+) -> Int[Tensor, "batch total"]:
+    """Return the prompts with up to `max_new_tokens` tokens after each, (batch, longest prompt + new).
+
+    Prompts of different lengths are padded on the left. A row's positions start at its first token and nothing attends
+    to the padding, so each prompt is continued as it would be alone.
+
+    A row sees its own last `context_length` tokens, of its prompt too if that is longer. Once the longest row has
+    outgrown them, all rows are computed anew for each token: the cache is of no use any more, and the speed is lost.
+
+    A batch, padding and the cache change the order of sums, so results are the same up to rounding. In float32 that
+    takes two scores that are equal in six digits to show in the tokens; in bfloat16 scores often are equal in all of
+    its two or three digits, and then the same tokens are not promised.
+
+    Args:
+        model: the model. That it is in training mode is of no matter, and no gradient is kept.
+        prompt_ids: one prompt, a tensor of several, or a sequence of several of any lengths.
+        max_new_tokens: the most tokens to add; 0 returns the prompts.
+        temperature: 0 takes the likeliest token; 1 draws from the model's distribution.
+        top_k: draw only from the `top_k` likeliest tokens.
+        top_p: draw only from the fewest tokens that have this probability together, after `top_k`.
+        eos_id: a row ends with this token, and is filled up with it while others go on.
+        pad_id: what is written before the shorter prompts; by default `eos_id`, or else 0.
+        seed: for draws that can be repeated; torch's global generator is not touched then, and gives the start of the
+            draws otherwise. Each row has its own draws, which depend on the seed and the row's number alone: not on
+            other rows, the size of the batch or `max_new_tokens`.
+        use_cache: keep keys and values of earlier positions, for as many as there can be.
+
+    Raises:
+        ValueError: if a prompt is empty or holds what is no id of the vocabulary, an option is out of range, or the
+            model's scores are not finite.
+    """
+    prompts, sampler = _prepare(model, prompt_ids, max_new_tokens, temperature, top_k, top_p, eos_id, pad_id, seed)
+    new = _continue(model, prompts, sampler, max_new_tokens, eos_id, use_cache)
+    return torch.cat((prompts.ids, new), dim=1)
+
+
+def complete(
+    model: TransformerLM,
+    prompt_ids: Prompts,
     *,
     max_new_tokens: int,
     temperature: float = 1.0,
@@ -116,43 +175,22 @@ def generate(
     eos_id: int | None = None,
     seed: int | None = None,
     use_cache: bool = True,
-) -> Int[Tensor, "batch total"]:
-    """Return the prompts with up to `max_new_tokens` tokens after each, (batch, prompt + new).
+) -> list[list[int]]:
+    """Return only the tokens that `generate` adds to each prompt, of which `eos_id` is the last if it comes.
 
-    Beyond `context_length` the model sees the last `context_length` tokens, computed anew for each token, so the result
-    does not depend on `use_cache`, but the speed does not profit from it any more.
-
-    Args:
-        model: the model.
-        prompt_ids: prompts of one length; a single one may be a list or of one dimension.
-        max_new_tokens: the most tokens to add.
-        temperature: 0 takes the likeliest token; 1 draws from the model's distribution.
-        top_k: draw only from the `top_k` likeliest tokens.
-        top_p: draw only from the fewest tokens that have this probability together.
-        eos_id: a row ends with this token, and is filled up with it while others go on.
-        seed: for draws that can be repeated; by default torch's global generator is used.
-        use_cache: keep keys and values of earlier positions.
+    The arguments are those of `generate`.
 
     Raises:
-        ValueError: if the prompt is empty, holds an id outside of the vocabulary, or an option is out of range.
+        ValueError: as `generate`.
     """
-    _check_options(max_new_tokens, temperature, top_k, top_p)
-    ids = _as_batch(model, prompt_ids)
-    finished = torch.zeros(ids.shape[0], dtype=torch.bool, device=ids.device)
-    columns = [ids]
-    for token in _steps(model, ids, max_new_tokens, temperature, top_k, top_p, seed, use_cache):
-        if eos_id is not None:
-            token = token.masked_fill(finished, eos_id)
-            finished |= token == eos_id
-        columns.append(token.unsqueeze(-1))
-        if eos_id is not None and bool(finished.all()):
-            break
-    return torch.cat(columns, dim=1)
+    prompts, sampler = _prepare(model, prompt_ids, max_new_tokens, temperature, top_k, top_p, eos_id, None, seed)
+    rows = _continue(model, prompts, sampler, max_new_tokens, eos_id, use_cache).tolist()
+    return [row[: row.index(eos_id) + 1] if eos_id in row else row for row in rows]
 
 
 def stream(
     model: TransformerLM,
-    prompt_ids: Prompt,
+    prompt_ids: Prompts,
     *,
     max_new_tokens: int,
     temperature: float = 1.0,
@@ -169,14 +207,13 @@ def stream(
     Raises:
         ValueError: if there is more than one prompt, or `generate` would refuse an argument.
     """
-    _check_options(max_new_tokens, temperature, top_k, top_p)
-    ids = _as_batch(model, prompt_ids)
-    if ids.shape[0] != 1:
-        raise ValueError(f"prompt_ids of shape {tuple(ids.shape)} are several prompts; stream one, or use generate")
+    prompts, sampler = _prepare(model, prompt_ids, max_new_tokens, temperature, top_k, top_p, eos_id, None, seed)
+    if prompts.ids.shape[0] != 1:
+        shape = tuple(prompts.ids.shape)
+        raise ValueError(f"prompt_ids of shape {shape} are several prompts; stream one, or use generate")
 
-    @torch.no_grad()
     def tokens() -> Iterator[int]:
-        for token in _steps(model, ids, max_new_tokens, temperature, top_k, top_p, seed, use_cache):
+        for token in _steps(model, prompts, max_new_tokens, sampler, use_cache):
             yield int(token)
             if int(token) == eos_id:
                 return

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nnscratch.attention import CausalSelfAttention
@@ -27,6 +27,15 @@ def _rotary_embedding(config: TransformerConfig, device: torch.device | str | No
     if config.position == "none":
         return None
     return RotaryEmbedding(config.rope_theta, config.head_size, config.context_length, device)
+
+
+def _beside_padding(
+    padding: Int[Tensor, "batch"], start: int, end: int
+) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq {end}"]]:
+    """Return the positions of columns start … end in rows that begin with padding, and what they may attend to."""
+    columns = torch.arange(end, device=padding.device)
+    positions = (columns[start:] - padding.unsqueeze(-1)).clamp_(min=0)
+    return positions, (columns >= padding[:, None, None]) & (columns <= columns[start:, None])
 
 
 class TransformerBlock(nn.Module):
@@ -71,15 +80,16 @@ class TransformerBlock(nn.Module):
         x: Float[Tensor, "*batch seq d_model"],
         token_positions: Int[Tensor, "*#positions seq"] | None = None,
         cache: LayerCache | None = None,
+        mask: Bool[Tensor, "*#mask seq keys"] | None = None,
     ) -> Float[Tensor, "*batch seq d_model"]:
         """Return the residual stream after the block; `CausalSelfAttention` explains the arguments."""
         if self.norm == "pre":
-            x = x + self.attn(self.ln1(x), token_positions, cache)
+            x = x + self.attn(self.ln1(x), token_positions, cache, mask)
             return x + self.ffn(self.ln2(x))
         if self.norm == "post":
-            x = self.ln1(x + self.attn(x, token_positions, cache))
+            x = self.ln1(x + self.attn(x, token_positions, cache, mask))
             return self.ln2(x + self.ffn(x))
-        x = x + self.attn(x, token_positions, cache)
+        x = x + self.attn(x, token_positions, cache, mask)
         return x + self.ffn(x)
 
 
@@ -112,37 +122,63 @@ class TransformerLM(nn.Module):
             self.lm_head.weight = self.token_embeddings.weight
 
     def hidden_states(
-        self, token_ids: Int[Tensor, "batch seq"], cache: KeyValueCache | None = None
+        self,
+        token_ids: Int[Tensor, "batch seq"],
+        cache: KeyValueCache | None = None,
+        padding: Int[Tensor, "batch"] | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
-        """Return what the output layer gets.
+        """Return what the output layer gets; `forward` explains the arguments.
 
         Raises:
             ValueError: if `token_ids` and what the cache holds are together longer than `context_length`.
         """
-        length = token_ids.shape[1] + (0 if cache is None else cache.length)
+        start = 0 if cache is None else cache.length
+        length = start + token_ids.shape[1]
         if length > self.config.context_length:
             raise ValueError(
                 f"an input of {length} tokens is longer than context_length={self.config.context_length}; "
                 f"shorten it or build the model with a longer context"
             )
+        positions, mask = None, None
+        if padding is not None:
+            positions, mask = _beside_padding(padding, start, length)
+        elif cache is not None:
+            positions = torch.arange(start, length, device=token_ids.device)
         x = self.token_embeddings(token_ids)
         for index, layer in enumerate(self.layers):
-            x = layer(x, cache=None if cache is None else cache.layers[index])
+            x = layer(x, positions, None if cache is None else cache.layers[index], mask)
         return self.ln_final(x) if self.config.norm == "pre" else x
 
     def forward(
-        self, token_ids: Int[Tensor, "batch seq"], cache: KeyValueCache | None = None
+        self,
+        token_ids: Int[Tensor, "batch seq"],
+        cache: KeyValueCache | None = None,
+        padding: Int[Tensor, "batch"] | None = None,
     ) -> Float[Tensor, "batch seq vocab_size"]:
         """Return the logits of the token after each position.
 
         Args:
             token_ids: at most `context_length` ids in each row.
             cache: earlier positions' keys and values; `token_ids` are taken to follow them, and are added to it.
+            padding: how many ids at the start of each row, those in the cache included, only fill it up: nothing
+                attends to them, and the row's positions start after them. What they give themselves is of no use.
 
         Raises:
             ValueError: if there are more than `context_length` positions.
         """
-        logits = self.lm_head(self.hidden_states(token_ids, cache))
+        return self._logits(self.hidden_states(token_ids, cache, padding))
+
+    def next_token_logits(
+        self,
+        token_ids: Int[Tensor, "batch seq"],
+        cache: KeyValueCache | None = None,
+        padding: Int[Tensor, "batch"] | None = None,
+    ) -> Float[Tensor, "batch vocab_size"]:
+        """Return the last position's logits, without those of the others; `forward` explains the arguments."""
+        return self._logits(self.hidden_states(token_ids, cache, padding)[:, -1])
+
+    def _logits(self, hidden: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch vocab_size"]:
+        logits = self.lm_head(hidden)
         cap = self.config.logit_soft_cap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 

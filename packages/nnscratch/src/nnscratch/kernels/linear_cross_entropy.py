@@ -11,7 +11,7 @@ from nnscratch.autocast import cast_for_autocast
 from nnscratch.functional import at_least_float32
 
 # Logits held at once. On a CPU few enough to stay in its caches, elsewhere enough to fill the device.
-_CPU_CHUNK_LOGITS = 2**21
+_CPU_CHUNK_LOGITS = 2**22
 _GPU_CHUNK_LOGITS = 2**28
 
 

@@ -1,12 +1,16 @@
 """Adam with decoupled weight decay."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, optim
 
 from nnscratch.optimizers.checks import check_fraction, check_not_negative, gradients
+
+# Numbers of a parameter that a CPU's thread takes through all operations before it turns to the next: with its
+# gradient, mean and mean square they stay in the caches, where whole parameters would come from memory each time.
+_NUMBERS_PER_THREAD = 2**17
 
 
 class AdamW(optim.Optimizer):
@@ -17,8 +21,15 @@ class AdamW(optim.Optimizer):
     param -= lr · weight_decay · param
     param -= lr · (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 
-    These are the numbers of `torch.optim.AdamW`; only its defaults differ (weight_decay 0.01, foreach or fused by
-    device). All tensors of a group are updated together. `lr` may be changed between steps.
+    These are the numbers of `torch.optim.AdamW`, whose state dicts load here. There switches choose how they are
+    computed, here the device does. `lr` may be changed between steps, and t counts each parameter's own steps, those in
+    which it had a gradient.
+
+    `torch.compile(optimizer.step)` is compiled at its first steps and not again as t and `lr` go on. On a CPU it is
+    the fastest, because a compiler makes one pass over memory of what are seven operations otherwise.
+
+    The state of a parameter is `exp_avg` (m) and `exp_avg_sq` (v), like the parameter, and `step` (t), a number, or
+    after a compiled step a tensor of one.
 
     Args:
         params: parameters or groups of them.
@@ -51,34 +62,102 @@ class AdamW(optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            if pairs := gradients(group, "AdamW"):
+            alike: dict[tuple[torch.device, torch.dtype], list[tuple[Tensor, Tensor]]] = {}
+            for param, grad in gradients(group, "AdamW"):
+                alike.setdefault((param.device, param.dtype), []).append((param, grad))
+            for (device, _), pairs in alike.items():
                 params, grads = map(list, zip(*pairs, strict=True))
-                self._update(params, grads, group)
+                states = [self._state_of(param) for param in params]
+                if torch.compiler.is_compiling():
+                    _update_compiled(params, grads, states, group)
+                elif device.type == "cpu":
+                    _update_in_chunks(params, grads, states, group)
+                else:
+                    _update_together(params, grads, states, group)
         return loss
 
-    def _update(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> None:
-        beta1, beta2 = group["betas"]
-        lr, eps, weight_decay = group["lr"], group["eps"], group["weight_decay"]
-        states = [self.state[param] for param in params]
-        for param, state in zip(params, states, strict=True):
-            if not state:
-                state["step"] = 0
-                state["exp_avg"] = torch.zeros_like(param)
-                state["exp_avg_sq"] = torch.zeros_like(param)
-            state["step"] += 1
-        means = [state["exp_avg"] for state in states]
-        squares = [state["exp_avg_sq"] for state in states]
-        torch._foreach_lerp_(means, grads, 1 - beta1)
-        torch._foreach_mul_(squares, beta2)
-        torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
-        # Both sides of the fraction times sqrt(1 - beta2^t), which spares a pass over the roots.
-        corrections = [(1 - beta2 ** state["step"]) ** 0.5 for state in states]
-        roots = torch._foreach_sqrt(squares)
-        torch._foreach_add_(roots, [eps * correction for correction in corrections])
-        if weight_decay:
-            torch._foreach_mul_(params, 1 - lr * weight_decay)
-        factors = [
-            -lr * correction / (1 - beta1 ** state["step"])
-            for correction, state in zip(corrections, states, strict=True)
-        ]
-        torch._foreach_addcdiv_(params, means, roots, factors)
+    def _state_of(self, param: Tensor) -> dict[str, Any]:
+        state = self.state[param]
+        if "step" not in state:
+            state["step"] = 0
+            state["exp_avg"] = torch.zeros_like(param)
+            state["exp_avg_sq"] = torch.zeros_like(param)
+        return state
+
+
+def _factors(state: dict[str, Any], group: dict[str, Any]) -> tuple[float, float]:
+    """Count a step, and return eps and the rate for it, both times sqrt(1 - beta2^t).
+
+    Both sides of the fraction have it, so that sqrt(v) need not be divided by it.
+    """
+    state["step"] += 1
+    beta1, beta2 = group["betas"]
+    steps = float(state["step"])
+    correction = (1 - beta2**steps) ** 0.5
+    return group["eps"] * correction, float(group["lr"]) * correction / (1 - beta1**steps)
+
+
+def _update_together(
+    params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
+) -> None:
+    """Update parameters of one device and dtype with one launch for each operation."""
+    beta1, beta2 = group["betas"]
+    factors = [_factors(state, group) for state in states]
+    means = [state["exp_avg"] for state in states]
+    squares = [state["exp_avg_sq"] for state in states]
+    torch._foreach_lerp_(means, grads, 1 - beta1)
+    torch._foreach_mul_(squares, beta2)
+    torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
+    roots = torch._foreach_sqrt(squares)
+    torch._foreach_add_(roots, [eps for eps, _ in factors])
+    if group["weight_decay"]:
+        torch._foreach_mul_(params, 1 - float(group["lr"]) * group["weight_decay"])
+    torch._foreach_addcdiv_(params, means, roots, [-rate for _, rate in factors])
+
+
+def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Yield parts of the tensors that belong together, or the tensors as they are if memory does not run along them."""
+    size = _NUMBERS_PER_THREAD * torch.get_num_threads()
+    if tensors[0].numel() <= size or not all(tensor.is_contiguous() for tensor in tensors):
+        yield tensors
+    else:
+        yield from zip(*(tensor.view(-1).split(size) for tensor in tensors), strict=True)
+
+
+def _update_in_chunks(
+    params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
+) -> None:
+    """Update parameters one after the other, each in parts that stay in the caches."""
+    beta1, beta2 = group["betas"]
+    kept = 1 - float(group["lr"]) * group["weight_decay"]
+    for whole, whole_grad, state in zip(params, grads, states, strict=True):
+        eps, rate = _factors(state, group)
+        for param, grad, mean, square in _chunks(whole, whole_grad, state["exp_avg"], state["exp_avg_sq"]):
+            mean.lerp_(grad, 1 - beta1)
+            square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+            root = square.sqrt().add_(eps)
+            if kept != 1:
+                param.mul_(kept)
+            param.addcdiv_(mean, root, value=-rate)
+
+
+def _update_compiled(
+    params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
+) -> None:
+    """Update parameters in operations for a compiler to fuse; steps are tensors, or each would be a new program."""
+    beta1, beta2 = group["betas"]
+    for state in states:
+        if not isinstance(state["step"], Tensor):
+            state["step"] = torch.tensor(float(state["step"]), device="cpu")
+        state["step"] += 1
+    # In float64, because 1 - beta2^t is a difference of almost equal numbers.
+    steps = torch.stack([state["step"] for state in states]).double()
+    corrections = (1 - beta2**steps).sqrt()
+    factors = torch.stack((group["eps"] * corrections, group["lr"] * corrections / (1 - beta1**steps)))
+    factors = factors.to(params[0].device, torch.promote_types(params[0].dtype, torch.float32))
+    for index, (param, grad, state) in enumerate(zip(params, grads, states, strict=True)):
+        mean, square = state["exp_avg"], state["exp_avg_sq"]
+        mean.lerp_(grad, 1 - beta1)
+        square.mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
+        change = mean / (square.sqrt() + factors[0, index]) * factors[1, index]
+        param.mul_(1 - group["lr"] * group["weight_decay"]).sub_(change)

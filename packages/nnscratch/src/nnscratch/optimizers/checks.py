@@ -20,6 +20,13 @@ def check_fraction(**values: float) -> None:
             raise ValueError(f"{name}={value!r} is out of range; choose a number of at least 0 and below 1")
 
 
+def check_switches(**values: object) -> None:
+    """Refuse what is neither True nor False."""
+    for name, value in values.items():
+        if value is not True and value is not False:
+            raise ValueError(f"{name}={value!r} is not a switch; choose True or False")
+
+
 def gradients(group: dict[str, Any], optimizer: str) -> list[tuple[Tensor, Tensor]]:
     """Return the group's parameters that have a gradient, each with it.
 

@@ -1,0 +1,45 @@
+"""How many numbers a model learns."""
+
+from collections.abc import Iterable
+from typing import Any, Protocol, runtime_checkable
+
+from nnscratch.config import TransformerConfig
+
+FEED_FORWARD_MATRICES = {"swiglu": 3, "silu": 2, "relu_squared": 2}
+"""Matrices of d_model · d_ff numbers in each kind of feed-forward network."""
+
+
+@runtime_checkable
+class HasParameters(Protocol):
+    """A `torch.nn.Module`, named by what is needed of it so that this file does without torch."""
+
+    def parameters(self) -> Iterable[Any]:
+        """Return the parameters, a shared one once."""
+
+
+def norm_count(config: TransformerConfig) -> int:
+    """Return how many norms over d_model numbers the model has; those of queries and keys are not among them."""
+    return {"pre": 2 * config.num_layers + 1, "post": 2 * config.num_layers, "none": 0}[config.norm]
+
+
+def parameters_by_part(config: TransformerConfig) -> dict[str, int]:
+    """Return the parameters of each part: embeddings, attention, ffn, norms, lm_head.
+
+    A tied output layer counts as embeddings, and `lm_head` is 0.
+    """
+    width, layers = config.d_model, config.num_layers
+    table = config.vocab_size * width
+    return {
+        "embeddings": table,
+        "attention": layers * 4 * width * width,
+        "ffn": layers * FEED_FORWARD_MATRICES[config.ffn] * width * config.d_ff,
+        "norms": norm_count(config) * width + (2 * layers * config.head_size if config.qk_norm else 0),
+        "lm_head": 0 if config.tie_embeddings else table,
+    }
+
+
+def count_parameters(model: HasParameters | TransformerConfig) -> int:
+    """Return the number of parameters of a module, or of the `TransformerLM` of a config; a shared one counts once."""
+    if isinstance(model, TransformerConfig):
+        return sum(parameters_by_part(model).values())
+    return sum(param.numel() for param in model.parameters())

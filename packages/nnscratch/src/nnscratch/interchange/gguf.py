@@ -1,0 +1,153 @@
+"""Export to a GGUF file of architecture "llama", for llama.cpp."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from nnscratch.files import replacing
+from nnscratch.interchange.byte_level import Vocabulary, read_byte_level
+from nnscratch.interchange.llama import renamed, require_llama
+from nnscratch.interchange.tokenizer_files import read_tokenizer_files
+from nnscratch.pretrained import untied_state
+from nnscratch.transformer import TransformerLM
+
+if TYPE_CHECKING:
+    import numpy as np
+    from gguf import GGUFWriter
+
+_DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
+_NAMES = {
+    "token_embeddings": "token_embd",
+    "ln_final": "output_norm",
+    "lm_head": "output",
+    "ln1": "attn_norm",
+    "ln2": "ffn_norm",
+    "attn.q_proj": "attn_q",
+    "attn.k_proj": "attn_k",
+    "attn.v_proj": "attn_v",
+    "attn.output_proj": "attn_output",
+    "ffn.w1": "ffn_gate",
+    "ffn.w2": "ffn_down",
+    "ffn.w3": "ffn_up",
+}
+_BLOCK = "blk"
+
+
+def export_gguf(model: TransformerLM, tokenizer_dir: str | Path, path: str | Path, *, dtype: str = "f32") -> None:
+    """Write a model and its tokenizer as one GGUF file of architecture "llama".
+
+    llama.cpp turns adjacent pairs of queries and keys, as this package does, so rows keep their order. A tied output
+    layer is left out, and llama.cpp takes the embedding for it. No token is put before or after a text that is encoded.
+
+    Ids that the tokenizer does not use, as when the model's vocabulary was rounded up, become unused tokens called
+    "[PAD300]" after their id.
+
+    Args:
+        model: a model that is a Llama: norm "pre", position "rope", ffn "swiglu", no qk_norm, no logit_soft_cap.
+        tokenizer_dir: where the `tokenizer.json` of a byte-level BPE with GPT-2's pattern is.
+        path: the file to write; its directory is made if need be. An older file is replaced at once.
+        dtype: how matrices are stored, "f32", "f16" or "bf16"; norms are always float32.
+
+    Raises:
+        ImportError: if the package `gguf` is not installed.
+        ValueError: if the model is not a Llama; if the tokenizer is not byte-level BPE with GPT-2's pattern, has no
+            end-of-text token or more tokens than the model; if a weight is too large for float16.
+        FileNotFoundError: if there is no `tokenizer.json`.
+        IsADirectoryError: if `path` is a directory.
+    """
+    try:
+        from gguf import GGUFWriter
+    except ImportError as error:
+        raise ImportError(
+            'export_gguf needs the package gguf, which is not installed; pip install "scratchlm-nnscratch[gguf]"'
+        ) from error
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype={dtype!r} is unknown; choose one of {', '.join(_DTYPES)}")
+    require_llama(model.config)
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{str(path)!r} is a directory, expected the name of a file; add model.gguf to it")
+    vocabulary = read_byte_level(read_tokenizer_files(Path(tokenizer_dir), model.config.vocab_size))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        writer = GGUFWriter(temporary, "llama")
+        try:
+            _add_architecture(writer, model, dtype)
+            _add_vocabulary(writer, vocabulary, model.config.vocab_size)
+            _add_tensors(writer, model, dtype)
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+        finally:
+            writer.close()
+
+
+def _add_architecture(writer: GGUFWriter, model: TransformerLM, dtype: str) -> None:
+    from gguf import GGML_QUANT_VERSION, GGUFType, LlamaFileType
+
+    config = model.config
+    writer.add_type(GGUFType.MODEL)
+    writer.add_context_length(config.context_length)
+    writer.add_embedding_length(config.d_model)
+    writer.add_block_count(config.num_layers)
+    writer.add_feed_forward_length(config.d_ff)
+    writer.add_head_count(config.num_heads)
+    writer.add_head_count_kv(config.num_heads)
+    writer.add_layer_norm_rms_eps(config.norm_eps)
+    writer.add_rope_freq_base(config.rope_theta)
+    writer.add_rope_dimension_count(config.head_size)
+    writer.add_vocab_size(config.vocab_size)
+    kinds = {"f32": LlamaFileType.ALL_F32, "f16": LlamaFileType.MOSTLY_F16, "bf16": LlamaFileType.MOSTLY_BF16}
+    writer.add_file_type(kinds[dtype])
+    writer.add_quantization_version(GGML_QUANT_VERSION)
+
+
+def _add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary, vocab_size: int) -> None:
+    from gguf import TokenType
+
+    tokens, types = [], []
+    for index in range(vocab_size):
+        text = vocabulary.texts.get(index)
+        if text is None:
+            text, kind = f"[PAD{index}]", TokenType.UNUSED
+            while text in vocabulary.ids:  # llama.cpp wants every token to have a text of its own
+                text = f"[{text}]"
+        elif index in vocabulary.added:
+            kind = TokenType.CONTROL if vocabulary.added[index] else TokenType.USER_DEFINED
+        else:
+            kind = TokenType.NORMAL
+        tokens.append(text)
+        types.append(kind)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
+    writer.add_token_list(tokens)
+    writer.add_token_types(types)
+    writer.add_token_merges(vocabulary.merges)
+    writer.add_bos_token_id(vocabulary.bos_id)
+    writer.add_eos_token_id(vocabulary.eos_id)
+    writer.add_add_bos_token(False)
+    writer.add_add_eos_token(False)
+
+
+def _add_tensors(writer: GGUFWriter, model: TransformerLM, dtype: str) -> None:
+    for name, tensor in untied_state(model).items():
+        kind = "f32" if tensor.dim() == 1 else dtype
+        array, raw_dtype = _stored(name, tensor, kind)
+        writer.add_tensor(renamed(name, _NAMES, _BLOCK), array, raw_dtype=raw_dtype)
+
+
+def _stored(name: str, tensor: torch.Tensor, dtype: str) -> tuple[np.ndarray, Any]:
+    """Return a tensor's values as `GGUFWriter.add_tensor` takes them, and their type there."""
+    from gguf import GGMLQuantizationType
+
+    values = tensor.detach().cpu().to(_DTYPES[dtype]).contiguous()
+    if dtype == "f16" and bool((values.isinf() & ~tensor.cpu().isinf()).any()):
+        raise ValueError(
+            f"{name} has a weight of {tensor.abs().max().item():.4g}, and float16 ends at 65504; choose dtype='bf16'"
+        )
+    if dtype == "bf16":  # numpy has no bfloat16, so its bytes are passed on
+        return values.view(torch.uint8).numpy(), GGMLQuantizationType.BF16
+    return values.numpy(), None

@@ -1,0 +1,133 @@
+"""Causal attention in plain torch that never holds all scores, only blocks that fit a processor's caches."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nnscratch.functional import at_least_float32
+
+_SCORES_AT_ONCE = 2**19
+_QUERIES_AT_ONCE = 64
+
+
+def blockwise_attention(
+    q: Float[Tensor, "batch queries d_k"], k: Float[Tensor, "batch keys d_k"], v: Float[Tensor, "batch keys d_v"]
+) -> Float[Tensor, "batch queries d_v"]:
+    """Return causal softmax(q kᵀ / sqrt(d_k)) v; the queries are the last of the keys' positions.
+
+    Forward and backward pass take the scores in blocks of queries with all keys that they see; the backward pass
+    computes them anew from the logarithm of each row's sum (Dao et al. 2022, appendix B). Memory is linear in the
+    number of positions. Scores and sums are in float32 at least. It is one operator for torch.compile, so that a long
+    context does not make a long program.
+
+    Raises:
+        ValueError: if there are more queries than keys.
+    """
+    if k.shape[1] < q.shape[1]:
+        raise ValueError(f"{q.shape[1]} queries came with {k.shape[1]} keys; pass the keys of all positions")
+    return _forward(q, k, v)[0]
+
+
+def _parts(batch: int, queries: int, keys: int) -> Iterator[slice]:
+    """Yield parts of the batch: as much at once as caches hold the scores of, for a block of queries."""
+    at_once = max(1, _SCORES_AT_ONCE // max(min(queries, _QUERIES_AT_ONCE) * keys, 1))
+    for first in range(0, batch, at_once):
+        yield slice(first, min(first + at_once, batch))
+
+
+def _blocks(queries: int) -> Iterator[slice]:
+    """Yield parts of the queries."""
+    for first in range(0, queries, _QUERIES_AT_ONCE):
+        yield slice(first, min(first + _QUERIES_AT_ONCE, queries))
+
+
+def _scores(q: Tensor, k: Tensor, future: Tensor) -> Tensor:
+    """Return q kᵀ of a block of queries and the keys up to its last one, -inf where a key comes after a query."""
+    rows = q.shape[1]
+    scores = torch.bmm(q, k.mT)
+    scores[..., k.shape[1] - rows :] += future[:rows, :rows]
+    return scores
+
+
+def _future(queries: int, like: Tensor) -> Tensor:
+    """Return -inf where a key comes after a query of the same block, and 0 elsewhere."""
+    size = min(queries, _QUERIES_AT_ONCE)
+    return torch.full((size, size), -math.inf, dtype=at_least_float32(like.dtype), device=like.device).triu_(1)
+
+
+@torch.library.custom_op("nnscratch::blockwise_attention", mutates_args=())
+def _forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    batch, queries, d_k = q.shape
+    keys, future = k.shape[1], _future(queries, q)
+    wide, scale = future.dtype, math.log2(math.e) / math.sqrt(d_k)
+    output = v.new_empty(batch, queries, v.shape[-1])
+    normalizers = future.new_empty(batch, queries, 1)
+    for part in _parts(batch, queries, keys):
+        part_q, part_k, part_v = q[part].to(wide) * scale, k[part].to(wide), v[part].to(wide)
+        for rows in _blocks(queries):
+            end = keys - queries + rows.stop
+            weights = _scores(part_q[:, rows], part_k[:, :end], future)
+            maxima = weights.amax(-1, keepdim=True)
+            sums = weights.sub_(maxima).exp2_().sum(-1, keepdim=True)
+            output[part, rows] = torch.bmm(weights, part_v[:, :end]).div_(sums)
+            normalizers[part, rows] = maxima.add_(sums.log2_())
+    return output, normalizers
+
+
+@_forward.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    normalizers = q.new_empty(*q.shape[:2], 1, dtype=at_least_float32(q.dtype))
+    return v.new_empty(*q.shape[:2], v.shape[-1]), normalizers
+
+
+@torch.library.custom_op("nnscratch::blockwise_attention_backward", mutates_args=())
+def _backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, output: Tensor, normalizers: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    batch, queries, d_k = q.shape
+    keys, future = k.shape[1], _future(queries, q)
+    wide, scale = future.dtype, 1 / math.sqrt(d_k)
+    # What every weight's gradient loses to the normalisation.
+    row_sums = (grad.to(wide) * output).sum(-1, keepdim=True).mul_(scale)
+    q_grad, k_grad, v_grad = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+    for part in _parts(batch, queries, keys):
+        part_q, part_k, part_v, part_grad = q[part], k[part], v[part], grad[part]
+        wide_q, wide_k = part_q.to(wide) * (scale * math.log2(math.e)), part_k.to(wide)
+        # The scores' gradient gets its scale here, where numbers are few and not rounded yet.
+        wide_v, wide_grad = part_v.to(wide), part_grad.to(wide) * scale
+        part_k_grad, part_v_grad = torch.zeros_like(wide_k), torch.zeros_like(wide_v)
+        for rows in _blocks(queries):
+            end = keys - queries + rows.stop
+            weights = _scores(wide_q[:, rows], wide_k[:, :end], future).sub_(normalizers[part, rows]).exp2_()
+            part_v_grad[:, :end] += torch.bmm(weights.to(v.dtype).mT, part_grad[:, rows])
+            weight_grad = torch.bmm(wide_grad[:, rows], wide_v[:, :end].mT)
+            score_grad = weight_grad.sub_(row_sums[part, rows]).mul_(weights).to(q.dtype)
+            q_grad[part, rows] = torch.bmm(score_grad, part_k[:, :end])
+            part_k_grad[:, :end] += torch.bmm(score_grad.mT, part_q[:, rows])
+        k_grad[part], v_grad[part] = part_k_grad, part_v_grad
+    return q_grad, k_grad, v_grad
+
+
+@_backward.register_fake
+def _(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, output: Tensor, normalizers: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(*inputs, *output)
+    ctx.set_materialize_grads(False)
+
+
+def _differentiate(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    if grad is None:
+        return None, None, None
+    return _backward(grad, *ctx.saved_tensors)
+
+
+_forward.register_autograd(_differentiate, setup_context=_keep)

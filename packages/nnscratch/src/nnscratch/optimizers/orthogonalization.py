@@ -1,0 +1,137 @@
+"""Polynomials of matrices that push all singular values towards 1."""
+
+import functools
+import math
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+Coefficients = Literal["newton-schulz", "polar-express"]
+Quintic = tuple[float, float, float]
+"""(a, b, c) of the polynomial a x + b x³ + c x⁵."""
+
+_NEWTON_SCHULZ: Quintic = (3.4445, -4.7750, 2.0315)
+_EPS = 1e-7
+# The settings behind the authors' own list of coefficients (Amsel et al. 2025, algorithm 1).
+_LOWER = 1e-3
+_CUSHION = 0.02407327424182761
+_SAFETY = 1.01
+# From here on the best polynomial is, in float64, the one that touches 1 with two derivatives.
+_CONVERGED = 1 - 5e-6
+
+
+def check_coefficients(coefficients: object) -> None:
+    """Refuse a name that `orthogonalize` does not know."""
+    if coefficients not in get_args(Coefficients):
+        raise ValueError(f"coefficients={coefficients!r} is unknown; choose one of {', '.join(get_args(Coefficients))}")
+
+
+def orthogonalize(
+    matrices: Float[Tensor, "*batch rows columns"],
+    steps: int = 5,
+    dtype: torch.dtype | None = None,
+    coefficients: Coefficients = "newton-schulz",
+) -> Float[Tensor, "*batch rows columns"]:
+    """Return approximately the nearest matrices whose singular values are all 1.
+
+    X ← a X + (b X Xᵀ + c (X Xᵀ)²) X, which takes each singular value x to a x + b x³ + c x⁵, after division by the
+    Frobenius norm. A matrix of zeros stays one.
+
+    "newton-schulz" has the same (a, b, c) in every step, with a steep start rather than convergence (Jordan et al.
+    2024): singular values end up at about 0.7 to 1.2. "polar-express" has in each step those that bring the worst
+    singular value between 0.001 and 1 closest to 1 (Amsel et al. 2025, arXiv 2505.16932): see
+    `polar_express_coefficients`; the norm is taken 1 % larger, so that rounding leaves no singular value above 1.
+
+    Args:
+        matrices: the matrices.
+        steps: number of iterations.
+        dtype: type of the products; by default bfloat16 on CUDA, and elsewhere, where it is slow, float32.
+        coefficients: which polynomials.
+
+    Raises:
+        ValueError: if `coefficients` is unknown.
+    """
+    check_coefficients(coefficients)
+    if dtype is None:
+        dtype = torch.bfloat16 if matrices.device.type == "cuda" else torch.float32
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = (matrices.mT if tall else matrices).to(dtype)
+    norm = torch.linalg.matrix_norm(x, keepdim=True)
+    if coefficients == "polar-express":
+        polynomials: Sequence[Quintic] = polar_express_coefficients(steps)
+        norm = norm * _SAFETY
+    else:
+        polynomials = [_NEWTON_SCHULZ] * steps
+    x = x / norm.clamp(min=_EPS)
+    for a, b, c in polynomials:
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * (gram @ gram)) @ x
+    return (x.mT if tall else x).to(matrices.dtype)
+
+
+@functools.cache
+def polar_express_coefficients(steps: int) -> tuple[Quintic, ...]:
+    """Return the polynomials of Polar Express, one for each step (Amsel et al. 2025, arXiv 2505.16932).
+
+    Let the singular values lie in [l, u], at first [0.001, 1]. Of all odd polynomials of degree 5 the step takes the
+    one with the smallest largest |1 - p(x)| in the interval; then they lie in [p(l), 2 - p(l)], where the next step
+    starts. Chosen one after the other like this, the steps are also the best that as many can be together.
+    Two changes make it fit for low precision: an l below 0.024 u is taken as 0.024 u, and the result scaled so that
+    p(l) and p(u) lie at the same distance from 1; and p(x) is replaced by p(x / 1.01), lest a singular
+    value that rounding brought above u run off. The limit, p(x) = (15 x - 10 x³ + 3 x⁵) / 8, needs no such margin.
+    """
+    lower, upper, polynomials = _LOWER, 1.0, []
+    for _ in range(steps):
+        converged = lower / upper >= _CONVERGED
+        a, b, c = _best_quintic(max(lower, _CUSHION * upper), upper)
+        scale = 2 / (_value((a, b, c), lower) + _value((a, b, c), upper))
+        a, b, c = a * scale, b * scale, c * scale
+        lower = _value((a, b, c), lower)
+        upper = 2 - lower
+        margin = 1.0 if converged else _SAFETY
+        polynomials.append((a / margin, b / margin**3, c / margin**5))
+    return tuple(polynomials)
+
+
+def _value(polynomial: Quintic, x: float) -> float:
+    a, b, c = polynomial
+    return a * x + b * x**3 + c * x**5
+
+
+def _best_quintic(lower: float, upper: float) -> Quintic:
+    """Return the odd polynomial of degree 5 that is closest to 1 in [lower, upper], by Remez' exchange.
+
+    Its error is the same, with signs that take turns, at four points: both ends and two extrema in between
+    (Chebyshev). Given four points, polynomial and error solve a linear system; given a polynomial, the extrema are
+    roots of its derivative; the two take turns until the error stays.
+    """
+    if lower / upper >= _CONVERGED:
+        return 15 / 8 / upper, -10 / 8 / upper**3, 3 / 8 / upper**5
+    first, second = (3 * lower + upper) / 4, (lower + 3 * upper) / 4
+    a, b, c, before = 0.0, 0.0, 0.0, math.inf
+    for _ in range(100):
+        points = ((lower, 1.0), (first, -1.0), (second, 1.0), (upper, -1.0))
+        a, b, c, error = _solve([[x, x**3, x**5, sign, 1.0] for x, sign in points])
+        if abs(error - before) <= 1e-15:
+            break
+        before = error
+        root = math.sqrt(9 * b * b - 20 * a * c)
+        first, second = (math.sqrt((-3 * b + sign * root) / (10 * c)) for sign in (-1, 1))
+    return a, b, c
+
+
+def _solve(rows: list[list[float]]) -> list[float]:
+    """Return the solution of linear equations, each given as its coefficients and its right side (Gauss-Jordan)."""
+    size = len(rows)
+    for column in range(size):
+        best = max(range(column, size), key=lambda index: abs(rows[index][column]))
+        rows[column], rows[best] = rows[best], rows[column]
+        rows[column] = [value / rows[column][column] for value in rows[column]]
+        for index in range(size):
+            if index != column:
+                factor = rows[index][column]
+                rows[index] = [value - factor * pivot for value, pivot in zip(rows[index], rows[column], strict=True)]
+    return [row[-1] for row in rows]
