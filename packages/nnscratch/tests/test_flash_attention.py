@@ -11,6 +11,7 @@ from nnscratch.kernels.flash_attention import can_flash, flash_attention
 pytest.importorskip("triton")
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+pytestmark = [pytest.mark.gpu] if DEVICE == "cuda" else []
 IN_INTERPRETER = os.environ.get("TRITON_INTERPRET") == "1"
 NARROW = [
     torch.float16,

@@ -116,7 +116,7 @@ def _launch(kernel: Any, table: dict[int, list[_Blocks]], q: Tensor, run: Callab
 
 @torch.library.custom_op("nnscratch::flash_attention", mutates_args=())
 def _forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    from nnscratch.kernels.flash_attention_kernels import forward_kernel
+    from nnscratch.kernels.flash_forward_kernels import forward_kernel
 
     batch, heads, queries, _ = q.shape
     output = _like_heads(q)
@@ -155,7 +155,7 @@ def _(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 def _backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, output: Tensor, normalizers: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    from nnscratch.kernels import flash_attention_kernels as kernels
+    from nnscratch.kernels import flash_backward_kernels as kernels
 
     batch, heads, queries, _ = q.shape
     keys, scale, constants = k.shape[2], _scale(q), _constants(q)
