@@ -13,16 +13,35 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+class _Softmax(torch.autograd.Function):
+    """exp(x - max) / sum, with the numbers written in place, and a backward pass from the result alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, dim: int) -> Tensor:
+        wide = x.to(at_least_float32(x.dtype))
+        exponentials = (wide - wide.amax(dim, keepdim=True)).exp_()
+        result = exponentials.div_(exponentials.sum(dim, keepdim=True)).to(x.dtype)
+        ctx.save_for_backward(result)
+        ctx.dim = dim
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        (result,) = ctx.saved_tensors
+        wide = result.to(at_least_float32(result.dtype))
+        # With y the result and g its gradient: dx = y · (g - sum(g · y))
+        scaled = grad_outputs[0] * wide
+        return torch.addcmul(scaled, wide, scaled.sum(ctx.dim, keepdim=True), value=-1).to(result.dtype), None
+
+
 def softmax(x: Float[Tensor, "..."], dim: int) -> Float[Tensor, "..."]:
     """Return exp(x) / sum(exp(x)) along `dim`, in the shape and dtype of `x`.
 
     The maximum is subtracted first, so no exponential overflows; sums are in float32 at least.
     Like `torch.nn.functional.softmax`, a slice in which everything is -inf gives nan.
     """
-    wide = x.to(at_least_float32(x.dtype))
-    # The result does not depend on the shift, so the gradient need not pass through the maximum.
-    exponentials = (wide - wide.detach().amax(dim, keepdim=True)).exp_()
-    return (exponentials / exponentials.sum(dim, keepdim=True)).to(x.dtype)
+    return _Softmax.apply(x, dim)
 
 
 def silu(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -55,16 +74,34 @@ def silu_gate(gate: Float[Tensor, "*shape"], value: Float[Tensor, "*shape"]) -> 
     return _SiluGate.apply(gate, value)
 
 
+class _CrossEntropy(torch.autograd.Function):
+    """Mean of log-sum-exp minus the target's logit, for logits of (positions, vocab_size)."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        wide = logits.to(at_least_float32(logits.dtype))
+        maxima = wide.amax(-1, keepdim=True)
+        normalizers = (wide - maxima).exp_().sum(-1, keepdim=True).log_().add_(maxima)
+        ctx.save_for_backward(logits, normalizers, targets)
+        return (normalizers - wide.gather(-1, targets)).mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        logits, normalizers, targets = ctx.saved_tensors
+        grad = grad_outputs[0] / max(targets.shape[0], 1)
+        # d loss / d logits = (softmax - onehot) / positions
+        result = (logits - normalizers).exp_().mul_(grad)
+        return result.scatter_add_(-1, targets, -grad.expand(targets.shape)).to(logits.dtype), None
+
+
 def cross_entropy(logits: Float[Tensor, "*batch vocab_size"], targets: Int[Tensor, "*batch"]) -> Float[Tensor, ""]:
     """Return the mean over all positions of -log softmax(logits)[target], in nats.
 
     Computed in float32 at least, as log-sum-exp of logits whose maximum was subtracted. Takes any number of batch
     dimensions, where `torch.nn.functional.cross_entropy` wants the classes second.
     """
-    wide = logits.to(at_least_float32(logits.dtype))
-    shifted = wide - wide.detach().amax(-1, keepdim=True)
-    log_normalisers = shifted.exp().sum(-1).log()
-    return (log_normalisers - shifted.gather(-1, targets.long().unsqueeze(-1)).squeeze(-1)).mean()
+    return _CrossEntropy.apply(logits.reshape(-1, logits.shape[-1]), targets.long().reshape(-1, 1))
 
 
 def perplexity(loss: Float[Tensor, "*any"] | float) -> Float[Tensor, "*any"]:
