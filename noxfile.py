@@ -111,7 +111,8 @@ def kernels(session: nox.Session, mode: str) -> None:
     """Test the kernels of bpe with every index checked, or run by the interpreter (on smaller inputs)."""
     install(session, "packages/bpe")
     variable = {"boundscheck": "NUMBA_BOUNDSCHECK", "interpreted": "NUMBA_DISABLE_JIT"}[mode]
-    folder = Path(session.create_tmp(), "numba-cache")  # machine code of its own
+    # Machine code of its own, wherever a test goes.
+    folder = Path(session.create_tmp(), "numba-cache").resolve()
     session.run("pytest", "packages/bpe/tests", *session.posargs, env={variable: "1", "NUMBA_CACHE_DIR": str(folder)})
 
 
