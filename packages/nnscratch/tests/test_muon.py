@@ -3,21 +3,12 @@ import math
 
 import pytest
 import torch
+from conftest import POLAR_EXPRESS
 from torch import nn
 
 from nnscratch import Muon
 from nnscratch.optimizers.orthogonalization import orthogonalize
 
-# The list that the authors of Polar Express published (Amsel et al. 2025), before the safety factor.
-POLAR_EXPRESS = (
-    (8.28721201814563, -23.595886519098837, 17.300387312530933),
-    (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
-    (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
-    (3.3184196573706015, -2.488488024314874, 0.51004894012372),
-    (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
-    (1.891301407787398, -1.2679958271945868, 0.37680408948524835),
-    (1.8750014808534479, -1.2500016453999487, 0.3750001645474248),
-)
 SHAPES = ((5, 12), (12, 5), (8, 8), (12, 5), (1, 6), (5, 12))
 VARIANTS = [
     {},

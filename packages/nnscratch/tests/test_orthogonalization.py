@@ -2,19 +2,9 @@ import math
 
 import pytest
 import torch
+from conftest import POLAR_EXPRESS
 
 from nnscratch.optimizers.orthogonalization import orthogonalize, polar_express_coefficients
-
-# The list that the authors of Polar Express published (Amsel et al. 2025), before the safety factor.
-PUBLISHED = (
-    (8.28721201814563, -23.595886519098837, 17.300387312530933),
-    (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
-    (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
-    (3.3184196573706015, -2.488488024314874, 0.51004894012372),
-    (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
-    (1.891301407787398, -1.2679958271945868, 0.37680408948524835),
-    (1.8750014808534479, -1.2500016453999487, 0.3750001645474248),
-)
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (8, 32), (32, 8), (3, 8, 32)])
@@ -49,7 +39,7 @@ def test_polar_express_is_closer_to_orthogonal_than_newton_schulz(condition, sha
 
 
 def test_polar_express_coefficients_are_the_published_ones():
-    for found, (a, b, c) in zip(polar_express_coefficients(7), PUBLISHED, strict=True):
+    for found, (a, b, c) in zip(polar_express_coefficients(7), POLAR_EXPRESS, strict=True):
         assert found == pytest.approx((a / 1.01, b / 1.01**3, c / 1.01**5), rel=1e-8)
     assert polar_express_coefficients(9)[-1] == pytest.approx((15 / 8, -10 / 8, 3 / 8))
     assert polar_express_coefficients(3) == polar_express_coefficients(9)[:3]
