@@ -111,3 +111,8 @@ class LossMeter:
     def reset_sum(self) -> None:
         """Begin a new sum."""
         self._sum.zero_()
+
+
+def crosses(previous: int, now: int, interval: int) -> bool:
+    """Return whether a multiple of the interval lies in (previous, now]."""
+    return previous // interval < now // interval

@@ -1,0 +1,208 @@
+"""One session of a run: from its start, or from a checkpoint, to its end or an interruption."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from trainer.checkpoints import CheckpointStore
+from trainer.description import count_parameters, tokens_of
+from trainer.devices import synchronize
+from trainer.environment import describe_environment
+from trainer.interruption import SignalGuard, TrainingInterrupted
+from trainer.loggers import LoggerGroup
+from trainer.outcome import summarize
+from trainer.progress import LossMeter, Progress, RunClock, crosses
+from trainer.random_states import seed_everything, set_random_states
+from trainer.records import RunDirectory
+from trainer.reporting import Reporter
+from trainer.saving import Saver
+from trainer.state_dicts import set_model_state, set_optimizer_state
+from trainer.summary import Summary
+from trainer.task import Task
+from trainer.training_step import TrainingStep, learning_rate_at
+from trainer.validation import Validator
+
+
+class Session:
+    """Makes the steps of a run, and what is due between them."""
+
+    def __init__(
+        self,
+        task: Task,
+        records: RunDirectory,
+        store: CheckpointStore,
+        loggers: LoggerGroup,
+        guard: SignalGuard,
+        seconds: tuple[float, float],
+    ) -> None:
+        self.task, self.config, self.device = task, task.config, task.device
+        self.records, self.store, self.guard = records, store, guard
+        task.model.to(task.device)
+        self.progress, self.resumes = self._restore()
+        self.clock = RunClock(self.config, self.progress, *seconds)
+        self.meter = LossMeter(self.device, self.progress.loss_sum)
+        self.step = TrainingStep(
+            task.model,
+            task.optimizer,
+            task.loss_fn,
+            tokens_of(task.train_data),
+            self.config,
+            self.device,
+            task.dtype,
+        )
+        self.schedule_tick = 0
+        self.reporter = Reporter(
+            records, loggers, self.config, self.progress, self.clock, self.device, resumes=self.resumes
+        )
+        self.validator = Validator(task, self.progress, self.reporter)
+        self.saver = Saver(
+            store,
+            task.model,
+            task.optimizer,
+            self.config,
+            self.progress,
+            self.clock,
+            self.meter,
+            self.reporter,
+            resumes=self.resumes,
+        )
+
+    def train(self) -> Summary:
+        """Make all steps and reports, and write the summary."""
+        try:
+            self._begin()
+            while not self._has_ended():
+                self._make_step()
+                if self.guard.received and not self._has_ended():
+                    self._interrupt(self.guard.received)
+            return self._finish()
+        finally:
+            self.reporter.close()
+
+    def _restore(self) -> tuple[Progress, bool]:
+        """Set everything to the latest intact checkpoint, or to the start."""
+        self.store.remove_leftovers()
+        content = self.store.load_latest()
+        if content is None:
+            seed_everything(self.config.seed)
+            return Progress(), False
+        set_model_state(self.task.model, content.model, str(content.path))
+        set_optimizer_state(self.task.optimizer, content.optimizer, str(content.path))
+        set_random_states(content.training["random_states"])
+        return Progress(**content.training["progress"]), True
+
+    def _begin(self) -> None:
+        environment = describe_environment(self.device, self.task.dtype, self.config.seed)
+        self.records.write_environment(environment, self.progress.step if self.resumes else None)
+        self.records.write_json("config.json", self.task.description)
+        self.task.model.train()
+        parameters = count_parameters(self.task.model)
+        numbers = f"{parameters:,} parameters on {self.device}, records in {self.records.path}"
+        if self.resumes:
+            self.reporter.notice(f"resuming at step {self.progress.step:,}: {numbers}")
+            return
+        self.reporter.notice(numbers)
+        self._evaluate()
+        if self.config.time_limit_seconds is not None:
+            self.saver.save()  # to know how long it takes
+            if not self._has_diverged() and self.clock.budget_is_spent():
+                self.store.remove_all()  # so that another limit can be tried in this directory
+                raise ValueError(
+                    f"time_limit_seconds is {self.config.time_limit_seconds:g}: {self.clock.elapsed():.1f} s are gone "
+                    f"before the first step and the end needs about {self.clock.reserve():.1f} s; expected more"
+                )
+
+    def _has_ended(self) -> bool:
+        return self._has_diverged() or self.progress.tick >= self.config.steps or self._is_out_of_time()
+
+    def _has_diverged(self) -> bool:
+        return self.config.stop_on_divergence and self.progress.diverged_at_step is not None
+
+    def _is_out_of_time(self) -> bool:
+        return self.config.clock == "steps" and self.clock.budget_is_spent()
+
+    def _make_step(self) -> None:
+        """Make one step and the reports that are due after it."""
+        progress = self.progress
+        if progress.training_began is None:
+            progress.training_began = self.clock.elapsed()
+        began = time.perf_counter()
+        # The reserve changes a little with every step, and with it the clock's ticks; the schedule must not go back.
+        self.schedule_tick = max(self.schedule_tick, min(self.clock.tick(), self.config.steps - 1))
+        learning_rate = learning_rate_at(self.task.schedule, self.schedule_tick)
+        loss, grad_norm = self.step.compute_gradients(progress.step)
+        self.meter.add(loss, grad_norm, progress.step + 1)
+        # The CPU has the loss at hand, so a bad update is not even made. Elsewhere looking would stall the device.
+        if self.device.type == "cpu" and self._check_divergence():
+            self.reporter.training(progress.step + 1, math.nan, learning_rate, grad_norm.item())
+            return
+        self.step.apply(learning_rate)
+        progress.step += 1
+        self.clock.last_step_seconds = time.perf_counter() - began
+        previous, progress.tick = progress.tick, self.clock.tick()
+        last = self._has_ended()
+        log, evaluation = (
+            last or crosses(previous, progress.tick, interval)
+            for interval in (self.config.log_interval, self.config.eval_interval)
+        )
+        save = last or self.saver.is_due(previous) or self.guard.received is not None
+        if log or evaluation or save:
+            synchronize(self.device)  # what is still computing belongs to training
+            self._check_divergence()
+        progress.seconds_training += time.perf_counter() - began
+        if log or self._has_diverged():
+            self._log(learning_rate, grad_norm.item())
+        if evaluation and not self._has_diverged():
+            self._evaluate()
+            progress.tick = self.clock.tick()
+        if save and not self._has_diverged():
+            self.saver.save()
+            progress.tick = self.clock.tick()
+
+    def _check_divergence(self) -> bool:
+        """Note the first step that was not finite; whether training shall stop for it."""
+        if self.progress.diverged_at_step is None and (step := self.meter.first_bad_step()) is not None:
+            self._note_divergence(step, "loss or gradient norm")
+        return self._has_diverged()
+
+    def _note_divergence(self, step: int, what: str) -> None:
+        self.progress.diverged_at_step = step
+        self.progress.divergence = f"{what} not finite at step {step:,}"
+        self.reporter.notice(f"diverged: {self.progress.divergence}")
+
+    def _log(self, learning_rate: float, grad_norm: float) -> None:
+        progress = self.progress
+        steps = progress.step - progress.reported_step
+        self.reporter.training(progress.step, self.meter.sum() / steps, learning_rate, grad_norm)
+        self.meter.reset_sum()
+
+    def _evaluate(self) -> None:
+        self.validator.run()
+        if self.progress.valid_loss is None and self.progress.diverged_at_step is None:
+            self._note_divergence(self.progress.step, "validation loss")
+
+    def _interrupt(self, signal_name: str) -> None:
+        if not self.saver.is_saved():
+            self.saver.save()
+        self.reporter.draw()
+        raise TrainingInterrupted(self.records.path, self.progress.step, signal_name)
+
+    def _finish(self) -> Summary:
+        """Do what the last step left over, and write what marks a run as finished."""
+        progress = self.progress
+        if not self._has_diverged():
+            evaluated = progress.valid_step == progress.step
+            if not evaluated:
+                self._evaluate()
+            if not self._has_diverged() and not (evaluated and self.saver.is_saved()):
+                self.saver.save()
+        self.reporter.sync()
+        self.reporter.draw()
+        progress.seconds_total = self.clock.elapsed()
+        parameters = count_parameters(self.task.model)
+        summary = summarize(progress, self.config, parameters, has_diverged=self._has_diverged())
+        self.records.write_json("summary.json", summary.to_json())
+        loss = "none" if summary.final_valid_loss is None else f"{summary.final_valid_loss:.4f}"
+        self.reporter.notice(f"{summary.status}: {progress.step:,} steps, validation loss {loss}")
+        return summary

@@ -1,0 +1,34 @@
+"""What a session works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from trainer.config import TrainConfig
+from trainer.description import TokenSource
+from trainer.evaluation import LossFunction
+from trainer.training_step import Schedule
+from trainer.validation import SampleFunction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """The trainer's arguments, resolved for this machine."""
+
+    model: nn.Module
+    optimizer: Optimizer
+    loss_fn: LossFunction
+    train_data: TokenSource
+    valid_data: TokenSource
+    config: TrainConfig
+    schedule: Schedule
+    sample: SampleFunction | None
+    device: torch.device
+    dtype: torch.dtype
+    description: dict[str, Any]
+    """What `config.json` says."""

@@ -1,0 +1,76 @@
+"""The evaluations of a run, and the texts that its model writes on the way."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+from torch import nn
+
+from trainer.description import tokens_of
+from trainer.evaluation import evaluate, evaluating
+from trainer.loggers.jsonl import finite
+from trainer.progress import Progress
+from trainer.random_states import preserved_random_states
+from trainer.reporting import Reporter
+
+if TYPE_CHECKING:
+    from trainer.task import Task
+
+SampleFunction: TypeAlias = Callable[[nn.Module, int], str | Sequence[str]]
+"""sample(model, step) -> text or texts."""
+
+
+class Validator:
+    """Evaluates the model on the whole validation split, notes the losses in the progress, and takes samples."""
+
+    def __init__(self, task: Task, progress: Progress, reporter: Reporter) -> None:
+        self._task = task
+        self._progress = progress
+        self._reporter = reporter
+
+    def run(self) -> None:
+        """Evaluate and sample; the random states of training are left as they were."""
+        task, progress, began = self._task, self._progress, time.perf_counter()
+        data, config = task.valid_data, task.config
+        with preserved_random_states():
+            result = evaluate(
+                task.model,
+                tokens_of(data),
+                config.context_length,
+                batch_size=config.eval_batch_size or config.batch_size,
+                loss_fn=task.loss_fn,
+                num_bytes=getattr(data, "num_bytes", None),
+                device=task.device,
+                dtype=task.dtype,
+            )
+        progress.valid_step = progress.step
+        progress.valid_loss = finite(result.loss)
+        progress.perplexity = finite(result.perplexity)
+        progress.bits_per_byte = finite(result.bits_per_byte)
+        if progress.valid_loss is not None:
+            best = progress.best_valid_loss
+            progress.best_valid_loss = progress.valid_loss if best is None else min(best, progress.valid_loss)
+            if progress.first_valid_loss is None:
+                progress.first_valid_loss = progress.valid_loss
+        self._reporter.evaluation(result)
+        self._sample()
+        if config.time_limit_seconds is not None and progress.step == 0:
+            self._reporter.draw()  # to know how long it takes
+        progress.reserve_report = max(progress.reserve_report, time.perf_counter() - began)
+
+    def _sample(self) -> None:
+        task, step = self._task, self._progress.step
+        if task.sample is None:
+            return
+        try:
+            with evaluating(task.model), preserved_random_states():
+                texts = task.sample(task.model, step)
+            self._reporter.sample(texts)
+        except OSError:
+            raise
+        except Exception as error:
+            message = f"no sample at step {step:,}: {type(error).__name__}: {error}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
