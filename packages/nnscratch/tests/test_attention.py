@@ -136,3 +136,13 @@ def test_cache_gives_what_all_at_once_gives(pieces):
 def test_heads_must_divide_the_width(num_heads):
     with pytest.raises(ValueError, match=f"num_heads={num_heads} does not divide d_model=16; choose a divisor"):
         CausalSelfAttention(16, num_heads)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_attention_without_gradients_takes_the_queries_in_parts(masked, monkeypatch):
+    inputs = [torch.randn(2, 3, length, 8) for length in (12, 16, 16)]
+    mask = torch.rand(2, 1, 12, 16) < 0.5 if masked else None
+    expected = scaled_dot_product_attention(*inputs, mask)
+    monkeypatch.setattr("nnscratch.attention._SCORES_AT_ONCE", 2 * 3 * 16 * 5)
+    with torch.no_grad():
+        torch.testing.assert_close(scaled_dot_product_attention(*inputs, mask), expected, atol=1e-6, rtol=1e-5)

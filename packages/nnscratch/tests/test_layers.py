@@ -174,3 +174,28 @@ def test_feed_forward(layer, expected):
     exact = torch.autograd.grad(expected(layer, x).square().sum(), (x, *layer.parameters()))
     for ours, theirs in zip(grads, exact, strict=True):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [0, 1, 2, 32, 33])
+def test_linear_for_the_few_vectors_of_a_generation_step(rows):
+    layer = Linear(256, 300)
+    x = torch.randn(rows, 1, 256)
+    with torch.no_grad():
+        result = layer(x)
+        torch.testing.assert_close(result, F.linear(x, layer.weight), atol=1e-6, rtol=1e-5)
+    assert result.shape == (rows, 1, 300)
+    assert layer(x).requires_grad
+
+
+def test_layers_without_gradients_compute_the_same():
+    x, norm, ffn = torch.randn(3, 5, 16), RMSNorm(16), SwiGLU(16, 24)
+    with torch.no_grad():
+        results = norm(x), ffn(x)
+    torch.testing.assert_close(results, (norm(x).detach(), ffn(x).detach()), atol=0, rtol=0)
+
+
+def test_rotation_from_a_position():
+    rope, x = RotaryEmbedding(10000.0, 8, 12), torch.randn(2, 4, 8)
+    torch.testing.assert_close(rope.rotate_from(8, x), rope(x, torch.arange(8, 12)), atol=0, rtol=0)
+    with pytest.raises(ValueError, match="13 positions came, but the table ends at max_seq_len=12"):
+        rope.rotate_from(9, x)

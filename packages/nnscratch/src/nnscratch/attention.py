@@ -14,29 +14,35 @@ from nnscratch.functional import at_least_float32
 from nnscratch.kernels.causal_attention import causal_attention
 from nnscratch.layers import Linear, RMSNorm, RotaryEmbedding
 
+_SCORES_AT_ONCE = 2**24
 
-class _Attention(torch.autograd.Function):
-    """softmax(q kᵀ / sqrt(d_k) + bias) v for q, k, v of (batch, positions, features).
+
+def _weighted_values(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return softmax(q kᵀ / sqrt(d_k) + bias) v, the softmax's numerators, and the inverse of its sums.
 
     The scores are the large tensor, so they are written in place, exponentials are powers of two (whose logarithm's
-    factor goes into q for free), and the softmax's sums divide the outputs rather than the weights. The backward pass
-    is that of Dao et al. 2022, appendix B.2.
+    factor goes into q for free), and the sums divide the outputs rather than the weights.
     """
+    scale = math.log2(math.e) / math.sqrt(q.shape[-1])
+    wide = at_least_float32(q.dtype)
+    narrow = q.dtype != wide  # then scaled queries would be rounded once more
+    scores = torch.bmm(q, k.mT).to(wide).mul_(scale) if narrow else torch.bmm(q * scale, k.mT)
+    if bias is not None:
+        scores.add_(bias)
+    # A row with nothing to attend to has maximum -inf: the finite one makes its weights 0 rather than nan.
+    maxima = scores.amax(-1, keepdim=True).clamp_(min=torch.finfo(wide).min)
+    weights = scores.sub_(maxima).exp2_()
+    inverse = weights.sum(-1, keepdim=True).reciprocal_().nan_to_num_(posinf=0.0)
+    weights = weights.to(v.dtype)
+    return (torch.bmm(weights, v) * inverse).to(v.dtype), weights, inverse
+
+
+class _Attention(torch.autograd.Function):
+    """The above for q, k, v of (batch, positions, features); the backward pass is Dao et al. 2022, appendix B.2."""
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-        scale = math.log2(math.e) / math.sqrt(q.shape[-1])
-        wide = at_least_float32(q.dtype)
-        narrow = q.dtype != wide  # then scaled queries would be rounded once more
-        scores = torch.bmm(q, k.mT).to(wide).mul_(scale) if narrow else torch.bmm(q * scale, k.mT)
-        if bias is not None:
-            scores.add_(bias)
-        # A row with nothing to attend to has maximum -inf: the finite one makes its weights 0 rather than nan.
-        maxima = scores.amax(-1, keepdim=True).clamp_(min=torch.finfo(wide).min)
-        weights = scores.sub_(maxima).exp2_()
-        inverse = weights.sum(-1, keepdim=True).reciprocal_().nan_to_num_(posinf=0.0)
-        weights = weights.to(v.dtype)
-        output = (torch.bmm(weights, v) * inverse).to(v.dtype)
+        output, weights, inverse = _weighted_values(q, k, v, bias)
         ctx.save_for_backward(q, k, v, weights, inverse, output)
         return output
 
@@ -72,11 +78,25 @@ def scaled_dot_product_attention(
         v: values.
         mask: True where a query may attend to a key; its leading dimensions broadcast.
     """
-    bias = None
-    if mask is not None:
-        bias = torch.zeros(mask.shape, dtype=at_least_float32(q.dtype), device=q.device)
-        bias = bias.masked_fill_(mask.logical_not(), -math.inf)
-    return _attend(q, k, v, bias)
+    if torch.is_grad_enabled():
+        return _attend(q, k, v, _bias(mask, q))
+    # Without a backward pass nothing needs the scores of all queries together.
+    rows = max(1, _SCORES_AT_ONCE // max(1, q.shape[:-2].numel() * k.shape[-2]))
+    if rows >= q.shape[-2]:
+        return _attend(q, k, v, _bias(mask, q))
+    parts = []
+    for start in range(0, q.shape[-2], rows):
+        part_mask = None if mask is None else mask[..., start : start + rows, :]
+        parts.append(_attend(q[..., start : start + rows, :], k, v, _bias(part_mask, q)))
+    return torch.cat(parts, dim=-2)
+
+
+def _bias(mask: Tensor | None, q: Tensor) -> Tensor | None:
+    """Return what is added to the scores of the queries: 0 where the mask is True, -inf elsewhere."""
+    if mask is None:
+        return None
+    bias = torch.zeros(mask.shape, dtype=at_least_float32(q.dtype), device=q.device)
+    return bias.masked_fill_(mask.logical_not(), -math.inf)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
@@ -85,7 +105,8 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     if bias is not None and bias.dim() > 2:
         bias = bias.expand(*batch, *bias.shape[-2:]).reshape(-1, *bias.shape[-2:])
     q, k, v = (tensor.reshape(-1, *tensor.shape[-2:]) for tensor in cast_for_autocast(q, k, v))
-    return _Attention.apply(q, k, v, bias).view(*batch, q.shape[-2], v.shape[-1])
+    attend = _Attention.apply if torch.is_grad_enabled() else lambda *inputs: _weighted_values(*inputs)[0]
+    return attend(q, k, v, bias).view(*batch, q.shape[-2], v.shape[-1])
 
 
 class CausalSelfAttention(nn.Module):
@@ -157,12 +178,14 @@ class CausalSelfAttention(nn.Module):
         if self.rope is not None:
             if token_positions is not None and token_positions.dim() > 1:
                 token_positions = token_positions.unsqueeze(-2)  # the heads
-            elif token_positions is None and cache is not None:
-                token_positions = torch.arange(cache.length, cache.length + x.shape[-2], device=x.device)
             if cache is None:
                 q, k = self.rope(q, token_positions), self.rope(k, token_positions)
             else:  # one call for both, because a step's vectors are so few that calls are what it costs
-                q, k = self.rope(torch.stack((q, k)), token_positions)
+                both = torch.stack((q, k))
+                if token_positions is None:
+                    q, k = self.rope.rotate_from(cache.length, both)
+                else:
+                    q, k = self.rope(both, token_positions)
         if cache is not None:
             k, v = cache.append(k, v)
         if mask is None:

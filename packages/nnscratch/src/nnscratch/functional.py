@@ -49,28 +49,34 @@ def silu(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     return x * torch.sigmoid(x)
 
 
+def _gated(gate: Tensor, value: Tensor) -> Tensor:
+    return torch.sigmoid(gate).mul_(gate).mul_(value)
+
+
 class _SiluGate(torch.autograd.Function):
-    """silu(gate) · value; one function because autograd alone would keep more tensors and pass over them more often."""
+    """silu(gate) · value, which keeps its two inputs alone and passes over them fewer times than autograd would."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, value: Tensor) -> Tensor:
-        sigmoid = torch.sigmoid(gate)
-        activated = sigmoid * gate
-        ctx.save_for_backward(sigmoid, activated, value)
-        return activated * value
+        ctx.save_for_backward(gate, value)
+        return _gated(gate, value)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor]:
         (grad,) = grad_outputs
-        sigmoid, activated, value = ctx.saved_tensors
-        # d silu(a)/da = s + a·s·(1 - s), with s = sigmoid(a) and a·s already at hand
+        gate, value = ctx.saved_tensors
+        sigmoid = torch.sigmoid(gate)
+        activated = sigmoid * gate
+        # d silu(a)/da = s + a·s·(1 - s), with s = sigmoid(a)
         slope = torch.addcmul(activated, activated, sigmoid, value=-1).add_(sigmoid)
-        return slope.mul_(value).mul_(grad), activated * grad
+        return slope.mul_(value).mul_(grad), activated.mul_(grad)
 
 
 def silu_gate(gate: Float[Tensor, "*shape"], value: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Return silu(gate) · value, the inner part of SwiGLU (Shazeer 2020, equation 6)."""
+    if not torch.is_grad_enabled():
+        return _gated(gate, value)
     return _SiluGate.apply(gate, value)
 
 

@@ -20,6 +20,23 @@ def truncated_normal(
     return weight
 
 
+def _few_products(x: Tensor, weight: Tensor) -> Tensor | None:
+    """Return x Wᵀ for the few vectors of a generation's step in float32 on a CPU, and None for all else.
+
+    For these, Intel's library reads W up to five times as fast in a batch of four parts as in one.
+    """
+    d_out, d_in = weight.shape
+    if x.dtype != torch.float32 or x.numel() > 32 * d_in or weight.numel() < 2**14 or d_out % 4:
+        return None
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu"):
+        return None
+    if x.device.type != "cpu" or weight.dtype != torch.float32:
+        return None
+    columns = x.reshape(-1, d_in).T
+    products = torch.bmm(weight.view(4, -1, d_in), columns.expand(4, -1, -1)).view(d_out, -1)
+    return products.T.reshape(*x.shape[:-1], d_out)
+
+
 class Linear(nn.Module):
     """y = x Wᵀ without bias; `weight` is (d_out, d_in), drawn from N(0, 2 / (d_in + d_out)) cut off at 3 sigma.
 
@@ -34,7 +51,8 @@ class Linear(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """Return the product of every vector with the weight."""
-        return x @ self.weight.T
+        few = _few_products(x, self.weight)
+        return x @ self.weight.T if few is None else few
 
 
 class Embedding(nn.Module):
@@ -59,16 +77,22 @@ class Embedding(nn.Module):
         return rows.view(*token_ids.shape, self.weight.shape[1])
 
 
+def _normalize(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """Return x / rms(x) · weight and 1 / rms(x)."""
+    wide_x = x.to(at_least_float32(x.dtype))
+    inverse = torch.linalg.vector_norm(wide_x, dim=-1, keepdim=True)
+    inverse = inverse.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    return (wide_x * inverse).mul_(weight).to(x.dtype), inverse
+
+
 class _RMSNorm(torch.autograd.Function):
     """x / rms(x) · weight, with the backward pass in as few passes over the data as it needs."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        wide_x = x.to(at_least_float32(x.dtype))
-        inverse = torch.linalg.vector_norm(wide_x, dim=-1, keepdim=True)
-        inverse = inverse.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+        result, inverse = _normalize(x, weight, eps)
         ctx.save_for_backward(x, weight, inverse)
-        return (wide_x * inverse).mul_(weight).to(x.dtype)
+        return result
 
     @staticmethod
     @once_differentiable
@@ -104,6 +128,8 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """Return the normalised vectors."""
+        if not torch.is_grad_enabled():  # for a single position, the function below takes longer than what it computes
+            return _normalize(x, self.weight, self.eps)[0]
         return _RMSNorm.apply(x, self.weight, self.eps)
 
 
@@ -145,15 +171,21 @@ class RotaryEmbedding(nn.Module):
                 0, 1, 2, … by default.
         """
         if token_positions is None:
-            if x.shape[-2] > self.max_seq_len:
-                raise ValueError(
-                    f"{x.shape[-2]} positions came, but the table ends at max_seq_len={self.max_seq_len}; "
-                    f"shorten the input or build a longer table"
-                )
-            cos, sin = self.cos[: x.shape[-2]], self.sin[: x.shape[-2]]
-        else:
-            self._check(token_positions)
-            cos, sin = self.cos[token_positions], self.sin[token_positions]
+            return self.rotate_from(0, x)
+        self._check(token_positions)
+        return self._rotate(x, self.cos[token_positions], self.sin[token_positions])
+
+    def rotate_from(self, start: int, x: Float[Tensor, "*batch seq d_k"]) -> Float[Tensor, "*batch seq d_k"]:
+        """Return `x` with its pairs turned, for the positions from `start` on."""
+        end = start + x.shape[-2]
+        if end > self.max_seq_len:
+            raise ValueError(
+                f"{end} positions came, but the table ends at max_seq_len={self.max_seq_len}; "
+                f"shorten the input or build a longer table"
+            )
+        return self._rotate(x, self.cos[start:end], self.sin[start:end])
+
+    def _rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         wide = at_least_float32(x.dtype)
         pairs = x.to(wide).unflatten(-1, (-1, 2))
         cos, sin = cos.to(wide), sin.to(wide)

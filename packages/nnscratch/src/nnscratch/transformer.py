@@ -142,8 +142,6 @@ class TransformerLM(nn.Module):
         positions, mask = None, None
         if padding is not None:
             positions, mask = _beside_padding(padding, start, length)
-        elif cache is not None:
-            positions = torch.arange(start, length, device=token_ids.device)
         x = self.token_embeddings(token_ids)
         for index, layer in enumerate(self.layers):
             x = layer(x, positions, None if cache is None else cache.layers[index], mask)
