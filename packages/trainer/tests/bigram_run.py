@@ -23,6 +23,7 @@ CONFIG = {
     "log_interval": 7,
     "checkpoint_interval": 6,
     "device": "cpu",
+    "dtype": "float32",
     "seed": 3,
 }
 
@@ -50,7 +51,11 @@ def schedule(step):
 
 def make_trainer(run_dir, *, model=None, optimizer=None, loss=loss_fn, lr=schedule, loggers=(), **settings):
     """A trainer of the run; keywords of `Trainer` are taken out, the others change the configuration."""
-    extra = {name: settings.pop(name) for name in ("sample", "recorded", "seconds_before") if name in settings}
+    extra = {
+        name: settings.pop(name)
+        for name in ("sample", "recorded", "seconds_before", "flops_per_token")
+        if name in settings
+    }
     train = settings.pop("train", make_tokens())
     valid = settings.pop("valid", make_tokens(500, seed=1))
     model = make_model() if model is None else model

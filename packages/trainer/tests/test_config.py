@@ -41,7 +41,7 @@ def test_defaults_are_valid_and_frozen():
         ("dtype", "float16", "expected one of 'auto', 'float32', 'bfloat16'"),
         ("compile", "yes", "expected one of 'off', 'auto', 'on'"),
         ("clock", "sun", "expected one of 'steps', 'time'"),
-        ("stop_on_divergence", "no", "expected one of True, False"),
+        ("on_non_finite", "ignore", "expected one of 'stop', 'skip'"),
     ],
 )
 def test_refuses(name, value, expected):

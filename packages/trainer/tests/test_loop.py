@@ -108,13 +108,13 @@ def test_clipping_and_scaled_learning_rates(tmp_path, max_grad_norm):
     assert [group["lr"] for group in optimizer.param_groups] == [1.0, 2.0]
 
 
-def bad_loss(at, value):
-    """A loss that becomes `value` in the forward pass `at` of training (two to a step)."""
+def bad_loss(at, value, times=1):
+    """A loss that is multiplied by `value` from the forward pass `at` of training on (two to a step)."""
     calls = []
 
     def loss(model, inputs, targets):
         calls.append(model.training)
-        return loss_fn(model, inputs, targets) * (value if model.training and sum(calls) == at else 1.0)
+        return loss_fn(model, inputs, targets) * (value if model.training and at <= sum(calls) < at + times else 1.0)
 
     return loss
 
@@ -136,11 +136,79 @@ def test_divergence_stops_before_the_update(tmp_path, value):
     assert make_trainer(run).fit() == summary
 
 
-def test_divergence_may_be_trained_through(tmp_path):
-    summary = make_trainer(tmp_path / "run", loss=bad_loss(31, math.nan), stop_on_divergence=False).fit()
-    assert (summary.status, summary.diverged, summary.diverged_at_step, summary.steps) == ("completed", True, 16, 60)
-    assert summary.final_valid_loss is None
-    assert read_metrics(tmp_path / "run")[-1]["loss"] is None
+class Collector:
+    """A logger that keeps what it hears."""
+
+    def __init__(self, records):
+        self.records = records
+
+    def log(self, record):
+        self.records.append(record)
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_step_that_is_not_finite_may_be_skipped(tmp_path, value):
+    run, heard = tmp_path / "run", []
+    loss = bad_loss(2 * 15 + 1, value)
+    summary = make_trainer(run, loss=loss, loggers=[Collector(heard)], on_non_finite="skip").fit()
+    assert (summary.status, summary.diverged, summary.steps, summary.skipped_steps) == ("completed", False, 60, 1)
+    assert math.isfinite(summary.final_valid_loss)
+    (skipped,) = (record for record in read_metrics(run) if record["event"] == "skipped")
+    assert (skipped["step"], skipped["loss"]) == (15, None)
+    assert any("no update at step 16" in record.get("message", "") for record in heard)
+    means = [record["loss"] for record in read_metrics(run) if record["event"] == "train"]
+    assert all(mean is not None and mean < 10 for mean in means)
+
+
+def test_skipping_every_step_is_a_divergence(tmp_path):
+    summary = make_trainer(tmp_path / "run", loss=bad_loss(2 * 15 + 1, math.nan, times=999), on_non_finite="skip").fit()
+    assert (summary.status, summary.diverged_at_step, summary.skipped_steps) == ("diverged", 35, 20)
+    assert summary.divergence == "20 times in a row, loss or gradient norm not finite at step 35"
+
+
+def test_a_spike_is_recorded(tmp_path):
+    run = tmp_path / "run"
+    summary = make_trainer(run, loss=bad_loss(2 * 30 + 1, 50.0, times=2)).fit()
+    assert (summary.status, summary.spikes) == ("completed", 1)
+    (spike,) = (record for record in read_metrics(run) if record["event"] == "spike")
+    assert spike["step"] == 35
+    assert 0 < spike["usual_loss"] < 4 < 20 < spike["loss"]
+    (record,) = (record for record in read_metrics(run) if record["event"] == "train" and record["step"] == 35)
+    assert record["loss_max"] == spike["loss"]
+    assert record["loss"] < record["loss_max"]
+
+
+def test_evaluations_by_time(tmp_path):
+    run = tmp_path / "run"
+    make_trainer(run, eval_interval=1000, eval_seconds=1e-9).fit()
+    assert [record["step"] for record in read_metrics(run) if record["event"] == "eval"] == list(range(61))
+
+
+def test_norms_and_rates_are_recorded(tmp_path):
+    run, model = tmp_path / "run", make_model()
+    optimizer = torch.optim.AdamW(
+        [{"params": model[0].parameters(), "lr_scale": 0.5}, {"params": list(model[1:].parameters())}], lr=1.0
+    )
+    make_trainer(run, model=model, optimizer=optimizer).fit()
+    last = [record for record in read_metrics(run) if record["event"] == "train"][-1]
+    norm = torch.cat([parameter.detach().flatten() for parameter in model.parameters()]).norm().item()
+    assert last["parameter_norm"] == pytest.approx(norm, rel=1e-5)
+    assert last["group_lrs"] == [pytest.approx(0.5 * schedule(59)), pytest.approx(schedule(59))]
+    assert last["lr"] == schedule(59)
+
+
+def test_utilisation_is_given_only_if_known(tmp_path, monkeypatch):
+    summary = make_trainer(tmp_path / "unknown", flops_per_token=1e6).fit()
+    assert summary.mfu is None
+    monkeypatch.setattr("trainer.loop.peak_flops", lambda name, dtype: 1e12)
+    summary = make_trainer(tmp_path / "known", flops_per_token=1e6).fit()
+    assert summary.mfu == pytest.approx(summary.tokens_per_second * 1e6 / 1e12)
+    train = [record for record in read_metrics(tmp_path / "known") if record["event"] == "train"]
+    assert all(record["mfu"] == pytest.approx(record["tokens_per_second"] * 1e-6) for record in train)
+    assert summary.peak_memory_bytes > 10**7
 
 
 def test_validation_loss_that_is_not_finite_is_a_divergence(tmp_path):

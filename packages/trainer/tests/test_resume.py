@@ -83,7 +83,8 @@ def test_crash(tmp_path, whole, timeless, at):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("at", [1, 14, 39, 41, 117])
-def test_signal(tmp_path, whole, timeless, number, at):
+def test_signal(tmp_path, whole, timeless, monkeypatch, number, at):
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "my study", "--seed", "1"])
     run, handlers = tmp_path / "run", [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
     with pytest.raises(TrainingInterrupted) as caught:
         make_trainer(run, loss=failing_loss(at, lambda: signal.raise_signal(number))).fit()
@@ -91,7 +92,7 @@ def test_signal(tmp_path, whole, timeless, number, at):
     step = (at + 1) // 2
     assert (caught.value.run_dir, caught.value.step) == (run, step)
     assert str(caught.value) == (
-        f"interrupted by {number.name}: saved at step {step:,} in {run}; run the same command again to resume"
+        f"interrupted by {number.name}: saved at step {step:,} in {run}; to resume: python -m 'my study' --seed 1"
     )
     assert (run / "checkpoints" / f"step_{step:07}").is_dir()
     assert not (run / "summary.json").exists()
@@ -228,6 +229,7 @@ def test_processes_interrupted_by_ctrl_c_and_a_locked_directory(tmp_path, whole,
     _, errors = first.communicate(timeout=60)
     assert first.returncode == 1
     assert b"TrainingInterrupted: interrupted by SIGINT: saved at step " in errors
+    assert b"; to resume: " + sys.executable.encode() in errors
     summary = make_trainer(run).fit()
     assert isinstance(summary, Summary)
     assert_equal_runs(whole, run, timeless)

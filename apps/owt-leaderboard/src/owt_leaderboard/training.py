@@ -60,7 +60,7 @@ def train(
     import torch
     from torch import nn
 
-    from nnscratch import AdamW, TransformerConfig, TransformerLM, generate
+    from nnscratch import AdamW, TransformerConfig, TransformerLM, flops_per_token, generate
     from trainer import TokenDataset, TrainConfig, Trainer
 
     tokenizer = preparation.tokenizer
@@ -114,5 +114,6 @@ def train(
         run_dir,
         sample=sample,
         recorded={"recipe": asdict(recipe), "tokenizer": str(preparation.tokenizer_directory.resolve())},
+        flops_per_token=flops_per_token(model.config, backward=True),
         seconds_before=seconds_before,
     ).fit()

@@ -97,7 +97,7 @@ def train(
     import torch
     from torch import nn
 
-    from nnscratch import AdamW, TransformerLM
+    from nnscratch import AdamW, TransformerLM, flops_per_token
     from trainer import TokenDataset, Trainer
 
     tokenizer = preparation.tokenizer
@@ -124,6 +124,7 @@ def train(
         loggers=[] if quiet else None,
         sample=sample,
         recorded={"recipe": asdict(recipe), "tokenizer": str(preparation.tokenizer_directory.resolve())},
+        flops_per_token=flops_per_token(model.config, backward=True),
     )
     return trainer.fit()
 

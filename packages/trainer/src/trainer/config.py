@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 DtypeName = Literal["auto", "float32", "bfloat16"]
 CompileMode = Literal["off", "auto", "on"]
 ClockName = Literal["steps", "time"]
+NonFiniteAction = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,8 @@ class TrainConfig:
     """Gradients are scaled down to this global L2 norm; None leaves them."""
     eval_interval: int = 200
     """Steps between evaluations on the whole validation split; the start and the end are always evaluated."""
+    eval_seconds: float | None = None
+    """The model is also evaluated when the last evaluation is this many seconds old."""
     log_interval: int = 10
     """Steps between records of the training loss, which is averaged over them."""
     checkpoint_interval: int | None = 1000
@@ -47,7 +50,7 @@ class TrainConfig:
     device: str = "auto"
     """"auto" (CUDA, then MPS, then CPU) or a device such as "cpu", "mps", "cuda:1"."""
     dtype: DtypeName = "auto"
-    """"bfloat16" computes under autocast; "auto" does so on CUDA devices that support it."""
+    """"bfloat16" computes under autocast; "auto" does so where the device has instructions for it."""
     compile: CompileMode = "off"
     """torch.compile; "auto" means on CUDA only."""
     eval_batch_size: int | None = None
@@ -56,8 +59,9 @@ class TrainConfig:
     """Wall-clock limit from the construction of the trainer to the last record, over all resumes."""
     clock: ClockName = "steps"
     """What the schedule and the intervals count: optimizer steps, or ticks of the time limit."""
-    stop_on_divergence: bool = True
-    """Stop at the first loss or gradient norm that is not finite."""
+    on_non_finite: NonFiniteAction = "stop"
+    """What becomes of a step whose loss or gradient is not finite: "stop" ends the run and keeps what was saved before;
+    "skip" makes no update and goes on, up to 20 times in a row (the host then waits for every step)."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "context_length", "grad_accumulation_steps", "eval_interval"):
@@ -68,12 +72,12 @@ class TrainConfig:
         for name in ("checkpoint_interval", "eval_batch_size"):
             if getattr(self, name) is not None:
                 self._check_integer(name, 1)
-        for name in ("max_grad_norm", "checkpoint_seconds", "time_limit_seconds"):
+        for name in ("max_grad_norm", "eval_seconds", "checkpoint_seconds", "time_limit_seconds"):
             self._check_positive(name)
         self._check_choice("dtype", get_args(DtypeName))
         self._check_choice("compile", get_args(CompileMode))
         self._check_choice("clock", get_args(ClockName))
-        self._check_choice("stop_on_divergence", (True, False))
+        self._check_choice("on_non_finite", get_args(NonFiniteAction))
         if self.clock == "time" and self.time_limit_seconds is None:
             raise ValueError('clock is "time" but time_limit_seconds is None: give the time limit in seconds')
 

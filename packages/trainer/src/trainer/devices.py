@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -33,7 +34,9 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def resolve_dtype(name: str = "auto", device: torch.device | str | None = None) -> torch.dtype:
-    """Return the data type to compute in; "auto" is bfloat16 on CUDA devices made for it, else float32.
+    """Return the data type to compute in; "auto" is bfloat16 where the device has instructions for it, else float32.
+
+    Those are CUDA devices from compute capability 8.0 on, and processors with AVX512-BF16 or AMX.
 
     Args:
         name: "auto", "float32" or "bfloat16".
@@ -44,8 +47,7 @@ def resolve_dtype(name: str = "auto", device: torch.device | str | None = None) 
     """
     if name == "auto":
         where = resolve_device() if device is None else torch.device(device)
-        fast = where.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float32
+        return torch.bfloat16 if _has_fast_bfloat16(where) else torch.float32
     if name not in _DTYPES:
         raise ValueError(f"dtype is {name!r}: expected auto, float32 or bfloat16 (float16 would need loss scaling)")
     return _DTYPES[name]
@@ -56,12 +58,24 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
+@contextmanager
+def fast_matrix_products(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """Let what autocast leaves in float32 use TF32 on CUDA; whoever asks for float32 gets all of its digits."""
+    if device.type != "cuda" or dtype == torch.float32:
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has done what it was given, so that the clock can be read."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
@@ -97,5 +111,16 @@ def device_name(device: torch.device) -> str:
 
 
 def _available_devices() -> list[str]:
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.mps.is_available(), "cpu": True}
-    return [name for name, is_there in available.items() if is_there]
+    """Return what there is, the fastest first."""
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return ([accelerator.type] if accelerator is not None and accelerator.type in ("cuda", "mps") else []) + ["cpu"]
+
+
+def _has_fast_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type != "cpu":
+        return False
+    # torch keeps these two to itself; without them nothing is lost but speed.
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in names)

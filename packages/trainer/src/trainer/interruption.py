@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import signal
+import sys
 import threading
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -16,10 +19,17 @@ class TrainingInterrupted(Exception):  # noqa: N818 - like KeyboardInterrupt, it
 
     def __init__(self, run_dir: Path, step: int, signal_name: str) -> None:
         super().__init__(
-            f"interrupted by {signal_name}: saved at step {step:,} in {run_dir}; run the same command again to resume"
+            f"interrupted by {signal_name}: saved at step {step:,} in {run_dir}; to resume: {resume_command()}"
         )
         self.run_dir = run_dir
         self.step = step
+
+
+def resume_command() -> str:
+    """Return the command line of this process, as one would type it again, or how to find it."""
+    if "TORCHELASTIC_RUN_ID" in os.environ or len(sys.orig_argv) < 2:
+        return "run the same command again"
+    return shlex.join(sys.orig_argv)
 
 
 class SignalGuard:

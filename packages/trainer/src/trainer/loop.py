@@ -15,13 +15,14 @@ from trainer.checkpoints import CheckpointStore
 from trainer.config import TrainConfig
 from trainer.data import check_length
 from trainer.description import TokenSource, check_same_tokenizer, describe_run, tokens_of
-from trainer.devices import resolve_device, resolve_dtype
+from trainer.devices import device_name, fast_matrix_products, resolve_device, resolve_dtype
 from trainer.evaluation import LossFunction
 from trainer.interruption import SignalGuard
 from trainer.loggers import ConsoleLogger, Logger, LoggerGroup
 from trainer.random_states import preserved_random_states
 from trainer.records import RunDirectory
 from trainer.session import Session
+from trainer.speed import Speed, peak_flops
 from trainer.state_dicts import set_model_state
 from trainer.summary import Summary
 from trainer.task import Task
@@ -45,6 +46,7 @@ class Trainer:
         loggers: who gets the records besides `metrics.jsonl`; None is the console, [] nobody.
         sample: sample(model, step) -> text or texts, kept in `samples.jsonl` at every evaluation.
         recorded: what else `config.json` shall say under "recorded"; plain JSON values.
+        flops_per_token: operations of a forward and backward pass for one token, for the utilisation in the records.
         seconds_before: seconds that the time limit shall count besides those since the construction.
 
     Raises:
@@ -66,6 +68,7 @@ class Trainer:
         *,
         sample: SampleFunction | None = None,
         recorded: Mapping[str, Any] | None = None,
+        flops_per_token: float | None = None,
         seconds_before: float = 0.0,
     ) -> None:
         self._began: float | None = time.perf_counter()
@@ -85,6 +88,7 @@ class Trainer:
         self.sample = sample
         self.device = resolve_device(config.device)
         self.dtype = resolve_dtype(config.dtype, self.device)
+        self.speed = Speed(flops_per_token, peak_flops(device_name(self.device), self.dtype))
         self.description = describe_run(config, model, optimizer, train_data, valid_data, recorded or {})
 
     def fit(self) -> Summary:
@@ -109,7 +113,8 @@ class Trainer:
             # Once more under the lock: another process may have trained and finished in between.
             if (summary := self._read_finished(records, store)) is not None:
                 return summary
-            with SignalGuard() as guard, preserved_random_states():
+            precision = fast_matrix_products(self.device, self.dtype)
+            with SignalGuard() as guard, preserved_random_states(), precision:
                 return Session(self._task(), records, store, group, guard, self._take_seconds()).train()
         finally:
             group.close()
@@ -134,6 +139,7 @@ class Trainer:
             sample=self.sample,
             device=self.device,
             dtype=self.dtype,
+            speed=self.speed,
             description=self.description,
         )
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import torch
+
 from trainer.config import TrainConfig
+from trainer.devices import peak_memory_bytes
 from trainer.progress import Progress
+from trainer.speed import Speed
 from trainer.summary import RunStatus, Summary
 
 
-def summarize(progress: Progress, config: TrainConfig, parameters: int, *, has_diverged: bool) -> Summary:
+def summarize(
+    progress: Progress, config: TrainConfig, device: torch.device, speed: Speed, parameters: int, *, has_diverged: bool
+) -> Summary:
     """Return the summary of a run that has ended, because it diverged or otherwise."""
     status: RunStatus = "completed" if progress.tick >= config.steps else "time_limit"
     reason = progress.divergence
@@ -18,6 +24,7 @@ def summarize(progress: Progress, config: TrainConfig, parameters: int, *, has_d
     if reason is None and final is not None and first is not None and final > first:
         reason = f"the final validation loss {final:.4f} is above the first one, {first:.4f}"
     tokens = progress.step * config.tokens_per_step
+    tokens_per_second = tokens / progress.seconds_training if progress.seconds_training > 0 else None
     return Summary(
         status=status,
         diverged=reason is not None,
@@ -32,5 +39,9 @@ def summarize(progress: Progress, config: TrainConfig, parameters: int, *, has_d
         bits_per_byte=None if final is None else progress.bits_per_byte,
         seconds_total=progress.seconds_total,
         seconds_training=progress.seconds_training,
-        tokens_per_second=tokens / progress.seconds_training if progress.seconds_training > 0 else None,
+        tokens_per_second=tokens_per_second,
+        mfu=speed.utilisation(tokens_per_second),
+        peak_memory_bytes=peak_memory_bytes(device),
+        spikes=progress.spikes,
+        skipped_steps=progress.skipped_steps,
     )

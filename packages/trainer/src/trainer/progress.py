@@ -7,8 +7,6 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
 from trainer.config import TrainConfig
 
 
@@ -30,6 +28,17 @@ class Progress:
     """`seconds_training` at that record."""
     loss_sum: float = 0.0
     """Sum of the losses since that record."""
+    loss_count: int = 0
+    """How many losses are in that sum; those of skipped steps are not."""
+    loss_max: float | None = None
+    """The largest of them."""
+    usual_loss: float | None = None
+    """Moving average of the recorded losses, against which spikes are found."""
+    spikes: int = 0
+    """Records whose largest loss was a spike."""
+    skipped_steps: int = 0
+    """Steps that made no update, because their loss or gradient was not finite."""
+    skipped_in_a_row: int = 0
     valid_step: int | None = None
     """The step of the last evaluation, whose results follow."""
     valid_loss: float | None = None
@@ -82,35 +91,6 @@ class RunClock:
         began = self.elapsed() if progress.training_began is None else progress.training_began
         share = (self.elapsed() - began) / (config.time_limit_seconds - self.reserve() - began)
         return max(progress.tick, min(config.steps - 1, math.floor(config.steps * share)))
-
-
-class LossMeter:
-    """Sums losses and finds the first that is not finite, on the device, without the host waiting for it."""
-
-    def __init__(self, device: torch.device, loss_sum: float = 0.0) -> None:
-        # MPS has no float64.
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        self._sum = torch.tensor(loss_sum, dtype=dtype, device=device)
-        self._first_bad = torch.tensor(-1, device=device)
-
-    def add(self, loss: torch.Tensor, grad_norm: torch.Tensor, step: int) -> None:
-        """Take the loss and gradient norm of one step."""
-        self._sum += loss
-        is_first = (self._first_bad < 0) & ~torch.isfinite(loss + grad_norm)
-        self._first_bad.masked_fill_(is_first, step)
-
-    def first_bad_step(self) -> int | None:
-        """Wait for the device and return the first step that was not finite, or None."""
-        step = int(self._first_bad.item())
-        return None if step < 0 else step
-
-    def sum(self) -> float:
-        """Wait for the device and return the sum."""
-        return float(self._sum.item())
-
-    def reset_sum(self) -> None:
-        """Begin a new sum."""
-        self._sum.zero_()
 
 
 def crosses(previous: int, now: int, interval: int) -> bool:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 
-from trainer.config import TrainConfig
 from trainer.devices import peak_memory_bytes
 from trainer.evaluation import Evaluation
 from trainer.loggers import JsonlLogger, LoggerGroup
 from trainer.plots import draw_losses
 from trainer.progress import Progress, RunClock
 from trainer.records import RunDirectory, read_metrics
+
+if TYPE_CHECKING:
+    from trainer.task import Task
 
 
 class Reporter:
@@ -24,38 +27,57 @@ class Reporter:
         self,
         records: RunDirectory,
         loggers: LoggerGroup,
-        config: TrainConfig,
+        task: Task,
         progress: Progress,
         clock: RunClock,
-        device: torch.device,
         *,
         resumes: bool,
     ) -> None:
         self._records = records
         self._loggers = loggers
-        self._config = config
+        self._task = task
+        self._config = task.config
         self._progress = progress
         self._clock = clock
-        self._device = device
         self._can_draw = True
         last_step = progress.step if resumes else -1
         self._metrics: JsonlLogger = records.open_lines("metrics.jsonl", last_step)
         self._samples: JsonlLogger = records.open_lines("samples.jsonl", last_step)
 
-    def training(self, step: int, loss: float, learning_rate: float, grad_norm: float) -> None:
-        """Report the mean loss since the last such report."""
+    def training(self, step: int, loss: float, loss_max: float | None, learning_rate: float, grad_norm: float) -> None:
+        """Report what came since the last such report.
+
+        Args:
+            step: optimizer steps made.
+            loss: mean of the steps' losses.
+            loss_max: the largest of them.
+            learning_rate: of the last step; the groups' own are recorded if they differ.
+            grad_norm: of the last step, before clipping.
+        """
         progress = self._progress
         seconds = progress.seconds_training - progress.reported_seconds
         tokens = (step - progress.reported_step) * self._config.tokens_per_step
+        tokens_per_second = tokens / seconds if seconds > 0 else None
         record = self._record("train", step) | {
             "loss": loss,
+            "loss_max": loss_max,
             "lr": learning_rate,
             "grad_norm": grad_norm,
-            "tokens_per_second": tokens / seconds if seconds > 0 else None,
-            "memory_bytes": peak_memory_bytes(self._device),
+            "parameter_norm": _norm(self._task.model),
+            "tokens_per_second": tokens_per_second,
+            "mfu": self._task.speed.utilisation(tokens_per_second),
+            "memory_bytes": peak_memory_bytes(self._task.device),
         }
+        group_rates = [float(group["lr"]) for group in self._task.optimizer.param_groups]
+        if any(rate != learning_rate for rate in group_rates):
+            record["group_lrs"] = group_rates
         progress.reported_step, progress.reported_seconds = step, progress.seconds_training
         self._write(record)
+
+    def incident(self, event: str, message: str, **values: float | None) -> None:
+        """Report a spike or a skipped step: a record of its own, and a notice to the loggers."""
+        self._metrics.log(self._record(event, self._progress.step) | values)
+        self.notice(message)
 
     def evaluation(self, evaluation: Evaluation) -> None:
         """Report the losses on the validation split."""
@@ -113,3 +135,9 @@ class Reporter:
     def _write(self, record: dict[str, Any]) -> None:
         self._metrics.log(record)
         self._loggers.log(record)
+
+
+def _norm(model: nn.Module) -> float:
+    """The L2 norm of all parameters together."""
+    with torch.no_grad():
+        return float(nn.utils.get_total_norm(list(model.parameters())).item())

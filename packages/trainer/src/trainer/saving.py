@@ -9,7 +9,8 @@ from torch.optim import Optimizer
 
 from trainer.checkpoints import CheckpointStore
 from trainer.config import TrainConfig
-from trainer.progress import LossMeter, Progress, RunClock, crosses
+from trainer.loss_meter import LossMeter
+from trainer.progress import Progress, RunClock, crosses
 from trainer.random_states import get_random_states
 from trainer.reporting import Reporter
 
@@ -59,7 +60,7 @@ class Saver:
             OSError: there is no room or no permission; what was saved before is untouched.
         """
         progress, began = self._progress, time.perf_counter()
-        progress.loss_sum = self._meter.sum()
+        self._meter.note()
         progress.seconds_total = self._clock.elapsed()
         self._reporter.sync()
         valid_loss = progress.valid_loss if progress.valid_step == progress.step else None

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 import time
 
+import torch
+
 from trainer.checkpoints import CheckpointStore
 from trainer.description import count_parameters, tokens_of
 from trainer.devices import synchronize
 from trainer.environment import describe_environment
 from trainer.interruption import SignalGuard, TrainingInterrupted
 from trainer.loggers import LoggerGroup
+from trainer.loss_meter import LossMeter
 from trainer.outcome import summarize
-from trainer.progress import LossMeter, Progress, RunClock, crosses
+from trainer.progress import Progress, RunClock, crosses
 from trainer.random_states import seed_everything, set_random_states
 from trainer.records import RunDirectory
 from trainer.reporting import Reporter
@@ -22,6 +25,8 @@ from trainer.summary import Summary
 from trainer.task import Task
 from trainer.training_step import TrainingStep, learning_rate_at
 from trainer.validation import Validator
+
+_MOST_SKIPPED_IN_A_ROW = 20
 
 
 class Session:
@@ -41,7 +46,7 @@ class Session:
         task.model.to(task.device)
         self.progress, self.resumes = self._restore()
         self.clock = RunClock(self.config, self.progress, *seconds)
-        self.meter = LossMeter(self.device, self.progress.loss_sum)
+        self.meter = LossMeter(self.device, self.progress)
         self.step = TrainingStep(
             task.model,
             task.optimizer,
@@ -52,9 +57,7 @@ class Session:
             task.dtype,
         )
         self.schedule_tick = 0
-        self.reporter = Reporter(
-            records, loggers, self.config, self.progress, self.clock, self.device, resumes=self.resumes
-        )
+        self.reporter = Reporter(records, loggers, task, self.progress, self.clock, resumes=self.resumes)
         self.validator = Validator(task, self.progress, self.reporter)
         self.saver = Saver(
             store,
@@ -117,7 +120,7 @@ class Session:
         return self._has_diverged() or self.progress.tick >= self.config.steps or self._is_out_of_time()
 
     def _has_diverged(self) -> bool:
-        return self.config.stop_on_divergence and self.progress.diverged_at_step is not None
+        return self.progress.diverged_at_step is not None
 
     def _is_out_of_time(self) -> bool:
         return self.config.clock == "steps" and self.clock.budget_is_spent()
@@ -132,12 +135,16 @@ class Session:
         self.schedule_tick = max(self.schedule_tick, min(self.clock.tick(), self.config.steps - 1))
         learning_rate = learning_rate_at(self.task.schedule, self.schedule_tick)
         loss, grad_norm = self.step.compute_gradients(progress.step)
-        self.meter.add(loss, grad_norm, progress.step + 1)
-        # The CPU has the loss at hand, so a bad update is not even made. Elsewhere looking would stall the device.
-        if self.device.type == "cpu" and self._check_divergence():
-            self.reporter.training(progress.step + 1, math.nan, learning_rate, grad_norm.item())
-            return
-        self.step.apply(learning_rate)
+        if self.config.on_non_finite == "skip" and not bool(torch.isfinite(loss + grad_norm)):
+            self._skip(loss.item(), grad_norm.item())
+        else:
+            progress.skipped_in_a_row = 0
+            self.meter.add(loss, grad_norm, progress.step + 1)
+            # The CPU has the loss at hand, so a bad update is not even made. Elsewhere looking would stall the device.
+            if self.device.type == "cpu" and self._check_divergence():
+                self.reporter.training(progress.step + 1, math.nan, None, learning_rate, grad_norm.item())
+                return
+            self.step.apply(learning_rate)
         progress.step += 1
         self.clock.last_step_seconds = time.perf_counter() - began
         previous, progress.tick = progress.tick, self.clock.tick()
@@ -146,6 +153,7 @@ class Session:
             last or crosses(previous, progress.tick, interval)
             for interval in (self.config.log_interval, self.config.eval_interval)
         )
+        evaluation = evaluation or self.validator.is_due()
         save = last or self.saver.is_due(previous) or self.guard.received is not None
         if log or evaluation or save:
             synchronize(self.device)  # what is still computing belongs to training
@@ -171,11 +179,24 @@ class Session:
         self.progress.divergence = f"{what} not finite at step {step:,}"
         self.reporter.notice(f"diverged: {self.progress.divergence}")
 
+    def _skip(self, loss: float, grad_norm: float) -> None:
+        """Make no update for a step that is not finite; too many in a row are a divergence."""
+        progress = self.progress
+        progress.skipped_steps += 1
+        progress.skipped_in_a_row += 1
+        message = f"no update at step {progress.step + 1:,}: its loss is {loss:g}, its gradient norm {grad_norm:g}"
+        self.reporter.incident("skipped", message, loss=loss, grad_norm=grad_norm)
+        if progress.skipped_in_a_row >= _MOST_SKIPPED_IN_A_ROW:
+            self._note_divergence(progress.step + 1, f"{_MOST_SKIPPED_IN_A_ROW} times in a row, loss or gradient norm")
+
     def _log(self, learning_rate: float, grad_norm: float) -> None:
         progress = self.progress
-        steps = progress.step - progress.reported_step
-        self.reporter.training(progress.step, self.meter.sum() / steps, learning_rate, grad_norm)
-        self.meter.reset_sum()
+        usual = progress.usual_loss
+        mean, largest, is_spike = self.meter.take()
+        self.reporter.training(progress.step, mean, largest, learning_rate, grad_norm)
+        if is_spike:
+            message = f"spike: a loss of {largest:.4f} in the steps up to {progress.step:,}, usual is {usual:.4f}"
+            self.reporter.incident("spike", message, loss=largest, usual_loss=usual)
 
     def _evaluate(self) -> None:
         self.validator.run()
@@ -201,7 +222,8 @@ class Session:
         self.reporter.draw()
         progress.seconds_total = self.clock.elapsed()
         parameters = count_parameters(self.task.model)
-        summary = summarize(progress, self.config, parameters, has_diverged=self._has_diverged())
+        has_diverged = self._has_diverged()
+        summary = summarize(progress, self.config, self.device, self.task.speed, parameters, has_diverged=has_diverged)
         self.records.write_json("summary.json", summary.to_json())
         loss = "none" if summary.final_valid_loss is None else f"{summary.final_valid_loss:.4f}"
         self.reporter.notice(f"{summary.status}: {progress.step:,} steps, validation loss {loss}")

@@ -40,6 +40,14 @@ class Summary:
     """The part of it spent on optimizer steps."""
     tokens_per_second: float | None
     """Training tokens by `seconds_training`."""
+    mfu: float | None
+    """Model FLOPs utilisation in training, from 0 to 1; None where FLOPs or the device's peak are not known."""
+    peak_memory_bytes: int | None
+    """The most memory in use: of tensors on CUDA, of the process elsewhere; None where it is not known."""
+    spikes: int
+    """Training records whose largest loss was far above the usual one."""
+    skipped_steps: int
+    """Steps without an update, because their loss or gradient was not finite."""
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values for `json.dumps`."""

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from trainer.config import TrainConfig
 from trainer.description import TokenSource
 from trainer.evaluation import LossFunction
+from trainer.speed import Speed
 from trainer.training_step import Schedule
 from trainer.validation import SampleFunction
 
@@ -30,5 +31,6 @@ class Task:
     sample: SampleFunction | None
     device: torch.device
     dtype: torch.dtype
+    speed: Speed
     description: dict[str, Any]
     """What `config.json` says."""

@@ -30,6 +30,12 @@ class Validator:
         self._task = task
         self._progress = progress
         self._reporter = reporter
+        self._evaluated_at = time.perf_counter()
+
+    def is_due(self) -> bool:
+        """Return whether the last evaluation is older than the configuration allows."""
+        seconds = self._task.config.eval_seconds
+        return seconds is not None and time.perf_counter() - self._evaluated_at >= seconds
 
     def run(self) -> None:
         """Evaluate and sample; the random states of training are left as they were."""
@@ -59,7 +65,8 @@ class Validator:
         self._sample()
         if config.time_limit_seconds is not None and progress.step == 0:
             self._reporter.draw()  # to know how long it takes
-        progress.reserve_report = max(progress.reserve_report, time.perf_counter() - began)
+        self._evaluated_at = time.perf_counter()
+        progress.reserve_report = max(progress.reserve_report, self._evaluated_at - began)
 
     def _sample(self) -> None:
         task, step = self._task, self._progress.step

@@ -1,0 +1,71 @@
+"""How much of what a device can compute at most a run computes: the model FLOPs utilisation (MFU)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import torch
+
+# Dense bfloat16 products with float32 sums, in TFLOP/s, from NVIDIA's data sheets and architecture papers.
+# The first that stands in the device's name counts.
+_BFLOAT16_TERAFLOPS = {
+    "GB200": 2500.0,
+    "B200": 2250.0,
+    "GH200": 989.4,
+    "H200 NVL": 835.0,
+    "H200": 989.4,
+    "H100 PCIe": 756.0,
+    "H100 NVL": 835.0,
+    "H100": 989.4,
+    "H800": 989.4,
+    "H20": 148.0,
+    "A100": 312.0,
+    "A800": 312.0,
+    "A40": 149.7,
+    "A30": 165.0,
+    "A10G": 70.0,
+    "A10": 125.0,
+    "L40S": 362.0,
+    "L40": 181.0,
+    "L4": 121.0,
+    "RTX 6000 Ada": 364.2,
+    "RTX A6000": 154.8,
+    "RTX 5090": 209.5,
+    "RTX 4090": 165.2,
+    "RTX 3090": 71.0,
+}
+
+# Slower variants and parts of a device, which have the same words in their names.
+_OTHERS = re.compile(r"\b(Laptop|Max-Q|MIG|SUPER|Ti|D)\b")
+
+
+def peak_flops(name: str, dtype: torch.dtype) -> float | None:
+    """Return the most operations per second of a device in this type of product, or None if they are not known.
+
+    Args:
+        name: the device's name, as `torch.cuda.get_device_name` gives it.
+        dtype: bfloat16; of other types no table is kept.
+    """
+    if dtype != torch.bfloat16 or _OTHERS.search(name):
+        return None
+    for part, teraflops in _BFLOAT16_TERAFLOPS.items():
+        if re.search(rf"\b{part}\b", name):
+            return teraflops * 1e12
+    return None
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The two numbers that turn tokens per second into a utilisation (Chowdhery et al. 2022, appendix B)."""
+
+    flops_per_token: float | None
+    """Operations of a forward and backward pass for one token; None if nobody said."""
+    peak_flops: float | None
+    """The most operations per second of all devices together; None if not known."""
+
+    def utilisation(self, tokens_per_second: float | None) -> float | None:
+        """Return the MFU, from 0 to 1, or None where something is not known."""
+        if tokens_per_second is None or self.flops_per_token is None or self.peak_flops is None:
+            return None
+        return tokens_per_second * self.flops_per_token / self.peak_flops
