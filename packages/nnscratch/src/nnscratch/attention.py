@@ -13,6 +13,7 @@ from nnscratch.cache import LayerCache
 from nnscratch.functional import at_least_float32
 from nnscratch.kernels.causal_attention import causal_attention
 from nnscratch.layers import Linear, RMSNorm, RotaryEmbedding
+from nnscratch.shapes import check_last_dimension, shape_error
 
 _SCORES_AT_ONCE = 2**24
 
@@ -77,7 +78,17 @@ def scaled_dot_product_attention(
         k: keys.
         v: values.
         mask: True where a query may attend to a key; its leading dimensions broadcast.
+
+    Raises:
+        ValueError: if the shapes do not belong together, or the mask is not boolean.
     """
+    check_last_dimension("k", k, q.shape[-1], "d_k")
+    if k.shape[:-2] != q.shape[:-2]:
+        raise shape_error("k", k, f"{(*q.shape[:-2], 'keys', q.shape[-1])}, with the batch dimensions of q")
+    if v.shape[:-1] != k.shape[:-1]:
+        raise shape_error("v", v, f"{(*k.shape[:-1], 'd_v')}, a value for each key")
+    if mask is not None:
+        _check_mask(mask, q, k)
     if torch.is_grad_enabled():
         return _attend(q, k, v, _bias(mask, q))
     # Without a backward pass nothing needs the scores of all queries together.
@@ -89,6 +100,15 @@ def scaled_dot_product_attention(
         part_mask = None if mask is None else mask[..., start : start + rows, :]
         parts.append(_attend(q[..., start : start + rows, :], k, v, _bias(part_mask, q)))
     return torch.cat(parts, dim=-2)
+
+
+def _check_mask(mask: Tensor, q: Tensor, k: Tensor) -> None:
+    if mask.dtype != torch.bool:
+        raise ValueError(f"mask is of {mask.dtype}: expected torch.bool, True where a query may attend to a key")
+    expected = (*q.shape[:-1], k.shape[-2])
+    sizes = zip(reversed(mask.shape[:-2]), reversed(expected[:-2]), strict=False)
+    if mask.dim() > len(expected) or mask.shape[-2:] != expected[-2:] or any(a not in (1, b) for a, b in sizes):
+        raise shape_error("mask", mask, f"{expected} or less before (queries, keys), which broadcasts")
 
 
 def _bias(mask: Tensor | None, q: Tensor) -> Tensor | None:
@@ -166,6 +186,7 @@ class CausalSelfAttention(nn.Module):
             cache: keys and values of earlier positions, to which these are appended.
             mask: True where a position may attend to one of all so far, instead of to itself and those before it.
         """
+        check_last_dimension("x", x, self.q_proj.weight.shape[1], "d_model")
         if cache is None:
             weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
             heads = (x @ weight.T).unflatten(-1, (3, self.num_heads, -1))

@@ -7,6 +7,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from nnscratch.shapes import check_token_ids, shape_error
+
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     """Return the type in which sums and exponentials of `dtype` are computed: float32, or float64 for float64."""
@@ -106,7 +108,13 @@ def cross_entropy(logits: Float[Tensor, "*batch vocab_size"], targets: Int[Tenso
 
     Computed in float32 at least, as log-sum-exp of logits whose maximum was subtracted. Takes any number of batch
     dimensions, where `torch.nn.functional.cross_entropy` wants the classes second.
+
+    Raises:
+        ValueError: if `targets` has not the shape of `logits` without the last dimension, or holds no integers.
     """
+    check_token_ids("targets", targets)
+    if logits.shape[:-1] != targets.shape:
+        raise shape_error("targets", targets, f"{tuple(logits.shape[:-1])}, one for each of the logits")
     return _CrossEntropy.apply(logits.reshape(-1, logits.shape[-1]), targets.long().reshape(-1, 1))
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from nnscratch.functional import at_least_float32, silu, silu_gate
+from nnscratch.shapes import check_last_dimension, check_token_ids, id_error
 
 
 def truncated_normal(
@@ -51,6 +52,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """Return the product of every vector with the weight."""
+        check_last_dimension("x", x, self.weight.shape[1], "d_in")
         few = _few_products(x, self.weight)
         return x @ self.weight.T if few is None else few
 
@@ -72,8 +74,15 @@ class Embedding(nn.Module):
 
     def forward(self, token_ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d_model"]:
         """Return the vector of each id. An id outside of the table raises an IndexError (on a GPU, a device error)."""
+        check_token_ids("token_ids", token_ids)
         # index_select, because the backward pass of plain indexing is about three times as slow on a CPU
-        rows = self.weight.index_select(0, token_ids.reshape(-1))
+        if torch.compiler.is_compiling():
+            rows = self.weight.index_select(0, token_ids.reshape(-1))
+        else:
+            try:
+                rows = self.weight.index_select(0, token_ids.reshape(-1))
+            except IndexError as error:
+                raise id_error("token_ids", token_ids, self.weight.shape[0]) from error
         return rows.view(*token_ids.shape, self.weight.shape[1])
 
 
@@ -128,6 +137,7 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """Return the normalised vectors."""
+        check_last_dimension("x", x, self.weight.shape[0], "d_model")
         if not torch.is_grad_enabled():  # for a single position, the function below takes longer than what it computes
             return _normalize(x, self.weight, self.eps)[0]
         return _RMSNorm.apply(x, self.weight, self.eps)
@@ -186,6 +196,7 @@ class RotaryEmbedding(nn.Module):
         return self._rotate(x, self.cos[start:end], self.sin[start:end])
 
     def _rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        check_last_dimension("x", x, 2 * self.cos.shape[-1], "d_k")
         wide = at_least_float32(x.dtype)
         pairs = x.to(wide).unflatten(-1, (-1, 2))
         cos, sin = cos.to(wide), sin.to(wide)

@@ -19,6 +19,7 @@ from nnscratch.layers import (
     SiLUFeedForward,
     SwiGLU,
 )
+from nnscratch.shapes import check_token_ids, shape_error
 
 _FEED_FORWARD = {"swiglu": SwiGLU, "silu": SiLUFeedForward, "relu_squared": ReLUSquaredFeedForward}
 
@@ -130,8 +131,12 @@ class TransformerLM(nn.Module):
         """Return what the output layer gets; `forward` explains the arguments.
 
         Raises:
-            ValueError: if `token_ids` and what the cache holds are together longer than `context_length`.
+            ValueError: if `token_ids` are not (batch, seq) integers, or with what the cache holds longer than
+                `context_length`.
         """
+        check_token_ids("token_ids", token_ids)
+        if token_ids.dim() != 2:
+            raise shape_error("token_ids", token_ids, "(batch, seq)")
         start = 0 if cache is None else cache.length
         length = start + token_ids.shape[1]
         if length > self.config.context_length:
@@ -186,7 +191,12 @@ class TransformerLM(nn.Module):
         Args:
             inputs: token ids.
             targets: the id that follows each of them.
+
+        Raises:
+            ValueError: if the two differ in shape, or there are more than `context_length` positions.
         """
+        if targets.shape != inputs.shape:
+            raise shape_error("targets", targets, f"{tuple(inputs.shape)}, as inputs have")
         return linear_cross_entropy(
             self.hidden_states(inputs), self.lm_head.weight, targets, logit_soft_cap=self.config.logit_soft_cap
         )

@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from nnscratch.autocast import cast_for_autocast
 from nnscratch.functional import at_least_float32
+from nnscratch.shapes import check_last_dimension, check_token_ids, shape_error
 
 # Logits held at once. On a CPU few enough to stay in its caches, elsewhere enough to fill the device.
 _CPU_CHUNK_LOGITS = 2**22
@@ -94,7 +95,14 @@ def linear_cross_entropy(
         weight: the output layer's weight, rows are tokens.
         targets: the right token of each position.
         logit_soft_cap: if given, logits z become cap · tanh(z / cap) before the softmax.
+
+    Raises:
+        ValueError: if the shapes do not belong together, or `targets` holds no integers.
     """
+    check_token_ids("targets", targets)
+    check_last_dimension("hidden", hidden, weight.shape[-1], "d_model")
+    if hidden.shape[:-1] != targets.shape:
+        raise shape_error("targets", targets, f"{tuple(hidden.shape[:-1])}, one for each of the hidden vectors")
     hidden, weight = cast_for_autocast(hidden, weight)
     grad = torch.is_grad_enabled()
     return _LinearCrossEntropy.apply(
