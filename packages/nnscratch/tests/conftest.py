@@ -4,7 +4,7 @@ import jaxtyping
 import pytest
 import torch
 
-from nnscratch import TransformerConfig, TransformerLM
+# nnscratch is imported in the fixtures: before, older versions of jaxtyping could not check it.
 
 # The list that the authors of Polar Express published (Amsel et al. 2025), before the safety factor.
 POLAR_EXPRESS = (
@@ -29,11 +29,15 @@ def fixed_seed():
 
 @pytest.fixture
 def config():
+    from nnscratch import TransformerConfig
+
     return TransformerConfig(vocab_size=50, context_length=16, d_model=32, num_layers=2, num_heads=4, d_ff=64)
 
 
 @pytest.fixture
 def model(config):
+    from nnscratch import TransformerLM
+
     return TransformerLM(config)
 
 
