@@ -75,6 +75,42 @@ def test_schedule_follows_the_clock_to_its_end(text, tmp_path, small, capsys):
     assert loss[0] in capsys.readouterr().out
 
 
+@pytest.fixture
+def no_wandb(monkeypatch):
+    """As if wandb were not installed."""
+    from importlib.util import find_spec
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "wandb" else find_spec(name))
+
+
+@pytest.mark.parametrize(("flags", "made"), [([], []), (["--wandb", "offline"], ["offline"])])
+def test_records_go_to_wandb_only_if_asked(flags, made, text, tmp_path, small, monkeypatch, capsys):
+    class Wandb:
+        def __init__(self, mode, *, project):
+            self.mode, self.project = mode, project
+
+    def trainer(model, optimizer, loss, train, valid, config, schedule, run_dir, loggers, **_):
+        assert [type(logger) for logger in loggers] == [ConsoleLogger, *(Wandb for _ in made)]
+        assert [(logger.mode, logger.project) for logger in loggers[1:]] == [(mode, "owt-leaderboard") for mode in made]
+        raise ValueError("as expected")
+
+    from trainer import ConsoleLogger
+
+    monkeypatch.setattr("trainer.WandbLogger", Wandb)
+    monkeypatch.setattr("trainer.Trainer", trainer)
+    monkeypatch.delenv("WANDB_PROJECT", raising=False)
+    arguments = ["--dataset", str(text), "--out", str(tmp_path / "run"), "--data-dir", str(tmp_path / "data")]
+    assert command.main([*arguments, *flags]) == 2
+    assert capsys.readouterr().err == "error: as expected\n"
+
+
+def test_wandb_that_is_not_installed(text, tmp_path, small, no_wandb, capsys):
+    arguments = ["--dataset", str(text), "--out", str(tmp_path / "run"), "--data-dir", str(tmp_path / "data")]
+    assert command.main([*arguments, "--wandb", "online"]) == 2
+    assert "packages/trainer[wandb]" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -118,6 +118,55 @@ def test_train_generate_and_evaluate(flags, text, tmp_path, capsys):
     assert 0 < bits < 16
 
 
+class FakeWandb:
+    """Takes what would go to wandb."""
+
+    made = []
+
+    def __init__(self, *arguments, **named):
+        self.arguments, self.records = (arguments, named), []
+        self.made.append(self)
+
+    def log(self, record):
+        self.records.append(record)
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def fake_wandb(monkeypatch):
+    monkeypatch.setattr("trainer.WandbLogger", FakeWandb)
+    monkeypatch.setattr(FakeWandb, "made", [])
+    monkeypatch.delenv("WANDB_PROJECT", raising=False)
+    return FakeWandb.made
+
+
+@pytest.fixture
+def no_wandb(monkeypatch):
+    """As if wandb were not installed."""
+    from importlib.util import find_spec
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "wandb" else find_spec(name))
+
+
+def test_train_sends_its_records_to_wandb_only_if_asked(flags, fake_wandb, tmp_path, capsys):
+    assert main(["train", "--out", str(tmp_path / "without"), *flags]) == 0
+    assert fake_wandb == []
+    assert main(["train", "--out", str(tmp_path / "with"), "--wandb", "auto", *flags]) == 0
+    (wandb,) = fake_wandb
+    assert wandb.arguments == (("auto",), {"project": "tinystories"})
+    records = (tmp_path / "with" / "metrics.jsonl").read_text("utf-8").splitlines()
+    assert [record for record in wandb.records if record["event"] != "notice"] == [json.loads(line) for line in records]
+    assert "valid loss" in capsys.readouterr().out  # the console as well
+
+
+def test_wandb_that_is_not_installed(flags, no_wandb, tmp_path, capsys):
+    error = refused(["train", "--out", str(tmp_path / "run"), "--wandb", "offline", *flags], capsys)
+    assert "packages/trainer[wandb]" in error
+    assert not (tmp_path / "run").exists()
+
+
 def refused(arguments, capsys):
     """The one line on standard error of a command that must refuse its input."""
     assert main(arguments) == 2

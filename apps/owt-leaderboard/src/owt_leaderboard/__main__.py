@@ -10,6 +10,7 @@ import tyro
 
 from owt_leaderboard.clock import process_age
 from owt_leaderboard.recipes import RECIPES, RecipeName
+from owt_leaderboard.training import WandbMode
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class Flags:
     device: str = "auto"
     """"auto" (CUDA, then MPS, then CPU) or a device such as cpu, mps, cuda:1."""
     seed: int = 0
+    wandb: WandbMode = "disabled"
+    """Records to Weights & Biases, too: "auto" only if a key is configured, "offline" for a later `wandb sync`; needs
+    packages/trainer[wandb]. What is left to upload at the end does not count."""
 
 
 def _run(flags: Flags) -> None:
@@ -63,6 +67,7 @@ def _run(flags: Flags) -> None:
         time_limit_seconds=limit,
         seconds_before=process_age() - preparing,
         device=flags.device,
+        wandb=flags.wandb,
     )
     if summary.final_valid_loss is None:
         print(f"\nNo validation loss: {summary.status} at step {summary.diverged_at_step}")
@@ -89,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for category in (UserWarning, RuntimeWarning):
                 warnings.simplefilter("always", category)
             _run(flags)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

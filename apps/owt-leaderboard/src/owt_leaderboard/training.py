@@ -1,9 +1,10 @@
 """One time-boxed run: model, optimizer and a schedule that follows the clock."""
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from owt_leaderboard.recipes import Recipe
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from bpe import Preparation
     from trainer import Summary
 
+WandbMode = Literal["auto", "online", "offline", "disabled"]
 SCHEDULE_STEPS = 10_000  # the schedule's resolution: the clock moves it from step 0 to this one
 SAMPLE_TOKENS = 64
 EXIT_SECONDS = 2.0  # of the limit, kept for what comes after the last record: printing, and the interpreter's end
@@ -40,6 +42,7 @@ def train(
     time_limit_seconds: float,
     seconds_before: float,
     device: str,
+    wandb: WandbMode = "disabled",
 ) -> "Summary":
     """Train until the time is used up, the final validation and its records included.
 
@@ -50,8 +53,10 @@ def train(
         time_limit_seconds: the whole limit.
         seconds_before: what this process has spent of it already.
         device: "auto" or a device name.
+        wandb: whether the records also go to Weights & Biases; its last uploads come after the limit.
 
     Raises:
+        ModuleNotFoundError: wandb is asked for and not installed.
         ValueError: the limit is too short, or the directory holds another run.
         trainer.TrainingInterrupted: SIGINT or SIGTERM came; everything is saved.
     """
@@ -61,8 +66,11 @@ def train(
     from torch import nn
 
     from nnscratch import AdamW, TransformerConfig, TransformerLM, flops_per_token, generate
-    from trainer import TokenDataset, TrainConfig, Trainer
+    from trainer import ConsoleLogger, Logger, TokenDataset, TrainConfig, Trainer, WandbLogger
 
+    loggers: list[Logger] = [ConsoleLogger()]
+    if wandb != "disabled":
+        loggers.append(WandbLogger(wandb, project=os.environ.get("WANDB_PROJECT", "owt-leaderboard")))
     tokenizer = preparation.tokenizer
     torch.manual_seed(recipe.seed)
     model = TransformerLM(
@@ -112,6 +120,7 @@ def train(
         config,
         learning_rate_schedule(recipe),
         run_dir,
+        loggers,
         sample=sample,
         recorded={"recipe": asdict(recipe), "tokenizer": str(preparation.tokenizer_directory.resolve())},
         flops_per_token=flops_per_token(model.config, backward=True),

@@ -8,7 +8,7 @@ import tyro
 
 from tinystories.experiments import VariantName
 from tinystories.recipes import PRESETS, PresetName, Recipe
-from tinystories.training import SAMPLE_PROMPT, SAMPLE_TOKENS, CompileMode, Machine
+from tinystories.training import SAMPLE_PROMPT, SAMPLE_TOKENS, CompileMode, Machine, WandbMode
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,9 @@ class Train:
     variant: VariantName = "baseline"
     """The change of the recipe to train with."""
     data: DataFlags = DataFlags()
+    wandb: WandbMode = "disabled"
+    """Records to Weights & Biases, too: "auto" only if a key is configured, "offline" for a later `wandb sync`; needs
+    packages/trainer[wandb]."""
     recipe: RecipeFlags = RecipeFlags()
     machine: MachineFlags = MachineFlags()
 

@@ -49,7 +49,7 @@ def _run_train(command: Train) -> int:
 
     recipe = VARIANTS[command.variant].change(command.recipe.recipe())
     _, preparation = _prepare(command.data, recipe.vocab_size)
-    summary = train(recipe, preparation, command.out, command.machine.machine())
+    summary = train(recipe, preparation, command.out, command.machine.machine(), wandb=command.wandb)
     print(f"{summary.status}: records in {command.out}")
     print(_next(command.out))
     return 0
@@ -161,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for category in (UserWarning, RuntimeWarning):
                 warnings.simplefilter("always", category)
             return RUNNERS[type(command)](command)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

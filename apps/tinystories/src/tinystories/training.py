@@ -1,5 +1,6 @@
 """From a recipe and prepared data to a finished run directory, and from a run directory back to a model that writes."""
 
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 SAMPLE_PROMPT = "Once upon a time"
 SAMPLE_TOKENS = 256
 CompileMode = Literal["auto", "on", "off"]
+WandbMode = Literal["auto", "online", "offline", "disabled"]
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,18 @@ def learning_rate_schedule(recipe: Recipe) -> Callable[[int], float]:
 
 
 def train(
-    recipe: Recipe, preparation: "Preparation", run_dir: Path, machine: Machine, *, quiet: bool = False
+    recipe: Recipe,
+    preparation: "Preparation",
+    run_dir: Path,
+    machine: Machine,
+    *,
+    quiet: bool = False,
+    wandb: WandbMode = "disabled",
 ) -> "Summary":
     """Train one model into a run directory; a run that was interrupted goes on, one that is finished is only read.
 
     Raises:
+        ModuleNotFoundError: wandb is asked for and not installed.
         ValueError: the directory holds a run of another recipe, or the data do not fit the recipe.
         trainer.TrainingInterrupted: SIGINT or SIGTERM came; everything is saved.
     """
@@ -98,8 +107,11 @@ def train(
     from torch import nn
 
     from nnscratch import AdamW, TransformerLM, flops_per_token
-    from trainer import TokenDataset, Trainer
+    from trainer import ConsoleLogger, Logger, TokenDataset, Trainer, WandbLogger
 
+    loggers: list[Logger] = [] if quiet else [ConsoleLogger()]
+    if wandb != "disabled":
+        loggers.append(WandbLogger(wandb, project=os.environ.get("WANDB_PROJECT", "tinystories")))
     tokenizer = preparation.tokenizer
     torch.manual_seed(recipe.seed)
     model = TransformerLM(model_config(recipe, tokenizer.vocab_size))
@@ -121,7 +133,7 @@ def train(
         train_config(recipe, machine),
         learning_rate_schedule(recipe),
         run_dir,
-        loggers=[] if quiet else None,
+        loggers=loggers,
         sample=sample,
         recorded={"recipe": asdict(recipe), "tokenizer": str(preparation.tokenizer_directory.resolve())},
         flops_per_token=flops_per_token(model.config, backward=True),

@@ -17,23 +17,26 @@ if TYPE_CHECKING:
     from trainer.evaluation import Evaluation, evaluate
     from trainer.files import write_atomically
     from trainer.interruption import TrainingInterrupted
-    from trainer.loggers import ConsoleLogger, JsonlLogger, Logger
+    from trainer.loggers import BackgroundLogger, ConsoleLogger, JsonlLogger, Logger, TensorBoardLogger, WandbLogger
     from trainer.loop import Trainer
     from trainer.records import RunLockedError, read_config, read_metrics
     from trainer.summary import Summary
     from trainer.version import __version__
 
 __all__ = [
+    "BackgroundLogger",
     "ConsoleLogger",
     "Evaluation",
     "JsonlLogger",
     "Logger",
     "RunLockedError",
     "Summary",
+    "TensorBoardLogger",
     "TokenDataset",
     "TrainConfig",
     "Trainer",
     "TrainingInterrupted",
+    "WandbLogger",
     "__version__",
     "evaluate",
     "format_duration",
@@ -50,16 +53,19 @@ __all__ = [
 ]
 
 _MODULE_OF = {
+    "BackgroundLogger": "loggers",
     "ConsoleLogger": "loggers",
     "Evaluation": "evaluation",
     "JsonlLogger": "loggers",
     "Logger": "loggers",
     "RunLockedError": "records",
     "Summary": "summary",
+    "TensorBoardLogger": "loggers",
     "TokenDataset": "data",
     "TrainConfig": "config",
     "Trainer": "loop",
     "TrainingInterrupted": "interruption",
+    "WandbLogger": "loggers",
     "__version__": "version",
     "evaluate": "evaluation",
     "format_duration": "durations",

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
@@ -111,16 +112,22 @@ class RunDirectory:
         text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(self.path / name, text.encode("utf-8") + b"\n")
 
-    def write_environment(self, environment: Mapping[str, Any], resumed_at: int | None) -> None:
-        """Write `environment.json`; that of a resumed run keeps its first environment and lists the later ones."""
+    def write_environment(self, environment: Mapping[str, Any], resumed_at: int | None) -> str:
+        """Write `environment.json`; that of a resumed run keeps its first environment and lists the later ones.
+
+        Returns:
+            The run's id, which it keeps for ever.
+        """
         path = self.path / "environment.json"
+        run_id = secrets.token_hex(8)
         if resumed_at is not None and path.exists():
             first = json.loads(path.read_text("utf-8"))
             first["resumed"] = [*first["resumed"], {"step": resumed_at, **environment}]
-            environment = first
+            environment = {"run_id": run_id, **first}
         else:
-            environment = {**environment, "resumed": []}
+            environment = {"run_id": run_id, **environment, "resumed": []}
         self.write_json("environment.json", environment)
+        return str(environment["run_id"])
 
     def read_summary(self) -> Summary | None:
         """Return the summary of a finished run, None if it is not finished."""

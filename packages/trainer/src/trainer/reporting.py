@@ -11,10 +11,11 @@ from torch import nn
 
 from trainer.devices import peak_memory_bytes
 from trainer.evaluation import Evaluation
-from trainer.loggers import JsonlLogger, LoggerGroup
+from trainer.loggers import JsonlLogger, LoggerGroup, RunInfo
 from trainer.plots import draw_losses
 from trainer.progress import Progress, RunClock
 from trainer.records import RunDirectory, read_metrics
+from trainer.summary import Summary
 
 if TYPE_CHECKING:
     from trainer.task import Task
@@ -43,6 +44,14 @@ class Reporter:
         last_step = progress.step if resumes else -1
         self._metrics: JsonlLogger = records.open_lines("metrics.jsonl", last_step)
         self._samples: JsonlLogger = records.open_lines("samples.jsonl", last_step)
+
+    def start(self, run: RunInfo) -> None:
+        """Tell the loggers what run this is, before the first record."""
+        self._loggers.on_start(run)
+
+    def finish(self, summary: Summary) -> None:
+        """Tell the loggers that the run is complete."""
+        self._loggers.on_finish(summary)
 
     def training(self, step: int, loss: float, loss_max: float | None, learning_rate: float, grad_norm: float) -> None:
         """Report what came since the last such report.
@@ -95,6 +104,8 @@ class Reporter:
         several = [texts] if isinstance(texts, str) else list(texts)
         for index, text in enumerate(several):
             self._samples.log({"step": self._progress.step, "index": index, "text": text})
+        if several:
+            self._loggers.on_samples(self._progress.step, several)
 
     def notice(self, message: str) -> None:
         """Tell the loggers something that is no record."""

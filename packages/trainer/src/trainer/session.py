@@ -12,7 +12,7 @@ from trainer.description import count_parameters, tokens_of
 from trainer.devices import synchronize
 from trainer.environment import describe_environment
 from trainer.interruption import SignalGuard, TrainingInterrupted
-from trainer.loggers import LoggerGroup
+from trainer.loggers import LoggerGroup, RunInfo
 from trainer.loss_meter import LossMeter
 from trainer.outcome import summarize
 from trainer.progress import Progress, RunClock, crosses
@@ -97,8 +97,18 @@ class Session:
 
     def _begin(self) -> None:
         environment = describe_environment(self.device, self.task.dtype, self.config.seed)
-        self.records.write_environment(environment, self.progress.step if self.resumes else None)
+        run_id = self.records.write_environment(environment, self.progress.step if self.resumes else None)
         self.records.write_json("config.json", self.task.description)
+        self.reporter.start(
+            RunInfo(
+                run_dir=self.records.path,
+                run_id=run_id,
+                step=self.progress.step,
+                resumes=self.resumes,
+                config=self.task.description,
+                environment=environment,
+            )
+        )
         self.task.model.train()
         parameters = count_parameters(self.task.model)
         numbers = f"{parameters:,} parameters on {self.device}, records in {self.records.path}"
@@ -227,4 +237,5 @@ class Session:
         self.records.write_json("summary.json", summary.to_json())
         loss = "none" if summary.final_valid_loss is None else f"{summary.final_valid_loss:.4f}"
         self.reporter.notice(f"{summary.status}: {progress.step:,} steps, validation loss {loss}")
+        self.reporter.finish(summary)
         return summary

@@ -1,7 +1,21 @@
 """Where records go besides the run directory: a small protocol and its implementations."""
 
+from trainer.loggers.background import BackgroundLogger
 from trainer.loggers.console import ConsoleLogger
+from trainer.loggers.group import LoggerGroup
 from trainer.loggers.jsonl import JsonlLogger
-from trainer.loggers.protocol import Logger, LoggerGroup, Record
+from trainer.loggers.protocol import Logger, Record, RunInfo
+from trainer.loggers.tensorboard import TensorBoardLogger
+from trainer.loggers.wandb import WandbLogger
 
-__all__ = ["ConsoleLogger", "JsonlLogger", "Logger", "LoggerGroup", "Record"]
+__all__ = [
+    "BackgroundLogger",
+    "ConsoleLogger",
+    "JsonlLogger",
+    "Logger",
+    "LoggerGroup",
+    "Record",
+    "RunInfo",
+    "TensorBoardLogger",
+    "WandbLogger",
+]
