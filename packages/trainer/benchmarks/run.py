@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import statistics
 import tempfile
 import time
@@ -13,8 +15,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from trainer import TokenDataset, TrainConfig, Trainer, get_batch, read_metrics, save_checkpoint
+from trainer.batches import BatchSource
 from trainer.checkpoints import CheckpointStore
 from trainer.data import batch_generator
+from trainer.token_split import TokenSplit
 
 VOCAB_SIZE, WIDTH, BATCH_SIZE, CONTEXT_LENGTH = 500, 128, 16, 64
 STEPS, ROUNDS = 150, 5
@@ -58,6 +62,7 @@ def trainer_loop(tokens, directory):
         eval_interval=10**6,
         checkpoint_interval=None,
         device="cpu",
+        dtype="float32",  # as the bare loop computes
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     run_dir = directory / f"run{time.perf_counter_ns()}"
@@ -91,19 +96,33 @@ def measure_loader(directory):
         mapped[begin : begin + (1 << 24)] = 7
     mapped.flush()
     del mapped
-    tokens = TokenDataset(path).tokens
-    for context_length in (256, 1024):
-        before, began = resident_megabytes(), time.perf_counter()
-        for step in range(BATCHES // 2):
-            get_batch(tokens, 32, context_length, "cpu", batch_generator(0, step, 0))
-        seconds = time.perf_counter() - began
-        rate = BATCHES // 2 * 32 * context_length / seconds / 1e6
-        growth, size = resident_megabytes() - before, FILE_TOKENS * 2 / 1e9
-        print(
-            f"loader: {rate:.0f} million tokens/s in windows of {context_length}, "
-            f"{growth:+.1f} MB of resident memory over {BATCHES // 2:,} batches of a {size:.0f} GB file"
-        )
+    dataset, size = TokenDataset(path), FILE_TOKENS * 2 / 1e9
+    began = time.perf_counter()
+    dataset.check_ids(8)
+    print(f"loader: {time.perf_counter() - began:.2f} s to check all ids of a {size:.0f} GB file")
+    for context_length, name in itertools.product((256, 1024), ("random", "shuffled")):
+        config = TrainConfig(steps=1, batch_size=32, context_length=context_length, sampling=name)
+        source = BatchSource(TokenSplit(dataset, "the file"), config)
+        what = f"{name} windows of {context_length}"
+        report_loader(what, context_length, functools.partial(source.batch, micro_step=0))
+    report_loader(
+        "get_batch with windows of 256 of its memory map",
+        256,
+        lambda step: get_batch(dataset.tokens, 32, 256, "cpu", batch_generator(0, step, 0)),
+    )
     path.unlink()
+
+
+def report_loader(what, context_length, read):
+    before, began = resident_megabytes(), time.perf_counter()
+    for step in range(BATCHES):
+        read(step)
+    seconds = time.perf_counter() - began
+    rate, growth = BATCHES * 32 * context_length / seconds / 1e6, resident_megabytes() - before
+    print(
+        f"loader: {rate:.0f} million tokens/s, {seconds / BATCHES * 1e6:.0f} us per batch of 32 {what}, "
+        f"{growth:+.1f} MB of resident memory over {BATCHES:,} batches"
+    )
 
 
 def measure_checkpoint(directory):

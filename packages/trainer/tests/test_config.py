@@ -27,6 +27,7 @@ def test_defaults_are_valid_and_frozen():
                 "eval_interval",
                 "log_interval",
                 "keep_checkpoints",
+                "vocab_size",
                 "checkpoint_interval",
                 "eval_batch_size",
             )
@@ -38,6 +39,8 @@ def test_defaults_are_valid_and_frozen():
             for name in ("max_grad_norm", "checkpoint_seconds", "time_limit_seconds")
             for value in (0, -1.0, float("nan"), float("inf"), "1h")
         ),
+        ("sampling", "epochs", "expected one of 'random', 'shuffled'"),
+        ("halve_on_out_of_memory", None, "expected one of True, False"),
         ("dtype", "float16", "expected one of 'auto', 'float32', 'bfloat16'"),
         ("compile", "yes", "expected one of 'off', 'auto', 'on'"),
         ("clock", "sun", "expected one of 'steps', 'time'"),

@@ -157,7 +157,7 @@ def test_a_step_that_is_not_finite_may_be_skipped(tmp_path, value):
     assert (summary.status, summary.diverged, summary.steps, summary.skipped_steps) == ("completed", False, 60, 1)
     assert math.isfinite(summary.final_valid_loss)
     (skipped,) = (record for record in read_metrics(run) if record["event"] == "skipped")
-    assert (skipped["step"], skipped["loss"]) == (15, None)
+    assert (skipped["step"], skipped["loss"]) == (16, None)
     assert any("no update at step 16" in record.get("message", "") for record in heard)
     means = [record["loss"] for record in read_metrics(run) if record["event"] == "train"]
     assert all(mean is not None and mean < 10 for mean in means)
@@ -266,6 +266,32 @@ def test_another_torch_that_knows_more_settings_does_not_matter(tmp_path):
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"optimizer.groups.0.weight_decay was 0.7, now 0.01"):
         make_trainer(run).fit()
+
+
+def test_a_skipped_step_that_is_made_again_is_recorded_once(tmp_path):
+    """The checkpoint is from right before the step."""
+
+    def crashing(step):
+        return 1 / 0 if step == 17 else schedule(step)
+
+    run, settings = tmp_path / "run", {"on_non_finite": "skip", "checkpoint_interval": 15}
+    with pytest.raises(ZeroDivisionError):
+        make_trainer(run, loss=bad_loss(2 * 15 + 1, math.nan), lr=crashing, **settings).fit()
+    make_trainer(run, loss=bad_loss(1, math.nan), **settings).fit()
+    assert [record["step"] for record in read_metrics(run) if record["event"] == "skipped"] == [16]
+
+
+def test_run_of_an_earlier_version_goes_on(tmp_path):
+    """Its `config.json` does not know later settings; it did what their defaults say."""
+    run = tmp_path / "run"
+    summary = make_trainer(run).fit()
+    config = read_config(run)
+    for name in ("sampling", "vocab_size", "halve_on_out_of_memory"):
+        del config["train"][name]
+    (run / "config.json").write_text(json.dumps(config))
+    assert make_trainer(run).fit() == summary
+    with pytest.raises(ValueError, match="sampling was 'random', now 'shuffled'"):
+        make_trainer(run, sampling="shuffled").fit()
 
 
 def test_a_directory_without_checkpoints_binds_to_nothing(tmp_path):

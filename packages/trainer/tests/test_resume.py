@@ -218,7 +218,7 @@ def test_kill_9_at_every_kind_of_call_of_a_save(tmp_path, whole, timeless, call)
 def test_processes_interrupted_by_ctrl_c_and_a_locked_directory(tmp_path, whole, timeless):
     pytest.importorskip("fcntl")
     run = tmp_path / "run"
-    first = start(run, pause=0.02)
+    first = start(run, pause=0.2)  # long enough for the second to start on a busy machine
     while not (run / "metrics.jsonl").exists():
         time.sleep(0.01)
     second = start(run)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from trainer.checkpoints import load_checkpoint, load_weights, save_checkpoint
     from trainer.config import TrainConfig
-    from trainer.data import TokenDataset, get_batch
+    from trainer.data import get_batch
     from trainer.devices import resolve_device, resolve_dtype
     from trainer.durations import format_duration, parse_duration
     from trainer.evaluation import Evaluation, evaluate
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trainer.loop import Trainer
     from trainer.records import RunLockedError, read_config, read_metrics
     from trainer.summary import Summary
+    from trainer.token_files import TokenDataset
     from trainer.version import __version__
 
 __all__ = [
@@ -61,7 +62,7 @@ _MODULE_OF = {
     "RunLockedError": "records",
     "Summary": "summary",
     "TensorBoardLogger": "loggers",
-    "TokenDataset": "data",
+    "TokenDataset": "token_files",
     "TrainConfig": "config",
     "Trainer": "loop",
     "TrainingInterrupted": "interruption",

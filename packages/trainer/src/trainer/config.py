@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+Sampling = Literal["random", "shuffled"]
 DtypeName = Literal["auto", "float32", "bfloat16"]
 CompileMode = Literal["off", "auto", "on"]
 ClockName = Literal["steps", "time"]
@@ -31,6 +32,14 @@ class TrainConfig:
     """Tokens in one window."""
     grad_accumulation_steps: int = 1
     """Forward passes whose gradients are averaged for one optimizer step."""
+    sampling: Sampling = "random"
+    """Training windows: "random" ones are drawn uniformly, again and again; "shuffled" ones lie side by side, and each
+    is seen once in an epoch, at another offset and in another order than in the one before."""
+    vocab_size: int | None = None
+    """Every token id must be below it; None asks the model (see `trainer.vocabulary`)."""
+    halve_on_out_of_memory: bool = True
+    """When a forward or backward pass finds no memory, make the step again in half as large micro batches of the same
+    windows, and go on with them. Only with one process."""
     max_grad_norm: float | None = 1.0
     """Gradients are scaled down to this global L2 norm; None leaves them."""
     eval_interval: int = 200
@@ -69,11 +78,13 @@ class TrainConfig:
         for name in ("log_interval", "keep_checkpoints"):
             self._check_integer(name, 1)
         self._check_integer("seed", 0)
-        for name in ("checkpoint_interval", "eval_batch_size"):
+        for name in ("vocab_size", "checkpoint_interval", "eval_batch_size"):
             if getattr(self, name) is not None:
                 self._check_integer(name, 1)
         for name in ("max_grad_norm", "eval_seconds", "checkpoint_seconds", "time_limit_seconds"):
             self._check_positive(name)
+        self._check_choice("sampling", get_args(Sampling))
+        self._check_choice("halve_on_out_of_memory", (True, False))
         self._check_choice("dtype", get_args(DtypeName))
         self._check_choice("compile", get_args(CompileMode))
         self._check_choice("clock", get_args(ClockName))

@@ -6,16 +6,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from torch import nn
 from torch.optim import Optimizer
 
 from trainer.config import TrainConfig
-from trainer.data import TokenArray, TokenDataset
+from trainer.data import TokenArray
+from trainer.token_split import TokenSplit
 
-TokenSource: TypeAlias = TokenDataset | TokenArray
 _FINGERPRINT_TOKENS = 1 << 16
 
 
@@ -23,8 +23,8 @@ def describe_run(
     config: TrainConfig,
     model: nn.Module,
     optimizer: Optimizer,
-    train_data: TokenSource,
-    valid_data: TokenSource,
+    train_data: TokenSplit,
+    valid_data: TokenSplit,
     recorded: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what `config.json` says.
@@ -55,26 +55,6 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def tokens_of(data: TokenSource) -> TokenArray:
-    """Return the ids of a token file or an array of ids."""
-    return data.tokens if isinstance(data, TokenDataset) else data
-
-
-def check_same_tokenizer(train_data: TokenSource, valid_data: TokenSource) -> None:
-    """Check that two token files are written by one tokenizer, as far as they say.
-
-    Raises:
-        ValueError: they are not.
-    """
-    if isinstance(train_data, TokenDataset) and isinstance(valid_data, TokenDataset):
-        ours, theirs = train_data.tokenizer_sha256, valid_data.tokenizer_sha256
-        if ours is not None and theirs is not None and ours != theirs:
-            raise ValueError(
-                f"{train_data.path} and {valid_data.path} come from different tokenizers ({ours[:12]}, {theirs[:12]}): "
-                "encode both with the same one"
-            )
-
-
 def _group(group: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a parameter group; not "lr", which the schedule sets."""
     plain = {
@@ -89,9 +69,13 @@ def _group(group: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, "parameters": len(group["params"])}
 
 
-def _fingerprint(data: TokenSource) -> dict[str, Any]:
-    """Enough to notice that other data are given: their path does not matter."""
-    tokens = tokens_of(data)
+def _fingerprint(split: TokenSplit) -> dict[str, Any]:
+    """Enough to notice that other data are given: their paths do not matter."""
+    parts = [_fingerprint_part(tokens) for tokens in split.tokens]
+    return parts[0] if len(parts) == 1 else {str(number): part for number, part in enumerate(parts)}
+
+
+def _fingerprint_part(tokens: TokenArray) -> dict[str, Any]:
     ends = hashlib.sha256()
     for part in (tokens[:_FINGERPRINT_TOKENS], tokens[-_FINGERPRINT_TOKENS:]):
         ends.update(np.ascontiguousarray(part).astype("<u4").tobytes())

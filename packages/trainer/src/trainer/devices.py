@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import TypeAlias
 
 import torch
 
+SentTensor: TypeAlias = tuple[torch.Tensor, torch.cuda.Event | None]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -84,6 +86,53 @@ def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
     if device.type == "cuda" and torch.cuda.is_available():
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
+
+
+class Transfer:
+    """Copies tensors to a device from any thread; on CUDA in a stream of its own, beside what is being computed.
+
+    Args:
+        device: where the tensors go.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def send(self, tensor: torch.Tensor) -> SentTensor:
+        """Begin to copy a CPU tensor; on CUDA from pinned memory, so that nobody waits for it."""
+        if self._stream is None:
+            return tensor.to(self._device), None
+        # The stream also makes its device the current one, which in a new thread is another.
+        with torch.cuda.stream(self._stream):
+            sent = tensor.pin_memory().to(self._device, non_blocking=True)
+        return sent, self._stream.record_event()
+
+    def receive(self, sent: SentTensor) -> torch.Tensor:
+        """Return the tensor on the device; on CUDA the device waits for the copy, the host does not."""
+        tensor, event = sent
+        if event is not None:
+            stream = torch.cuda.current_stream(self._device)
+            stream.wait_event(event)
+            tensor.record_stream(stream)  # its memory must not be given away while this stream reads it
+        return tensor
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the device, or on the CPU the host, has no room for a tensor."""
+    # MPS and the CPU raise plain RuntimeErrors.
+    message = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in message or "can't allocate memory" in message)
+    )
+
+
+def free_cached_memory(device: torch.device) -> None:
+    """Give the memory back that is held for later tensors: it may lie in pieces of the wrong size."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def peak_memory_bytes(device: torch.device) -> int | None:

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from trainer.data import TokenArray, check_length, read_window
 from trainer.devices import autocast, to_device
+from trainer.token_split import TokenSource, TokenSplit
 
 LossFunction: TypeAlias = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
 """loss_fn(model, inputs, targets) -> scalar mean loss in nats per target token."""
@@ -40,7 +40,7 @@ def next_token_loss(model: nn.Module, inputs: torch.Tensor, targets: torch.Tenso
 
 def evaluate(
     model: nn.Module,
-    tokens: TokenArray,
+    tokens: TokenSource | TokenSplit,
     context_length: int,
     *,
     batch_size: int = 32,
@@ -56,28 +56,30 @@ def evaluate(
 
     Args:
         model: any module.
-        tokens: (n,) token ids; n - 1 of them are predicted.
+        tokens: a token file, (n,) token ids, or a list of those; n - 1 of each are predicted.
         context_length: tokens in a window.
         batch_size: windows in one forward pass; it changes the speed, not the result.
         loss_fn: mean loss of a batch; None is the cross-entropy of the model's logits.
-        num_bytes: UTF-8 bytes of the split's text, for the bits per byte.
+        num_bytes: UTF-8 bytes of the split's text, for the bits per byte; None takes what the token files say.
         device: where the model is; None asks its parameters.
         dtype: torch.bfloat16 computes under autocast; None is float32.
 
     Raises:
         ValueError: the split is shorter than one window and the token after it, or batch_size is below 1.
     """
-    check_length(tokens, context_length, "the split to evaluate")
+    split = tokens if isinstance(tokens, TokenSplit) else TokenSplit(tokens, "the split to evaluate")
+    split.check_length(context_length)
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size!r}: expected 1 or more")
     where = torch.device(device) if device is not None else _device_of(model)
     # MPS has no float64; elsewhere the host need not wait for every batch.
     total = torch.zeros((), dtype=torch.float64, device="cpu" if where.type == "mps" else where)
     with evaluating(model), autocast(where, dtype or torch.float32):
-        for inputs, targets in _batches(tokens, context_length, batch_size):
+        for inputs, targets in _batches(split, context_length, batch_size):
             loss = (loss_fn or next_token_loss)(model, to_device(inputs, where), to_device(targets, where))
             total += loss.detach().to(total.device).double() * targets.numel()
-    count = len(tokens) - 1
+    count = sum(split.lengths) - len(split.parts)
+    num_bytes = split.num_bytes if num_bytes is None else num_bytes
     mean = total.item() / count
     bits = total.item() / math.log(2) / num_bytes if num_bytes else None
     return Evaluation(loss=mean, perplexity=_exp(mean), bits_per_byte=bits, tokens=count)
@@ -97,16 +99,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _batches(tokens: TokenArray, context_length: int, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    predicted = len(tokens) - 1
-    whole = predicted // context_length
-    for first in range(0, whole, batch_size):
-        rows = min(batch_size, whole - first)
-        ids = read_window(tokens, first * context_length, rows * context_length + 1)
-        yield ids[:-1].view(rows, context_length), ids[1:].view(rows, context_length)
-    if predicted % context_length:
-        ids = read_window(tokens, whole * context_length, predicted % context_length + 1)
-        yield ids[None, :-1], ids[None, 1:]
+def _batches(split: TokenSplit, context_length: int, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    for part, length in enumerate(split.lengths):
+        whole, rest = divmod(length - 1, context_length)
+        for first in range(0, whole, batch_size):
+            rows = min(batch_size, whole - first)
+            ids = split.read(part, first * context_length, rows * context_length + 1)
+            yield ids[:-1].view(rows, context_length), ids[1:].view(rows, context_length)
+        if rest:
+            ids = split.read(part, whole * context_length, rest + 1)
+            yield ids[None, :-1], ids[None, 1:]
 
 
 def _device_of(model: nn.Module) -> torch.device:

@@ -13,8 +13,7 @@ from torch.optim import Optimizer
 
 from trainer.checkpoints import CheckpointStore
 from trainer.config import TrainConfig
-from trainer.data import check_length
-from trainer.description import TokenSource, check_same_tokenizer, describe_run, tokens_of
+from trainer.description import describe_run
 from trainer.devices import device_name, fast_matrix_products, resolve_device, resolve_dtype
 from trainer.evaluation import LossFunction
 from trainer.interruption import SignalGuard
@@ -26,8 +25,10 @@ from trainer.speed import Speed, peak_flops
 from trainer.state_dicts import set_model_state
 from trainer.summary import Summary
 from trainer.task import Task
+from trainer.token_split import TokenSource, TokenSplit, check_same_tokenizer
 from trainer.training_step import Schedule
 from trainer.validation import SampleFunction
+from trainer.vocabulary import find_vocab_size
 
 
 class Trainer:
@@ -38,7 +39,7 @@ class Trainer:
         optimizer: any optimizer over the model's parameters; its learning rates are set by `schedule`.
         loss_fn: loss_fn(model, inputs, targets) -> scalar mean loss in nats per token; inputs and targets are
             (batch, time) int64.
-        train_data: a token file or a one-dimensional array of ids.
+        train_data: a token file, a one-dimensional array of ids, or a list of those, which no window crosses.
         valid_data: the same, for the evaluations.
         config: the settings of the loop.
         schedule: schedule(step) -> learning rate of that step, from 0; a group's `lr_scale` multiplies it.
@@ -50,8 +51,9 @@ class Trainer:
         seconds_before: seconds that the time limit shall count besides those since the construction.
 
     Raises:
-        ValueError: the data are shorter than one window or of two tokenizers, the device is not there, or `recorded`
-            is no plain JSON.
+        TypeError: the data are something else.
+        ValueError: the data are shorter than one window, not integers or of two tokenizers, the device is not there, or
+            `recorded` is no plain JSON.
     """
 
     def __init__(
@@ -73,9 +75,10 @@ class Trainer:
     ) -> None:
         self._began: float | None = time.perf_counter()
         self._seconds_before = seconds_before
-        check_length(tokens_of(train_data), config.context_length, "the training split")
-        check_length(tokens_of(valid_data), config.context_length, "the validation split")
-        check_same_tokenizer(train_data, valid_data)
+        self._splits = TokenSplit(train_data, "the training split"), TokenSplit(valid_data, "the validation split")
+        for split in self._splits:
+            split.check_length(config.context_length)
+        check_same_tokenizer(self._splits)
         self.model = model
         self.optimizer = optimizer
         self.loss_fn = loss_fn
@@ -89,7 +92,7 @@ class Trainer:
         self.device = resolve_device(config.device)
         self.dtype = resolve_dtype(config.dtype, self.device)
         self.speed = Speed(flops_per_token, peak_flops(device_name(self.device), self.dtype))
-        self.description = describe_run(config, model, optimizer, train_data, valid_data, recorded or {})
+        self.description = describe_run(config, model, optimizer, *self._splits, recorded or {})
 
     def fit(self) -> Summary:
         """Train to the end.
@@ -99,7 +102,8 @@ class Trainer:
 
         Raises:
             TrainingInterrupted: SIGINT or SIGTERM came; everything is saved.
-            ValueError: the directory holds a run of another configuration, or the time limit is too short.
+            ValueError: the directory holds a run of another configuration, the data have ids that the model cannot
+                read, or the time limit is too short.
             RunLockedError: another process is at it.
             OSError: the run directory cannot be written.
         """
@@ -107,6 +111,7 @@ class Trainer:
         store = CheckpointStore(records.checkpoints, self.config.keep_checkpoints)
         if (summary := self._read_finished(records, store)) is not None:
             return summary
+        self._check_ids(store)
         records.acquire()
         group = LoggerGroup(self.loggers)
         try:
@@ -127,13 +132,21 @@ class Trainer:
             set_model_state(self.model, content.model, str(content.path))
         return summary
 
+    def _check_ids(self, store: CheckpointStore) -> None:
+        """Check before the first step of a run that the model can read the data, if its vocabulary is known."""
+        vocab_size = self.config.vocab_size or find_vocab_size(self.model)
+        if vocab_size is None or store.best_first():
+            return
+        for split in self._splits:
+            split.check_ids(vocab_size)
+
     def _task(self) -> Task:
         return Task(
             model=self.model,
             optimizer=self.optimizer,
             loss_fn=self.loss_fn,
-            train_data=self.train_data,
-            valid_data=self.valid_data,
+            train_data=self._splits[0],
+            valid_data=self._splits[1],
             config=self.config,
             schedule=self.schedule,
             sample=self.sample,

@@ -26,6 +26,8 @@ class Progress:
     """The last step with a training record; the next record averages what came since."""
     reported_seconds: float = 0.0
     """`seconds_training` at that record."""
+    micro_batch_size: int | None = None
+    """Windows in a forward pass since there was no memory for more; None if there always was."""
     loss_sum: float = 0.0
     """Sum of the losses since that record."""
     loss_count: int = 0

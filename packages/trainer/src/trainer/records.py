@@ -8,9 +8,11 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import IO, Any
 
+from trainer.config import TrainConfig
 from trainer.files import write_atomically
 from trainer.loggers.jsonl import JsonlLogger
 from trainer.summary import Summary
@@ -87,7 +89,9 @@ class RunDirectory:
         """
         if not (self.path / "summary.json").exists() and not any(self.checkpoints.glob("step_*")):
             return
-        recorded = flatten(read_config(self.path))
+        # A run of an earlier version says nothing of later settings, whose defaults are what it did.
+        defaults = {field.name: field.default for field in fields(TrainConfig) if field.default is not MISSING}
+        recorded = {**defaults, **flatten(read_config(self.path))}
         given = flatten(json.loads(json.dumps(config)))
         names = [*given, *(name for name in recorded if name not in given)]
         missing = object()

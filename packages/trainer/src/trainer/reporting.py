@@ -83,9 +83,16 @@ class Reporter:
         progress.reported_step, progress.reported_seconds = step, progress.seconds_training
         self._write(record)
 
-    def incident(self, event: str, message: str, **values: float | None) -> None:
-        """Report a spike or a skipped step: a record of its own, and a notice to the loggers."""
-        self._metrics.log(self._record(event, self._progress.step) | values)
+    def incident(self, event: str, message: str, step: int, **values: float | None) -> None:
+        """Report a spike, a skipped step or smaller micro batches: a record of its own, and a notice to the loggers.
+
+        Args:
+            event: what it is.
+            message: the same in words.
+            step: the step that it belongs to, from 1; who resumes from an earlier one makes the record anew.
+            values: what else the record says.
+        """
+        self._metrics.log(self._record(event, step) | values)
         self.notice(message)
 
     def evaluation(self, evaluation: Evaluation) -> None:

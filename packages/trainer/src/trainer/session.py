@@ -7,11 +7,13 @@ import time
 
 import torch
 
+from trainer.batches import BatchSource
 from trainer.checkpoints import CheckpointStore
-from trainer.description import count_parameters, tokens_of
+from trainer.description import count_parameters
 from trainer.devices import synchronize
 from trainer.environment import describe_environment
 from trainer.interruption import SignalGuard, TrainingInterrupted
+from trainer.loading import BatchLoader
 from trainer.loggers import LoggerGroup, RunInfo
 from trainer.loss_meter import LossMeter
 from trainer.outcome import summarize
@@ -47,14 +49,17 @@ class Session:
         self.progress, self.resumes = self._restore()
         self.clock = RunClock(self.config, self.progress, *seconds)
         self.meter = LossMeter(self.device, self.progress)
+        self.loader = BatchLoader(BatchSource(task.train_data, self.config), self.device)
         self.step = TrainingStep(
             task.model,
             task.optimizer,
             task.loss_fn,
-            tokens_of(task.train_data),
+            self.loader,
             self.config,
             self.device,
             task.dtype,
+            micro_batch_size=self.progress.micro_batch_size,
+            on_halving=self._note_halving,
         )
         self.schedule_tick = 0
         self.reporter = Reporter(records, loggers, task, self.progress, self.clock, resumes=self.resumes)
@@ -81,6 +86,7 @@ class Session:
                     self._interrupt(self.guard.received)
             return self._finish()
         finally:
+            self.loader.close()
             self.reporter.close()
 
     def _restore(self) -> tuple[Progress, bool]:
@@ -195,9 +201,13 @@ class Session:
         progress.skipped_steps += 1
         progress.skipped_in_a_row += 1
         message = f"no update at step {progress.step + 1:,}: its loss is {loss:g}, its gradient norm {grad_norm:g}"
-        self.reporter.incident("skipped", message, loss=loss, grad_norm=grad_norm)
+        self.reporter.incident("skipped", message, progress.step + 1, loss=loss, grad_norm=grad_norm)
         if progress.skipped_in_a_row >= _MOST_SKIPPED_IN_A_ROW:
             self._note_divergence(progress.step + 1, f"{_MOST_SKIPPED_IN_A_ROW} times in a row, loss or gradient norm")
+
+    def _note_halving(self, message: str) -> None:
+        self.progress.micro_batch_size = self.step.micro_batch_size
+        self.reporter.incident("halved", message, self.progress.step + 1, micro_batch_size=self.step.micro_batch_size)
 
     def _log(self, learning_rate: float, grad_norm: float) -> None:
         progress = self.progress
@@ -206,7 +216,7 @@ class Session:
         self.reporter.training(progress.step, mean, largest, learning_rate, grad_norm)
         if is_spike:
             message = f"spike: a loss of {largest:.4f} in the steps up to {progress.step:,}, usual is {usual:.4f}"
-            self.reporter.incident("spike", message, loss=largest, usual_loss=usual)
+            self.reporter.incident("spike", message, progress.step, loss=largest, usual_loss=usual)
 
     def _evaluate(self) -> None:
         self.validator.run()

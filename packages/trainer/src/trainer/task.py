@@ -10,9 +10,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from trainer.config import TrainConfig
-from trainer.description import TokenSource
 from trainer.evaluation import LossFunction
 from trainer.speed import Speed
+from trainer.token_split import TokenSplit
 from trainer.training_step import Schedule
 from trainer.validation import SampleFunction
 
@@ -24,8 +24,8 @@ class Task:
     model: nn.Module
     optimizer: Optimizer
     loss_fn: LossFunction
-    train_data: TokenSource
-    valid_data: TokenSource
+    train_data: TokenSplit
+    valid_data: TokenSplit
     config: TrainConfig
     schedule: Schedule
     sample: SampleFunction | None

@@ -11,9 +11,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from trainer.config import TrainConfig
-from trainer.data import TokenArray, batch_generator, get_batch
-from trainer.devices import autocast
+from trainer.devices import autocast, free_cached_memory, is_out_of_memory
 from trainer.evaluation import LossFunction
+from trainer.loading import BatchLoader
 from trainer.random_states import get_random_states, set_random_states
 
 Schedule = Callable[[int], float]
@@ -21,22 +21,37 @@ Schedule = Callable[[int], float]
 
 
 class TrainingStep:
-    """Computes gradients and applies them; which batches it reads depends on the seed and the step alone."""
+    """Computes gradients and applies them; which batches it reads depends on the seed and the step alone.
+
+    Args:
+        model: any module, on the device.
+        optimizer: any optimizer over its parameters.
+        loss_fn: the mean loss of a batch.
+        loader: where the batches come from.
+        config: the settings of the run.
+        device: where to compute.
+        dtype: torch.bfloat16 computes under autocast.
+        micro_batch_size: windows in a forward pass, if the run has found that a whole batch has no room; None if not.
+        on_halving: told in words when that happens, after `micro_batch_size` has its new value.
+    """
 
     def __init__(
         self,
         model: nn.Module,
         optimizer: Optimizer,
         loss_fn: LossFunction,
-        tokens: TokenArray,
+        loader: BatchLoader,
         config: TrainConfig,
         device: torch.device,
         dtype: torch.dtype,
+        *,
+        micro_batch_size: int | None = None,
+        on_halving: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
         self._loss_fn = loss_fn
-        self._tokens = tokens
+        self._loader = loader
         self._config = config
         self._device = device
         self._dtype = dtype
@@ -44,34 +59,78 @@ class TrainingStep:
         if config.compile == "on" or (config.compile == "auto" and device.type == "cuda"):
             self._compiled = self._compile()
         self._compiled_works = False
+        self.micro_batch_size = largest_part(loader.rows, micro_batch_size or loader.rows)
+        self._on_halving = on_halving
 
     def compute_gradients(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Fill the gradients with those of the mean loss over the step's batches.
+
+        If there is no memory for it, the step is made again from its beginning in smaller micro batches.
 
         Args:
             step: the number of the step, from 0.
 
         Returns:
             The loss and the gradients' global L2 norm before clipping, both scalars on the device.
+
+        Raises:
+            torch.OutOfMemoryError: there is no memory, and the micro batch must not or cannot be halved.
         """
-        self._optimizer.zero_grad(set_to_none=True)
-        config = self._config
-        total: torch.Tensor | None = None
-        for micro_step in range(config.grad_accumulation_steps):
-            generator = batch_generator(config.seed, step, micro_step)
-            inputs, targets = get_batch(
-                self._tokens, config.batch_size, config.context_length, self._device, generator=generator
-            )
-            loss = self._accumulate(inputs, targets)
-            total = loss if total is None else total + loss
-        assert total is not None
-        return total, self._clip()
+        while True:
+            states = get_random_states() if self._config.halve_on_out_of_memory else None
+            self._optimizer.zero_grad(set_to_none=True)
+            try:
+                return self._pass_all(step), self._clip()
+            except RuntimeError as error:
+                if states is None or not is_out_of_memory(error):
+                    raise
+                reason = str(error).strip().partition("\n")[0]
+                if (message := self._why_not_halve()) is not None:
+                    raise torch.OutOfMemoryError(f"{message} ({reason})") from error
+            # Not in the except block: while the error is alive, so are the tensors of the frames it came through.
+            self._optimizer.zero_grad(set_to_none=True)
+            free_cached_memory(self._device)
+            self._halve(step, reason)
+            set_random_states(states)
 
     def apply(self, learning_rate: float) -> None:
         """Make the update; a group with an `lr_scale` gets that multiple of the learning rate."""
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate * group.get("lr_scale", 1.0)
         self._optimizer.step()
+
+    def _pass_all(self, step: int) -> torch.Tensor:
+        """Make the forward and backward passes of a step; the mean loss."""
+        total: torch.Tensor | None = None
+        for micro_step in range(self._loader.micro_steps):
+            inputs, targets = self._loader.get(step, micro_step)
+            for part in zip(inputs.split(self.micro_batch_size), targets.split(self.micro_batch_size), strict=True):
+                loss = self._accumulate(*part)
+                total = loss if total is None else total + loss
+        assert total is not None
+        return total
+
+    def _why_not_halve(self) -> str | None:
+        if self._loader.world_size > 1:
+            return (
+                f"out of memory with {self.micro_batch_size} windows in a forward pass of each of "
+                f"{self._loader.world_size} processes: choose a smaller batch_size with more grad_accumulation_steps"
+            )
+        if self.micro_batch_size == 1:
+            return (
+                "out of memory with one window in a forward pass: choose a smaller context_length or model, or another "
+                "device"
+            )
+        return None
+
+    def _halve(self, step: int, reason: str) -> None:
+        before = self.micro_batch_size
+        self.micro_batch_size = largest_part(before, before // 2)
+        self._compiled_works = False  # it has to be compiled for the new shape
+        self._on_halving(
+            f"out of memory in step {step + 1:,} ({reason}): micro batches of {self.micro_batch_size} instead of "
+            f"{before} windows from here on, the tokens per step stay the same"
+        )
 
     def _accumulate(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         if self._compiled is None:
@@ -82,10 +141,12 @@ class TrainingStep:
         try:
             loss = self._backward(self._compiled, inputs, targets)
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             self._compiled = None
             _warn_about_compile(error)
             set_random_states(states)
-            self._optimizer.zero_grad(set_to_none=True)  # it was the first batch of all
+            self._optimizer.zero_grad(set_to_none=True)  # it was the first batch of the step
             return self._backward(self._loss_fn, inputs, targets)
         self._compiled_works = True
         return loss
@@ -97,7 +158,7 @@ class TrainingStep:
             raise ValueError(
                 f"loss_fn returned the shape {tuple(loss.shape)}: expected a scalar, the mean over the batch"
             )
-        loss = loss / self._config.grad_accumulation_steps
+        loss = loss / (self._loader.micro_steps * (self._loader.rows // self.micro_batch_size))
         loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
         return loss.detach()
 
@@ -120,6 +181,11 @@ class TrainingStep:
         except Exception as error:
             _warn_about_compile(error)
             return None
+
+
+def largest_part(rows: int, limit: int) -> int:
+    """Return the largest number up to `limit` into which `rows` can be divided evenly; at least 1."""
+    return next(part for part in range(max(1, min(rows, limit)), 0, -1) if rows % part == 0)
 
 
 def learning_rate_at(schedule: Schedule, tick: int) -> float:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from torch import nn
 
-from trainer.description import tokens_of
 from trainer.evaluation import evaluate, evaluating
 from trainer.loggers.jsonl import finite
 from trainer.progress import Progress
@@ -44,11 +43,10 @@ class Validator:
         with preserved_random_states():
             result = evaluate(
                 task.model,
-                tokens_of(data),
+                data,
                 config.context_length,
                 batch_size=config.eval_batch_size or config.batch_size,
                 loss_fn=task.loss_fn,
-                num_bytes=getattr(data, "num_bytes", None),
                 device=task.device,
                 dtype=task.dtype,
             )
