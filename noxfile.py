@@ -126,6 +126,13 @@ def fuzz(session: nox.Session, what: str) -> None:
 
 
 @nox.session(default=False)
+def kills(session: nox.Session) -> None:
+    """Kill a training run 20 times, also while it writes checkpoints, and compare its end with an unharmed run's."""
+    install(session, "packages/trainer")
+    session.run("python", "packages/trainer/checks/kills.py", *session.posargs)
+
+
+@nox.session(default=False)
 @every([project for project in PROJECTS if Path(project, "benchmarks").is_dir()])
 def bench(session: nox.Session, project: str) -> None:
     """Measure one project against its peers, in one run, and print the ratios."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
+import shutil
 import statistics
 import tempfile
 import time
@@ -22,6 +24,7 @@ from trainer.token_split import TokenSplit
 
 VOCAB_SIZE, WIDTH, BATCH_SIZE, CONTEXT_LENGTH = 500, 128, 16, 64
 STEPS, ROUNDS = 150, 5
+BIG_WIDTH, SAVE_EVERY, SAVES = 2450, 40, 5
 FILE_TOKENS, BATCHES = 500_000_000, 20_000
 
 
@@ -145,8 +148,81 @@ def measure_checkpoint(directory):
         print(f"checkpoint: {statistics.median(seconds):.2f} s for {name} ({size:.0f} MB)")
 
 
+class Stopped(Exception):  # noqa: N818 - it is how the benchmark ends a run early
+    """Leaves a run behind that can be resumed."""
+
+
+def train_big_model(run_dir, steps, *, stop_after=None, in_background=True):
+    """Train a model whose checkpoints have 100 MB; return the seconds at which each forward pass of training began."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Embedding(VOCAB_SIZE, BIG_WIDTH),
+        nn.Linear(BIG_WIDTH, BIG_WIDTH),
+        nn.ReLU(),
+        nn.Linear(BIG_WIDTH, VOCAB_SIZE),
+    )
+    moments = []
+
+    def timed_loss(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if model.training:
+            moments.append(time.perf_counter())
+            if len(moments) == stop_after:
+                raise Stopped
+        return loss_fn(model, inputs, targets)
+
+    config = TrainConfig(
+        steps=steps,
+        batch_size=4,
+        context_length=16,
+        eval_interval=10**6,
+        checkpoint_interval=SAVE_EVERY,
+        device="cpu",
+        save_in_background=in_background,
+    )
+    tokens = np.random.default_rng(0).integers(VOCAB_SIZE, size=100_000).astype(np.uint16)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
+    trainer = Trainer(model, optimizer, timed_loss, tokens, tokens[:100], config, lambda step: 1e-3, run_dir, [])
+    with contextlib.suppress(Stopped):
+        trainer.fit()
+    return moments
+
+
+def measure_stall(directory):
+    """How much longer the step with a save takes than the others, and the steps while it is being written."""
+    for name, in_background in {"background": True, "foreground": False}.items():
+        run_dir = directory / name
+        moments = np.array(train_big_model(run_dir, SAVE_EVERY * (SAVES + 1), in_background=in_background))
+        shutil.rmtree(run_dir)
+        seconds = np.diff(moments)
+        saving = np.arange(SAVE_EVERY - 1, len(seconds), SAVE_EVERY)[:SAVES]
+        # Nothing is being written in the second half of each interval.
+        step = np.median([seconds[end - SAVE_EVERY // 2 : end] for end in saving])
+        stalls = (seconds[saving] - step) * 1e3
+        between = [seconds[begin : begin + SAVE_EVERY].sum() for begin in saving]
+        lost = (statistics.median(between) - SAVE_EVERY * step) * 1e3
+        print(
+            f"checkpoint of 100 MB in the {name}: stalls the loop {np.median(stalls):.0f} ms (the first one "
+            f"{stalls[0]:.0f} ms, the longest {stalls.max():.0f} ms), costs {lost:.0f} ms in all, at "
+            f"{step * 1e3:.0f} ms steps ({torch.get_num_threads()} threads)"
+        )
+
+
+def measure_resume(directory):
+    run_dir, seconds = directory / "resumed", []
+    train_big_model(run_dir, 10**6, stop_after=2 * SAVE_EVERY)
+    for _ in range(3):
+        began = time.perf_counter()
+        seconds.append(train_big_model(run_dir, 10**6, stop_after=1)[0] - began)
+    print(
+        f"resume: {statistics.median(seconds):.2f} s from the construction of the model to the first step "
+        "(100 MB, checksums verified)"
+    )
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as directory:
         measure_overhead(Path(directory))
         measure_loader(Path(directory))
         measure_checkpoint(Path(directory))
+        measure_stall(Path(directory))
+        measure_resume(Path(directory))

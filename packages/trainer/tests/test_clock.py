@@ -26,13 +26,13 @@ class Clock:
 def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(time, "perf_counter", clock)
-    save = CheckpointStore.save
+    write = CheckpointStore.write
 
-    def slow_save(self, *arguments):
+    def slow_write(self, state):
         clock.now += 0.5
-        return save(self, *arguments)
+        return write(self, state)
 
-    monkeypatch.setattr(CheckpointStore, "save", slow_save)
+    monkeypatch.setattr(CheckpointStore, "write", slow_write)
     return clock
 
 
@@ -49,6 +49,8 @@ def timed(run_dir, watch, ticks=None, **settings):
             ticks.append(tick)
         return 1e-2
 
+    # In the foreground, for a thread would move the clock at any time.
+    settings = {"save_in_background": False} | settings
     settings = {"eval_batch_size": 100, "grad_accumulation_steps": 1, "log_interval": 10} | settings
     return make_trainer(run_dir, loss=loss, lr=schedule, **settings)
 

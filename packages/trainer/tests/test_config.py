@@ -36,7 +36,7 @@ def test_defaults_are_valid_and_frozen():
         ("seed", -1, "expected a whole number, 0 or more"),
         *(
             (name, value, "expected a finite number above 0, or None")
-            for name in ("max_grad_norm", "checkpoint_seconds", "time_limit_seconds")
+            for name in ("max_grad_norm", "checkpoint_seconds", "keep_checkpoint_every_seconds", "time_limit_seconds")
             for value in (0, -1.0, float("nan"), float("inf"), "1h")
         ),
         ("sampling", "epochs", "expected one of 'random', 'shuffled'"),
@@ -45,6 +45,7 @@ def test_defaults_are_valid_and_frozen():
         ("compile", "yes", "expected one of 'off', 'auto', 'on'"),
         ("clock", "sun", "expected one of 'steps', 'time'"),
         ("on_non_finite", "ignore", "expected one of 'stop', 'skip'"),
+        ("save_in_background", 2, "expected one of True, False"),
     ],
 )
 def test_refuses(name, value, expected):

@@ -8,6 +8,7 @@ from bigram_run import CONFIG, loss_fn, make_model, make_tokens, schedule
 from trainer import TokenDataset, TrainConfig, Trainer, read_metrics
 from trainer.batches import BatchSource
 from trainer.loading import BatchLoader
+from trainer.snapshots import SnapshotBuffers
 from trainer.token_split import TokenSplit
 from trainer.training_step import TrainingStep
 
@@ -93,3 +94,18 @@ def test_out_of_memory_halves_the_micro_batch(tmp_path):
         torch.cuda.set_per_process_memory_fraction(1.0)
     halved = [record for record in read_metrics(tmp_path / "run") if record["event"] == "halved"]
     assert [(record["step"], record["micro_batch_size"]) for record in halved] == [(1, 2)]
+
+
+def test_copies_from_a_gpu_are_of_the_moment_they_were_asked_for():
+    """The device is kept busy, so that the copy is queued; updates are queued behind it."""
+    buffers = SnapshotBuffers()
+    weight, busy = torch.full((4096, 1024), 1.0, device="cuda"), torch.rand(4096, 4096, device="cuda")
+    for value in (1.0, 2.0, 3.0):
+        for _ in range(50):
+            busy = (busy @ busy).div_(4096)
+        taken = buffers.copy({"weight": weight, "cpu": torch.tensor(value)})
+        weight.add_(1.0)
+        buffers.wait()
+        assert taken["weight"].is_pinned()
+        assert taken["weight"].eq(value).all()
+        assert taken["cpu"] == value

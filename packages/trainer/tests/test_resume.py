@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from bigram_run import loss_fn, make_model, make_trainer
+from bigram_run import loss_fn, make_model, make_trainer, slow_loss
 from safetensors.torch import load_file
 
 from trainer import Summary, TrainingInterrupted, read_metrics
@@ -183,6 +183,31 @@ def test_kill_9_at_random_moments_of_training_and_saving(tmp_path, whole, timele
     assert_equal_runs(whole, run, timeless)
     leftovers = [path for path in run.rglob("*") if ".aside" in path.name]
     assert not leftovers
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills its children, which needs os.fork")
+def test_kill_9_while_a_checkpoint_is_written_in_the_background(tmp_path, whole, timeless):
+    run, moments, cut = tmp_path / "run", random.Random(0), 0
+    for _ in range(5):
+        child = os.fork()
+        if child == 0:
+            os.fsync = lambda descriptor, fsync=os.fsync: time.sleep(0.003) or fsync(descriptor)
+            try:
+                make_trainer(run, loss=slow_loss(0.001)).fit()
+            finally:
+                os._exit(0)
+        # Of another step than the predecessor's, which is still there.
+        before = {path.name for path in run.glob("checkpoints/.aside-*")}
+        while not {path.name for path in run.glob("checkpoints/.aside-step_*")} - before:
+            assert os.waitpid(child, os.WNOHANG) == (0, 0), "it was finished too early"
+        time.sleep(moments.uniform(0, 0.015))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        cut += any(run.glob("checkpoints/.aside-step_*"))
+    assert cut >= 1
+    make_trainer(run).fit()
+    assert_equal_runs(whole, run, timeless)
+    assert not list(run.glob("checkpoints/.aside-*"))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills its children, which needs os.fork")

@@ -54,6 +54,10 @@ class TrainConfig:
     """A checkpoint is also saved when the last one is this many seconds old."""
     keep_checkpoints: int = 2
     """How many of the latest checkpoints are kept; the one with the lowest validation loss stays besides."""
+    keep_checkpoint_every_seconds: float | None = None
+    """The first checkpoint of each such span of `seconds_training`, from the second on, is kept for good."""
+    save_in_background: bool = True
+    """Checkpoints on the way are copied in memory and written while training goes on; False saves the memory."""
     seed: int = 0
     """Decides the batches and everything random in training."""
     device: str = "auto"
@@ -81,7 +85,9 @@ class TrainConfig:
         for name in ("vocab_size", "checkpoint_interval", "eval_batch_size"):
             if getattr(self, name) is not None:
                 self._check_integer(name, 1)
-        for name in ("max_grad_norm", "eval_seconds", "checkpoint_seconds", "time_limit_seconds"):
+        for name in ("max_grad_norm", "eval_seconds", "time_limit_seconds"):
+            self._check_positive(name)
+        for name in ("checkpoint_seconds", "keep_checkpoint_every_seconds"):
             self._check_positive(name)
         self._check_choice("sampling", get_args(Sampling))
         self._check_choice("halve_on_out_of_memory", (True, False))
@@ -89,6 +95,7 @@ class TrainConfig:
         self._check_choice("compile", get_args(CompileMode))
         self._check_choice("clock", get_args(ClockName))
         self._check_choice("on_non_finite", get_args(NonFiniteAction))
+        self._check_choice("save_in_background", (True, False))
         if self.clock == "time" and self.time_limit_seconds is None:
             raise ValueError('clock is "time" but time_limit_seconds is None: give the time limit in seconds')
 

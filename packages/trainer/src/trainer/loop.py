@@ -108,7 +108,9 @@ class Trainer:
             OSError: the run directory cannot be written.
         """
         records = RunDirectory(self.run_dir)
-        store = CheckpointStore(records.checkpoints, self.config.keep_checkpoints)
+        store = CheckpointStore(
+            records.checkpoints, self.config.keep_checkpoints, self.config.keep_checkpoint_every_seconds
+        )
         if (summary := self._read_finished(records, store)) is not None:
             return summary
         self._check_ids(store)
@@ -135,7 +137,7 @@ class Trainer:
     def _check_ids(self, store: CheckpointStore) -> None:
         """Check before the first step of a run that the model can read the data, if its vocabulary is known."""
         vocab_size = self.config.vocab_size or find_vocab_size(self.model)
-        if vocab_size is None or store.best_first():
+        if vocab_size is None or not store.is_empty():
             return
         for split in self._splits:
             split.check_ids(vocab_size)

@@ -75,13 +75,17 @@ class RunClock:
 
     def reserve(self) -> float:
         """Seconds that the end needs: one more step, the last evaluation and the last checkpoint, with some air."""
-        # The first checkpoint has no optimizer state yet, so later ones may take three times as long.
-        return 1.25 * self._progress.reserve_report + 3 * self._progress.reserve_save + self.last_step_seconds + 0.1
+        return 1.25 * self._progress.reserve_report + self._reserve_of_save() + self.last_step_seconds + 0.1
 
     def budget_is_spent(self) -> bool:
         """Whether only the time for an orderly end is left."""
         limit = self._config.time_limit_seconds
         return limit is not None and self.elapsed() + self.reserve() >= limit
+
+    def has_time_for_a_save(self) -> bool:
+        """Whether a save that begins now is completed before only the time for an orderly end is left."""
+        limit = self._config.time_limit_seconds
+        return limit is None or self.elapsed() + self.reserve() + self._reserve_of_save() < limit
 
     def tick(self) -> int:
         """Where the schedule is now, from 0 to `config.steps`; it never goes back."""
@@ -93,6 +97,10 @@ class RunClock:
         began = self.elapsed() if progress.training_began is None else progress.training_began
         share = (self.elapsed() - began) / (config.time_limit_seconds - self.reserve() - began)
         return max(progress.tick, min(config.steps - 1, math.floor(config.steps * share)))
+
+    def _reserve_of_save(self) -> float:
+        # The first checkpoint has no optimizer state yet, so later ones may take three times as long.
+        return 3 * self._progress.reserve_save
 
 
 def crosses(previous: int, now: int, interval: int) -> bool:

@@ -87,6 +87,7 @@ class Session:
             return self._finish()
         finally:
             self.loader.close()
+            self.saver.close()
             self.reporter.close()
 
     def _restore(self) -> tuple[Progress, bool]:
@@ -143,6 +144,7 @@ class Session:
 
     def _make_step(self) -> None:
         """Make one step and the reports that are due after it."""
+        self.saver.poll()
         progress = self.progress
         if progress.training_began is None:
             progress.training_began = self.clock.elapsed()
@@ -181,7 +183,7 @@ class Session:
             self._evaluate()
             progress.tick = self.clock.tick()
         if save and not self._has_diverged():
-            self.saver.save()
+            self.saver.save(in_background=not last and self.guard.received is None)
             progress.tick = self.clock.tick()
 
     def _check_divergence(self) -> bool:
@@ -226,6 +228,7 @@ class Session:
     def _interrupt(self, signal_name: str) -> None:
         if not self.saver.is_saved():
             self.saver.save()
+        self.saver.wait()
         self.reporter.draw()
         raise TrainingInterrupted(self.records.path, self.progress.step, signal_name)
 
@@ -238,6 +241,7 @@ class Session:
                 self._evaluate()
             if not self._has_diverged() and not (evaluated and self.saver.is_saved()):
                 self.saver.save()
+        self.saver.wait()
         self.reporter.sync()
         self.reporter.draw()
         progress.seconds_total = self.clock.elapsed()

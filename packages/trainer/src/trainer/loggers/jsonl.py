@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from trainer.files import naming
 from trainer.loggers.protocol import Record
 
 
@@ -26,18 +27,21 @@ class JsonlLogger:
 
     def log(self, record: Record) -> None:
         """Append one record and hand it to the operating system."""
-        self._file.write(json.dumps(finite_record(record), ensure_ascii=False).encode("utf-8") + b"\n")
-        self._file.flush()
+        with naming(self.path):
+            self._file.write(json.dumps(finite_record(record), ensure_ascii=False).encode("utf-8") + b"\n")
+            self._file.flush()
 
     def sync(self) -> None:
         """Flush to the disk, so that not even a power failure takes what was logged."""
-        os.fsync(self._file.fileno())
+        with naming(self.path):
+            os.fsync(self._file.fileno())
 
     def close(self) -> None:
         """Flush to the disk and close; closing twice is harmless."""
         if not self._file.closed:
             self.sync()
-            self._file.close()
+            with naming(self.path):
+                self._file.close()
 
 
 def finite_record(record: Record) -> dict[str, Any]:

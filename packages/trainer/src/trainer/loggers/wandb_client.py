@@ -103,13 +103,13 @@ class WandbClient:
         """Send what is known at the end."""
         self._is_complete = True
         picture = self._run_dir / "loss.png"
-        best = CheckpointStore(self._run_dir / "checkpoints", keep=1).best_first() if self._log_checkpoint else []
+        best = CheckpointStore(self._run_dir / "checkpoints", keep=1).best() if self._log_checkpoint else None
         self._send(
             "finish",
             summary=summary.to_json(),
             step=summary.steps,
             picture=str(picture) if picture.exists() else None,
-            checkpoint=str(best[0]) if best else None,
+            checkpoint=None if best is None else str(best),
         )
 
     def close(self) -> None:

@@ -1,0 +1,227 @@
+"""Checkpoints that are written while training goes on are those of the moment at which they were due."""
+
+import json
+import signal
+import threading
+import time
+
+import pytest
+import torch
+from bigram_run import loss_fn, make_model, make_trainer
+from safetensors.torch import load_file
+
+from trainer import TrainConfig, TrainingInterrupted, read_metrics
+from trainer.checkpoints import CheckpointStore
+from trainer.progress import Progress, RunClock
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
+SETTINGS = {"steps": 24, "eval_interval": 8, "keep_checkpoints": 100}
+TIMELESS = ("seconds", "reserve", "began")
+
+
+def content(path):
+    """What a checkpoint says, without what depends on the clock."""
+    state = torch.load(path / "state.pt")
+    progress = state["training"]["progress"]
+    state["training"]["progress"] = {
+        name: value for name, value in progress.items() if not any(word in name for word in TIMELESS)
+    }
+    weights = {name: value.tolist() for name, value in load_file(path / "model.safetensors").items()}
+    return repr(state), weights, json.loads((path / "meta.json").read_text())["valid_loss"]
+
+
+def steps_of(run):
+    return [int(path.name.removeprefix("step_")) for path in sorted((run / "checkpoints").iterdir())]
+
+
+class Training:
+    """A loss that knows the step it is in, and can do something there."""
+
+    def __init__(self, **actions):
+        self.step = 0
+        self.calls = 0
+        self.actions = {int(name.removeprefix("at_")): action for name, action in actions.items()}
+
+    def __call__(self, model, inputs, targets):
+        if model.training:
+            self.calls += 1
+            self.step = (self.calls + 1) // 2
+            if self.calls % 2 and self.step in self.actions:
+                self.actions[self.step]()
+        return loss_fn(model, inputs, targets)
+
+
+@pytest.fixture
+def writes(monkeypatch):
+    """What happens around each writing of a checkpoint: `writes.before[step]()`, and who was at it at once."""
+
+    class Writes:
+        def __init__(self):
+            self.before, self.threads, self.active, self.most_active = {}, {}, 0, 0
+
+    writes, write = Writes(), CheckpointStore.write
+
+    def watched(self, state):
+        writes.threads[state.step] = threading.current_thread()
+        writes.active += 1
+        writes.most_active = max(writes.most_active, writes.active)
+        try:
+            writes.before.get(state.step, lambda: None)()
+            return write(self, state)
+        finally:
+            writes.active -= 1
+
+    monkeypatch.setattr(CheckpointStore, "write", watched)
+    return writes
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_a_checkpoint_is_that_of_its_step_however_long_its_writing_takes(tmp_path, timeless, writes):
+    """Each is only written when training is three steps further, or the test stands still."""
+    make_trainer(tmp_path / "foreground", save_in_background=False, **SETTINGS).fit()
+    assert set(writes.threads.values()) == {threading.main_thread()}
+    training = Training()
+    writes.before = {step: lambda step=step: wait_until(lambda: training.step >= step + 3) for step in (6, 12, 18)}
+    make_trainer(tmp_path / "background", loss=training, **SETTINGS).fit()
+    assert steps_of(tmp_path / "foreground") == steps_of(tmp_path / "background") == [6, 12, 18, 24]
+    assert [writes.threads[step] is threading.main_thread() for step in (6, 12, 18, 24)] == [False, False, False, True]
+    for step in (6, 12, 18, 24):
+        ours, theirs = (
+            content(tmp_path / name / "checkpoints" / f"step_{step:07}") for name in ("background", "foreground")
+        )
+        assert ours == theirs
+    assert timeless(tmp_path / "background") == timeless(tmp_path / "foreground")
+
+
+def test_one_at_a_time_and_none_is_left_out(tmp_path, writes):
+    writes.before = {step: lambda: time.sleep(0.02) for step in range(25)}
+    make_trainer(tmp_path / "run", checkpoint_interval=1, **SETTINGS).fit()
+    assert steps_of(tmp_path / "run") == list(range(1, 25))
+    assert writes.most_active == 1
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("checkpoint")]
+
+
+def test_a_save_by_time_is_put_off_while_another_is_under_way(tmp_path, writes):
+    training = Training()
+    writes.before = {1: lambda: wait_until(lambda: training.step == 10)}
+    settings = {"checkpoint_interval": None, "checkpoint_seconds": 1e-9}
+    make_trainer(tmp_path / "run", loss=training, **SETTINGS, **settings).fit()
+    steps = steps_of(tmp_path / "run")
+    assert steps[0] == 1
+    assert steps[1] >= 10
+    assert steps[-1] == 24
+
+
+def fail():
+    raise OSError(28, "No space left on device")
+
+
+MESSAGE = r"^cannot save a checkpoint in .*checkpoints: No space left on device; free some space or permit it, and run"
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Makes the writing of one step fail."""
+
+    def install(step):
+        from trainer import checkpoint_store
+
+        write = checkpoint_store.write_checkpoint
+
+        def write_or_fail(directory, state):
+            (directory / "model.safetensors").write_bytes(b"half")
+            return fail() if state.step == step else write(directory, state)
+
+        monkeypatch.setattr(checkpoint_store, "write_checkpoint", write_or_fail)
+        return monkeypatch
+
+    return install
+
+
+def test_an_error_stops_the_run_at_the_next_step(tmp_path, timeless, failing, writes):
+    make_trainer(tmp_path / "whole", **SETTINGS).fit()
+    patch, run = failing(12), tmp_path / "run"
+    training = Training(at_13=lambda: wait_until(lambda: 12 in writes.threads and not writes.active))
+    with pytest.raises(OSError, match=MESSAGE) as caught:
+        make_trainer(run, loss=training, **SETTINGS).fit()
+    assert caught.value.errno == 28
+    assert 13 <= training.step < 18  # not only when the next one is due
+    assert steps_of(run) == [6]
+    assert not (run / "summary.json").exists()
+    patch.undo()
+    patch.setattr("trainer.reporting.draw_losses", lambda *_: True)
+    make_trainer(run, model=make_model(9), **SETTINGS).fit()
+    assert content(run / "checkpoints" / "step_0000024") == content(tmp_path / "whole" / "checkpoints" / "step_0000024")
+    assert timeless(run) == timeless(tmp_path / "whole")
+
+
+def test_an_error_that_comes_late_stops_the_run_at_its_end(tmp_path, failing, writes):
+    training = Training()
+    writes.before = {18: lambda: wait_until(lambda: training.step == 24)}
+    failing(18)
+    with pytest.raises(OSError, match=MESSAGE):
+        make_trainer(tmp_path / "run", loss=training, **SETTINGS).fit()
+    assert steps_of(tmp_path / "run") == [6, 12]
+
+
+def test_an_error_beside_another_one_is_warned_about(tmp_path, failing, writes):
+    release = threading.Event()
+    writes.before = {12: release.wait}
+    failing(12)
+
+    def crash():
+        release.set()
+        raise RuntimeError("something else")
+
+    with pytest.warns(RuntimeWarning, match=MESSAGE), pytest.raises(RuntimeError, match="something else"):
+        make_trainer(tmp_path / "run", loss=Training(at_13=crash), **SETTINGS).fit()
+
+
+def test_an_interruption_waits_for_the_save_under_way(tmp_path, writes):
+    run, training = tmp_path / "run", Training(at_8=lambda: signal.raise_signal(signal.SIGTERM))
+    writes.before = {6: lambda: wait_until(lambda: training.step == 8) or time.sleep(0.05)}
+    with pytest.raises(TrainingInterrupted):
+        make_trainer(run, loss=training, **SETTINGS).fit()
+    assert steps_of(run) == [6, 8]
+    assert list(writes.threads) == [6, 8]
+
+
+def test_a_crash_leaves_the_directory_only_when_the_save_is_complete(tmp_path, writes):
+    run, training = tmp_path / "run", Training(at_7=lambda: 1 / 0)
+    writes.before = {6: lambda: wait_until(lambda: training.step == 7) or time.sleep(0.05)}
+    with pytest.raises(ZeroDivisionError):
+        make_trainer(run, loss=training, **SETTINGS).fit()
+    assert steps_of(run) == [6]
+    assert make_trainer(run, **SETTINGS).fit().status == "completed"
+
+
+def test_records_are_on_the_disk_before_the_checkpoint_that_relies_on_them(tmp_path, writes, monkeypatch):
+    synced = []
+    monkeypatch.setattr("trainer.reporting.Reporter.sync", lambda self: synced.append(len(writes.threads)))
+    make_trainer(tmp_path / "run", **SETTINGS).fit()
+    assert synced[:4] == [0, 1, 2, 3]  # how many had been written then
+    assert len(read_metrics(tmp_path / "run")) > 4
+
+
+def test_no_save_begins_when_the_time_is_nearly_over():
+    clock_began = time.perf_counter()
+    config = TrainConfig(steps=10, batch_size=1, context_length=1, time_limit_seconds=1000.0)
+    for seconds, expected in {100.0: True, 930.0: True, 945.0: False, 990.0: False}.items():
+        # The end needs 3 * 10 s for its own checkpoint and 0.1 s; one that begins now as much.
+        clock = RunClock(config, Progress(reserve_save=10.0, seconds_total=seconds), clock_began, 0.0)
+        assert clock.has_time_for_a_save() is expected
+    unlimited = TrainConfig(steps=10, batch_size=1, context_length=1)
+    assert RunClock(unlimited, Progress(reserve_save=1e9), clock_began, 0.0).has_time_for_a_save()
+
+
+def test_the_reserve_of_the_clock_knows_what_saves_take(tmp_path, writes):
+    writes.before = {6: lambda: time.sleep(0.1)}
+    make_trainer(tmp_path / "run", **SETTINGS).fit()
+    reserve = torch.load(tmp_path / "run" / "checkpoints" / "step_0000024" / "state.pt")["training"]["progress"]
+    assert 0.1 < reserve["reserve_save"] < 5
