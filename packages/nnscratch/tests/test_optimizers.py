@@ -91,6 +91,24 @@ def parameters_of_all_kinds():
     ]
 
 
+class Divided(torch.Tensor):
+    """A kind of tensor, like those that several processes divide, whose parts are copies."""
+
+    def split(self, *arguments, **options):
+        return tuple(part.clone() for part in super().split(*arguments, **options))
+
+
+def test_adamw_updates_other_kinds_of_tensors_as_a_whole(monkeypatch):
+    monkeypatch.setattr(adamw, "_NUMBERS_PER_THREAD", 4)
+    start, grad = torch.randn(8, 9), torch.randn(8, 9)
+    theirs = nn.Parameter(start.clone())
+    ours = start.clone().as_subclass(Divided).requires_grad_()
+    ours.grad, theirs.grad = grad.clone().as_subclass(Divided), grad.clone()
+    AdamW([ours]).step()
+    torch.optim.AdamW([theirs], weight_decay=0.01).step()
+    torch.testing.assert_close(ours.detach().as_subclass(torch.Tensor), theirs.detach())
+
+
 @pytest.mark.parametrize("numbers", [1, 8, 2**17])
 def test_adamw_is_torch_s_for_parameters_of_all_kinds_in_chunks_of_any_size(numbers, monkeypatch):
     monkeypatch.setattr(adamw, "_NUMBERS_PER_THREAD", numbers)

@@ -7,7 +7,9 @@ from bigram_run import CONFIG, loss_fn, make_model, make_tokens, schedule
 
 from trainer import TokenDataset, TrainConfig, Trainer, read_metrics
 from trainer.batches import BatchSource
+from trainer.distributed import Processes
 from trainer.loading import BatchLoader
+from trainer.parallel import Parallel
 from trainer.snapshots import SnapshotBuffers
 from trainer.token_split import TokenSplit
 from trainer.training_step import TrainingStep
@@ -62,7 +64,7 @@ def test_a_step_never_waits_for_the_device():
     device = torch.device("cuda")
     loader = BatchLoader(BatchSource(TokenSplit(make_tokens(), "x"), config), device)
     optimizer = torch.optim.AdamW(model.parameters())
-    step = TrainingStep(model, optimizer, loss_fn, loader, config, device, torch.float32)
+    step = TrainingStep(Parallel(model, optimizer, Processes(), device), loss_fn, loader, config, device, torch.float32)
     step.compute_gradients(0)
     step.apply(1e-3)  # makes the optimizer's state
     torch.cuda.set_sync_debug_mode("error")

@@ -415,6 +415,39 @@ def test_compile_falls_back_with_one_warning(tmp_path, monkeypatch, timeless):
     make_trainer(tmp_path / "auto", compile="auto").fit()  # not on the CPU
 
 
+def make_certain_model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Embedding(40, 16), nn.Linear(16, 40))
+
+
+def test_a_compiled_loss_that_is_wrong_is_not_used(tmp_path, monkeypatch, timeless):
+    """The compiler is replaced by one that makes mistakes, as those of some machines have."""
+    make_trainer(tmp_path / "off", model=make_certain_model()).fit()
+    for name, factor in (("nan", math.nan), ("double", 2.0)):
+        monkeypatch.setattr(
+            torch, "compile", lambda function, factor=factor, **options: lambda *given: function(*given) * factor
+        )
+        with pytest.warns(RuntimeWarning, match=r"torch.compile failed \(its loss of the first batch is .*, and 4\."):
+            make_trainer(tmp_path / name, model=make_certain_model(), compile="on").fit()
+        assert timeless(tmp_path / name) == timeless(tmp_path / "off")
+
+
+def count_call(module, given):
+    module.calls += module.training
+
+
+def test_checking_the_compiler_leaves_no_trace(tmp_path, monkeypatch, timeless):
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    for name, make in (("random", make_model), ("certain", make_certain_model)):
+        for mode in ("off", "on"):
+            model = make()
+            model[0].register_buffer("calls", torch.zeros(1))
+            model[0].register_forward_pre_hook(count_call)
+            make_trainer(tmp_path / f"{name}-{mode}", model=model, compile=mode).fit()
+            assert model[0].calls.item() == 120
+        assert timeless(tmp_path / f"{name}-on") == timeless(tmp_path / f"{name}-off")
+
+
 def test_compile_is_used_when_it_works(tmp_path, monkeypatch, timeless):
     calls = []
     monkeypatch.setattr(

@@ -12,7 +12,9 @@ from trainer import TrainConfig, read_metrics
 from trainer.batches import BatchSource
 from trainer.data import batch_generator, get_batch
 from trainer.devices import is_out_of_memory
+from trainer.distributed import Processes
 from trainer.loading import BatchLoader
+from trainer.parallel import Parallel
 from trainer.token_split import TokenSplit
 from trainer.training_step import TrainingStep, largest_part
 
@@ -219,12 +221,12 @@ def test_compiled_loss_without_memory_is_no_failure_of_the_compiler(tmp_path, mo
     def compile_(function, **options):
         def compiled(model, inputs, targets):
             seen.append(len(inputs))
-            return function(model, inputs, targets)
+            return limited_loss(2)(model, inputs, targets)
 
         return compiled
 
     monkeypatch.setattr(torch, "compile", compile_)
-    make_trainer(tmp_path / "run", loss=limited_loss(2), compile="on", steps=3).fit()
+    make_trainer(tmp_path / "run", compile="on", steps=3).fit()
     assert seen == [4] + [2] * 12
 
 
@@ -233,7 +235,8 @@ def test_several_processes_do_not_halve():
     model, config = make_model(), TrainConfig(**CONFIG)
     loader = BatchLoader(BatchSource(TokenSplit(make_tokens(), "x"), config), torch.device("cpu"), 0, world_size=4)
     optimizer = torch.optim.AdamW(model.parameters())
-    step = TrainingStep(model, optimizer, limited_loss(1), loader, config, torch.device("cpu"), torch.float32)
+    parallel = Parallel(model, optimizer, Processes(), torch.device("cpu"))
+    step = TrainingStep(parallel, limited_loss(1), loader, config, torch.device("cpu"), torch.float32)
     with pytest.raises(
         torch.OutOfMemoryError, match=r"with 2 windows in a forward pass of each of 4 processes: choose"
     ):

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -152,3 +153,15 @@ def test_git_state(tmp_path, monkeypatch):
     assert "+a = 2" in dirty["diff"]
     monkeypatch.setenv("PATH", "")
     assert describe_git() is None
+
+
+def test_how_a_run_is_saved_may_change_when_it_goes_on(tmp_path):
+    run = tmp_path / "run"
+    make_trainer(run, keep_checkpoints=5).fit()
+    assert len(list((run / "checkpoints").iterdir())) >= 5
+    (run / "summary.json").unlink()
+    shutil.rmtree(run / "checkpoints" / "step_0000060")  # as if it had been killed before
+    changed = {"keep_checkpoints": 1, "checkpoint_interval": 30, "checkpoint_seconds": 9.0, "save_in_background": False}
+    make_trainer(run, **changed).fit()
+    assert read_config(run)["train"]["keep_checkpoints"] == 1
+    assert len(list((run / "checkpoints").iterdir())) <= 2

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from trainer.config import TrainConfig
     from trainer.data import get_batch
     from trainer.devices import resolve_device, resolve_dtype
+    from trainer.distributed import ProcessLostError
     from trainer.durations import format_duration, parse_duration
     from trainer.evaluation import Evaluation, evaluate
     from trainer.files import write_atomically
@@ -30,6 +31,7 @@ __all__ = [
     "Evaluation",
     "JsonlLogger",
     "Logger",
+    "ProcessLostError",
     "RunLockedError",
     "Summary",
     "TensorBoardLogger",
@@ -59,6 +61,7 @@ _MODULE_OF = {
     "Evaluation": "evaluation",
     "JsonlLogger": "loggers",
     "Logger": "loggers",
+    "ProcessLostError": "distributed",
     "RunLockedError": "records",
     "Summary": "summary",
     "TensorBoardLogger": "loggers",

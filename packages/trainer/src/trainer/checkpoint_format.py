@@ -8,9 +8,9 @@ import json
 import os
 import pickle
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -18,6 +18,7 @@ import torch
 
 from trainer.files import sync_directory, sync_file
 from trainer.snapshots import count_bytes
+from trainer.torch_files import checksum, save_torch
 
 WEIGHTS_FILE, STATE_FILE, META_FILE = "model.safetensors", "state.pt", "meta.json"
 _FORMAT, _VERSION = "scratchlm-checkpoint", 1
@@ -67,29 +68,45 @@ def write_checkpoint(directory: Path, state: CheckpointState) -> None:
         OSError: there is no room or no permission.
     """
     tensors = {name: value for name, value in state.model.items() if isinstance(value, torch.Tensor)}
-    rest = {
-        "optimizer": state.optimizer,
-        "training": state.training,
-        "model_extra": {name: value for name, value in state.model.items() if name not in tensors},
-    }
     try:
         safetensors.torch.save_file(dict(_unshared(tensors)), directory / WEIGHTS_FILE, metadata={"format": "pt"})
     except safetensors.SafetensorError as error:  # which is how it tells of a full disk
         raise OSError(str(error)) from error
+    sync_file(directory / WEIGHTS_FILE)
+    rest = replace(state, model={name: value for name, value in state.model.items() if name not in tensors})
+    write_state_and_meta(directory, rest, {WEIGHTS_FILE: checksum(directory / WEIGHTS_FILE)})
+
+
+def write_state_and_meta(
+    directory: Path, state: CheckpointState, checksums: dict[str, tuple[int, str]], *, sharded: int | None = None
+) -> None:
+    """Write what is left of a checkpoint when its large tensors are written.
+
+    Args:
+        directory: of the checkpoint.
+        state: all but those tensors.
+        checksums: bytes and checksum of each file that is there already.
+        sharded: how many processes have written those files, if it was not one.
+
+    Raises:
+        OSError: there is no room or no permission.
+    """
+    rest = {"optimizer": state.optimizer, "training": state.training, "model_extra": state.model}
     with (directory / STATE_FILE).open("wb") as file:
         save_torch(rest, file)
-    files = [directory / WEIGHTS_FILE, directory / STATE_FILE]
-    for path in files:
-        sync_file(path)
+    sync_file(directory / STATE_FILE)
+    checksums = {**checksums, STATE_FILE: checksum(directory / STATE_FILE)}
     meta: dict[str, Any] = {
         "format": _FORMAT,
         "version": _VERSION,
         "step": state.step,
         "valid_loss": state.valid_loss,
         "seconds_training": state.seconds_training,
-        "bytes": {path.name: path.stat().st_size for path in files},
-        "sha256": {path.name: _sha256(path) for path in files},
+        "bytes": {name: size for name, (size, _) in checksums.items()},
+        "sha256": {name: sha256 for name, (_, sha256) in checksums.items()},
     }
+    if sharded is not None:
+        meta["sharded"] = sharded
     meta["checksum"] = _checksum_of(meta)
     (directory / META_FILE).write_text(json.dumps(meta, indent=2) + "\n", "utf-8")
     sync_file(directory / META_FILE)
@@ -104,8 +121,16 @@ def read_checkpoint(path: Path) -> CheckpointContent:
         ValueError: a newer version of this package wrote it.
         OSError: it cannot be read.
     """
-    _verify(path)
-    state = _load_state(path, mapped=False)
+    if verify(path).get("sharded"):
+        from trainer.sharded_checkpoints import read_whole
+
+        return read_whole(path)
+    return read_verified(path)
+
+
+def read_verified(path: Path) -> CheckpointContent:
+    """Read a checkpoint that is verified already, and not sharded."""
+    state = load_state(path, mapped=False)
     return CheckpointContent(path, _load_weights(path) | state["model_extra"], state["optimizer"], state["training"])
 
 
@@ -115,8 +140,11 @@ def read_model(path: Path) -> dict[str, Any]:
     Raises:
         DamagedCheckpointError, ValueError, OSError: as `read_checkpoint`.
     """
-    _verify(path)
-    return _load_weights(path) | _load_state(path, mapped=os.name == "posix")["model_extra"]
+    if verify(path).get("sharded"):
+        from trainer.sharded_checkpoints import read_whole
+
+        return read_whole(path, model_only=True).model
+    return _load_weights(path) | load_state(path, mapped=os.name == "posix")["model_extra"]
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -140,44 +168,12 @@ def read_meta(path: Path) -> dict[str, Any]:
             f"checkpoint {path} has version {meta.get('version')!r} of the format, expected {_VERSION}: "
             "use the version of this package that wrote it"
         )
-    if not isinstance(meta.get("sha256"), dict) or not {WEIGHTS_FILE, STATE_FILE} <= meta["sha256"].keys():
+    expected = {STATE_FILE} if meta.get("sharded") else {WEIGHTS_FILE, STATE_FILE}
+    if not isinstance(meta.get("sha256"), dict) or not expected <= meta["sha256"].keys():
         raise DamagedCheckpointError(f"{META_FILE} has no checksums of the other files")
     if "checksum" in meta and meta["checksum"] != _checksum_of(meta):
         raise DamagedCheckpointError(f"the checksum of {META_FILE} is wrong")
     return meta
-
-
-def save_torch(content: object, file: IO[bytes]) -> None:
-    """`torch.save` into an open file, whose own error is raised when it cannot be written.
-
-    Raises:
-        OSError: there is no room; torch by itself would raise a RuntimeError about positions.
-    """
-    watched = _WatchedFile(file)
-    try:
-        torch.save(content, cast(IO[bytes], watched))
-    except RuntimeError:
-        if watched.error is not None:
-            raise watched.error from None
-        raise
-
-
-class _WatchedFile:
-    """Passes bytes on to a file and remembers why it did not take them."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.error: OSError | None = None
-
-    def write(self, content: Any) -> int:
-        try:
-            return self._file.write(content)
-        except OSError as error:
-            self.error = error
-            raise
-
-    def flush(self) -> None:
-        self._file.flush()
 
 
 def _unshared(tensors: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
@@ -190,7 +186,12 @@ def _unshared(tensors: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Ten
         yield name, plain.clone() if shared or plain.untyped_storage().nbytes() > plain.nbytes else plain
 
 
-def _verify(path: Path) -> None:
+def verify(path: Path) -> dict[str, Any]:
+    """Check that a checkpoint is what was written, and return what `meta.json` says.
+
+    Raises:
+        DamagedCheckpointError, ValueError, OSError: as `read_checkpoint`.
+    """
     meta = read_meta(path)
     sizes = meta.get("bytes", {})
     for name, expected in meta["sha256"].items():
@@ -198,7 +199,7 @@ def _verify(path: Path) -> None:
             size = (path / name).stat().st_size
             if size != sizes.get(name, size):
                 raise DamagedCheckpointError(f"{name} has {size:,} bytes, expected {sizes[name]:,}")
-            if _sha256(path / name) != expected:
+            if checksum(path / name)[1] != expected:
                 raise DamagedCheckpointError(f"the checksum of {name} is wrong")
         except FileNotFoundError as error:
             raise DamagedCheckpointError(f"{name} is missing") from error
@@ -206,6 +207,7 @@ def _verify(path: Path) -> None:
             if error.errno != errno.EIO:
                 raise
             raise DamagedCheckpointError(f"the disk cannot read {name}") from error
+    return meta
 
 
 def _load_weights(path: Path) -> dict[str, Any]:
@@ -215,7 +217,8 @@ def _load_weights(path: Path) -> dict[str, Any]:
         raise DamagedCheckpointError(f"{WEIGHTS_FILE} cannot be read: {error}") from error
 
 
-def _load_state(path: Path, *, mapped: bool) -> dict[str, Any]:
+def load_state(path: Path, *, mapped: bool) -> dict[str, Any]:
+    """Return the optimizer's state, what else training needs, and what of the model are no large tensors."""
     try:
         state = torch.load(path / STATE_FILE, map_location="cpu", weights_only=True, mmap=mapped)
         return {name: state[name] for name in ("optimizer", "training", "model_extra")}
@@ -228,8 +231,3 @@ def _checksum_of(meta: dict[str, Any]) -> str:
     """The checksum that `meta.json` has of its own other values."""
     values = {name: value for name, value in meta.items() if name != "checksum"}
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,6 +6,7 @@ import errno
 import re
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ class CheckpointStore:
             self.directory.mkdir(parents=True, exist_ok=True)
             usage = shutil.disk_usage(self.directory)
         except OSError as error:
-            raise self._explain(error) from error
+            raise self.explain(error) from error
         if usage.total > 0 and usage.free < needed:  # some network file systems do not tell
             full = OSError(
                 f"no space: {self.directory} needs {needed / _MEGABYTE:,.1f} MB for a checkpoint, has "
@@ -90,27 +91,50 @@ class CheckpointStore:
         Raises:
             OSError: as `save`.
         """
-        final = self.directory / f"step_{state.step:07}"
-        aside = self.directory / f"{_ASIDE}{final.name}"
+        aside = self.begin(state.step)
+        return self.complete(aside, lambda: write_checkpoint(aside, state))
+
+    def begin(self, step: int) -> Path:
+        """Make the directory aside, in which a checkpoint is then written.
+
+        Raises:
+            OSError: as `save`.
+        """
+        aside = self.directory / f"{_ASIDE}step_{step:07}"
         try:
             self.remove_leftovers()
             aside.mkdir(parents=True)
-            write_checkpoint(aside, state)
+        except OSError as error:
+            raise self.explain(error) from error
+        return aside
+
+    def complete(self, aside: Path, write: Callable[[], None]) -> Path:
+        """Write what is missing in a directory aside, and give it its name; or remove it if that fails.
+
+        Raises:
+            OSError: as `save`.
+        """
+        final = self.directory / aside.name.removeprefix(_ASIDE)
+        try:
+            write()
             if final.exists():  # a damaged one that was trained past again
                 final.rename(self.directory / f"{_ASIDE}old-{final.name}")
             aside.rename(final)
             sync_directory(self.directory)
         except OSError as error:
             shutil.rmtree(aside, ignore_errors=True)
-            raise self._explain(error) from error
+            raise self.explain(error) from error
         self._prune()
         return final
 
-    def load_latest(self, *, set_aside: bool = True) -> CheckpointContent | None:
+    def load_latest(
+        self, *, set_aside: bool = True, read: Callable[[Path], CheckpointContent] = read_checkpoint
+    ) -> CheckpointContent | None:
         """Return the latest intact checkpoint, or None if there are none; damaged ones are named in a warning.
 
         Args:
             set_aside: rename damaged ones to `.damaged`, so that they are not met again.
+            read: how to read and verify one of them.
 
         Raises:
             ValueError: there are checkpoints, but none is intact; they are left as they are.
@@ -120,7 +144,7 @@ class CheckpointStore:
         while paths:
             path = paths.pop()
             try:
-                content = read_checkpoint(path)
+                content = read(path)
             except DamagedCheckpointError as error:
                 damaged.append(path)
                 instead = "; the one before it is used" if paths else ""
@@ -211,7 +235,8 @@ class CheckpointStore:
             warnings.warn(f"checkpoint {path} is damaged ({error}); another is used", RuntimeWarning, stacklevel=4)
         return is_there
 
-    def _explain(self, error: OSError) -> OSError:
+    def explain(self, error: OSError) -> OSError:
+        """Return an error that says what could not be done, and what to do."""
         reason = error.strerror or error
         explained = type(error)(
             f"cannot save a checkpoint in {self.directory}: {reason}; free some space or permit it, and run the same "

@@ -23,11 +23,11 @@ from trainer.checkpoint_format import (
     DamagedCheckpointError,
     read_meta,
     read_model,
-    save_torch,
 )
 from trainer.checkpoint_store import CheckpointStore
 from trainer.files import sync_directory
 from trainer.state_dicts import get_model_state, set_model_state, set_optimizer_state
+from trainer.torch_files import save_torch
 
 __all__ = [
     "META_FILE",

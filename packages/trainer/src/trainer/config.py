@@ -11,6 +11,20 @@ DtypeName = Literal["auto", "float32", "bfloat16"]
 CompileMode = Literal["off", "auto", "on"]
 ClockName = Literal["steps", "time"]
 NonFiniteAction = Literal["stop", "skip"]
+ParallelName = Literal["auto", "ddp", "fsdp"]
+
+FREE_SETTINGS = frozenset(
+    {
+        "checkpoint_interval",
+        "checkpoint_seconds",
+        "distributed_timeout_seconds",
+        "keep_checkpoint_every_seconds",
+        "keep_checkpoints",
+        "parallel",
+        "save_in_background",
+    }
+)
+"""Settings that a resumed run may change: they decide how it is computed, not what."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +41,7 @@ class TrainConfig:
     steps: int
     """Optimizer steps of the whole run (with clock="time": ticks of the clock)."""
     batch_size: int
-    """Windows in one forward pass."""
+    """Windows in one forward pass; several processes share those of a step."""
     context_length: int
     """Tokens in one window."""
     grad_accumulation_steps: int = 1
@@ -67,7 +81,7 @@ class TrainConfig:
     compile: CompileMode = "off"
     """torch.compile; "auto" means on CUDA only."""
     eval_batch_size: int | None = None
-    """Windows in one forward pass of an evaluation; None takes `batch_size`."""
+    """Windows in one forward pass of an evaluation, of each process; None takes `batch_size`."""
     time_limit_seconds: float | None = None
     """Wall-clock limit from the construction of the trainer to the last record, over all resumes."""
     clock: ClockName = "steps"
@@ -75,6 +89,10 @@ class TrainConfig:
     on_non_finite: NonFiniteAction = "stop"
     """What becomes of a step whose loss or gradient is not finite: "stop" ends the run and keeps what was saved before;
     "skip" makes no update and goes on, up to 20 times in a row (the host then waits for every step)."""
+    parallel: ParallelName = "auto"
+    """How several processes train: "ddp" (which is "auto"), or "fsdp", which divides the parameters among them."""
+    distributed_timeout_seconds: float = 600.0
+    """How long a process waits for the others, which may be evaluating or saving, before it gives them up."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "context_length", "grad_accumulation_steps", "eval_interval"):
@@ -89,11 +107,13 @@ class TrainConfig:
             self._check_positive(name)
         for name in ("checkpoint_seconds", "keep_checkpoint_every_seconds"):
             self._check_positive(name)
+        self._check_positive("distributed_timeout_seconds", optional=False)
         self._check_choice("sampling", get_args(Sampling))
         self._check_choice("halve_on_out_of_memory", (True, False))
         self._check_choice("dtype", get_args(DtypeName))
         self._check_choice("compile", get_args(CompileMode))
         self._check_choice("clock", get_args(ClockName))
+        self._check_choice("parallel", get_args(ParallelName))
         self._check_choice("on_non_finite", get_args(NonFiniteAction))
         self._check_choice("save_in_background", (True, False))
         if self.clock == "time" and self.time_limit_seconds is None:
@@ -104,17 +124,23 @@ class TrainConfig:
         """Training tokens that one optimizer step sees."""
         return self.batch_size * self.context_length * self.grad_accumulation_steps
 
+    @property
+    def follows_time(self) -> bool:
+        """Whether anything but the records depends on the clock."""
+        limits = (self.time_limit_seconds, self.checkpoint_seconds, self.eval_seconds)
+        return any(seconds is not None for seconds in limits)
+
     def _check_integer(self, name: str, least: int) -> None:
         value: Any = getattr(self, name)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError(f"{name} is {value!r}: expected a whole number, {least} or more")
 
-    def _check_positive(self, name: str) -> None:
+    def _check_positive(self, name: str, *, optional: bool = True) -> None:
         value: Any = getattr(self, name)
-        if value is None:
+        if value is None and optional:
             return
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise ValueError(f"{name} is {value!r}: expected a finite number above 0, or None")
+            raise ValueError(f"{name} is {value!r}: expected a finite number above 0{', or None' if optional else ''}")
 
     def _check_choice(self, name: str, choices: tuple[object, ...]) -> None:
         value: Any = getattr(self, name)

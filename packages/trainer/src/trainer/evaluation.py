@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from trainer.devices import autocast, to_device
+from trainer.distributed import Processes
 from trainer.token_split import TokenSource, TokenSplit
 
 LossFunction: TypeAlias = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
@@ -48,6 +49,7 @@ def evaluate(
     num_bytes: int | None = None,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    processes: Processes | None = None,
 ) -> Evaluation:
     """Compute the mean loss over a whole split, in windows side by side, the last and shorter one included.
 
@@ -63,6 +65,7 @@ def evaluate(
         num_bytes: UTF-8 bytes of the split's text, for the bits per byte; None takes what the token files say.
         device: where the model is; None asks its parameters.
         dtype: torch.bfloat16 computes under autocast; None is float32.
+        processes: those that share the work, each with the whole split and a model that is the same; None is this one.
 
     Raises:
         ValueError: the split is shorter than one window and the token after it, or batch_size is below 1.
@@ -72,12 +75,14 @@ def evaluate(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size!r}: expected 1 or more")
     where = torch.device(device) if device is not None else _device_of(model)
+    processes = processes or Processes()
     # MPS has no float64; elsewhere the host need not wait for every batch.
     total = torch.zeros((), dtype=torch.float64, device="cpu" if where.type == "mps" else where)
     with evaluating(model), autocast(where, dtype or torch.float32):
-        for inputs, targets in _batches(split, context_length, batch_size):
+        for inputs, targets, weight in _batches(split, context_length, batch_size, processes):
             loss = (loss_fn or next_token_loss)(model, to_device(inputs, where), to_device(targets, where))
-            total += loss.detach().to(total.device).double() * targets.numel()
+            total += loss.detach().to(total.device).double() * weight
+    total = processes.sum(total)
     count = sum(split.lengths) - len(split.parts)
     num_bytes = split.num_bytes if num_bytes is None else num_bytes
     mean = total.item() / count
@@ -99,16 +104,32 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def _batches(split: TokenSplit, context_length: int, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _batches(
+    split: TokenSplit, context_length: int, batch_size: int, processes: Processes
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
+    """Inputs, targets and the weight of every batch, or of this process's share of them.
+
+    All processes get the same number, because some models compute with all of them: one that has none left repeats the
+    first batch, with the weight 0.
+    """
+    places = _places(split, context_length, batch_size)
+    for turn in range(0, len(places), processes.world_size):
+        is_own = turn + processes.rank < len(places)
+        part, begin, rows, length = places[turn + processes.rank if is_own else 0]
+        ids = split.read(part, begin, rows * length + 1)
+        yield ids[:-1].view(rows, length), ids[1:].view(rows, length), is_own * rows * length
+
+
+def _places(split: TokenSplit, context_length: int, batch_size: int) -> list[tuple[int, int, int, int]]:
+    """Part, first token, rows and tokens in a row of every batch."""
+    places = []
     for part, length in enumerate(split.lengths):
         whole, rest = divmod(length - 1, context_length)
         for first in range(0, whole, batch_size):
-            rows = min(batch_size, whole - first)
-            ids = split.read(part, first * context_length, rows * context_length + 1)
-            yield ids[:-1].view(rows, context_length), ids[1:].view(rows, context_length)
+            places.append((part, first * context_length, min(batch_size, whole - first), context_length))
         if rest:
-            ids = split.read(part, whole * context_length, rest + 1)
-            yield ids[None, :-1], ids[None, 1:]
+            places.append((part, whole * context_length, 1, rest))
+    return places
 
 
 def _device_of(model: nn.Module) -> torch.device:

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from trainer.distributed import Processes
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -36,11 +38,15 @@ class SignalGuard:
     """While entered, the first SIGINT or SIGTERM is only remembered; a second one has its usual effect.
 
     Python delivers signals to the main thread alone, so elsewhere this does nothing.
+
+    Args:
+        processes: those of the run, which a signal to any of them shall stop at the same step; None is this one.
     """
 
-    def __init__(self) -> None:
-        self.received: str | None = None
-        """The name of the signal that came."""
+    def __init__(self, processes: Processes | None = None) -> None:
+        self._processes = processes or Processes()
+        self._number = 0
+        self._shared = 0
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> SignalGuard:
@@ -54,12 +60,23 @@ class SignalGuard:
     ) -> None:
         self._restore()
 
+    @property
+    def received(self) -> str | None:
+        """The name of the signal that came; with several processes, before the last `share`, to any of them."""
+        number = self._shared if self._processes.are_several else self._number
+        return signal.Signals(number).name if number else None
+
+    def share(self) -> None:
+        """Let all processes know of a signal to one of them; to be called by all."""
+        if self._processes.are_several and not self._shared:
+            self._shared = int(self._processes.maximum(self._number))
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None:
+        if self._number:
             self._restore()
             signal.raise_signal(number)
             return
-        self.received = signal.Signals(number).name
+        self._number = number
 
     def _restore(self) -> None:
         while self._previous:

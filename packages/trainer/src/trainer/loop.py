@@ -11,16 +11,22 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from trainer.batches import BatchSource
 from trainer.checkpoints import CheckpointStore
 from trainer.config import TrainConfig
 from trainer.description import describe_run
-from trainer.devices import device_name, fast_matrix_products, resolve_device, resolve_dtype
+from trainer.devices import device_name, fast_matrix_products, resolve_dtype
+from trainer.distributed import Processes, joined_processes
 from trainer.evaluation import LossFunction
-from trainer.interruption import SignalGuard
+from trainer.interruption import SignalGuard, TrainingInterrupted
 from trainer.loggers import ConsoleLogger, Logger, LoggerGroup
+from trainer.parallel import Parallel, parallelize
+from trainer.place import find_place, resolve_process_device
 from trainer.random_states import preserved_random_states
 from trainer.records import RunDirectory
+from trainer.restoring import load_latest
 from trainer.session import Session
+from trainer.silence import SilentRunDirectory
 from trainer.speed import Speed, peak_flops
 from trainer.state_dicts import set_model_state
 from trainer.summary import Summary
@@ -35,7 +41,7 @@ class Trainer:
     """Trains a model into a run directory, from which an interrupted run goes on where it was.
 
     Args:
-        model: any module; it is moved to the device.
+        model: any module; it is moved to the device (but not by parallel="fsdp", which divides a copy).
         optimizer: any optimizer over the model's parameters; its learning rates are set by `schedule`.
         loss_fn: loss_fn(model, inputs, targets) -> scalar mean loss in nats per token; inputs and targets are
             (batch, time) int64.
@@ -89,9 +95,12 @@ class Trainer:
         self.run_dir = Path(run_dir)
         self.loggers: Sequence[Logger] = [ConsoleLogger()] if loggers is None else loggers
         self.sample = sample
-        self.device = resolve_device(config.device)
+        self._place = find_place()
+        BatchSource(self._splits[0], config).rows(self._place.world_size)  # refuses what cannot be shared
+        self.device = resolve_process_device(config.device, self._place)
         self.dtype = resolve_dtype(config.dtype, self.device)
-        self.speed = Speed(flops_per_token, peak_flops(device_name(self.device), self.dtype))
+        peak = peak_flops(device_name(self.device), self.dtype)
+        self.speed = Speed(flops_per_token, peak and peak * self._place.world_size)
         self.description = describe_run(config, model, optimizer, *self._splits, recorded or {})
 
     def fit(self) -> Summary:
@@ -105,32 +114,57 @@ class Trainer:
             ValueError: the directory holds a run of another configuration, the data have ids that the model cannot
                 read, or the time limit is too short.
             RunLockedError: another process is at it.
+            ProcessLostError: one of several processes died or did not answer; the others end.
             OSError: the run directory cannot be written.
         """
-        records = RunDirectory(self.run_dir)
-        store = CheckpointStore(
-            records.checkpoints, self.config.keep_checkpoints, self.config.keep_checkpoint_every_seconds
-        )
-        if (summary := self._read_finished(records, store)) is not None:
-            return summary
-        self._check_ids(store)
-        records.acquire()
-        group = LoggerGroup(self.loggers)
-        try:
-            # Once more under the lock: another process may have trained and finished in between.
-            if (summary := self._read_finished(records, store)) is not None:
+        with joined_processes(self._place, self.device, self.config.distributed_timeout_seconds) as processes:
+            records = RunDirectory(self.run_dir) if processes.is_writer else SilentRunDirectory(self.run_dir)
+            store = CheckpointStore(
+                records.checkpoints, self.config.keep_checkpoints, self.config.keep_checkpoint_every_seconds
+            )
+            if (summary := self._read_finished(records, store, processes)) is not None:
                 return summary
-            precision = fast_matrix_products(self.device, self.dtype)
-            with SignalGuard() as guard, preserved_random_states(), precision:
-                return Session(self._task(), records, store, group, guard, self._take_seconds()).train()
-        finally:
-            group.close()
-            records.release()
+            processes.from_writer(lambda: self._check_ids(store))
+            processes.from_writer(records.acquire)
+            interruption: TrainingInterrupted | None = None
+            group = LoggerGroup(self.loggers if processes.is_writer else ())
+            try:
+                # Once more under the lock: another run may have trained and finished in between.
+                summary = self._read_finished(records, store, processes)
+                if summary is None:
+                    summary = self._train(records, store, group, processes)
+            except TrainingInterrupted as caught:
+                interruption = caught
+            finally:
+                group.close()
+                records.release()
+            processes.wait()  # as soon as one process ends, torchrun may end the others
+            if interruption is not None:
+                raise interruption
+            assert summary is not None
+            return summary
 
-    def _read_finished(self, records: RunDirectory, store: CheckpointStore) -> Summary | None:
-        records.match_config(self.description)
-        summary = records.read_summary()
-        if summary is not None and (content := store.load_latest(set_aside=False)) is not None:
+    def _train(
+        self, records: RunDirectory, store: CheckpointStore, group: LoggerGroup, processes: Processes
+    ) -> Summary:
+        precision = fast_matrix_products(self.device, self.dtype)
+        with SignalGuard(processes) as guard, preserved_random_states(), precision:
+            parallel = parallelize(self.model, self.optimizer, self.config.parallel, processes, self.device)
+            try:
+                summary = Session(self._task(parallel), records, store, group, guard, self._take_seconds()).train()
+            except TrainingInterrupted:
+                parallel.finish()
+                raise
+            parallel.finish()
+            return summary
+
+    def _read_finished(self, records: RunDirectory, store: CheckpointStore, processes: Processes) -> Summary | None:
+        def read() -> Summary | None:
+            records.match_config(self.description)
+            return records.read_summary()
+
+        summary = processes.from_writer(read)
+        if summary is not None and (content := load_latest(store, processes, set_aside=False)) is not None:
             set_model_state(self.model, content.model, str(content.path))
         return summary
 
@@ -142,10 +176,9 @@ class Trainer:
         for split in self._splits:
             split.check_ids(vocab_size)
 
-    def _task(self) -> Task:
+    def _task(self, parallel: Parallel) -> Task:
         return Task(
-            model=self.model,
-            optimizer=self.optimizer,
+            parallel=parallel,
             loss_fn=self.loss_fn,
             train_data=self._splits[0],
             valid_data=self._splits[1],

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainer.config import TrainConfig
+from trainer.distributed import Processes
 
 
 @dataclass
@@ -63,11 +64,31 @@ class Progress:
 class RunClock:
     """The wall clock of a run over all its resumes, and the ticks that follow it."""
 
-    def __init__(self, config: TrainConfig, progress: Progress, began: float, seconds_before: float) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        progress: Progress,
+        began: float,
+        seconds_before: float,
+        processes: Processes | None = None,
+    ) -> None:
         self._config = config
         self._progress = progress
         self._origin = began - seconds_before - progress.seconds_total
         self.last_step_seconds = 0.0
+        self._processes = processes or Processes()
+        self._shared: tuple[float, ...] = (0.0, 0.0, 0.0)
+        self.share()
+
+    def share(self) -> None:
+        """Let all processes decide by the writer's clock as it is now; to be called by all, after what takes time."""
+        if self._processes.are_several and self._config.follows_time:
+            own = (self.elapsed(), self.reserve(), self._reserve_of_save())
+            self._shared = self._processes.from_writer_numbers(own)
+
+    def now(self) -> float:
+        """Seconds of the whole run for decisions: until now, or with several processes until the last `share`."""
+        return self._decisive()[0]
 
     def elapsed(self) -> float:
         """Seconds of the whole run until now."""
@@ -80,12 +101,13 @@ class RunClock:
     def budget_is_spent(self) -> bool:
         """Whether only the time for an orderly end is left."""
         limit = self._config.time_limit_seconds
-        return limit is not None and self.elapsed() + self.reserve() >= limit
+        now, reserve, _ = self._decisive()
+        return limit is not None and now + reserve >= limit
 
     def has_time_for_a_save(self) -> bool:
         """Whether a save that begins now is completed before only the time for an orderly end is left."""
         limit = self._config.time_limit_seconds
-        return limit is None or self.elapsed() + self.reserve() + self._reserve_of_save() < limit
+        return limit is None or sum(self._decisive()) < limit
 
     def tick(self) -> int:
         """Where the schedule is now, from 0 to `config.steps`; it never goes back."""
@@ -94,13 +116,20 @@ class RunClock:
             return progress.step
         if self.budget_is_spent():
             return config.steps
-        began = self.elapsed() if progress.training_began is None else progress.training_began
-        share = (self.elapsed() - began) / (config.time_limit_seconds - self.reserve() - began)
+        now, reserve, _ = self._decisive()
+        began = now if progress.training_began is None else progress.training_began
+        share = (now - began) / (config.time_limit_seconds - reserve - began)
         return max(progress.tick, min(config.steps - 1, math.floor(config.steps * share)))
 
     def _reserve_of_save(self) -> float:
         # The first checkpoint has no optimizer state yet, so later ones may take three times as long.
         return 3 * self._progress.reserve_save
+
+    def _decisive(self) -> tuple[float, ...]:
+        """The seconds until now, the reserve and the reserve of a save, on which all processes decide alike."""
+        if self._processes.are_several:
+            return self._shared
+        return self.elapsed(), self.reserve(), self._reserve_of_save()
 
 
 def crosses(previous: int, now: int, interval: int) -> bool:

@@ -11,8 +11,16 @@ import numpy as np
 import torch
 
 
-def seed_everything(seed: int) -> None:
-    """Seed Python's, NumPy's and torch's global generators."""
+def seed_everything(seed: int, rank: int = 0, step: int = 0) -> None:
+    """Seed Python's, NumPy's and torch's global generators.
+
+    Args:
+        seed: of the run.
+        rank: of the process; the first one is seeded as if it were alone, each other one in its own way.
+        step: where a process joins the run.
+    """
+    if rank:
+        seed = int(np.random.SeedSequence([seed, rank, step]).generate_state(1, np.uint64)[0])
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -43,6 +51,15 @@ def set_random_states(states: dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(states["cuda"])
     if "mps" in states and torch.mps.is_available():
         torch.mps.set_rng_state(states["mps"])
+
+
+def same_random_states(one: Any, other: Any) -> bool:
+    """Return whether two results of `get_random_states` are equal."""
+    if isinstance(one, dict):
+        return all(same_random_states(one[name], other[name]) for name in one)
+    if isinstance(one, list | tuple):
+        return all(same_random_states(*pair) for pair in zip(one, other, strict=True))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else bool(one == other)
 
 
 @contextmanager

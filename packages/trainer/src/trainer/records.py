@@ -12,7 +12,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import IO, Any
 
-from trainer.config import TrainConfig
+from trainer.config import FREE_SETTINGS, TrainConfig
 from trainer.files import write_atomically
 from trainer.loggers.jsonl import JsonlLogger
 from trainer.summary import Summary
@@ -45,6 +45,9 @@ class RunLockedError(OSError):
 
 class RunDirectory:
     """The records of one run; checkpoints and pictures have their own modules."""
+
+    is_silent = False
+    """Whether nothing is written because another process does."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -95,7 +98,11 @@ class RunDirectory:
         given = flatten(json.loads(json.dumps(config)))
         names = [*given, *(name for name in recorded if name not in given)]
         missing = object()
-        different = [name for name in names if given.get(name, missing) != recorded.get(name, missing)]
+        different = [
+            name
+            for name in names
+            if name not in FREE_SETTINGS and given.get(name, missing) != recorded.get(name, missing)
+        ]
         # Another version of torch may know more or fewer settings of an optimizer; what both know has to agree.
         different = [
             name for name in different if not name.startswith("optimizer.") or (name in given and name in recorded)

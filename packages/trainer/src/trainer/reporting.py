@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from trainer.devices import peak_memory_bytes
 from trainer.evaluation import Evaluation
@@ -40,7 +39,7 @@ class Reporter:
         self._config = task.config
         self._progress = progress
         self._clock = clock
-        self._can_draw = True
+        self._can_draw = not records.is_silent
         last_step = progress.step if resumes else -1
         self._metrics: JsonlLogger = records.open_lines("metrics.jsonl", last_step)
         self._samples: JsonlLogger = records.open_lines("samples.jsonl", last_step)
@@ -72,7 +71,7 @@ class Reporter:
             "loss_max": loss_max,
             "lr": learning_rate,
             "grad_norm": grad_norm,
-            "parameter_norm": _norm(self._task.model),
+            "parameter_norm": self._parameter_norm(),
             "tokens_per_second": tokens_per_second,
             "mfu": self._task.speed.utilisation(tokens_per_second),
             "memory_bytes": peak_memory_bytes(self._task.device),
@@ -140,6 +139,11 @@ class Reporter:
         self._metrics.close()
         self._samples.close()
 
+    def _parameter_norm(self) -> float:
+        """The L2 norm of all parameters together."""
+        with torch.no_grad():
+            return float(self._task.parallel.norm(self._task.model.parameters()).item())
+
     def _record(self, event: str, step: int) -> dict[str, Any]:
         return {
             "event": event,
@@ -153,9 +157,3 @@ class Reporter:
     def _write(self, record: dict[str, Any]) -> None:
         self._metrics.log(record)
         self._loggers.log(record)
-
-
-def _norm(model: nn.Module) -> float:
-    """The L2 norm of all parameters together."""
-    with torch.no_grad():
-        return float(nn.utils.get_total_norm(list(model.parameters())).item())

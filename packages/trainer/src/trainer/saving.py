@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import time
 
-from torch import nn
-from torch.optim import Optimizer
-
 from trainer.background_saving import BackgroundSaver
 from trainer.checkpoint_format import CheckpointState
 from trainer.checkpoint_store import CheckpointStore
 from trainer.config import TrainConfig
 from trainer.loss_meter import LossMeter
+from trainer.parallel import Parallel
 from trainer.progress import Progress, RunClock, crosses
-from trainer.random_states import get_random_states
 from trainer.reporting import Reporter
+from trainer.restoring import collect_random_states
 from trainer.state_dicts import get_model_state
 
 
@@ -24,8 +22,7 @@ class Saver:
     def __init__(
         self,
         store: CheckpointStore,
-        model: nn.Module,
-        optimizer: Optimizer,
+        parallel: Parallel,
         config: TrainConfig,
         progress: Progress,
         clock: RunClock,
@@ -36,25 +33,28 @@ class Saver:
     ) -> None:
         self._store = store
         self._background = BackgroundSaver(store)
-        self._model = model
-        self._optimizer = optimizer
+        self._parallel = parallel
+        self._processes = parallel.processes
         self._config = config
         self._progress = progress
         self._clock = clock
         self._meter = meter
         self._reporter = reporter
-        self._saved_at = time.perf_counter()
+        self._saved_at = clock.now()
         self._saved_step = progress.step if resumes else None
 
     def is_due(self, previous_tick: int) -> bool:
         """Return whether one of the two intervals has passed since the tick before the last step."""
         interval, seconds = self._config.checkpoint_interval, self._config.checkpoint_seconds
         by_steps = interval is not None and crosses(previous_tick, self._progress.tick, interval)
-        by_time = seconds is not None and time.perf_counter() - self._saved_at >= seconds
+        by_time = seconds is not None and self._clock.now() - self._saved_at >= seconds
         if not self._config.save_in_background:
             return by_steps or by_time
         # Shortly before the end the last save would only have to wait for this one.
-        return (by_steps or (by_time and not self._background.is_busy())) and self._clock.has_time_for_a_save()
+        return (by_steps or (by_time and self._is_free())) and self._clock.has_time_for_a_save()
+
+    def _is_free(self) -> bool:
+        return self._processes.from_writer(lambda: not self._background.is_busy())
 
     def is_saved(self) -> bool:
         """Return whether the present state has been saved, or is being saved."""
@@ -76,20 +76,39 @@ class Saver:
         progress.seconds_total = self._clock.elapsed()
         state = CheckpointState(
             progress.step,
-            get_model_state(self._model),
-            self._optimizer.state_dict(),
-            {"progress": progress.to_dict(), "random_states": get_random_states()},
+            get_model_state(self._parallel.model),
+            self._parallel.optimizer.state_dict(),
+            {"progress": progress.to_dict(), **collect_random_states(self._processes)},
             progress.valid_loss if progress.valid_step == progress.step else None,
             progress.seconds_training,
         )
-        if in_background and self._config.save_in_background:
-            self._background.save(state, before=self._reporter.sync)
+        if in_background and self._config.save_in_background and not self._parallel.is_sharded:
+            if self._processes.is_writer:
+                self._background.save(state, before=self._reporter.sync)
         else:
+            self._write(state)
+            self._note_seconds(time.perf_counter() - began)
+        self._clock.share()
+        self._saved_at, self._saved_step = self._clock.now(), progress.step
+
+    def _write(self, state: CheckpointState) -> None:
+        """Write a checkpoint; no process goes on before it has its name."""
+
+        def prepare() -> None:
             self._store.check_space(state.num_bytes())
             self._reporter.sync()
+
+        def write() -> None:
+            prepare()
             self._store.write(state)
-            self._note_seconds(time.perf_counter() - began)
-        self._saved_at, self._saved_step = time.perf_counter(), progress.step
+
+        if self._parallel.is_sharded:
+            from trainer.sharded_checkpoints import write_sharded
+
+            self._processes.from_writer(prepare)
+            write_sharded(self._store, state, self._processes)
+        else:
+            self._processes.from_writer(write)
 
     def poll(self) -> None:
         """Take note of a save that has been completed.
@@ -105,7 +124,7 @@ class Saver:
         Raises:
             OSError: it failed; what was saved before is untouched.
         """
-        self._note_seconds(self._background.wait())
+        self._note_seconds(self._processes.from_writer(self._background.wait))
 
     def close(self) -> None:
         """Wait for the save that is under way; a failure is only warned about."""

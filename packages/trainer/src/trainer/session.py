@@ -18,9 +18,10 @@ from trainer.loggers import LoggerGroup, RunInfo
 from trainer.loss_meter import LossMeter
 from trainer.outcome import summarize
 from trainer.progress import Progress, RunClock, crosses
-from trainer.random_states import seed_everything, set_random_states
+from trainer.random_states import seed_everything
 from trainer.records import RunDirectory
 from trainer.reporting import Reporter
+from trainer.restoring import load_latest, restore_random_states
 from trainer.saving import Saver
 from trainer.state_dicts import set_model_state, set_optimizer_state
 from trainer.summary import Summary
@@ -45,14 +46,15 @@ class Session:
     ) -> None:
         self.task, self.config, self.device = task, task.config, task.device
         self.records, self.store, self.guard = records, store, guard
-        task.model.to(task.device)
+        self.processes = task.parallel.processes
         self.progress, self.resumes = self._restore()
-        self.clock = RunClock(self.config, self.progress, *seconds)
+        task.parallel.start()
+        self.clock = RunClock(self.config, self.progress, *seconds, self.processes)
         self.meter = LossMeter(self.device, self.progress)
-        self.loader = BatchLoader(BatchSource(task.train_data, self.config), self.device)
+        ranks = self.processes.rank, self.processes.world_size
+        self.loader = BatchLoader(BatchSource(task.train_data, self.config), self.device, *ranks)
         self.step = TrainingStep(
-            task.model,
-            task.optimizer,
+            task.parallel,
             task.loss_fn,
             self.loader,
             self.config,
@@ -63,11 +65,10 @@ class Session:
         )
         self.schedule_tick = 0
         self.reporter = Reporter(records, loggers, task, self.progress, self.clock, resumes=self.resumes)
-        self.validator = Validator(task, self.progress, self.reporter)
+        self.validator = Validator(task, self.progress, self.clock, self.reporter)
         self.saver = Saver(
             store,
-            task.model,
-            task.optimizer,
+            task.parallel,
             self.config,
             self.progress,
             self.clock,
@@ -92,18 +93,20 @@ class Session:
 
     def _restore(self) -> tuple[Progress, bool]:
         """Set everything to the latest intact checkpoint, or to the start."""
-        self.store.remove_leftovers()
-        content = self.store.load_latest()
+        self.processes.from_writer(self.store.remove_leftovers)
+        content = load_latest(self.store, self.processes, self.task.parallel)
         if content is None:
-            seed_everything(self.config.seed)
+            seed_everything(self.config.seed, self.processes.rank)
             return Progress(), False
         set_model_state(self.task.model, content.model, str(content.path))
         set_optimizer_state(self.task.optimizer, content.optimizer, str(content.path))
-        set_random_states(content.training["random_states"])
+        restore_random_states(content.training, self.processes, self.config.seed)
         return Progress(**content.training["progress"]), True
 
     def _begin(self) -> None:
-        environment = describe_environment(self.device, self.task.dtype, self.config.seed)
+        environment = (
+            describe_environment(self.device, self.task.dtype, self.config.seed) | self.task.parallel.describe()
+        )
         run_id = self.records.write_environment(environment, self.progress.step if self.resumes else None)
         self.records.write_json("config.json", self.task.description)
         self.reporter.start(
@@ -127,7 +130,8 @@ class Session:
         if self.config.time_limit_seconds is not None:
             self.saver.save()  # to know how long it takes
             if not self._has_diverged() and self.clock.budget_is_spent():
-                self.store.remove_all()  # so that another limit can be tried in this directory
+                # So that another limit can be tried in this directory.
+                self.processes.from_writer(self.store.remove_all)
                 raise ValueError(
                     f"time_limit_seconds is {self.config.time_limit_seconds:g}: {self.clock.elapsed():.1f} s are gone "
                     f"before the first step and the end needs about {self.clock.reserve():.1f} s; expected more"
@@ -147,8 +151,8 @@ class Session:
         self.saver.poll()
         progress = self.progress
         if progress.training_began is None:
-            progress.training_began = self.clock.elapsed()
-        began = time.perf_counter()
+            progress.training_began = self.clock.now()
+        began, compiled_before = time.perf_counter(), self.step.seconds_compiling
         # The reserve changes a little with every step, and with it the clock's ticks; the schedule must not go back.
         self.schedule_tick = max(self.schedule_tick, min(self.clock.tick(), self.config.steps - 1))
         learning_rate = learning_rate_at(self.task.schedule, self.schedule_tick)
@@ -165,6 +169,8 @@ class Session:
             self.step.apply(learning_rate)
         progress.step += 1
         self.clock.last_step_seconds = time.perf_counter() - began
+        self.clock.share()
+        self.guard.share()
         previous, progress.tick = progress.tick, self.clock.tick()
         last = self._has_ended()
         log, evaluation = (
@@ -176,7 +182,8 @@ class Session:
         if log or evaluation or save:
             synchronize(self.device)  # what is still computing belongs to training
             self._check_divergence()
-        progress.seconds_training += time.perf_counter() - began
+        compiling = self.step.seconds_compiling - compiled_before
+        progress.seconds_training += time.perf_counter() - began - compiling
         if log or self._has_diverged():
             self._log(learning_rate, grad_norm.item())
         if evaluation and not self._has_diverged():
@@ -252,4 +259,4 @@ class Session:
         loss = "none" if summary.final_valid_loss is None else f"{summary.final_valid_loss:.4f}"
         self.reporter.notice(f"{summary.status}: {progress.step:,} steps, validation loss {loss}")
         self.reporter.finish(summary)
-        return summary
+        return self.processes.from_writer(lambda: summary)

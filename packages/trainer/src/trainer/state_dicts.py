@@ -40,7 +40,7 @@ def set_model_state(model: nn.Module, state: dict[str, Any], source: str) -> Non
                 f"{source} does not fit the model: {name} has the shape {tuple(value.shape)}, expected "
                 f"{tuple(wanted.shape)}; build the model with the configuration it was saved with"
             )
-    model.load_state_dict({expected[name]: value for name, value in given.items()})
+    model.load_state_dict({expected[name]: _fitting(value, current[expected[name]]) for name, value in given.items()})
 
 
 def set_optimizer_state(optimizer: Optimizer, state: dict[str, Any], source: str) -> None:
@@ -49,18 +49,34 @@ def set_optimizer_state(optimizer: Optimizer, state: dict[str, Any], source: str
     Raises:
         ValueError: the state belongs to other parameter groups.
     """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    numbers = [number for group in state["param_groups"] for number in group["params"]]
+    examples = dict(zip(numbers, parameters, strict=False))
+    divided = {
+        number: {name: _fitting(value, examples[number]) for name, value in values.items()}
+        for number, values in state["state"].items()
+        if number in examples
+    }
+    state = {**state, "state": state["state"] | divided}
     try:
         optimizer.load_state_dict(state)
     except (ValueError, KeyError) as error:
         raise ValueError(f"{source} does not fit the optimizer ({error}); build it as it was when saved") from error
     # torch casts the state to the parameters' data type: undo that where it lost precision.
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    numbers = [number for group in state["param_groups"] for number in group["params"]]
     for number, parameter in zip(numbers, parameters, strict=True):
         for name, saved in state["state"].get(number, {}).items():
             loaded = optimizer.state[parameter][name]
             if isinstance(saved, torch.Tensor) and saved.dtype != loaded.dtype:
                 optimizer.state[parameter][name] = saved.to(loaded.device, copy=True)
+
+
+def _fitting(value: Any, example: torch.Tensor) -> Any:
+    """Divide a value among the processes as its parameter is, if it is."""
+    if type(example) in (torch.Tensor, nn.Parameter) or not hasattr(example, "full_tensor"):
+        return value
+    from trainer.sharding import divided_like
+
+    return divided_like(value, example)
 
 
 def _plain_names(names: list[str]) -> dict[str, str]:

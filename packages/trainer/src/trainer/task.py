@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from trainer.config import TrainConfig
 from trainer.evaluation import LossFunction
+from trainer.parallel import Parallel
 from trainer.speed import Speed
 from trainer.token_split import TokenSplit
 from trainer.training_step import Schedule
@@ -21,8 +22,8 @@ from trainer.validation import SampleFunction
 class Task:
     """The trainer's arguments, resolved for this machine."""
 
-    model: nn.Module
-    optimizer: Optimizer
+    parallel: Parallel
+    """The model and the optimizer, and how the processes of the run train them."""
     loss_fn: LossFunction
     train_data: TokenSplit
     valid_data: TokenSplit
@@ -34,3 +35,13 @@ class Task:
     speed: Speed
     description: dict[str, Any]
     """What `config.json` says."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The model as loss functions and samples get it."""
+        return self.parallel.model
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer of that model."""
+        return self.parallel.optimizer

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-import warnings
+import time
 from collections.abc import Callable
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
+from trainer.compilation import check_compiled, compile_loss, leaving_no_trace, warn_about_compile
 from trainer.config import TrainConfig
 from trainer.devices import autocast, free_cached_memory, is_out_of_memory
 from trainer.evaluation import LossFunction
 from trainer.loading import BatchLoader
-from trainer.random_states import get_random_states, set_random_states
+from trainer.parallel import Parallel
+from trainer.random_states import get_random_states, same_random_states, set_random_states
 
 Schedule = Callable[[int], float]
 """schedule(step) -> learning rate."""
@@ -24,8 +25,7 @@ class TrainingStep:
     """Computes gradients and applies them; which batches it reads depends on the seed and the step alone.
 
     Args:
-        model: any module, on the device.
-        optimizer: any optimizer over its parameters.
+        parallel: the model and its optimizer, and how the processes of the run train them.
         loss_fn: the mean loss of a batch.
         loader: where the batches come from.
         config: the settings of the run.
@@ -37,8 +37,7 @@ class TrainingStep:
 
     def __init__(
         self,
-        model: nn.Module,
-        optimizer: Optimizer,
+        parallel: Parallel,
         loss_fn: LossFunction,
         loader: BatchLoader,
         config: TrainConfig,
@@ -48,19 +47,19 @@ class TrainingStep:
         micro_batch_size: int | None = None,
         on_halving: Callable[[str], None] = lambda message: None,
     ) -> None:
-        self._model = model
-        self._optimizer = optimizer
+        self._parallel = parallel
+        self._optimizer = parallel.optimizer
         self._loss_fn = loss_fn
         self._loader = loader
         self._config = config
         self._device = device
         self._dtype = dtype
-        self._compiled: LossFunction | None = None
-        if config.compile == "on" or (config.compile == "auto" and device.type == "cuda"):
-            self._compiled = self._compile()
+        self._compiled = compile_loss(loss_fn, config, device)
         self._compiled_works = False
         self.micro_batch_size = largest_part(loader.rows, micro_batch_size or loader.rows)
         self._on_halving = on_halving
+        self.seconds_compiling = 0.0
+        """Seconds of the passes in which the loss was compiled, which tell nothing of the speed."""
 
     def compute_gradients(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Fill the gradients with those of the mean loss over the step's batches.
@@ -71,7 +70,8 @@ class TrainingStep:
             step: the number of the step, from 0.
 
         Returns:
-            The loss and the gradients' global L2 norm before clipping, both scalars on the device.
+            The loss, a mean over all processes, and the gradients' global L2 norm before clipping: scalars on the
+            device.
 
         Raises:
             torch.OutOfMemoryError: there is no memory, and the micro batch must not or cannot be halved.
@@ -100,15 +100,19 @@ class TrainingStep:
         self._optimizer.step()
 
     def _pass_all(self, step: int) -> torch.Tensor:
-        """Make the forward and backward passes of a step; the mean loss."""
+        """Make the forward and backward passes of a step; the mean loss of all processes."""
         total: torch.Tensor | None = None
+        passes_left = self._passes()
         for micro_step in range(self._loader.micro_steps):
             inputs, targets = self._loader.get(step, micro_step)
             for part in zip(inputs.split(self.micro_batch_size), targets.split(self.micro_batch_size), strict=True):
-                loss = self._accumulate(*part)
+                passes_left -= 1
+                with self._parallel.accumulating(more_to_come=passes_left > 0):
+                    loss = self._accumulate(*part)
                 total = loss if total is None else total + loss
         assert total is not None
-        return total
+        self._parallel.check_gradients()
+        return self._parallel.processes.mean(total)
 
     def _why_not_halve(self) -> str | None:
         if self._loader.world_size > 1:
@@ -137,28 +141,45 @@ class TrainingStep:
             return self._backward(self._loss_fn, inputs, targets)
         if self._compiled_works:
             return self._backward(self._compiled, inputs, targets)
+        began = time.perf_counter()
+        eager = self._eager_loss(inputs, targets)
         states = get_random_states()
         try:
             loss = self._backward(self._compiled, inputs, targets)
+            check_compiled(loss.item() * self._passes(), eager, self._dtype)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
             self._compiled = None
-            _warn_about_compile(error)
+            warn_about_compile(error)
             set_random_states(states)
             self._optimizer.zero_grad(set_to_none=True)  # it was the first batch of the step
+            self._parallel.restart_step()
             return self._backward(self._loss_fn, inputs, targets)
         self._compiled_works = True
+        self.seconds_compiling += time.perf_counter() - began
         return loss
+
+    def _eager_loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> float | None:
+        """The loss without the compiler; None if it is random, which the compiler does in its own way."""
+        with leaving_no_trace(self._parallel.model), torch.no_grad(), autocast(self._device, self._dtype):
+            before = get_random_states()
+            loss = self._parallel.call(self._loss_fn, inputs, targets)
+            is_random = not same_random_states(before, get_random_states())
+        return None if is_random or loss.dim() != 0 else loss.item()
+
+    def _passes(self) -> int:
+        """Forward passes in a step."""
+        return self._loader.micro_steps * (self._loader.rows // self.micro_batch_size)
 
     def _backward(self, loss_fn: LossFunction, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         with autocast(self._device, self._dtype):
-            loss = loss_fn(self._model, inputs, targets)
+            loss = self._parallel.differentiate(loss_fn, inputs, targets)
         if loss.dim() != 0:
             raise ValueError(
                 f"loss_fn returned the shape {tuple(loss.shape)}: expected a scalar, the mean over the batch"
             )
-        loss = loss / (self._loader.micro_steps * (self._loader.rows // self.micro_batch_size))
+        loss = loss / self._passes()
         loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
         return loss.detach()
 
@@ -169,18 +190,10 @@ class TrainingStep:
             for parameter in group["params"]
             if parameter.grad is not None
         ]
-        norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters]).to(self._device)
+        norm = self._parallel.norm(parameter.grad for parameter in parameters if parameter.grad is not None)
         if self._config.max_grad_norm is not None:
             nn.utils.clip_grads_with_norm_(parameters, self._config.max_grad_norm, norm)
         return norm
-
-    def _compile(self) -> LossFunction | None:
-        try:
-            # The whole loss, not only the module: a loss_fn may call any method of the model.
-            return torch.compile(self._loss_fn, dynamic=False)
-        except Exception as error:
-            _warn_about_compile(error)
-            return None
 
 
 def largest_part(rows: int, limit: int) -> int:
@@ -198,12 +211,3 @@ def learning_rate_at(schedule: Schedule, tick: int) -> float:
     if not 0 <= rate < math.inf:
         raise ValueError(f"schedule({tick}) is {rate!r}: expected a finite learning rate, 0 or more")
     return rate
-
-
-def _warn_about_compile(error: Exception) -> None:
-    reason = str(error).strip().partition("\n")[0]
-    warnings.warn(
-        f"torch.compile failed ({type(error).__name__}: {reason}); training goes on without it",
-        RuntimeWarning,
-        stacklevel=3,
-    )

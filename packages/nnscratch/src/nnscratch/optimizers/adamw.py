@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, optim
+from torch import Tensor, nn, optim
 
 from nnscratch.optimizers.checks import check_fraction, check_not_negative, gradients
 
@@ -116,9 +116,13 @@ def _update_together(
 
 
 def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield parts of the tensors that belong together, or the tensors as they are if memory does not run along them."""
+    """Yield parts of the tensors that belong together, or the tensors as they are if memory does not run along them.
+
+    Of other kinds of tensors, such as those divided among processes, parts may be copies: they are not parted.
+    """
     size = _NUMBERS_PER_THREAD * torch.get_num_threads()
-    if tensors[0].numel() <= size or not all(tensor.is_contiguous() for tensor in tensors):
+    are_plain = all(type(tensor) in (Tensor, nn.Parameter) and tensor.is_contiguous() for tensor in tensors)
+    if tensors[0].numel() <= size or not are_plain:
         yield tensors
     else:
         yield from zip(*(tensor.view(-1).split(size) for tensor in tensors), strict=True)

@@ -1,0 +1,80 @@
+"""Where a run of any number of processes goes on: its latest checkpoint, and each process's random states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer.checkpoint_format import CheckpointContent, read_meta, read_verified, verify
+from trainer.checkpoint_store import CheckpointStore
+from trainer.distributed import Processes
+from trainer.parallel import Parallel
+from trainer.random_states import get_random_states, seed_everything, set_random_states
+
+
+def load_latest(
+    store: CheckpointStore, processes: Processes, parallel: Parallel | None = None, *, set_aside: bool = True
+) -> CheckpointContent | None:
+    """Return the latest intact checkpoint, which the writer finds and verifies, or None.
+
+    Args:
+        store: all processes have to see its directory.
+        processes: those of the run.
+        parallel: for what to read; if that is sharded, so may the content be. None reads everything whole.
+        set_aside: as for `CheckpointStore.load_latest`.
+
+    Raises:
+        ValueError, OSError: as `CheckpointStore.load_latest`.
+        FileNotFoundError: this process does not see what the writer sees.
+    """
+    if not processes.are_several:
+        return store.load_latest(set_aside=set_aside)
+    path: Path | None = processes.from_writer(lambda: _find(store, set_aside=set_aside))
+    if path is None:
+        return None
+    if not path.exists():
+        raise FileNotFoundError(
+            f"process {processes.rank} does not see {path}: expected a run directory on a disk that all processes share"
+        )
+    if not read_meta(path).get("sharded"):
+        return read_verified(path)
+    from trainer.sharded_checkpoints import read_sharded, read_whole
+
+    if parallel is None or not parallel.is_sharded:
+        return read_whole(path)
+    return read_sharded(path, parallel.model, parallel.optimizer, processes)
+
+
+def collect_random_states(processes: Processes) -> dict[str, Any]:
+    """Return the writer's random states and those of the others as parts of a checkpoint."""
+    first, *others = processes.gather(get_random_states()) or [None]
+    return {"random_states": first} | ({"random_states_of_others": others} if others else {})
+
+
+def restore_random_states(training: dict[str, Any], processes: Processes, seed: int) -> None:
+    """Restore this process's random states; one that was not there before begins a stream of its own."""
+    others = training.get("random_states_of_others", [])
+    states = [training["random_states"], *others]
+    if processes.rank < len(states):
+        set_random_states(states[processes.rank])
+    else:
+        seed_everything(seed, processes.rank, training["progress"]["step"])
+
+
+def draw_like_the_writer(processes: Processes, device: torch.device) -> None:
+    """Set this process's random states to the writer's, on the device too."""
+    states, index = processes.from_writer(lambda: (get_random_states(), device.index or 0))
+    set_random_states(states)
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"][index], device)
+
+
+def _find(store: CheckpointStore, *, set_aside: bool) -> Path | None:
+    def check(path: Path) -> CheckpointContent:
+        verify(path)
+        return CheckpointContent(path, {}, {}, {})
+
+    content = store.load_latest(set_aside=set_aside, read=check)
+    return None if content is None else content.path

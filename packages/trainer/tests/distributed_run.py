@@ -1,0 +1,230 @@
+"""Runs of two processes, for tests: `torchrun … distributed_run.py equal|kill|stop DIRECTORY`.
+
+Each process leaves what it saw in DIRECTORY/rank{R}.json.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.checkpoint import FileSystemWriter
+from torch.nn.functional import cross_entropy
+
+import trainer.reporting
+from trainer import TrainConfig, Trainer, TrainingInterrupted, evaluate
+from trainer.distributed import joined_processes
+from trainer.place import find_place
+
+VOCAB_SIZE, WIDTH, CONTEXT = 40, 16, 8
+STOPPED_AT = 20
+CONFIG = {
+    "steps": 50,
+    "batch_size": 4,
+    "context_length": CONTEXT,
+    "grad_accumulation_steps": 3,
+    "eval_interval": 25,
+    "eval_batch_size": 7,
+    "log_interval": 1,
+    "checkpoint_interval": 25,
+    "device": "cpu",
+    "dtype": "float32",
+    "seed": 3,
+}
+
+
+class Blocks(nn.Module):
+    """Residual blocks in a `ModuleList`, tied embeddings, and a loss that is no `forward`; all of it smooth.
+
+    The first dimensions of its parameters are not even, and one has a single row, of which a process has nothing.
+    """
+
+    def __init__(self, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.embedding = nn.Embedding(VOCAB_SIZE, WIDTH)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 33), nn.GELU(), nn.Linear(33, WIDTH)) for _ in range(3)
+        )
+        self.head = nn.Linear(WIDTH, VOCAB_SIZE, bias=False)
+        self.head.weight = self.embedding.weight
+        self.gain = nn.Parameter(torch.ones(1))
+        self.register_buffer("scale", torch.tensor(0.5))
+
+    def logits(self, inputs):
+        x = self.embedding(inputs)
+        for block in self.blocks:
+            x = x + self.gain * block(x)
+        return self.head(x) * self.scale
+
+    def loss(self, inputs, targets):
+        return cross_entropy(self.logits(inputs).flatten(0, 1), targets.flatten())
+
+
+def loss_fn(model, inputs, targets):
+    return model.loss(inputs, targets)
+
+
+def make_tokens(count, seed):
+    return (np.cumsum(np.random.default_rng(seed).integers(1, 4, size=count)) % VOCAB_SIZE).astype(np.uint16)
+
+
+def sample(model, step):
+    """Text that depends on the random states: all processes have to draw alike."""
+    return str(torch.multinomial(model.logits(torch.tensor([[1, 2]]))[0, -1].softmax(0), 5).tolist())
+
+
+def make_trainer(run_dir, *, loss=loss_fn, model=None, **settings):
+    model = Blocks() if model is None else model
+    optimizer = torch.optim.AdamW(
+        [{"params": [*model.blocks.parameters()]}, {"params": others(model), "lr_scale": 0.5}]
+    )
+    data = make_tokens(3000, 0), make_tokens(500, 1)
+    config = TrainConfig(**{**CONFIG, **settings})
+    return Trainer(
+        model, optimizer, loss, *data, config, lambda step: 5e-3 * (1 - step / 100), run_dir, [], sample=sample
+    )
+
+
+def others(model):
+    inside = {id(parameter) for parameter in model.blocks.parameters()}
+    return [parameter for parameter in model.parameters() if id(parameter) not in inside]
+
+
+def acting(action, at=STOPPED_AT, rank=1):
+    """The loss, but in the last forward pass of the step `at`, one of the processes does something else first."""
+    calls = []
+
+    def loss(model, inputs, targets):
+        calls.append(model.training)
+        if model.training and sum(calls) == 3 * at and find_place().rank == rank:
+            action()
+        return loss_fn(model, inputs, targets)
+
+    return loss
+
+
+def sums(model):
+    return [parameter.detach().double().sum().item() for parameter in model.parameters()]
+
+
+def train_equally(directory):
+    """Train and resume in all ways; what is compared with one process lies in the run directories."""
+    seen = {}
+    for name in ("ddp", "fsdp"):
+        model = Blocks(find_place().rank)  # the first one's weights count
+        summary = make_trainer(directory / name, model=model, parallel=name).fit()
+        seen[name] = {"loss": summary.final_valid_loss, "sums": sums(model), "type": type(model).__name__}
+        # From a checkpoint of one process, which the test has left here.
+        make_trainer(directory / f"one-{name}", model=Blocks(7), parallel=name).fit()
+        # A signal to the second process.
+        interrupt = acting(lambda: signal.raise_signal(signal.SIGTERM))
+        try:
+            make_trainer(directory / f"{name}-one", loss=interrupt, parallel=name).fit()
+        except TrainingInterrupted as error:
+            seen[f"{name} interrupted"] = [error.step, str(error)]
+        # One way goes on from the other's checkpoint.
+        other = "fsdp" if name == "ddp" else "ddp"
+        make_trainer(directory / f"{name}-one", model=Blocks(8), parallel=other, steps=50).fit()
+    seen["ends"] = [end_early(directory / "diverged"), end_in_time(directory / "in time")]
+    seen["full"] = fill_a_disk(directory / "full")
+    seen["errors"] = [catch(directory / "ddp", seed=4), catch(directory / "ddp" / "config.json")]
+    seen["evaluations"] = evaluations(directory)
+    return seen
+
+
+def catch(run_dir, **settings):
+    """The error of a process: that of the writer, everywhere."""
+    try:
+        make_trainer(run_dir, **settings).fit()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def end_early(run_dir):
+    """The loss of one of the processes is not finite in the third step."""
+    poison = torch.ones(())
+    loss = acting(lambda: poison.fill_(float("nan")), at=3)
+    summary = make_trainer(run_dir, loss=lambda *arguments: loss(*arguments) * poison).fit()
+    return [summary.status, summary.divergence]
+
+
+def fill_a_disk(run_dir):
+    """One of the processes has no room for its part of the second checkpoint."""
+
+    def write_data(writer, plan, planner):
+        if find_place().rank == 1 and "step_0000004" in str(writer.path):
+            raise OSError(28, "No space left on device")
+        return write(writer, plan, planner)
+
+    settings = {"parallel": "fsdp", "steps": 6, "checkpoint_interval": 2}
+    write, FileSystemWriter.write_data = FileSystemWriter.write_data, write_data
+    try:
+        make_trainer(run_dir, **settings).fit()
+    except OSError as error:
+        message = str(error)
+    finally:
+        FileSystemWriter.write_data = write
+    kept = [path.name for path in (run_dir / "checkpoints").iterdir()]
+    return [message, kept, make_trainer(run_dir, **settings).fit().status]
+
+
+def end_in_time(run_dir):
+    """Steps made by the clock; how many, both processes have to find alike."""
+    passes = []
+
+    def loss(model, inputs, targets):
+        passes.append(model.training)
+        return loss_fn(model, inputs, targets)
+
+    settings = {"clock": "time", "time_limit_seconds": 5.0, "checkpoint_seconds": 0.2, "eval_seconds": 0.3}
+    summary = make_trainer(run_dir, loss=loss, **settings).fit()
+    return [summary.status, summary.steps, sum(passes) // 3]
+
+
+def evaluations(directory):
+    """Alone and together, of splits with 1, 2 and 9 batches."""
+    results = []
+    dist.init_process_group("gloo")  # which is used, and stays
+    make_trainer(directory / "ddp", model=(model := Blocks(9))).fit()  # is only read
+    with joined_processes(find_place(), torch.device("cpu"), 60) as processes:
+        for count in (CONTEXT + 1, 2 * CONTEXT + 4, 500):
+            arguments = Blocks(), make_tokens(count, 1), CONTEXT
+            alone = evaluate(*arguments, batch_size=7, loss_fn=loss_fn)
+            together = evaluate(*arguments, batch_size=7, loss_fn=loss_fn, processes=processes)
+            results.append([alone.loss, together.loss])
+        numbers = [None, None]
+        dist.all_gather_object(numbers, find_place().rank)
+        results.append(numbers)
+    dist.destroy_process_group()
+    return [*results, sums(model)]
+
+
+def die(directory):
+    """The second process is killed, as if out of memory."""
+    kill = acting(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    make_trainer(directory / "run", loss=kill, checkpoint_interval=5, save_in_background=False).fit()
+
+
+def wait_for_a_signal(directory):
+    """Both are slow enough for a signal to `torchrun`."""
+
+    def loss(model, inputs, targets):
+        time.sleep(0.01)
+        return loss_fn(model, inputs, targets)
+
+    make_trainer(directory / "run", loss=loss, parallel="fsdp", steps=5000).fit()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    trainer.reporting.draw_losses = lambda *_: True  # which takes longer than training
+    action = {"equal": train_equally, "kill": die, "stop": wait_for_a_signal}[sys.argv[1]]
+    result = action(Path(sys.argv[2]))
+    Path(sys.argv[2], f"rank{find_place().rank}.json").write_text(json.dumps(result))

@@ -1,0 +1,207 @@
+"""Two processes on a CPU, started as users start them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from distributed_run import CONFIG, STOPPED_AT, Blocks, acting, make_trainer, sums
+
+from trainer import TrainingInterrupted, load_weights, read_metrics
+
+pytestmark = [
+    pytest.mark.usefixtures("no_pictures"),
+    pytest.mark.skipif(sys.platform != "linux", reason="signals and gloo as on Linux"),
+]
+SCRIPT = Path(__file__).with_name("distributed_run.py")
+
+
+def launch(action, directory):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    return subprocess.Popen(
+        [*command, SCRIPT, action, directory],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def interrupt_one(run_dir):
+    with pytest.raises(TrainingInterrupted):
+        make_trainer(run_dir, loss=acting(lambda: signal.raise_signal(signal.SIGTERM), rank=0)).fit()
+
+
+def losses(run_dir):
+    return {(record["event"], record["step"]): record["loss"] for record in read_metrics(run_dir)}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A directory with runs of one and of two processes, and what those two saw."""
+    directory = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.reporting.draw_losses", lambda *_: True)
+        make_trainer(directory / "one", model=(model := Blocks())).fit()
+        for name in ("one-ddp", "one-fsdp"):
+            interrupt_one(directory / name)
+    process = launch("equal", directory)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert output == ""
+    seen = [json.loads((directory / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    return directory, seen, sums(model)
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "one-ddp", "one-fsdp", "ddp-one", "fsdp-one"])
+def test_losses_are_those_of_one_process(runs, name):
+    """Of whole runs, of runs that one process began, and of runs that went on as the other kind after a signal."""
+    directory, _, _ = runs
+    ours, theirs = losses(directory / name), losses(directory / "one")
+    assert ours.keys() == theirs.keys()
+    assert len(ours) == 50 + 3
+    for key in theirs:
+        assert ours[key] == pytest.approx(theirs[key], abs=1e-5)
+    records = [read_metrics(directory / run) for run in (name, "one")]
+    for ours, theirs in zip(*records, strict=True):
+        assert ours["tokens"] == theirs["tokens"]
+        assert ours.get("grad_norm") == pytest.approx(theirs.get("grad_norm"), abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_every_process_has_the_trained_model_and_the_result(runs, name):
+    directory, seen, expected = runs
+    for result in seen:
+        assert result[name]["sums"] == pytest.approx(expected, abs=1e-3)
+        assert result[name]["type"] == "Blocks"
+        assert result[name]["loss"] == losses(directory / name)["eval", 50]
+    assert seen[0][name] == seen[1][name]
+    model = Blocks(9)
+    assert load_weights(model, directory / name) == 50
+    assert sums(model) == seen[0][name]["sums"]
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_a_signal_to_one_process_stops_both_at_the_same_step(runs, name):
+    _, seen, _ = runs
+    step, message = seen[0][f"{name} interrupted"]
+    assert seen[0][f"{name} interrupted"] == seen[1][f"{name} interrupted"]
+    assert step == STOPPED_AT
+    assert f"interrupted by SIGTERM: saved at step {STOPPED_AT} in " in message
+
+
+def test_one_process_writes(runs):
+    directory, _, _ = runs
+    for name, processes in (("ddp", 2), ("fsdp", 2), ("one", 1)):
+        environment = json.loads((directory / name / "environment.json").read_text())
+        assert environment["processes"] == processes
+        assert environment["parallel"] == (name if processes == 2 else None)
+        steps = [record["step"] for record in read_metrics(directory / name)]
+        assert steps == sorted(steps)
+        lines = (directory / name / "samples.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == [0, 25, 50]
+    # Sampling begins from the same random states in both, and these have dropped nothing in between.
+    texts = [(directory / name / "samples.jsonl").read_text() for name in ("ddp", "fsdp", "one")]
+    assert texts[0] == texts[1] == texts[2]
+
+
+def test_evaluation_together_is_evaluation_alone(runs):
+    _, seen, _ = runs
+    for alone, together in [*seen[0]["evaluations"][:3], *seen[1]["evaluations"][:3]]:
+        assert together == pytest.approx(alone, abs=1e-12)
+    assert seen[0]["evaluations"][3] == [0, 1]
+    assert seen[0]["evaluations"][4] == seen[1]["evaluations"][4] == seen[0]["ddp"]["sums"]
+
+
+def test_both_end_together(runs):
+    """By a loss of one of them that is not finite, and by the clock, which is the writer's."""
+    directory, seen, _ = runs
+    assert seen[0]["ends"] == seen[1]["ends"]
+    diverged, (status, steps, made) = seen[0]["ends"]
+    assert diverged == ["diverged", "loss or gradient norm not finite at step 3"]
+    assert status == "completed"
+    assert steps == made > 0
+    assert read_metrics(directory / "in time")[-1]["seconds_total"] < 7
+
+
+def test_errors_of_the_writer_are_raised_everywhere(runs):
+    _, seen, _ = runs
+    assert seen[0]["errors"] == seen[1]["errors"]
+    mismatch, no_directory = seen[0]["errors"]
+    assert mismatch.startswith("ValueError: ")
+    assert "holds a run with another configuration: seed was 3, now 4" in mismatch
+    assert no_directory.startswith("FileExistsError: cannot write to the run directory")
+
+
+def test_a_disk_that_is_full_for_one_process_stops_both_and_loses_nothing(runs):
+    _, seen, _ = runs
+    assert seen[0]["full"] == seen[1]["full"]
+    message, kept, status = seen[0]["full"]
+    assert message.startswith("cannot save a checkpoint in ")
+    assert "No space left on device; free some space" in message
+    assert kept == ["step_0000002"]
+    assert status == "completed"
+
+
+def test_sharded_checkpoints_without_processes(runs, tmp_path):
+    """In one process they are read whole; damage is found; the random states of all are there."""
+    directory, _, _ = runs
+    run = tmp_path / "run"
+    shutil.copytree(directory / "fsdp", run)
+    last = run / "checkpoints" / "step_0000050"
+    names = {path.name for path in last.iterdir()}
+    assert names == {".metadata", "__0_0.distcp", "__1_0.distcp", "state.pt", "meta.json"}
+    meta = json.loads((last / "meta.json").read_text())
+    assert meta["sharded"] == 2
+    assert meta["sha256"].keys() == names - {"meta.json"}
+    states = torch.load(last / "state.pt", weights_only=True)["training"]
+    first, second = states["random_states"], states["random_states_of_others"][0]
+    assert not torch.equal(first["torch"], second["torch"])
+    one = torch.load(directory / "one" / "checkpoints" / "step_0000050" / "state.pt", weights_only=True)
+    assert torch.equal(first["torch"], one["training"]["random_states"]["torch"])
+    part = last / "__1_0.distcp"
+    content = bytearray(part.read_bytes())
+    content[len(content) // 2] ^= 1
+    part.write_bytes(content)
+    (run / "summary.json").unlink()
+    with pytest.warns(RuntimeWarning, match=r"step_0000050 is damaged \(the checksum of __1_0\.distcp is wrong\)"):
+        assert make_trainer(run, model=Blocks(5)).fit().steps == 50
+    theirs = losses(directory / "one")
+    assert losses(run) == pytest.approx(theirs, abs=1e-5)
+
+
+def test_a_dead_process_ends_the_job_and_one_process_goes_on(runs, tmp_path):
+    began = time.monotonic()
+    process = launch("kill", tmp_path)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert time.monotonic() - began < 45
+    assert "ProcessLostError: process 0 of 2 lost another one, which died or did not answer" in errors
+    assert "run the same command again, with as many processes or another number, to resume" in errors
+    checkpoints = {path.name for path in (tmp_path / "run" / "checkpoints").glob("step_*")}
+    assert checkpoints == {"step_0000010", "step_0000015"}
+    settings = {"checkpoint_interval": 5, "save_in_background": False}
+    assert make_trainer(tmp_path / "run", model=Blocks(5), **settings).fit().status == "completed"
+    assert losses(tmp_path / "run") == pytest.approx(losses(runs[0] / "one"), abs=1e-5)
+
+
+def test_a_signal_to_torchrun_saves(tmp_path):
+    process = launch("stop", tmp_path)
+    run = tmp_path / "run"
+    while not (run / "metrics.jsonl").exists() or len(read_metrics(run)) < 10:
+        time.sleep(0.05)
+        assert process.poll() is None
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert "TrainingInterrupted: interrupted by SIGTERM: saved at step " in errors
+    saved = [int(path.name.removeprefix("step_")) for path in (run / "checkpoints").glob("step_*")]
+    assert max(saved) == max(record["step"] for record in read_metrics(run))
+    model = Blocks(5)
+    assert load_weights(model, run) == max(saved)
+    assert CONFIG["steps"] == 50
