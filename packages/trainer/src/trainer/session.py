@@ -11,6 +11,7 @@ from trainer.batches import BatchSource
 from trainer.checkpoints import CheckpointStore
 from trainer.description import count_parameters
 from trainer.devices import synchronize
+from trainer.divergence import Divergence
 from trainer.environment import describe_environment
 from trainer.interruption import SignalGuard, TrainingInterrupted
 from trainer.loading import BatchLoader
@@ -28,8 +29,6 @@ from trainer.summary import Summary
 from trainer.task import Task
 from trainer.training_step import TrainingStep, learning_rate_at
 from trainer.validation import Validator
-
-_MOST_SKIPPED_IN_A_ROW = 20
 
 
 class Session:
@@ -65,6 +64,7 @@ class Session:
         )
         self.schedule_tick = 0
         self.reporter = Reporter(records, loggers, task, self.progress, self.clock, resumes=self.resumes)
+        self.divergence = Divergence(self.progress, self.meter, self.reporter)
         self.validator = Validator(task, self.progress, self.clock, self.reporter)
         self.saver = Saver(
             store,
@@ -129,7 +129,7 @@ class Session:
         self._evaluate()
         if self.config.time_limit_seconds is not None:
             self.saver.save()  # to know how long it takes
-            if not self._has_diverged() and self.clock.budget_is_spent():
+            if not self.divergence.has_come() and self.clock.budget_is_spent():
                 # So that another limit can be tried in this directory.
                 self.processes.from_writer(self.store.remove_all)
                 raise ValueError(
@@ -138,10 +138,7 @@ class Session:
                 )
 
     def _has_ended(self) -> bool:
-        return self._has_diverged() or self.progress.tick >= self.config.steps or self._is_out_of_time()
-
-    def _has_diverged(self) -> bool:
-        return self.progress.diverged_at_step is not None
+        return self.divergence.has_come() or self.progress.tick >= self.config.steps or self._is_out_of_time()
 
     def _is_out_of_time(self) -> bool:
         return self.config.clock == "steps" and self.clock.budget_is_spent()
@@ -158,12 +155,12 @@ class Session:
         learning_rate = learning_rate_at(self.task.schedule, self.schedule_tick)
         loss, grad_norm = self.step.compute_gradients(progress.step)
         if self.config.on_non_finite == "skip" and not bool(torch.isfinite(loss + grad_norm)):
-            self._skip(loss.item(), grad_norm.item())
+            self.divergence.skip(loss.item(), grad_norm.item())
         else:
             progress.skipped_in_a_row = 0
             self.meter.add(loss, grad_norm, progress.step + 1)
             # The CPU has the loss at hand, so a bad update is not even made. Elsewhere looking would stall the device.
-            if self.device.type == "cpu" and self._check_divergence():
+            if self.device.type == "cpu" and self.divergence.check():
                 self.reporter.training(progress.step + 1, math.nan, None, learning_rate, grad_norm.item())
                 return
             self.step.apply(learning_rate)
@@ -181,38 +178,17 @@ class Session:
         save = last or self.saver.is_due(previous) or self.guard.received is not None
         if log or evaluation or save:
             synchronize(self.device)  # what is still computing belongs to training
-            self._check_divergence()
+            self.divergence.check()
         compiling = self.step.seconds_compiling - compiled_before
         progress.seconds_training += time.perf_counter() - began - compiling
-        if log or self._has_diverged():
+        if log or self.divergence.has_come():
             self._log(learning_rate, grad_norm.item())
-        if evaluation and not self._has_diverged():
+        if evaluation and not self.divergence.has_come():
             self._evaluate()
             progress.tick = self.clock.tick()
-        if save and not self._has_diverged():
+        if save and not self.divergence.has_come():
             self.saver.save(in_background=not last and self.guard.received is None)
             progress.tick = self.clock.tick()
-
-    def _check_divergence(self) -> bool:
-        """Note the first step that was not finite; whether training shall stop for it."""
-        if self.progress.diverged_at_step is None and (step := self.meter.first_bad_step()) is not None:
-            self._note_divergence(step, "loss or gradient norm")
-        return self._has_diverged()
-
-    def _note_divergence(self, step: int, what: str) -> None:
-        self.progress.diverged_at_step = step
-        self.progress.divergence = f"{what} not finite at step {step:,}"
-        self.reporter.notice(f"diverged: {self.progress.divergence}")
-
-    def _skip(self, loss: float, grad_norm: float) -> None:
-        """Make no update for a step that is not finite; too many in a row are a divergence."""
-        progress = self.progress
-        progress.skipped_steps += 1
-        progress.skipped_in_a_row += 1
-        message = f"no update at step {progress.step + 1:,}: its loss is {loss:g}, its gradient norm {grad_norm:g}"
-        self.reporter.incident("skipped", message, progress.step + 1, loss=loss, grad_norm=grad_norm)
-        if progress.skipped_in_a_row >= _MOST_SKIPPED_IN_A_ROW:
-            self._note_divergence(progress.step + 1, f"{_MOST_SKIPPED_IN_A_ROW} times in a row, loss or gradient norm")
 
     def _note_halving(self, message: str) -> None:
         self.progress.micro_batch_size = self.step.micro_batch_size
@@ -229,8 +205,7 @@ class Session:
 
     def _evaluate(self) -> None:
         self.validator.run()
-        if self.progress.valid_loss is None and self.progress.diverged_at_step is None:
-            self._note_divergence(self.progress.step, "validation loss")
+        self.divergence.check_evaluation()
 
     def _interrupt(self, signal_name: str) -> None:
         if not self.saver.is_saved():
@@ -242,18 +217,18 @@ class Session:
     def _finish(self) -> Summary:
         """Do what the last step left over, and write what marks a run as finished."""
         progress = self.progress
-        if not self._has_diverged():
+        if not self.divergence.has_come():
             evaluated = progress.valid_step == progress.step
             if not evaluated:
                 self._evaluate()
-            if not self._has_diverged() and not (evaluated and self.saver.is_saved()):
+            if not self.divergence.has_come() and not (evaluated and self.saver.is_saved()):
                 self.saver.save()
         self.saver.wait()
         self.reporter.sync()
         self.reporter.draw()
         progress.seconds_total = self.clock.elapsed()
         parameters = count_parameters(self.task.model)
-        has_diverged = self._has_diverged()
+        has_diverged = self.divergence.has_come()
         summary = summarize(progress, self.config, self.device, self.task.speed, parameters, has_diverged=has_diverged)
         self.records.write_json("summary.json", summary.to_json())
         loss = "none" if summary.final_valid_loss is None else f"{summary.final_valid_loss:.4f}"
