@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,10 @@ def train_equally(directory):
         other = "fsdp" if name == "ddp" else "ddp"
         make_trainer(directory / f"{name}-one", model=Blocks(8), parallel=other, steps=50).fit()
     seen["ends"] = [end_early(directory / "diverged"), end_in_time(directory / "in time")]
+    seen["compiled"] = [
+        compile_badly(directory / "raises", "ddp", fail),
+        compile_badly(directory / "is wrong", "fsdp", lambda *arguments: 2 * loss_fn(*arguments)),
+    ]
     seen["full"] = fill_a_disk(directory / "full")
     seen["errors"] = [catch(directory / "ddp", seed=4), catch(directory / "ddp" / "config.json")]
     seen["evaluations"] = evaluations(directory)
@@ -153,6 +158,21 @@ def end_early(run_dir):
     loss = acting(lambda: poison.fill_(float("nan")), at=3)
     summary = make_trainer(run_dir, loss=lambda *arguments: loss(*arguments) * poison).fit()
     return [summary.status, summary.divergence]
+
+
+def fail(*arguments):
+    raise RuntimeError("no compiler")
+
+
+def compile_badly(run_dir, parallel, compiled):
+    """The compiler fails in one of the processes."""
+    compile_well, torch.compile = torch.compile, lambda loss, **_: compiled if find_place().rank == 1 else loss
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            make_trainer(run_dir, parallel=parallel, compile="on", steps=6).fit()
+    finally:
+        torch.compile = compile_well
+    return [str(warning.message) for warning in caught if "torch.compile" in str(warning.message)]
 
 
 def fill_a_disk(run_dir):

@@ -139,6 +139,18 @@ def test_errors_of_the_writer_are_raised_everywhere(runs):
     assert no_directory.startswith("FileExistsError: cannot write to the run directory")
 
 
+def test_a_compiler_that_fails_in_one_process_is_used_in_none(runs):
+    directory, seen, _ = runs
+    goes_on = "; training goes on without it"
+    assert seen[0]["compiled"] == [[f"torch.compile failed (RuntimeError: in another process){goes_on}"]] * 2
+    assert seen[1]["compiled"][0] == [f"torch.compile failed (RuntimeError: no compiler){goes_on}"]
+    assert "its loss of the first batch is " in seen[1]["compiled"][1][0]
+    for name in ("raises", "is wrong"):
+        ours, theirs = losses(directory / name), losses(directory / "one")
+        for step in range(1, 7):
+            assert ours["train", step] == pytest.approx(theirs["train", step], abs=1e-5)
+
+
 def test_a_disk_that_is_full_for_one_process_stops_both_and_loses_nothing(runs):
     _, seen, _ = runs
     assert seen[0]["full"] == seen[1]["full"]

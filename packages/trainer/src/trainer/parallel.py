@@ -76,9 +76,6 @@ class Parallel:
         """Return the context of a forward and backward pass, of which more may come before the next step."""
         return nullcontext()
 
-    def restart_step(self) -> None:
-        """Forget a forward or backward pass that failed."""
-
     def check_gradients(self) -> None:
         """Check that the first backward pass of all has given what the processes exchange.
 
@@ -127,10 +124,6 @@ class DataParallel(Parallel):
     def accumulating(self, *, more_to_come: bool) -> AbstractContextManager[object]:
         """Exchange gradients in the last backward pass of a step only."""
         return self._wrapped.no_sync() if more_to_come else nullcontext()
-
-    def restart_step(self) -> None:
-        """Wrap the model anew: DDP does not forgive a pass that failed."""
-        self.start()
 
     def check_gradients(self) -> None:
         """Check that every trainable parameter has a gradient; DDP would wait for those that have none."""

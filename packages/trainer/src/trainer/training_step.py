@@ -141,24 +141,41 @@ class TrainingStep:
             return self._backward(self._loss_fn, inputs, targets)
         if self._compiled_works:
             return self._backward(self._compiled, inputs, targets)
-        began = time.perf_counter()
+        began, states = time.perf_counter(), get_random_states()
+        loss, failure = self._try_compiled(inputs, targets)
+        processes = self._parallel.processes
+        if failed := processes.maximum(float(failure is not None)) > 0:  # all go on in the same way
+            self._compiled = None
+            if failure is not None or processes.is_writer:
+                warn_about_compile(failure or RuntimeError("in another process"))
+        self._compiled_works = not failed
+        if failed or processes.are_several:
+            set_random_states(states)
+            self._optimizer.zero_grad(set_to_none=True)  # it was the first batch of the step
+            loss = self._backward(self._compiled or self._loss_fn, inputs, targets)
+        if not failed:
+            self.seconds_compiling += time.perf_counter() - began
+        assert loss is not None
+        return loss
+
+    def _try_compiled(
+        self, inputs: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor | None, Exception | None]:
+        """Make a compiled pass, and return its loss, and the error if it fails or its loss is wrong.
+
+        With several processes it is on trial: gradients are not exchanged, because one that fails could not.
+        """
+        assert self._compiled is not None
         eager = self._eager_loss(inputs, targets)
-        states = get_random_states()
         try:
-            loss = self._backward(self._compiled, inputs, targets)
+            with self._parallel.accumulating(more_to_come=True):
+                loss = self._backward(self._compiled, inputs, targets)
             check_compiled(loss.item() * self._passes(), eager, self._dtype)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            self._compiled = None
-            warn_about_compile(error)
-            set_random_states(states)
-            self._optimizer.zero_grad(set_to_none=True)  # it was the first batch of the step
-            self._parallel.restart_step()
-            return self._backward(self._loss_fn, inputs, targets)
-        self._compiled_works = True
-        self.seconds_compiling += time.perf_counter() - began
-        return loss
+            return None, error
+        return loss, None
 
     def _eager_loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> float | None:
         """The loss without the compiler; None if it is random, which the compiler does in its own way."""
