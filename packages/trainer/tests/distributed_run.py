@@ -3,6 +3,7 @@
 Each process leaves what it saw in DIRECTORY/rank{R}.json.
 """
 
+import gc
 import json
 import os
 import signal
@@ -139,6 +140,8 @@ def train_equally(directory):
         compile_badly(directory / "is wrong", "fsdp", lambda *arguments: 2 * loss_fn(*arguments)),
     ]
     seen["full"] = fill_a_disk(directory / "full")
+    wrappers = [thing for thing in gc.get_objects() if isinstance(thing, nn.parallel.DistributedDataParallel)]
+    seen["reducers"] = sum(wrapper.reducer is not None for wrapper in wrappers)
     seen["errors"] = [catch(directory / "ddp", seed=4), catch(directory / "ddp" / "config.json")]
     seen["evaluations"] = evaluations(directory)
     return seen

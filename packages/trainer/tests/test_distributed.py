@@ -139,6 +139,12 @@ def test_errors_of_the_writer_are_raised_everywhere(runs):
     assert no_directory.startswith("FileExistsError: cannot write to the run directory")
 
 
+def test_nothing_outlives_the_process_group(runs):
+    """A reducer that the garbage collector frees can wait for ever."""
+    _, seen, _ = runs
+    assert [each["reducers"] for each in seen] == [0, 0]
+
+
 def test_a_compiler_that_fails_in_one_process_is_used_in_none(runs):
     directory, seen, _ = runs
     goes_on = "; training goes on without it"

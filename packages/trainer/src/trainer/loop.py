@@ -152,10 +152,12 @@ class Trainer:
             parallel = parallelize(self.model, self.optimizer, self.config.parallel, processes, self.device)
             try:
                 summary = Session(self._task(parallel), records, store, group, guard, self._take_seconds()).train()
+                parallel.finish()
             except TrainingInterrupted:
                 parallel.finish()
                 raise
-            parallel.finish()
+            finally:
+                parallel.close()
             return summary
 
     def _read_finished(self, records: RunDirectory, store: CheckpointStore, processes: Processes) -> Summary | None:

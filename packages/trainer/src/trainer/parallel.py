@@ -96,6 +96,9 @@ class Parallel:
     def finish(self) -> None:
         """Give the caller's model the trained weights, wherever they are."""
 
+    def close(self) -> None:
+        """Let go of what must not outlive the process group."""
+
 
 class DataParallel(Parallel):
     """Each process has the whole model and a part of every batch; gradients are averaged while they are computed.
@@ -124,6 +127,16 @@ class DataParallel(Parallel):
     def accumulating(self, *, more_to_come: bool) -> AbstractContextManager[object]:
         """Exchange gradients in the last backward pass of a step only."""
         return self._wrapped.no_sync() if more_to_come else nullcontext()
+
+    def close(self) -> None:
+        """Free DDP's reducer.
+
+        If the garbage collector finds it later, it is the last to hold the process group, whose end then waits for a
+        thread that waits for the interpreter's lock: seen as a deadlock with torch 2.13 and gloo.
+        """
+        if hasattr(self, "_wrapped"):
+            self._wrapped.logger = None
+            self._wrapped.reducer = None  # type: ignore[assignment, unused-ignore]
 
     def check_gradients(self) -> None:
         """Check that every trainable parameter has a gradient; DDP would wait for those that have none."""
