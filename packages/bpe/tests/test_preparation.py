@@ -1,5 +1,7 @@
 """Preparing a data set: made once, taken up again, found again."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from conftest import CORPUS, EOT
@@ -31,6 +33,15 @@ def test_what_is_prepared(texts, tmp_path, capsys):
     assert len(lines) == 3
     assert all("\n" not in line for line in lines)
     assert capsys.readouterr() == ("", "")
+
+
+def test_files_of_a_known_digest_are_not_read_for_the_key(texts, tmp_path, monkeypatch):
+    first, _ = prepare(texts, tmp_path)
+    digests = {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in texts}
+    monkeypatch.setattr("hashlib.file_digest", None)
+    second, _ = prepare(texts, tmp_path, digests=digests)
+    assert second.reused
+    assert second.train_tokens == first.train_tokens
 
 
 def test_nothing_is_made_twice(texts, tmp_path):

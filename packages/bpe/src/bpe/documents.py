@@ -1,17 +1,17 @@
 """Divides a text of many documents into a training and a validation text, at document borders, in bounded memory."""
 
-import hashlib
 import os
 import shutil
 import tempfile
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
 from bpe.compression import open_text_file
+from bpe.files import file_digest
 
 SEPARATOR = "<|endoftext|>"
 HOLDOUT_FRACTION = 0.05
@@ -26,6 +26,7 @@ def divide(
     valid_bytes: int | None = None,
     separator: str = SEPARATOR,
     notify: Callable[[str], None] | None = None,
+    digests: Mapping[Path, str] | None = None,
 ) -> tuple[Path, Path]:
     """Return a training text and a validation text, making files only where the given ones do not do.
 
@@ -36,6 +37,7 @@ def divide(
         valid_bytes: keep only the first documents of the validation text, up to this many bytes; None keeps all.
         separator: what stands between documents.
         notify: gets one line for each file that is made or found again.
+        digests: the SHA-256, in hexadecimal, of files for which it is known: these are not read for the names.
 
     Raises:
         FileNotFoundError: one of the files does not exist.
@@ -45,20 +47,28 @@ def divide(
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such file; give the path of a text file")
     tell = notify or (lambda line: None)
+    known = digests or {}
     if valid_path is None:
         whole = train_path
-        train_path, valid_path = hold_out_documents(whole, directory, separator=separator)
+        train_path, valid_path = hold_out_documents(whole, directory, separator=separator, digest=known.get(whole))
         tell(f"validation text: the last documents of {whole}, held out in {valid_path}")
     if valid_bytes is not None:
         whole = valid_path
-        valid_path = first_documents(whole, directory, max_bytes=valid_bytes, separator=separator)
+        valid_path = first_documents(
+            whole, directory, max_bytes=valid_bytes, separator=separator, digest=known.get(whole)
+        )
         if valid_path != whole:
             tell(f"validation text: the first {valid_path.stat().st_size:,} bytes of {whole}, whole documents")
     return train_path, valid_path
 
 
 def hold_out_documents(
-    path: Path, directory: Path, *, separator: str = SEPARATOR, fraction: float = HOLDOUT_FRACTION
+    path: Path,
+    directory: Path,
+    *,
+    separator: str = SEPARATOR,
+    fraction: float = HOLDOUT_FRACTION,
+    digest: str | None = None,
 ) -> tuple[Path, Path]:
     """Divide a text into its first documents, for training, and its last ones, for validation.
 
@@ -67,6 +77,7 @@ def hold_out_documents(
         directory: where the two files are kept, in a folder named by a digest of the text.
         separator: what stands between documents.
         fraction: share of the bytes that validation gets, about: in whole documents and at least one.
+        digest: the SHA-256 of the text's file, if it is known.
 
     Returns:
         The paths of the training text and the validation text.
@@ -76,7 +87,7 @@ def hold_out_documents(
     """
     if not 0 < fraction < 1:
         raise ValueError(f"fraction is {fraction!r}: expected a share between 0 and 1, such as 0.05")
-    made = directory / f"held-out-{fraction:g}-{_digest(path)}"
+    made = directory / f"held-out-{fraction:g}-{(digest or file_digest(path))[:16]}"
     if not made.exists():
         ends, total = _document_ends(path, separator)
         cuts = [end for end in ends if end < total]
@@ -92,7 +103,9 @@ def hold_out_documents(
     return made / "train.txt", made / "valid.txt"
 
 
-def first_documents(path: Path, directory: Path, *, max_bytes: int, separator: str = SEPARATOR) -> Path:
+def first_documents(
+    path: Path, directory: Path, *, max_bytes: int, separator: str = SEPARATOR, digest: str | None = None
+) -> Path:
     """Return a text of the first documents of another, as many as fit into `max_bytes` and at least one.
 
     Args:
@@ -100,6 +113,7 @@ def first_documents(path: Path, directory: Path, *, max_bytes: int, separator: s
         directory: where the file is kept, in a folder named by a digest of the text.
         max_bytes: size that the result may have, in bytes of plain text.
         separator: what stands between documents.
+        digest: the SHA-256 of the text's file, if it is known.
 
     Returns:
         `path` itself if all of it fits, else the path of the new file.
@@ -109,7 +123,7 @@ def first_documents(path: Path, directory: Path, *, max_bytes: int, separator: s
     """
     if max_bytes < 1:
         raise ValueError(f"max_bytes is {max_bytes!r}: expected 1 or more")
-    made = directory / f"first-{max_bytes}-{_digest(path)}"
+    made = directory / f"first-{max_bytes}-{(digest or file_digest(path))[:16]}"
     if not made.exists():
         ends, total = _document_ends(path, separator)
         if total <= max_bytes or not ends:
@@ -150,12 +164,6 @@ def _copy(source: Path, target: Path, begin: int, end: int) -> None:
                 break
         file.flush()
         os.fsync(file.fileno())
-
-
-def _digest(path: Path) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -39,6 +40,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a whole file of UTF-8 text, with line ends as they are in `text`."""
     with whole_file(path) as file:
         file.write(text.encode("utf-8"))
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _umask() -> int:

@@ -6,11 +6,12 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bpe.files import file_digest
 from bpe.patterns import GPT2_PATTERN
 from bpe.special_tokens import END_OF_TEXT, check_special_tokens
 from bpe.streaming import EncodeReport
@@ -49,6 +50,7 @@ def prepare(
     threads: int | None = None,
     progress: bool = False,
     notify: Callable[[str], None] | None = None,
+    digests: Mapping[Path, str] | None = None,
 ) -> Preparation:
     """Train a tokenizer on the training text and encode both texts, in `directory/<key>/`.
 
@@ -64,6 +66,7 @@ def prepare(
         threads: How many threads to use; None is all cores.
         progress: Whether to report on stderr.
         notify: Is called with one line for each finished step.
+        digests: The SHA-256, in hexadecimal, of files for which it is known: these are not read for the key.
 
     Raises:
         OSError: If a file is missing or cannot be read, or the directory not be written to.
@@ -74,7 +77,7 @@ def prepare(
     check_threads(threads)
     tell = notify or (lambda line: None)
     paths = (Path(train_path), Path(valid_path))
-    key = _key(paths, vocab_size, special)
+    key = _key(paths, vocab_size, special, digests or {})
     folder = Path(directory) / key
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -101,7 +104,7 @@ def prepare(
     )
 
 
-def _key(paths: Sequence[Path], vocab_size: int, special_tokens: list[str]) -> str:
+def _key(paths: Sequence[Path], vocab_size: int, special_tokens: list[str], known: Mapping[Path, str]) -> str:
     """Return a name for what is prepared from these files with these settings: 16 hexadecimal digits."""
     digests = []
     for path in paths:
@@ -111,8 +114,7 @@ def _key(paths: Sequence[Path], vocab_size: int, special_tokens: list[str]) -> s
             raise ValueError(f"{str(path)!r} is a folder, expected a text file; name a file in it")
         if path.stat().st_size == 0:
             raise ValueError(f"file {str(path)!r} is empty, expected text; check how it was made")
-        with path.open("rb") as file:
-            digests.append([hashlib.file_digest(file, "sha256").hexdigest(), path.suffix])
+        digests.append([known.get(path) or file_digest(path), path.suffix])
     content = json.dumps([digests, vocab_size, special_tokens, GPT2_PATTERN, __version__])
     return hashlib.sha256(content.encode("utf-8")).hexdigest()[:16]
 
