@@ -16,8 +16,8 @@ class DataFlags:
     """The text."""
 
     dataset: str = "sample"
-    """"sample" (stories composed here, no network needed) or the path of a text file (.txt, .gz, .zst) whose documents
-    are separated by <|endoftext|>."""
+    """"sample" (stories composed here, no network needed), "tinystories" (TinyStories V2 from the Hugging Face hub, 2.2
+    GB, downloaded once) or the path of a text file (.txt, .gz, .zst) whose documents are separated by <|endoftext|>."""
     valid_dataset: Path | None = None
     """Validation text; without it the last documents of --dataset are held out."""
     valid_bytes: int = 100_000

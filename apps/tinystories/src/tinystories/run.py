@@ -31,9 +31,16 @@ def _prepare(data: DataFlags, vocab_size: int) -> "tuple[str, Preparation]":
     from bpe import prepare
     from tinystories.datasets import resolve
 
-    train_path, valid_path = resolve(data.dataset, data.valid_dataset, data.valid_bytes or None, data.data_dir, print)
-    preparation = prepare(train_path, valid_path, vocab_size=vocab_size, directory=data.data_dir, notify=print)
-    return "sample" if data.dataset == "sample" else Path(data.dataset).name.split(".")[0], preparation
+    texts = resolve(data.dataset, data.valid_dataset, data.valid_bytes or None, data.data_dir, print)
+    preparation = prepare(
+        texts.train,
+        texts.valid,
+        vocab_size=vocab_size,
+        directory=data.data_dir,
+        notify=print,
+        digests=texts.digests,
+    )
+    return Path(data.dataset).name.split(".")[0], preparation
 
 
 def _run_prepare(command: Prepare) -> int:
