@@ -23,8 +23,9 @@ class Flags:
     recipe: RecipeName = "baseline"
     """What to train; "baseline" is the assignment's main experiment."""
     dataset: str = "sample"
-    """"sample" (articles composed here, no network needed) or the path of a text file (.txt, .gz, .zst) whose documents
-    are separated by <|endoftext|>."""
+    """"sample" (articles composed here, no network needed), "owt" (the course's sample of OpenWebText from the
+    Hugging Face hub, 12 GB unpacked, downloaded once) or the path of a text file (.txt, .gz, .zst) whose documents are
+    separated by <|endoftext|>."""
     valid_dataset: Path | None = None
     """Validation text; without it the last documents of --dataset are held out."""
     valid_bytes: int = 0
@@ -52,12 +53,17 @@ def _run(flags: Flags) -> None:
     limit = parse_duration(flags.time_limit)
     recipe = replace(RECIPES[flags.recipe](resolve_device(flags.device).type), seed=flags.seed)
     begin = process_age()
-    train_path, valid_path = resolve(
-        flags.dataset, flags.valid_dataset, flags.valid_bytes or None, flags.data_dir, print
+    texts = resolve(flags.dataset, flags.valid_dataset, flags.valid_bytes or None, flags.data_dir, print)
+    preparation = prepare(
+        texts.train,
+        texts.valid,
+        vocab_size=recipe.vocab_size,
+        directory=flags.data_dir,
+        notify=print,
+        digests=texts.digests,
     )
-    preparation = prepare(train_path, valid_path, vocab_size=recipe.vocab_size, directory=flags.data_dir, notify=print)
     preparing = process_age() - begin
-    name = "sample" if flags.dataset == "sample" else train_path.name.split(".")[0]
+    name = Path(flags.dataset).name.split(".")[0]
     run_dir = flags.out or Path("runs", f"owt-{flags.recipe}-{name}-{flags.time_limit}")
     print(f"data prepared in {preparing:.1f} s, which do not count; {limit:,.0f} s for everything else, in {run_dir}")
     summary = train(

@@ -1,19 +1,32 @@
-"""Which text to train on: the embedded sample or the user's files, as one training and one validation file."""
+"""Which text to train on: embedded, downloaded or the user's, as one training and one validation file."""
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
+
+from owt_leaderboard.hub import HubDataset, download
 
 SAMPLE_TRAIN_BYTES = 8_000_000
 SAMPLE_VALID_BYTES = 100_000
+OWT = HubDataset(name="owt", repository="stanford-cs336/owt-sample", train="owt_train.txt.gz", valid="owt_valid.txt.gz")
+
+
+class Texts(NamedTuple):
+    """A training and a validation text, and the SHA-256 of files for which it is known."""
+
+    train: Path
+    valid: Path
+    digests: dict[Path, str]
 
 
 def resolve(
     dataset: str, valid_dataset: Path | None, valid_bytes: int | None, data_dir: Path, notify: Callable[[str], None]
-) -> tuple[Path, Path]:
+) -> Texts:
     """Find or make the training text and the validation text.
 
     Args:
-        dataset: "sample" for articles that are composed here and now, or the path of a text file, `.gz` or `.zst` too.
+        dataset: "sample" for articles that are composed here and now, "owt" for the files on the Hugging Face hub,
+            or the path of a text file, `.gz` or `.zst` too.
         valid_dataset: the validation text; None holds out the last documents of the training text.
         valid_bytes: take only the first documents of the validation text, up to this many bytes; None takes it whole.
         data_dir: where files that are made are kept, to be found again.
@@ -21,15 +34,16 @@ def resolve(
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: a validation text beside the sample, or a text that cannot be divided.
+        owt_leaderboard.hub.DownloadError: a file cannot be downloaded, or is not what it should be.
+        ValueError: a validation text beside the sample or "owt", or a text that cannot be divided.
     """
+    if dataset in ("sample", OWT.name) and valid_dataset is not None:
+        raise ValueError(f"--valid-dataset {valid_dataset}: the {dataset} has its own; give --dataset PATH too")
     if dataset == "sample":
-        if valid_dataset is not None:
-            raise ValueError(f"--valid-dataset {valid_dataset}: the sample has its own; give --dataset PATH too")
         from owt_leaderboard.sample_articles import compose_article
         from trainer.sample_corpus import write_splits
 
-        return write_splits(
+        train, valid = write_splits(
             data_dir,
             "sample-articles",
             compose_article,
@@ -37,6 +51,13 @@ def resolve(
             valid_bytes=SAMPLE_VALID_BYTES,
             notify=notify,
         )
+        return Texts(train, valid, {})
     from bpe import divide
 
-    return divide(Path(dataset), valid_dataset, data_dir, valid_bytes=valid_bytes, notify=notify)
+    train, digests = Path(dataset), {}
+    if dataset == OWT.name:
+        files = download(OWT, data_dir, notify)
+        train, valid_dataset = (file.path for file in files)
+        digests = {file.path: file.sha256 for file in files}
+    train, valid = divide(train, valid_dataset, data_dir, valid_bytes=valid_bytes, notify=notify, digests=digests)
+    return Texts(train, valid, digests)
