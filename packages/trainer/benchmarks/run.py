@@ -22,7 +22,7 @@ from trainer.checkpoints import CheckpointStore
 from trainer.data import batch_generator
 from trainer.token_split import TokenSplit
 
-VOCAB_SIZE, WIDTH, BATCH_SIZE, CONTEXT_LENGTH = 500, 128, 16, 64
+VOCAB_SIZE, WIDTH, BATCH_SIZE, CONTEXT_LENGTH = 500, 128, 44, 64
 STEPS, ROUNDS = 150, 5
 BIG_WIDTH, SAVE_EVERY, SAVES = 2450, 40, 5
 FILE_TOKENS, BATCHES = 500_000_000, 20_000
