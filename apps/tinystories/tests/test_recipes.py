@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from nnscratch import AdamW, TransformerLM
+from tinystories.building import make_optimizer, model_config
 from tinystories.experiments import ABLATIONS, LOWER_RATE_FRACTION, VARIANTS, VariantName
 from tinystories.recipes import PRESETS, PresetName
-from tinystories.training import Machine, learning_rate_schedule, model_config, train_config
+from tinystories.training import Machine, learning_rate_schedule, train_config
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -30,12 +31,19 @@ def test_preset_builds_and_steps(preset):
 
 @pytest.mark.parametrize("variant", ABLATIONS, ids=lambda variant: variant.name)
 def test_variant_trains(variant):
-    recipe = variant.change(replace(PRESETS["cpu-quick"](), context_length=16))
+    recipe = variant.change(replace(PRESETS["cpu-quick"](), context_length=16, learning_rate=1e-3))
     torch.manual_seed(0)
     model = TransformerLM(model_config(recipe, 300))
     tokens = torch.randint(300, (2, 17))
-    model.loss(tokens[:, :-1], tokens[:, 1:]).backward()
-    assert all(parameter.grad is not None for parameter in model.parameters())
+    optimizer = make_optimizer(model, recipe)
+    losses = []
+    for _ in range(2):
+        loss = model.loss(tokens[:, :-1], tokens[:, 1:])
+        losses.append(loss.item())
+        loss.backward()
+        assert all(parameter.grad is not None for parameter in model.parameters())
+        optimizer.step()
+    assert losses[1] < losses[0]
 
 
 def parameters(name):
@@ -56,6 +64,13 @@ def test_silu_matches_the_parameters_of_swiglu():
         ("post_norm", {"norm"}),
         ("nope", {"position"}),
         ("silu", {"ffn", "d_ff"}),
+        ("tied_embeddings", {"tie_embeddings"}),
+        ("qk_norm", {"qk_norm"}),
+        ("relu_squared", {"ffn", "d_ff"}),
+        ("muon", {"optimizer"}),
+        ("half_vocabulary", {"vocab_size"}),
+        ("double_vocabulary", {"vocab_size"}),
+        ("speedrun", {"optimizer", "qk_norm", "ffn", "d_ff"}),
     ],
 )
 def test_variant_changes_only_what_it_says(name, changed):

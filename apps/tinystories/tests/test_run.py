@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tinystories.experiments import VARIANTS
+from tinystories.experiments import SETS
 from tinystories.run import main
 
 HEAVY = {"torch", "numba", "matplotlib", "wandb", "regex", "numpy"}
@@ -38,7 +38,7 @@ def test_ablations_leave_a_report_and_skip_what_is_finished(flags, tmp_path, cap
     assert story.startswith("Once upon a time")
     assert str(out / "report.md") in printed
     report = (out / "report.md").read_text("utf-8")
-    for name in VARIANTS:
+    for name in SETS["assignment"]:
         assert f"| {name} |" in report
         assert f"### {name}" in report
         assert json.loads((out / name / "summary.json").read_text("utf-8"))["steps"] == 8
@@ -47,7 +47,7 @@ def test_ablations_leave_a_report_and_skip_what_is_finished(flags, tmp_path, cap
 
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/*") if path.is_file()}
     assert main(["ablations", "--out", str(out), *flags]) == 0
-    assert capsys.readouterr().out.count("finished before, skipped") == len(VARIANTS)
+    assert capsys.readouterr().out.count("finished before, skipped") == len(SETS["assignment"])
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 

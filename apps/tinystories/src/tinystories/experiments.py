@@ -1,12 +1,14 @@
-"""The assignment's ablations: each a named small change of one recipe, with what it is expected to do."""
+"""The ablations: each a named small change of one recipe, with what it is expected to do."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from tinystories.recipes import Recipe
 
 LOWER_RATE_FRACTION = 0.25  # of the baseline's learning rate, for the second run without norms
+
+Expectation = Literal["worse", "better"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class Variant:
     """What differs from the baseline, in a few words."""
     hypothesis: str
     """Written before the runs."""
+    expected: Expectation | None
+    """The hypothesis in a word: how the loss will be beside the baseline's; None is the baseline itself."""
 
 
 ABLATIONS: tuple[Variant, ...] = (
@@ -27,38 +31,120 @@ ABLATIONS: tuple[Variant, ...] = (
         lambda recipe: recipe,
         "pre-norm, RoPE, SwiGLU",
         "The reference that the others are compared with.",
+        None,
     ),
     Variant(
         "no_rmsnorm",
         lambda recipe: replace(recipe, norm="none"),
         "no RMSNorm, same learning rate",
         "Without norms the best rate of the baseline is too high: training diverges or ends worse.",
+        "worse",
     ),
     Variant(
         "no_rmsnorm_low_lr",
         lambda recipe: replace(recipe, norm="none", learning_rate=recipe.learning_rate * LOWER_RATE_FRACTION),
         f"no RMSNorm, {LOWER_RATE_FRACTION:g} of the learning rate",
         "A lower rate is stable without norms, but slower than the baseline.",
+        "worse",
     ),
     Variant(
         "post_norm",
         lambda recipe: replace(recipe, norm="post"),
         "norm after each residual sum",
         "Post-norm trains, a little worse and less steadily than pre-norm.",
+        "worse",
     ),
     Variant(
         "nope",
         lambda recipe: replace(recipe, position="none"),
         "no position embedding",
         "The causal mask gives away some position: training works, worse than with RoPE.",
+        "worse",
     ),
     Variant(
         "silu",
         lambda recipe: replace(recipe, ffn="silu", d_ff=4 * recipe.d_model),
         "SiLU feed-forward, d_ff = 4 d_model",
         "At matched parameters the gate of SwiGLU helps a little.",
+        "worse",
+    ),
+    Variant(
+        "tied_embeddings",
+        lambda recipe: replace(recipe, tie_embeddings=True),
+        "one matrix as embedding and output layer",
+        "Small models miss the parameters, and the two uses want other rates: a little worse.",
+        "worse",
+    ),
+    Variant(
+        "qk_norm",
+        lambda recipe: replace(recipe, qk_norm=True),
+        "queries and keys normalised",
+        "Bounded attention scores are steadier at a high learning rate: a little better.",
+        "better",
+    ),
+    Variant(
+        "relu_squared",
+        lambda recipe: replace(recipe, ffn="relu_squared", d_ff=4 * recipe.d_model),
+        "ReLU² feed-forward, d_ff = 4 d_model",
+        "At matched parameters as good as the gate of SwiGLU or better (So et al. 2021), in fewer products.",
+        "better",
+    ),
+    Variant(
+        "muon",
+        lambda recipe: replace(recipe, optimizer="muon"),
+        "Muon for the matrices inside of the blocks",
+        "Orthogonal updates learn more per token than AdamW's: clearly better.",
+        "better",
+    ),
+    Variant(
+        "half_vocabulary",
+        lambda recipe: replace(recipe, vocab_size=recipe.vocab_size // 2),
+        "tokenizer of half the size",
+        "Shorter tokens mean less text in as many tokens: worse in bits per byte.",
+        "worse",
+    ),
+    Variant(
+        "double_vocabulary",
+        lambda recipe: replace(recipe, vocab_size=recipe.vocab_size * 2),
+        "tokenizer of twice the size",
+        "More text in as many tokens outweighs that each token is seen less often: better in bits per byte.",
+        "better",
+    ),
+    Variant(
+        "speedrun",
+        lambda recipe: replace(recipe, optimizer="muon", qk_norm=True, ffn="relu_squared", d_ff=4 * recipe.d_model),
+        "Muon, QK-norm and ReLU² together",
+        "What helps alone adds up in good part.",
+        "better",
     ),
 )
 
-VariantName = Literal["baseline", "no_rmsnorm", "no_rmsnorm_low_lr", "post_norm", "nope", "silu"]
+VariantName = Literal[
+    "baseline",
+    "no_rmsnorm",
+    "no_rmsnorm_low_lr",
+    "post_norm",
+    "nope",
+    "silu",
+    "tied_embeddings",
+    "qk_norm",
+    "relu_squared",
+    "muon",
+    "half_vocabulary",
+    "double_vocabulary",
+    "speedrun",
+]
 VARIANTS: dict[str, Variant] = {variant.name: variant for variant in ABLATIONS}
+
+SetName = Literal["assignment", "all"]
+SETS: dict[str, tuple[str, ...]] = {
+    "assignment": ("baseline", "no_rmsnorm", "no_rmsnorm_low_lr", "post_norm", "nope", "silu"),
+    "all": tuple(VARIANTS),
+}
+"""Names for several variants."""
+
+
+def chosen_variants(names: Sequence[str]) -> list[Variant]:
+    """The variants of these names, which may be those of sets, each once and in the order of the table."""
+    wanted = {variant for name in names for variant in SETS.get(name, (name,))}
+    return [variant for name, variant in VARIANTS.items() if name in wanted]

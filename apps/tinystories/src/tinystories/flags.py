@@ -1,14 +1,16 @@
-"""The flags of every command, as dataclasses: what stands here is what `--help` shows."""
+"""Flags that several commands share, as dataclasses: what stands here is what `--help` shows."""
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
-import tyro
+from tinystories.recipes import PRESETS, FeedForward, Norm, OptimizerName, Position, PresetName, Recipe, default_preset
+from tinystories.training import CompileMode, Machine
+from tinystories.writing import SAMPLE_TOKENS
+from trainer.durations import parse_duration
 
-from tinystories.experiments import VariantName
-from tinystories.recipes import PRESETS, PresetName, Recipe
-from tinystories.training import SAMPLE_PROMPT, SAMPLE_TOKENS, CompileMode, Machine, WandbMode
+if TYPE_CHECKING:
+    from bpe import Preparation
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,26 @@ class DataFlags:
     many times; 0 uses all of it."""
     data_dir: Path = Path("data")
     """Where tokenizers and token files are kept, to be found again."""
+
+    @property
+    def name(self) -> str:
+        """The data set in a word, for directories and titles."""
+        return Path(self.dataset).name.split(".")[0]
+
+    def prepare(self, vocab_size: int) -> "Preparation":
+        """Find or make the texts, the tokenizer and the token files."""
+        from bpe import prepare
+        from tinystories.datasets import resolve
+
+        texts = resolve(self.dataset, self.valid_dataset, self.valid_bytes or None, self.data_dir, print)
+        return prepare(
+            texts.train,
+            texts.valid,
+            vocab_size=vocab_size,
+            directory=self.data_dir,
+            notify=print,
+            digests=texts.digests,
+        )
 
 
 @dataclass(frozen=True)
@@ -47,85 +69,65 @@ class MachineFlags:
 class RecipeFlags:
     """Changes to the preset; everything left out keeps the preset's value."""
 
-    preset: PresetName = "cpu-quick"
-    """The recipe to start from."""
+    preset: PresetName | Literal["auto"] = "auto"
+    """The recipe to start from; "auto" is gpu-course on CUDA and cpu-quick elsewhere."""
     vocab_size: int | None = None
+    """Entries of the tokenizer."""
     context_length: int | None = None
+    """Tokens in one window."""
     d_model: int | None = None
+    """Width of the residual stream."""
     num_layers: int | None = None
+    """Blocks."""
     num_heads: int | None = None
+    """Attention heads in a block."""
     d_ff: int | None = None
+    """Width inside the feed-forward layers."""
+    norm: Norm | None = None
+    """RMSNorm before each part of a block, after its sum, or nowhere."""
+    position: Position | None = None
+    """Rotary position embedding, or none."""
+    ffn: FeedForward | None = None
+    """Kind of feed-forward layer."""
+    tie_embeddings: bool | None = None
+    """One matrix as embedding and output layer."""
+    qk_norm: bool | None = None
+    """Normalise every head's queries and keys."""
+    optimizer: OptimizerName | None = None
+    """AdamW for everything, or Muon for the matrices inside of the blocks."""
     steps: int | None = None
     """Optimizer steps."""
+    time_limit: str | None = None
+    """Train for this long (90s, 5m, 1.5h) instead, everything included; the schedule then follows the clock."""
     batch_size: int | None = None
     """Windows per step."""
     learning_rate: float | None = None
+    """AdamW's rate after the warm-up."""
+    muon_learning_rate: float | None = None
+    """Rate of the matrices inside of the blocks with --optimizer muon."""
+    warmup_fraction: float | None = None
+    """Share of the steps in which the rate rises."""
+    weight_decay: float | None = None
+    """Fraction by which parameters shrink in a step, per unit of the rate."""
     evaluations: int | None = None
     """Evaluations over the run."""
     seed: int | None = None
+    """Seeds the weights, the order of the data and the samples."""
 
-    def recipe(self) -> Recipe:
-        """The preset with the changes."""
-        changes = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "preset"}
-        return replace(PRESETS[self.preset](), **{name: value for name, value in changes.items() if value is not None})
-
-
-@dataclass(frozen=True)
-class Prepare:
-    """Train the tokenizer and write the token files, and nothing else."""
-
-    data: DataFlags = DataFlags()
-    vocab_size: int = 2048
-    """Entries of the tokenizer."""
+    def recipe(self, device: str) -> Recipe:
+        """The preset with the changes; `device` chooses the preset where none is named."""
+        preset = default_preset(device) if self.preset == "auto" else self.preset
+        names = [field.name for field in fields(self) if field.name not in ("preset", "time_limit")]
+        changes = {name: value for name in names if (value := getattr(self, name)) is not None}
+        if self.time_limit is not None:
+            changes["time_limit_seconds"] = parse_duration(self.time_limit)
+        return replace(PRESETS[preset](), **changes)
 
 
 @dataclass(frozen=True)
-class Train:
-    """Train one model."""
+class SamplingFlags:
+    """How the next token is chosen."""
 
-    out: Path = Path("runs/train")
-    """The run directory."""
-    variant: VariantName = "baseline"
-    """The change of the recipe to train with."""
-    data: DataFlags = DataFlags()
-    wandb: WandbMode = "disabled"
-    """Records to Weights & Biases, too: "auto" only if a key is configured, "offline" for a later `wandb sync`; needs
-    packages/trainer[wandb]."""
-    recipe: RecipeFlags = RecipeFlags()
-    machine: MachineFlags = MachineFlags()
-
-
-@dataclass(frozen=True)
-class Ablations:
-    """Train the baseline and its variants, and write a report with a table, learning curves and stories."""
-
-    out: Path | None = None
-    """Directory of the runs and the report; by default runs/ablations-NAME, with the name of the data set."""
-    variants: tuple[VariantName, ...] = get_args(VariantName)
-    """Which to train."""
-    data: DataFlags = DataFlags()
-    recipe: RecipeFlags = RecipeFlags()
-    machine: MachineFlags = MachineFlags()
-
-
-@dataclass(frozen=True)
-class Evaluate:
-    """Loss, perplexity and bits per byte of a trained model on any text."""
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """Run directory."""
-    text: Annotated[Path, tyro.conf.Positional]
-    """Text file (.txt, .gz, .zst)."""
-    device: str = "auto"
-
-
-@dataclass(frozen=True)
-class Generate:
-    """Let a trained model continue a prompt."""
-
-    run: Annotated[Path, tyro.conf.Positional]
-    """Run directory."""
-    prompt: str = SAMPLE_PROMPT
     max_new_tokens: int = SAMPLE_TOKENS
     """It ends earlier where the model writes <|endoftext|>."""
     temperature: float = 0.8
@@ -134,18 +136,5 @@ class Generate:
     """Choose among the k likeliest tokens only."""
     top_p: float | None = 0.95
     """Choose among the likeliest tokens that together have this probability."""
-    samples: int = 1
-    """How many continuations."""
     seed: int = 0
-    device: str = "auto"
-
-
-@dataclass(frozen=True)
-class Report:
-    """Write the report of finished runs again."""
-
-    directory: Annotated[Path, tyro.conf.Positional]
-    """The directory given to ablations as --out."""
-
-
-Command = Prepare | Train | Ablations | Evaluate | Generate | Report
+    """The same seed draws the same text."""

@@ -4,6 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+Norm = Literal["pre", "post", "none"]
+Position = Literal["rope", "none"]
+FeedForward = Literal["swiglu", "silu", "relu_squared"]
+OptimizerName = Literal["adamw", "muon"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -20,17 +25,25 @@ class Recipe:
     d_ff: int
     """Width inside the feed-forward layers; about 8/3 of d_model for SwiGLU, 4 times d_model for SiLU."""
     rope_theta: float = 10_000.0
-    norm: Literal["pre", "post", "none"] = "pre"
-    position: Literal["rope", "none"] = "rope"
-    ffn: Literal["swiglu", "silu"] = "swiglu"
+    norm: Norm = "pre"
+    position: Position = "rope"
+    ffn: FeedForward = "swiglu"
     tie_embeddings: bool = False
+    qk_norm: bool = False
+    """Normalise every head's queries and keys."""
 
     steps: int
-    """Optimizer steps."""
+    """Optimizer steps; with a time limit, ticks of the clock."""
+    time_limit_seconds: float | None = None
+    """Train for this long instead, everything included, as many steps as there is time for."""
     batch_size: int
     """Windows per optimizer step."""
+    optimizer: OptimizerName = "adamw"
+    """"muon" takes the matrices inside of the blocks, and leaves the rest to AdamW."""
     learning_rate: float
     """AdamW's rate at the end of the warm-up; a cosine then takes it to `final_learning_rate_fraction` of it."""
+    muon_learning_rate: float = 0.02
+    """The same for Muon, in units of the spectral norm of an update."""
     final_learning_rate_fraction: float = 0.1
     warmup_fraction: float = 0.1
     """Share of the steps in which the rate rises from zero."""
@@ -105,3 +118,10 @@ PRESETS: dict[PresetName, Callable[[], Recipe]] = {
     "cpu-course": cpu_course,
     "gpu-course": gpu_course,
 }
+
+
+def default_preset(device: str) -> PresetName:
+    """The preset for a device such as "auto" or "cuda:1": what it finishes in minutes."""
+    from trainer import resolve_device
+
+    return "gpu-course" if resolve_device(device).type == "cuda" else "cpu-quick"

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         SwiGLU,
     )
     from nnscratch.optimizers.adamw import AdamW
+    from nnscratch.optimizers.combined import CombinedOptimizer
     from nnscratch.optimizers.muon import Muon
     from nnscratch.optimizers.sgd import SGD
     from nnscratch.schedules import cosine_schedule, trapezoid_schedule
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _MODULE_OF = {
     "AdamW": "optimizers.adamw",
     "CausalSelfAttention": "attention",
+    "CombinedOptimizer": "optimizers.combined",
     "Embedding": "layers",
     "KeyValueCache": "cache",
     "Linear": "layers",
@@ -84,6 +86,7 @@ __all__ = [
     "SGD",
     "AdamW",
     "CausalSelfAttention",
+    "CombinedOptimizer",
     "Embedding",
     "KeyValueCache",
     "Linear",

@@ -1,0 +1,52 @@
+"""From a recipe to a model and its optimizer."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from tinystories.recipes import Recipe
+
+if TYPE_CHECKING:
+    from torch.nn import Parameter
+    from torch.optim import Optimizer
+
+    from nnscratch import TransformerConfig, TransformerLM
+
+
+def model_config(recipe: Recipe, vocab_size: int) -> "TransformerConfig":
+    """The recipe's architecture for a tokenizer of `vocab_size` entries."""
+    from nnscratch import TransformerConfig
+
+    return TransformerConfig(
+        vocab_size=vocab_size,
+        context_length=recipe.context_length,
+        d_model=recipe.d_model,
+        num_layers=recipe.num_layers,
+        num_heads=recipe.num_heads,
+        d_ff=recipe.d_ff,
+        rope_theta=recipe.rope_theta,
+        norm=recipe.norm,
+        position=recipe.position,
+        ffn=recipe.ffn,
+        tie_embeddings=recipe.tie_embeddings,
+        qk_norm=recipe.qk_norm,
+    )
+
+
+def make_optimizer(model: "TransformerLM", recipe: Recipe) -> "Optimizer":
+    """AdamW for everything, or Muon for the matrices inside of the blocks and AdamW for the rest.
+
+    A group's `lr_scale` is its rate as a multiple of the recipe's `learning_rate`, which the schedule sets.
+    """
+    from nnscratch import AdamW, CombinedOptimizer, Muon
+
+    def adamw(parameters: "Iterable[Parameter]") -> AdamW:
+        return AdamW(parameters, lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay)
+
+    if recipe.optimizer == "adamw":
+        return adamw(model.parameters())
+    matrices = [parameter for parameter in model.layers.parameters() if parameter.dim() == 2]
+    inside = set(matrices)
+    others = [parameter for parameter in model.parameters() if parameter not in inside]
+    group = {"params": matrices, "lr_scale": recipe.muon_learning_rate / recipe.learning_rate}
+    muon = Muon([group], lr=recipe.muon_learning_rate, weight_decay=recipe.weight_decay)
+    return CombinedOptimizer([muon, adamw(others)])

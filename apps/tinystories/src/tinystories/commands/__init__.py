@@ -1,0 +1,1 @@
+"""One module for each command: its flags, which `--help` shows, and what it calls and prints."""

@@ -1,0 +1,43 @@
+"""`evaluate`: a model on any text."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Loss, perplexity and bits per byte of a trained model on any text."""
+
+    run_directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run directory."""
+    text: Annotated[Path, tyro.conf.Positional]
+    """Text file (.txt, .gz, .zst)."""
+    device: str = "auto"
+    batch_size: int = 16
+    """Windows in one forward pass; it changes the speed, not the result."""
+
+    def run(self) -> int:
+        """Evaluate, and print the three numbers."""
+        import tempfile
+
+        from tinystories.writing import load
+        from trainer import TokenDataset, evaluate
+
+        model, tokenizer = load(self.run_directory, self.device)
+        with tempfile.TemporaryDirectory() as directory:
+            tokens = Path(directory, "text.npy")
+            tokenizer.encode_file(self.text, tokens)
+            dataset = TokenDataset(tokens)
+            evaluation = evaluate(
+                model,
+                dataset.tokens,
+                model.config.context_length,
+                num_bytes=dataset.num_bytes,
+                batch_size=self.batch_size,
+            )
+        bits = evaluation.bits_per_byte
+        print(f"loss {evaluation.loss:.4f}  perplexity {evaluation.perplexity:.2f}  bits per byte {bits:.4f}")
+        return 0

@@ -1,0 +1,21 @@
+"""`prepare`: the tokenizer and the token files."""
+
+from dataclasses import dataclass, field
+
+from tinystories.flags import DataFlags
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Train the tokenizer and write the token files, and nothing else."""
+
+    data: DataFlags = field(default_factory=DataFlags)
+    vocab_size: int = 2048
+    """Entries of the tokenizer."""
+
+    def run(self) -> int:
+        """Prepare, and print where everything is."""
+        preparation = self.data.prepare(self.vocab_size)
+        print(f"Tokenizer: {preparation.tokenizer_directory}")
+        print(f"Tokens: {preparation.train_tokens}, {preparation.valid_tokens}")
+        return 0

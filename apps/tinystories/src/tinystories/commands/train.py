@@ -1,0 +1,36 @@
+"""`train`: one model."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tinystories.commands.hints import next_step
+from tinystories.experiments import VARIANTS, VariantName
+from tinystories.flags import DataFlags, MachineFlags, RecipeFlags
+from tinystories.training import WandbMode
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train one model."""
+
+    out: Path = Path("runs/train")
+    """The run directory."""
+    variant: VariantName = "baseline"
+    """The change of the recipe to train with."""
+    data: DataFlags = field(default_factory=DataFlags)
+    wandb: WandbMode = "disabled"
+    """Records to Weights & Biases, too: "auto" only if a key is configured, "offline" for a later `wandb sync`; needs
+    packages/trainer[wandb]."""
+    recipe: RecipeFlags = field(default_factory=RecipeFlags)
+    machine: MachineFlags = field(default_factory=MachineFlags)
+
+    def run(self) -> int:
+        """Train, and print what to do next."""
+        from tinystories.training import train
+
+        recipe = VARIANTS[self.variant].change(self.recipe.recipe(self.machine.device))
+        preparation = self.data.prepare(recipe.vocab_size)
+        summary = train(recipe, preparation, self.out, self.machine.machine(), wandb=self.wandb)
+        print(f"{summary.status}: records in {self.out}")
+        print(next_step(self.out))
+        return 0

@@ -1,0 +1,109 @@
+"""From a run directory back to a model that writes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinystories.building import model_config
+from tinystories.recipes import Recipe
+
+if TYPE_CHECKING:
+    from bpe import Tokenizer
+    from nnscratch import TransformerLM
+
+SAMPLE_PROMPT = "Once upon a time"
+SAMPLE_TOKENS = 256
+
+
+def load(run_dir: Path, device: str = "auto") -> "tuple[TransformerLM, Tokenizer]":
+    """The best model of a run, ready to write, and its tokenizer.
+
+    Raises:
+        FileNotFoundError: this is no run directory, it has no checkpoint yet, or its tokenizer is gone.
+    """
+    from bpe import Tokenizer
+    from nnscratch import TransformerLM
+    from trainer import load_weights, read_config, resolve_device
+
+    recorded = read_config(run_dir)["recorded"]
+    tokenizer = Tokenizer.from_pretrained(tokenizer_directory(run_dir))
+    recipe = Recipe(**recorded["recipe"])
+    model = TransformerLM(model_config(recipe, tokenizer.vocab_size))
+    load_weights(model, run_dir)
+    return model.to(resolve_device(device)).eval(), tokenizer
+
+
+def tokenizer_directory(run_dir: Path) -> Path:
+    """Where the tokenizer of a run is.
+
+    Raises:
+        FileNotFoundError: this is no run directory, or the tokenizer is gone.
+    """
+    from trainer import read_config
+
+    directory = Path(read_config(run_dir)["recorded"]["tokenizer"])
+    if not directory.is_dir():
+        raise FileNotFoundError(
+            f"the tokenizer of {run_dir} is not at {directory}: it was moved or deleted; `prepare` with the same "
+            f"--data-dir, text and vocabulary makes it again"
+        )
+    return directory
+
+
+def write_story(
+    model: "TransformerLM",
+    tokenizer: "Tokenizer",
+    prompt: str,
+    *,
+    max_new_tokens: int = SAMPLE_TOKENS,
+    temperature: float = 0.8,
+    top_k: int | None = None,
+    top_p: float | None = 0.95,
+    seed: int | None = 0,
+) -> str:
+    """Continue a prompt up to the end-of-text token or `max_new_tokens`; the prompt is part of what is returned."""
+    pieces = stream_story(
+        model,
+        tokenizer,
+        prompt,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        seed=seed,
+    )
+    return prompt + "".join(pieces)
+
+
+def stream_story(
+    model: "TransformerLM",
+    tokenizer: "Tokenizer",
+    prompt: str,
+    *,
+    max_new_tokens: int = SAMPLE_TOKENS,
+    temperature: float = 0.8,
+    top_k: int | None = None,
+    top_p: float | None = 0.95,
+    seed: int | None = 0,
+) -> Iterator[str]:
+    """Continue a prompt, piece by piece: whole characters, without the prompt and the end-of-text token.
+
+    Raises:
+        ValueError: the prompt is empty, or an option is out of range.
+    """
+    from nnscratch import stream
+
+    prompt_ids = tokenizer.encode(prompt)
+    if not prompt_ids:
+        raise ValueError("the prompt is empty: expected some text to continue")
+    token_ids = stream(
+        model,
+        prompt_ids,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        eos_id=tokenizer.eot_id,
+        seed=seed,
+    )
+    return tokenizer.decode_stream(token for token in token_ids if token != tokenizer.eot_id)
