@@ -3,6 +3,8 @@
 import signal
 
 import pytest
+from browser import browser as browser
+from browser import chromium as chromium
 
 # Who starts the tests in the background has them ignore Ctrl-C, and every process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
