@@ -68,13 +68,6 @@ def test_imports_go_from_apps_to_packages_only(project):
         assert not strangers, f"{path} imports {strangers}"
 
 
-def test_the_module_that_the_apps_cannot_share_is_the_same_in_both():
-    """Apps do not import each other, and no package is to depend on the hub's library."""
-    copies = [path.read_text("utf-8") for path in ROOT.glob("apps/*/src/*/hub.py")]
-    assert len(copies) == len(APPS)
-    assert len(set(copies)) == 1
-
-
 @every_project
 def test_sibling_ranges_admit_the_siblings(project):
     versions = {metadata(other)["name"]: metadata(other)["version"] for other in PROJECTS}

@@ -4,11 +4,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from owt_leaderboard.hub import HubDataset, download
+from trainer.hub import HubDataset, download
 
 SAMPLE_TRAIN_BYTES = 8_000_000
 SAMPLE_VALID_BYTES = 100_000
-OWT = HubDataset(name="owt", repository="stanford-cs336/owt-sample", train="owt_train.txt.gz", valid="owt_valid.txt.gz")
+OWT = HubDataset(
+    name="owt",
+    repository="stanford-cs336/owt-sample",
+    train="owt_train.txt.gz",
+    valid="owt_valid.txt.gz",
+    advice="Files from elsewhere are given by --dataset PATH --valid-dataset PATH; --dataset sample needs none",
+)
 
 
 class Texts(NamedTuple):
@@ -34,7 +40,7 @@ def resolve(
 
     Raises:
         FileNotFoundError: there is no such file.
-        owt_leaderboard.hub.DownloadError: a file cannot be downloaded, or is not what it should be.
+        trainer.hub.DownloadError: a file cannot be downloaded, or is not what it should be.
         ValueError: a validation text beside the sample or "owt", or a text that cannot be divided.
     """
     if dataset in ("sample", OWT.name) and valid_dataset is not None:

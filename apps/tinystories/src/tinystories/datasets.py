@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tinystories.hub import HubDataset, download
+from trainer.hub import HubDataset, download
 
 SAMPLE_TRAIN_BYTES = 8_000_000
 SAMPLE_VALID_BYTES = 100_000
@@ -13,6 +13,7 @@ TINYSTORIES = HubDataset(
     repository="roneneldan/TinyStories",
     train="TinyStoriesV2-GPT4-train.txt",
     valid="TinyStoriesV2-GPT4-valid.txt",
+    advice="Files from elsewhere are given by --dataset PATH --valid-dataset PATH; --dataset sample needs none",
 )
 
 
@@ -39,7 +40,7 @@ def resolve(
 
     Raises:
         FileNotFoundError: there is no such file.
-        tinystories.hub.DownloadError: a file cannot be downloaded, or is not what it should be.
+        trainer.hub.DownloadError: a file cannot be downloaded, or is not what it should be.
         ValueError: a validation text beside the sample or "tinystories", or a text that cannot be divided.
     """
     if dataset in ("sample", TINYSTORIES.name) and valid_dataset is not None:

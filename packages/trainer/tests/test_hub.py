@@ -1,6 +1,5 @@
 """Downloads against a server on this machine that plays the hub: what goes wrong there must end right, or be said."""
 
-import gzip
 import hashlib
 import json
 import os
@@ -8,19 +7,23 @@ import socket
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from hub_server import COMMIT, LATER, Hub
 
-from tinystories import hub
-from tinystories.datasets import TINYSTORIES as DATA
-from tinystories.datasets import resolve
-from tinystories.run import main
+from trainer import hub
+from trainer.hub import HubDataset
+
+DATA = HubDataset(
+    name="balls",
+    repository="somebody/Balls",
+    train="train.txt",
+    valid="valid.txt",
+    advice="Give --dataset PATH",
+)
 
 STORIES = [f"Number {i} had {i * i} red balls and {i % 7} blue ones.\n<|endoftext|>\n" for i in range(4000)]
-TEXTS = {DATA.train: "".join(STORIES[400:]).encode(), DATA.valid: "".join(STORIES[:400]).encode()}
-FILES = {name: gzip.compress(text, mtime=0) if name.endswith(".gz") else text for name, text in TEXTS.items()}
+FILES = {DATA.train: "".join(STORIES[400:]).encode(), DATA.valid: "".join(STORIES[:400]).encode()}
 
 
 def set_endpoint(url, monkeypatch):
@@ -168,7 +171,12 @@ def test_errors_of_the_server(status, server, fetch, tmp_path):
     with pytest.raises(hub.DownloadError, match=f"the answer was {status}") as caught:
         fetch()
     message = str(caught.value)
-    for part in (DATA.valid, server.url, "HF_ENDPOINT", "--dataset PATH --valid-dataset PATH", "--dataset sample"):
+    for part in (
+        DATA.valid,
+        server.url,
+        "HF_ENDPOINT",
+        f"fetch {DATA.train} and {DATA.valid} elsewhere. Give --dataset PATH",
+    ):
         assert part in message
     assert "\n" not in message
     assert not (tmp_path / "data").exists()
@@ -185,7 +193,7 @@ def test_no_server(server, fetch, tmp_path, monkeypatch, capfd):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         set_endpoint(f"http://127.0.0.1:{unused.getsockname()[1]}", monkeypatch)
-        with pytest.raises(hub.DownloadError, match=r"ConnectError: .*Run it again later.*--dataset sample"):
+        with pytest.raises(hub.DownloadError, match=r"ConnectError: .*Run it again later.*--dataset PATH$"):
             fetch()
     assert not (tmp_path / "data").exists()
     assert capfd.readouterr().err == ""  # the library's lines on every attempt would bury the message
@@ -236,41 +244,15 @@ def test_a_damaged_record(server, fetch, tmp_path):
         fetch()
 
 
-def test_a_prepared_data_set_is_found_again_without_being_read(server, tmp_path, monkeypatch):
-    from bpe import prepare
-
-    def prepared():
-        texts = resolve(DATA.name, None, 3000, tmp_path / "data", lambda line: None)
-        assert texts.valid.read_bytes() == TEXTS[DATA.valid][: texts.valid.stat().st_size]
-        assert 2900 < texts.valid.stat().st_size <= 3000
-        return prepare(
-            texts.train, texts.valid, vocab_size=300, directory=tmp_path / "data", digests=texts.digests, threads=1
-        )
-
-    first = prepared()
-    assert first.reports[0].bytes == len(TEXTS[DATA.train])
-    read = []
-
-    def file_digest(file, name, original=hashlib.file_digest):
-        read.append(file.name)
-        return original(file, name)
-
-    monkeypatch.setattr("hashlib.file_digest", file_digest)
-    again = prepared()
-    assert again.reused
-    assert again.train_tokens == first.train_tokens
-    assert [Path(path).name for path in read] == ["text.txt"]  # the first documents of the validation text
-
-
 def test_the_variables_of_the_environment(server, tmp_path):
     environment = {**os.environ, "HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"}
     for name in ("HF_HUB_CACHE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_TOKEN"):
         environment.pop(name, None)
     program = (
         "from pathlib import Path\n"
-        "from tinystories.datasets import TINYSTORIES as DATA\n"
-        "from tinystories.hub import download\n"
-        f"print(download(DATA, Path({str(tmp_path / 'data')!r}), lambda line: None)[0].path)"
+        "from trainer.hub import HubDataset, download\n"
+        f"data = {DATA!r}\n"
+        f"print(download(data, Path({str(tmp_path / 'data')!r}), lambda line: None)[0].path)"
     )
 
     def run(**variables):
@@ -283,18 +265,13 @@ def test_the_variables_of_the_environment(server, tmp_path):
     assert run(HF_HUB_OFFLINE="1").stdout.startswith(str(tmp_path / "hub"))
 
 
-def test_the_command_says_it_in_one_line(server, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert main(["prepare", "--dataset", DATA.name]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith(f"error: {DATA.valid} of {DATA.repository} cannot be downloaded")
-    assert error.count("\n") == 1
-    assert main(["prepare", "--dataset", DATA.name, "--valid-dataset", "mine.txt"]) == 2
-    assert f"the {DATA.name} has its own" in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+def test_without_the_library(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match=r"huggingface-hub is not installed: .*scratchlm-trainer\[hub\]"):
+        hub.download(DATA, tmp_path / "data", lambda line: None)
+    assert not (tmp_path / "data").exists()
 
 
 def test_the_library_is_imported_only_for_downloads():
-    program = "import sys; import tinystories.datasets; assert 'huggingface_hub' not in sys.modules"
+    program = "import sys; import trainer.hub; assert 'huggingface_hub' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,6 +1,9 @@
 """A data set's two files from the Hugging Face hub: downloaded once, verified, found again without a network."""
 
+from __future__ import annotations
+
 import hashlib
+import importlib.util
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -9,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from re import fullmatch
 from typing import Any
+
+from trainer.files import write_atomically
 
 ATTEMPTS = 3  # at a file whose connection breaks in a way that the library does not mend itself
 
@@ -19,7 +24,7 @@ class DownloadError(OSError):
 
 @dataclass(frozen=True)
 class HubDataset:
-    """What `--dataset NAME` stands for."""
+    """A repository of the hub and two of its files."""
 
     name: str
     repository: str
@@ -29,6 +34,8 @@ class HubDataset:
     """What the first download takes, a branch or a commit; the commit that it stood for is recorded and kept to."""
     sha256: Mapping[str, str] = field(default_factory=dict)
     """Checksums known beforehand, by file; the others are those that the hub announces at the first download."""
+    advice: str = ""
+    """What one can do without the hub, such as flags of a command; messages of failed downloads end with it."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +59,15 @@ def download(dataset: HubDataset, directory: Path, notify: Callable[[str], None]
 
     Raises:
         DownloadError: a file cannot be had, or has another checksum than expected and was removed.
+        ModuleNotFoundError: huggingface-hub, the extra `hub`, is not installed.
         ValueError: the record cannot be read.
     """
-    from bpe.files import write_text
-
+    if importlib.util.find_spec("huggingface_hub") is None:
+        raise ModuleNotFoundError(
+            'huggingface-hub is not installed: pip install "scratchlm-trainer[hub]", or from the root of the '
+            'repository pip install "packages/trainer[hub]"',
+            name="huggingface_hub",
+        )
     record_path = directory / f"{dataset.name}-hub.json"
     record = _read_record(record_path, dataset)
     found = {}
@@ -66,7 +78,7 @@ def download(dataset: HubDataset, directory: Path, notify: Callable[[str], None]
             record["revision"] = path.parent.name  # the library's folder of a commit
             record["files"][name] = facts
             directory.mkdir(parents=True, exist_ok=True)
-            write_text(record_path, json.dumps(record, indent=2) + "\n")
+            write_atomically(record_path, (json.dumps(record, indent=2) + "\n").encode("utf-8"))
         found[name] = Download(path, facts["sha256"])
     return found[dataset.train], found[dataset.valid]
 
@@ -134,9 +146,8 @@ def _explanation(dataset: HubDataset, name: str, revision: str, record: Path, er
         reason = _in_one_line(cause)
     return (
         f"{name} of {dataset.repository} cannot be downloaded from {constants.ENDPOINT}: {reason}. Run it again later, "
-        f"or set HF_ENDPOINT to a mirror; or fetch {dataset.train} and {dataset.valid} elsewhere, put them anywhere "
-        "and give --dataset PATH --valid-dataset PATH; or do without: --dataset sample"
-    )
+        f"or set HF_ENDPOINT to a mirror, or fetch {dataset.train} and {dataset.valid} elsewhere. {dataset.advice}"
+    ).rstrip()
 
 
 def _in_one_line(error: BaseException) -> str:
