@@ -1,19 +1,33 @@
-"""What a run left in its directory, read back for tables and pictures."""
+"""What experiments left in their directories, read back for tables and pictures."""
 
 import json
+import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from tinystories.experiments import VARIANTS
+
+EXPERIMENT_FILE = "experiment.json"
+FAILURE_FILE = "failure.json"
+BASELINE = "baseline"
+
+Kind = Literal["ablations", "lr-sweep", "batch-sweep"]
+
+_SEED = re.compile(r"(?P<name>.+?)(?:-seed-\d+)?")
+_RATE = re.compile(r"(?:batch-(?P<batch>\d+)-)?rate-(?P<rate>.+)")
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One quantity over a run; the three lists have equal length, and None marks a loss that was not finite."""
+    """The evaluations of a run; the four lists have equal length, and None marks a loss that was not finite."""
 
     steps: list[int]
+    tokens: list[int]
+    """Training tokens seen."""
     seconds: list[float]
+    """Of training; evaluations and the start are not counted."""
     losses: list[float | None]
 
 
@@ -24,24 +38,136 @@ class Result:
     name: str
     directory: Path
     recipe: dict[str, Any]
+    environment: dict[str, Any]
     summary: dict[str, Any]
     valid: Curve
-    train: Curve
     sample: str | None
     """The last text that the model wrote in training."""
 
     @property
-    def what(self) -> str:
-        """The variant in a few words."""
-        return VARIANTS[self.name].what if self.name in VARIANTS else self.name
+    def diverged(self) -> bool:
+        """Whether the run came to nothing: its loss says nothing that could be averaged."""
+        return bool(self.summary["diverged"]) or not _finite(self.summary["final_valid_loss"])
 
     @property
     def divergence(self) -> str:
         """When and how the run diverged, or "no"."""
-        if not self.summary["diverged"]:
+        if not self.diverged:
             return "no"
         step = self.summary["diverged_at_step"]
-        return "yes: ends above its start" if step is None else f"yes: not finite at step {step:,}"
+        if step is not None:
+            return f"not finite at step {step:,}"
+        return "ends above its start" if _finite(self.summary["final_valid_loss"]) else "loss not finite"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A run that ended with an error."""
+
+    name: str
+    error: str
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Whether memory was what it lacked."""
+        words = ("out of memory", "outofmemory", "memoryerror", "can't allocate memory", "alloc_failed")
+        return any(word in self.error.lower() for word in words)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed only."""
+
+    name: str
+    """The variant, or what the sweep set: "0.012", "16 at 0.012"."""
+    rate: float | None
+    """The learning rate that a sweep set; None in ablations."""
+    batch_size: int | None
+    """The batch size that a sweep set; None in the others."""
+    runs: tuple[Result, ...]
+    """Finished, ordered by seed."""
+    failures: tuple[Failure, ...]
+
+    @property
+    def stable(self) -> tuple[Result, ...]:
+        """The runs that did not diverge."""
+        return tuple(run for run in self.runs if not run.diverged)
+
+    @property
+    def diverged(self) -> tuple[Result, ...]:
+        """The runs that did."""
+        return tuple(run for run in self.runs if run.diverged)
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether there are runs and none diverged."""
+        return bool(self.runs) and not self.diverged
+
+    def values(self, name: str) -> list[float]:
+        """What the summaries of the stable runs say; runs that do not know it are left out."""
+        found = (run.summary.get(name) for run in self.stable)
+        return [float(value) for value in found if value is not None and _finite(value)]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A directory of runs."""
+
+    directory: Path
+    kind: Kind
+    title: str
+    dataset: str | None
+    target_loss: float | None
+    """The validation loss whose price in tokens and seconds a batch-sweep compares."""
+    notes: tuple[str, ...]
+    groups: tuple[Group, ...]
+    """Variants in the order of the table of ablations, then others by name; sweeps by batch size and rate."""
+    unfinished: tuple[str, ...]
+    """Runs that were begun and neither finished nor failed."""
+
+    @property
+    def runs(self) -> list[Result]:
+        """All finished runs."""
+        return [run for group in self.groups for run in group.runs]
+
+    @property
+    def failures(self) -> list[Failure]:
+        """All runs that failed."""
+        return [failure for group in self.groups for failure in group.failures]
+
+    @property
+    def baseline(self) -> Group | None:
+        """What the other variants are compared with."""
+        return next((group for group in self.groups if group.name == BASELINE), None)
+
+
+def read_experiment(directory: Path) -> Experiment:
+    """Read an experiment, finished or not.
+
+    Raises:
+        FileNotFoundError: no run in it has finished or failed.
+        ValueError: `experiment.json` is not what it should be.
+    """
+    header = _header(directory)
+    kind = header.get("kind", "ablations")
+    if kind not in get_args(Kind):
+        expected = ", ".join(get_args(Kind))
+        raise ValueError(f"{directory / EXPERIMENT_FILE} says kind {kind!r}: expected one of {expected}")
+    finished = sorted(path.parent for path in directory.glob("*/summary.json"))
+    failed = sorted(path.parent for path in directory.glob(f"*/{FAILURE_FILE}") if path.parent not in finished)
+    if not finished and not failed:
+        raise FileNotFoundError(f"{directory} holds no finished run; python -m tinystories.run ablations makes some")
+    begun = sorted(path.parent for path in directory.glob("*/config.json"))
+    return Experiment(
+        directory=directory,
+        kind=kind,
+        title=header.get("title") or f"Runs in {directory.resolve().name}",
+        dataset=header.get("dataset"),
+        target_loss=header.get("target_loss"),
+        notes=tuple(header.get("notes", ())),
+        groups=_grouped(kind, [read_result(path) for path in finished], [_read_failure(path) for path in failed]),
+        unfinished=tuple(path.name for path in begun if path not in finished and path not in failed),
+    )
 
 
 def read_result(directory: Path) -> Result:
@@ -57,37 +183,83 @@ def read_result(directory: Path) -> Result:
         raise FileNotFoundError(
             f"{directory} is not a finished run: it has no summary.json; run the same command again"
         )
-    records = read_metrics(directory)
+    evaluations = [record for record in read_metrics(directory) if record["event"] == "eval"]
     samples = directory / "samples.jsonl"
     texts = samples.read_text("utf-8").splitlines() if samples.exists() else []
     return Result(
         name=directory.name,
         directory=directory,
         recipe=read_config(directory)["recorded"]["recipe"],
+        environment=json.loads((directory / "environment.json").read_text("utf-8")),
         summary=json.loads(path.read_text("utf-8")),
-        valid=_curve(records, "eval"),
-        train=_curve(records, "train"),
+        valid=Curve(
+            [record["step"] for record in evaluations],
+            [record["tokens"] for record in evaluations],
+            [record["seconds_training"] for record in evaluations],
+            [record["loss"] for record in evaluations],
+        ),
         sample=json.loads(texts[-1])["text"] if texts else None,
     )
 
 
-def finished_runs(directory: Path) -> list[Path]:
-    """The finished runs of an experiment, the known variants first and in their order.
+def _header(directory: Path) -> dict[str, Any]:
+    path = directory / EXPERIMENT_FILE
+    if not path.exists():
+        return {}
+    header = json.loads(path.read_text("utf-8"))
+    if not isinstance(header, dict):
+        raise ValueError(
+            f"{path} holds {header!r}: expected an object with kind, title, dataset, target_loss and notes"
+        )
+    return header
 
-    Raises:
-        FileNotFoundError: there is none.
-    """
-    found = {path.parent.name: path.parent for path in directory.glob("*/summary.json")}
-    if not found:
-        raise FileNotFoundError(f"{directory} holds no finished run; python -m tinystories.run ablations makes some")
-    known = [name for name in VARIANTS if name in found]
-    return [found[name] for name in known + sorted(found.keys() - known)]
+
+def _read_failure(directory: Path) -> Failure:
+    return Failure(directory.name, json.loads((directory / FAILURE_FILE).read_text("utf-8"))["error"])
 
 
-def _curve(records: list[dict[str, Any]], event: str) -> Curve:
-    chosen = [record for record in records if record["event"] == event]
-    return Curve(
-        [record["step"] for record in chosen],
-        [record["seconds_total"] for record in chosen],
-        [record["loss"] for record in chosen],
+def _grouped(kind: Kind, results: list[Result], failures: list[Failure]) -> tuple[Group, ...]:
+    keys = {result.name: _key(kind, result.name, result.recipe) for result in results}
+    keys |= {failure.name: _key(kind, failure.name, {}) for failure in failures}
+    order = list(VARIANTS)
+
+    def position(key: tuple[str, float | None, int | None]) -> tuple[float, float, int, str]:
+        name, rate, batch_size = key
+        return batch_size or 0, rate or 0.0, order.index(name) if name in order else len(order), name
+
+    return tuple(
+        Group(
+            *key,
+            runs=tuple(
+                sorted(
+                    (result for result in results if keys[result.name] == key),
+                    key=lambda result: (result.recipe.get("seed", 0), result.name),
+                )
+            ),
+            failures=tuple(failure for failure in failures if keys[failure.name] == key),
+        )
+        for key in sorted(set(keys.values()), key=position)
     )
+
+
+def _key(kind: Kind, directory_name: str, recipe: dict[str, Any]) -> tuple[str, float | None, int | None]:
+    """Name, rate and batch size of the group that a run belongs to; a failed run has only its directory's name."""
+    match = _SEED.fullmatch(directory_name)
+    name = match["name"] if match else directory_name
+    if kind == "ablations":
+        return name, None, None
+    setting = _RATE.fullmatch(name)
+    try:
+        rate = float(setting["rate"]) if setting else recipe.get("learning_rate")
+    except ValueError:
+        rate = recipe.get("learning_rate")
+    if rate is None:
+        return name, None, None
+    if kind == "lr-sweep":
+        return f"{rate:g}", rate, None
+    batch_size = int(setting["batch"]) if setting and setting["batch"] else recipe.get("batch_size")
+    return f"{batch_size} at {rate:g}", rate, batch_size
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)

@@ -35,7 +35,7 @@ class Ablations:
         print(f"{len(runs)} runs of {recipe.tokens:,} tokens each, records in {out}")
         failed = run_all(runs, lambda run: train(run.recipe, preparation, run.directory, machine), print)
         if len(failed) < len(runs):
-            report(out, title=f"Ablations on {self.data.name}")
+            report(out)
         for failure in failed:
             place = out / failure / "failure.json"
             print(f"{failure} failed: see {place}; the same command tries it again", file=sys.stderr)

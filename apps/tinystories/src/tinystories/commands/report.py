@@ -11,24 +11,25 @@ from tinystories.commands.hints import next_step
 
 @dataclass(frozen=True)
 class Report:
-    """Write the report of finished runs again."""
+    """Write the report of finished runs again: report.md, report.html and the pictures."""
 
     directory: Annotated[Path, tyro.conf.Positional]
-    """The directory given to ablations as --out."""
+    """The directory of the runs: what ablations, lr-sweep or batch-sweep was given as --out."""
 
     def run(self) -> int:
         """Write the report, and print its table."""
-        return report(self.directory, f"Runs in {self.directory.name}")
+        return report(self.directory)
 
 
-def report(directory: Path, title: str) -> int:
+def report(directory: Path) -> int:
     """Write the report of the runs in a directory, and print its table and what to do next."""
-    from tinystories.report import PICTURE, aligned, table, write_report
-    from tinystories.results import finished_runs, read_result
+    from tinystories.report import aligned, summary_table, write_report
+    from tinystories.results import read_experiment
 
-    results = [read_result(path) for path in finished_runs(directory)]
-    path = write_report(results, directory, title)
-    print(f"\n{aligned(table(results))}\n")
-    print(f"Report: {path}\nLearning curves: {directory / PICTURE}")
-    print(next_step(results[0].directory))
+    experiment = read_experiment(directory)
+    paths = write_report(experiment, directory)
+    print(f"\n{aligned(summary_table(experiment))}\n")
+    print("Report: " + " ".join(str(path) for path in paths if path.name.startswith("report.")))
+    if experiment.runs:
+        print(next_step(experiment.runs[0].directory))
     return 0

@@ -1,0 +1,210 @@
+"""The tables: rows of text, the header first."""
+
+from collections.abc import Callable, Sequence
+
+from tinystories.reporting.batches import study_batches
+from tinystories.reporting.comparisons import compare, summarised
+from tinystories.reporting.numbers import (
+    PERCENT,
+    UNKNOWN,
+    count,
+    difference_and_interval,
+    duration,
+    mean,
+    mean_and_spread,
+    memory,
+    several,
+    short_count,
+)
+from tinystories.reporting.rates import study_rates
+from tinystories.reporting.statistics import difference
+from tinystories.results import Experiment, Group
+
+Rows = list[list[str]]
+
+
+def results_table(experiment: Experiment) -> Rows:
+    """What came out, a row per variant, rate or batch size."""
+    tables: dict[str, Callable[[Experiment], Rows]] = {
+        "ablations": _ablations,
+        "lr-sweep": _rates,
+        "batch-sweep": _batches,
+    }
+    return tables[experiment.kind](experiment)
+
+
+def cost_table(experiment: Experiment) -> Rows:
+    """What it took, a row per group with a finished run: means over the runs that did not diverge."""
+    header = [
+        _first_column(experiment),
+        "learning rate",
+        "perplexity",
+        "parameters",
+        "tokens",
+        "training",
+        "whole run",
+        "tokens/s",
+        "MFU",
+        "peak memory",
+    ]
+    rows = []
+    for group in experiment.groups:
+        if not group.runs:
+            continue
+        rates = sorted({run.recipe["learning_rate"] for run in group.runs})
+        utilisation = mean(group.values("mfu"))
+        rows.append(
+            [
+                group.name,
+                ", ".join(f"{rate:g}" for rate in rates),
+                mean_and_spread(summarised(group, "perplexity"), ",.2f"),
+                count(mean(group.values("parameters"))),
+                short_count(mean(group.values("tokens"))),
+                duration(mean(group.values("seconds_training"))),
+                duration(mean(group.values("seconds_total"))),
+                mean_and_spread(summarised(group, "tokens_per_second"), ",.0f"),
+                UNKNOWN if utilisation is None else f"{utilisation:.1%}".replace("%", " %"),
+                memory(max(group.values("peak_memory_bytes"), default=None)),
+            ]
+        )
+    return [header, *rows]
+
+
+def runs_table(experiment: Experiment) -> Rows:
+    """Every single run, failed ones with their reason."""
+    rows = [["run", "seed", "validation loss", "bits per byte", "steps", "whole run", "spikes", "end"]]
+    for group in experiment.groups:
+        for run in group.runs:
+            summary = run.summary
+            loss, bits = summary["final_valid_loss"], summary["bits_per_byte"]
+            rows.append(
+                [
+                    run.name,
+                    str(run.recipe.get("seed", UNKNOWN)),
+                    "not finite" if loss is None else f"{loss:.4f}",
+                    UNKNOWN if bits is None else f"{bits:.4f}",
+                    count(summary["steps"]),
+                    duration(summary["seconds_total"]),
+                    count(summary.get("spikes")),
+                    f"diverged: {run.divergence}" if run.diverged else summary["status"].replace("_", " "),
+                ]
+            )
+        for failure in group.failures:
+            rows.append([failure.name, *[UNKNOWN] * 6, f"failed: {failure.error}"])
+    return rows
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as plain text in columns, for a terminal: names to the left, numbers to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def runs_cell(group: Group) -> str:
+    """How many runs there are and what became of them: "3, 1 diverged"."""
+    parts = [str(len(group.runs) + len(group.failures))]
+    if group.diverged:
+        parts.append(f"{len(group.diverged)} diverged")
+    if group.failures:
+        parts.append(f"{len(group.failures)} failed")
+    return ", ".join(parts)
+
+
+def _first_column(experiment: Experiment) -> str:
+    return {"ablations": "variant", "lr-sweep": "learning rate", "batch-sweep": "batch and rate"}[experiment.kind]
+
+
+def _ablations(experiment: Experiment) -> Rows:
+    to_baseline = f"to baseline [{PERCENT}]"
+    rows = [["variant", "runs", "validation loss", to_baseline, "bits per byte", to_baseline, "finding"]]
+    for comparison in compare(experiment):
+        rows.append(
+            [
+                comparison.group.name,
+                runs_cell(comparison.group),
+                mean_and_spread(comparison.loss),
+                difference_and_interval(comparison.loss_difference),
+                mean_and_spread(comparison.bits),
+                difference_and_interval(comparison.bits_difference),
+                comparison.finding,
+            ]
+        )
+    return rows
+
+
+def _rates(experiment: Experiment) -> Rows:
+    findings = study_rates(experiment.groups)
+    best = summarised(findings.best, "final_valid_loss") if findings.best else None
+    rows = [["learning rate", "runs", "validation loss", f"to best [{PERCENT}]", "bits per byte", "finding"]]
+    for group in experiment.groups:
+        loss = summarised(group, "final_valid_loss")
+        to_best = difference(loss, best) if loss and best and group is not findings.best else None
+        rows.append(
+            [
+                group.name,
+                runs_cell(group),
+                mean_and_spread(loss),
+                difference_and_interval(to_best),
+                mean_and_spread(summarised(group, "bits_per_byte")),
+                _stability(group, is_best=group is findings.best),
+            ]
+        )
+    return rows
+
+
+def _stability(group: Group, *, is_best: bool) -> str:
+    if not group.runs:
+        return "failed"
+    if group.diverged:
+        return f"diverged: {group.diverged[0].divergence}"
+    return "lowest loss" if is_best else "stable"
+
+
+def _batches(experiment: Experiment) -> Rows:
+    target = experiment.target_loss
+    reach = "" if target is None else f" to {target:g}"
+    costs = [] if target is None else [f"tokens{reach}", f"training{reach}"]
+    rows = [["batch", "best rate", "rates", "validation loss", "bits per byte", *costs, "tokens/s", "peak memory"]]
+    for found in study_batches(experiment):
+        best = found.best
+        if best is None:
+            reason = "out of memory" if found.out_of_memory else _without_best(found.tried)
+            rows.append([str(found.batch_size), reason, str(len(found.tried)), *[UNKNOWN] * (len(rows[0]) - 3)])
+            continue
+        cells = []
+        if target is not None:
+            partly = f" ({len(found.reached)} of {several(len(found.costs), 'run')})"
+            suffix = partly if len(found.reached) < len(found.costs) else ""
+            tokens, seconds = (
+                mean([cost.tokens for cost in found.reached]),
+                mean([cost.seconds for cost in found.reached]),
+            )
+            cells = (
+                [f"{short_count(tokens)}{suffix}", f"{duration(seconds)}{suffix}"]
+                if found.reached
+                else ["not reached"] * 2
+            )
+        rows.append(
+            [
+                str(found.batch_size),
+                f"{best.rate:g}" + ("" if found.at_end is None else f" ({found.at_end} tried)"),
+                str(len(found.tried)),
+                mean_and_spread(summarised(best, "final_valid_loss")),
+                mean_and_spread(summarised(best, "bits_per_byte")),
+                *cells,
+                mean_and_spread(summarised(best, "tokens_per_second"), ",.0f"),
+                memory(max(best.values("peak_memory_bytes"), default=None)),
+            ]
+        )
+    return rows
+
+
+def _without_best(groups: Sequence[Group]) -> str:
+    return "diverged" if any(group.diverged for group in groups) else "failed"
