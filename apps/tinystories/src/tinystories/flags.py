@@ -1,11 +1,12 @@
 """Flags that several commands share, as dataclasses: what stands here is what `--help` shows."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tinystories.recipes import PRESETS, FeedForward, Norm, OptimizerName, Position, PresetName, Recipe, default_preset
-from tinystories.training import CompileMode, Machine
+from tinystories.training import CompileMode, Machine, TokenFiles
 from tinystories.writing import SAMPLE_TOKENS
 from trainer.durations import parse_duration
 
@@ -47,6 +48,10 @@ class DataFlags:
             notify=print,
             digests=texts.digests,
         )
+
+    def token_files(self, vocab_sizes: Iterable[int]) -> dict[int, TokenFiles]:
+        """The same for several sizes of the vocabulary, each made once."""
+        return {size: TokenFiles.of(self.prepare(size)) for size in sorted(set(vocab_sizes))}
 
 
 @dataclass(frozen=True)

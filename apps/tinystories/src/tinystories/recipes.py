@@ -61,6 +61,13 @@ class Recipe:
         """Tokens seen in the whole run."""
         return self.steps * self.batch_size * self.context_length
 
+    @property
+    def length(self) -> str:
+        """How long a run is, in words."""
+        if self.time_limit_seconds is not None:
+            return f"{self.time_limit_seconds:g} seconds each"
+        return f"{self.tokens:,} tokens each"
+
 
 def cpu_quick() -> Recipe:
     """Minutes on two CPU cores: the assignment's architecture, small enough to run six variants over a coffee."""

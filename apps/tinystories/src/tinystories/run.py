@@ -8,14 +8,16 @@ from collections.abc import Sequence
 import tyro
 
 from tinystories.commands.ablations import Ablations
+from tinystories.commands.batch_sweep import BatchSweep
 from tinystories.commands.evaluate import Evaluate
 from tinystories.commands.export import Export
 from tinystories.commands.generate import Generate
+from tinystories.commands.lr_sweep import LrSweep
 from tinystories.commands.prepare import Prepare
 from tinystories.commands.report import Report
 from tinystories.commands.train import Train
 
-Command = Prepare | Train | Ablations | Report | Evaluate | Generate | Export
+Command = Prepare | Train | LrSweep | BatchSweep | Ablations | Report | Evaluate | Generate | Export
 
 
 def _print_notice(message: Warning | str, *_: object) -> None:

@@ -19,6 +19,20 @@ WandbMode = Literal["auto", "online", "offline", "disabled"]
 
 
 @dataclass(frozen=True)
+class TokenFiles:
+    """A tokenizer's directory and the two texts as token files."""
+
+    tokenizer: Path
+    train: Path
+    valid: Path
+
+    @classmethod
+    def of(cls, preparation: "Preparation") -> "TokenFiles":
+        """Those that were prepared."""
+        return cls(preparation.tokenizer_directory, preparation.train_tokens, preparation.valid_tokens)
+
+
+@dataclass(frozen=True)
 class Machine:
     """Where and how to compute: this does not belong to a recipe."""
 
@@ -28,6 +42,8 @@ class Machine:
     """Data type of the matrix products; "auto" takes what is fast and safe on the device."""
     compile: CompileMode = "auto"
     """torch.compile; "auto" only on CUDA."""
+    halve_on_out_of_memory: bool = True
+    """Go on in smaller micro batches where a batch has no room; else that ends the run."""
 
 
 def train_config(recipe: Recipe, machine: Machine) -> "TrainConfig":
@@ -50,6 +66,7 @@ def train_config(recipe: Recipe, machine: Machine) -> "TrainConfig":
         device=machine.device,
         dtype=machine.dtype,
         compile=machine.compile,
+        halve_on_out_of_memory=machine.halve_on_out_of_memory,
     )
 
 
@@ -71,7 +88,7 @@ def learning_rate_schedule(recipe: Recipe) -> Callable[[int], float]:
 
 def train(
     recipe: Recipe,
-    preparation: "Preparation",
+    files: TokenFiles,
     run_dir: Path,
     machine: Machine,
     *,
@@ -88,13 +105,14 @@ def train(
     import torch
     from torch import nn
 
+    from bpe import Tokenizer
     from nnscratch import TransformerLM, flops_per_token
     from trainer import ConsoleLogger, Logger, TokenDataset, Trainer, WandbLogger
 
     loggers: list[Logger] = [] if quiet else [ConsoleLogger()]
     if wandb != "disabled":
         loggers.append(WandbLogger(wandb, project=os.environ.get("WANDB_PROJECT", "tinystories")))
-    tokenizer = preparation.tokenizer
+    tokenizer = Tokenizer.from_pretrained(files.tokenizer)
     torch.manual_seed(recipe.seed)
     model = TransformerLM(model_config(recipe, tokenizer.vocab_size))
 
@@ -107,14 +125,14 @@ def train(
         model,
         make_optimizer(model, recipe),
         lambda module, inputs, targets: cast(TransformerLM, module).loss(inputs, targets),
-        TokenDataset(preparation.train_tokens),
-        TokenDataset(preparation.valid_tokens),
+        TokenDataset(files.train),
+        TokenDataset(files.valid),
         train_config(recipe, machine),
         learning_rate_schedule(recipe),
         run_dir,
         loggers=loggers,
         sample=sample,
-        recorded={"recipe": asdict(recipe), "tokenizer": str(preparation.tokenizer_directory.resolve())},
+        recorded={"recipe": asdict(recipe), "tokenizer": str(files.tokenizer.resolve())},
         flops_per_token=flops_per_token(model.config, backward=True),
     )
     return trainer.fit()

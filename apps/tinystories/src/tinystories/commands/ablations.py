@@ -1,42 +1,78 @@
 """`ablations`: the baseline and its variants."""
 
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tinystories.commands.report import report
-from tinystories.experiments import SetName, VariantName, chosen_variants
+from tinystories.commands.experiment import Experiment, SweepFlags, seeded_name
+from tinystories.commands.rate_runs import at_rate, try_rates
+from tinystories.experiments import SetName, Variant, VariantName, chosen_variants
 from tinystories.flags import DataFlags, MachineFlags, RecipeFlags
+from tinystories.rate_search import best_rate, climb, explore
+
+if TYPE_CHECKING:
+    from tinystories.recipes import Recipe
+    from tinystories.training import TokenFiles
+
+MOST_RATES = 6  # for each variant
 
 
 @dataclass(frozen=True)
 class Ablations:
-    """Train the baseline and its variants, and write a report with a table, learning curves and stories."""
+    """Train the baseline and its variants, and write a report with tables, learning curves and stories."""
 
     out: Path | None = None
     """Directory of the runs and the report; by default runs/ablations-NAME, with the name of the data set."""
     variants: tuple[VariantName | SetName, ...] = ("assignment",)
     """Which to train: "assignment" are the handout's (baseline to silu), "all" is every one."""
+    tune_rates: bool = False
+    """Look for the best learning rate of each variant first, by factors of 2 with the first seed, and compare them at
+    these; three times as many runs or more, in runs/ablations-NAME-tuned."""
+    sweep: SweepFlags = field(default_factory=SweepFlags)
     data: DataFlags = field(default_factory=DataFlags)
     recipe: RecipeFlags = field(default_factory=RecipeFlags)
     machine: MachineFlags = field(default_factory=MachineFlags)
 
     def run(self) -> int:
         """Train what is not finished, and report."""
-        from tinystories.sweeps import Run, run_all
-        from tinystories.training import train
+        from tinystories.sweeps import Run
 
         recipe = self.recipe.recipe(self.machine.device)
-        machine = self.machine.machine()
-        preparation = self.data.prepare(recipe.vocab_size)
-        out = self.out or Path("runs", f"ablations-{self.data.name}")
         variants = chosen_variants(self.variants)
-        runs = [Run(variant.name, variant.change(recipe), out / variant.name) for variant in variants]
-        print(f"{len(runs)} runs of {recipe.tokens:,} tokens each, records in {out}")
-        failed = run_all(runs, lambda run: train(run.recipe, preparation, run.directory, machine), print)
-        if len(failed) < len(runs):
-            report(out)
-        for failure in failed:
-            place = out / failure / "failure.json"
-            print(f"{failure} failed: see {place}; the same command tries it again", file=sys.stderr)
-        return 1 if failed else 0
+        if self.tune_rates:  # its lower rate is what tuning finds
+            variants = [variant for variant in variants if variant.name != "no_rmsnorm_low_lr"]
+        recipes = {variant.name: variant.change(recipe) for variant in variants}
+        files = self.data.token_files(recipe.vocab_size for recipe in recipes.values())
+        name = f"ablations-{self.data.name}" + ("-tuned" if self.tune_rates else "")
+        out = self.out or Path("runs", name)
+        title = f"Ablations on {self.data.name}" + (", each at its best learning rate" if self.tune_rates else "")
+        experiment = Experiment(out, "ablations", title, self.data.name, self.machine.machine(), self.sweep.jobs)
+        if self.tune_rates:
+            recipes = {variant.name: self._tuned(variant, recipes, files, out) for variant in variants}
+            tried = f"{MOST_RATES} rates at most, a factor of 2 apart, with the first seed"
+            experiment.note(f"Each variant has the best of {tried}.")
+        runs = []
+        for number in range(self.sweep.seeds):  # one of each first, so that an early look compares all
+            for variant in variants:
+                chosen = replace(recipes[variant.name], seed=recipe.seed + number)
+                directory = out / seeded_name(variant.name, number, chosen.seed)
+                runs.append(Run(chosen, directory, files[chosen.vocab_size]))
+        print(f"{len(runs)} runs of {recipe.length}, records in {out}")
+        experiment.train(runs)
+        return experiment.finish()
+
+    def _tuned(
+        self, variant: Variant, recipes: "dict[str, Recipe]", files: "dict[int, TokenFiles]", out: Path
+    ) -> "Recipe":
+        """The variant's recipe at the best rate."""
+        recipe = recipes[variant.name]
+        directory = out / "tuning" / variant.name
+        title = f"Learning rates of {variant.name} on {self.data.name}"
+        experiment = Experiment(directory, "lr-sweep", title, self.data.name, self.machine.machine(), self.sweep.jobs)
+        losses = explore(climb(recipe.learning_rate, max_rates=MOST_RATES), try_rates(experiment, recipe, files))
+        best = best_rate(losses)
+        experiment.finish()
+        if best is None:
+            print(f"{variant.name} diverged at every rate; it keeps {recipe.learning_rate:g}")
+            return recipe
+        return at_rate(recipe, best)

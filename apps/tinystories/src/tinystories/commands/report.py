@@ -21,14 +21,21 @@ class Report:
         return report(self.directory)
 
 
-def report(directory: Path) -> int:
-    """Write the report of the runs in a directory, and print its table and what to do next."""
+def report(directory: Path, *, on_the_way: bool = False) -> int:
+    """Write the report of the runs in a directory, and print its table and what to do next.
+
+    Args:
+        directory: of an experiment.
+        on_the_way: more runs are to come: print the table only.
+    """
     from tinystories.report import aligned, summary_table, write_report
     from tinystories.results import read_experiment
 
     experiment = read_experiment(directory)
     paths = write_report(experiment, directory)
     print(f"\n{aligned(summary_table(experiment))}\n")
+    if on_the_way:
+        return 0
     print("Report: " + " ".join(str(path) for path in paths if path.name.startswith("report.")))
     if experiment.runs:
         print(next_step(experiment.runs[0].directory))

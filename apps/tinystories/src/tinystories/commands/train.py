@@ -26,11 +26,11 @@ class Train:
 
     def run(self) -> int:
         """Train, and print what to do next."""
-        from tinystories.training import train
+        from tinystories.training import TokenFiles, train
 
         recipe = VARIANTS[self.variant].change(self.recipe.recipe(self.machine.device))
-        preparation = self.data.prepare(recipe.vocab_size)
-        summary = train(recipe, preparation, self.out, self.machine.machine(), wandb=self.wandb)
+        files = TokenFiles.of(self.data.prepare(recipe.vocab_size))
+        summary = train(recipe, files, self.out, self.machine.machine(), wandb=self.wandb)
         print(f"{summary.status}: records in {self.out}")
         print(next_step(self.out))
         return 0

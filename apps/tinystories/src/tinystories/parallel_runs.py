@@ -1,0 +1,142 @@
+"""Several runs at the same time, each in a process of its own, so that none can take another down with it."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from tinystories.training import Machine
+from tinystories.worker import DONE, FAILED, INTERRUPTED, WRONG_INPUT, write_task
+
+if TYPE_CHECKING:
+    from tinystories.sweeps import Run, Sweep
+
+
+def train_side_by_side(runs: "Sequence[tuple[int, Run]]", total: int, sweep: "Sweep") -> None:
+    """Train runs in `sweep.jobs` processes.
+
+    Args:
+        runs: the runs and their numbers in the whole sweep.
+        total: how many there are in the whole sweep.
+        sweep: where and how, and who is told.
+
+    Raises:
+        KeyboardInterrupt: SIGINT or SIGTERM came; every run has saved what it had.
+        ValueError: a run was given wrong input; the others have saved what they had.
+    """
+    waiting, slots = list(runs), list(range(sweep.jobs))
+    running: dict[int, _Worker] = {}
+    left = len(waiting)
+    with _signals_as_keyboard_interrupt():
+        try:
+            while waiting or running:
+                while waiting and slots:
+                    number, run = waiting.pop(0)
+                    slot = slots.pop(0)
+                    title = f"[{number}/{total}] {run.name}"
+                    sweep.notify(title)
+                    running[slot] = _Worker(title, run, machine_of(sweep.machine, slot), sweep.jobs)
+                time.sleep(0.05)
+                for slot in [slot for slot, worker in running.items() if worker.process.poll() is not None]:
+                    worker = running.pop(slot)
+                    slots.append(slot)
+                    left -= 1
+                    sweep.ended(worker.title, worker.run, worker.seconds, left, worker.error())
+        finally:
+            for worker in running.values():
+                worker.process.send_signal(signal.SIGINT)
+            for worker in running.values():
+                worker.process.wait()
+
+
+def machine_of(machine: Machine, slot: int) -> Machine:
+    """The machine of a slot: several CUDA devices are used in turn where none is named."""
+    if machine.device not in ("auto", "cuda"):
+        return machine
+    import torch
+
+    count = torch.cuda.device_count()
+    return replace(machine, device=f"cuda:{slot % count}") if count else machine
+
+
+class _Worker:
+    """A process that trains a run."""
+
+    def __init__(self, title: str, run: "Run", machine: Machine, jobs: int) -> None:
+        self.title, self.run = title, run
+        self._began = time.perf_counter()
+        threads = str(max(1, (os.cpu_count() or 1) // jobs))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tinystories.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            env={"OMP_NUM_THREADS": threads} | os.environ,
+        )
+        assert self.process.stdin is not None
+        self.process.stdin.write(write_task(run, machine))
+        self.process.stdin.close()
+        self._said = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def seconds(self) -> float:
+        """Since it was started."""
+        return time.perf_counter() - self._began
+
+    def error(self) -> str | None:
+        """Why the run failed, of a process that has ended; None if it did not.
+
+        Raises:
+            KeyboardInterrupt: it was interrupted.
+            ValueError: its input was wrong.
+        """
+        from tinystories.sweeps import record_failure
+
+        code = self.process.wait()
+        self._reader.join()
+        if code == DONE:
+            return None
+        if code == FAILED and self.run.failure is not None:
+            return self.run.failure
+        if code == WRONG_INPUT:
+            raise ValueError(f"{self.run.name}: {self._said}")
+        if code in (INTERRUPTED, -signal.SIGINT, -signal.SIGTERM):
+            raise KeyboardInterrupt
+        reason = (
+            f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}, perhaps for lack of memory"
+        )
+        return record_failure(self.run, f"the process failed ({reason}): {self._said[-500:]}".rstrip(": "))
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        self._said = self.process.stderr.read().strip()
+
+
+@contextmanager
+def _signals_as_keyboard_interrupt() -> Iterator[None]:
+    """Let SIGTERM end the sweep in the same orderly way as SIGINT does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

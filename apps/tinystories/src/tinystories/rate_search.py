@@ -1,0 +1,118 @@
+"""Which learning rates to try next: searches that propose some, are told their losses, and propose again."""
+
+import math
+from collections.abc import Callable, Generator, Sequence
+
+Search = Generator[list[float], dict[float, float], None]
+"""Yields rates to try, and is sent the loss of each, infinite where training diverged."""
+
+COARSE = 4.0  # between the first rates
+FINE = 2.0  # around the best of them
+
+
+def round_rate(rate: float) -> float:
+    """A rate with two significant digits, which names can show."""
+    return float(f"{rate:.2g}")
+
+
+def find_edge(start: float, *, max_rates: int) -> Search:
+    """Sweep from far below `start` up into divergence, then look closer at the best rate and at the edge of stability.
+
+    Rates lie a factor of 4 apart at first, of 2 around the best one, and of sqrt(2) around the best of those. Between
+    the highest stable rate and the lowest one that diverges two more are tried, each in the geometric middle.
+
+    Args:
+        start: a rate that is thought to be good.
+        max_rates: the most rates to try.
+    """
+    tried: dict[float, float] = {}
+
+    def new(*rates: float) -> list[float]:
+        rounded = dict.fromkeys(round_rate(rate) for rate in rates)
+        return [rate for rate in rounded if rate not in tried][: max_rates - len(tried)]
+
+    yield from _try(tried, new(start / COARSE**2, start / COARSE, start, start * COARSE))
+    while len(tried) < max_rates and all(map(math.isfinite, tried.values())):
+        yield from _try(tried, new(max(tried) * COARSE))
+    while len(tried) < max_rates and math.isfinite(tried[min(tried)]) and best_rate(tried) == min(tried):
+        yield from _try(tried, new(min(tried) / COARSE))
+    for factor in (FINE, math.sqrt(FINE)):
+        best = best_rate(tried)
+        if best is None:
+            return
+        yield from _try(tried, new(best / factor, best * factor))
+    for _ in range(2):
+        stable, divergent = edge_of_stability(tried)
+        if stable is None or divergent is None:
+            return
+        yield from _try(tried, new(math.sqrt(stable * divergent)))
+
+
+def climb(start: float, *, max_rates: int, factor: float = FINE) -> Search:
+    """Try `start` and its neighbours, and go on towards the better side until the best rate has two worse neighbours.
+
+    Args:
+        start: a rate that is thought to be good.
+        max_rates: the most rates to try.
+        factor: between neighbours.
+    """
+    tried: dict[float, float] = {}
+    proposal = [round_rate(rate) for rate in (start / factor, start, start * factor)][:max_rates]
+    while proposal:
+        yield from _try(tried, proposal)
+        best = best_rate(tried)
+        if best is None:  # all diverged
+            proposal = [round_rate(min(tried) / factor)]
+        elif best == min(tried):
+            proposal = [round_rate(best / factor)]
+        elif best == max(tried):
+            proposal = [round_rate(best * factor)]
+        else:
+            return
+        proposal = [rate for rate in proposal if rate not in tried][: max_rates - len(tried)]
+
+
+def given(rates: Sequence[float]) -> Search:
+    """Try these rates and no other."""
+    yield list(rates)
+
+
+def best_rate(losses: dict[float, float]) -> float | None:
+    """The rate with the lowest loss; None if all diverged."""
+    stable = {rate: loss for rate, loss in losses.items() if math.isfinite(loss)}
+    return min(stable, key=lambda rate: stable[rate]) if stable else None
+
+
+def edge_of_stability(losses: dict[float, float]) -> tuple[float | None, float | None]:
+    """The lowest rate that diverged, and before it the highest stable rate below; None for what there is not."""
+    divergent = min((rate for rate, loss in losses.items() if not math.isfinite(loss)), default=None)
+    stable = [rate for rate, loss in losses.items() if math.isfinite(loss) and (divergent is None or rate < divergent)]
+    return max(stable, default=None), divergent
+
+
+def explore(search: Search, try_rates: Callable[[list[float]], dict[float, float]]) -> dict[float, float]:
+    """Run a search to its end.
+
+    Args:
+        search: what proposes rates.
+        try_rates: gives the loss of each, infinite where training diverged.
+
+    Returns:
+        The loss of every rate that was tried.
+    """
+    losses: dict[float, float] = {}
+    rates = next(search, None)
+    while rates is not None:
+        results = try_rates(rates)
+        losses |= results
+        try:
+            rates = search.send(results)
+        except StopIteration:
+            return losses
+    return losses
+
+
+def _try(tried: dict[float, float], rates: list[float]) -> Search:
+    """Propose rates, unless there are none, and keep what comes of them."""
+    if rates:
+        tried |= yield rates
