@@ -25,16 +25,22 @@ def _print_notice(message: Warning | str, *_: object) -> None:
     print(f"notice: {message}", file=sys.stderr)
 
 
+def parse(arguments: Sequence[str] | None = None) -> Command:
+    """The command that arguments, by default the process's, ask for; wrong ones and `--help` end the process."""
+    command: Command = tyro.cli(
+        Command,
+        args=arguments,
+        prog="python -m tinystories.run",
+        description="The TinyStories experiments of Stanford CS336's first assignment, one command each.",
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
+    )
+    return command
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the process's exit code: 0 done, 1 a run failed, 2 wrong input, 130 interrupted."""
     try:
-        command: Command = tyro.cli(
-            Command,
-            args=arguments,
-            prog="python -m tinystories.run",
-            description="The TinyStories experiments of Stanford CS336's first assignment, one command each.",
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes),
-        )
+        command = parse(arguments)
         with warnings.catch_warnings():
             warnings.showwarning = _print_notice  # type: ignore[assignment]
             for category in (UserWarning, RuntimeWarning):
