@@ -1,8 +1,12 @@
 """A small text and the flags that make every command finish in a second or two."""
 
+import os
 import signal
 
 import pytest
+
+# Models of these sizes are no faster with more threads, and much slower where something else has the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 from browser import browser as browser
 from browser import chromium as chromium
 

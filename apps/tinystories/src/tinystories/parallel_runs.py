@@ -53,7 +53,7 @@ def train_side_by_side(runs: "Sequence[tuple[int, Run]]", total: int, sweep: "Sw
             for worker in running.values():
                 worker.process.send_signal(signal.SIGINT)
             for worker in running.values():
-                worker.process.wait()
+                worker.wait()
 
 
 def machine_of(machine: Machine, slot: int) -> Machine:
@@ -83,17 +83,19 @@ class _Worker:
             errors="replace",
             env={"OMP_NUM_THREADS": threads} | os.environ,
         )
-        assert self.process.stdin is not None
-        self.process.stdin.write(write_task(run, machine))
-        self.process.stdin.close()
-        self._said = ""
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
+        self._task, self._said = write_task(run, machine), ""
+        self._talk = threading.Thread(target=self._communicate, daemon=True)
+        self._talk.start()
 
     @property
     def seconds(self) -> float:
         """Since it was started."""
         return time.perf_counter() - self._began
+
+    def wait(self) -> int:
+        """The exit code, when the process has ended and has been listened to."""
+        self._talk.join()
+        return self.process.wait()
 
     def error(self) -> str | None:
         """Why the run failed, of a process that has ended; None if it did not.
@@ -104,8 +106,7 @@ class _Worker:
         """
         from tinystories.sweeps import record_failure
 
-        code = self.process.wait()
-        self._reader.join()
+        code = self.wait()
         if code == DONE:
             return None
         if code == FAILED and self.run.failure is not None:
@@ -119,9 +120,8 @@ class _Worker:
         )
         return record_failure(self.run, f"the process failed ({reason}): {self._said[-500:]}".rstrip(": "))
 
-    def _read(self) -> None:
-        assert self.process.stderr is not None
-        self._said = self.process.stderr.read().strip()
+    def _communicate(self) -> None:
+        self._said = self.process.communicate(self._task)[1].strip()
 
 
 @contextmanager

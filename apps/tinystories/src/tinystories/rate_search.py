@@ -34,7 +34,7 @@ def find_edge(start: float, *, max_rates: int) -> Search:
     yield from _try(tried, new(start / COARSE**2, start / COARSE, start, start * COARSE))
     while len(tried) < max_rates and all(map(math.isfinite, tried.values())):
         yield from _try(tried, new(max(tried) * COARSE))
-    while len(tried) < max_rates and math.isfinite(tried[min(tried)]) and best_rate(tried) == min(tried):
+    while len(tried) < max_rates and best_rate(tried) in (None, min(tried)):
         yield from _try(tried, new(min(tried) / COARSE))
     for factor in (FINE, math.sqrt(FINE)):
         best = best_rate(tried)

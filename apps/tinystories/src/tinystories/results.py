@@ -136,6 +136,14 @@ class Experiment:
         return [failure for group in self.groups for failure in group.failures]
 
     @property
+    def best_run(self) -> Result | None:
+        """The run with the fewest bits per byte, or in nats per token where bytes are not known; None if all diverged."""
+        stable = [run for run in self.runs if not run.diverged]
+        names = ("bits_per_byte", "final_valid_loss")
+        name = names[any(run.summary[names[0]] is None for run in stable)]
+        return min(stable, key=lambda run: float(run.summary[name]), default=None)
+
+    @property
     def baseline(self) -> Group | None:
         """What the other variants are compared with."""
         return next((group for group in self.groups if group.name == BASELINE), None)
@@ -208,7 +216,7 @@ def _header(directory: Path) -> dict[str, Any]:
         return {}
     header = json.loads(path.read_text("utf-8"))
     if not isinstance(header, dict):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004 - wrong content of a file
             f"{path} holds {header!r}: expected an object with kind, title, dataset, target_loss and notes"
         )
     return header

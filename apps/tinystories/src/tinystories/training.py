@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bpe import Preparation
     from trainer import Summary, TrainConfig
 
+EVALUATED_TOKENS = 4096  # in a forward pass at least, because batches of one would take their time
 CompileMode = Literal["auto", "on", "off"]
 WandbMode = Literal["auto", "online", "offline", "disabled"]
 
@@ -55,6 +56,7 @@ def train_config(recipe: Recipe, machine: Machine) -> "TrainConfig":
         steps=recipe.steps,
         batch_size=recipe.batch_size,
         context_length=recipe.context_length,
+        eval_batch_size=max(recipe.batch_size, EVALUATED_TOKENS // recipe.context_length),
         max_grad_norm=recipe.max_grad_norm,
         time_limit_seconds=recipe.time_limit_seconds,
         clock="steps" if recipe.time_limit_seconds is None else "time",

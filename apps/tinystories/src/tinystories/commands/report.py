@@ -37,6 +37,6 @@ def report(directory: Path, *, on_the_way: bool = False) -> int:
     if on_the_way:
         return 0
     print("Report: " + " ".join(str(path) for path in paths if path.name.startswith("report.")))
-    if experiment.runs:
-        print(next_step(experiment.runs[0].directory))
+    if (best := experiment.best_run) is not None:
+        print(next_step(best.directory))
     return 0
