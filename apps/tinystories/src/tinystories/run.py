@@ -15,9 +15,10 @@ from tinystories.commands.generate import Generate
 from tinystories.commands.lr_sweep import LrSweep
 from tinystories.commands.prepare import Prepare
 from tinystories.commands.report import Report
+from tinystories.commands.tokenizer_report import TokenizerReport
 from tinystories.commands.train import Train
 
-Command = Prepare | Train | LrSweep | BatchSweep | Ablations | Report | Evaluate | Generate | Export
+Command = Prepare | TokenizerReport | Train | LrSweep | BatchSweep | Ablations | Report | Evaluate | Generate | Export
 
 
 def _print_notice(message: Warning | str, *_: object) -> None:

@@ -1,0 +1,136 @@
+"""The texts that tokenizers are compared on: named on the command line, found or made, and read by documents."""
+
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+SEPARATOR = "<|endoftext|>"
+_FORMS = "sample, tinystories, a path, TRAIN,VALID or NAME=TRAIN,VALID"
+
+
+@dataclass(frozen=True)
+class CorpusChoice:
+    """What was asked for: a data set as `datasets.resolve` takes it, and what to call it."""
+
+    name: str
+    dataset: str
+    valid: Path | None
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A text to train on and one to measure on."""
+
+    name: str
+    train: Path
+    valid: Path
+    known_digest: str | None = None
+    """The SHA-256 of the training text's file, where it is known."""
+
+    @cached_property
+    def digest(self) -> str:
+        """The SHA-256 of the training text's file, in hexadecimal."""
+        from bpe.files import file_digest
+
+        return self.known_digest or file_digest(self.train)
+
+    @cached_property
+    def documents(self) -> list[str]:
+        """The documents of the validation text, all in memory, as they stand between separators; blank ones left out.
+
+        Malformed UTF-8 becomes U+FFFD, with a warning.
+        """
+        documents = _decoded(_read(self.valid), self.valid).split(SEPARATOR)
+        return [document for document in documents if document.strip()]
+
+    def beginning(self, max_bytes: int) -> str:
+        """The first documents of the training text, as many as fit into `max_bytes`, with their separators.
+
+        One document that is longer is cut.
+        """
+        data = _read(self.train, max_bytes + 1)
+        if len(data) <= max_bytes:
+            return _decoded(data, self.train)
+        found = data.rfind(SEPARATOR.encode(), 0, max_bytes)
+        end = found + len(SEPARATOR) if found >= 0 else max_bytes
+        while data[end] & 0xC0 == 0x80:  # not within a character
+            end -= 1
+        return _decoded(data[:end], self.train)
+
+
+def parse_corpora(texts: Sequence[str]) -> list[CorpusChoice]:
+    """Read what `--corpora` was given; a text that is the path of a file is that path, whatever signs are in it.
+
+    Raises:
+        ValueError: one cannot be read, or two have the same name.
+    """
+    choices = [_choice(text) for text in texts]
+    if not choices:
+        raise ValueError(f"--corpora names none: expected one or more of {_FORMS}")
+    names = [choice.name for choice in choices]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"--corpora has {names.count(name)} corpora called {name}: name them, as in other={name}")
+    return choices
+
+
+def resolve_corpus(choice: CorpusChoice, data_dir: Path, notify: Callable[[str], None]) -> Corpus:
+    """Find or make the texts of one corpus; the validation text is taken whole.
+
+    Raises:
+        FileNotFoundError, ValueError, tinystories.hub.DownloadError: as `datasets.resolve`.
+    """
+    from tinystories.datasets import resolve
+
+    texts = resolve(choice.dataset, choice.valid, None, data_dir, notify)
+    return Corpus(choice.name, texts.train, texts.valid, texts.digests.get(texts.train))
+
+
+def default_vocab_size(corpus: Corpus) -> int:
+    """Entries for a text of this size: 10,000 and 32,000 for those of the handout, TinyStories and OpenWebText."""
+    size = corpus.train.stat().st_size
+    if size < 100e6:
+        return 2_048
+    return 10_000 if size < 5e9 else 32_000
+
+
+def _choice(text: str) -> CorpusChoice:
+    name, equals, rest = text.partition("=")
+    if not equals or Path(text).is_file():
+        name, rest = "", text
+    train, *valid = [rest] if Path(rest).is_file() else rest.split(",")
+    if not train or len(valid) > 1 or "" in valid or (equals and not (name or Path(text).is_file())):
+        raise ValueError(f"--corpora {text}: expected {_FORMS}")
+    if valid and train in ("sample", "tinystories"):
+        raise ValueError(f"--corpora {text}: {train} has its own validation text; leave out ,{valid[0]}")
+    name = name or Path(train).name.split(".")[0] or Path(train).name
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise ValueError(f"--corpora {text}: the name {name!r} is not of letters, digits and _.-; give one: NAME=PATH")
+    return CorpusChoice(name, train, Path(valid[0]) if valid else None)
+
+
+def _read(path: Path, max_bytes: int | None = None) -> bytes:
+    """The bytes of a text, unpacked; only the first of them, if a number is given."""
+    from bpe.compression import open_text_file
+
+    chunks: list[bytes] = []
+    size = 0
+    for chunk in open_text_file(path, 1 << 22):
+        chunks.append(chunk)
+        size += len(chunk)
+        if max_bytes is not None and size >= max_bytes:
+            break
+    return b"".join(chunks)[:max_bytes]
+
+
+def _decoded(data: bytes, path: Path) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        from bpe import InvalidUTF8Warning
+
+        warnings.warn(f"malformed UTF-8 in {path} is replaced by U+FFFD", InvalidUTF8Warning, stacklevel=2)
+        return data.decode("utf-8", "replace")
