@@ -37,6 +37,7 @@ class Ablations:
         """Train what is not finished, and report."""
         from tinystories.sweeps import Run
 
+        self.sweep.check()
         recipe = self.recipe.recipe(self.machine.device)
         variants = chosen_variants(self.variants)
         if self.tune_rates:  # its lower rate is what tuning finds

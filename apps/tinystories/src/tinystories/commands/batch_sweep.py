@@ -36,6 +36,7 @@ class BatchSweep:
         """Train size by size until something stops it, and report."""
         from trainer import resolve_device
 
+        self.sweep.check()
         self._check()
         recipe = replace(self.recipe.recipe(self.machine.device), evaluations=16)
         tokens = self.tokens or min(recipe.tokens // 2, MOST_TOKENS)
@@ -57,6 +58,7 @@ class BatchSweep:
             best = min(best, *losses.values())
             if experiment.out_of_memory:
                 experiment.note(f"No larger batches: {size} windows have no room in memory.")
+                experiment.accept_failures()
                 break
         target = self.target_loss or (best * (1 + TARGET_ABOVE_BEST) if best < float("inf") else None)
         return experiment.finish(target_loss=target)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinystories.commands.report import report
+from tinystories.results import EXPERIMENT_FILE
 
 if TYPE_CHECKING:
     from tinystories.sweeps import Run
@@ -25,7 +26,8 @@ class SweepFlags:
     seeds: int = 1
     """Runs of each, with the seeds --seed, --seed + 1, …: differences are only told from chance with several."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse numbers below 1."""
         for name in ("jobs", "seeds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} {getattr(self, name)}: expected at least 1")
@@ -47,7 +49,11 @@ class Experiment:
 
     def train(self, runs: "Sequence[Run]") -> "list[Run]":
         """Train what is not finished, and return what failed."""
-        failed = self._sweep.run_all(runs)
+        try:
+            failed = self._sweep.run_all(runs)
+        except (ValueError, OSError):
+            self._remove_if_empty()
+            raise
         for run in runs:
             self._failed.pop(run.name, None)
         self._failed |= {run.name: run.failure or "" for run in failed}
@@ -57,6 +63,10 @@ class Experiment:
     def out_of_memory(self) -> bool:
         """Whether a run failed for lack of memory."""
         return any("memory" in error.lower() for error in self._failed.values())
+
+    def accept_failures(self) -> None:
+        """Do not count what has failed so far as failures of the experiment."""
+        self._failed.clear()
 
     def note(self, sentence: str) -> None:
         """Keep a sentence for the report, and print it."""
@@ -70,6 +80,12 @@ class Experiment:
         for name, error in self._failed.items():
             print(f"{name} failed: {error}; the same command tries it again", file=sys.stderr)
         return 1 if self._failed else 0
+
+    def _remove_if_empty(self) -> None:
+        """Leave nothing behind where wrong input let no run begin."""
+        if [path.name for path in self.directory.iterdir()] == [EXPERIMENT_FILE]:
+            (self.directory / EXPERIMENT_FILE).unlink()
+            self.directory.rmdir()
 
     def _refresh(self) -> None:
         """Write the report on the way, so that it can be looked at, but not after every short run."""

@@ -29,6 +29,7 @@ class LrSweep:
 
     def run(self) -> int:
         """Search, and report."""
+        self.sweep.check()
         if self.max_rates < 1 or any(rate <= 0 for rate in self.rates):
             raise ValueError(
                 f"--max-rates {self.max_rates}, --rates {self.rates}: expected at least 1 rate, and rates above 0"
