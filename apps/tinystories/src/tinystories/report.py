@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tinystories.reporting.tables import aligned, results_table
+from tinystories.reporting.tables import aligned, brief_table
 from tinystories.results import Experiment
 
 __all__ = ["aligned", "summary_table", "write_report"]
@@ -10,20 +10,27 @@ __all__ = ["aligned", "summary_table", "write_report"]
 
 def summary_table(experiment: Experiment) -> list[list[str]]:
     """What came out so far, as rows of text, the header first."""
-    return results_table(experiment)
+    return brief_table(experiment)
 
 
 def write_report(experiment: Experiment, directory: Path) -> list[Path]:
-    """Write `report.md`, `report.html` and the pictures into `directory`.
+    """Write `report.md`, `report.html` and the pictures into `directory`, each as a whole.
 
     Returns:
         Their paths, the two reports first.
     """
+    from tinystories.reporting.document import compose
+    from tinystories.reporting.html import html
+    from tinystories.reporting.markdown import markdown
+    from tinystories.reporting.style import LIGHT, rendered
     from trainer import write_atomically
 
-    rows = results_table(experiment)
-    lines = [f"# {experiment.title}", "", "| " + " | ".join(rows[0]) + " |", "|---" * len(rows[0]) + "|"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows[1:]]
-    path = directory / "report.md"
-    write_atomically(path, "\n".join([*lines, ""]).encode("utf-8"))
-    return [path]
+    document = compose(experiment)
+    contents = {
+        "report.md": markdown(document).encode("utf-8"),
+        "report.html": html(document).encode("utf-8"),
+        **{f"{picture.name}.png": rendered(picture.drawing, LIGHT, "png") for picture in document.pictures},
+    }
+    for name in reversed(contents):  # the reports last: what they show is there
+        write_atomically(directory / name, contents[name])
+    return [directory / name for name in contents]

@@ -2,21 +2,16 @@
 
 import json
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from tinystories.experiments import VARIANTS
+from tinystories.grouping import Key, Kind, group_key
 
 EXPERIMENT_FILE = "experiment.json"
 FAILURE_FILE = "failure.json"
 BASELINE = "baseline"
-
-Kind = Literal["ablations", "lr-sweep", "batch-sweep"]
-
-_SEED = re.compile(r"(?P<name>.+?)(?:-seed-\d+)?")
-_RATE = re.compile(r"(?:batch-(?P<batch>\d+)-)?rate-(?P<rate>.+)")
 
 
 @dataclass(frozen=True)
@@ -157,10 +152,7 @@ def read_experiment(directory: Path) -> Experiment:
         ValueError: `experiment.json` is not what it should be.
     """
     header = _header(directory)
-    kind = header.get("kind", "ablations")
-    if kind not in get_args(Kind):
-        expected = ", ".join(get_args(Kind))
-        raise ValueError(f"{directory / EXPERIMENT_FILE} says kind {kind!r}: expected one of {expected}")
+    kind: Kind = header.get("kind", "ablations")
     finished = sorted(path.parent for path in directory.glob("*/summary.json"))
     failed = sorted(path.parent for path in directory.glob(f"*/{FAILURE_FILE}") if path.parent not in finished)
     if not finished and not failed:
@@ -215,10 +207,9 @@ def _header(directory: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     header = json.loads(path.read_text("utf-8"))
-    if not isinstance(header, dict):
-        raise ValueError(  # noqa: TRY004 - wrong content of a file
-            f"{path} holds {header!r}: expected an object with kind, title, dataset, target_loss and notes"
-        )
+    kinds = get_args(Kind)
+    if not isinstance(header, dict) or header.get("kind", "ablations") not in kinds:
+        raise ValueError(f"{path} holds {header!r}: expected an object whose kind is one of {', '.join(kinds)}")
     return header
 
 
@@ -227,11 +218,11 @@ def _read_failure(directory: Path) -> Failure:
 
 
 def _grouped(kind: Kind, results: list[Result], failures: list[Failure]) -> tuple[Group, ...]:
-    keys = {result.name: _key(kind, result.name, result.recipe) for result in results}
-    keys |= {failure.name: _key(kind, failure.name, {}) for failure in failures}
+    keys = {result.name: group_key(kind, result.name, result.recipe) for result in results}
+    keys |= {failure.name: group_key(kind, failure.name, {}) for failure in failures}
     order = list(VARIANTS)
 
-    def position(key: tuple[str, float | None, int | None]) -> tuple[float, float, int, str]:
+    def position(key: Key) -> tuple[float, float, int, str]:
         name, rate, batch_size = key
         return batch_size or 0, rate or 0.0, order.index(name) if name in order else len(order), name
 
@@ -248,25 +239,6 @@ def _grouped(kind: Kind, results: list[Result], failures: list[Failure]) -> tupl
         )
         for key in sorted(set(keys.values()), key=position)
     )
-
-
-def _key(kind: Kind, directory_name: str, recipe: dict[str, Any]) -> tuple[str, float | None, int | None]:
-    """Name, rate and batch size of the group that a run belongs to; a failed run has only its directory's name."""
-    match = _SEED.fullmatch(directory_name)
-    name = match["name"] if match else directory_name
-    if kind == "ablations":
-        return name, None, None
-    setting = _RATE.fullmatch(name)
-    try:
-        rate = float(setting["rate"]) if setting else recipe.get("learning_rate")
-    except ValueError:
-        rate = recipe.get("learning_rate")
-    if rate is None:
-        return name, None, None
-    if kind == "lr-sweep":
-        return f"{rate:g}", rate, None
-    batch_size = int(setting["batch"]) if setting and setting["batch"] else recipe.get("batch_size")
-    return f"{batch_size} at {rate:g}", rate, batch_size
 
 
 def _finite(value: float | None) -> bool:

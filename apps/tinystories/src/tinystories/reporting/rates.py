@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tinystories.reporting.comparisons import summarised
 from tinystories.reporting.numbers import shown_interval
-from tinystories.reporting.statistics import difference
+from tinystories.reporting.statistics import Difference, difference
 from tinystories.results import Group
 
 
@@ -29,17 +29,17 @@ class RateFindings:
 
 def study_rates(groups: Sequence[Group]) -> RateFindings:
     """Find the best rate and the edge of stability among groups that differ in their rate."""
-    tried = tuple(sorted((group for group in groups if group.runs), key=_rate))
+    tried = tuple(sorted((group for group in groups if group.runs), key=rate_of))
     stable = [group for group in tried if group.is_stable]
     divergent = next((group for group in tried if group.diverged), None)
-    below = [group for group in stable if divergent is None or _rate(group) < _rate(divergent)]
+    below = [group for group in stable if divergent is None or rate_of(group) < rate_of(divergent)]
     best = best_group(tried)
     return RateFindings(
         best=best,
-        alike=tuple(group for group in stable if best is not None and group is not best and _alike(group, best)),
+        alike=tuple(group for group in stable if best is not None and group is not best and is_alike(group, best)),
         divergent=divergent,
         stable=below[-1] if below else None,
-        stable_again=tuple(group for group in stable if divergent is not None and _rate(group) > _rate(divergent)),
+        stable_again=tuple(group for group in stable if divergent is not None and rate_of(group) > rate_of(divergent)),
         tried=tried,
     )
 
@@ -52,13 +52,18 @@ def best_group(groups: Sequence[Group]) -> Group | None:
     return min((group for group in groups if group.name in losses), key=lambda group: losses[group.name], default=None)
 
 
-def _alike(group: Group, best: Group) -> bool:
+def to_best(group: Group, best: Group) -> Difference | None:
+    """The loss of a group less that of the best; None if no run of one of them has a loss."""
     losses = summarised(group, "final_valid_loss"), summarised(best, "final_valid_loss")
-    if losses[0] is None or losses[1] is None:
-        return False
-    interval = shown_interval(difference(losses[0], losses[1]))
+    return None if losses[0] is None or losses[1] is None else difference(losses[0], losses[1])
+
+
+def is_alike(group: Group, best: Group) -> bool:
+    """Whether the interval of the difference of their losses holds 0; not so where there is none, for want of runs."""
+    interval = shown_interval(to_best(group, best))
     return interval is not None and interval[0] <= 0 <= interval[1]
 
 
-def _rate(group: Group) -> float:
+def rate_of(group: Group) -> float:
+    """The learning rate that a sweep set; 0 where it is not known."""
     return group.rate or 0.0

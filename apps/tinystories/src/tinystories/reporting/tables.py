@@ -16,8 +16,7 @@ from tinystories.reporting.numbers import (
     several,
     short_count,
 )
-from tinystories.reporting.rates import study_rates
-from tinystories.reporting.statistics import difference
+from tinystories.reporting.rates import study_rates, to_best
 from tinystories.results import Experiment, Group
 
 Rows = list[list[str]]
@@ -33,11 +32,32 @@ def results_table(experiment: Experiment) -> Rows:
     return tables[experiment.kind](experiment)
 
 
+def brief_table(experiment: Experiment) -> Rows:
+    """The same for a terminal: of the differences to the baseline only the one that the finding speaks of."""
+    if experiment.kind != "ablations":
+        return results_table(experiment)
+    rows = [["variant", "finding", "runs", "validation loss", "bits per byte", f"to baseline [{PERCENT}]"]]
+    for comparison in compare(experiment):
+        unit = "" if comparison.in_nats or comparison.difference is None else " bits/byte"
+        rows.append(
+            [
+                comparison.group.name,
+                comparison.finding,
+                runs_cell(comparison.group),
+                mean_and_spread(comparison.loss),
+                mean_and_spread(comparison.bits),
+                difference_and_interval(comparison.difference) + unit,
+            ]
+        )
+    return rows
+
+
 def cost_table(experiment: Experiment) -> Rows:
     """What it took, a row per group with a finished run: means over the runs that did not diverge."""
+    is_ablation = experiment.kind == "ablations"  # in sweeps the first column says the rate
     header = [
         _first_column(experiment),
-        "learning rate",
+        *(["learning rate"] if is_ablation else []),
         "perplexity",
         "parameters",
         "tokens",
@@ -56,7 +76,7 @@ def cost_table(experiment: Experiment) -> Rows:
         rows.append(
             [
                 group.name,
-                ", ".join(f"{rate:g}" for rate in rates),
+                *([", ".join(f"{rate:g}" for rate in rates)] if is_ablation else []),
                 mean_and_spread(summarised(group, "perplexity"), ",.2f"),
                 count(mean(group.values("parameters"))),
                 short_count(mean(group.values("tokens"))),
@@ -95,12 +115,13 @@ def runs_table(experiment: Experiment) -> Rows:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Rows as plain text in columns, for a terminal: names to the left, numbers to the right."""
+    """Rows as plain text in columns, for a terminal: words to the left, numbers to the right."""
+    is_text = [column == 0 or all(row[column][:1].isalpha() for row in rows) for column in range(len(rows[0]))]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for row in rows:
         cells = [
-            cell.ljust(width) if column == 0 else cell.rjust(width)
+            cell.ljust(width) if is_text[column] else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
@@ -123,17 +144,17 @@ def _first_column(experiment: Experiment) -> str:
 
 def _ablations(experiment: Experiment) -> Rows:
     to_baseline = f"to baseline [{PERCENT}]"
-    rows = [["variant", "runs", "validation loss", to_baseline, "bits per byte", to_baseline, "finding"]]
+    rows = [["variant", "finding", "runs", "validation loss", to_baseline, "bits per byte", to_baseline]]
     for comparison in compare(experiment):
         rows.append(
             [
                 comparison.group.name,
+                comparison.finding,
                 runs_cell(comparison.group),
                 mean_and_spread(comparison.loss),
                 difference_and_interval(comparison.loss_difference),
                 mean_and_spread(comparison.bits),
                 difference_and_interval(comparison.bits_difference),
-                comparison.finding,
             ]
         )
     return rows
@@ -141,19 +162,17 @@ def _ablations(experiment: Experiment) -> Rows:
 
 def _rates(experiment: Experiment) -> Rows:
     findings = study_rates(experiment.groups)
-    best = summarised(findings.best, "final_valid_loss") if findings.best else None
-    rows = [["learning rate", "runs", "validation loss", f"to best [{PERCENT}]", "bits per byte", "finding"]]
+    rows = [["learning rate", "finding", "runs", "validation loss", f"to best [{PERCENT}]", "bits per byte"]]
     for group in experiment.groups:
-        loss = summarised(group, "final_valid_loss")
-        to_best = difference(loss, best) if loss and best and group is not findings.best else None
+        change = to_best(group, findings.best) if findings.best and group is not findings.best else None
         rows.append(
             [
                 group.name,
-                runs_cell(group),
-                mean_and_spread(loss),
-                difference_and_interval(to_best),
-                mean_and_spread(summarised(group, "bits_per_byte")),
                 _stability(group, is_best=group is findings.best),
+                runs_cell(group),
+                mean_and_spread(summarised(group, "final_valid_loss")),
+                difference_and_interval(change),
+                mean_and_spread(summarised(group, "bits_per_byte")),
             ]
         )
     return rows

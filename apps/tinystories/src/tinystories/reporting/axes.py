@@ -1,0 +1,54 @@
+"""Parts of the axes that the pictures of sweeps share."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LOSS_LABEL = "final validation loss (nats per token)"
+
+
+def loss_window(means: Sequence[float], losses: Sequence[float]) -> tuple[float, float]:
+    """Limits of a loss axis that show the shape around the best; one or two far losses do not press it flat."""
+    if not means:
+        return 0.0, 1.0
+    best = min(losses)
+    above = sorted(loss - best for loss in means)
+    span = max(0.05, 1.6 * above[len(above) * 2 // 3])
+    top = min(max(losses) + 0.15 * span, best + span)
+    span = top - best
+    return best - 0.22 * span, top + 0.15 * span
+
+
+def arrow_up(axes: "Axes", x: float, high: float, text: str, tint: str) -> None:
+    """Tell at the upper edge, `high`, what lies above it."""
+    axes.annotate(
+        text,
+        xy=(x, high),
+        xytext=(0, -22),
+        textcoords="offset points",
+        color=tint,
+        ha="center",
+        va="top",
+        fontsize=8.5,
+        arrowprops={"arrowstyle": "->", "color": tint},
+    )
+
+
+def plain_ticks(axes: "Axes", rates: Sequence[float | None], *, vertical: bool = False) -> None:
+    """Ticks at the rates that were tried, as many as have room."""
+    from matplotlib.ticker import NullLocator
+
+    known = sorted({rate for rate in rates if rate})
+    if not known:
+        return
+    room = math.log(known[-1] / known[0]) / 9 if len(known) > 1 else 0.0
+    kept: list[float] = []
+    for rate in known:
+        if not kept or math.log(rate / kept[-1]) > room:
+            kept.append(rate)
+    axis = axes.yaxis if vertical else axes.xaxis
+    axis.set_minor_locator(NullLocator())
+    axis.set_ticks(kept, labels=[f"{rate:g}" for rate in kept])
