@@ -43,7 +43,10 @@ def test_ablations_leave_a_report_and_skip_what_is_finished(flags, tmp_path, cap
         assert f"### {name}" in report
         assert json.loads((out / name / "summary.json").read_text("utf-8"))["steps"] == 8
     assert "> Once upon a time" in report
-    assert (out / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert str(out / "report.html") in printed
+    assert "nothing can be said" in printed  # of one run each
+    for name in ("differences", "loss-by-steps", "loss-by-seconds"):
+        assert (out / f"{name}.png").read_bytes().startswith(b"\x89PNG")
 
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/*") if path.is_file()}
     assert main(["ablations", "--out", str(out), *flags]) == 0

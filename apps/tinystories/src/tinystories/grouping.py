@@ -12,7 +12,7 @@ _RATE = re.compile(r"(?:batch-(?P<batch>\d+)-)?rate-(?P<rate>.+)")
 
 
 def group_key(kind: Kind, directory_name: str, recipe: dict[str, Any]) -> Key:
-    """The group of a run, by the name of its directory; the recipe, empty for a failed run, says what the name does not."""
+    """The group of a run, by its directory's name; the recipe, empty for a failed run, says what the name does not."""
     match = _SEED.fullmatch(directory_name)
     name = match["name"] if match else directory_name
     if kind == "ablations":

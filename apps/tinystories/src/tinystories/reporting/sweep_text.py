@@ -111,8 +111,8 @@ def _distance(best: Group, findings: RateFindings, divergent: float) -> str:
         return "The lowest loss was not found below the edge."
     if stable is best:
         return (
-            f"The best rate is the highest stable one: the edge is at most a factor of {divergent / best.rate:.3g} above "
-            "it."
+            "The best rate is the highest stable one: the edge is at most a factor of "
+            f"{divergent / best.rate:.3g} above it."
         )
     distance = (
         f"The best rate is a factor of {stable.rate / best.rate:.3g} to {divergent / best.rate:.3g} below the edge"
@@ -122,7 +122,8 @@ def _distance(best: Group, findings: RateFindings, divergent: float) -> str:
         return f"{distance}."
     if stable in findings.alike:
         return f"{distance}, but the highest stable rate, {stable.name}, cannot be told from it."
-    return f"{distance}; at the highest stable rate, {stable.name}, the loss is higher by {difference_and_interval(change).removeprefix('+')}."
+    more = difference_and_interval(change)
+    return f"{distance}; at the highest stable rate, {stable.name}, the loss is higher than at the best: {more}."
 
 
 def _losses_and_rates(trained: Sequence[BatchFindings]) -> list[str]:
