@@ -29,7 +29,7 @@ def make_run(directory, losses, *, at=None, diverged=False, story=STORY, bytes_p
     records = [{"event": "train", "step": 1, "loss": 5.0}] + [
         {
             "event": "eval", "step": 10 * i, "tokens": 10 * i * tokens, "seconds_total": 11.0 * i + 1,
-            "seconds_training": 10.0 * i, "loss": loss,
+            "seconds_training": 10.0 * i, "loss": loss, "bits_per_byte": bits_per_byte(loss, bytes_per_token),
         }
         for i, loss in enumerate(losses)
     ]  # fmt: skip
@@ -42,12 +42,17 @@ def make_run(directory, losses, *, at=None, diverged=False, story=STORY, bytes_p
         "diverged_at_step": at, "divergence": None, "steps": 10 * (len(losses) - 1), "parameters": 1_000_000,
         "tokens": 10 * (len(losses) - 1) * tokens, "final_valid_loss": final, "best_valid_loss": final,
         "perplexity": None if final is None else math.exp(final),
-        "bits_per_byte": None if final is None else final / math.log(2) / bytes_per_token, "seconds_total": 45.0,
+        "bits_per_byte": bits_per_byte(final, bytes_per_token), "seconds_total": 45.0,
         "seconds_training": 40.0, "tokens_per_second": tokens * 1.0, "mfu": None, "peak_memory_bytes": 2**29,
         "spikes": 0, "skipped_steps": 0,
     }  # fmt: skip
     (directory / "summary.json").write_text(json.dumps(summary))
     return directory
+
+
+def bits_per_byte(loss, bytes_per_token=BYTES_PER_TOKEN):
+    """What a loss in nats per token is in bits per byte; None of None."""
+    return None if loss is None else loss / math.log(2) / bytes_per_token
 
 
 def make_failure(directory, error):

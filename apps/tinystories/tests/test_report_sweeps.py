@@ -5,7 +5,7 @@ from synthetic import make_failure, make_header, make_run
 
 from tinystories.report import summary_table, write_report
 from tinystories.reporting.batches import Cost, cost_of, study_batches
-from tinystories.reporting.curves import mean_line, window
+from tinystories.reporting.curves import comparable, mean_line, window
 from tinystories.reporting.document import compose
 from tinystories.reporting.rates import study_rates
 from tinystories.results import Curve, read_experiment
@@ -87,7 +87,7 @@ def test_a_sweep_in_which_all_diverged(tmp_path):
     ],
 )
 def test_cost_of_a_target_is_interpolated(losses, expected):
-    assert cost_of(Curve([0, 10, 20], [0, 1000, 2000], [0.0, 10.0, 20.0], losses), 2.5) == expected
+    assert cost_of(Curve([0, 10, 20], [0, 1000, 2000], [0.0, 10.0, 20.0], losses, [None] * 3), 2.5) == expected
 
 
 @pytest.fixture
@@ -149,15 +149,23 @@ def test_batches_without_a_target(batches):
 def test_the_window_is_that_in_which_runs_differ(tmp_path):
     experiment = make_rates(tmp_path, {0.001: [3.0], 0.01: [2.0], 0.1: [None]})
     make_run(tmp_path / "rate-0.2", [7.6, 9.0, 8.0], diverged=True, learning_rate=0.2)
-    low, high = window(read_experiment(tmp_path).groups)
+    low, high = window(read_experiment(tmp_path).groups, "losses")
     assert low < 2.0
     assert 4.0 < high < 7.6  # the diverged run at 8 must not press the others together
     assert experiment.groups[0].is_stable
 
 
+def test_curves_of_other_vocabularies_are_in_bits_per_byte(tmp_path):
+    make_run(tmp_path / "baseline", [7.6, 2.0])
+    make_run(tmp_path / "nope", [7.6, 2.1])
+    assert comparable(read_experiment(tmp_path).groups) == "losses"
+    make_run(tmp_path / "half_vocabulary", [7.6, 1.5, None], vocab_size=1024, bytes_per_token=2.0, at=17)
+    assert comparable(read_experiment(tmp_path).groups) == "bits"
+
+
 def test_the_line_is_the_mean_and_the_band_from_the_lowest_to_the_highest(tmp_path):
     experiment = make_rates(tmp_path, {0.01: [2.0, 2.4]})
-    line = mean_line(experiment.groups[0].stable, "steps")
+    line = mean_line(experiment.groups[0].stable, "steps", "losses")
     assert line.places == [0, 10, 20]
     assert line.means == pytest.approx([7.6, 4.0, 2.2])
     assert line.lows[-1] == 2.0

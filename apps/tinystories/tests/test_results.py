@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from synthetic import make_failure, make_group, make_header, make_run
+from synthetic import bits_per_byte, make_failure, make_group, make_header, make_run
 
 from tinystories.results import Curve, read_experiment, read_result
 
@@ -74,7 +74,13 @@ def test_a_run_in_the_middle_is_named_and_a_failure_that_was_mended_is_none(tmp_
 def test_curves_have_steps_tokens_and_seconds_of_training(tmp_path):
     result = read_result(make_run(tmp_path / "baseline", [7.0, 3.0, None], at=17))
     tokens = 10 * result.recipe["batch_size"] * result.recipe["context_length"]
-    assert result.valid == Curve([0, 10, 20], [0, tokens, 2 * tokens], [0.0, 10.0, 20.0], [7.0, 3.0, None])
+    assert result.valid == Curve(
+        [0, 10, 20],
+        [0, tokens, 2 * tokens],
+        [0.0, 10.0, 20.0],
+        [7.0, 3.0, None],
+        [bits_per_byte(7.0), bits_per_byte(3.0), None],
+    )
     assert result.divergence == "not finite at step 17"
 
 

@@ -16,7 +16,7 @@ BASELINE = "baseline"
 
 @dataclass(frozen=True)
 class Curve:
-    """The evaluations of a run; the four lists have equal length, and None marks a loss that was not finite."""
+    """The evaluations of a run; the lists have equal length, and None marks what was not finite or is not known."""
 
     steps: list[int]
     tokens: list[int]
@@ -24,6 +24,9 @@ class Curve:
     seconds: list[float]
     """Of training; evaluations and the start are not counted."""
     losses: list[float | None]
+    """Nats per token."""
+    bits: list[float | None]
+    """The same in bits per byte."""
 
 
 @dataclass(frozen=True)
@@ -197,6 +200,7 @@ def read_result(directory: Path) -> Result:
             [record["tokens"] for record in evaluations],
             [record["seconds_training"] for record in evaluations],
             [record["loss"] for record in evaluations],
+            [record.get("bits_per_byte") for record in evaluations],
         ),
         sample=json.loads(texts[-1])["text"] if texts else None,
     )

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 HEADROOM = 0.25  # of the range between the best loss and the losses early in the runs
 CROSS = "✗"
+Measure = Literal["losses", "bits"]
 Axis = Literal["steps", "tokens", "seconds"]
+MEASURE_LABELS: dict[Measure, str] = {
+    "losses": "validation loss (nats per token)",
+    "bits": "validation loss (bits per byte)",
+}
 AXIS_LABELS: dict[Axis, str] = {
     "steps": "optimizer steps",
     "tokens": "training tokens",
@@ -34,7 +39,7 @@ class Line:
 
 
 def learning_curves(groups: Sequence[Group], axis: Axis) -> Drawing:
-    """Draw the validation loss of every group: a line for the mean of its runs, a band from the lowest to the highest.
+    """Draw the validation loss of every group: the mean of its runs, in a band from the lowest to the highest.
 
     The window shows the part in which the groups differ. What ends above it is not cut away in silence: an arrow at the
     upper edge tells its last loss. A run that diverged has a dashed line of its own that ends in a cross.
@@ -44,14 +49,15 @@ def learning_curves(groups: Sequence[Group], axis: Axis) -> Drawing:
         from matplotlib.ticker import FuncFormatter
 
         axes = figure.subplots()
-        low, high = window(groups)
+        measure = comparable(groups)
+        low, high = window(groups, measure)
         ends: list[tuple[float, float, str, str]] = []
         left: list[tuple[float, float, str]] = []
         for number, group in enumerate(groups):
             is_baseline = group.name == BASELINE
             name = f"{group.name} {CROSS}" if group.diverged else group.name
             tint = _tint(groups, number, theme)
-            line = mean_line(group.stable, axis)
+            line = mean_line(group.stable, axis, measure)
             if line.places:
                 axes.fill_between(line.places, line.lows, line.highs, color=tint, alpha=0.18, linewidth=0)
                 axes.plot(
@@ -67,7 +73,7 @@ def learning_curves(groups: Sequence[Group], axis: Axis) -> Drawing:
                     left.append((line.places[-1], line.means[-1], tint))
                 ends.append((line.places[-1], line.means[-1], name, tint))
             for run in group.diverged:
-                end = _draw_diverged(axes, run, axis, tint, high)
+                end = _draw_diverged(axes, run, axis, measure, tint, high)
                 if end is not None and end[1] > high:
                     left.append((*end, tint))
                 if end is not None and not group.stable and run is group.diverged[0]:
@@ -76,17 +82,24 @@ def learning_curves(groups: Sequence[Group], axis: Axis) -> Drawing:
         axes.set_xlim(left=0)
         axes.set_xlabel(AXIS_LABELS[axis])
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
-        axes.set_ylabel("validation loss (nats per token)")
+        axes.set_ylabel(MEASURE_LABELS[measure])
         _tell_what_left(axes, left, high)
         label_ends(axes, ends)
 
     return draw
 
 
-def mean_line(runs: Sequence[Result], axis: Axis) -> Line:
+def comparable(groups: Sequence[Group]) -> Measure:
+    """What the curves show: bits per byte where vocabularies, and with them the units of the loss, differ."""
+    runs = [run for group in groups for run in group.runs]
+    is_known = all(bits is not None or loss is None for run in runs for bits, loss in _both(run))
+    return "bits" if is_known and len({run.recipe["vocab_size"] for run in runs}) > 1 else "losses"
+
+
+def mean_line(runs: Sequence[Result], axis: Axis, measure: Measure) -> Line:
     """The mean over runs at each evaluation; evaluations with a loss that was not finite are left out."""
     line = Line([], [], [], [])
-    for points in zip(*(_points(run, axis) for run in runs), strict=False):
+    for points in zip(*(_points(run, axis, measure) for run in runs), strict=False):
         losses = [loss for _, loss in points if loss is not None and math.isfinite(loss)]
         if len(losses) == len(points):
             line.places.append(mean([place for place, _ in points]) or 0.0)
@@ -96,12 +109,12 @@ def mean_line(runs: Sequence[Result], axis: Axis) -> Line:
     return line
 
 
-def window(groups: Sequence[Group]) -> tuple[float, float]:
+def window(groups: Sequence[Group], measure: Measure) -> tuple[float, float]:
     """Limits of the loss axis: from below the best loss to above where the runs are after a quarter of their steps."""
     best, early = math.inf, []
     for group in groups:
         for run in group.runs:
-            finite = [loss for loss in run.valid.losses if loss is not None and math.isfinite(loss)]
+            finite = [loss for loss in getattr(run.valid, measure) if loss is not None and math.isfinite(loss)]
             best = min([best, *finite])
             if finite and not run.diverged:
                 early.append(finite[min(len(finite) - 1, max(1, len(finite) // 4))])
@@ -119,13 +132,19 @@ def _tint(groups: Sequence[Group], number: int, theme: Theme) -> str:
     return theme.ink if groups[number].name == BASELINE else colour(theme, number - (groups[0].name == BASELINE))
 
 
-def _points(run: Result, axis: Axis) -> list[tuple[float, float | None]]:
-    return list(zip(getattr(run.valid, axis), run.valid.losses, strict=True))
+def _points(run: Result, axis: Axis, measure: Measure) -> list[tuple[float, float | None]]:
+    return list(zip(getattr(run.valid, axis), getattr(run.valid, measure), strict=True))
 
 
-def _draw_diverged(axes: "Axes", run: Result, axis: Axis, tint: str, high: float) -> tuple[float, float] | None:
+def _both(run: Result) -> list[tuple[float | None, float | None]]:
+    return list(zip(run.valid.bits, run.valid.losses, strict=True))
+
+
+def _draw_diverged(
+    axes: "Axes", run: Result, axis: Axis, measure: Measure, tint: str, high: float
+) -> tuple[float, float] | None:
     """Draw a run that diverged, and return where its finite losses end."""
-    points = [(x, y) for x, y in _points(run, axis) if y is not None and math.isfinite(y)]
+    points = [(x, y) for x, y in _points(run, axis, measure) if y is not None and math.isfinite(y)]
     if not points:
         return None
     axes.plot([x for x, _ in points], [y for _, y in points], color=tint, linestyle="--", linewidth=1.2, alpha=0.9)

@@ -18,6 +18,8 @@ def differences(comparisons: Sequence[Comparison]) -> Drawing:
     others = [comparison for comparison in comparisons if comparison.verdict != "baseline"]
 
     def draw(figure: "Figure", theme: Theme) -> None:
+        from matplotlib.ticker import MaxNLocator
+
         axes = figure.subplots()
         limit = _limit(others)
         for row, comparison in enumerate(others):
@@ -51,6 +53,7 @@ def differences(comparisons: Sequence[Comparison]) -> Drawing:
             axes.text(1.02, row, signed(change.value), transform=axes.get_yaxis_transform(), color=tint, va="center")
         axes.axvline(0, color=theme.ink, linewidth=1.2)
         axes.set_xlim(-1.08 * limit, 1.08 * limit)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_ylim(len(others) - 0.4, -0.6)
         axes.set_yticks(range(len(others)), labels=[comparison.group.name for comparison in others])
         axes.grid(visible=False, axis="y")
