@@ -135,7 +135,7 @@ class Experiment:
 
     @property
     def best_run(self) -> Result | None:
-        """The run with the fewest bits per byte, or in nats per token where bytes are not known; None if all diverged."""
+        """The run with the fewest bits per byte (nats per token where bytes are not known); None if all diverged."""
         stable = [run for run in self.runs if not run.diverged]
         names = ("bits_per_byte", "final_valid_loss")
         name = names[any(run.summary[names[0]] is None for run in stable)]
