@@ -186,8 +186,8 @@ def _batch_pictures(experiment: Experiment) -> list[Picture]:
     target = experiment.target_loss
     if target is not None and any(found.reached for found in batches):
         for name, label, cost in (
-            ("tokens", f"training tokens to a loss of {target:g}", lambda one: one.tokens),
-            ("seconds", f"seconds of training to a loss of {target:g}", lambda one: one.seconds),
+            ("tokens", f"training tokens to a loss of {target:.4g}", lambda one: one.tokens),
+            ("seconds", f"seconds of training to a loss of {target:.4g}", lambda one: one.seconds),
         ):
             pictures.append(
                 Picture(

@@ -143,7 +143,7 @@ def _losses_and_rates(trained: Sequence[BatchFindings]) -> list[str]:
         if one.best and winner and one.best is not winner and is_alike(one.best, winner)
     ]
     if rivals:
-        sentences.append(f"The difference to batch size {listed(rivals)} is within the noise.")
+        sentences.append(f"The difference to batch {_sizes(rivals)} is within the noise.")
     first, last = trained[0], trained[-1]
     if len(trained) > 1 and first.best and last.best and first.best.rate and last.best.rate:
         growth = last.batch_size / first.batch_size
@@ -156,11 +156,11 @@ def _losses_and_rates(trained: Sequence[BatchFindings]) -> list[str]:
     at_end = [str(found.batch_size) for found in trained if found.at_end in ("lowest", "highest")]
     if at_end:
         sentences.append(
-            f"For batch size {listed(at_end)} the best rate is at an end of those tried: a better one may lie outside."
+            f"For batch {_sizes(at_end)} the best rate is at an end of those tried: a better one may lie outside."
         )
     only = [str(found.batch_size) for found in trained if found.at_end == "only"]
     if only:
-        sentences.append(f"For batch size {listed(only)} one rate has finished: it was not tuned.")
+        sentences.append(f"For batch {_sizes(only)} one rate has finished: it was not tuned.")
     return sentences
 
 
@@ -172,14 +172,14 @@ def _costs(trained: Sequence[BatchFindings], target: float) -> list[str]:
         seconds = {found.batch_size: mean([cost.seconds for cost in found.reached]) or 0.0 for found in reached}
         thrifty, fast = min(tokens, key=lambda size: tokens[size]), min(seconds, key=lambda size: seconds[size])
         sentences.append(
-            f"A loss of {target:g} took the fewest tokens at batch size {thrifty} ({short_count(tokens[thrifty])}) "
+            f"A loss of {target:.4g} took the fewest tokens at batch size {thrifty} ({short_count(tokens[thrifty])}) "
             "and the "
             f"least time of training at batch size {fast} ({duration(seconds[fast])}), interpolated between "
             "evaluations."
         )
     short = [str(found.batch_size) for found in trained if found not in reached]
     if short:
-        sentences.append(f"Not every run at batch size {listed(short)} reached a loss of {target:g}.")
+        sentences.append(f"Not every run at batch {_sizes(short)} reached a loss of {target:.4g}.")
     return sentences
 
 
@@ -196,3 +196,7 @@ def _speeds(trained: Sequence[BatchFindings]) -> list[str]:
         f"Throughput was lowest at batch size {slow} ({count(speeds[slow])} tokens/s) and highest at {fast} "
         f"({count(speeds[fast])} tokens/s)."
     ]
+
+
+def _sizes(sizes: Sequence[str]) -> str:
+    return f"size{'' if len(sizes) == 1 else 's'} {listed(sizes)}"

@@ -188,7 +188,7 @@ def _stability(group: Group, *, is_best: bool) -> str:
 
 def _batches(experiment: Experiment) -> Rows:
     target = experiment.target_loss
-    reach = "" if target is None else f" to {target:g}"
+    reach = "" if target is None else f" to {target:.4g}"
     costs = [] if target is None else [f"tokens{reach}", f"training{reach}"]
     rows = [["batch", "best rate", "rates", "validation loss", "bits per byte", *costs, "tokens/s", "peak memory"]]
     for found in study_batches(experiment):
