@@ -107,7 +107,7 @@ def test_a_process_that_is_killed_is_a_failure_of_its_run_alone(runs, monkeypatc
 
 def test_wrong_input_of_a_process_ends_the_sweep(runs):
     wrong = replace(runs[0], recipe=replace(TINY, context_length=1_000_000))
-    with pytest.raises(ValueError, match="run-0: .*context_length"):
+    with pytest.raises(ValueError, match=r"run-0: .*context_length"):
         Sweep(CPU, print, jobs=2).run_all([wrong, runs[1]])
 
 

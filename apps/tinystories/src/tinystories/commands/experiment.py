@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from tinystories.sweeps import Run
     from tinystories.training import Machine
 
-SECONDS_BETWEEN_REPORTS = 20.0
+SECONDS_BETWEEN_TABLES = 60.0
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class Experiment:
             self.directory.rmdir()
 
     def _refresh(self) -> None:
-        """Write the report on the way, so that it can be looked at, but not after every short run."""
-        if time.monotonic() - self._refreshed > SECONDS_BETWEEN_REPORTS:
+        """Print the table on the way, but not after every short run."""
+        if time.monotonic() - self._refreshed > SECONDS_BETWEEN_TABLES:
             report(self.directory, on_the_way=True)
             self._refreshed = time.monotonic()
 

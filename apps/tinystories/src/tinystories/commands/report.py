@@ -22,20 +22,20 @@ class Report:
 
 
 def report(directory: Path, *, on_the_way: bool = False) -> int:
-    """Write the report of the runs in a directory, and print its table and what to do next.
+    """Print the table of the runs in a directory, write their report, and say what to do next.
 
     Args:
         directory: of an experiment.
-        on_the_way: more runs are to come: print the table only.
+        on_the_way: more runs are to come: only print the table.
     """
     from tinystories.report import aligned, summary_table, write_report
     from tinystories.results import read_experiment
 
     experiment = read_experiment(directory)
-    paths = write_report(experiment, directory)
     print(f"\n{aligned(summary_table(experiment))}\n")
-    if on_the_way:
+    if on_the_way:  # pictures take the seconds of a short run
         return 0
+    paths = write_report(experiment, directory)
     print("Report: " + " ".join(str(path) for path in paths if path.name.startswith("report.")))
     if (best := experiment.best_run) is not None:
         print(next_step(best.directory))
