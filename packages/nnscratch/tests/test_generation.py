@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnscratch import KeyValueCache, TransformerConfig, TransformerLM, generate, stream
+from nnscratch import KeyValueCache, TransformerConfig, TransformerLM, generate, stream, stream_with_logits
 from nnscratch.generation import complete
 from nnscratch.sampling import next_token_probabilities
 
@@ -123,6 +123,23 @@ def test_stream_gives_what_generate_adds_as_it_comes(model, monkeypatch):
     for _ in range(100):
         next(tokens)
     assert inputs[-1].shape == (1, 16)
+
+
+def test_stream_with_logits_gives_the_tokens_of_stream_and_the_logits_of_the_text_before_each(model):
+    prompt, window = [1, 2], model.config.context_length
+    for temperature in (0.0, 1.5):
+        options = {"max_new_tokens": window + 5, "temperature": temperature, "top_k": 20, "seed": 3, "eos_id": 7}
+        steps = list(stream_with_logits(model, prompt, **options))
+        tokens = [token for token, _ in steps]
+        assert tokens == list(stream(model, prompt, **options))
+        for index, (token, logits) in enumerate(steps):
+            ids = torch.tensor([prompt + tokens[:index]])[:, -window:]
+            torch.testing.assert_close(logits, model(ids)[0, -1].detach(), atol=1e-5, rtol=1e-5)
+            chances = next_token_probabilities(logits[None], temperature or 1.0, top_k=20)[0]
+            assert chances[token] > 0
+            assert temperature > 0 or chances[token] == chances.max()
+    with pytest.raises(ValueError, match="several prompts"):
+        stream_with_logits(model, [[1], [2]], max_new_tokens=1)
 
 
 def test_rows_end_with_the_end_of_text_token(model):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from nnscratch.cache import KeyValueCache
     from nnscratch.config import TransformerConfig
     from nnscratch.functional import cross_entropy, perplexity, silu, softmax
-    from nnscratch.generation import complete, generate, stream
+    from nnscratch.generation import complete, generate, stream, stream_with_logits
     from nnscratch.gradients import clip_grad_norm
     from nnscratch.interchange.gguf import export_gguf
     from nnscratch.interchange.huggingface import export_huggingface, import_huggingface
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from nnscratch.optimizers.combined import CombinedOptimizer
     from nnscratch.optimizers.muon import Muon
     from nnscratch.optimizers.sgd import SGD
+    from nnscratch.sampling import next_token_probabilities
     from nnscratch.schedules import cosine_schedule, trapezoid_schedule
     from nnscratch.transformer import TransformerBlock, TransformerLM
 
@@ -74,11 +75,13 @@ _MODULE_OF = {
     "import_huggingface": "interchange.huggingface",
     "linear_cross_entropy": "kernels.linear_cross_entropy",
     "memory_estimate": "accounting",
+    "next_token_probabilities": "sampling",
     "perplexity": "functional",
     "scaled_dot_product_attention": "attention",
     "silu": "functional",
     "softmax": "functional",
     "stream": "generation",
+    "stream_with_logits": "generation",
     "trapezoid_schedule": "schedules",
 }
 
@@ -114,11 +117,13 @@ __all__ = [
     "import_huggingface",
     "linear_cross_entropy",
     "memory_estimate",
+    "next_token_probabilities",
     "perplexity",
     "scaled_dot_product_attention",
     "silu",
     "softmax",
     "stream",
+    "stream_with_logits",
     "trapezoid_schedule",
 ]
 

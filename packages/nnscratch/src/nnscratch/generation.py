@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from nnscratch.cache import KeyValueCache
@@ -49,8 +49,8 @@ class _RecentTokens:
 @torch.inference_mode()
 def _steps(
     model: TransformerLM, prompts: PromptBatch, max_new_tokens: int, sampler: Sampler, use_cache: bool
-) -> Iterator[Int[Tensor, "batch"]]:
-    """Yield the next token of each row, `max_new_tokens` times."""
+) -> Iterator[tuple[Int[Tensor, "batch"], Float[Tensor, "batch vocab_size"]]]:
+    """Yield the next token of each row and the logits that it was chosen by, `max_new_tokens` times."""
     window = model.config.context_length
     recent = _RecentTokens(prompts, window, max_new_tokens)
     fresh, cache = recent.ids, None
@@ -65,7 +65,7 @@ def _steps(
             cache = None
             logits = model.next_token_logits(recent.ids, padding=recent.padding)
         tokens = sampler(logits)
-        yield tokens
+        yield tokens, logits
         fresh = tokens.unsqueeze(-1)
         recent.append(tokens)
 
@@ -104,7 +104,7 @@ def _continue(
     """Return the new tokens; rows that have ended are filled up with `eos_id`, and when all have, no more come."""
     columns = [prompts.ids[:, :0]]
     finished = torch.zeros(prompts.ids.shape[0], dtype=torch.bool, device=prompts.ids.device)
-    for tokens in _steps(model, prompts, max_new_tokens, sampler, use_cache):
+    for tokens, _ in _steps(model, prompts, max_new_tokens, sampler, use_cache):
         if eos_id is None:
             columns.append(tokens.unsqueeze(-1))
             continue
@@ -207,15 +207,48 @@ def stream(
     Raises:
         ValueError: if there is more than one prompt, or `generate` would refuse an argument.
     """
+    steps = stream_with_logits(
+        model,
+        prompt_ids,
+        max_new_tokens=max_new_tokens,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+        eos_id=eos_id,
+        seed=seed,
+        use_cache=use_cache,
+    )
+    return (token for token, _ in steps)
+
+
+def stream_with_logits(
+    model: TransformerLM,
+    prompt_ids: Prompts,
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    eos_id: int | None = None,
+    seed: int | None = None,
+    use_cache: bool = True,
+) -> Iterator[tuple[int, Float[Tensor, "vocab_size"]]]:
+    """Return an iterator over the tokens of `stream`, each with the model's logits that it was chosen by.
+
+    What any token's chance was is in `next_token_probabilities(logits, temperature, top_k, top_p)`.
+
+    Raises:
+        ValueError: as `stream`.
+    """
     prompts, sampler = _prepare(model, prompt_ids, max_new_tokens, temperature, top_k, top_p, eos_id, None, seed)
     if prompts.ids.shape[0] != 1:
         shape = tuple(prompts.ids.shape)
         raise ValueError(f"prompt_ids of shape {shape} are several prompts; stream one, or use generate")
 
-    def tokens() -> Iterator[int]:
-        for token in _steps(model, prompts, max_new_tokens, sampler, use_cache):
-            yield int(token)
+    def steps() -> Iterator[tuple[int, Float[Tensor, "vocab_size"]]]:
+        for token, logits in _steps(model, prompts, max_new_tokens, sampler, use_cache):
+            yield int(token), logits[0]
             if int(token) == eos_id:
                 return
 
-    return tokens()
+    return steps()
