@@ -76,7 +76,9 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Type-check every package; each public signature must be annotated in full."""
-    session.install("mypy", *(f"./{project}" for project in PROJECTS), "matplotlib", CONSTRAINTS)
+    session.install(
+        "mypy", *(f"./{project}" for project in PROJECTS), "matplotlib", "starlette", "uvicorn", CONSTRAINTS
+    )
     for project in PROJECTS:
         session.run("mypy", f"{project}/src")
 

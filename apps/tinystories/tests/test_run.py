@@ -12,10 +12,10 @@ import pytest
 from tinystories.experiments import SETS
 from tinystories.run import main
 
-HEAVY = {"torch", "numba", "matplotlib", "wandb", "regex", "numpy"}
+HEAVY = {"torch", "numba", "matplotlib", "wandb", "regex", "numpy", "starlette", "uvicorn"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["ablations", "--help"], ["generate", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["ablations", "--help"], ["generate", "--help"], ["play", "--help"]])
 def test_help_imports_nothing_heavy(arguments):
     program = (
         "import sys; from tinystories.run import main\n"

@@ -13,12 +13,15 @@ from tinystories.commands.evaluate import Evaluate
 from tinystories.commands.export import Export
 from tinystories.commands.generate import Generate
 from tinystories.commands.lr_sweep import LrSweep
+from tinystories.commands.play import Play
 from tinystories.commands.prepare import Prepare
 from tinystories.commands.report import Report
 from tinystories.commands.tokenizer_report import TokenizerReport
 from tinystories.commands.train import Train
 
-Command = Prepare | TokenizerReport | Train | LrSweep | BatchSweep | Ablations | Report | Evaluate | Generate | Export
+Command = (
+    Prepare | TokenizerReport | Train | LrSweep | BatchSweep | Ablations | Report | Evaluate | Generate | Play | Export
+)
 
 
 def _print_notice(message: Warning | str, *_: object) -> None:

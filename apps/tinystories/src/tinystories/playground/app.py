@@ -1,0 +1,139 @@
+"""The page's server as an application: which request gets which answer."""
+
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import asdict
+from functools import cached_property, partial
+from importlib.resources import files
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from bpe import Tokenizer
+from nnscratch import TransformerLM
+from tinystories.playground.guard import AllowedHosts, Guard
+from tinystories.playground.story_request import MAX_BODY_BYTES, RequestError, read_story_request
+from tinystories.playground.tokens import Token, write_tokens
+
+PAGE = {
+    "index.html": "text/html",
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "story.js": "text/javascript",
+    "details.js": "text/javascript",
+    "connection.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+DISCARDED_BYTES = 64 * MAX_BODY_BYTES  # read to the end where possible: an answer in the middle of it may get lost
+
+
+class Playground:
+    """The answers for one model.
+
+    Args:
+        model: ready to write.
+        tokenizer: its own.
+        facts: what the page says about it.
+        is_stopping: whether the server is to end; a story then ends, too.
+    """
+
+    def __init__(
+        self,
+        model: TransformerLM,
+        tokenizer: Tokenizer,
+        facts: dict[str, Any],
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.model, self.tokenizer, self.facts, self.is_stopping = model, tokenizer, facts, is_stopping
+
+    @cached_property
+    def _turns(self) -> CapacityLimiter:
+        """One token at a time: stories of several pages take turns. Only an event loop can make it."""
+        return CapacityLimiter(1)
+
+    async def describe(self, request: Request) -> Response:
+        """Answer with the facts."""
+        return JSONResponse(self.facts)
+
+    async def write(self, request: Request) -> Response:
+        """Answer with lines of JSON, one for each token of a story; the last one says how it ended."""
+        try:
+            story_request = read_story_request(await _body(request))
+            start = partial(write_tokens, self.model, self.tokenizer, story_request)
+            tokens = await to_thread.run_sync(start, limiter=self._turns)
+        except RequestError as error:
+            return JSONResponse({"error": str(error), "field": error.field}, 400)
+        return StreamingResponse(self._lines(tokens), media_type="application/x-ndjson")
+
+    async def _lines(self, tokens: Iterator[Token]) -> AsyncIterator[str]:
+        """The lines as they come. When the page is gone this is cancelled, and no further token is computed."""
+        end = "length"
+        while end == "length":
+            if self.is_stopping():
+                yield _line({"error": "the server was stopped"})
+                return
+            try:
+                token = await to_thread.run_sync(next, tokens, None, limiter=self._turns)
+            except (ValueError, RuntimeError) as error:  # scores that are not finite, or no memory left
+                yield _line({"error": f"the model cannot go on: {error}"})
+                return
+            if token is None:
+                break
+            yield _line({"token": asdict(token)})
+            if token.ends:
+                end = "end_of_text"
+        yield _line({"end": end})
+
+
+def make_app(playground: Playground, hosts: AllowedHosts) -> Starlette:
+    """The page, its model's facts at /model, and stories at /story."""
+    folder = files(__package__) / "page"
+    return Starlette(
+        routes=[
+            Route("/", partial(_send, (folder / "index.html").read_bytes(), "text/html")),
+            *(Route(f"/{name}", partial(_send, (folder / name).read_bytes(), kind)) for name, kind in PAGE.items()),
+            Route("/model", playground.describe),
+            Route("/story", playground.write, methods=["POST"]),
+        ],
+        middleware=[Middleware(Guard, hosts=hosts)],
+        exception_handlers={HTTPException: _explain},
+    )
+
+
+async def _send(content: bytes, media_type: str, request: Request) -> Response:
+    return Response(content, media_type=media_type)
+
+
+async def _explain(request: Request, error: Exception) -> Response:
+    """An answer to what the server does not have."""
+    assert isinstance(error, HTTPException)
+    came = f"{request.method} {request.url.path}"
+    return JSONResponse({"error": f"{came}: {error.detail}"}, error.status_code, error.headers)
+
+
+async def _body(request: Request) -> bytes:
+    """The request's body.
+
+    Raises:
+        RequestError: it is too long. It is read to its end then, but not kept.
+    """
+    parts, length = [], 0
+    async for part in request.stream():
+        length += len(part)
+        if length <= MAX_BODY_BYTES:
+            parts.append(part)
+        elif length > DISCARDED_BYTES:
+            break
+    if length > MAX_BODY_BYTES:
+        raise RequestError(f"the request has {length:,} bytes: expected at most {MAX_BODY_BYTES:,}", "prompt")
+    return b"".join(parts)
+
+
+def _line(value: dict[str, Any]) -> str:
+    return json.dumps(value) + "\n"

@@ -1,0 +1,39 @@
+"""What the page says about the model."""
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bpe import Tokenizer
+from nnscratch import TransformerLM
+from tinystories.flags import SamplingFlags
+from tinystories.playground.story_request import MAX_BODY_BYTES
+from tinystories.writing import SAMPLE_PROMPT
+from trainer import read_metrics
+
+
+def model_facts(model: TransformerLM, tokenizer: Tokenizer, run_dir: Path) -> dict[str, Any]:
+    """Size, validation loss and limits of a run's model, and the settings that the page starts with."""
+    return {
+        "run": run_dir.resolve().name,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "context_length": model.config.context_length,
+        "vocab_size": tokenizer.vocab_size,
+        "num_layers": model.config.num_layers,
+        "d_model": model.config.d_model,
+        "device": str(model.token_embeddings.weight.device),
+        "valid_loss": best_valid_loss(run_dir),
+        "max_body_bytes": MAX_BODY_BYTES,
+        "settings": {"prompt": SAMPLE_PROMPT, **asdict(SamplingFlags())},
+    }
+
+
+def best_valid_loss(run_dir: Path) -> float | None:
+    """The lowest validation loss of a run in nats per token: that of the weights that write. None if there is none."""
+    try:
+        records = read_metrics(run_dir)
+    except FileNotFoundError:
+        return None
+    losses = [record["loss"] for record in records if record["event"] == "eval" and record["loss"] is not None]
+    return min((loss for loss in losses if math.isfinite(loss)), default=None)
