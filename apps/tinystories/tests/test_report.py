@@ -1,5 +1,6 @@
 """The report of ablations: the table, the text and what they may claim."""
 
+import csv
 import re
 import statistics as standard
 import tempfile
@@ -117,7 +118,7 @@ def test_a_part_of_an_experiment_says_so(directory):
 def test_only_failures_make_a_report_too(tmp_path):
     make_failure(tmp_path / "baseline", "RuntimeError: no")
     paths = write_report(read_experiment(tmp_path), tmp_path)
-    assert [path.name for path in paths] == ["report.md", "report.html"]
+    assert [path.name for path in paths] == ["report.md", "report.html", "runs.csv"]
     assert "failed: RuntimeError: no" in paths[0].read_text("utf-8")
 
 
@@ -145,15 +146,24 @@ def test_facts_are_those_of_the_records(directory):
     assert facts["seeds"] == "0; 1; 2"
 
 
+def test_the_runs_are_a_table_too(directory):
+    write_report(read_experiment(directory), directory)
+    with (directory / "runs.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["final_valid_loss"] for row in rows if row["group"] == "silu"] == ["1.5", "1.52", "1.54"]
+    assert [row["final_valid_loss"] for row in rows if row["group"] == "qk_norm"] == ["2.5", "", ""]
+    assert {row["seed"] for row in rows if row["group"] == "nope"} == {"0", "1", "2"}
+
+
 def test_files_are_written_whole_and_named(directory):
     paths = write_report(read_experiment(directory), directory)
     assert [path.name for path in paths] == [
-        "report.md", "report.html", "differences.png", "loss-by-steps.png", "loss-by-seconds.png",
+        "report.md", "report.html", "runs.csv", "differences.png", "loss-by-steps.png", "loss-by-seconds.png",
     ]  # fmt: skip
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths[2:])
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths[3:])
     assert not list(directory.glob(".*tmp*"))
     text = paths[0].read_text("utf-8")
-    for path in paths[2:]:
+    for path in paths[3:]:
         assert f"]({path.name})" in text
     tables = re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE)
     assert len(tables) == 3

@@ -2,8 +2,9 @@
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from statistics import median_high
 from typing import NamedTuple
 
 from tinystories.building import model_config
@@ -11,7 +12,8 @@ from tinystories.recipes import Recipe
 
 FEWEST_STEPS = 20  # fewer updates than that show the warm-up and nothing else
 MEMORY_SHARE = 0.7  # of the machine's, because other programs have some and the estimate lacks workspace
-TARGET_ABOVE_BEST = 0.05  # the loss that batch sizes are compared at lies this much above the best one
+TOKENS_SHARE = 0.4  # of the recipe's tokens in each run, because many are made
+MOST_TOKENS = 20_480_000  # of a run, where none are asked for: half of the handout's low-resource run
 
 
 class Stop(NamedTuple):
@@ -37,6 +39,15 @@ def recipe_for(recipe: Recipe, batch_size: int, tokens: int) -> Recipe:
     steps = tokens // (batch_size * recipe.context_length)
     rate = recipe.learning_rate * math.sqrt(batch_size / recipe.batch_size)
     return replace(recipe, batch_size=batch_size, steps=steps, learning_rate=rate)
+
+
+def default_target(losses: Sequence[float]) -> float | None:
+    """The loss whose price is compared where none is asked for: one that at least half of the batch sizes reach.
+
+    Args:
+        losses: the best final loss of each batch size, infinite where there is none.
+    """
+    return median_high(losses) if losses and math.isfinite(median_high(losses)) else None
 
 
 def why_not(recipe: Recipe, *, on_cpu: bool) -> Stop | None:

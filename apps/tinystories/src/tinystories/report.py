@@ -14,7 +14,7 @@ def summary_table(experiment: Experiment) -> list[list[str]]:
 
 
 def write_report(experiment: Experiment, directory: Path) -> list[Path]:
-    """Write `report.md`, `report.html` and the pictures into `directory`, each as a whole.
+    """Write `report.md`, `report.html`, `runs.csv` and the pictures into `directory`, each as a whole.
 
     Returns:
         Their paths, the two reports first.
@@ -22,6 +22,7 @@ def write_report(experiment: Experiment, directory: Path) -> list[Path]:
     from tinystories.reporting.document import compose
     from tinystories.reporting.html import html
     from tinystories.reporting.markdown import markdown
+    from tinystories.reporting.runs import runs_csv
     from tinystories.reporting.style import LIGHT, rendered
     from trainer import write_atomically
 
@@ -29,6 +30,7 @@ def write_report(experiment: Experiment, directory: Path) -> list[Path]:
     contents = {
         "report.md": markdown(document).encode("utf-8"),
         "report.html": html(document).encode("utf-8"),
+        "runs.csv": runs_csv(experiment).encode("utf-8"),
         **{f"{picture.name}.png": rendered(picture.drawing, LIGHT, "png") for picture in document.pictures},
     }
     for name in reversed(contents):  # the reports last: what they show is there

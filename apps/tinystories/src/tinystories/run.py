@@ -1,5 +1,6 @@
 """The command line: `python -m tinystories.run COMMAND`. Every command is a dataclass of its flags in `commands`."""
 
+import io
 import os
 import sys
 import warnings
@@ -43,6 +44,8 @@ def parse(arguments: Sequence[str] | None = None) -> Command:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the process's exit code: 0 done, 1 a run failed, 2 wrong input, 130 interrupted."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # into a file, too, each line as it comes
+        sys.stdout.reconfigure(line_buffering=True)
     try:
         command = parse(arguments)
         with warnings.catch_warnings():

@@ -3,13 +3,11 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tinystories.batch_search import TARGET_ABOVE_BEST, batch_sizes, recipe_for, why_not
+from tinystories.batch_search import MOST_TOKENS, TOKENS_SHARE, batch_sizes, default_target, recipe_for, why_not
 from tinystories.commands.experiment import Experiment, SweepFlags
 from tinystories.commands.rate_runs import try_rates
 from tinystories.flags import DataFlags, MachineFlags, RecipeFlags
 from tinystories.rate_search import climb, explore
-
-MOST_TOKENS = 20_480_000  # of a run, where none are asked for: half of the handout's low-resource run
 
 
 @dataclass(frozen=True)
@@ -21,12 +19,12 @@ class BatchSweep:
     batch_sizes: tuple[int, ...] = ()
     """Windows per step; by default 1, 4, 16, 64 and every doubling from there on."""
     tokens: int | None = None
-    """Tokens of each run; by default half of the recipe's, and 20,480,000 at most."""
+    """Tokens of each run; by default two fifths of the recipe's, and 20,480,000 at most."""
     max_rates: int = 4
     """The most learning rates for each batch size: the one of the square root rule, its neighbours by a factor of 2,
     and on from there towards the better side; 1 takes the rule's."""
     target_loss: float | None = None
-    """Compare the tokens and seconds to this validation loss; by default 5 % above the best of all."""
+    """Compare the tokens and seconds to this validation loss; by default one that half of the batch sizes reach."""
     sweep: SweepFlags = field(default_factory=SweepFlags)
     data: DataFlags = field(default_factory=DataFlags)
     recipe: RecipeFlags = field(default_factory=RecipeFlags)
@@ -39,14 +37,14 @@ class BatchSweep:
         self.sweep.check()
         self._check()
         recipe = replace(self.recipe.recipe(self.machine.device), evaluations=16)
-        tokens = self.tokens or min(recipe.tokens // 2, MOST_TOKENS)
+        tokens = self.tokens or min(round(recipe.tokens * TOKENS_SHARE), MOST_TOKENS)
         files = self.data.token_files([recipe.vocab_size])
         out = self.out or Path("runs", f"batch-sweep-{self.data.name}")
         machine = replace(self.machine.machine(), halve_on_out_of_memory=False)
         title = f"Batch sizes on {self.data.name}"
         experiment = Experiment(out, "batch-sweep", title, self.data.name, machine, self.sweep.jobs)
         on_cpu = resolve_device(machine.device).type == "cpu"
-        best = float("inf")
+        best: list[float] = []
         for size in self.batch_sizes or batch_sizes():
             sized = recipe_for(recipe, size, tokens)
             if (stop := why_not(sized, on_cpu=on_cpu)) is not None:
@@ -55,13 +53,12 @@ class BatchSweep:
             print(f"batch size {size}: {sized.steps:,} steps of {size * sized.context_length:,} tokens")
             try_size = try_rates(experiment, sized, files, seeds=self.sweep.seeds, prefix=f"batch-{size}-")
             losses = explore(climb(sized.learning_rate, max_rates=self.max_rates), try_size)
-            best = min(best, *losses.values())
+            best.append(min(losses.values()))
             if experiment.out_of_memory:
                 experiment.note(f"No larger batches: {size} windows have no room in memory.")
                 experiment.accept_failures()
                 break
-        target = self.target_loss or (best * (1 + TARGET_ABOVE_BEST) if best < float("inf") else None)
-        return experiment.finish(target_loss=target)
+        return experiment.finish(target_loss=self.target_loss or default_target(best))
 
     def _check(self) -> None:
         for name, value in (("max-rates", self.max_rates), ("tokens", self.tokens), ("target-loss", self.target_loss)):

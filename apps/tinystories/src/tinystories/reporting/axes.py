@@ -22,12 +22,12 @@ def loss_window(means: Sequence[float], losses: Sequence[float]) -> tuple[float,
     return best - 0.22 * span, top + 0.15 * span
 
 
-def arrow_up(axes: "Axes", x: float, high: float, text: str, tint: str) -> None:
-    """Tell at the upper edge, `high`, what lies above it."""
+def arrow_up(axes: "Axes", x: float, high: float, text: str, tint: str, level: int = 0) -> None:
+    """Tell at the upper edge, `high`, what lies above it; a neighbour's text has room one `level` deeper."""
     axes.annotate(
         text,
         xy=(x, high),
-        xytext=(0, -22),
+        xytext=(0, -22 - 13 * level),
         textcoords="offset points",
         color=tint,
         ha="center",

@@ -44,8 +44,6 @@ def rate_curve(groups: Sequence[Group], findings: RateFindings) -> Drawing:
                 markerfacecolor=theme.ground if group.diverged else theme.colours[0],
                 markersize=5.5,
             )
-            for loss in [loss for loss in losses[:1] if loss > high]:
-                arrow_up(axes, rate_of(group), high, f"{loss:.2f}", theme.colours[0])
             if group.diverged:
                 axes.plot(
                     [rate_of(group)],
@@ -56,6 +54,7 @@ def rate_curve(groups: Sequence[Group], findings: RateFindings) -> Drawing:
                     color=theme.bad,
                     transform=axes.get_xaxis_transform(),
                 )
+        _mark_what_lies_above(axes, groups, high, theme)
         axes.set_ylim(low, high)
         _shade_edge(axes, findings, theme)
         _mark_best(axes, findings, theme)
@@ -64,6 +63,19 @@ def rate_curve(groups: Sequence[Group], findings: RateFindings) -> Drawing:
         axes.set_ylabel(LOSS_LABEL)
 
     return draw
+
+
+def _mark_what_lies_above(axes: "Axes", groups: Sequence[Group], high: float, theme: Theme) -> None:
+    """Arrows with the losses that are above the window; texts of neighbours are at different heights."""
+    rates = [rate_of(group) for group in groups if group.rate]
+    room = 0.09 * math.log(max(rates) / min(rates)) if rates else 0.0
+    previous, level = 0.0, 0
+    for group in groups:
+        above = [loss for loss in group.values("final_valid_loss")[:1] if loss > high]
+        if above and group.rate:
+            level = 1 - level if previous and math.log(group.rate / previous) < room else 0
+            arrow_up(axes, group.rate, high, f"{above[0]:.2f}", theme.colours[0], level)
+            previous = group.rate
 
 
 def _shade_edge(axes: "Axes", findings: RateFindings, theme: Theme) -> None:

@@ -1,0 +1,53 @@
+"""Exported models in the programs that they are for."""
+
+import pytest
+import torch
+
+from tinystories.run import main
+from tinystories.writing import load
+
+transformers = pytest.importorskip("transformers")
+
+
+@pytest.fixture
+def run(flags, tmp_path):
+    path = tmp_path / "run"
+    assert main(["train", "--out", str(path), *flags]) == 0
+    return path
+
+
+def test_transformers_opens_it_and_computes_the_same(run, tmp_path, capsys):
+    out = tmp_path / "exported"
+    assert main(["export", str(run), str(out)]) == 0
+    assert str(out) in capsys.readouterr().out
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(out)
+    their_tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    ours, tokenizer = load(run, "cpu")
+    ids = tokenizer.encode("Mia had 3 red balls.")
+    assert their_tokenizer.encode("Mia had 3 red balls.") == ids
+    batch = torch.tensor([ids[:16]])
+    with torch.no_grad():
+        assert torch.allclose(theirs(batch).logits, ours(batch), atol=1e-4)
+
+
+def test_gguf_is_one_file(run, tmp_path):
+    gguf = pytest.importorskip("gguf")
+    out = tmp_path / "model.gguf"
+    assert main(["export", str(run), str(out), "--format", "gguf"]) == 0
+    names = {tensor.name for tensor in gguf.GGUFReader(out).tensors}
+    assert {"token_embd.weight", "output.weight", "blk.1.ffn_gate.weight"} <= names
+
+
+def test_what_is_no_llama_is_refused_by_its_field(flags, tmp_path, capsys):
+    run = tmp_path / "nope"
+    assert main(["train", "--out", str(run), "--variant", "nope", *flags]) == 0
+    out = tmp_path / "exported"
+    assert main(["export", str(run), str(out)]) == 2
+    assert "position" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_tokenizer_that_is_gone_is_named(run, tmp_path, capsys):
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    assert main(["export", str(run), str(tmp_path / "exported")]) == 2
+    assert "tokenizer" in capsys.readouterr().err
