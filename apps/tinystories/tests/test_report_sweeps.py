@@ -134,8 +134,8 @@ def test_batches(batches):
 def test_report_of_batches_has_its_pictures(batches):
     names = [path.name for path in write_report(read_experiment(batches), batches)]
     assert names == [
-        "report.md", "report.html", "batch-losses.png", "batch-rates.png", "batch-tokens.png", "batch-seconds.png",
-        "batch-speeds.png", "loss-by-tokens.png", "loss-by-seconds.png",
+        "report.md", "report.html", "runs.csv", "batch-losses.png", "batch-rates.png", "batch-tokens.png",
+        "batch-seconds.png", "batch-speeds.png", "loss-by-tokens.png", "loss-by-seconds.png",
     ]  # fmt: skip
 
 
