@@ -92,6 +92,8 @@ def test_side_by_side_comes_out_as_one_after_the_other(runs, tmp_path):
     Sweep(CPU, lambda line: None).run_all(alone)
     assert [run.final_loss for run in runs] == pytest.approx([run.final_loss for run in alone], abs=1e-5)
     assert sum("validation loss" in line for line in said) == 3
+    environment = json.loads((runs[0].directory / "environment.json").read_text("utf-8"))
+    assert environment["command"][1:] == sys.argv[1:], "the records tell the command of the sweep"
     assert Sweep(CPU, said.append, jobs=2).run_all(runs) == []
     assert sum("skipped" in line for line in said) == 3
 

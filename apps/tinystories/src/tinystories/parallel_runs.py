@@ -74,7 +74,7 @@ class _Worker:
         self._began = time.perf_counter()
         threads = str(max(1, (os.cpu_count() or 1) // jobs))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tinystories.worker"],
+            [sys.executable, "-m", "tinystories.worker", *sys.argv[1:]],  # for its records: it does not read them
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

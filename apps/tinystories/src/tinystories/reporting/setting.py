@@ -85,9 +85,8 @@ def _command(run: Result) -> str:
     program, *arguments = run.environment.get("command") or [""]
     if not program:
         return ""
-    name = (
-        "python -m tinystories.run" if Path(program).stem in ("run", "tinystories", "__main__") else Path(program).name
-    )
+    own = ("run", "tinystories", "__main__", "worker")
+    name = "python -m tinystories.run" if Path(program).stem in own else Path(program).name
     return " ".join([name, *arguments])
 
 
