@@ -132,6 +132,38 @@ def test_cache_gives_what_all_at_once_gives(pieces):
     torch.testing.assert_close(module(x[:1], cache=cache), module(x[:1]))
 
 
+@pytest.mark.parametrize("shape", [(2, 7), (2, 1), (7,), (2, 3, 5)])
+def test_added_values(shape):
+    module, x = CausalSelfAttention(16, 4), torch.randn(*shape, 16)
+    added = torch.randn(*shape, 16, requires_grad=True)
+
+    def expected():
+        q, k, v = (F.linear(x, projection.weight) for projection in (module.q_proj, module.k_proj, module.v_proj))
+        q, k, v = (tensor.unflatten(-1, (4, 4)).transpose(-3, -2) for tensor in (q, k, v + added))
+        gathered = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return F.linear(gathered.transpose(-3, -2).flatten(-2), module.output_proj.weight)
+
+    result = module(x, added_values=added)
+    torch.testing.assert_close(result, expected(), atol=1e-6, rtol=1e-5)
+    inputs = [added, *module.parameters()]
+    for ours, exact in zip(
+        torch.autograd.grad(result.square().sum(), inputs),
+        torch.autograd.grad(expected().square().sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, exact, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("pieces", [(5,), (1, 1, 1, 1, 1), (3, 2)])
+def test_the_cache_keeps_added_values(pieces):
+    module, x = CausalSelfAttention(16, 4, RotaryEmbedding(10_000.0, 4, 16)), torch.randn(2, 5, 16)
+    added, cache = torch.randn(2, 5, 16), LayerCache(5)
+    parts = zip(x.split(pieces, dim=1), added.split(pieces, dim=1), strict=True)
+    result = torch.cat([module(part, cache=cache, added_values=values) for part, values in parts], dim=1)
+    torch.testing.assert_close(result, module(x, added_values=added), atol=1e-6, rtol=1e-5)
+    assert not torch.allclose(result, module(x), atol=0.1)
+
+
 @pytest.mark.parametrize("num_heads", [0, 3])
 def test_heads_must_divide_the_width(num_heads):
     with pytest.raises(ValueError, match=f"num_heads={num_heads} does not divide d_model=16; choose a divisor"):

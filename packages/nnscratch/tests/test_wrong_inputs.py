@@ -48,6 +48,10 @@ CASES = {
         lambda: CausalSelfAttention(16, 2)(zeros(2, 3, 12)),
         r"x has the shape \(2, 3, 12\): expected \(..., 16\)",
     ),
+    "added values": (
+        lambda: CausalSelfAttention(16, 2)(zeros(2, 3, 16), added_values=zeros(1, 3, 16)),
+        r"added_values has the shape \(1, 3, 16\): expected \(2, 3, 16\), as x has",
+    ),
     "keys' features": (
         lambda: scaled_dot_product_attention(zeros(2, 3, 8), zeros(2, 3, 6), zeros(2, 3, 6)),
         r"k has the shape \(2, 3, 6\): expected \(..., 8\).*d_k",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from nnscratch.interchange.gguf import export_gguf
     from nnscratch.interchange.huggingface import export_huggingface, import_huggingface
     from nnscratch.kernels.linear_cross_entropy import linear_cross_entropy
+    from nnscratch.language_model import LanguageModel
     from nnscratch.layers import (
         Embedding,
         Linear,
@@ -50,6 +51,7 @@ _MODULE_OF = {
     "CombinedOptimizer": "optimizers.combined",
     "Embedding": "layers",
     "KeyValueCache": "cache",
+    "LanguageModel": "language_model",
     "Linear": "layers",
     "MemoryEstimate": "accounting",
     "Muon": "optimizers.muon",
@@ -92,6 +94,7 @@ __all__ = [
     "CombinedOptimizer",
     "Embedding",
     "KeyValueCache",
+    "LanguageModel",
     "Linear",
     "MemoryEstimate",
     "Muon",

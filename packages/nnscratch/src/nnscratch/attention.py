@@ -177,6 +177,7 @@ class CausalSelfAttention(nn.Module):
         token_positions: Int[Tensor, "*#positions seq"] | None = None,
         cache: LayerCache | None = None,
         mask: Bool[Tensor, "*#mask seq keys"] | None = None,
+        added_values: Float[Tensor, "*batch seq d_model"] | None = None,
     ) -> Float[Tensor, "*batch seq d_model"]:
         """Return what each position gathers from those up to it.
 
@@ -185,8 +186,14 @@ class CausalSelfAttention(nn.Module):
             token_positions: positions for the rotary embedding; by default those that follow the cache's.
             cache: keys and values of earlier positions, to which these are appended.
             mask: True where a position may attend to one of all so far, instead of to itself and those before it.
+            added_values: what is added to the values of the positions of `x`, the heads side by side.
+
+        Raises:
+            ValueError: if the shapes do not belong together, or the positions do not fit into the cache.
         """
         check_last_dimension("x", x, self.q_proj.weight.shape[1], "d_model")
+        if added_values is not None and added_values.shape != x.shape:
+            raise shape_error("added_values", added_values, f"{tuple(x.shape)}, as x has")
         if cache is None:
             weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
             heads = (x @ weight.T).unflatten(-1, (3, self.num_heads, -1))
@@ -194,6 +201,8 @@ class CausalSelfAttention(nn.Module):
         else:  # for the few positions of a step, copying the weights into one would take longer than the products
             products = (self.q_proj(x), self.k_proj(x), self.v_proj(x))
             q, k, v = (product.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2) for product in products)
+        if added_values is not None:
+            v = v + added_values.to(v.dtype).unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if self.rope is not None:

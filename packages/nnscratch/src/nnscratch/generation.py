@@ -7,9 +7,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nnscratch.cache import KeyValueCache
+from nnscratch.language_model import LanguageModel
 from nnscratch.prompts import PromptBatch, Prompts, as_batch, check_token_id
 from nnscratch.sampling import Sampler, is_integer
-from nnscratch.transformer import TransformerLM
 
 
 class _RecentTokens:
@@ -48,7 +48,7 @@ class _RecentTokens:
 
 @torch.inference_mode()
 def _steps(
-    model: TransformerLM, prompts: PromptBatch, max_new_tokens: int, sampler: Sampler, use_cache: bool
+    model: LanguageModel, prompts: PromptBatch, max_new_tokens: int, sampler: Sampler, use_cache: bool
 ) -> Iterator[tuple[Int[Tensor, "batch"], Float[Tensor, "batch vocab_size"]]]:
     """Yield the next token of each row and the logits that it was chosen by, `max_new_tokens` times."""
     window = model.config.context_length
@@ -71,7 +71,7 @@ def _steps(
 
 
 def _prepare(
-    model: TransformerLM,
+    model: LanguageModel,
     prompt_ids: Prompts,
     max_new_tokens: int,
     temperature: float,
@@ -94,7 +94,7 @@ def _prepare(
 
 
 def _continue(
-    model: TransformerLM,
+    model: LanguageModel,
     prompts: PromptBatch,
     sampler: Sampler,
     max_new_tokens: int,
@@ -117,7 +117,7 @@ def _continue(
 
 
 def generate(
-    model: TransformerLM,
+    model: LanguageModel,
     prompt_ids: Prompts,
     *,
     max_new_tokens: int,
@@ -165,7 +165,7 @@ def generate(
 
 
 def complete(
-    model: TransformerLM,
+    model: LanguageModel,
     prompt_ids: Prompts,
     *,
     max_new_tokens: int,
@@ -189,7 +189,7 @@ def complete(
 
 
 def stream(
-    model: TransformerLM,
+    model: LanguageModel,
     prompt_ids: Prompts,
     *,
     max_new_tokens: int,
@@ -222,7 +222,7 @@ def stream(
 
 
 def stream_with_logits(
-    model: TransformerLM,
+    model: LanguageModel,
     prompt_ids: Prompts,
     *,
     max_new_tokens: int,
