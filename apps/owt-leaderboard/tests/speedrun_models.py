@@ -1,0 +1,53 @@
+"""Small speedrun models for several test files."""
+
+import dataclasses
+
+import torch
+
+from owt_leaderboard.speedrun_config import SpeedrunConfig
+
+OFF = SpeedrunConfig(
+    vocab_size=50,
+    context_length=12,
+    d_model=32,
+    num_layers=4,
+    num_heads=4,
+    d_ff=48,
+    ffn="swiglu",
+    qk_norm=False,
+    zero_init_projections=False,
+    logit_soft_cap=None,
+    value_embeddings=False,
+    skip_connections=False,
+    embedding_shortcut=False,
+)
+SWITCHES = {
+    "ffn": "relu_squared",
+    "qk_norm": True,
+    "zero_init_projections": True,
+    "logit_soft_cap": 5.0,
+    "value_embeddings": True,
+    "skip_connections": True,
+    "embedding_shortcut": True,
+    "tie_embeddings": True,
+}
+ON = dataclasses.replace(OFF, **SWITCHES | {"tie_embeddings": False})
+CONFIGS = {
+    "off": OFF,
+    **{name: dataclasses.replace(OFF, **{name: value}) for name, value in SWITCHES.items()},
+    "on": ON,
+    "on, 5 layers, tied": dataclasses.replace(ON, num_layers=5, tie_embeddings=True),
+    "on, wider than the gate": dataclasses.replace(ON, d_model=48, num_layers=2),
+}
+
+
+def disturb(model):
+    """Move every parameter away from its start, where much is zero."""
+    with torch.no_grad():
+        for param in model.parameters():
+            param.add_(0.2 * torch.randn_like(param))
+    return model
+
+
+def ids(config, batch=2):
+    return torch.randint(config.vocab_size, (batch, config.context_length))

@@ -1,0 +1,88 @@
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+import torch
+from speedrun_models import CONFIGS, OFF, ON
+from torch.utils.flop_counter import FlopCounterMode
+
+import nnscratch
+from owt_leaderboard.model import SpeedrunLM
+from owt_leaderboard.speedrun_accounting import flops_per_token, parameters_by_group
+from owt_leaderboard.speedrun_config import SpeedrunConfig
+
+every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
+
+
+def test_the_config_and_its_accounting_do_without_torch():
+    code = (
+        "import sys; from owt_leaderboard.speedrun_accounting import *; "
+        "flops_per_token(SpeedrunConfig(9, 9, 8, 2, 2, 8)); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_value_embeddings_are_on_the_last_layer_and_every_other_one():
+    layers = {
+        num_layers: dataclasses.replace(ON, num_layers=num_layers).value_embedding_layers for num_layers in (2, 5, 12)
+    }
+    assert layers == {2: (1,), 5: (0, 2, 4), 12: (1, 3, 5, 7, 9, 11)}
+    assert OFF.value_embedding_layers == ()
+
+
+@every_config
+def test_a_config_comes_back_from_a_dictionary(config):
+    assert SpeedrunConfig.from_dict(config.to_dict()) == config
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ffn": "silu"}, "ffn='silu' is unknown; choose one of swiglu, relu_squared"),
+        ({"value_embeddings": 1}, "value_embeddings=1 is not a switch; choose True or False"),
+        ({"qk_norm": None}, "qk_norm=None is not a switch; choose True or False"),
+        ({"logit_soft_cap": 0.0}, "logit_soft_cap=0.0 is not positive; choose a number above 0, or None"),
+        ({"num_layers": 1, "skip_connections": True}, "skip_connections=True needs two halves, but num_layers=1"),
+        ({"num_heads": 3}, "num_heads=3 does not divide d_model=32"),
+        ({"d_ff": 0}, "d_ff=0 is not a size; choose an integer of at least 1"),
+    ],
+)
+def test_what_makes_no_model_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(OFF, **changes)
+
+
+def test_dictionaries_with_other_fields_are_refused():
+    with pytest.raises(ValueError, match=r"unknown fields \['norm'\] of a speedrun config; known are vocab_size"):
+        SpeedrunConfig.from_dict(OFF.to_dict() | {"norm": "pre"})
+    values = OFF.to_dict()
+    del values["qk_norm"]
+    with pytest.raises(ValueError, match="a speedrun config lacks qk_norm; add them"):
+        SpeedrunConfig.from_dict(values)
+
+
+@every_config
+def test_parameters_are_those_of_the_model(config):
+    groups = SpeedrunLM(config).parameter_groups()
+    expected = {name: sum(param.numel() for param in params) for name, params in groups.items()}
+    assert parameters_by_group(config) == expected
+
+
+@every_config
+def test_flops_are_those_that_torch_counts(config):
+    model, token_ids = SpeedrunLM(config), torch.randint(50, (3, 12))
+    # With padding, of none here, attention takes the whole square, which is what is counted.
+    with FlopCounterMode(display=False) as forward:
+        logits = model(token_ids, padding=torch.zeros(3, dtype=torch.long))
+    assert forward.get_total_flops() == 3 * 12 * flops_per_token(config)
+    with FlopCounterMode(display=False) as backward:
+        logits.square().sum().backward()
+    total = forward.get_total_flops() + backward.get_total_flops()
+    assert total == pytest.approx(3 * 12 * flops_per_token(config, backward=True), rel=0.01)
+
+
+def test_flops_beside_those_of_the_transformer():
+    assert flops_per_token(OFF, 5) == nnscratch.flops_per_token(OFF.transformer, 5)
+    gates = 2 * (2 * 4 * 32)  # two gated layers, products of 32 channels for each of 4 heads
+    assert flops_per_token(CONFIGS["value_embeddings"]) == flops_per_token(OFF) + gates
