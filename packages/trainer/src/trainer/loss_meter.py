@@ -10,38 +10,42 @@ from trainer.progress import Progress
 
 _SPIKE_NATS, _SPIKE_SHARE = 0.3, 0.2
 _MEMORY = 0.9
+_MOST_UNREAD = 1000
 
 
 class LossMeter:
-    """Sums losses, keeps the largest, and finds the first bad one, on the device: the host need not wait for it."""
+    """Sums losses, keeps the largest, and finds the first bad one.
 
-    def __init__(self, device: torch.device, progress: Progress) -> None:
-        # MPS has no float64.
-        dtype = torch.float32 if device.type == "mps" else torch.float64
-        largest = -math.inf if progress.loss_max is None else progress.loss_max
+    They are read together when somebody asks: so the host does not wait for the device at every step, and the device
+    has nothing to compute for it.
+    """
+
+    def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._sum = torch.tensor(progress.loss_sum, dtype=dtype, device=device)
-        self._largest = torch.tensor(largest, dtype=dtype, device=device)
-        self._first_bad = torch.tensor(-1, device=device)
+        self._unread: list[torch.Tensor] = []
+        self._unread_steps: list[int] = []
+        self._sum = progress.loss_sum
+        self._largest = -math.inf if progress.loss_max is None else progress.loss_max
+        self._first_bad: int | None = None
 
     def add(self, loss: torch.Tensor, grad_norm: torch.Tensor, step: int) -> None:
-        """Take the loss and gradient norm of one step, both scalars."""
-        self._sum += loss
-        self._largest = torch.maximum(self._largest, loss)
+        """Take the loss and gradient norm of one step, both scalars on the same device."""
+        self._unread += (loss, grad_norm)
+        self._unread_steps.append(step)
         self._progress.loss_count += 1
-        is_first = (self._first_bad < 0) & ~torch.isfinite(loss + grad_norm)
-        self._first_bad.masked_fill_(is_first, step)
+        if len(self._unread_steps) >= _MOST_UNREAD:
+            self._read()
 
     def first_bad_step(self) -> int | None:
         """Wait for the device and return the first step that was not finite, or None."""
-        step = int(self._first_bad.item())
-        return None if step < 0 else step
+        self._read()
+        return self._first_bad
 
     def note(self) -> None:
         """Wait for the device and note the sum and the largest loss in the progress, which checkpoints carry."""
-        self._progress.loss_sum = float(self._sum.item())
-        largest = float(self._largest.item())
-        self._progress.loss_max = largest if math.isfinite(largest) else None
+        self._read()
+        self._progress.loss_sum = self._sum
+        self._progress.loss_max = self._largest if math.isfinite(self._largest) else None
 
     def take(self) -> tuple[float, float | None, bool]:
         """Return the mean loss, the largest, and whether that is a spike; a new mean begins.
@@ -57,9 +61,21 @@ class LossMeter:
             progress.usual_loss = mean if usual is None else _MEMORY * usual + (1 - _MEMORY) * mean
         progress.spikes += is_spike
         progress.loss_sum, progress.loss_count, progress.loss_max = 0.0, 0, None
-        self._sum.zero_()
-        self._largest.fill_(-math.inf)
+        self._sum, self._largest = 0.0, -math.inf
         return mean, largest, is_spike
+
+    def _read(self) -> None:
+        """Look at what has come since; the sums are in float64."""
+        if not self._unread:
+            return
+        values = torch.stack(self._unread).tolist()
+        for step, loss, grad_norm in zip(self._unread_steps, values[::2], values[1::2], strict=True):
+            self._sum += loss
+            if loss > self._largest or math.isnan(loss):
+                self._largest = loss
+            if self._first_bad is None and not (math.isfinite(loss) and math.isfinite(grad_norm)):
+                self._first_bad = step
+        self._unread, self._unread_steps = [], []
 
 
 def _is_spike(loss: float, usual: float) -> bool:

@@ -49,7 +49,7 @@ class Session:
         self.progress, self.resumes = self._restore()
         task.parallel.start()
         self.clock = RunClock(self.config, self.progress, *seconds, self.processes)
-        self.meter = LossMeter(self.device, self.progress)
+        self.meter = LossMeter(self.progress)
         ranks = self.processes.rank, self.processes.world_size
         self.loader = BatchLoader(BatchSource(task.train_data, self.config), self.device, *ranks)
         self.step = TrainingStep(
