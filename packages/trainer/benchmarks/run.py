@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from trainer import TokenDataset, TrainConfig, Trainer, get_batch, read_metrics, save_checkpoint
-from trainer.batches import BatchSource
+from trainer.batches import BatchSource, StepBatches
 from trainer.checkpoints import CheckpointStore
 from trainer.data import batch_generator
 from trainer.token_split import TokenSplit
@@ -92,6 +92,10 @@ def resident_megabytes():
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmRSS"))
 
 
+def read_batch(source, step):
+    return source.batch(StepBatches(step, 1), 0)
+
+
 def measure_loader(directory):
     path = directory / "tokens.npy"
     mapped = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint16, shape=(FILE_TOKENS,))
@@ -107,7 +111,7 @@ def measure_loader(directory):
         config = TrainConfig(steps=1, batch_size=32, context_length=context_length, sampling=name)
         source = BatchSource(TokenSplit(dataset, "the file"), config)
         what = f"{name} windows of {context_length}"
-        report_loader(what, context_length, functools.partial(source.batch, micro_step=0))
+        report_loader(what, context_length, functools.partial(read_batch, source))
     report_loader(
         "get_batch with windows of 256 of its memory map",
         256,

@@ -1,7 +1,7 @@
 """Kills a training run with SIGKILL again and again, and compares its end with that of a run that nobody killed.
 
 Every second kill waits for one of the next checkpoints to be half written; the others come at any moment, some of them
-before the first step.
+before the first step. With --ramp the steps grow twice, windows come without replacement, and weights are averaged.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,7 +32,11 @@ MOST_CHECKPOINTS = 4
 OF_THE_CLOCK = ("second", "memory_bytes", "reserve", "began")
 
 
-def train(run_dir: Path) -> None:
+# So early that the kills come before, between and after.
+RAMP = {"batch_ramp": ((0.0, 1), (0.04, 2), (0.1, 4)), "sampling": "shuffled", "average_from": 0.07}
+
+
+def train(run_dir: Path, settings: dict[str, Any]) -> None:
     """Make the run, or go on with it: a model with dropout, whose checkpoints have 12 MB."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
@@ -45,6 +50,7 @@ def train(run_dir: Path) -> None:
         eval_interval=100,
         log_interval=10,
         device="cpu",
+        **settings,
     )
     calls = []
 
@@ -68,9 +74,10 @@ def train(run_dir: Path) -> None:
     ).fit()
 
 
-def start(run_dir: Path, until: str) -> subprocess.Popen[bytes]:
+def start(run_dir: Path, until: str, options: list[str]) -> subprocess.Popen[bytes]:
     """Start a process that trains, and return when it says that it is so far: "ready" or "training"."""
-    process = subprocess.Popen([sys.executable, __file__, "--train", str(run_dir)], stdout=subprocess.PIPE)
+    command = [sys.executable, __file__, "--train", str(run_dir), *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
     while process.stdout.readline().decode().strip() not in (until, ""):
         pass
@@ -82,17 +89,17 @@ def half_written(run_dir: Path) -> set[str]:
     return {path.name for path in (run_dir / "checkpoints").glob(".aside-step_*")}
 
 
-def kill_once(run_dir: Path, moments: random.Random, *, while_writing: bool) -> tuple[bool, bool]:
+def kill_once(run_dir: Path, moments: random.Random, options: list[str], *, while_writing: bool) -> tuple[bool, bool]:
     """Train for a while and kill; return whether there was something to kill, and whether a checkpoint was cut."""
     if while_writing:
-        process = start(run_dir, "training")
+        process = start(run_dir, "training", options)
         wanted, seen = moments.randint(1, MOST_CHECKPOINTS), set[str]()
         while process.poll() is None and len(seen) < wanted:
             seen |= half_written(run_dir)
             time.sleep(0.001)
         time.sleep(moments.uniform(0, WRITING_SECONDS))
     else:
-        process = start(run_dir, moments.choice(["ready", "training", "training"]))
+        process = start(run_dir, moments.choice(["ready", "training", "training"]), options)
         time.sleep(moments.uniform(0, LONGEST_SECONDS))
     process.kill()
     return process.wait() != 0, bool(half_written(run_dir))
@@ -132,16 +139,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ramp", action="store_true", help="with a batch ramp and averaged weights")
     parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.train is not None:
-        train(arguments.train)
+        train(arguments.train, RAMP if arguments.ramp else {})
         return
+    options = ["--ramp"] if arguments.ramp else []
     moments, cut = random.Random(arguments.seed), 0
     with tempfile.TemporaryDirectory() as directory:
         run_dir, whole = Path(directory, "killed"), Path(directory, "whole")
         for number in range(1, arguments.kills + 1):
-            was_training, was_writing = kill_once(run_dir, moments, while_writing=number % 2 == 0)
+            was_training, was_writing = kill_once(run_dir, moments, options, while_writing=number % 2 == 0)
             if not was_training:
                 sys.exit(
                     f"the run was finished before kill {number}: expected {arguments.kills} kills; give it more steps"
@@ -154,7 +163,7 @@ def main() -> None:
                 flush=True,
             )
         for run in (run_dir, whole):
-            if start(run, "ready").wait() != 0:
+            if start(run, "ready", options).wait() != 0:
                 sys.exit(f"the last process failed in {run}")
         if different := compare(run_dir, whole):
             sys.exit(f"after {arguments.kills} kills these differ: {', '.join(different)}")

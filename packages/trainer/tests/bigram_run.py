@@ -8,10 +8,11 @@ import time
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from trainer import TrainConfig, Trainer
+from trainer import TrainConfig, Trainer, read_metrics
 
 VOCAB_SIZE = 40
 CONFIG = {
@@ -72,6 +73,46 @@ def slow_loss(seconds):
         return loss_fn(model, inputs, targets)
 
     return loss
+
+
+class Crash(BaseException):
+    """Something that nobody catches."""
+
+
+def crash():
+    raise Crash
+
+
+def failing_loss(at, action):
+    """The loss, but the forward pass `at` of training does something else first."""
+    calls = []
+
+    def loss(model, inputs, targets):
+        calls.append(model.training)
+        if model.training and sum(calls) == at:
+            action()
+        return loss_fn(model, inputs, targets)
+
+    return loss
+
+
+def assert_equal_runs(first, second, timeless):
+    """Weights, optimizer, random states, progress and records agree; what depends on the clock is left out."""
+    name = max(path.name for path in (first / "checkpoints").glob("step_*"))
+    ours, theirs = (load_file(run / "checkpoints" / name / "model.safetensors") for run in (first, second))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    states = [torch.load(run / "checkpoints" / name / "state.pt") for run in (first, second)]
+    for state in states:
+        state["training"]["progress"] = {
+            name: value
+            for name, value in state["training"]["progress"].items()
+            if not any(word in name for word in ("seconds", "reserve", "began"))
+        }
+    assert repr(states[0]) == repr(states[1])
+    assert timeless(first) == timeless(second)
+    seconds = [record["seconds_total"] for record in read_metrics(second)]
+    assert seconds == sorted(seconds)
 
 
 if __name__ == "__main__":

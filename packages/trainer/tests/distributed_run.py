@@ -134,6 +134,7 @@ def train_equally(directory):
         # One way goes on from the other's checkpoint.
         other = "fsdp" if name == "ddp" else "ddp"
         make_trainer(directory / f"{name}-one", model=Blocks(8), parallel=other, steps=50).fit()
+        seen[f"{name} ramp"] = rise_and_average(directory / f"ramp-{name}", name)
     seen["ends"] = [end_early(directory / "diverged"), end_in_time(directory / "in time")]
     seen["compiled"] = [
         compile_badly(directory / "raises", "ddp", fail),
@@ -145,6 +146,23 @@ def train_equally(directory):
     seen["errors"] = [catch(directory / "ddp", seed=4), catch(directory / "ddp" / "config.json")]
     seen["evaluations"] = evaluations(directory)
     return seen
+
+
+RAMP = {"steps": 20, "grad_accumulation_steps": 1, "batch_ramp": ((0.0, 1), (0.3, 3)), "average_from": 0.6}
+RAMP |= {"sampling": "shuffled", "eval_interval": 10, "checkpoint_interval": 10}
+TAIL_PASS = 6 + 3 * 9  # the last forward pass of step 15, when the mean has begun
+
+
+def rise_and_average(run_dir, name):
+    """Begun in one of the two ways; after a signal, when there is a mean already, finished in the other one."""
+    interrupt = acting(lambda: signal.raise_signal(signal.SIGTERM), at=TAIL_PASS / 3)
+    try:
+        make_trainer(run_dir, loss=interrupt, parallel=name, **RAMP).fit()
+    except TrainingInterrupted as error:
+        stopped_at = error.step
+    other, model = "fsdp" if name == "ddp" else "ddp", Blocks(8)
+    summary = make_trainer(run_dir, model=model, parallel=other, **RAMP).fit()
+    return [stopped_at, summary.final_valid_loss, summary.tokens, sums(model)]
 
 
 def catch(run_dir, **settings):

@@ -7,10 +7,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer import TokenDataset, TrainConfig
-from trainer.batches import BatchSource
+from trainer.batches import BatchSource, StepBatches
 from trainer.data import batch_generator, get_batch
 from trainer.token_split import TokenSplit
 from trainer.windows import ShuffledWindows
+
+
+class ByStep(BatchSource):
+    """Is asked for batches by their step, all of whose predecessors had as many."""
+
+    def __init__(self, split, config):
+        super().__init__(split, config)
+        self.count = config.grad_accumulation_steps
+
+    def batch(self, step, micro_step, rank=0, world_size=1):
+        return super().batch(StepBatches(step * self.count, self.count), micro_step, rank, world_size)
 
 
 def make_source(data, sampling="shuffled", *, batch_size=4, context_length=5, accumulation=1, seed=0):
@@ -22,7 +33,7 @@ def make_source(data, sampling="shuffled", *, batch_size=4, context_length=5, ac
         sampling=sampling,
         seed=seed,
     )
-    return BatchSource(TokenSplit(data, "the data"), config)
+    return ByStep(TokenSplit(data, "the data"), config)
 
 
 def test_random_batches_of_one_process_are_those_of_get_batch():
@@ -43,9 +54,9 @@ def test_shuffled_windows_cover_each_part_once_in_each_epoch(lengths, context_le
     """Side by side from one offset per part, nowhere across a part's end, and nearly everything."""
     per_part = [max(1, (length - 1) // context_length - 1) for length in lengths]
     count = sum(per_part)
-    windows = ShuffledWindows(lengths, context_length, 1, 1, seed)
+    windows = ShuffledWindows(lengths, context_length, 1, seed)
     assert windows.windows_per_epoch == count
-    located = [windows.locate(epoch * count + place, 0) for place in range(count)]
+    located = [windows.locate(epoch * count + place) for place in range(count)]
     for part, length in enumerate(lengths):
         starts = sorted(int(start[0]) for number, start in located if number[0] == part)
         assert len(starts) == per_part[part]
@@ -125,7 +136,7 @@ def test_a_batch_does_not_depend_on_how_it_was_reached(sampling):
 )
 def test_processes_share_the_windows_of_one(sampling, accumulation, world_size, micro_steps, rows):
     source = make_source(np.arange(5000, dtype=np.uint16), sampling, batch_size=12, accumulation=accumulation)
-    assert (source.micro_steps(world_size), source.rows(world_size)) == (micro_steps, rows)
+    assert (source.micro_steps(accumulation, world_size), source.rows(world_size)) == (micro_steps, rows)
     for step in (0, 3, 40):
         alone = torch.cat([source.batch(step, micro_step) for micro_step in range(accumulation)], dim=1)
         shared = [
@@ -139,7 +150,7 @@ def test_processes_share_the_windows_of_one(sampling, accumulation, world_size, 
 
 def test_ranks_are_disjoint_within_an_epoch():
     source = make_source(np.arange(2000, dtype=np.uint16), batch_size=8)
-    windows = ShuffledWindows([2000], 5, 8, 1, 0).windows_per_epoch
+    windows = ShuffledWindows([2000], 5, 8, 0).windows_per_epoch
     steps = windows // 8
     seen = [
         {int(start) for step in range(steps) for start in source.batch(step, 0, rank, 4)[0, :, 0]} for rank in range(4)

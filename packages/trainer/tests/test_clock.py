@@ -1,5 +1,6 @@
 """Time limits, under a clock that the tests move: a step takes one second, an evaluation two, a save half a second."""
 
+import json
 import signal
 import time
 
@@ -135,3 +136,80 @@ def test_eta_is_that_of_the_clock(tmp_path, clock, capsys):
     assert [line.rpartition("ETA ")[2] for line in lines] == ["0:30", "0:20", "0:10", "0:00"]
     assert all(" 32 tok/s" in line for line in lines)
     assert len({line.index("ETA") for line in lines}) == 1
+
+
+def test_batch_ramp_and_mean_follow_the_clock(tmp_path, clock):
+    """Every pass takes a second: so in half of the time there are half as many steps of two."""
+    passes, settings = [], {"steps": 1000, "eval_interval": 1000, "checkpoint_interval": None}
+    settings |= {"batch_ramp": ((0.0, 1), (0.5, 2)), "average_from": 0.75, "log_interval": 1}
+    run = tmp_path / "run"
+    summary = timed(run, clock, passes, clock="time", time_limit_seconds=300.0, **settings).fit()
+    records = read_metrics(run)
+    trained = [record for record in records if record["event"] == "train"]
+    tokens = [
+        after["tokens"] - before["tokens"]
+        for before, after in zip([{"tokens": 0}, *trained[:-1]], trained, strict=True)
+    ]
+    assert set(tokens) == {32, 64}
+    assert tokens == sorted(tokens)
+    assert tokens.count(32) == pytest.approx(146, abs=4)
+    assert tokens.count(64) == pytest.approx(73, abs=4)
+    # The tick before a step is that after the one before.
+    began = [0.0, *(record["progress"] for record in trained[:-1])]
+    assert [share >= 0.5 for share in began] == [count == 64 for count in tokens]
+    assert records[-1]["averaged_steps"] == sum(share >= 0.75 for share in began)
+    assert summary.tokens == sum(tokens)
+    assert 290 < summary.seconds_total <= 300
+
+
+@pytest.mark.parametrize("kind", ["steps", "time"])
+@pytest.mark.parametrize("limit", [40.0, 41.0, 42.0, 43.0, 44.5])
+@pytest.mark.parametrize(("evaluations", "checkpoints"), [(None, 1.0), (1.0, None), (1.0, 1.0), (7.0, 5.0)])
+def test_the_end_has_time_for_the_averaged_weights(tmp_path, clock, kind, limit, evaluations, checkpoints):
+    """Whatever was evaluated and saved right before it."""
+    run = tmp_path / "run"
+    summary = timed(
+        run,
+        clock,
+        clock=kind,
+        time_limit_seconds=limit,
+        steps=1000,
+        average_from=0.0,
+        eval_interval=1000,
+        eval_seconds=evaluations,
+        checkpoint_interval=None,
+        checkpoint_seconds=checkpoints,
+        batch_ramp=((0.0, 1), (0.004, 3)),
+        log_interval=1000,
+    ).fit()
+    assert limit - 10 < summary.seconds_total <= limit
+    last = read_metrics(run)[-1]
+    assert (last["event"], last["averaged_steps"], last["loss"]) == ("eval", summary.steps, summary.final_valid_loss)
+    meta = json.loads((run / "checkpoints" / f"step_{summary.steps:07}" / "meta.json").read_text())
+    assert meta["valid_loss"] == summary.final_valid_loss
+
+
+def test_time_that_ends_after_an_evaluation_and_a_save(tmp_path, clock, monkeypatch):
+    """They take longer than they ever did; the same step is then saved again, with the averaged weights."""
+    run, saved = tmp_path / "run", []
+    write = CheckpointStore.write
+
+    def slower_write(self, state):
+        saved.append((state.step, "average" in state.training))
+        clock.now += 30.0 if state.step == 20 and len(saved) == 2 else 0.0
+        return write(self, state)
+
+    monkeypatch.setattr(CheckpointStore, "write", slower_write)
+    settings = {"average_from": 0.0, "eval_interval": 20, "checkpoint_interval": 20, "keep_checkpoints": 1}
+    summary = timed(run, clock, steps=100, time_limit_seconds=60.0, **settings).fit()
+    assert saved == [(0, False), (20, True), (20, False)]
+    assert (summary.status, summary.steps) == ("time_limit", 20)
+    evaluations = [record for record in read_metrics(run) if record["event"] == "eval"]
+    assert [(record["step"], record.get("averaged_steps")) for record in evaluations] == [
+        (0, None),
+        (20, None),
+        (20, 20),
+    ]
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step_0000020"]
+    meta = json.loads((run / "checkpoints" / "step_0000020" / "meta.json").read_text())
+    assert meta["valid_loss"] == summary.final_valid_loss == evaluations[-1]["loss"]

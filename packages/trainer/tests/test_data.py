@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from trainer import TokenDataset, TrainConfig, get_batch
-from trainer.batches import BatchSource
+from trainer.batches import BatchSource, StepBatches
 from trainer.data import batch_generator, id_range
 from trainer.token_split import TokenSplit
 
@@ -237,7 +237,7 @@ def test_resident_memory_is_flat(tmp_path):
     def read(step):
         get_batch(dataset.tokens, 64, 128, "cpu")
         for source in sources:
-            source.batch(step, 0)
+            source.batch(StepBatches(step, 1), 0)
 
     read(0)
     before = resident_bytes()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from distributed_run import CONFIG, STOPPED_AT, Blocks, acting, make_trainer, sums
+from distributed_run import CONFIG, RAMP, STOPPED_AT, Blocks, acting, make_trainer, sums
 
 from trainer import TrainingInterrupted, load_weights, read_metrics
 
@@ -94,6 +94,38 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(runs, name):
     assert seen[0][f"{name} interrupted"] == seen[1][f"{name} interrupted"]
     assert step == STOPPED_AT
     assert f"interrupted by SIGTERM: saved at step {STOPPED_AT} in " in message
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_batch_ramp_and_averaged_weights_are_those_of_one_process(runs, name, tmp_path):
+    directory, seen, _ = runs
+    summary = make_trainer(tmp_path / "one", model=(model := Blocks()), **RAMP).fit()
+    assert seen[0][f"{name} ramp"] == seen[1][f"{name} ramp"]
+    stopped_at, loss, tokens, summed = seen[0][f"{name} ramp"]
+    assert stopped_at == 15
+    assert tokens == summary.tokens == 8 * 4 * (6 + 3 * 14)
+    assert summed == pytest.approx(sums(model), abs=1e-3)
+    assert losses(directory / f"ramp-{name}") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
+    assert loss == pytest.approx(summary.final_valid_loss, abs=1e-5)
+    last = read_metrics(directory / f"ramp-{name}")[-1]
+    assert (last["event"], last["averaged_steps"]) == ("eval", 8)
+    loaded = Blocks(9)
+    assert load_weights(loaded, directory / f"ramp-{name}") == 20
+    assert sums(loaded) == summed
+
+
+def test_a_mean_in_sharded_checkpoints_is_read_by_one_process(runs, tmp_path):
+    """That of the interruption, whose files hold a part of the mean from each of the two."""
+    directory, _, _ = runs
+    run = tmp_path / "run"
+    shutil.copytree(directory / "ramp-fsdp", run)
+    (run / "summary.json").unlink()
+    shutil.rmtree(run / "checkpoints" / "step_0000020")
+    assert json.loads((run / "checkpoints" / "step_0000015" / "meta.json").read_text())["sharded"] == 2
+    summary = make_trainer(run, model=Blocks(5), **RAMP).fit()
+    expected = make_trainer(tmp_path / "one", **RAMP).fit()
+    assert summary.final_valid_loss == pytest.approx(expected.final_valid_loss, abs=1e-5)
+    assert read_metrics(run)[-1]["averaged_steps"] == 8
 
 
 def test_one_process_writes(runs):

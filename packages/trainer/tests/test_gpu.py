@@ -6,7 +6,7 @@ import torch
 from bigram_run import CONFIG, loss_fn, make_model, make_tokens, schedule
 
 from trainer import TokenDataset, TrainConfig, Trainer, read_metrics
-from trainer.batches import BatchSource
+from trainer.batches import BatchSource, StepBatches
 from trainer.distributed import Processes
 from trainer.loading import BatchLoader
 from trainer.parallel import Parallel
@@ -47,14 +47,16 @@ def test_batches_that_are_copied_meanwhile_are_those_of_the_source(tmp_path, sam
     sums = []
     for step in range(30):
         for micro_step in range(2):
-            inputs, targets = loader.get(step, micro_step)
+            inputs, targets = loader.get(StepBatches(2 * step, 2), micro_step)
             matrix = torch.tanh(matrix @ matrix)  # keeps the device busy, so that the batch is read later
             sums.append((inputs * 3 + targets).sum())
             del inputs, targets
     loader.close()
     expected = [
         (3 * batch[0] + batch[1]).sum().item()
-        for batch in (source.batch(step, micro_step) for step in range(30) for micro_step in range(2))
+        for batch in (
+            source.batch(StepBatches(2 * step, 2), micro_step) for step in range(30) for micro_step in range(2)
+        )
     ]
     assert torch.stack(sums).tolist() == expected
 
@@ -65,12 +67,12 @@ def test_a_step_never_waits_for_the_device():
     loader = BatchLoader(BatchSource(TokenSplit(make_tokens(), "x"), config), device)
     optimizer = torch.optim.AdamW(model.parameters())
     step = TrainingStep(Parallel(model, optimizer, Processes(), device), loss_fn, loader, config, device, torch.float32)
-    step.compute_gradients(0)
+    step.compute_gradients(0, StepBatches(0, 2))
     step.apply(1e-3)  # makes the optimizer's state
     torch.cuda.set_sync_debug_mode("error")
     try:
         for number in range(1, 5):
-            step.compute_gradients(number)
+            step.compute_gradients(number, StepBatches(2 * number, 2))
             step.apply(1e-3)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -5,7 +5,7 @@ import torch
 from bigram_run import make_tokens, make_trainer
 
 from trainer import TrainConfig
-from trainer.batches import BatchSource
+from trainer.batches import BatchSource, StepBatches
 from trainer.loading import BatchLoader
 from trainer.token_split import TokenSplit
 
@@ -23,12 +23,18 @@ class SlowSource(BatchSource):
         self.may_go_on = threading.Event()
         self.may_go_on.set()
 
-    def batch(self, step, micro_step, rank=0, world_size=1):
+    def batch(self, batches, micro_step, rank=0, world_size=1):
         assert self.may_go_on.wait(timeout=10)
+        step = batches.first // 2
         self.read.append((step, micro_step, threading.current_thread().name))
         if (step, micro_step) == self.fails_at:
             raise OSError("the disk is gone")
-        return super().batch(step, micro_step, rank, world_size)
+        return super().batch(batches, micro_step, rank, world_size)
+
+
+def in_step(step):
+    """The batches of a step, all of whose predecessors have read two."""
+    return StepBatches(2 * step, 2)
 
 
 @pytest.fixture
@@ -54,11 +60,11 @@ PLACES = [(step, micro_step) for step in range(6) for micro_step in range(2)]
 def test_batches_are_those_of_the_source(make_loader, ahead, sampling, rank, world_size):
     source = SlowSource(sampling=sampling)
     loader = make_loader(source, rank=rank, world_size=world_size, ahead=ahead)
-    assert (loader.micro_steps, loader.rows) == (source.micro_steps(world_size), source.rows(world_size))
+    assert (loader.micro_steps(in_step(0)), loader.rows) == (source.micro_steps(2, world_size), source.rows(world_size))
     for step in range(5):
-        for micro_step in range(loader.micro_steps):
-            inputs, targets = loader.get(step, micro_step)
-            expected = source.batch(step, micro_step, rank, world_size)
+        for micro_step in range(loader.micro_steps(in_step(step))):
+            inputs, targets = loader.get(in_step(step), micro_step)
+            expected = source.batch(in_step(step), micro_step, rank, world_size)
             assert torch.equal(inputs, expected[0])
             assert torch.equal(targets, expected[1])
 
@@ -66,8 +72,8 @@ def test_batches_are_those_of_the_source(make_loader, ahead, sampling, rank, wor
 def test_the_next_batch_is_read_while_the_caller_computes(make_loader):
     source = SlowSource()
     loader = make_loader(source, ahead=True)
-    for number, place in enumerate(PLACES):
-        loader.get(*place)
+    for number, (step, micro_step) in enumerate(PLACES):
+        loader.get(in_step(step), micro_step)
         loader._next[1].result(timeout=10)  # nobody has asked for it yet
         assert [entry[:2] for entry in source.read] == [*PLACES, (6, 0)][: number + 2]
     assert {entry[2] for entry in source.read} == {"batches_0"}
@@ -76,10 +82,10 @@ def test_the_next_batch_is_read_while_the_caller_computes(make_loader):
 def test_getting_does_not_wait_for_the_batch_after(make_loader):
     source = SlowSource()
     loader = make_loader(source, ahead=True)
-    first = loader.get(0, 0)
+    first = loader.get(in_step(0), 0)
     loader._next[1].result(timeout=10)
     source.may_go_on.clear()
-    second = loader.get(0, 1)  # it was there; the one after it is not
+    second = loader.get(in_step(0), 1)  # it was there; the one after it is not
     assert not loader._next[1].done()
     source.may_go_on.set()
     assert not torch.equal(first[0], second[0])
@@ -89,30 +95,31 @@ def test_any_other_place_can_be_asked_for(make_loader):
     """A resumed run, a step that is made again."""
     source = SlowSource()
     loader = make_loader(source, ahead=True)
-    for place in [(5, 1), (5, 0), (5, 0), (0, 1), (7, 0), (7, 1)]:
+    for step, micro_step in [(5, 1), (5, 0), (5, 0), (0, 1), (7, 0), (7, 1)]:
+        place = in_step(step), micro_step
         assert torch.equal(loader.get(*place)[0], source.batch(*place)[0])
 
 
 @pytest.mark.parametrize("ahead", [True, False])
 def test_errors_come_with_the_batch_they_belong_to(make_loader, ahead):
     loader = make_loader(SlowSource(fails_at=(1, 0)), ahead=ahead)
-    loader.get(0, 0)
-    loader.get(0, 1)
+    loader.get(in_step(0), 0)
+    loader.get(in_step(0), 1)
     with pytest.raises(OSError, match="the disk is gone"):
-        loader.get(1, 0)
+        loader.get(in_step(1), 0)
     with pytest.raises(OSError, match="the disk is gone"):
-        loader.get(1, 0)
+        loader.get(in_step(1), 0)
 
 
 def test_nothing_is_read_ahead_without_a_thread(make_loader):
     source = SlowSource()
-    make_loader(source).get(3, 1)
+    make_loader(source).get(in_step(3), 1)
     assert source.read == [(3, 1, threading.current_thread().name)]
 
 
 def test_closing_twice(make_loader):
     loader = make_loader(SlowSource(), ahead=True)
-    loader.get(0, 0)
+    loader.get(in_step(0), 0)
     loader.close()
     loader.close()
 

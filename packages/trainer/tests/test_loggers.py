@@ -41,9 +41,10 @@ def test_console_lines_are_aligned():
     notice, train, valid, last = stream.getvalue().splitlines()
     assert notice == "hello"
     assert train == (
-        "step     1,200   50%  train loss   3.2500  lr 1.00e-03  norm    0.500     12,346 tok/s      1:01  ETA -"
+        "step     1,200   50%       1 tokens  train loss   3.2500  lr 1.00e-03  norm    0.500     12,346 tok/s"
+        "      1:01  ETA -"
     )
-    assert valid.startswith("step     1,200   75%  valid loss   3.2500  ppl     25.79  bpb     n/a")
+    assert valid.startswith("step     1,200   75%       1 tokens  valid loss   3.2500  ppl     25.79  bpb     n/a")
     assert valid.endswith("1:31  ETA 0:30")
     assert "train loss      nan" in last
     assert len({line.index("ETA") for line in (train, valid, last)}) == 1

@@ -286,7 +286,7 @@ def test_run_of_an_earlier_version_goes_on(tmp_path):
     run = tmp_path / "run"
     summary = make_trainer(run).fit()
     config = read_config(run)
-    for name in ("sampling", "vocab_size", "halve_on_out_of_memory"):
+    for name in ("sampling", "vocab_size", "halve_on_out_of_memory", "batch_ramp", "average_from"):
         del config["train"][name]
     (run / "config.json").write_text(json.dumps(config))
     assert make_trainer(run).fit() == summary

@@ -9,7 +9,7 @@ from bigram_run import CONFIG, VOCAB_SIZE, loss_fn, make_model, make_tokens, mak
 from torch import nn
 
 from trainer import TrainConfig, read_metrics
-from trainer.batches import BatchSource
+from trainer.batches import BatchSource, StepBatches
 from trainer.data import batch_generator, get_batch
 from trainer.devices import is_out_of_memory
 from trainer.distributed import Processes
@@ -240,7 +240,7 @@ def test_several_processes_do_not_halve():
     with pytest.raises(
         torch.OutOfMemoryError, match=r"with 2 windows in a forward pass of each of 4 processes: choose"
     ):
-        step.compute_gradients(0)
+        step.compute_gradients(0, StepBatches(0, 2))
 
 
 @pytest.mark.parametrize(

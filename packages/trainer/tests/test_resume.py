@@ -11,33 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
-import torch
-from bigram_run import loss_fn, make_model, make_trainer, slow_loss
-from safetensors.torch import load_file
+from bigram_run import Crash, assert_equal_runs, crash, failing_loss, make_model, make_trainer, slow_loss
 
-from trainer import Summary, TrainingInterrupted, read_metrics
+from trainer import Summary, TrainingInterrupted
 from trainer.interruption import SignalGuard
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 SCRIPT = Path(__file__).with_name("bigram_run.py")
-
-
-def assert_equal_runs(first, second, timeless):
-    """Weights, optimizer, random states, progress and records agree; what depends on the clock is left out."""
-    ours, theirs = (load_file(run / "checkpoints" / "step_0000060" / "model.safetensors") for run in (first, second))
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    states = [torch.load(run / "checkpoints" / "step_0000060" / "state.pt") for run in (first, second)]
-    for state in states:
-        state["training"]["progress"] = {
-            name: value
-            for name, value in state["training"]["progress"].items()
-            if not any(word in name for word in ("seconds", "reserve", "began"))
-        }
-    assert repr(states[0]) == repr(states[1])
-    assert timeless(first) == timeless(second)
-    seconds = [record["seconds_total"] for record in read_metrics(second)]
-    assert seconds == sorted(seconds)
 
 
 @pytest.fixture(scope="module")
@@ -48,27 +28,6 @@ def whole(tmp_path_factory):
         patch.setattr("trainer.reporting.draw_losses", lambda *_: True)
         make_trainer(run).fit()
     return run
-
-
-class Crash(BaseException):
-    """Something that nobody catches."""
-
-
-def failing_loss(at, action):
-    """The loss, but the forward pass `at` of training (two to a step) does something else first."""
-    calls = []
-
-    def loss(model, inputs, targets):
-        calls.append(model.training)
-        if model.training and sum(calls) == at:
-            action()
-        return loss_fn(model, inputs, targets)
-
-    return loss
-
-
-def crash():
-    raise Crash
 
 
 @pytest.mark.parametrize("at", [1, 2, 12, 13, 14, 39, 40, 41, 83, 120])

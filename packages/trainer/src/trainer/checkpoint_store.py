@@ -27,6 +27,7 @@ from trainer.state_dicts import get_model_state
 
 _NAME = re.compile(r"step_(\d{7,})")
 _ASIDE = ".aside-"
+_OLD = f"{_ASIDE}old-"
 _MEGABYTE = 1_000_000
 
 
@@ -117,8 +118,8 @@ class CheckpointStore:
         final = self.directory / aside.name.removeprefix(_ASIDE)
         try:
             write()
-            if final.exists():  # a damaged one that was trained past again
-                final.rename(self.directory / f"{_ASIDE}old-{final.name}")
+            if final.exists():  # a damaged one that was trained past again, or of the weights before they were averaged
+                final.rename(self.directory / f"{_OLD}{final.name}")
             aside.rename(final)
             sync_directory(self.directory)
         except OSError as error:
@@ -202,7 +203,11 @@ class CheckpointStore:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def remove_leftovers(self) -> None:
-        """Remove what killed processes left half written."""
+        """Remove what killed processes left half written; a checkpoint that was to be replaced is put back."""
+        for path in self.directory.glob(f"{_OLD}*"):
+            final = self.directory / path.name.removeprefix(_OLD)
+            if not final.exists():
+                path.rename(final)
         for path in self.directory.glob(f"{_ASIDE}*"):
             shutil.rmtree(path)
 

@@ -46,6 +46,14 @@ class TrainConfig:
     """Tokens in one window."""
     grad_accumulation_steps: int = 1
     """Forward passes whose gradients are averaged for one optimizer step."""
+    batch_ramp: tuple[tuple[float, int], ...] = ()
+    """Pairs of a share of the run (of its ticks; the first is 0.0) and the `grad_accumulation_steps` of the steps that
+    begin there or later, such as ((0.0, 1), (0.3, 2), (0.6, 4)); () leaves them at the number above. A larger batch
+    pays only late in training (Smith et al. 2018, McCandlish et al. 2018). The learning rate is the schedule's affair.
+    """
+    average_from: float | None = None
+    """The weights after each step that begins at this share of the run or later are averaged, all alike (Izmailov et
+    al. 2018); the last evaluation is of their mean, and so is what is saved then. None averages nothing."""
     sampling: Sampling = "random"
     """Training windows: "random" ones are drawn uniformly, again and again; "shuffled" ones lie side by side, and each
     is seen once in an epoch, at another offset and in another order than in the one before."""
@@ -108,6 +116,9 @@ class TrainConfig:
         for name in ("checkpoint_seconds", "keep_checkpoint_every_seconds"):
             self._check_positive(name)
         self._check_positive("distributed_timeout_seconds", optional=False)
+        if self.average_from is not None and not _is_share(self.average_from):
+            raise ValueError(f"average_from is {self.average_from!r}: expected a share from 0.0 to below 1.0, or None")
+        self._check_ramp()
         self._check_choice("sampling", get_args(Sampling))
         self._check_choice("halve_on_out_of_memory", (True, False))
         self._check_choice("dtype", get_args(DtypeName))
@@ -121,8 +132,19 @@ class TrainConfig:
 
     @property
     def tokens_per_step(self) -> int:
-        """Training tokens that one optimizer step sees."""
-        return self.batch_size * self.context_length * self.grad_accumulation_steps
+        """Training tokens that one optimizer step sees; with a batch ramp, one of the last steps."""
+        return self.batch_size * self.context_length * self.accumulations[-1]
+
+    @property
+    def accumulations(self) -> tuple[int, ...]:
+        """The forward passes of a step, in each stage of the batch ramp."""
+        return tuple(count for _, count in self.batch_ramp) or (self.grad_accumulation_steps,)
+
+    def accumulation_at(self, tick: int) -> int:
+        """Return the forward passes of a step that begins at this tick."""
+        # A quotient is rounded as a share that is written out is: 0.07 of 100 ticks are 7, but 0.07 * 100 is above 7.
+        begun = [count for share, count in self.batch_ramp if tick / self.steps >= share]
+        return begun[-1] if begun else self.grad_accumulation_steps
 
     @property
     def follows_time(self) -> bool:
@@ -142,7 +164,30 @@ class TrainConfig:
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
             raise ValueError(f"{name} is {value!r}: expected a finite number above 0{', or None' if optional else ''}")
 
+    def _check_ramp(self) -> None:
+        ramp: Any = self.batch_ramp
+        if not isinstance(ramp, tuple | list) or not all(
+            isinstance(stage, tuple | list) and len(stage) == 2 for stage in ramp
+        ):
+            raise ValueError(
+                f"batch_ramp is {ramp!r}: expected pairs of a share of the run and grad_accumulation_steps, such as "
+                "((0.0, 1), (0.5, 2))"
+            )
+        shares, counts = [share for share, _ in ramp], [count for _, count in ramp]
+        if not all(map(_is_share, shares)) or sorted(set(shares)) != shares or shares[:1] not in ([], [0.0]):
+            raise ValueError(f"batch_ramp has the shares {shares}: expected them to rise from 0.0 to below 1.0")
+        if any(isinstance(count, bool) or not isinstance(count, int) or count < 1 for count in counts):
+            raise ValueError(f"batch_ramp has the grad_accumulation_steps {counts}: expected whole numbers, 1 or more")
+        if ramp and self.grad_accumulation_steps != 1:
+            raise ValueError(
+                f"grad_accumulation_steps is {self.grad_accumulation_steps} besides a batch_ramp: expected one of them"
+            )
+
     def _check_choice(self, name: str, choices: tuple[object, ...]) -> None:
         value: Any = getattr(self, name)
         if value not in choices:
             raise ValueError(f"{name} is {value!r}: expected one of {', '.join(map(repr, choices))}")
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1

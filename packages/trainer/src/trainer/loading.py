@@ -7,11 +7,11 @@ from typing import TypeAlias
 
 import torch
 
-from trainer.batches import BatchSource
+from trainer.batches import BatchSource, StepBatches
 from trainer.devices import SentTensor, Transfer
 
-_Place: TypeAlias = tuple[int, int]
-"""Step and micro step."""
+_Place: TypeAlias = tuple[StepBatches, int]
+"""The batches of a step, and which of those that this process reads of them."""
 
 
 class BatchLoader:
@@ -43,8 +43,6 @@ class BatchLoader:
         self._source = source
         self._rank = rank
         self.world_size = world_size
-        self.micro_steps = source.micro_steps(world_size)
-        """Batches in a step."""
         self.rows = source.rows(world_size)
         """Windows in a batch."""
         self._transfer = Transfer(device)
@@ -53,20 +51,26 @@ class BatchLoader:
             self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches")
         self._next: tuple[_Place, Future[SentTensor]] | None = None
 
-    def get(self, step: int, micro_step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def micro_steps(self, batches: StepBatches) -> int:
+        """Return how many batches this process reads in a step."""
+        return self._source.micro_steps(batches.count, self.world_size)
+
+    def get(self, batches: StepBatches, micro_step: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return inputs and targets, both (rows, context_length) int64, without waiting for the device.
 
         Raises:
             OSError: a token file cannot be read any more.
         """
         if self._thread is None:
-            inputs, targets = self._transfer.receive(self._read(step, micro_step))
+            inputs, targets = self._transfer.receive(self._read(batches, micro_step))
             return inputs, targets
-        place, (coming, self._next) = (step, micro_step), (self._next, None)
+        place, (coming, self._next) = (batches, micro_step), (self._next, None)
         if coming is None or coming[0] != place:
             coming = (place, self._thread.submit(self._read, *place))
         batch = coming[1].result()
-        following = (step, micro_step + 1) if micro_step + 1 < self.micro_steps else (step + 1, 0)
+        following = (batches, micro_step + 1)
+        if micro_step + 1 == self.micro_steps(batches):  # the next step has as many, but where a ramp rises
+            following = (StepBatches(batches.first + batches.count, batches.count), 0)
         self._next = (following, self._thread.submit(self._read, *following))
         inputs, targets = self._transfer.receive(batch)
         return inputs, targets
@@ -77,5 +81,5 @@ class BatchLoader:
             self._thread.shutdown(cancel_futures=True)
         self._next = None
 
-    def _read(self, step: int, micro_step: int) -> SentTensor:
-        return self._transfer.send(self._source.batch(step, micro_step, self._rank, self.world_size))
+    def _read(self, batches: StepBatches, micro_step: int) -> SentTensor:
+        return self._transfer.send(self._source.batch(batches, micro_step, self._rank, self.world_size))

@@ -23,7 +23,7 @@ def summarize(
     first = progress.first_valid_loss
     if reason is None and final is not None and first is not None and final > first:
         reason = f"the final validation loss {final:.4f} is above the first one, {first:.4f}"
-    tokens = progress.step * config.tokens_per_step
+    tokens = progress.windows * config.context_length
     tokens_per_second = tokens / progress.seconds_training if progress.seconds_training > 0 else None
     return Summary(
         status=status,

@@ -87,6 +87,10 @@ class Parallel:
         """Return the L2 norm of several tensors together, as a scalar on the device."""
         return nn.utils.get_total_norm(list(tensors)).to(self.device)
 
+    def own_part(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the part of a parameter, or of what is divided like one, that is in this process; it is no copy."""
+        return tensor
+
     def synchronize_buffers(self) -> None:
         """Give all processes the writer's buffers, which each of them updates by its own batches in training."""
         if self.processes.are_several:

@@ -23,10 +23,18 @@ class Progress:
     seconds_training: float = 0.0
     training_began: float | None = None
     """`seconds_total` at the first step: the ticks are counted from there."""
-    reported_step: int = 0
-    """The last step with a training record; the next record averages what came since."""
+    windows: int = 0
+    """Training windows that these steps have read, all processes together: what comes next follows from it."""
+    step_windows: int = 0
+    """Those of the step that is being made, or was made last."""
+    reported_windows: int = 0
+    """`windows` at the last training record; the next record averages what came since."""
     reported_seconds: float = 0.0
     """`seconds_training` at that record."""
+    averaged_steps: int = 0
+    """Steps whose weights are in the running mean of `average_from`."""
+    is_averaged: bool = False
+    """Whether the weights are that mean, and training is over."""
     micro_batch_size: int | None = None
     """Windows in a forward pass since there was no memory for more; None if there always was."""
     loss_sum: float = 0.0
@@ -56,6 +64,20 @@ class Progress:
     reserve_save: float = 0.0
     """Seconds that the slowest checkpoint took."""
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], config: TrainConfig) -> Progress:
+        """Rebuild what `to_dict` returned, in this version or in one that had no batch ramps."""
+        values = dict(values)
+        if "windows" not in values:
+            per_step = config.batch_size * config.grad_accumulation_steps
+            values["windows"] = values["step"] * per_step
+            values["reported_windows"] = values.pop("reported_step") * per_step
+        return cls(**values)
+
+    def windows_at(self, step: int) -> int:
+        """Return the windows read until a step is made: the last one, or the one that is being made."""
+        return self.windows + (step - self.step) * self.step_windows
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
         return asdict(self)
@@ -75,16 +97,16 @@ class RunClock:
         self._config = config
         self._progress = progress
         self._origin = began - seconds_before - progress.seconds_total
-        self.last_step_seconds = 0.0
+        self.step_seconds = 0.0
+        """What one more step takes."""
         self._processes = processes or Processes()
-        self._shared: tuple[float, ...] = (0.0, 0.0, 0.0)
+        self._shared: tuple[float, ...] = (0.0,) * 4
         self.share()
 
     def share(self) -> None:
         """Let all processes decide by the writer's clock as it is now; to be called by all, after what takes time."""
         if self._processes.are_several and self._config.follows_time:
-            own = (self.elapsed(), self.reserve(), self._reserve_of_save())
-            self._shared = self._processes.from_writer_numbers(own)
+            self._shared = self._processes.from_writer_numbers(self._own())
 
     def now(self) -> float:
         """Seconds of the whole run for decisions: until now, or with several processes until the last `share`."""
@@ -96,18 +118,29 @@ class RunClock:
 
     def reserve(self) -> float:
         """Seconds that the end needs: one more step, the last evaluation and the last checkpoint, with some air."""
-        return 1.25 * self._progress.reserve_report + self._reserve_of_save() + self.last_step_seconds + 0.1
+        return self._reserve_of_report() + self._reserve_of_save() + self.step_seconds + 0.1
 
     def budget_is_spent(self) -> bool:
         """Whether only the time for an orderly end is left."""
         limit = self._config.time_limit_seconds
-        now, reserve, _ = self._decisive()
+        now, reserve, *_ = self._decisive()
         return limit is not None and now + reserve >= limit
 
-    def has_time_for_a_save(self) -> bool:
-        """Whether a save that begins now is completed before only the time for an orderly end is left."""
+    def has_time_for_a_save(self, *, after_evaluation: bool = False) -> bool:
+        """Whether a save that begins now is completed before only the time for an orderly end is left.
+
+        Args:
+            after_evaluation: whether an evaluation comes before it, which does not spare that of the end.
+        """
         limit = self._config.time_limit_seconds
-        return limit is None or sum(self._decisive()) < limit
+        now, reserve, save, report = self._decisive()
+        return limit is None or now + reserve + save + after_evaluation * report < limit
+
+    def has_time_for_an_evaluation(self) -> bool:
+        """Whether one that begins now is completed before only the time for an orderly end with another is left."""
+        limit = self._config.time_limit_seconds
+        now, reserve, _, report = self._decisive()
+        return limit is None or now + reserve + report < limit
 
     def tick(self) -> int:
         """Where the schedule is now, from 0 to `config.steps`; it never goes back."""
@@ -116,7 +149,7 @@ class RunClock:
             return progress.step
         if self.budget_is_spent():
             return config.steps
-        now, reserve, _ = self._decisive()
+        now, reserve, *_ = self._decisive()
         began = now if progress.training_began is None else progress.training_began
         share = (now - began) / (config.time_limit_seconds - reserve - began)
         return max(progress.tick, min(config.steps - 1, math.floor(config.steps * share)))
@@ -125,11 +158,15 @@ class RunClock:
         # The first checkpoint has no optimizer state yet, so later ones may take three times as long.
         return 3 * self._progress.reserve_save
 
+    def _reserve_of_report(self) -> float:
+        return 1.25 * self._progress.reserve_report
+
     def _decisive(self) -> tuple[float, ...]:
-        """The seconds until now, the reserve and the reserve of a save, on which all processes decide alike."""
-        if self._processes.are_several:
-            return self._shared
-        return self.elapsed(), self.reserve(), self._reserve_of_save()
+        """The seconds until now, the reserve, and a save's and a report's part of it; all processes decide alike."""
+        return self._shared if self._processes.are_several else self._own()
+
+    def _own(self) -> tuple[float, ...]:
+        return self.elapsed(), self.reserve(), self._reserve_of_save(), self._reserve_of_report()
 
 
 def crosses(previous: int, now: int, interval: int) -> bool:

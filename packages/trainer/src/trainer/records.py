@@ -94,7 +94,7 @@ class RunDirectory:
             return
         # A run of an earlier version says nothing of later settings, whose defaults are what it did.
         defaults = {field.name: field.default for field in fields(TrainConfig) if field.default is not MISSING}
-        recorded = {**defaults, **flatten(read_config(self.path))}
+        recorded = {**json.loads(json.dumps(defaults)), **flatten(read_config(self.path))}
         given = flatten(json.loads(json.dumps(config)))
         names = [*given, *(name for name in recorded if name not in given)]
         missing = object()

@@ -64,7 +64,8 @@ class Reporter:
         """
         progress = self._progress
         seconds = progress.seconds_training - progress.reported_seconds
-        tokens = (step - progress.reported_step) * self._config.tokens_per_step
+        windows = progress.windows_at(step)
+        tokens = (windows - progress.reported_windows) * self._config.context_length
         tokens_per_second = tokens / seconds if seconds > 0 else None
         record = self._record("train", step) | {
             "loss": loss,
@@ -79,7 +80,7 @@ class Reporter:
         group_rates = [float(group["lr"]) for group in self._task.optimizer.param_groups]
         if any(rate != learning_rate for rate in group_rates):
             record["group_lrs"] = group_rates
-        progress.reported_step, progress.reported_seconds = step, progress.seconds_training
+        progress.reported_windows, progress.reported_seconds = windows, progress.seconds_training
         self._write(record)
 
     def incident(self, event: str, message: str, step: int, **values: float | None) -> None:
@@ -95,7 +96,7 @@ class Reporter:
         self.notice(message)
 
     def evaluation(self, evaluation: Evaluation) -> None:
-        """Report the losses on the validation split."""
+        """Report the losses on the validation split; of averaged weights, the record says of how many steps."""
         self._write(
             self._record("eval", self._progress.step)
             | {
@@ -103,6 +104,7 @@ class Reporter:
                 "perplexity": evaluation.perplexity,
                 "bits_per_byte": evaluation.bits_per_byte,
             }
+            | ({"averaged_steps": self._progress.averaged_steps} if self._progress.is_averaged else {})
         )
 
     def sample(self, texts: str | Sequence[str]) -> None:
@@ -149,7 +151,7 @@ class Reporter:
             "event": event,
             "step": step,
             "progress": min(1.0, self._progress.tick / self._config.steps),
-            "tokens": step * self._config.tokens_per_step,
+            "tokens": self._progress.windows_at(step) * self._config.context_length,
             "seconds_total": self._clock.elapsed(),
             "seconds_training": self._progress.seconds_training,
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -11,7 +11,34 @@ from trainer.checkpoint_format import CheckpointContent, read_meta, read_verifie
 from trainer.checkpoint_store import CheckpointStore
 from trainer.distributed import Processes
 from trainer.parallel import Parallel
+from trainer.progress import Progress
 from trainer.random_states import get_random_states, seed_everything, set_random_states
+from trainer.state_dicts import set_model_state, set_optimizer_state
+
+if TYPE_CHECKING:
+    from trainer.task import Task
+
+
+def restore(task: Task, store: CheckpointStore) -> tuple[Progress, dict[str, torch.Tensor], bool]:
+    """Set everything to the latest intact checkpoint, or to the start.
+
+    Returns:
+        The counts; the running mean of the weights, by name, if there is one; whether there was a checkpoint.
+
+    Raises:
+        ValueError, OSError: as `load_latest`; or the checkpoint does not fit the model or the optimizer.
+    """
+    processes, config = task.parallel.processes, task.config
+    processes.from_writer(store.remove_leftovers)
+    content = load_latest(store, processes, task.parallel)
+    if content is None:
+        seed_everything(config.seed, processes.rank)
+        return Progress(), {}, False
+    set_model_state(task.model, content.model, str(content.path))
+    set_optimizer_state(task.optimizer, content.optimizer, str(content.path))
+    restore_random_states(content.training, processes, config.seed)
+    progress = Progress.from_dict(content.training["progress"], config)
+    return progress, content.training.get("average", {}), True
 
 
 def load_latest(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from trainer.averaging import WeightAverage
 from trainer.background_saving import BackgroundSaver
 from trainer.checkpoint_format import CheckpointState
 from trainer.checkpoint_store import CheckpointStore
@@ -27,6 +28,7 @@ class Saver:
         progress: Progress,
         clock: RunClock,
         meter: LossMeter,
+        average: WeightAverage,
         reporter: Reporter,
         *,
         resumes: bool,
@@ -39,25 +41,35 @@ class Saver:
         self._progress = progress
         self._clock = clock
         self._meter = meter
+        self._average = average
         self._reporter = reporter
         self._saved_at = clock.now()
         self._saved_step = progress.step if resumes else None
 
-    def is_due(self, previous_tick: int) -> bool:
-        """Return whether one of the two intervals has passed since the tick before the last step."""
+    def is_due(self, previous_tick: int, *, after_evaluation: bool = False) -> bool:
+        """Return whether one of the two intervals has passed since the tick before the last step.
+
+        Args:
+            previous_tick: that tick.
+            after_evaluation: whether the model is evaluated before.
+        """
         interval, seconds = self._config.checkpoint_interval, self._config.checkpoint_seconds
         by_steps = interval is not None and crosses(previous_tick, self._progress.tick, interval)
         by_time = seconds is not None and self._clock.now() - self._saved_at >= seconds
-        if not self._config.save_in_background:
+        # With averaged weights the end saves others than these.
+        averages = self._progress.averaged_steps > 0
+        if not self._config.save_in_background and not averages:
             return by_steps or by_time
         # Shortly before the end the last save would only have to wait for this one.
-        return (by_steps or (by_time and self._is_free())) and self._clock.has_time_for_a_save()
+        return (by_steps or (by_time and self._is_free())) and self._clock.has_time_for_a_save(
+            after_evaluation=averages and after_evaluation
+        )
 
     def _is_free(self) -> bool:
         return self._processes.from_writer(lambda: not self._background.is_busy())
 
     def is_saved(self) -> bool:
-        """Return whether the present state has been saved, or is being saved."""
+        """Return whether the present step has been saved, or is being saved."""
         return self._saved_step == self._progress.step
 
     def save(self, *, in_background: bool = False) -> None:
@@ -78,7 +90,7 @@ class Saver:
             progress.step,
             get_model_state(self._parallel.model),
             self._parallel.optimizer.state_dict(),
-            {"progress": progress.to_dict(), **collect_random_states(self._processes)},
+            {"progress": progress.to_dict(), **self._average.to_dict(), **collect_random_states(self._processes)},
             progress.valid_loss if progress.valid_step == progress.step else None,
             progress.seconds_training,
         )

@@ -7,7 +7,8 @@ import time
 
 import torch
 
-from trainer.batches import BatchSource
+from trainer.averaging import WeightAverage
+from trainer.batches import BatchSource, StepBatches
 from trainer.checkpoints import CheckpointStore
 from trainer.description import count_parameters
 from trainer.devices import synchronize
@@ -18,13 +19,11 @@ from trainer.loading import BatchLoader
 from trainer.loggers import LoggerGroup, RunInfo
 from trainer.loss_meter import LossMeter
 from trainer.outcome import summarize
-from trainer.progress import Progress, RunClock, crosses
-from trainer.random_states import seed_everything
+from trainer.progress import RunClock, crosses
 from trainer.records import RunDirectory
 from trainer.reporting import Reporter
-from trainer.restoring import load_latest, restore_random_states
+from trainer.restoring import restore
 from trainer.saving import Saver
-from trainer.state_dicts import set_model_state, set_optimizer_state
 from trainer.summary import Summary
 from trainer.task import Task
 from trainer.training_step import TrainingStep, learning_rate_at
@@ -46,8 +45,9 @@ class Session:
         self.task, self.config, self.device = task, task.config, task.device
         self.records, self.store, self.guard = records, store, guard
         self.processes = task.parallel.processes
-        self.progress, self.resumes = self._restore()
+        self.progress, means, self.resumes = restore(task, store)
         task.parallel.start()
+        self.average = WeightAverage(task.parallel, self.config, self.progress, means)
         self.clock = RunClock(self.config, self.progress, *seconds, self.processes)
         self.meter = LossMeter(self.progress)
         ranks = self.processes.rank, self.processes.world_size
@@ -73,6 +73,7 @@ class Session:
             self.progress,
             self.clock,
             self.meter,
+            self.average,
             self.reporter,
             resumes=self.resumes,
         )
@@ -90,18 +91,6 @@ class Session:
             self.loader.close()
             self.saver.close()
             self.reporter.close()
-
-    def _restore(self) -> tuple[Progress, bool]:
-        """Set everything to the latest intact checkpoint, or to the start."""
-        self.processes.from_writer(self.store.remove_leftovers)
-        content = load_latest(self.store, self.processes, self.task.parallel)
-        if content is None:
-            seed_everything(self.config.seed, self.processes.rank)
-            return Progress(), False
-        set_model_state(self.task.model, content.model, str(content.path))
-        set_optimizer_state(self.task.optimizer, content.optimizer, str(content.path))
-        restore_random_states(content.training, self.processes, self.config.seed)
-        return Progress(**content.training["progress"]), True
 
     def _begin(self) -> None:
         environment = (
@@ -138,7 +127,8 @@ class Session:
                 )
 
     def _has_ended(self) -> bool:
-        return self.divergence.has_come() or self.progress.tick >= self.config.steps or self._is_out_of_time()
+        is_over = self.progress.is_averaged or self.progress.tick >= self.config.steps
+        return is_over or self.divergence.has_come() or self._is_out_of_time()
 
     def _is_out_of_time(self) -> bool:
         return self.config.clock == "steps" and self.clock.budget_is_spent()
@@ -153,7 +143,11 @@ class Session:
         # The reserve changes a little with every step, and with it the clock's ticks; the schedule must not go back.
         self.schedule_tick = max(self.schedule_tick, min(self.clock.tick(), self.config.steps - 1))
         learning_rate = learning_rate_at(self.task.schedule, self.schedule_tick)
-        loss, grad_norm = self.step.compute_gradients(progress.step)
+        batches = StepBatches(
+            progress.windows // self.config.batch_size, self.config.accumulation_at(self.schedule_tick)
+        )
+        progress.step_windows = batches.count * self.config.batch_size
+        loss, grad_norm = self.step.compute_gradients(progress.step, batches)
         if self.config.on_non_finite == "skip" and not bool(torch.isfinite(loss + grad_norm)):
             self.divergence.skip(loss.item(), grad_norm.item())
         else:
@@ -164,8 +158,12 @@ class Session:
                 self.reporter.training(progress.step + 1, math.nan, None, learning_rate, grad_norm.item())
                 return
             self.step.apply(learning_rate)
+            self.average.add(self.schedule_tick)
         progress.step += 1
-        self.clock.last_step_seconds = time.perf_counter() - began
+        progress.windows += progress.step_windows
+        # The next one may be longer, where the batch ramp rises.
+        longer = self.config.accumulation_at(self.schedule_tick + 1) / batches.count
+        self.clock.step_seconds = longer * (time.perf_counter() - began)
         self.clock.share()
         self.guard.share()
         previous, progress.tick = progress.tick, self.clock.tick()
@@ -175,7 +173,9 @@ class Session:
             for interval in (self.config.log_interval, self.config.eval_interval)
         )
         evaluation = evaluation or self.validator.is_due()
-        save = last or self.saver.is_due(previous) or self.guard.received is not None
+        if not last and progress.averaged_steps:  # the end evaluates other weights
+            evaluation = evaluation and self.clock.has_time_for_an_evaluation()
+        save = last or self.saver.is_due(previous, after_evaluation=evaluation) or self.guard.received is not None
         if log or evaluation or save:
             synchronize(self.device)  # what is still computing belongs to training
             self.divergence.check()
@@ -184,6 +184,8 @@ class Session:
         if log or self.divergence.has_come():
             self._log(learning_rate, grad_norm.item())
         if evaluation and not self.divergence.has_come():
+            if last:
+                self.average.finish()
             self._evaluate()
             progress.tick = self.clock.tick()
         if save and not self.divergence.has_come():
@@ -218,6 +220,9 @@ class Session:
         """Do what the last step left over, and write what marks a run as finished."""
         progress = self.progress
         if not self.divergence.has_come():
+            self.average.finish()
+            if (absence := self.average.describe_absence()) is not None:
+                self.reporter.notice(absence)
             evaluated = progress.valid_step == progress.step
             if not evaluated:
                 self._evaluate()
@@ -232,6 +237,7 @@ class Session:
         summary = summarize(progress, self.config, self.device, self.task.speed, parameters, has_diverged=has_diverged)
         self.records.write_json("summary.json", summary.to_json())
         loss = "none" if summary.final_valid_loss is None else f"{summary.final_valid_loss:.4f}"
-        self.reporter.notice(f"{summary.status}: {progress.step:,} steps, validation loss {loss}")
+        mean = f" of the mean of {progress.averaged_steps:,} steps' weights" if progress.is_averaged else ""
+        self.reporter.notice(f"{summary.status}: {progress.step:,} steps, validation loss {loss}{mean}")
         self.reporter.finish(summary)
         return self.processes.from_writer(lambda: summary)

@@ -33,7 +33,7 @@ from trainer.distributed import Processes
 from trainer.state_dicts import get_model_state
 from trainer.torch_files import checksum
 
-_MODEL, _OPTIMIZER = "model.", "optimizer."
+_MODEL, _OPTIMIZER, _AVERAGE = "model.", "optimizer.", "average."
 _METADATA = ".metadata"
 
 
@@ -69,7 +69,7 @@ def read_whole(path: Path, *, model_only: bool = False) -> CheckpointContent:
         DamagedCheckpointError: it is not what was written.
     """
     reader = _open(path)
-    wanted = (_MODEL,) if model_only else (_MODEL, _OPTIMIZER)
+    wanted = (_MODEL,) if model_only else (_MODEL, _OPTIMIZER, _AVERAGE)
     tensors = {
         name: torch.empty(entry.size, dtype=entry.properties.dtype)
         for name, entry in _entries(reader)
@@ -86,7 +86,7 @@ def read_sharded(path: Path, model: torch.nn.Module, optimizer: Optimizer, proce
         DamagedCheckpointError: it is not what was written.
     """
     reader = _open(path)
-    own = {f"{_MODEL}{name}": value for name, value in get_model_state(model).items()}
+    own = {f"{prefix}{name}": value for prefix in (_MODEL, _AVERAGE) for name, value in get_model_state(model).items()}
     numbered = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     tensors: dict[str, torch.Tensor] = {}
     for name, entry in _entries(reader):
@@ -118,7 +118,14 @@ def _divide(state: CheckpointState) -> tuple[dict[str, torch.Tensor], Checkpoint
                 tensors[f"{_OPTIMIZER}{number}.{name}"] = value.detach()
             else:
                 numbered[number][name] = value
-    return tensors, replace(state, model=model, optimizer={**state.optimizer, "state": numbered})
+    average: dict[str, Any] = {}
+    for name, value in state.training.get("average", {}).items():
+        if isinstance(value, DTensor):
+            tensors[f"{_AVERAGE}{name}"] = value.detach()
+        else:
+            average[name] = value
+    training = state.training | ({"average": average} if "average" in state.training else {})
+    return tensors, replace(state, model=model, optimizer={**state.optimizer, "state": numbered}, training=training)
 
 
 def _content(path: Path, tensors: dict[str, torch.Tensor]) -> CheckpointContent:
@@ -128,6 +135,8 @@ def _content(path: Path, tensors: dict[str, torch.Tensor]) -> CheckpointContent:
     for name, value in tensors.items():
         if name.startswith(_MODEL):
             model[name.removeprefix(_MODEL)] = value
+        elif name.startswith(_AVERAGE):
+            rest["training"]["average"][name.removeprefix(_AVERAGE)] = value
         else:
             _, number, short = name.split(".", 2)
             optimizer["state"][int(number)][short] = value

@@ -75,9 +75,13 @@ class ShardedParallel(Parallel):
 
     def norm(self, tensors: Iterable[torch.Tensor]) -> torch.Tensor:
         """Return the L2 norm of several divided tensors together."""
-        parts = [_local(tensor) for tensor in tensors]
+        parts = [self.own_part(tensor) for tensor in tensors]
         squares = nn.utils.get_total_norm([part for part in parts if part.numel()]).to(self.device).square()
         return self.processes.sum(squares).sqrt()
+
+    def own_part(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the part of a divided tensor that is in this process; it is no copy."""
+        return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
     def finish(self) -> None:
         """Copy the weights into the caller's model, and give it the optimizer back, without a state."""
@@ -109,10 +113,6 @@ def divided_like(value: Any, example: torch.Tensor) -> Any:
         return value
     placements = example.placements if value.shape == example.shape else [Replicate()] * example.device_mesh.ndim
     return distribute_tensor(value.to(example.device), example.device_mesh, placements)
-
-
-def _local(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _units(model: nn.Module) -> Iterator[nn.Module]:

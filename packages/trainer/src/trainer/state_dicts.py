@@ -20,6 +20,13 @@ def get_model_state(model: nn.Module) -> dict[str, Any]:
     return {plain[name]: value for name, value in state.items()}
 
 
+def get_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the model's parameters, shared ones once, under such names too."""
+    parameters = dict(model.named_parameters())
+    plain = _plain_names(list(parameters))
+    return {plain[name]: parameter for name, parameter in parameters.items()}
+
+
 def set_model_state(model: nn.Module, state: dict[str, Any], source: str) -> None:
     """Load a state into a model, whichever of the two is wrapped.
 
@@ -40,7 +47,7 @@ def set_model_state(model: nn.Module, state: dict[str, Any], source: str) -> Non
                 f"{source} does not fit the model: {name} has the shape {tuple(value.shape)}, expected "
                 f"{tuple(wanted.shape)}; build the model with the configuration it was saved with"
             )
-    model.load_state_dict({expected[name]: _fitting(value, current[expected[name]]) for name, value in given.items()})
+    model.load_state_dict({expected[name]: fitting(value, current[expected[name]]) for name, value in given.items()})
 
 
 def set_optimizer_state(optimizer: Optimizer, state: dict[str, Any], source: str) -> None:
@@ -53,7 +60,7 @@ def set_optimizer_state(optimizer: Optimizer, state: dict[str, Any], source: str
     numbers = [number for group in state["param_groups"] for number in group["params"]]
     examples = dict(zip(numbers, parameters, strict=False))
     divided = {
-        number: {name: _fitting(value, examples[number]) for name, value in values.items()}
+        number: {name: fitting(value, examples[number]) for name, value in values.items()}
         for number, values in state["state"].items()
         if number in examples
     }
@@ -70,7 +77,7 @@ def set_optimizer_state(optimizer: Optimizer, state: dict[str, Any], source: str
                 optimizer.state[parameter][name] = saved.to(loaded.device, copy=True)
 
 
-def _fitting(value: Any, example: torch.Tensor) -> Any:
+def fitting(value: Any, example: torch.Tensor) -> Any:
     """Divide a value among the processes as its parameter is, if it is."""
     if type(example) in (torch.Tensor, nn.Parameter) or not hasattr(example, "full_tensor"):
         return value

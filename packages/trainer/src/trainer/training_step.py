@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from trainer.batches import StepBatches
 from trainer.compilation import check_compiled, compile_loss, leaving_no_trace, warn_about_compile
 from trainer.config import TrainConfig
 from trainer.devices import autocast, free_cached_memory, is_out_of_memory
@@ -22,7 +23,7 @@ Schedule = Callable[[int], float]
 
 
 class TrainingStep:
-    """Computes gradients and applies them; which batches it reads depends on the seed and the step alone.
+    """Computes gradients and applies them.
 
     Args:
         parallel: the model and its optimizer, and how the processes of the run train them.
@@ -58,16 +59,18 @@ class TrainingStep:
         self._compiled_works = False
         self.micro_batch_size = largest_part(loader.rows, micro_batch_size or loader.rows)
         self._on_halving = on_halving
+        self._micro_steps = 0
         self.seconds_compiling = 0.0
         """Seconds of the passes in which the loss was compiled, which tell nothing of the speed."""
 
-    def compute_gradients(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def compute_gradients(self, step: int, batches: StepBatches) -> tuple[torch.Tensor, torch.Tensor]:
         """Fill the gradients with those of the mean loss over the step's batches.
 
         If there is no memory for it, the step is made again from its beginning in smaller micro batches.
 
         Args:
             step: the number of the step, from 0.
+            batches: what it reads.
 
         Returns:
             The loss, a mean over all processes, and the gradients' global L2 norm before clipping: scalars on the
@@ -76,17 +79,20 @@ class TrainingStep:
         Raises:
             torch.OutOfMemoryError: there is no memory, and the micro batch must not or cannot be halved.
         """
+        self._micro_steps = self._loader.micro_steps(batches)
+        may_halve = self._config.halve_on_out_of_memory
         while True:
-            states = get_random_states() if self._config.halve_on_out_of_memory else None
+            # Taking them costs some 50 microseconds.
+            states = get_random_states() if may_halve and self._why_not_halve() is None else None
             self._optimizer.zero_grad(set_to_none=True)
             try:
-                return self._pass_all(step), self._clip()
+                return self._pass_all(batches), self._clip()
             except RuntimeError as error:
-                if states is None or not is_out_of_memory(error):
+                if not may_halve or not is_out_of_memory(error):
                     raise
                 reason = str(error).strip().partition("\n")[0]
-                if (message := self._why_not_halve()) is not None:
-                    raise torch.OutOfMemoryError(f"{message} ({reason})") from error
+                if states is None:
+                    raise torch.OutOfMemoryError(f"{self._why_not_halve()} ({reason})") from error
             # Not in the except block: while the error is alive, so are the tensors of the frames it came through.
             self._optimizer.zero_grad(set_to_none=True)
             free_cached_memory(self._device)
@@ -99,12 +105,12 @@ class TrainingStep:
             group["lr"] = learning_rate * group.get("lr_scale", 1.0)
         self._optimizer.step()
 
-    def _pass_all(self, step: int) -> torch.Tensor:
+    def _pass_all(self, batches: StepBatches) -> torch.Tensor:
         """Make the forward and backward passes of a step; the mean loss of all processes."""
         total: torch.Tensor | None = None
         passes_left = self._passes()
-        for micro_step in range(self._loader.micro_steps):
-            inputs, targets = self._loader.get(step, micro_step)
+        for micro_step in range(self._micro_steps):
+            inputs, targets = self._loader.get(batches, micro_step)
             for part in zip(inputs.split(self.micro_batch_size), targets.split(self.micro_batch_size), strict=True):
                 passes_left -= 1
                 with self._parallel.accumulating(more_to_come=passes_left > 0):
@@ -186,8 +192,8 @@ class TrainingStep:
         return None if is_random or loss.dim() != 0 else loss.item()
 
     def _passes(self) -> int:
-        """Forward passes in a step."""
-        return self._loader.micro_steps * (self._loader.rows // self.micro_batch_size)
+        """Forward passes in the present step."""
+        return self._micro_steps * (self._loader.rows // self.micro_batch_size)
 
     def _backward(self, loss_fn: LossFunction, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         with autocast(self._device, self._dtype):

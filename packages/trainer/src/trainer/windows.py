@@ -14,8 +14,12 @@ from trainer.permutation import ROUNDS, Permutation, Unsigned
 class Windows(Protocol):
     """Chooses the windows of a run."""
 
-    def locate(self, step: int, micro_step: int) -> tuple[TokenArray, TokenArray]:
-        """Return the part of the split and the start in it of each window of a batch, both (batch_size,)."""
+    def locate(self, number: int) -> tuple[TokenArray, TokenArray]:
+        """Return the part of the split and the start in it of each window of a batch, both (batch_size,).
+
+        Args:
+            number: how many batches of the run come before it.
+        """
 
 
 class RandomWindows:
@@ -25,17 +29,21 @@ class RandomWindows:
         lengths: ids in each part of the split.
         context_length: tokens in a window.
         batch_size: windows in a batch.
+        batches_per_step: a batch is drawn by its step and its number in the step; 1 if steps differ.
         seed: decides everything.
     """
 
-    def __init__(self, lengths: list[int], context_length: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, lengths: list[int], context_length: int, batch_size: int, batches_per_step: int, seed: int
+    ) -> None:
         self._ends = np.cumsum([length - context_length for length in lengths])
         self._batch_size = batch_size
+        self._batches_per_step = batches_per_step
         self._seed = seed
 
-    def locate(self, step: int, micro_step: int) -> tuple[TokenArray, TokenArray]:
+    def locate(self, number: int) -> tuple[TokenArray, TokenArray]:
         """Return the part of the split and the start in it of each window of a batch, both (batch_size,)."""
-        generator = batch_generator(self._seed, step, micro_step)
+        generator = batch_generator(self._seed, *divmod(number, self._batches_per_step))
         return _locate(self._ends, generator.integers(self._ends[-1], size=self._batch_size))
 
 
@@ -51,16 +59,12 @@ class ShuffledWindows:
         lengths: ids in each part of the split.
         context_length: tokens in a window.
         batch_size: windows in a batch.
-        batches_per_step: batches in a step.
         seed: decides everything.
     """
 
-    def __init__(
-        self, lengths: list[int], context_length: int, batch_size: int, batches_per_step: int, seed: int
-    ) -> None:
+    def __init__(self, lengths: list[int], context_length: int, batch_size: int, seed: int) -> None:
         self._context_length = context_length
         self._batch_size = batch_size
-        self._batches_per_step = batches_per_step
         self._seed = seed
         counts = [max(1, (length - 1) // context_length - 1) for length in lengths]
         self._ends = np.cumsum(counts)
@@ -74,9 +78,9 @@ class ShuffledWindows:
         """Windows in all parts."""
         return int(self._ends[-1])
 
-    def locate(self, step: int, micro_step: int) -> tuple[TokenArray, TokenArray]:
+    def locate(self, number: int) -> tuple[TokenArray, TokenArray]:
         """Return the part of the split and the start in it of each window of a batch, both (batch_size,)."""
-        first = (step * self._batches_per_step + micro_step) * self._batch_size
+        first = number * self._batch_size
         epochs, places = np.divmod(np.arange(first, first + self._batch_size), self.windows_per_epoch)
         parts, starts = np.empty_like(places), np.empty_like(places)
         for epoch in np.unique(epochs).tolist():

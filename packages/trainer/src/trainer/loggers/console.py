@@ -8,6 +8,8 @@ from typing import TextIO
 from trainer.durations import format_duration
 from trainer.loggers.protocol import Record
 
+_UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
+
 
 class ConsoleLogger:
     """Prints every record as one plain line, which reads the same on a terminal and in a log file.
@@ -33,6 +35,7 @@ class ConsoleLogger:
         parts = [
             f"step {record['step']:>9,}",
             f"{record['progress']:>4.0%}",
+            f"{_short(record['tokens']):>6} tokens",
             f"{'valid' if is_evaluation else 'train'} loss {_number(record['loss'], '.4f'):>8}",
         ]
         if is_evaluation:
@@ -55,6 +58,13 @@ class ConsoleLogger:
         if done <= 0:
             return "-" if progress < 1 else "0:00"
         return format_duration(max(0.0, (1 - progress) * spent / done))
+
+
+def _short(count: int) -> str:
+    """Three digits of a count, as in 12.3M."""
+    size, unit = next(((size, unit) for size, unit in _UNITS if count >= 0.9995 * size), (1, ""))
+    value = count / size
+    return f"{value:.{0 if size == 1 or value >= 99.95 else 1 if value >= 9.995 else 2}f}{unit}"
 
 
 def _number(value: float | None, form: str) -> str:
