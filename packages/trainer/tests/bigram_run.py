@@ -54,7 +54,7 @@ def make_trainer(run_dir, *, model=None, optimizer=None, loss=loss_fn, lr=schedu
     """A trainer of the run; keywords of `Trainer` are taken out, the others change the configuration."""
     extra = {
         name: settings.pop(name)
-        for name in ("sample", "recorded", "seconds_before", "flops_per_token")
+        for name in ("sample", "recorded", "seconds_before", "seconds_of_earlier_sessions", "flops_per_token")
         if name in settings
     }
     train = settings.pop("train", make_tokens())

@@ -9,6 +9,7 @@ from bigram_run import loss_fn, make_trainer
 
 from trainer import TrainingInterrupted, read_metrics
 from trainer.checkpoints import CheckpointStore
+from trainer.progress import slower
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -213,3 +214,86 @@ def test_time_that_ends_after_an_evaluation_and_a_save(tmp_path, clock, monkeypa
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step_0000020"]
     meta = json.loads((run / "checkpoints" / "step_0000020" / "meta.json").read_text())
     assert meta["valid_loss"] == summary.final_valid_loss == evaluations[-1]["loss"]
+
+
+TIMED = {"steps": 1000, "clock": "time", "time_limit_seconds": 100.0, "log_interval": 50, "eval_interval": 100}
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGCONT"), reason="needs SIGCONT")
+@pytest.mark.parametrize("where", ["a step", "an evaluation", "a save"])
+def test_what_a_stop_took_is_not_reserved_for_the_end(tmp_path, clock, monkeypatch, where):
+    """Stopped for 20 s at about half of the time: the limit is used up all the same, and ticks follow the clock."""
+    stops = []
+
+    def stop(*_):
+        if clock.now > 1050 and not stops:
+            stops.append(clock.now)
+            clock.now += 20
+            signal.raise_signal(signal.SIGCONT)
+
+    trainer = timed(tmp_path / "run", clock, checkpoint_interval=100, **TIMED)
+    if where == "a step":
+        trainer.optimizer.register_step_pre_hook(stop)
+    elif where == "an evaluation":
+        trainer.sample = lambda model, step: stop() or "text"
+    else:
+        write = CheckpointStore.write
+
+        def stopped_write(self, state):
+            stop()
+            return write(self, state)
+
+        monkeypatch.setattr(CheckpointStore, "write", stopped_write)
+    summary = trainer.fit()
+    assert stops
+    assert 90 < summary.seconds_total <= 100
+    records = [record for record in read_metrics(tmp_path / "run") if record["event"] == "train"]
+    assert all(record["progress"] == pytest.approx(record["seconds_total"] / 100, abs=0.08) for record in records)
+
+
+def test_time_of_killed_sessions_counts(tmp_path, clock):
+    """Interrupted at its last checkpoint, then 30 s more are spent in vain: the schedule goes on behind them."""
+    trainer = timed(tmp_path / "run", clock, **TIMED)
+
+    def interrupt(*_):
+        if clock.now > 1030:
+            signal.raise_signal(signal.SIGTERM)
+
+    trainer.optimizer.register_step_pre_hook(interrupt)
+    with pytest.raises(TrainingInterrupted):
+        trainer.fit()
+    ticks = []
+    again = timed(tmp_path / "run", clock, ticks, seconds_of_earlier_sessions=62.0, **TIMED)
+    summary = again.fit()
+    assert 600 < ticks[0] < 700
+    assert len(ticks) < 38
+    assert 90 < summary.seconds_total <= 100
+    # Less than the checkpoint knows changes nothing.
+    assert timed(tmp_path / "run", clock, seconds_of_earlier_sessions=1.0, **TIMED).fit() == summary
+
+
+def test_evaluations_on_the_way_may_read_less(tmp_path, clock):
+    """A window takes a quarter of a second, so the whole split 15.6, reserved for the end though it was never read."""
+    read = []
+
+    def loss(model, inputs, targets):
+        clock.now += inputs.numel() / 8 / 4
+        if not model.training:
+            read.append(inputs.numel())
+        return loss_fn(model, inputs, targets)
+
+    settings = {"grad_accumulation_steps": 1, "checkpoint_interval": None} | TIMED
+    summary = make_trainer(tmp_path / "run", loss=loss, eval_tokens=21, **settings).fit()
+    records = [record for record in read_metrics(tmp_path / "run") if record["event"] == "eval"]
+    assert len(records) > 8
+    assert sum(read) == 20 * len(records) + 499  # the first one twice, the last one whole
+    assert records[-1]["loss"] == summary.final_valid_loss == summary.best_valid_loss
+    assert records[-1]["seconds_total"] - records[-2]["seconds_total"] > 15.6
+    assert 90 < summary.seconds_total <= 100
+
+
+def test_a_slow_time_is_forgotten_by_halves():
+    assert slower(0.0, 2.0) == 2.0
+    assert slower(2.0, 10.0) == 10.0
+    assert slower(10.0, 2.0) == 6.0
+    assert slower(6.0, None) == 6.0

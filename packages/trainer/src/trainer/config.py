@@ -66,6 +66,9 @@ class TrainConfig:
     """Gradients are scaled down to this global L2 norm; None leaves them."""
     eval_interval: int = 200
     """Steps between evaluations on the whole validation split; the start and the end are always evaluated."""
+    eval_tokens: int | None = None
+    """Evaluations on the way read only the first so many tokens of the validation split, and do not count for the best
+    loss; the last one reads all. None always reads all."""
     eval_seconds: float | None = None
     """The model is also evaluated when the last evaluation is this many seconds old."""
     log_interval: int = 10
@@ -108,7 +111,7 @@ class TrainConfig:
         for name in ("log_interval", "keep_checkpoints"):
             self._check_integer(name, 1)
         self._check_integer("seed", 0)
-        for name in ("vocab_size", "checkpoint_interval", "eval_batch_size"):
+        for name in ("vocab_size", "checkpoint_interval", "eval_batch_size", "eval_tokens"):
             if getattr(self, name) is not None:
                 self._check_integer(name, 1)
         for name in ("max_grad_norm", "eval_seconds", "time_limit_seconds"):

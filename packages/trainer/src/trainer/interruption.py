@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first asks for an orderly end, the second ends at once."""
+"""Signals: the first SIGINT or SIGTERM asks for an orderly end, the second ends at once; SIGCONT tells of a stop."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any
 from trainer.distributed import Processes
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_CONTINUED = getattr(signal, "SIGCONT", None)  # not on Windows
 
 
 class TrainingInterrupted(Exception):  # noqa: N818 - like KeyboardInterrupt, it is no error
@@ -48,11 +49,15 @@ class SignalGuard:
         self._number = 0
         self._shared = 0
         self._previous: dict[int, Any] = {}
+        self.continued = 0
+        """How often the process has gone on after it was stopped: what took time meanwhile tells of no speed."""
 
     def __enter__(self) -> SignalGuard:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 self._previous[number] = signal.signal(number, self._handle)
+            if _CONTINUED is not None:
+                self._previous[_CONTINUED] = signal.signal(_CONTINUED, self._note_continuation)
         return self
 
     def __exit__(
@@ -77,6 +82,9 @@ class SignalGuard:
             signal.raise_signal(number)
             return
         self._number = number
+
+    def _note_continuation(self, number: int, frame: FrameType | None) -> None:
+        self.continued += 1
 
     def _restore(self) -> None:
         while self._previous:

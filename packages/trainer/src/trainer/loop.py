@@ -55,6 +55,8 @@ class Trainer:
         recorded: what else `config.json` shall say under "recorded"; plain JSON values.
         flops_per_token: operations of a forward and backward pass for one token, for the utilisation in the records.
         seconds_before: seconds that the time limit shall count besides those since the construction.
+        seconds_of_earlier_sessions: what earlier sessions of this run have spent, if somebody knows more than the
+            latest checkpoint, which knows nothing of the time between it and a kill.
 
     Raises:
         TypeError: the data are something else.
@@ -78,9 +80,11 @@ class Trainer:
         recorded: Mapping[str, Any] | None = None,
         flops_per_token: float | None = None,
         seconds_before: float = 0.0,
+        seconds_of_earlier_sessions: float = 0.0,
     ) -> None:
         self._began: float | None = time.perf_counter()
         self._seconds_before = seconds_before
+        self._seconds_of_earlier_sessions = seconds_of_earlier_sessions
         self._splits = TokenSplit(train_data, "the training split"), TokenSplit(valid_data, "the validation split")
         for split in self._splits:
             split.check_length(config.context_length)
@@ -193,8 +197,8 @@ class Trainer:
             description=self.description,
         )
 
-    def _take_seconds(self) -> tuple[float, float]:
-        """When the clock of this session began, and what to add to it: both count only once."""
+    def _take_seconds(self) -> tuple[float, float, float]:
+        """When the clock of this session began, what to add to it, which both count only once, and the earlier ones."""
         began, before = self._began, self._seconds_before
         self._began, self._seconds_before = None, 0.0
-        return (time.perf_counter() if began is None else began), before
+        return (time.perf_counter() if began is None else began), before, self._seconds_of_earlier_sessions

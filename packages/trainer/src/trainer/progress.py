@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from trainer.config import TrainConfig
 from trainer.distributed import Processes
@@ -60,9 +61,9 @@ class Progress:
     diverged_at_step: int | None = None
     divergence: str | None = None
     reserve_report: float = 0.0
-    """Seconds that the slowest evaluation took, with sample and picture."""
+    """Seconds that an evaluation of the whole split takes, with sample and picture; see `slower`."""
     reserve_save: float = 0.0
-    """Seconds that the slowest checkpoint took."""
+    """Seconds that a checkpoint takes."""
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], config: TrainConfig) -> Progress:
@@ -83,8 +84,24 @@ class Progress:
         return asdict(self)
 
 
+class Mark(NamedTuple):
+    """A moment, and how often the process had been stopped before it."""
+
+    seconds: float
+    continued: int
+
+
 class RunClock:
-    """The wall clock of a run over all its resumes, and the ticks that follow it."""
+    """The wall clock of a run over all its resumes, and the ticks that follow it.
+
+    Args:
+        config: the settings of the run.
+        progress: its counts, with the seconds of earlier sessions.
+        began: when this session began, by `time.perf_counter`.
+        seconds_before: what to count besides.
+        processes: those of the run; None is this one.
+        times_continued: tells how often this process has gone on after a stop; None if nobody knows.
+    """
 
     def __init__(
         self,
@@ -93,12 +110,14 @@ class RunClock:
         began: float,
         seconds_before: float,
         processes: Processes | None = None,
+        times_continued: Callable[[], int] | None = None,
     ) -> None:
         self._config = config
         self._progress = progress
         self._origin = began - seconds_before - progress.seconds_total
-        self.step_seconds = 0.0
-        """What one more step takes."""
+        self._times_continued = times_continued or (lambda: 0)
+        self._last_steps = (0.0, 0.0)
+        self._longer = 1.0
         self._processes = processes or Processes()
         self._shared: tuple[float, ...] = (0.0,) * 4
         self.share()
@@ -112,13 +131,27 @@ class RunClock:
         """Seconds of the whole run for decisions: until now, or with several processes until the last `share`."""
         return self._decisive()[0]
 
+    def mark(self) -> Mark:
+        """Begin to measure how long something takes."""
+        return Mark(time.perf_counter(), self._times_continued())
+
+    def since(self, mark: Mark) -> float | None:
+        """Return the seconds since then, or None if the process was stopped meanwhile."""
+        return None if self._times_continued() > mark.continued else time.perf_counter() - mark.seconds
+
+    def note_step(self, seconds: float, longer: float = 1.0) -> None:
+        """Take note of what a step took, compilation aside, and how many times as long the next one will be."""
+        self._last_steps, self._longer = (self._last_steps[1], seconds), longer
+
     def elapsed(self) -> float:
         """Seconds of the whole run until now."""
         return time.perf_counter() - self._origin
 
     def reserve(self) -> float:
         """Seconds that the end needs: one more step, the last evaluation and the last checkpoint, with some air."""
-        return self._reserve_of_report() + self._reserve_of_save() + self.step_seconds + 0.1
+        # Of two steps the faster: one in which the machine did something else must not move the schedule.
+        step = self._longer * min(self._last_steps)
+        return self._reserve_of_report() + self._reserve_of_save() + step + 0.1
 
     def budget_is_spent(self) -> bool:
         """Whether only the time for an orderly end is left."""
@@ -155,11 +188,10 @@ class RunClock:
         return max(progress.tick, min(config.steps - 1, math.floor(config.steps * share)))
 
     def _reserve_of_save(self) -> float:
-        # The first checkpoint has no optimizer state yet, so later ones may take three times as long.
-        return 3 * self._progress.reserve_save
+        return 1.25 * self._progress.reserve_save
 
     def _reserve_of_report(self) -> float:
-        return 1.25 * self._progress.reserve_report
+        return 1.2 * self._progress.reserve_report
 
     def _decisive(self) -> tuple[float, ...]:
         """The seconds until now, the reserve, and a save's and a report's part of it; all processes decide alike."""
@@ -167,6 +199,14 @@ class RunClock:
 
     def _own(self) -> tuple[float, ...]:
         return self.elapsed(), self.reserve(), self._reserve_of_save(), self._reserve_of_report()
+
+
+def slower(known: float, seconds: float | None) -> float:
+    """Return how long something takes at its slowest, after it took `seconds` once more.
+
+    A single slow time is forgotten by halves, and None, the time of a process that was stopped, tells nothing.
+    """
+    return known if seconds is None else max(seconds, (known + seconds) / 2)
 
 
 def crosses(previous: int, now: int, interval: int) -> bool:

@@ -11,7 +11,7 @@ from trainer.checkpoint_store import CheckpointStore
 from trainer.config import TrainConfig
 from trainer.loss_meter import LossMeter
 from trainer.parallel import Parallel
-from trainer.progress import Progress, RunClock, crosses
+from trainer.progress import Progress, RunClock, crosses, slower
 from trainer.reporting import Reporter
 from trainer.restoring import collect_random_states
 from trainer.state_dicts import get_model_state
@@ -45,6 +45,7 @@ class Saver:
         self._reporter = reporter
         self._saved_at = clock.now()
         self._saved_step = progress.step if resumes else None
+        self._began = clock.mark()
 
     def is_due(self, previous_tick: int, *, after_evaluation: bool = False) -> bool:
         """Return whether one of the two intervals has passed since the tick before the last step.
@@ -83,7 +84,8 @@ class Saver:
                 is untouched.
         """
         self.wait()
-        progress, began = self._progress, time.perf_counter()
+        progress = self._progress
+        self._began = began = self._clock.mark()
         self._meter.note()
         progress.seconds_total = self._clock.elapsed()
         state = CheckpointState(
@@ -99,7 +101,7 @@ class Saver:
                 self._background.save(state, before=self._reporter.sync)
         else:
             self._write(state)
-            self._note_seconds(time.perf_counter() - began)
+            self._note_seconds(time.perf_counter() - began.seconds)
         self._clock.share()
         self._saved_at, self._saved_step = self._clock.now(), progress.step
 
@@ -143,5 +145,9 @@ class Saver:
         self._background.close()
 
     def _note_seconds(self, seconds: float) -> None:
+        if not seconds or self._clock.since(self._began) is None:
+            return
+        if not self._progress.reserve_save:
+            seconds *= 3  # the first checkpoint has no optimizer state yet
         # In the background it takes longer, if anything, than the last save will in the foreground.
-        self._progress.reserve_save = max(self._progress.reserve_save, seconds)
+        self._progress.reserve_save = slower(self._progress.reserve_save, seconds)

@@ -40,7 +40,7 @@ class Session:
         store: CheckpointStore,
         loggers: LoggerGroup,
         guard: SignalGuard,
-        seconds: tuple[float, float],
+        seconds: tuple[float, float, float],
     ) -> None:
         self.task, self.config, self.device = task, task.config, task.device
         self.records, self.store, self.guard = records, store, guard
@@ -48,7 +48,9 @@ class Session:
         self.progress, means, self.resumes = restore(task, store)
         task.parallel.start()
         self.average = WeightAverage(task.parallel, self.config, self.progress, means)
-        self.clock = RunClock(self.config, self.progress, *seconds, self.processes)
+        began, before, earlier = seconds
+        self.progress.seconds_total = max(self.progress.seconds_total, earlier)
+        self.clock = RunClock(self.config, self.progress, began, before, self.processes, lambda: guard.continued)
         self.meter = LossMeter(self.progress)
         ranks = self.processes.rank, self.processes.world_size
         self.loader = BatchLoader(BatchSource(task.train_data, self.config), self.device, *ranks)
@@ -115,7 +117,7 @@ class Session:
             self.reporter.notice(f"resuming at step {self.progress.step:,}: {numbers}")
             return
         self.reporter.notice(numbers)
-        self._evaluate()
+        self._evaluate(whole=False)
         if self.config.time_limit_seconds is not None:
             self.saver.save()  # to know how long it takes
             if not self.divergence.has_come() and self.clock.budget_is_spent():
@@ -161,9 +163,10 @@ class Session:
             self.average.add(self.schedule_tick)
         progress.step += 1
         progress.windows += progress.step_windows
+        compiling = self.step.seconds_compiling - compiled_before
         # The next one may be longer, where the batch ramp rises.
         longer = self.config.accumulation_at(self.schedule_tick + 1) / batches.count
-        self.clock.step_seconds = longer * (time.perf_counter() - began)
+        self.clock.note_step(time.perf_counter() - began - compiling, longer)
         self.clock.share()
         self.guard.share()
         previous, progress.tick = progress.tick, self.clock.tick()
@@ -179,14 +182,13 @@ class Session:
         if log or evaluation or save:
             synchronize(self.device)  # what is still computing belongs to training
             self.divergence.check()
-        compiling = self.step.seconds_compiling - compiled_before
         progress.seconds_training += time.perf_counter() - began - compiling
         if log or self.divergence.has_come():
             self._log(learning_rate, grad_norm.item())
         if evaluation and not self.divergence.has_come():
             if last:
                 self.average.finish()
-            self._evaluate()
+            self._evaluate(whole=last)
             progress.tick = self.clock.tick()
         if save and not self.divergence.has_come():
             self.saver.save(in_background=not last and self.guard.received is None)
@@ -205,8 +207,8 @@ class Session:
             message = f"spike: a loss of {largest:.4f} in the steps up to {progress.step:,}, usual is {usual:.4f}"
             self.reporter.incident("spike", message, progress.step, loss=largest, usual_loss=usual)
 
-    def _evaluate(self) -> None:
-        self.validator.run()
+    def _evaluate(self, *, whole: bool) -> None:
+        self.validator.run(whole=whole)
         self.divergence.check_evaluation()
 
     def _interrupt(self, signal_name: str) -> None:
@@ -225,7 +227,7 @@ class Session:
                 self.reporter.notice(absence)
             evaluated = progress.valid_step == progress.step
             if not evaluated:
-                self._evaluate()
+                self._evaluate(whole=True)
             if not self.divergence.has_come() and not (evaluated and self.saver.is_saved()):
                 self.saver.save()
         self.saver.wait()

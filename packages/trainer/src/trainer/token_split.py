@@ -61,6 +61,16 @@ class TokenSplit:
         """The ids of each part."""
         return [_tokens(part) for part in self.parts]
 
+    def first(self, tokens: int) -> TokenSplit:
+        """Return the split up to so many tokens; how many bytes their text has is not known."""
+        parts: list[TokenPart] = []
+        for part in self.tokens:
+            parts.append(part[:tokens])
+            tokens -= len(part)
+            if tokens <= 0:
+                break
+        return TokenSplit(parts, f"the first part of {self.name}")
+
     def check_length(self, context_length: int) -> None:
         """Check that each part holds at least one window and the token after it.
 

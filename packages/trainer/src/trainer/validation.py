@@ -11,13 +11,15 @@ from torch import nn
 
 from trainer.evaluation import evaluate, evaluating
 from trainer.loggers.jsonl import finite
-from trainer.progress import Progress, RunClock
+from trainer.progress import Progress, RunClock, slower
 from trainer.random_states import preserved_random_states
 from trainer.reporting import Reporter
 from trainer.restoring import draw_like_the_writer
 
 if TYPE_CHECKING:
+    from trainer.evaluation import Evaluation
     from trainer.task import Task
+    from trainer.token_split import TokenSplit
 
 SampleFunction: TypeAlias = Callable[[nn.Module, int], str | Sequence[str]]
 """sample(model, step) -> text or texts."""
@@ -32,19 +34,44 @@ class Validator:
         self._clock = clock
         self._reporter = reporter
         self._evaluated_at = clock.now()
+        tokens = task.config.eval_tokens
+        self._part = None if tokens is None or tokens >= sum(task.valid_data.lengths) else task.valid_data.first(tokens)
+        """What evaluations on the way read; None if they read all."""
 
     def is_due(self) -> bool:
         """Return whether the last evaluation is older than the configuration allows."""
         seconds = self._task.config.eval_seconds
         return seconds is not None and self._clock.now() - self._evaluated_at >= seconds
 
-    def run(self) -> None:
-        """Evaluate and sample; the random states of training are left as they were."""
-        task, progress, began = self._task, self._progress, time.perf_counter()
-        data, config = task.valid_data, task.config
-        task.parallel.synchronize_buffers()
+    def run(self, *, whole: bool = True) -> None:
+        """Evaluate and sample; the random states of training are left as they were.
+
+        Args:
+            whole: read the whole validation split, even if the configuration lets evaluations on the way read less.
+        """
+        progress, part = self._progress, None if whole else self._part
+        self._task.parallel.synchronize_buffers()
+        if part is not None and progress.step == 0:
+            self._evaluate(part)  # the first one is slow, and the second is to tell how long the whole will take
+        mark = self._clock.mark()
+        result = self._evaluate(part or self._task.valid_data)
+        evaluating = time.perf_counter() - mark.seconds
+        self._note(result, is_whole=part is None)
+        self._reporter.evaluation(result)
+        self._sample()
+        if self._task.config.time_limit_seconds is not None and progress.step == 0:
+            self._reporter.draw()  # to know how long it takes
+        seconds = self._clock.since(mark)
+        if part is not None and seconds is not None:
+            seconds += evaluating * (sum(self._task.valid_data.lengths) / sum(part.lengths) - 1)
+        progress.reserve_report = slower(progress.reserve_report, seconds)
+        self._clock.share()
+        self._evaluated_at = self._clock.now()
+
+    def _evaluate(self, data: TokenSplit) -> Evaluation:
+        task, config = self._task, self._task.config
         with preserved_random_states():
-            result = evaluate(
+            return evaluate(
                 task.model,
                 data,
                 config.context_length,
@@ -54,22 +81,20 @@ class Validator:
                 dtype=task.dtype,
                 processes=task.parallel.processes,
             )
-        progress.valid_step = progress.step
+
+    def _note(self, result: Evaluation, *, is_whole: bool) -> None:
+        progress = self._progress
+        progress.valid_step = progress.step if is_whole else None
         progress.valid_loss = finite(result.loss)
         progress.perplexity = finite(result.perplexity)
         progress.bits_per_byte = finite(result.bits_per_byte)
-        if progress.valid_loss is not None:
+        if progress.valid_loss is None:
+            return
+        if progress.first_valid_loss is None:
+            progress.first_valid_loss = progress.valid_loss
+        if is_whole:
             best = progress.best_valid_loss
             progress.best_valid_loss = progress.valid_loss if best is None else min(best, progress.valid_loss)
-            if progress.first_valid_loss is None:
-                progress.first_valid_loss = progress.valid_loss
-        self._reporter.evaluation(result)
-        self._sample()
-        if config.time_limit_seconds is not None and progress.step == 0:
-            self._reporter.draw()  # to know how long it takes
-        progress.reserve_report = max(progress.reserve_report, time.perf_counter() - began)
-        self._clock.share()
-        self._evaluated_at = self._clock.now()
 
     def _sample(self) -> None:
         task, step = self._task, self._progress.step
