@@ -135,6 +135,13 @@ def kills(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def clock(session: nox.Session) -> None:
+    """Hold three runs of 3 minutes to their limit: left alone, stopped for 20 s, and killed and gone on with."""
+    install(session, "apps/owt-leaderboard")
+    session.run("python", "apps/owt-leaderboard/checks/clock.py", *session.posargs)
+
+
+@nox.session(default=False)
 @every([project for project in PROJECTS if Path(project, "benchmarks").is_dir()])
 def bench(session: nox.Session, project: str) -> None:
     """Measure one project against its peers, in one run, and print the ratios."""

@@ -1,7 +1,7 @@
 """The command line: `python -m owt_leaderboard --time-limit 1.5h`."""
 
+import os
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +9,9 @@ from pathlib import Path
 import tyro
 
 from owt_leaderboard.clock import process_age
+from owt_leaderboard.commands import call
 from owt_leaderboard.recipes import RECIPES, RecipeName
-from owt_leaderboard.training import WandbMode
+from owt_leaderboard.training import Data, WandbMode
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,9 @@ class Flags:
     """Train the best model that a time limit allows, and print its validation loss."""
 
     time_limit: str = "1.5h"
-    """Wall-clock time from the start of the process to the final validation, as 1.5h, 45m or 90s. Only the preparation
-    of the data does not count."""
-    recipe: RecipeName = "baseline"
+    """Wall-clock time from the start of the process to its end, as 1.5h, 45m or 90s. Only the preparation of the data
+    does not count."""
+    recipe: RecipeName = "speedrun"
     """What to train; "baseline" is the assignment's main experiment."""
     dataset: str = "sample"
     """"sample" (articles composed here, no network needed), "owt" (the course's sample of OpenWebText from the
@@ -30,6 +31,9 @@ class Flags:
     """Validation text; without it the last documents of --dataset are held out."""
     valid_bytes: int = 0
     """Use only the first documents of the validation text, up to this many bytes; 0 uses all of it."""
+    set: tuple[str, ...] = ()
+    """Changes of the recipe, such as num_layers=6 d_model=384 muon_learning_rate=0.03 qk_norm=False; sizes that are
+    given here are not chosen by the budget."""
     out: Path | None = None
     """Run directory; by default runs/owt-RECIPE-NAME-LIMIT."""
     data_dir: Path = Path("data")
@@ -42,77 +46,71 @@ class Flags:
     packages/trainer[wandb]. What is left to upload at the end does not count."""
 
 
-def _run(flags: Flags) -> None:
+def _run(flags: Flags) -> int:
     from dataclasses import replace
 
-    from bpe import prepare
-    from owt_leaderboard.datasets import resolve
-    from owt_leaderboard.training import train
+    from owt_leaderboard.overrides import changed, names_of
+    from owt_leaderboard.sizing import SIZE_NAMES
+    from owt_leaderboard.timed_run import TimedRun, prepared_by_one
     from trainer import parse_duration, resolve_device
 
+    tell = print if os.environ.get("RANK", "0") == "0" else _nothing
     limit = parse_duration(flags.time_limit)
-    recipe = replace(RECIPES[flags.recipe](resolve_device(flags.device).type), seed=flags.seed)
-    begin = process_age()
+    recipe = RECIPES[flags.recipe](resolve_device(flags.device).type)
+    recipe = replace(changed(recipe, flags.set), seed=flags.seed)
+    data, preparing = prepared_by_one(flags.device, lambda: prepare_data(flags, recipe.vocab_size))
+    name = Path(flags.dataset).name.split(".")[0]
+    run_dir = flags.out or Path("runs", f"owt-{flags.recipe}-{name}-{flags.time_limit}")
+    tell(f"data prepared in {preparing:.1f} s, which do not count; {limit:,.0f} s for everything else, in {run_dir}")
+    summary = TimedRun(
+        recipe=recipe,
+        fixed=frozenset(names_of(flags.set) & set(SIZE_NAMES)),
+        run_dir=run_dir,
+        time_limit_seconds=limit,
+        spent=lambda: process_age() - preparing,
+        device=flags.device,
+        wandb=flags.wandb,
+        notify=tell,
+    ).run(data)
+    if summary.final_valid_loss is None:
+        tell(f"\nNo validation loss: {summary.status} at step {summary.diverged_at_step}")
+        return 1
+    tell(
+        f"\nValidation loss {summary.final_valid_loss:.4f} (whole validation text, windows of {recipe.context_length})"
+    )
+    bits = "not known" if summary.bits_per_byte is None else f"{summary.bits_per_byte:.4f}"
+    tell(f"perplexity {summary.perplexity:.2f}, bits per byte {bits}, {summary.tokens:,} tokens")
+    tell(f"{process_age() - preparing:.1f} s of {limit:,.0f} s used by this process, data preparation aside")
+    tell(f"Entry: {run_dir / 'entry.md'}   learning curve: {run_dir / 'entry.png'}   records: {run_dir}")
+    return 0
+
+
+def prepare_data(flags: Flags, vocab_size: int) -> Data:
+    """Find or make the texts, the tokenizer and the token files that flags ask for."""
+    from bpe import prepare
+    from owt_leaderboard.datasets import resolve
+
     texts = resolve(flags.dataset, flags.valid_dataset, flags.valid_bytes or None, flags.data_dir, print)
     preparation = prepare(
         texts.train,
         texts.valid,
-        vocab_size=recipe.vocab_size,
+        vocab_size=vocab_size,
         directory=flags.data_dir,
         notify=print,
         digests=texts.digests,
     )
-    preparing = process_age() - begin
-    name = Path(flags.dataset).name.split(".")[0]
-    run_dir = flags.out or Path("runs", f"owt-{flags.recipe}-{name}-{flags.time_limit}")
-    print(f"data prepared in {preparing:.1f} s, which do not count; {limit:,.0f} s for everything else, in {run_dir}")
-    summary = train(
-        recipe,
-        preparation,
-        run_dir,
-        time_limit_seconds=limit,
-        seconds_before=process_age() - preparing,
-        device=flags.device,
-        wandb=flags.wandb,
-    )
-    if summary.final_valid_loss is None:
-        print(f"\nNo validation loss: {summary.status} at step {summary.diverged_at_step}")
-        return
-    print(
-        f"\nValidation loss {summary.final_valid_loss:.4f} (whole validation text, windows of {recipe.context_length})"
-    )
-    print(f"perplexity {summary.perplexity:.2f}, bits per byte {summary.bits_per_byte:.4f}, {summary.tokens:,} tokens")
-    print(f"{process_age() - preparing:.1f} s of {limit:,.0f} s used by this process, data preparation aside")
-    print(f"Records: {run_dir}   learning curve: {run_dir / 'loss.png'}   text: {run_dir / 'samples.jsonl'}")
+    return Data(preparation.tokenizer_directory, preparation.train_tokens, preparation.valid_tokens)
 
 
-def _print_notice(message: Warning | str, *_: object) -> None:
-    """Warnings are for users here: one line, without the place in the code."""
-    print(f"notice: {message}", file=sys.stderr)
+def _nothing(line: str) -> None:
+    """What all processes but the first tell."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, and return the process's exit code: 0 done, 2 wrong input, 130 interrupted."""
+    """Run, and return the process's exit code: 0 done, 1 diverged, 2 wrong input, 130 interrupted."""
     flags = tyro.cli(Flags, args=arguments, prog="python -m owt_leaderboard")
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _print_notice  # type: ignore[assignment]
-            for category in (UserWarning, RuntimeWarning):
-                warnings.simplefilter("always", category)
-            _run(flags)
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if type(error).__name__ != "TrainingInterrupted":  # by name, because importing it would import torch
-            raise
-        print(error, file=sys.stderr)
-        return 130
-    return 0
+    return call(lambda: _run(flags))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

@@ -1,128 +1,154 @@
-"""One time-boxed run: model, optimizer and a schedule that follows the clock."""
+"""One time-boxed run: what the trainer is given."""
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
+from owt_leaderboard.building import SCHEDULE_STEPS, learning_rate_schedule, make_model, make_optimizer
 from owt_leaderboard.recipes import Recipe
+from owt_leaderboard.sizing import flops_per_training_token
 
 if TYPE_CHECKING:
-    from bpe import Preparation
-    from trainer import Summary
+    from torch import nn
+
+    from bpe import Tokenizer
+    from nnscratch import TransformerLM
+    from trainer import Logger, Summary, TrainConfig
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
-SCHEDULE_STEPS = 10_000  # the schedule's resolution: the clock moves it from step 0 to this one
-SAMPLE_TOKENS = 64
-EXIT_SECONDS = 2.0  # of the limit, kept for what comes after the last record: printing, and the interpreter's end
+SAMPLE_TOKENS = 32
 
 
-def learning_rate_schedule(recipe: Recipe) -> Callable[[int], float]:
-    """Warm-up and cosine over `SCHEDULE_STEPS` ticks of the clock."""
-    from nnscratch import cosine_schedule
+@dataclass(frozen=True)
+class Data:
+    """A tokenizer and token files."""
 
-    def schedule(tick: int) -> float:
-        return cosine_schedule(
-            tick + 1,  # the first update happens at tick 0, and a rate of zero would waste it
-            max_lr=recipe.learning_rate,
-            min_lr=recipe.learning_rate / 10,
-            warmup_steps=round(SCHEDULE_STEPS * recipe.warmup_fraction),
-            decay_steps=SCHEDULE_STEPS,
-        )
+    tokenizer_directory: Path
+    train_tokens: Path
+    valid_tokens: Path
 
-    return schedule
+    def recorded(self) -> dict[str, str]:
+        """The places, for the records of a run."""
+        return {
+            "tokenizer": str(self.tokenizer_directory.resolve()),
+            "train_tokens": str(self.train_tokens.resolve()),
+            "valid_tokens": str(self.valid_tokens.resolve()),
+        }
 
 
-def train(
-    recipe: Recipe,
-    preparation: "Preparation",
-    run_dir: Path,
-    *,
-    time_limit_seconds: float,
-    seconds_before: float,
-    device: str,
-    wandb: WandbMode = "disabled",
-) -> "Summary":
-    """Train until the time is used up, the final validation and its records included.
+def train_config(recipe: Recipe, *, time_limit_seconds: float, device: str) -> "TrainConfig":
+    """The trainer's settings; those that it may not know yet are only given if the recipe has them."""
+    from trainer import TrainConfig
 
-    Args:
-        recipe: what to train.
-        preparation: tokenizer and token files.
-        run_dir: where the records go; a run that was interrupted there goes on with the time it has left.
-        time_limit_seconds: the whole limit.
-        seconds_before: what this process has spent of it already.
-        device: "auto" or a device name.
-        wandb: whether the records also go to Weights & Biases; its last uploads come after the limit.
+    ticks = max(1, SCHEDULE_STEPS // recipe.evaluations)
+    optional: dict[str, Any] = {"batch_ramp": recipe.batch_ramp or None, "average_from": recipe.average_from}
+    return TrainConfig(
+        steps=SCHEDULE_STEPS,
+        clock="time",
+        time_limit_seconds=time_limit_seconds,
+        batch_size=recipe.batch_size,
+        context_length=recipe.context_length,
+        sampling=recipe.sampling,
+        max_grad_norm=recipe.max_grad_norm,
+        eval_interval=ticks,
+        eval_tokens=recipe.evaluated_windows * recipe.context_length + 1,
+        log_interval=max(1, ticks // 10),
+        checkpoint_interval=None,
+        checkpoint_seconds=max(1.0, min(60.0, time_limit_seconds / 20)),
+        seed=recipe.seed,
+        device=device,
+        compile=recipe.compile,
+        **{name: value for name, value in optional.items() if value is not None},
+    )
+
+
+def make_loggers(wandb: WandbMode) -> "list[Logger]":
+    """Who is told of a run: the console, and Weights & Biases if asked for, whose last uploads come after the limit.
 
     Raises:
         ModuleNotFoundError: wandb is asked for and not installed.
-        ValueError: the limit is too short, or the directory holds another run.
-        trainer.TrainingInterrupted: SIGINT or SIGTERM came; everything is saved.
     """
-    if time_limit_seconds <= EXIT_SECONDS:
-        raise ValueError(f"the time limit is {time_limit_seconds:g} s: expected more than {EXIT_SECONDS:g} s")
-    import torch
-    from torch import nn
-
-    from nnscratch import AdamW, TransformerConfig, TransformerLM, flops_per_token, generate
-    from trainer import ConsoleLogger, Logger, TokenDataset, TrainConfig, Trainer, WandbLogger
+    from trainer import ConsoleLogger, Logger, WandbLogger
 
     loggers: list[Logger] = [ConsoleLogger()]
     if wandb != "disabled":
         loggers.append(WandbLogger(wandb, project=os.environ.get("WANDB_PROJECT", "owt-leaderboard")))
-    tokenizer = preparation.tokenizer
+    return loggers
+
+
+def write_text(model: "nn.Module", tokenizer: "Tokenizer", tokens: int, *, seed: int, texts: int = 1) -> list[str]:
+    """Texts that the model makes up, each of so many tokens, from the end of a document on."""
+    import torch
+
+    from nnscratch import generate
+
+    if tokenizer.eot_id is None:
+        raise ValueError("the tokenizer has no <|endoftext|>: train one with it, since texts begin there")
+    start = torch.full((texts, 1), tokenizer.eot_id, device=next(model.parameters()).device)
+    token_ids = generate(
+        cast("TransformerLM", model), start, max_new_tokens=tokens, temperature=0.8, top_p=0.95, seed=seed
+    )
+    return [tokenizer.decode(row[1:].tolist()) for row in token_ids]
+
+
+def train(
+    recipe: Recipe,
+    data: Data,
+    tokenizer: "Tokenizer",
+    run_dir: Path,
+    *,
+    time_limit_seconds: float,
+    seconds_before: Callable[[], float],
+    seconds_of_earlier_sessions: float = 0.0,
+    device: str,
+    loggers: "list[Logger]",
+) -> "tuple[nn.Module, Summary]":
+    """Train until the time is used up, the final validation and its records included.
+
+    Args:
+        recipe: what to train.
+        data: token files.
+        tokenizer: that of the token files.
+        run_dir: where the records go; a run that was interrupted there goes on with the time it has left.
+        time_limit_seconds: until the last record of the trainer.
+        seconds_before: tells what this process has spent of it until now.
+        seconds_of_earlier_sessions: what others have.
+        device: "auto" or a device name.
+        loggers: who is told.
+
+    Returns:
+        The trained model and the summary.
+
+    Raises:
+        ValueError: the limit is too short, or the directory holds another run.
+        trainer.TrainingInterrupted: SIGINT or SIGTERM came; everything is saved.
+    """
+    import torch
+
+    from trainer import TokenDataset, Trainer
+
     torch.manual_seed(recipe.seed)
-    model = TransformerLM(
-        TransformerConfig(
-            vocab_size=tokenizer.vocab_size,
-            context_length=recipe.context_length,
-            d_model=recipe.d_model,
-            num_layers=recipe.num_layers,
-            num_heads=recipe.num_heads,
-            d_ff=recipe.d_ff,
-            rope_theta=recipe.rope_theta,
-        )
-    )
-    config = TrainConfig(
-        steps=SCHEDULE_STEPS,
-        clock="time",
-        time_limit_seconds=time_limit_seconds - EXIT_SECONDS,
-        batch_size=recipe.batch_size,
-        context_length=recipe.context_length,
-        max_grad_norm=recipe.max_grad_norm,
-        eval_interval=SCHEDULE_STEPS // recipe.evaluations,
-        log_interval=SCHEDULE_STEPS // recipe.evaluations // 2,
-        checkpoint_interval=SCHEDULE_STEPS // recipe.evaluations,
-        checkpoint_seconds=60.0,
-        seed=recipe.seed,
-        device=device,
-    )
+    model = make_model(recipe, tokenizer.vocab_size)
 
-    def sample(module: nn.Module, step: int) -> str:
-        start = torch.tensor([[tokenizer.eot_id]], device=next(module.parameters()).device)
-        token_ids = generate(
-            cast(TransformerLM, module),
-            start,
-            max_new_tokens=SAMPLE_TOKENS,
-            temperature=0.8,
-            top_p=0.95,
-            seed=recipe.seed,
-        )
-        return tokenizer.decode(token_ids[0, 1:].tolist())
+    def sample(module: "nn.Module", step: int) -> str:
+        return write_text(module, tokenizer, SAMPLE_TOKENS, seed=recipe.seed)[0]
 
-    return Trainer(
+    summary = Trainer(
         model,
-        AdamW(model.parameters(), lr=recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay),
-        lambda module, inputs, targets: cast(TransformerLM, module).loss(inputs, targets),
-        TokenDataset(preparation.train_tokens),
-        TokenDataset(preparation.valid_tokens),
-        config,
+        make_optimizer(model, recipe),
+        lambda module, inputs, targets: cast("TransformerLM", module).loss(inputs, targets),
+        TokenDataset(data.train_tokens),
+        TokenDataset(data.valid_tokens),
+        train_config(recipe, time_limit_seconds=time_limit_seconds, device=device),
         learning_rate_schedule(recipe),
         run_dir,
         loggers,
         sample=sample,
-        recorded={"recipe": asdict(recipe), "tokenizer": str(preparation.tokenizer_directory.resolve())},
-        flops_per_token=flops_per_token(model.config, backward=True),
-        seconds_before=seconds_before,
+        recorded={"recipe": asdict(recipe), **data.recorded()},
+        flops_per_token=flops_per_training_token(recipe, tokenizer.vocab_size),
+        seconds_before=seconds_before(),
+        seconds_of_earlier_sessions=seconds_of_earlier_sessions,
     ).fit()
+    return model, summary

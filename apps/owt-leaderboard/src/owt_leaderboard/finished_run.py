@@ -1,0 +1,48 @@
+"""A run read back: its recipe, its tokenizer and its model with the weights of the last checkpoint."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from owt_leaderboard.beginning import recipe_from_json
+from owt_leaderboard.building import make_model
+from owt_leaderboard.recipes import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bpe import Tokenizer
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """What a run left."""
+
+    recipe: Recipe
+    tokenizer: "Tokenizer"
+    model: "nn.Module"
+    step: int
+    """Of the weights."""
+    recorded: dict[str, Any]
+    """What `config.json` says of the recipe and of the places of the data."""
+
+
+def read_run(run_dir: Path, device: str) -> FinishedRun:
+    """Read a run, on a device.
+
+    Raises:
+        FileNotFoundError: there is no run, no checkpoint, or its tokenizer is gone.
+        ValueError: a file is damaged.
+    """
+    from bpe import Tokenizer
+    from trainer import load_weights, read_config, resolve_device
+
+    recorded = read_config(run_dir)["recorded"]
+    checkpoints = sorted((run_dir / "checkpoints").glob("step_*"), key=lambda path: int(path.name.split("_")[1]))
+    if not checkpoints:
+        raise FileNotFoundError(f"no checkpoint in {run_dir / 'checkpoints'}: let the run train for longer")
+    recipe = recipe_from_json(recorded["recipe"])
+    tokenizer = Tokenizer.from_pretrained(recorded["tokenizer"])
+    model = make_model(recipe, tokenizer.vocab_size).to(resolve_device(device))
+    step = load_weights(model, checkpoints[-1])
+    return FinishedRun(recipe, tokenizer, model, step, recorded)

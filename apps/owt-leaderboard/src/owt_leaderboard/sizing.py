@@ -1,0 +1,140 @@
+"""Sizes by budget: how large a model should be for what a device can compute in the time."""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from typing import Any
+
+from owt_leaderboard.recipes import Recipe
+
+LADDER = (
+    (2, 64), (3, 64), (2, 128), (3, 128), (4, 128), (4, 192), (4, 256), (5, 320), (6, 384), (7, 448), (8, 512),
+    (9, 640), (10, 768), (11, 896), (12, 1024), (14, 1024), (16, 1024), (16, 1280), (18, 1408), (20, 1536),
+    (22, 1792), (24, 2048),
+)  # fmt: skip
+"""(layers, width), each larger than the one before: shallow where there are few parameters, then about 64 to 85 of
+width for a layer, as in nanochat and in the entries of the leaderboard."""
+SIZE_NAMES = ("d_model", "num_layers", "num_heads", "d_ff", "batch_size")
+TRAINING_SHARE = 0.93  # of the time that is left; the rest goes to evaluations and the end
+_REFERENCE_TOKENS, _REFERENCE_BATCH = 2e9, 2**17  # training tokens, and tokens of a step, of the leaderboard's entries
+_LEAST_WINDOWS = 8
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Sizes, and what is expected of them."""
+
+    recipe: Recipe
+    tokens_per_second: float
+    tokens: float
+    """Training tokens in the time."""
+    parameters: int
+    """Of the matrices and the output layer: those that compute."""
+    reasons: tuple[str, ...]
+    """Why, in lines to print."""
+
+
+def flops_per_training_token(recipe: Recipe, vocab_size: int) -> float:
+    """Operations of a forward and backward pass for one token: all matrix products, attention included."""
+    from nnscratch import TransformerConfig, flops_per_token
+
+    config = TransformerConfig(
+        vocab_size=vocab_size,
+        context_length=recipe.context_length,
+        d_model=recipe.d_model,
+        num_layers=recipe.num_layers,
+        num_heads=recipe.num_heads,
+        d_ff=recipe.d_ff,
+        ffn=recipe.ffn,
+    )
+    return flops_per_token(config, backward=True)
+
+
+def computing_parameters(recipe: Recipe, vocab_size: int) -> int:
+    """Parameters of the matrices inside of the blocks and of the output layer; embeddings are only looked up."""
+    feed_forward = (3 if recipe.ffn == "swiglu" else 2) * recipe.d_model * recipe.d_ff
+    return recipe.num_layers * (4 * recipe.d_model**2 + feed_forward) + vocab_size * recipe.d_model
+
+
+def resized(recipe: Recipe, num_layers: int, d_model: int, fixed: Collection[str] = ()) -> Recipe:
+    """The recipe with other sizes of the model; those in `fixed` stay as they are."""
+    if "d_model" in fixed:
+        d_model = recipe.d_model
+    head = 128 if d_model >= 512 and d_model % 128 == 0 else 64
+    # A gate needs a third matrix, and 8/3 of the width gives as many parameters as 4 without it.
+    d_ff = 64 * round(8 * d_model / 3 / 64) if recipe.ffn == "swiglu" else 4 * d_model
+    sizes: dict[str, Any] = {
+        "num_layers": num_layers,
+        "d_model": d_model,
+        "num_heads": max(1, d_model // head),
+        "d_ff": d_ff,
+    }
+    return replace(recipe, **{name: size for name, size in sizes.items() if name not in fixed})
+
+
+def choose(
+    recipe: Recipe,
+    vocab_size: int,
+    *,
+    flops_per_second: float,
+    seconds: float,
+    train_tokens: int | None,
+    fixed: Collection[str] = (),
+) -> Choice:
+    """Choose the sizes whose training tokens by parameters come closest to the recipe's `tokens_per_parameter`.
+
+    More parameters learn more from each token and see fewer of them; the best is at about 10 (isoFLOP fits of
+    nanochat, Karpathy 2025; Hoffmann et al. 2022 have 20, counted without embeddings).
+
+    Args:
+        recipe: the sizes in it count only where `fixed` names them.
+        vocab_size: entries of the tokenizer.
+        flops_per_second: what the device computes of the model's operations in a second of training.
+        seconds: of training.
+        train_tokens: in the training text, to tell how often it is seen; None if it is not known.
+        fixed: sizes that are not to be chosen.
+    """
+    candidates = [resized(recipe, layers, width, fixed) for layers, width in LADDER]
+
+    def tokens_of(candidate: Recipe) -> float:
+        return seconds * flops_per_second / flops_per_training_token(candidate, vocab_size)
+
+    def distance(candidate: Recipe) -> float:
+        ratio = tokens_of(candidate) / computing_parameters(candidate, vocab_size)
+        return abs(math.log(ratio / recipe.tokens_per_parameter))
+
+    best = min(candidates, key=distance)
+    tokens, parameters = tokens_of(best), computing_parameters(best, vocab_size)
+    if "batch_size" not in fixed:
+        best = replace(best, batch_size=batch_windows(best, tokens))
+    seen = f"; the text is seen {tokens / train_tokens:.2f} times" if train_tokens else ""
+    step = best.batch_size * mean_accumulation(best) * best.context_length
+    return Choice(
+        best,
+        tokens / seconds,
+        tokens,
+        parameters,
+        (
+            f"{flops_per_second / 1e9:,.1f} GFLOP/s for {seconds:,.0f} s of training: {tokens / 1e6:,.1f} M tokens of "
+            f"{best.num_layers} layers x {best.d_model} ({parameters / 1e6:,.2f} M parameters in matrices and output "
+            f"layer), {tokens / parameters:.1f} tokens for each, nearest to {recipe.tokens_per_parameter:g}",
+            f"steps of {step:,.0f} tokens, about {tokens / step:,.0f} of them{seen}",
+        ),
+    )
+
+
+def batch_windows(recipe: Recipe, tokens: float) -> int:
+    """Windows in a forward pass: the tokens of a step grow with the root of those of the run, in powers of two.
+
+    The root goes through the batches of the leaderboard's entries, 131 k tokens of 2 G.
+    """
+    step = _REFERENCE_BATCH * math.sqrt(tokens / _REFERENCE_TOKENS) / mean_accumulation(recipe)
+    return max(_LEAST_WINDOWS, 2 ** round(math.log2(max(1.0, step / recipe.context_length))))
+
+
+def mean_accumulation(recipe: Recipe) -> float:
+    """Forward passes for a step, a mean over the time of the run."""
+    if not recipe.batch_ramp:
+        return 1.0
+    starts = [start for start, _ in recipe.batch_ramp] + [1.0]
+    return sum((end - start) * passes for (start, passes), end in zip(recipe.batch_ramp, starts[1:], strict=True))

@@ -1,0 +1,114 @@
+"""How fast a device trains: a few steps of a model, measured."""
+
+import time
+from typing import TYPE_CHECKING
+
+from owt_leaderboard.building import make_model, make_optimizer
+from owt_leaderboard.recipes import Recipe
+from owt_leaderboard.sizing import Choice, choose, flops_per_training_token
+
+if TYPE_CHECKING:
+    import torch
+
+ASSUMED_UTILISATION = 0.4  # of a GPU whose peak is known; a trial would have to compile first
+_TRIAL_SHARE = 0.01  # of the time, for each of two trials
+_MOST_SECONDS = 20.0
+_LEAST_STEPS = 2
+_MOST_WINDOWS = 8
+
+
+def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.device", seconds: float) -> float:
+    """Train the recipe's model on random tokens, and return how many of its operations were made in a second.
+
+    Passes are timed with a few windows, and updates by themselves, which are one for each batch: both together tell the
+    speed of whole batches sooner than these would.
+
+    Args:
+        recipe: its sizes are those of the trial.
+        vocab_size: entries of the tokenizer.
+        device: where to compute.
+        seconds: about how long; two updates are timed at least, after a first one that does not count.
+    """
+    import torch
+
+    from trainer import resolve_dtype
+    from trainer.devices import autocast, synchronize
+
+    windows = min(_MOST_WINDOWS, recipe.batch_size)
+    generator = torch.Generator().manual_seed(0)
+    with torch.random.fork_rng():
+        model = make_model(recipe, vocab_size).to(device)
+    optimizer = make_optimizer(model, recipe)
+    dtype = resolve_dtype("auto", device)
+    passing, updating, steps, began = 0.0, 0.0, -1, time.perf_counter()
+    while steps < _LEAST_STEPS or time.perf_counter() - began < seconds:
+        tokens = torch.randint(vocab_size, (windows, recipe.context_length), generator=generator).to(device)
+        start = time.perf_counter()
+        with autocast(device, dtype):
+            loss = model.loss(tokens, tokens)
+        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        synchronize(device)
+        middle = time.perf_counter()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        synchronize(device)
+        steps += 1
+        if steps == 0:
+            began = time.perf_counter()
+            continue
+        passing += middle - start
+        updating += time.perf_counter() - middle
+    batch_seconds = passing / steps * recipe.batch_size / windows + updating / steps
+    tokens_per_second = recipe.batch_size * recipe.context_length / batch_seconds
+    return tokens_per_second * flops_per_training_token(recipe, vocab_size)
+
+
+def size_for_device(
+    recipe: Recipe,
+    vocab_size: int,
+    device: "torch.device",
+    *,
+    seconds: float,
+    train_tokens: int,
+    processes: int,
+    fixed: frozenset[str],
+) -> Choice:
+    """Choose sizes by the speed of a device: of a GPU by its peak, else by trials, the second of what the first chose.
+
+    Args:
+        recipe: what to size.
+        vocab_size: entries of the tokenizer.
+        device: where it is to train.
+        seconds: of training, the trials included.
+        train_tokens: in the training text.
+        processes: devices like this one that train together.
+        fixed: sizes that are given.
+    """
+    from trainer import resolve_dtype
+    from trainer.devices import device_name
+    from trainer.speed import peak_flops
+
+    def sized(flops_per_second: float, left: float) -> Choice:
+        return choose(
+            recipe,
+            vocab_size,
+            flops_per_second=flops_per_second * processes,
+            seconds=left,
+            train_tokens=train_tokens,
+            fixed=fixed,
+        )
+
+    name = device_name(device)
+    peak = peak_flops(name, resolve_dtype("auto", device))
+    if peak is not None:
+        choice = sized(peak * ASSUMED_UTILISATION, seconds)
+        how = f"{name}: {ASSUMED_UTILISATION:.0%} of its peak assumed"
+    else:
+        began = time.perf_counter()
+        length = min(_MOST_SECONDS, _TRIAL_SHARE * seconds)
+        first = sized(measure_flops_per_second(recipe, vocab_size, device, length), seconds)
+        speed = measure_flops_per_second(first.recipe, vocab_size, device, length)
+        took = time.perf_counter() - began
+        choice = sized(speed, seconds - took)
+        how = f"{name}: speed measured in {took:.1f} s"
+    return Choice(choice.recipe, choice.tokens_per_second, choice.tokens, choice.parameters, (how, *choice.reasons))

@@ -1,0 +1,161 @@
+"""A run from beginning to end, every second of it counted: sizes, training, the final validation and the entry."""
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from owt_leaderboard.beginning import BEGINNING_FILE, Beginning, find_beginning
+from owt_leaderboard.clock import SESSIONS_FILE, Sessions
+from owt_leaderboard.recipes import Recipe
+from owt_leaderboard.training import Data, WandbMode, make_loggers, train
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from bpe import Tokenizer
+    from trainer import Logger, Summary
+
+Result = TypeVar("Result")
+
+EXIT_SECONDS = 1.0  # of the limit, kept for what comes after the entry: printing, and the interpreter's end
+_PREPARATION_TIMEOUT = 24 * 3600.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedRun:
+    """What is to be run, and how its time is counted."""
+
+    recipe: Recipe
+    fixed: frozenset[str]
+    """Sizes that the user gave."""
+    run_dir: Path
+    time_limit_seconds: float
+    spent: Callable[[], float]
+    """What this process has spent of the limit."""
+    device: str
+    wandb: WandbMode
+    notify: Callable[[str], None]
+
+    def run(self, data: Data) -> "Summary":
+        """Train, and write the entry; called by all processes of the run.
+
+        Raises:
+            ModuleNotFoundError: wandb is asked for and not installed.
+            ValueError: the limit is too short, or the directory holds another run.
+            OSError: another process is at it.
+            trainer.TrainingInterrupted: SIGINT or SIGTERM came; everything is saved.
+        """
+        if self.time_limit_seconds <= EXIT_SECONDS:
+            raise ValueError(f"the time limit is {self.time_limit_seconds:g} s: expected more than {EXIT_SECONDS:g} s")
+        from bpe import Tokenizer
+        from trainer.distributed import joined_processes
+        from trainer.place import find_place, resolve_process_device
+
+        loggers = make_loggers(self.wandb)
+        tokenizer = Tokenizer.from_pretrained(data.tokenizer_directory)
+        place = find_place()
+        device = resolve_process_device(self.device, place)
+        with joined_processes(place, device, timeout_seconds=600.0) as processes:
+            sessions = Sessions(self.run_dir, self.spent)
+            is_finished = (self.run_dir / "summary.json").exists()
+            try:
+                beginning = processes.from_writer(lambda: self._begin(sessions, data, tokenizer, processes.world_size))
+                earlier = 0.0 if is_finished else sessions.seconds_of_earlier
+                model, summary = self._train(beginning, data, tokenizer, earlier, loggers)
+                has_loss = summary.final_valid_loss is not None
+                if processes.is_writer and has_loss and not (is_finished and (self.run_dir / "entry.md").exists()):
+                    from owt_leaderboard.entry import write_entry
+
+                    sessions.note()
+                    write_entry(self.run_dir, model, tokenizer)
+            except ValueError:
+                if processes.is_writer and not any((self.run_dir / "checkpoints").glob("step_*")):
+                    sessions.forget()  # so that another limit can be tried in this directory
+                raise
+            finally:
+                sessions.end()
+            processes.wait()  # as soon as one process ends, torchrun may end the others
+        return summary
+
+    def _train(
+        self, beginning: Beginning, data: Data, tokenizer: "Tokenizer", earlier: float, loggers: "list[Logger]"
+    ) -> "tuple[nn.Module, Summary]":
+        left = self.time_limit_seconds - EXIT_SECONDS - beginning.entry_seconds
+        if left <= 0:
+            raise ValueError(
+                f"the time limit is {self.time_limit_seconds:g} s, and the end needs about "
+                f"{EXIT_SECONDS + beginning.entry_seconds:.1f} s: expected more"
+            )
+        return train(
+            beginning.recipe,
+            data,
+            tokenizer,
+            self.run_dir,
+            time_limit_seconds=left,
+            seconds_before=self.spent,
+            seconds_of_earlier_sessions=earlier,
+            device=self.device,
+            loggers=loggers,
+        )
+
+    def _begin(self, sessions: Sessions, data: Data, tokenizer: "Tokenizer", processes: int) -> Beginning:
+        """Decide what is not decided yet; the writer's part."""
+        from owt_leaderboard.entry import rehearse
+
+        sessions.acquire()
+        asked = {"time_limit_seconds": self.time_limit_seconds, "fixed": sorted(self.fixed), **asdict(self.recipe)}
+        known = find_beginning(self.run_dir, asked)
+        if (self.run_dir / "summary.json").exists() and known is not None:
+            return known
+        if known is None and (self.run_dir / BEGINNING_FILE).exists():  # of another command, and nothing came of it
+            for file in (SESSIONS_FILE, BEGINNING_FILE):
+                (self.run_dir / file).unlink(missing_ok=True)
+        sessions.begin()
+        if sessions.seconds_of_earlier:
+            self.notify(f"going on: earlier processes have spent {sessions.seconds_of_earlier:.1f} s of the limit")
+        recipe = self.recipe
+        reasons: tuple[str, ...] = ()
+        speed: float | None = None
+        if known is not None:
+            recipe, reasons = known.recipe, known.reasons
+        elif recipe.sized_by_budget:
+            recipe, reasons, speed = self._size(data, tokenizer, processes)
+        for reason in reasons:
+            self.notify(reason)
+        # Every process does this once, so that nothing is loaded for the first time at the end.
+        seconds = rehearse(recipe, tokenizer, self.device)
+        if known is not None:
+            return known
+        beginning = Beginning(asked, recipe, reasons, speed, seconds)
+        beginning.write(self.run_dir)
+        return beginning
+
+    def _size(self, data: Data, tokenizer: "Tokenizer", processes: int) -> tuple[Recipe, tuple[str, ...], float]:
+        from owt_leaderboard.sizing import TRAINING_SHARE
+        from owt_leaderboard.speed_trial import size_for_device
+        from trainer import TokenDataset, resolve_device
+
+        choice = size_for_device(
+            self.recipe,
+            tokenizer.vocab_size,
+            resolve_device(self.device),
+            seconds=TRAINING_SHARE * max(1.0, self.time_limit_seconds - self.spent()),
+            train_tokens=len(TokenDataset(data.train_tokens)),
+            processes=processes,
+            fixed=self.fixed,
+        )
+        return choice.recipe, choice.reasons, choice.tokens_per_second
+
+
+def prepared_by_one(device: str, prepare: Callable[[], Data]) -> tuple[Data, float]:
+    """Let one process prepare the data while the others wait; return them and the seconds that this one spent on it."""
+    from trainer.distributed import joined_processes
+    from trainer.place import find_place, resolve_process_device
+
+    began = time.perf_counter()
+    place = find_place()
+    with joined_processes(place, resolve_process_device(device, place), _PREPARATION_TIMEOUT) as processes:
+        data = processes.from_writer(prepare)
+    return data, time.perf_counter() - began

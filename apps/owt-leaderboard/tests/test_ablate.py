@@ -1,0 +1,106 @@
+"""Ablations: which runs are made, that they are made once, and the table."""
+
+import json
+import subprocess
+
+import pytest
+
+from owt_leaderboard import ablate, ablations
+from owt_leaderboard.overrides import changed
+from owt_leaderboard.recipes import RECIPES
+
+
+def summary(loss, **others):
+    return {
+        "final_valid_loss": loss,
+        "bits_per_byte": loss and loss / 3,
+        "tokens": 2_000_000,
+        "diverged": False,
+        **others,
+    }
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The command lines that would be run; each leaves a summary, of a loss by its directory's name."""
+    made = []
+
+    def run(command, **_):
+        made.append(command)
+        out = ablate.Path(command[command.index("--out") + 1])
+        out.mkdir(parents=True, exist_ok=True)
+        loss = 3.0 + 0.01 * int(out.name[-1]) + (0.5 if "adamw" in out.name else 0)
+        if "cosine" in out.name:
+            return subprocess.CompletedProcess(command, -9, "", "killed")
+        (out / "summary.json").write_text(json.dumps(summary(loss)))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return made
+
+
+def test_every_seed_of_every_variant_is_run_once(tmp_path, runs, capsys):
+    out = tmp_path / "out"
+    arguments = ["--out", str(out), "--variants", "adamw", "--seeds", "2", "--time-limit", "30s", "--device", "cpu"]
+    assert ablate.main(arguments) == 0
+    assert [ablate.Path(command[-1]).name for command in runs] == [
+        "full-seed-0",
+        "adamw-seed-0",
+        "full-seed-1",
+        "adamw-seed-1",
+    ]
+    assert all(command[1:3] == ["-m", "owt_leaderboard"] for command in runs)
+    assert runs[1][runs[1].index("--time-limit") + 1] == "30s"
+    assert {"sized_by_budget=False", "optimizer=adamw", "d_model=128"} < set(runs[1])
+    assert "optimizer=adamw" not in runs[0]
+    table = (out / "ablations.md").read_text("utf-8")
+    assert "| full |  | 2 of 2 | 3.0050 ± 0.0071 |  |" in table
+    # Two and two runs with deviations of 0.00707: 4.303 · sqrt(2 · 0.00005 / 2) on both sides.
+    assert "+0.5000 [+0.4696, +0.5304]" in table
+    assert ablate.main(arguments) == 0
+    assert len(runs) == 4
+
+
+def test_a_run_that_fails_is_told_and_the_others_go_on(tmp_path, runs, capsys):
+    arguments = ["--out", str(tmp_path), "--variants", "cosine", "adamw", "--seeds", "1", "--device", "cpu"]
+    assert ablate.main(arguments) == 1
+    assert "cosine-seed-0 failed with exit code -9: killed" in capsys.readouterr().out
+    table = (tmp_path / "ablations.md").read_text("utf-8")
+    assert "| cosine | schedule=cosine | 0 of 1 |  |  |  |  |" in table
+    assert "| 1 of 1 | 3.5000 | +0.5000 |" in table
+
+
+def test_diverged_runs_are_counted_and_not_averaged():
+    results = {"full": [summary(3.0), summary(3.1)], "adamw": [summary(3.2), summary(None, diverged=True)]}
+    table = ablations.table(results, 2, "title", "1m")
+    assert "| 1 of 2, 1 diverged | 3.2000 | +0.1500 |" in table
+
+
+@pytest.mark.parametrize("name", ablations.VARIANTS)
+def test_every_variant_changes_the_recipe(name):
+    full = RECIPES["speedrun"]("cpu")
+    recipe = changed(full, ablations.variant_assignments(name, full.d_model))
+    assert (recipe == full) == (name == "full")
+
+
+def test_swiglu_has_as_many_parameters():
+    from owt_leaderboard.sizing import computing_parameters
+
+    full = RECIPES["speedrun"]("cpu")
+    gated = changed(full, ablations.variant_assignments("swiglu", full.d_model))
+    assert computing_parameters(gated, 4096) == pytest.approx(computing_parameters(full, 4096), rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--variants", "magic"], "--variants magic: expected some of full, swiglu"),
+        (["--seeds", "0"], "--seeds 0"),
+        (["--time-limit", "soon"], "soon"),
+        (["--set", "d_model=wide"], "expected"),
+    ],
+)
+def test_wrong_input(arguments, message, tmp_path, capsys):
+    assert ablate.main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

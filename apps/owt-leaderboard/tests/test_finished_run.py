@@ -1,0 +1,137 @@
+"""What a finished run leaves: the entry, and weights that give its loss again."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import TINY, preload, write_articles
+
+from owt_leaderboard import __main__ as command
+from owt_leaderboard import evaluate
+from owt_leaderboard.clock import process_age
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of a few seconds, with a tokenizer and two layers."""
+    directory = tmp_path_factory.mktemp("finished")
+    text = write_articles(directory / "articles.txt")
+    out = directory / "run"
+    arguments = ["--recipe", "baseline", "--time-limit", "8s", "--dataset", str(text), "--out", str(out)]
+    arguments += ["--data-dir", str(directory / "data"), "--device", "cpu", "--set", *TINY, "num_layers=2"]
+    with pytest.MonkeyPatch.context() as patch:
+        preload()
+        # The limit counts from the start of the process, and here that is the test suite's.
+        start = process_age()
+        patch.setattr(command, "process_age", lambda: process_age() - start)
+        assert command.main(arguments) == 0
+    return out
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 3, 7, 64, 10_000])
+def test_the_loss_of_the_checkpoint_is_the_final_one_for_any_batch_size(run, batch_size):
+    recorded = json.loads((run / "summary.json").read_text("utf-8"))
+    loss, bits = evaluate.evaluate_run(run, batch_size, "cpu")
+    assert f"{loss:.4f}" == f"{recorded['final_valid_loss']:.4f}"
+    assert loss == pytest.approx(recorded["final_valid_loss"], abs=1e-6)
+    assert bits == pytest.approx(recorded["bits_per_byte"], abs=1e-6)
+
+
+def test_the_loss_is_that_of_one_pass_in_float64_over_every_token(run):
+    """Computed without the trainer: windows side by side, the last and shorter one included."""
+    import torch
+
+    from owt_leaderboard.finished_run import read_run
+    from trainer import TokenDataset
+
+    found = read_run(run, "cpu")
+    ids = torch.as_tensor(TokenDataset(found.recorded["valid_tokens"]).tokens.astype("int64"))
+    total, model = 0.0, found.model.double()
+    for begin in range(0, len(ids) - 1, 16):
+        window = ids[begin : begin + 17]
+        with torch.no_grad():
+            logits = model(window[:-1][None])[0]
+        total -= torch.log_softmax(logits, -1).gather(1, window[1:, None]).sum().item()
+    recorded = json.loads((run / "summary.json").read_text("utf-8"))
+    dtype = json.loads((run / "environment.json").read_text("utf-8"))["dtype"]
+    tolerance = {"float32": 1e-5, "bfloat16": 1e-2}[dtype]
+    assert total / (len(ids) - 1) == pytest.approx(recorded["final_valid_loss"], abs=tolerance)
+
+
+def test_evaluate_prints_both_losses(run, capsys):
+    assert evaluate.main([str(run), "--batch-size", "5", "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    recorded = json.loads((run / "summary.json").read_text("utf-8"))["final_valid_loss"]
+    assert f"Validation loss {recorded:.4f}" in printed
+    assert f"the run recorded {recorded:.4f}" in printed
+
+
+def test_evaluate_without_a_run(tmp_path, capsys):
+    assert evaluate.main([str(tmp_path)]) == 2
+    assert "no run directory" in capsys.readouterr().err
+
+
+def test_the_entry_has_what_a_leaderboard_asks_for(run):
+    entry, summary = (run / "entry.md").read_text("utf-8"), json.loads((run / "summary.json").read_text("utf-8"))
+    valid = json.loads((run / "config.json").read_text("utf-8"))["recorded"]["valid_tokens"]
+    facts = json.loads(Path(valid).with_suffix(".json").read_text("utf-8"))
+    for expected in (
+        f"| validation loss | {summary['final_valid_loss']:.4f} nats per token",
+        f"| bits per byte | {summary['bits_per_byte']:.4f} |",
+        f"| bytes per token | {facts['bytes'] / facts['tokens']:.4f} ",
+        f"the whole validation text: {facts['tokens']:,} tokens, windows of 16",
+        f"| training tokens | {summary['tokens']:,} in {summary['steps']:,} steps |",
+        "2 layers x 16, 2 heads, d_ff 40",
+        "| MFU | not known, for the device's peak is not (",
+        "limit 8.0 s",
+        "takes only personal course work",
+        '"learning_rate": 0.006',
+        '"python": "',
+        "](entry.png)",
+    ):
+        assert expected in entry
+    assert "OVER THE LIMIT" not in entry
+    spent = float(re.search(r"spent when this was written \| ([\d.]+) s of 8.0 s", entry)[1])
+    known = float(re.search(r"when the final loss was known \| ([\d.]+) s", entry)[1])
+    assert 4 < known <= spent <= 8
+    assert (run / "entry.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_samples_have_256_tokens(run):
+    from bpe import Tokenizer
+
+    entry = (run / "entry.md").read_text("utf-8")
+    recorded = json.loads((run / "config.json").read_text("utf-8"))["recorded"]
+    tokenizer = Tokenizer.from_pretrained(recorded["tokenizer"])
+    part = entry.partition("## Text of 256 tokens")[2].partition("## Recipe")[0]
+    text = "\n".join(line[2:] for line in part.splitlines() if line.startswith("> "))
+    # Two texts; lines that are lost by quoting are few, and encoding anew may merge a little more.
+    assert len(tokenizer.encode(text)) > 400
+
+
+def test_only_the_last_evaluation_is_on_the_whole_text(run):
+    from trainer import read_config
+
+    records = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
+    evaluations = [record for record in records if record["event"] == "eval"]
+    summary = json.loads((run / "summary.json").read_text("utf-8"))
+    assert evaluations[-1]["loss"] == summary["final_valid_loss"] == summary["best_valid_loss"]
+    assert evaluations[-1]["bits_per_byte"] is not None
+    assert evaluations[0]["bits_per_byte"] is evaluations[1]["bits_per_byte"] is None
+    assert read_config(run)["train"]["eval_tokens"] == 5 * 16 + 1
+
+
+def test_a_run_measures_itself(run):
+    """Tokens, parameters and operations as counted by hand: two layers of 16 with SwiGLU of 40, and the head."""
+    from owt_leaderboard.scaling import measurement_of
+    from trainer import TokenDataset, read_config
+
+    summary = json.loads((run / "summary.json").read_text("utf-8"))
+    vocab_size = TokenDataset(read_config(run)["recorded"]["valid_tokens"]).vocab_size
+    parameters = 2 * (4 * 16 * 16 + 3 * 16 * 40) + vocab_size * 16
+    found = measurement_of(run, "articles")
+    assert (found.parameters, found.tokens, found.loss) == (parameters, summary["tokens"], summary["final_valid_loss"])
+    assert found.flops == pytest.approx(found.tokens * (6 * parameters + 2 * 12 * 16 * 16))
+    assert found.time_limit_seconds == 8
+    assert found.training_share == pytest.approx(summary["seconds_training"] / 8)

@@ -1,0 +1,165 @@
+"""Recipes, changes of them, and the models, optimizers and schedules that they make."""
+
+import math
+
+import pytest
+import torch
+from conftest import TINY
+
+from owt_leaderboard.beginning import recipe_from_json
+from owt_leaderboard.building import SCHEDULE_STEPS, learning_rate_schedule, make_model, make_optimizer
+from owt_leaderboard.overrides import changed
+from owt_leaderboard.recipes import RECIPES, Recipe
+
+OWN_SWITCHES_OFF = (
+    "zero_init_projections=False",
+    "value_embeddings=False",
+    "skip_connections=False",
+    "embedding_shortcut=False",
+)
+
+
+@pytest.fixture
+def speedrun():
+    """The speedrun's optimizer on nnscratch's own Transformer."""
+    return changed(RECIPES["speedrun"]("cpu"), (*TINY, *OWN_SWITCHES_OFF))
+
+
+@pytest.mark.parametrize("device_type", ["cpu", "mps", "cuda"])
+def test_baseline_is_the_transformer_with_adamw(device_type):
+    from nnscratch import TransformerConfig, count_parameters
+
+    recipe = RECIPES["baseline"](device_type)
+    names = ("vocab_size", "context_length", "d_model", "num_layers", "num_heads", "d_ff", "rope_theta")
+    config = TransformerConfig(**{name: getattr(recipe, name) for name in names})
+    model = make_model(recipe, recipe.vocab_size)
+    assert sum(p.numel() for p in model.parameters()) == count_parameters(config)
+    optimizer = make_optimizer(model, recipe)
+    assert type(optimizer).__name__ == "AdamW"
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["weight_decay"], group["betas"]) == (recipe.learning_rate, 0.1, (0.9, 0.95))
+
+
+def test_muon_has_the_matrices_and_each_kind_its_rate(speedrun):
+    model = make_model(speedrun, 300)
+    optimizer = make_optimizer(model, speedrun)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = [({names[p] for p in group["params"]}, group) for group in optimizer.param_groups]
+    matrices = {f"layers.0.attn.{x}_proj.weight" for x in ("q", "k", "v", "output")} & set(names.values())
+    assert matrices < groups[0][0]
+    assert "momentum" in groups[0][1]
+    assert all(parameter.dim() == 2 for parameter in groups[0][1]["params"])
+    assert sorted(name for held, _ in groups for name in held) == sorted(names.values())
+    rates = {frozenset(held): group["lr_scale"] * speedrun.learning_rate for held, group in groups}
+    assert rates[frozenset({"token_embeddings.weight"})] == pytest.approx(0.3)
+    assert rates[frozenset({"lm_head.weight"})] == pytest.approx(0.008)
+    assert rates[frozenset(groups[0][0])] == pytest.approx(0.02)
+    (scalars,) = (held for held, _ in groups if "ln_final.weight" in held)
+    assert rates[frozenset(scalars)] == pytest.approx(0.01)
+
+
+def test_adamw_can_have_rates_of_its_own_too(speedrun):
+    model = make_model(speedrun, 300)
+    recipe = changed(speedrun, ("optimizer=adamw", "muon_learning_rate=0.003", "head_learning_rate=None"))
+    optimizer = make_optimizer(model, recipe)
+    assert type(optimizer).__name__ == "AdamW"
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.003, 0.3, 0.01, 0.01])
+
+
+def test_a_tied_model_trains_its_matrix_once(speedrun):
+    recipe = changed(speedrun, ("tie_embeddings=True",))
+    optimizer = make_optimizer(make_model(recipe, 300), recipe)
+    assert len(optimizer.param_groups) == 3
+
+
+def test_trapezoid_rises_stays_and_falls_to_its_share(speedrun):
+    recipe = changed(speedrun, ("warmup_fraction=0.1", "decay_fraction=0.5", "final_learning_rate_fraction=0.2"))
+    schedule, peak = learning_rate_schedule(recipe), recipe.learning_rate
+    at = [schedule(round(SCHEDULE_STEPS * share) - 1) for share in (0.05, 0.1, 0.3, 0.5, 0.75, 1.0)]
+    assert at == pytest.approx([0.5 * peak, peak, peak, peak, 0.6 * peak, 0.2 * peak])
+
+
+def test_cosine_falls_to_a_tenth():
+    recipe = RECIPES["baseline"]("cpu")
+    schedule, peak = learning_rate_schedule(recipe), recipe.learning_rate
+    middle = 0.1 + 0.9 * (1 + math.cos(math.pi / 2)) / 2
+    at = [schedule(round(SCHEDULE_STEPS * share) - 1) for share in (0.05, 0.1, 0.55, 1.0)]
+    assert at == pytest.approx([0.5 * peak, peak, middle * peak, 0.1 * peak])
+
+
+def test_changes_of_every_type():
+    recipe = changed(
+        RECIPES["speedrun"]("cpu"),
+        [
+            "learning_rate=1",
+            "qk_norm=False",
+            "logit_soft_cap=None",
+            "schedule=cosine",
+            "batch_ramp=((0.0, 1), (0.5, 2))",
+        ],
+    )
+    assert recipe.learning_rate == 1.0
+    assert isinstance(recipe.learning_rate, float)
+    assert (recipe.qk_norm, recipe.logit_soft_cap, recipe.schedule) == (False, None, "cosine")
+    assert recipe.batch_ramp == ((0.0, 1), (0.5, 2))
+
+
+@pytest.mark.parametrize(
+    "assignment", ["batch_size=2.5", "qk_norm=1", "d_model=wide", "num_layers", "=3", "learning_rate=True", "seed=None"]
+)
+def test_changes_that_are_none(assignment):
+    with pytest.raises(ValueError, match=r"--set .*expected"):
+        changed(RECIPES["baseline"]("cpu"), [assignment])
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["muon_learning_rate=None"], "muon_learning_rate is None"),
+        (["warmup_fraction=0.5"], "more than the whole time"),
+        (["evaluations=0"], "evaluations is 0"),
+        (["final_learning_rate_fraction=1.5"], "expected a number from 0 to 1"),
+        (["learning_rate=0"], "give positive numbers"),
+    ],
+)
+def test_recipes_that_contradict_themselves(assignments, message):
+    with pytest.raises(ValueError, match=message):
+        changed(RECIPES["speedrun"]("cpu"), assignments)
+
+
+def test_recipes_survive_json():
+    import json
+    from dataclasses import asdict
+
+    recipe = changed(RECIPES["speedrun"]("cuda"), ["batch_ramp=((0.0, 1), (0.5, 2))"])
+    assert recipe_from_json(json.loads(json.dumps(asdict(recipe)))) == recipe
+
+
+def test_training_by_the_speedruns_optimizer_learns(speedrun):
+    torch.manual_seed(0)
+    model = make_model(speedrun, 300)
+    optimizer = make_optimizer(model, speedrun)
+    tokens = torch.randint(300, (2, 17))
+    losses = []
+    for _ in range(20):
+        loss = model.loss(tokens[:, :-1], tokens[:, 1:])
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < losses[0] - 1
+    assert isinstance(speedrun, Recipe)
+
+
+@pytest.mark.parametrize("device_type", ["cpu", "cuda"])
+def test_the_speedruns_model_has_every_switch(device_type):
+    module = pytest.importorskip("owt_leaderboard.model")
+    sizes = ("d_model=64", "num_layers=4", "num_heads=1", "d_ff=256", "vocab_size=300", "context_length=16")
+    recipe = changed(RECIPES["speedrun"](device_type), sizes)
+    model = make_model(recipe, 300)
+    assert type(model) is module.SpeedrunLM
+    for name in ("value_embeddings", "skip_connections", "embedding_shortcut", "zero_init_projections", "qk_norm"):
+        assert getattr(model.config, name) is True
+    optimizer = make_optimizer(model, recipe)
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    assert len(held) == len(set(held)) == len(list(model.parameters()))

@@ -1,0 +1,143 @@
+"""The time limit of whole processes: left alone, stopped for a while, and killed and gone on with.
+
+They are forked from one that has imported everything, and share the machine, so that only "never over" is exact here;
+`checks/clock.py` measures how far runs of minutes stay under.
+"""
+
+import json
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ENVIRONMENT, PRELOADED, TINY, write_articles
+from forked_run import run_command
+
+from trainer import read_metrics
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs SIGSTOP and /proc")
+LIMIT = 15.0
+STOPPED = 3.0
+
+
+class Process:
+    """One process of the command, and the seconds from its start to its end."""
+
+    def __init__(self, directory, name):
+        arguments = ["--time-limit", f"{LIMIT:g}s", "--recipe", "baseline", "--device", "cpu"]
+        arguments += ["--dataset", directory / "articles.txt", "--data-dir", directory / "data"]
+        arguments += ["--out", directory / name, "--set", *TINY]
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
+        self.output = directory / f"{name}.txt"
+        self.process = context.Process(target=run_command, args=(list(map(str, arguments)), str(self.output)))
+        self.began = time.monotonic()
+        self.process.start()
+
+    def send(self, number):
+        os.kill(self.process.pid, number)
+
+    def end(self):
+        """Wait; return what was printed, and the seconds without the preparation of the data."""
+        self.process.join(timeout=120)
+        seconds = time.monotonic() - self.began
+        printed = self.output.read_text("utf-8")
+        assert self.process.exitcode in (0, -signal.SIGKILL), printed
+        return printed, seconds - float(re.search(r"data prepared in ([\d.]+) s", printed)[1])
+
+
+def wait_for_progress(run_dir, least):
+    """Wait until so much of a run's time for training is over."""
+    deadline = time.monotonic() + LIMIT
+    while time.monotonic() < deadline:
+        if (run_dir / "metrics.jsonl").exists() and any(
+            record["progress"] >= least for record in read_metrics(run_dir)
+        ):
+            return
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A directory with three runs, made at the same time: {name: (what was printed, seconds)}."""
+    directory = tmp_path_factory.mktemp("runs")
+    write_articles(directory / "articles.txt")
+    first = Process(directory, "first")  # the data, and the process that all are forked from
+    while "data prepared" not in (first.output.read_text("utf-8") if first.output.exists() else ""):
+        time.sleep(0.05)
+    first.send(signal.SIGKILL)
+    first.end()
+    processes = {name: Process(directory, name) for name in ("plain", "stopped", "killed")}
+    wait_for_progress(directory / "stopped", 0.3)
+    processes["stopped"].send(signal.SIGSTOP)
+    time.sleep(STOPPED)
+    processes["stopped"].send(signal.SIGCONT)
+    wait_for_progress(directory / "killed", 0.3)
+    processes["killed"].send(signal.SIGKILL)
+    _, spent = processes["killed"].end()
+    time.sleep(STOPPED)
+    again = Process(directory, "killed")
+    ends = {name: processes[name].end() for name in ("plain", "stopped")}
+    output, seconds = again.end()
+    return directory, {**ends, "killed": (output, spent + seconds)}
+
+
+@pytest.mark.parametrize("name", ["plain", "stopped", "killed"])
+def test_it_ends_by_itself_within_the_limit(runs, name):
+    directory, ends = runs
+    output, seconds = ends[name]
+    assert seconds <= LIMIT
+    assert seconds > 0.7 * LIMIT
+    summary = json.loads((directory / name / "summary.json").read_text("utf-8"))
+    assert summary["status"] == "completed"
+    assert f"Validation loss {summary['final_valid_loss']:.4f}" in output
+    assert summary["final_valid_loss"] < 6 > summary["bits_per_byte"]
+    assert (directory / name / "entry.md").exists()
+
+
+@pytest.mark.parametrize("name", ["plain", "stopped", "killed"])
+def test_the_schedule_ends_with_the_time(runs, name):
+    directory, _ = runs
+    rates = [record["lr"] for record in read_metrics(directory / name) if record["event"] == "train"]
+    assert rates[-1] < 0.12 * 6e-3  # a cosine to a tenth of the highest rate
+    if name == "plain":
+        assert max(rates) == pytest.approx(6e-3, rel=0.1)
+
+
+def test_a_stop_moves_the_schedule_by_what_it_took_and_no_further(runs):
+    """A measured time that was a stop must not be reserved for the end: ticks go on with the clock."""
+    directory, _ = runs
+    records = [record for record in read_metrics(directory / "stopped") if record["event"] == "train"]
+    first, last = records[0], records[-1]
+    for record in records:
+        share = (record["seconds_total"] - first["seconds_total"]) / (last["seconds_total"] - first["seconds_total"])
+        expected = first["progress"] + share * (last["progress"] - first["progress"])
+        assert record["progress"] == pytest.approx(expected, abs=0.12)
+
+
+def test_time_spent_and_time_down_are_recorded(runs):
+    directory, ends = runs
+    sessions = json.loads((directory / "killed" / "sessions.json").read_text("utf-8"))["sessions"]
+    assert len(sessions) == 2
+    assert STOPPED - 1 < sessions[1]["seconds_down_before"] < STOPPED + 30
+    assert sum(session["seconds"] for session in sessions) == pytest.approx(ends["killed"][1], abs=2.5)
+    assert "down between them" in (directory / "killed" / "entry.md").read_text("utf-8")
+    # The clock of the records goes on where the killed process was, not at its last checkpoint.
+    resumed = json.loads((directory / "killed" / "environment.json").read_text("utf-8"))["resumed"][0]["step"]
+    after = next(record for record in read_metrics(directory / "killed") if record["step"] > resumed)
+    assert after["seconds_total"] > sessions[0]["seconds"]
+
+
+def test_other_settings_do_not_go_on_with_it(runs):
+    directory, _ = runs
+    command = [sys.executable, "-m", "owt_leaderboard", "--recipe", "baseline", "--device", "cpu", "--time-limit", "9s"]
+    command += ["--dataset", directory / "articles.txt", "--data-dir", directory / "data", "--set", *TINY]
+    done = subprocess.run(
+        [*command, "--out", directory / "plain"], capture_output=True, text=True, env=ENVIRONMENT, check=False
+    )
+    assert done.returncode == 2
+    assert "time_limit_seconds was 15.0, now 9.0" in done.stderr
