@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnscratch import cross_entropy, perplexity, silu, softmax
-from nnscratch.functional import silu_gate
+from nnscratch.functional import relu_squared, silu_gate
 
 values = st.floats(-50, 50, width=32)
 
@@ -63,6 +63,14 @@ def test_silu_gate():
     x, y = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True).unbind()
     torch.testing.assert_close(silu_gate(x, y), F.silu(x) * y)
     assert torch.autograd.gradcheck(silu_gate, (x.detach().requires_grad_(), y.detach().requires_grad_()))
+
+
+def test_relu_squared():
+    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    torch.testing.assert_close(relu_squared(x), F.relu(x).square())
+    assert torch.autograd.gradcheck(relu_squared, x)
+    with torch.no_grad():
+        torch.testing.assert_close(relu_squared(x), F.relu(x).square())
 
 
 @pytest.mark.parametrize("shape", [(8,), (2, 8), (2, 3, 8)])

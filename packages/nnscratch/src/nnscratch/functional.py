@@ -1,4 +1,4 @@
-"""Stateless functions: softmax, SiLU and its gate, cross-entropy, perplexity."""
+"""Stateless functions: softmax, SiLU and its gate, squared ReLU, cross-entropy, perplexity."""
 
 from typing import Any
 
@@ -80,6 +80,29 @@ def silu_gate(gate: Float[Tensor, "*shape"], value: Float[Tensor, "*shape"]) -> 
     if not torch.is_grad_enabled():
         return _gated(gate, value)
     return _SiluGate.apply(gate, value)
+
+
+class _ReLUSquared(torch.autograd.Function):
+    """max(x, 0)², which keeps max(x, 0) alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        positive = x.clamp(min=0)
+        ctx.save_for_backward(positive)
+        return positive.square()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:
+        (positive,) = ctx.saved_tensors
+        return (grad_outputs[0] * positive).mul_(2)
+
+
+def relu_squared(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """Return max(x, 0)², elementwise (So et al. 2021, Primer)."""
+    if not torch.is_grad_enabled():
+        return x.clamp(min=0).square_()
+    return _ReLUSquared.apply(x)
 
 
 class _CrossEntropy(torch.autograd.Function):

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from nnscratch.functional import at_least_float32, silu, silu_gate
+from nnscratch.functional import at_least_float32, relu_squared, silu, silu_gate
 from nnscratch.shapes import check_last_dimension, check_token_ids, id_error
 
 
@@ -262,4 +262,4 @@ class ReLUSquaredFeedForward(nn.Module):
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """Return the network's output for every vector."""
-        return self.w2(self.w1(x).clamp(min=0).square())
+        return self.w2(relu_squared(self.w1(x)))

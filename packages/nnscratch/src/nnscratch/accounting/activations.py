@@ -24,9 +24,9 @@ def _attention(config: TransformerConfig, length: int) -> int:
 
 
 def _feed_forward(config: TransformerConfig, length: int) -> int:
-    # The input; for the gate its two inputs, for silu x and its sigmoid, for relu² x clamped and
-    # before; the input of the last product.
-    return length * config.d_model + {"swiglu": 3, "silu": 3, "relu_squared": 3}[config.ffn] * length * config.d_ff
+    # The input; for the gate its two inputs, for silu x and its sigmoid, for relu² x clamped;
+    # the input of the last product.
+    return length * config.d_model + {"swiglu": 3, "silu": 3, "relu_squared": 2}[config.ffn] * length * config.d_ff
 
 
 def _loss(config: TransformerConfig, length: int) -> int:

@@ -44,14 +44,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, count, rows):
             part, target = hidden[start : start + rows], targets[start : start + rows].unsqueeze(-1)
             logits = (part @ weight.T).to(wide)
-            if soft_cap is not None:
-                logits.div_(soft_cap).tanh_().mul_(soft_cap)
-            chosen = logits.gather(-1, target)
-            maxima = logits.amax(-1, keepdim=True)
-            slope = None
-            if soft_cap is not None and (hidden_needs_grad or weight_needs_grad):
-                slope = 1 - (logits / soft_cap).square()
-            exponentials = logits.sub_(maxima).exp_()
+            if soft_cap is not None:  # from here on logits are tanh(z / cap), soft_cap times less than those that count
+                logits.div_(soft_cap).tanh_()
+            chosen, maxima = logits.gather(-1, target), logits.amax(-1, keepdim=True)
+            if soft_cap is None:
+                exponentials = logits.sub_(maxima).exp_()
+            else:
+                exponentials = (logits - maxima).mul_(soft_cap).exp_()
+                chosen, maxima = chosen * soft_cap, maxima * soft_cap
             sums = exponentials.sum(-1, keepdim=True)
             total += (sums.log() + maxima - chosen).sum()
             if not (hidden_needs_grad or weight_needs_grad):
@@ -59,8 +59,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             # d loss / d logits = (softmax - onehot) / count
             grad = exponentials.mul_(sums.mul_(count).reciprocal_())
             grad.scatter_add_(-1, target, torch.full_like(chosen, -1 / count))
-            if slope is not None:
-                grad.mul_(slope)
+            if soft_cap is not None:  # the derivative of tanh is 1 - tanh²
+                grad.addcmul_(grad * logits, logits, value=-1)
             grad = grad.to(hidden.dtype)
             if hidden_grad is not None:
                 hidden_grad[start : start + rows] = grad @ weight
