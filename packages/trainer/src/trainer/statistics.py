@@ -85,16 +85,22 @@ def student_cumulative(value: float, freedom: float) -> float:
     """The probability that Student's t with `freedom` degrees is below `value`."""
     if value < 0:
         return 1 - student_cumulative(-value, freedom)
-    return 1 - _incomplete_beta(freedom / (freedom + value**2), freedom / 2, 0.5) / 2
+    whole = freedom + value**2
+    return 1 - _incomplete_beta(freedom / whole, value**2 / whole, freedom / 2, 0.5) / 2
 
 
-def _incomplete_beta(x: float, a: float, b: float) -> float:
-    """The regularised incomplete beta function I_x(a, b), by its continued fraction (DLMF 8.17.22)."""
-    if x <= 0 or x >= 1:
-        return float(x >= 1)
+def _incomplete_beta(x: float, complement: float, a: float, b: float) -> float:
+    """The regularised incomplete beta function I_x(a, b), by its continued fraction (DLMF 8.17.22).
+
+    `complement` is 1 - x, which near 1 is known better than the difference would tell.
+    """
+    if x <= 0 or complement <= 0:
+        return float(complement <= 0)
     if x > (a + 1) / (a + b + 2):  # the fraction converges fast below this point only
-        return 1 - _incomplete_beta(1 - x, b, a)
-    front = math.exp(a * math.log(x) + b * math.log1p(-x) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)) / a
+        return 1 - _incomplete_beta(complement, x, b, a)
+    front = (
+        math.exp(a * math.log(x) + b * math.log(complement) + math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b)) / a
+    )
     # Lentz's way to evaluate it from the front.
     c, d = 1.0, 1 / _nonzero(1 - (a + b) * x / (a + 1))
     fraction = d

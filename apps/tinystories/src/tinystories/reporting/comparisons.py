@@ -5,8 +5,8 @@ from typing import Literal
 
 from tinystories.experiments import VARIANTS, Variant
 from tinystories.reporting.numbers import shown_interval
-from tinystories.reporting.statistics import Difference, Spread, difference, spread
 from tinystories.results import Experiment, Group
+from trainer.statistics import Difference, Spread, difference, spread
 
 Verdict = Literal[
     "baseline",

@@ -9,8 +9,8 @@ from tinystories.reporting.numbers import (
     shown_interval,
     signed,
 )
-from tinystories.reporting.statistics import Spread
 from tinystories.results import Experiment, Group
+from trainer.statistics import Spread
 
 
 def paragraph(comparison: Comparison, baseline: Group | None) -> str:

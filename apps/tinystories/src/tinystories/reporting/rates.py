@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from tinystories.reporting.comparisons import summarised
 from tinystories.reporting.numbers import shown_interval
-from tinystories.reporting.statistics import Difference, difference
 from tinystories.results import Group
+from trainer.statistics import Difference, difference
 
 
 @dataclass(frozen=True)
