@@ -44,7 +44,8 @@ def make_model(recipe: Recipe, vocab_size: int) -> "LanguageModel":
     own: dict[str, Any] = {name: getattr(recipe, name) for name in _OWN_SWITCHES}
     if not any(own.values()):
         return TransformerLM(TransformerConfig(**sizes, **shared))
-    from owt_leaderboard.model import SpeedrunConfig, SpeedrunLM
+    from owt_leaderboard.model import SpeedrunLM
+    from owt_leaderboard.speedrun_config import SpeedrunConfig
 
     return SpeedrunLM(SpeedrunConfig(**sizes, **shared, **own))
 
