@@ -133,10 +133,18 @@ def test_relu_squared_has_no_third_matrix():
     assert names == set(SpeedrunLM(OFF).state_dict()) - {f"layers.{index}.ffn.w3.weight" for index in range(4)}
 
 
-@pytest.mark.parametrize("switch", ["skip_connections", "embedding_shortcut"])
-def test_scales_start_where_the_model_is_the_one_without_them(switch):
+def test_the_shortcut_starts_where_the_model_is_the_one_without_it():
     inputs = ids(OFF)
-    assert torch.equal(seeded(CONFIGS[switch])(inputs), seeded(OFF)(inputs))
+    assert torch.equal(seeded(CONFIGS["embedding_shortcut"])(inputs), seeded(OFF)(inputs))
+
+
+def test_skip_connections_start_at_one_and_without_them_the_model_is_the_plain_one():
+    model, inputs = seeded(CONFIGS["skip_connections"]), ids(OFF)
+    assert model.skip_scales.tolist() == [1.0, 1.0]
+    assert not torch.allclose(model(inputs), seeded(OFF)(inputs), atol=1e-2)
+    with torch.no_grad():
+        model.skip_scales.zero_()
+    assert torch.equal(model(inputs), seeded(OFF)(inputs))
 
 
 def test_gates_start_at_one_and_value_embeddings_as_large_as_the_value_projection():

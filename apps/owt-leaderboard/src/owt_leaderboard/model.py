@@ -32,8 +32,8 @@ class SpeedrunLM(LanguageModel):
     - Value embeddings (records 14 to 17) in nanochat's form: on every other block, the last among them, with a gate
       for each head (`ValueGate`). Tables start with the standard deviation of `v_proj`, 1 / sqrt(d_model).
     - Skip connections (record 11; U-Net, Ronneberger et al. 2015): the input of block L - 1 - i gets the output of
-      block i, times a learned scale, for i in the first half. The record's scales start at 1; here at 0, where a new
-      model is the one without them.
+      block i, times a learned scale that starts at 1, for i in the first half. With an odd number of blocks the one in
+      the middle gets nothing.
     - Embedding shortcut (record 9): before each block x = stream_scale · x + shortcut_scale · x0, with the token
       embeddings x0 and scales for each block that start at 1 and 0. The records and nanochat normalise x0; here it is
       the embedding itself, and every block normalises what it reads.
@@ -80,7 +80,7 @@ class SpeedrunLM(LanguageModel):
             {str(index): Embedding(config.vocab_size, width, device, dtype, std=width**-0.5) for index in gated}
         )
         if config.skip_connections:
-            self.skip_scales = nn.Parameter(torch.zeros(config.num_skips, device=device, dtype=dtype))
+            self.skip_scales = nn.Parameter(torch.ones(config.num_skips, device=device, dtype=dtype))
         if config.embedding_shortcut:
             self.stream_scales = nn.Parameter(torch.ones(config.num_layers, device=device, dtype=dtype))
             self.shortcut_scales = nn.Parameter(torch.zeros(config.num_layers, device=device, dtype=dtype))
