@@ -164,30 +164,55 @@ def test_batch_ramp_and_mean_follow_the_clock(tmp_path, clock):
 
 
 @pytest.mark.parametrize("kind", ["steps", "time"])
-@pytest.mark.parametrize("limit", [40.0, 41.0, 42.0, 43.0, 44.5])
-@pytest.mark.parametrize(("evaluations", "checkpoints"), [(None, 1.0), (1.0, None), (1.0, 1.0), (7.0, 5.0)])
-def test_the_end_has_time_for_the_averaged_weights(tmp_path, clock, kind, limit, evaluations, checkpoints):
-    """Whatever was evaluated and saved right before it."""
+@pytest.mark.parametrize(("evaluates", "saves"), [(True, False), (False, True), (True, True)])
+def test_the_end_has_time_for_the_averaged_weights(tmp_path, clock, monkeypatch, kind, evaluates, saves):
+    """Whatever is due right before it. An evaluation takes seven seconds, the first save four and the others twelve."""
+    write = CheckpointStore.write
+
+    def growing_write(self, state):
+        clock.now += 11.5 if state.step else 3.5
+        return write(self, state)
+
+    monkeypatch.setattr(CheckpointStore, "write", growing_write)
+    for due in range(5, 27, 2):
+        run, interval = tmp_path / str(due), due * (1 if kind == "steps" else 25)
+        summary = timed(
+            run,
+            clock,
+            clock=kind,
+            steps=1000,
+            time_limit_seconds=60.0,
+            average_from=0.0,
+            eval_batch_size=10,
+            eval_interval=interval if evaluates else 1000,
+            checkpoint_interval=interval if saves else None,
+            log_interval=1000,
+        ).fit()
+        assert 30 < summary.seconds_total <= 60
+        last = read_metrics(run)[-1]
+        assert (last["averaged_steps"], last["loss"]) == (summary.steps, summary.final_valid_loss)
+        meta = json.loads((run / "checkpoints" / f"step_{summary.steps:07}" / "meta.json").read_text())
+        assert meta["valid_loss"] == summary.final_valid_loss
+
+
+@pytest.mark.parametrize("limit", [34, 36, 38, 40, 42, 44])
+def test_the_first_larger_step_does_not_break_the_limit(tmp_path, clock, limit):
+    """Step 31 takes eight seconds, those before it one."""
+    settings = {"batch_ramp": ((0.0, 1), (0.03, 8)), "eval_interval": 1000, "checkpoint_interval": None}
+    summary = timed(tmp_path / "run", clock, steps=1000, time_limit_seconds=limit, **settings).fit()
+    assert summary.seconds_total <= limit
+    assert summary.steps >= 27
+
+
+def test_weights_that_are_averaged_are_trained_no_further(tmp_path, clock):
+    """A process that dies before the summary; the next one does not know yet how long a step takes."""
+    settings = {"steps": 1000, "grad_accumulation_steps": 20, "time_limit_seconds": 100.0, "average_from": 0.0}
     run = tmp_path / "run"
-    summary = timed(
-        run,
-        clock,
-        clock=kind,
-        time_limit_seconds=limit,
-        steps=1000,
-        average_from=0.0,
-        eval_interval=1000,
-        eval_seconds=evaluations,
-        checkpoint_interval=None,
-        checkpoint_seconds=checkpoints,
-        batch_ramp=((0.0, 1), (0.004, 3)),
-        log_interval=1000,
-    ).fit()
-    assert limit - 10 < summary.seconds_total <= limit
-    last = read_metrics(run)[-1]
-    assert (last["event"], last["averaged_steps"], last["loss"]) == ("eval", summary.steps, summary.final_valid_loss)
-    meta = json.loads((run / "checkpoints" / f"step_{summary.steps:07}" / "meta.json").read_text())
-    assert meta["valid_loss"] == summary.final_valid_loss
+    summary = timed(run, clock, **settings).fit()
+    assert (summary.steps, summary.status) == (4, "time_limit")
+    (run / "summary.json").unlink()
+    again = timed(run, clock, **settings).fit()
+    assert (again.steps, again.final_valid_loss) == (4, summary.final_valid_loss)
 
 
 def test_time_that_ends_after_an_evaluation_and_a_save(tmp_path, clock, monkeypatch):

@@ -39,7 +39,7 @@ def describe_run(
             f"recorded cannot be written as JSON ({error}): expected plain values with finite numbers"
         ) from error
     return {
-        "train": asdict(config),
+        "train": json.loads(json.dumps(asdict(config))),
         "model": {"class": type(model).__qualname__, "parameters": count_parameters(model)},
         "optimizer": {
             "class": type(optimizer).__qualname__,
