@@ -28,6 +28,7 @@ def small(monkeypatch):
     )
     monkeypatch.setitem(command.RECIPES, "baseline", lambda device_type: recipe)
     preload()
+    monkeypatch.setattr("owt_leaderboard.entry.ENTRY_SAMPLE_TOKENS", 4)
     # The limit counts from the start of the process, and here that is the test suite's.
     start = process_age()
     monkeypatch.setattr(command, "process_age", lambda: process_age() - start)
@@ -35,7 +36,7 @@ def small(monkeypatch):
 
 def test_schedule_follows_the_clock_to_its_end(text, tmp_path, small, capsys):
     out = tmp_path / "run"
-    arguments = ["--time-limit", "7s", "--dataset", str(text), "--out", str(out), "--data-dir", str(tmp_path / "data")]
+    arguments = ["--time-limit", "9s", "--dataset", str(text), "--out", str(out), "--data-dir", str(tmp_path / "data")]
     arguments += ["--recipe", "baseline"]
     assert command.main([*arguments, "--device", "cpu"]) == 0
     records = [json.loads(line) for line in (out / "metrics.jsonl").read_text("utf-8").splitlines()]

@@ -213,8 +213,8 @@ def test_no_save_begins_when_the_time_is_nearly_over():
     clock_began = time.perf_counter()
     config = TrainConfig(steps=10, batch_size=1, context_length=1, time_limit_seconds=1000.0)
     for seconds, expected in {100.0: True, 930.0: True, 945.0: False, 990.0: False}.items():
-        # The end needs 3 * 10 s for its own checkpoint and 0.1 s; one that begins now as much.
-        clock = RunClock(config, Progress(reserve_save=10.0, seconds_total=seconds), clock_began, 0.0)
+        # The end needs 1.25 * 24 s for its own checkpoint and 0.1 s; one that begins now as much.
+        clock = RunClock(config, Progress(reserve_save=24.0, seconds_total=seconds), clock_began, 0.0)
         assert clock.has_time_for_a_save() is expected
     unlimited = TrainConfig(steps=10, batch_size=1, context_length=1)
     assert RunClock(unlimited, Progress(reserve_save=1e9), clock_began, 0.0).has_time_for_a_save()
