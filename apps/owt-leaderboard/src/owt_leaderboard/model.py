@@ -117,8 +117,8 @@ class SpeedrunLM(LanguageModel):
         """Return the parameters by what an optimizer should know of them, each in one group.
 
         - "matrices": the two-dimensional ones inside of the blocks, for Muon. The value gates are among them, as in
-          nanochat: Muon's step does not depend on the size of their gradient, which is small while gates are near 1, and
-          so they need no rate of their own.
+          nanochat: Muon's step does not depend on the size of their gradient, which is small while gates are near 1,
+          and so they need no rate of their own.
         - "embeddings": of tokens and of values, of whose rows a step changes only those of its tokens.
         - "head": the output layer; nothing if it is tied, for it is among the embeddings then.
         - "scalars": gains of norms, and the scales of skip connections and shortcut.

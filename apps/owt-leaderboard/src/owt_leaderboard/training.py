@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from owt_leaderboard.building import SCHEDULE_STEPS, learning_rate_schedule, make_model, make_optimizer
 from owt_leaderboard.recipes import Recipe
@@ -39,11 +39,10 @@ class Data:
 
 
 def train_config(recipe: Recipe, *, time_limit_seconds: float, device: str) -> "TrainConfig":
-    """The trainer's settings; those that it may not know yet are only given if the recipe has them."""
+    """The trainer's settings."""
     from trainer import TrainConfig
 
     ticks = max(1, SCHEDULE_STEPS // recipe.evaluations)
-    optional: dict[str, Any] = {"batch_ramp": recipe.batch_ramp or None, "average_from": recipe.average_from}
     return TrainConfig(
         steps=SCHEDULE_STEPS,
         clock="time",
@@ -60,7 +59,8 @@ def train_config(recipe: Recipe, *, time_limit_seconds: float, device: str) -> "
         seed=recipe.seed,
         device=device,
         compile=recipe.compile,
-        **{name: value for name, value in optional.items() if value is not None},
+        batch_ramp=recipe.batch_ramp,
+        average_from=recipe.average_from,
     )
 
 
