@@ -221,7 +221,7 @@ def test_no_save_begins_when_the_time_is_nearly_over():
 
 
 def test_the_reserve_of_the_clock_knows_what_saves_take(tmp_path, writes):
-    writes.before = {6: lambda: time.sleep(0.1)}
+    writes.before = {6: lambda: time.sleep(0.8)}  # of which the saves after it forget the half, each
     make_trainer(tmp_path / "run", **SETTINGS).fit()
     reserve = torch.load(tmp_path / "run" / "checkpoints" / "step_0000024" / "state.pt")["training"]["progress"]
     assert 0.1 < reserve["reserve_save"] < 5
