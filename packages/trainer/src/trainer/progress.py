@@ -116,8 +116,8 @@ class RunClock:
         self._progress = progress
         self._origin = began - seconds_before - progress.seconds_total
         self._times_continued = times_continued or (lambda: 0)
-        self._last_steps = (0.0, 0.0)
-        self._longer = 1.0
+        self._last_passes = (0.0, 0.0)
+        self._next_passes = 1
         self._processes = processes or Processes()
         self._shared: tuple[float, ...] = (0.0,) * 4
         self.share()
@@ -139,9 +139,15 @@ class RunClock:
         """Return the seconds since then, or None if the process was stopped meanwhile."""
         return None if self._times_continued() > mark.continued else time.perf_counter() - mark.seconds
 
-    def note_step(self, seconds: float, longer: float = 1.0) -> None:
-        """Take note of what a step took, compilation aside, and how many times as long the next one will be."""
-        self._last_steps, self._longer = (self._last_steps[1], seconds), longer
+    def note_step(self, seconds: float, passes: int = 1, next_passes: int = 1) -> None:
+        """Take note of what a step took, compilation aside.
+
+        Args:
+            seconds: of the step.
+            passes: its grad_accumulation_steps.
+            next_passes: those of the next one, of which there are more where the batch ramp rises.
+        """
+        self._last_passes, self._next_passes = (self._last_passes[1], seconds / passes), next_passes
 
     def elapsed(self) -> float:
         """Seconds of the whole run until now."""
@@ -150,7 +156,7 @@ class RunClock:
     def reserve(self) -> float:
         """Seconds that the end needs: one more step, the last evaluation and the last checkpoint, with some air."""
         # Of two steps the faster: one in which the machine did something else must not move the schedule.
-        step = self._longer * min(self._last_steps)
+        step = self._next_passes * min(self._last_passes)
         return self._reserve_of_report() + self._reserve_of_save() + step + 0.1
 
     def budget_is_spent(self) -> bool:
@@ -158,6 +164,11 @@ class RunClock:
         limit = self._config.time_limit_seconds
         now, reserve, *_ = self._decisive()
         return limit is not None and now + reserve >= limit
+
+    @property
+    def end_is_apart(self) -> bool:
+        """Whether what is evaluated and saved right before the end does not spare the end its own."""
+        return self._progress.averaged_steps > 0 or self._config.eval_tokens is not None
 
     def has_time_for_a_save(self, *, after_evaluation: bool = False) -> bool:
         """Whether a save that begins now is completed before only the time for an orderly end is left.

@@ -57,13 +57,12 @@ class Saver:
         interval, seconds = self._config.checkpoint_interval, self._config.checkpoint_seconds
         by_steps = interval is not None and crosses(previous_tick, self._progress.tick, interval)
         by_time = seconds is not None and self._clock.now() - self._saved_at >= seconds
-        # With averaged weights the end saves others than these.
-        averages = self._progress.averaged_steps > 0
-        if not self._config.save_in_background and not averages:
+        end_is_apart = self._clock.end_is_apart
+        if not self._config.save_in_background and not end_is_apart:
             return by_steps or by_time
         # Shortly before the end the last save would only have to wait for this one.
         return (by_steps or (by_time and self._is_free())) and self._clock.has_time_for_a_save(
-            after_evaluation=averages and after_evaluation
+            after_evaluation=end_is_apart and after_evaluation
         )
 
     def _is_free(self) -> bool:

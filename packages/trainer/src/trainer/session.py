@@ -164,9 +164,8 @@ class Session:
         progress.step += 1
         progress.windows += progress.step_windows
         compiling = self.step.seconds_compiling - compiled_before
-        # The next one may be longer, where the batch ramp rises.
-        longer = self.config.accumulation_at(self.schedule_tick + 1) / batches.count
-        self.clock.note_step(time.perf_counter() - began - compiling, longer)
+        next_passes = self.config.accumulation_at(self.schedule_tick + 1)
+        self.clock.note_step(time.perf_counter() - began - compiling, batches.count, next_passes)
         self.clock.share()
         self.guard.share()
         previous, progress.tick = progress.tick, self.clock.tick()
@@ -176,7 +175,7 @@ class Session:
             for interval in (self.config.log_interval, self.config.eval_interval)
         )
         evaluation = evaluation or self.validator.is_due()
-        if not last and progress.averaged_steps:  # the end evaluates other weights
+        if not last and self.clock.end_is_apart:
             evaluation = evaluation and self.clock.has_time_for_an_evaluation()
         save = last or self.saver.is_due(previous, after_evaluation=evaluation) or self.guard.received is not None
         if log or evaluation or save:
