@@ -1,6 +1,7 @@
 """Recipes, changes of them, and the models, optimizers and schedules that they make."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from owt_leaderboard.beginning import recipe_from_json
 from owt_leaderboard.building import SCHEDULE_STEPS, learning_rate_schedule, make_model, make_optimizer
 from owt_leaderboard.overrides import changed
 from owt_leaderboard.recipes import RECIPES, Recipe
+from owt_leaderboard.timed_run import COMPILING_PAYS_FROM, compiled_if_it_pays
 
 OWN_SWITCHES_OFF = (
     "zero_init_projections=False",
@@ -163,3 +165,14 @@ def test_the_speedruns_model_has_every_switch(device_type):
     optimizer = make_optimizer(model, recipe)
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     assert len(held) == len(set(held)) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_cpu_compiles_where_there_is_time_for_it(name):
+    recipe = RECIPES[name]("cpu")
+    assert compiled_if_it_pays(recipe, "cpu", COMPILING_PAYS_FROM) == replace(recipe, compile="on")
+    assert compiled_if_it_pays(recipe, "cpu", COMPILING_PAYS_FROM - 1) == recipe
+    for device in ("cuda", "mps"):  # the trainer compiles on CUDA from the first second on
+        assert compiled_if_it_pays(recipe, device, 5400.0) == recipe
+    for given in ("on", "off"):
+        assert compiled_if_it_pays(replace(recipe, compile=given), "cpu", 5400.0).compile == given

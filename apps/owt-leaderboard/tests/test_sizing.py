@@ -24,9 +24,10 @@ def chosen(recipe, flops, seconds, **settings):
     )
 
 
-def test_flops_are_six_for_each_computing_parameter_and_attention():
+def test_flops_are_six_for_each_computing_parameter_attention_and_gates():
     attention = 12 * 12 * 1024 * 512  # layers, 12 for both products forward and back, width, the square of positions
-    expected = 6 * computing_parameters(GPU, 32_000) + attention
+    gates = 6 * 6 * 8 * 32  # on six layers, 6 for each weight, heads, channels
+    expected = 6 * computing_parameters(GPU, 32_000) + attention + gates
     assert flops_per_training_token(GPU, 32_000) == pytest.approx(expected, rel=1e-6)
     assert computing_parameters(GPU, 32_000) == 12 * 12 * 1024**2 + 32_000 * 1024
 

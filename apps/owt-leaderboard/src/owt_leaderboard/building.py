@@ -1,7 +1,7 @@
 """From a recipe to a model, its optimizer and its schedule."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from owt_leaderboard.recipes import Recipe
 
@@ -9,25 +9,22 @@ if TYPE_CHECKING:
     from torch.nn import Parameter
     from torch.optim import Optimizer
 
-    from nnscratch import TransformerLM
+    from nnscratch import TransformerConfig, TransformerLM
     from owt_leaderboard.model import SpeedrunLM
-
-    LanguageModel: TypeAlias = TransformerLM | SpeedrunLM
+    from owt_leaderboard.speedrun_config import SpeedrunConfig
 
 SCHEDULE_STEPS = 10_000  # the schedule's resolution: the clock moves it from step 0 to this one
 _OWN_SWITCHES = ("zero_init_projections", "value_embeddings", "skip_connections", "embedding_shortcut")
 
 
-def make_model(recipe: Recipe, vocab_size: int) -> "LanguageModel":
-    """The recipe's model, with weights by torch's random state.
-
-    What nnscratch's Transformer can do is left to it.
+def make_config(recipe: Recipe, vocab_size: int) -> "TransformerConfig | SpeedrunConfig":
+    """The description of the recipe's model; what nnscratch's Transformer can do is left to it.
 
     Args:
         recipe: the sizes and switches.
         vocab_size: entries of the tokenizer, which may have fewer than the recipe asks for.
     """
-    from nnscratch import TransformerConfig, TransformerLM
+    from nnscratch import TransformerConfig
 
     sizes: dict[str, Any] = {
         "vocab_size": vocab_size,
@@ -43,14 +40,25 @@ def make_model(recipe: Recipe, vocab_size: int) -> "LanguageModel":
     }
     own: dict[str, Any] = {name: getattr(recipe, name) for name in _OWN_SWITCHES}
     if not any(own.values()):
-        return TransformerLM(TransformerConfig(**sizes, **shared))
-    from owt_leaderboard.model import SpeedrunLM
+        return TransformerConfig(**sizes, **shared)
     from owt_leaderboard.speedrun_config import SpeedrunConfig
 
-    return SpeedrunLM(SpeedrunConfig(**sizes, **shared, **own))
+    return SpeedrunConfig(**sizes, **shared, **own)
 
 
-def parameter_groups(model: "LanguageModel") -> "dict[str, list[Parameter]]":
+def make_model(recipe: Recipe, vocab_size: int) -> "TransformerLM | SpeedrunLM":
+    """The recipe's model, with weights by torch's random state."""
+    from nnscratch import TransformerConfig, TransformerLM
+
+    config = make_config(recipe, vocab_size)
+    if isinstance(config, TransformerConfig):
+        return TransformerLM(config)
+    from owt_leaderboard.model import SpeedrunLM
+
+    return SpeedrunLM(config)
+
+
+def parameter_groups(model: "TransformerLM | SpeedrunLM") -> "dict[str, list[Parameter]]":
     """The parameters by what trains them: "matrices" inside of the blocks, "embeddings", "head" and "scalars".
 
     A tied output layer is among the embeddings.
@@ -69,7 +77,7 @@ def parameter_groups(model: "LanguageModel") -> "dict[str, list[Parameter]]":
     }
 
 
-def make_optimizer(model: "LanguageModel", recipe: Recipe) -> "Optimizer":
+def make_optimizer(model: "TransformerLM | SpeedrunLM", recipe: Recipe) -> "Optimizer":
     """AdamW for everything, or Muon for the matrices inside of the blocks and AdamW for the rest.
 
     A group's `lr_scale` is its rate as a multiple of the recipe's `learning_rate`, which the schedule sets.

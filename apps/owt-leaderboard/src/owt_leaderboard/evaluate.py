@@ -35,7 +35,7 @@ def evaluate_run(run_dir: Path, batch_size: int | None, device: str) -> tuple[fl
     """
     from typing import cast
 
-    from nnscratch import TransformerLM
+    from nnscratch import LanguageModel
     from owt_leaderboard.finished_run import read_run
     from trainer import TokenDataset, evaluate, resolve_device, resolve_dtype
 
@@ -46,7 +46,7 @@ def evaluate_run(run_dir: Path, batch_size: int | None, device: str) -> tuple[fl
         TokenDataset(run.recorded["valid_tokens"]),
         run.recipe.context_length,
         batch_size=run.recipe.batch_size if batch_size is None else batch_size,
-        loss_fn=lambda module, inputs, targets: cast(TransformerLM, module).loss(inputs, targets),
+        loss_fn=lambda module, inputs, targets: cast(LanguageModel, module).loss(inputs, targets),
         device=where,
         dtype=resolve_dtype("auto", where),
     )

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
+from owt_leaderboard.building import make_config
 from owt_leaderboard.recipes import Recipe
 
 LADDER = (
@@ -35,19 +36,14 @@ class Choice:
 
 
 def flops_per_training_token(recipe: Recipe, vocab_size: int) -> float:
-    """Operations of a forward and backward pass for one token: all matrix products, attention included."""
+    """Operations of a forward and backward pass for one token: all matrix products, attention and gates included."""
     from nnscratch import TransformerConfig, flops_per_token
+    from owt_leaderboard import speedrun_accounting
 
-    config = TransformerConfig(
-        vocab_size=vocab_size,
-        context_length=recipe.context_length,
-        d_model=recipe.d_model,
-        num_layers=recipe.num_layers,
-        num_heads=recipe.num_heads,
-        d_ff=recipe.d_ff,
-        ffn=recipe.ffn,
-    )
-    return flops_per_token(config, backward=True)
+    config = make_config(recipe, vocab_size)
+    if isinstance(config, TransformerConfig):
+        return flops_per_token(config, backward=True)
+    return speedrun_accounting.flops_per_token(config, backward=True)
 
 
 def computing_parameters(recipe: Recipe, vocab_size: int) -> int:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bpe import Tokenizer
-    from nnscratch import TransformerLM
+    from nnscratch import LanguageModel
     from trainer import Logger, Summary, TrainConfig
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
@@ -88,7 +88,7 @@ def write_text(model: "nn.Module", tokenizer: "Tokenizer", tokens: int, *, seed:
         raise ValueError("the tokenizer has no <|endoftext|>: train one with it, since texts begin there")
     start = torch.full((texts, 1), tokenizer.eot_id, device=next(model.parameters()).device)
     token_ids = generate(
-        cast("TransformerLM", model), start, max_new_tokens=tokens, temperature=0.8, top_p=0.95, seed=seed
+        cast("LanguageModel", model), start, max_new_tokens=tokens, temperature=0.8, top_p=0.95, seed=seed
     )
     return [tokenizer.decode(row[1:].tolist()) for row in token_ids]
 
@@ -138,7 +138,7 @@ def train(
     summary = Trainer(
         model,
         make_optimizer(model, recipe),
-        lambda module, inputs, targets: cast("TransformerLM", module).loss(inputs, targets),
+        lambda module, inputs, targets: cast("LanguageModel", module).loss(inputs, targets),
         TokenDataset(data.train_tokens),
         TokenDataset(data.valid_tokens),
         train_config(recipe, time_limit_seconds=time_limit_seconds, device=device),

@@ -1,5 +1,6 @@
 """What language models have in common, whatever is between their embeddings and their output layer."""
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 import torch
@@ -41,7 +42,7 @@ def _beside_padding(
     return positions, (columns >= padding[:, None, None]) & (columns <= columns[start:, None])
 
 
-class LanguageModel(nn.Module):
+class LanguageModel(nn.Module, ABC):
     """A model that gives each position a score for every next token: base class of `TransformerLM`.
 
     A subclass sets `config`, `token_embeddings` and `lm_head`, and defines `_features`. It then has logits, the
@@ -52,6 +53,7 @@ class LanguageModel(nn.Module):
     token_embeddings: Embedding
     lm_head: Linear
 
+    @abstractmethod
     def _features(
         self,
         token_ids: Int[Tensor, "batch seq"],
@@ -60,7 +62,6 @@ class LanguageModel(nn.Module):
         mask: Bool[Tensor, "batch seq keys"] | None,
     ) -> Float[Tensor, "batch seq d_model"]:
         """Return what the output layer gets; `CausalSelfAttention` explains the arguments."""
-        raise NotImplementedError(f"{type(self).__name__} does not define _features: what its output layer gets")
 
     def hidden_states(
         self,

@@ -23,7 +23,7 @@ class Progress:
     seconds_total: float = 0.0
     seconds_training: float = 0.0
     training_began: float | None = None
-    """`seconds_total` at the first step: the ticks are counted from there."""
+    """`seconds_total` at the first step, or after it if it was compiled: the ticks are counted from there."""
     windows: int = 0
     """Training windows that these steps have read, all processes together: what comes next follows from it."""
     step_windows: int = 0
@@ -202,7 +202,7 @@ class RunClock:
         return 1.25 * self._progress.reserve_save
 
     def _reserve_of_report(self) -> float:
-        return 1.2 * self._progress.reserve_report
+        return 1.1 * self._progress.reserve_report
 
     def _decisive(self) -> tuple[float, ...]:
         """The seconds until now, the reserve, and a save's and a report's part of it; all processes decide alike."""
