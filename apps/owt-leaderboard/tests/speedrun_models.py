@@ -20,6 +20,7 @@ OFF = SpeedrunConfig(
     value_embeddings=False,
     skip_connections=False,
     embedding_shortcut=False,
+    bigram_embeddings=False,
 )
 SWITCHES = {
     "ffn": "relu_squared",
@@ -29,6 +30,7 @@ SWITCHES = {
     "value_embeddings": True,
     "skip_connections": True,
     "embedding_shortcut": True,
+    "bigram_embeddings": True,
     "tie_embeddings": True,
 }
 ON = dataclasses.replace(OFF, **SWITCHES | {"tie_embeddings": False})

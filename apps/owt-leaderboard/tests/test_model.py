@@ -1,5 +1,6 @@
 import dataclasses
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -24,6 +25,14 @@ def seeded(config, make=SpeedrunLM):
     return make(config)
 
 
+def bigram_row(pair, config):
+    """In Python's integers, which never overflow; these do not, either."""
+    previous, token_id = pair
+    if previous < 0:
+        return 0
+    return 1 + ((previous * config.vocab_size + token_id) * 2654435761 // 2**16) % (5 * config.vocab_size - 1)
+
+
 def reference_logits(model, token_ids):
     """The model in the words of torch.nn.functional, from its state dict and config."""
     config, weights = model.config, model.state_dict()
@@ -43,7 +52,11 @@ def reference_logits(model, token_ids):
     def outer(x, layer):
         return F.linear(x, weights[f"{layer}.attn.output_proj.weight"])
 
-    x = x0 = F.embedding(token_ids, weights["token_embeddings.weight"])
+    x = F.embedding(token_ids, weights["token_embeddings.weight"])
+    if config.bigram_embeddings:
+        rows = [[bigram_row(pair, config) for pair in pairwise([-1, *row])] for row in token_ids.tolist()]
+        x = x + weights["bigram_embeddings.weight"][torch.tensor(rows)]
+    x0 = x
     kept = {}
     for index in range(layers):
         layer, partner = f"layers.{index}", layers - 1 - index
@@ -113,6 +126,7 @@ def test_with_all_switches_off_it_is_the_transformer_to_the_bit(tied):
         ),
         ("skip_connections", {"skip_scales"}),
         ("embedding_shortcut", {"stream_scales", "shortcut_scales"}),
+        ("bigram_embeddings", {"bigram_embeddings.weight"}),
     ],
 )
 def test_what_a_switch_adds_and_that_all_else_starts_as_without_it(switch, names):
@@ -279,6 +293,7 @@ def test_weights_come_back_from_a_file(config, tmp_path):
         ("value_embeddings", "value_embeddings.1.weight"),
         ("skip_connections", "skip_scales"),
         ("embedding_shortcut", "shortcut_scales"),
+        ("bigram_embeddings", "bigram_embeddings.weight"),
         ("ffn", "layers.0.ffn.w3.weight"),
     ],
 )

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from nnscratch import Embedding, LanguageModel, Linear, TransformerConfig, generate, stream
+from nnscratch import Embedding, KeyValueCache, LanguageModel, Linear, TransformerConfig, generate, stream
 
 
 class Bigram(LanguageModel):
@@ -43,6 +43,16 @@ def test_a_model_of_one_s_own_writes(bigram):
     options = {"max_new_tokens": 12, "temperature": 0.0}
     assert generate(bigram, [3], **options).tolist() == [expected]
     assert list(stream(bigram, [3], **options)) == expected[1:]
+
+
+def test_the_cache_knows_the_last_tokens_while_it_holds_any(bigram):
+    cache, inputs = KeyValueCache(1, 8), torch.randint(20, (2, 8))
+    assert cache.last_token_ids is None
+    for part in inputs.split((5, 1, 2), dim=1):
+        bigram(part, cache)
+        assert torch.equal(cache.last_token_ids, part[:, -1])
+    cache.reset()
+    assert cache.last_token_ids is None
 
 
 def test_a_model_that_computes_nothing_is_named():

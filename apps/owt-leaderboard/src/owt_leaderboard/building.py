@@ -14,7 +14,13 @@ if TYPE_CHECKING:
     from owt_leaderboard.speedrun_config import SpeedrunConfig
 
 SCHEDULE_STEPS = 10_000  # the schedule's resolution: the clock moves it from step 0 to this one
-_OWN_SWITCHES = ("zero_init_projections", "value_embeddings", "skip_connections", "embedding_shortcut")
+_OWN_SWITCHES = (
+    "zero_init_projections",
+    "value_embeddings",
+    "skip_connections",
+    "embedding_shortcut",
+    "bigram_embeddings",
+)
 
 
 def make_config(recipe: Recipe, vocab_size: int) -> "TransformerConfig | SpeedrunConfig":

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from nnscratch import Embedding, KeyValueCache, LanguageModel, Linear, RMSNorm, RotaryEmbedding
+from owt_leaderboard.bigrams import BigramEmbedding
 from owt_leaderboard.speedrun_block import SpeedrunBlock
 from owt_leaderboard.speedrun_config import SpeedrunConfig
 
@@ -37,12 +38,15 @@ class SpeedrunLM(LanguageModel):
     - Embedding shortcut (record 9): before each block x = stream_scale · x + shortcut_scale · x0, with the token
       embeddings x0 and scales for each block that start at 1 and 0. The records and nanochat normalise x0; here it is
       the embedding itself, and every block normalises what it reads.
+    - Bigram embeddings (record 62): `BigramEmbedding`, added to the token embeddings, and so a part of x0. The record
+      adds them before each block, with scales.
     - An untied output layer (record 8).
 
     State-dict names are those of `TransformerLM` and, where there is such a thing: `value_embeddings.{i}.weight`
     (vocab_size, d_model) and `layers.{i}.value_gate.weight` (num_heads, gate_channels) for the blocks i of
     `value_embedding_layers`, `layers.{i}.attn.{q,k}_norm.weight` (head_size,), `skip_scales` (num_layers // 2,), from
-    the first block of the second half that has a skip to the last, `stream_scales` and `shortcut_scales` (num_layers,).
+    the first block of the second half that has a skip to the last, `stream_scales` and `shortcut_scales` (num_layers,),
+    `bigram_embeddings.weight` (5 · vocab_size, d_model).
     `load_state_dict` is strict: weights of another config are refused by their names and shapes.
 
     Args:
@@ -79,6 +83,8 @@ class SpeedrunLM(LanguageModel):
         self.value_embeddings = nn.ModuleDict(
             {str(index): Embedding(config.vocab_size, width, device, dtype, std=width**-0.5) for index in gated}
         )
+        if config.bigram_embeddings:
+            self.bigram_embeddings = BigramEmbedding(config.vocab_size, config.bigram_rows, width, device, dtype)
         if config.skip_connections:
             self.skip_scales = nn.Parameter(torch.ones(config.num_skips, device=device, dtype=dtype))
         if config.embedding_shortcut:
@@ -92,7 +98,10 @@ class SpeedrunLM(LanguageModel):
         cache: KeyValueCache | None,
         mask: Tensor | None,
     ) -> Tensor:
-        x = embeddings = self.token_embeddings(token_ids)
+        embeddings = self.token_embeddings(token_ids)
+        if self.config.bigram_embeddings:
+            embeddings = embeddings + self.bigram_embeddings(token_ids, token_positions, cache)
+        x = embeddings
         num_layers, num_skips = self.config.num_layers, self.config.num_skips
         skip_scales = self.skip_scales.unbind() if self.config.skip_connections else ()
         stream_scales: tuple[Tensor, ...] = ()
@@ -119,13 +128,13 @@ class SpeedrunLM(LanguageModel):
         - "matrices": the two-dimensional ones inside of the blocks, for Muon. The value gates are among them, as in
           nanochat: Muon's step does not depend on the size of their gradient, which is small while gates are near 1,
           and so they need no rate of their own.
-        - "embeddings": of tokens and of values, of whose rows a step changes only those of its tokens.
+        - "embeddings": of tokens, pairs of them and values, of whose rows a step changes only those of its tokens.
         - "head": the output layer; nothing if it is tied, for it is among the embeddings then.
         - "scalars": gains of norms, and the scales of skip connections and shortcut.
         """
         groups: dict[str, list[nn.Parameter]] = {"matrices": [], "embeddings": [], "head": [], "scalars": []}
         for name, param in self.named_parameters():  # a tied matrix comes once, as the embedding
-            if name.startswith(("token_embeddings.", "value_embeddings.")):
+            if name.startswith(("token_embeddings.", "bigram_embeddings.", "value_embeddings.")):
                 groups["embeddings"].append(param)
             elif name.startswith("lm_head."):
                 groups["head"].append(param)

@@ -48,6 +48,8 @@ class Recipe:
     """The first half's outputs go into the second half, with learned scales."""
     embedding_shortcut: bool = False
     """Every block sees the token embeddings again, with learned scales."""
+    bigram_embeddings: bool = False
+    """Each token's embedding gets a vector of it and the token before it, from a table that pairs share by a hash."""
     tie_embeddings: bool = False
     """One matrix as embedding and as output layer."""
 

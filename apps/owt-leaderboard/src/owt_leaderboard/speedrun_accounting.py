@@ -12,7 +12,7 @@ def parameters_by_group(config: SpeedrunConfig) -> dict[str, int]:
     scales = config.num_skips + (2 * config.num_layers if config.embedding_shortcut else 0)
     return {
         "matrices": parts["attention"] + parts["ffn"] + gated * config.num_heads * config.gate_channels,
-        "embeddings": parts["embeddings"] + gated * config.vocab_size * config.d_model,
+        "embeddings": parts["embeddings"] + (gated * config.vocab_size + config.bigram_rows) * config.d_model,
         "head": parts["lm_head"],
         "scalars": parts["norms"] + scales,
     }
@@ -21,7 +21,7 @@ def parameters_by_group(config: SpeedrunConfig) -> dict[str, int]:
 def flops_per_token(config: SpeedrunConfig, context_length: int | None = None, *, backward: bool = False) -> float:
     """Return the floating-point operations of all matrix products for one token.
 
-    What `nnscratch.flops_per_token` counts, and the products of the value gates. Value embeddings are looked up; they,
+    What `nnscratch.flops_per_token` counts, and the products of the value gates. Added embeddings are looked up; they,
     skip connections and shortcut are sums, which are not counted, like all that is computed number by number.
 
     Args:

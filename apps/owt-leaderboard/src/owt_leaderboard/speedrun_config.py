@@ -8,7 +8,14 @@ from nnscratch import TransformerConfig
 
 FeedForward = Literal["swiglu", "relu_squared"]
 
-_SWITCHES = ("zero_init_projections", "value_embeddings", "skip_connections", "embedding_shortcut")
+_SWITCHES = (
+    "zero_init_projections",
+    "value_embeddings",
+    "skip_connections",
+    "embedding_shortcut",
+    "bigram_embeddings",
+)
+_BIGRAM_ROWS = 5  # for each token of the vocabulary: modded-nanogpt's
 _MOST_GATE_CHANNELS = 32  # nanochat's
 
 
@@ -50,6 +57,8 @@ class SpeedrunConfig:
     """Add the outputs of the first half of the blocks to the inputs of the second half, the last one first."""
     embedding_shortcut: bool = field(default=True, kw_only=True)
     """Before each block, mix the token embeddings into the residual stream."""
+    bigram_embeddings: bool = field(default=False, kw_only=True)
+    """Add to each token's embedding a vector of it and its predecessor, from a hashed table of 5 · vocab_size rows."""
     tie_embeddings: bool = field(default=False, kw_only=True)
     """Use one matrix as embedding and as output layer; it is drawn with standard deviation 1 / sqrt(d_model)."""
 
@@ -65,7 +74,7 @@ class SpeedrunConfig:
 
     @property
     def transformer(self) -> TransformerConfig:
-        """The Transformer without value embeddings, skip connections, shortcut and the speedrun's initialisation."""
+        """The Transformer without added embeddings, skip connections, shortcut and the speedrun's initialisation."""
         return TransformerConfig(
             self.vocab_size,
             self.context_length,
@@ -84,6 +93,11 @@ class SpeedrunConfig:
     def value_embedding_layers(self) -> tuple[int, ...]:
         """The blocks with value embeddings, from 0: the last one, and every other one before it; () without any."""
         return tuple(range((self.num_layers - 1) % 2, self.num_layers, 2)) if self.value_embeddings else ()
+
+    @property
+    def bigram_rows(self) -> int:
+        """Rows in the table of pairs of tokens; 0 without one."""
+        return _BIGRAM_ROWS * self.vocab_size if self.bigram_embeddings else 0
 
     @property
     def gate_channels(self) -> int:

@@ -1,7 +1,7 @@
 """Keys and values of earlier positions, kept while a text is generated."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 
@@ -76,6 +76,8 @@ class KeyValueCache:
         if num_layers < 1:
             raise ValueError(f"num_layers={num_layers!r} is not a number of layers; choose the model's")
         self.layers = [LayerCache(max_length) for _ in range(num_layers)]
+        self.last_token_ids: Int[Tensor, "batch"] | None = None
+        """The last position's ids, for models that look at neighbouring tokens; None while nothing is held."""
 
     @property
     def length(self) -> int:
@@ -89,5 +91,6 @@ class KeyValueCache:
 
     def reset(self) -> None:
         """Forget all positions; the buffers stay, unless the batch changes."""
+        self.last_token_ids = None
         for layer in self.layers:
             layer.reset()

@@ -88,7 +88,10 @@ class LanguageModel(nn.Module, ABC):
         positions, mask = None, None
         if padding is not None:
             positions, mask = _beside_padding(padding, start, length)
-        return self._features(token_ids, positions, cache, mask)
+        features = self._features(token_ids, positions, cache, mask)
+        if cache is not None and token_ids.shape[1] > 0:
+            cache.last_token_ids = token_ids[:, -1]
+        return features
 
     def forward(
         self,
