@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import fields
 
 import pytest
 
@@ -72,23 +73,42 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(tmp_path, runs, capsys):
 
 def test_diverged_runs_are_counted_and_not_averaged():
     results = {"full": [summary(3.0), summary(3.1)], "adamw": [summary(3.2), summary(None, diverged=True)]}
-    table = ablations.table(results, 2, "title", "1m")
+    table = ablations.table(results, {}, 2, "title", "1m")
     assert "| 1 of 2, 1 diverged | 3.2000 | +0.1500 |" in table
 
 
-@pytest.mark.parametrize("name", ablations.VARIANTS)
-def test_every_variant_changes_the_recipe(name):
-    full = RECIPES["speedrun"]("cpu")
-    recipe = changed(full, ablations.variant_assignments(name, full.d_model))
-    assert (recipe == full) == (name == "full")
+RECIPE = RECIPES["speedrun"]("cpu")
+TURNED = {
+    "as it is": RECIPE,
+    "the other way round": changed(RECIPE, [word for words in ablations.variants(RECIPE).values() for word in words]),
+}
 
 
-def test_swiglu_has_as_many_parameters():
+@pytest.mark.parametrize("full", TURNED.values(), ids=TURNED)
+def test_every_variant_changes_one_thing_of_the_recipe(full):
+    made = ablations.variants(full)
+    assert len(made) == 17
+    companions = {"d_ff", "batch_size", "muon_learning_rate"}
+    for name, assignments in made.items():
+        recipe = changed(full, assignments)
+        differing = {item.name for item in fields(full) if getattr(recipe, item.name) != getattr(full, item.name)}
+        assert len(differing - companions) == (name != "full"), name
+
+
+def test_a_variant_is_the_opposite_of_the_recipe():
+    made, other = (set(ablations.variants(recipe)) for recipe in TURNED.values())
+    assert made & other == {"full"}
+    assert {"swiglu", "no_qk_norm", "adamw", "cosine", "random", "batch_ramp"} <= made
+    assert {"relu_squared", "qk_norm", "muon", "trapezoid", "shuffled", "no_batch_ramp"} <= other
+
+
+@pytest.mark.parametrize("full", TURNED.values(), ids=TURNED)
+def test_the_other_feed_forward_network_has_as_many_parameters(full):
     from owt_leaderboard.sizing import computing_parameters
 
-    full = RECIPES["speedrun"]("cpu")
-    gated = changed(full, ablations.variant_assignments("swiglu", full.d_model))
-    assert computing_parameters(gated, 4096) == pytest.approx(computing_parameters(full, 4096), rel=0.01)
+    (name,) = {"swiglu", "relu_squared"} & set(ablations.variants(full))
+    other = changed(full, ablations.variants(full)[name])
+    assert computing_parameters(other, 4096) == pytest.approx(computing_parameters(full, 4096), rel=0.01)
 
 
 @pytest.mark.parametrize(

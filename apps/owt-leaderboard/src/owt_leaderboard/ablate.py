@@ -8,7 +8,7 @@ from typing import Any
 
 import tyro
 
-from owt_leaderboard.ablations import FULL, VARIANTS, table, variant_assignments, write_results
+from owt_leaderboard.ablations import FULL, table, variants, write_results
 from owt_leaderboard.commands import call
 from owt_leaderboard.subruns import DataFlags, complete
 
@@ -25,7 +25,7 @@ class Flags:
     seeds: int = 3
     """Runs of each variant."""
     variants: tuple[str, ...] = ()
-    """Which to train; by default all. The full recipe is always among them."""
+    """Which to train, by default all: the recipe with one thing turned off or on. The full one is always among them."""
     set: tuple[str, ...] = ("d_model=128", "num_layers=4", "num_heads=2", "d_ff=512", "batch_size=32")
     """The sizes and other settings that all runs share; sizes must not depend on how fast a variant is."""
     out: Path | None = None
@@ -41,11 +41,12 @@ def _run(flags: Flags) -> int:
     parse_duration(flags.time_limit)
     if flags.seeds < 1:
         raise ValueError(f"--seeds {flags.seeds}: expected 1 or more")
-    names = [FULL, *(name for name in flags.variants or VARIANTS if name != FULL)]
-    if unknown := [name for name in names if name not in VARIANTS]:
-        raise ValueError(f"--variants {' '.join(unknown)}: expected some of {', '.join(VARIANTS)}")
     shared = ("sized_by_budget=False", *flags.set)
     recipe = changed(speedrun(resolve_device(flags.data.device).type), shared)
+    known = variants(recipe)
+    names = [FULL, *(name for name in flags.variants or known if name != FULL)]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"--variants {' '.join(unknown)}: expected some of {', '.join(known)}")
     out = flags.out or Path("runs", f"owt-ablations-{flags.data.name}-{flags.time_limit}")
     title = f"Switches of the speedrun on {flags.data.name}, {recipe.num_layers} layers x {recipe.d_model}"
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
@@ -53,7 +54,7 @@ def _run(flags: Flags) -> int:
     for seed in range(flags.seeds):  # one of each first, so that an early look compares all
         for name in names:
             number += 1
-            assignments = [*shared, *variant_assignments(name, recipe.d_model)]
+            assignments = [*shared, *known[name]]
             arguments = ["--recipe", "speedrun", "--time-limit", flags.time_limit, "--seed", str(seed)]
             arguments += ["--set", *assignments, *flags.data.arguments()]
             summary = complete(out / f"{name}-seed-{seed}", arguments, print)
@@ -61,7 +62,7 @@ def _run(flags: Flags) -> int:
                 results[name].append(summary)
                 print(f"[{number}/{total}] {name}, seed {seed}: loss {summary['final_valid_loss']}", flush=True)
             out.mkdir(parents=True, exist_ok=True)
-            text = table(results, flags.seeds, title, flags.time_limit)
+            text = table(results, known, flags.seeds, title, flags.time_limit)
             write_results(out, results, text)
     print(f"\n{text}\nTable: {out / 'ablations.md'}")
     return 0 if all(len(runs) == flags.seeds for runs in results.values()) else 1

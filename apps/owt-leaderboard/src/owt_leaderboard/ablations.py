@@ -5,37 +5,63 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from owt_leaderboard.recipes import Recipe
+
 FULL = "full"
-VARIANTS: dict[str, tuple[str, ...]] = {
-    FULL: (),
-    "swiglu": ("ffn=swiglu",),
-    "no_qk_norm": ("qk_norm=False",),
-    "no_zero_init": ("zero_init_projections=False",),
-    "no_soft_cap": ("logit_soft_cap=None",),
-    "no_value_embeddings": ("value_embeddings=False",),
-    "no_skip_connections": ("skip_connections=False",),
-    "no_embedding_shortcut": ("embedding_shortcut=False",),
-    "tied_embeddings": ("tie_embeddings=True",),
-    "adamw": ("optimizer=adamw", "muon_learning_rate=0.003"),
-    "normuon": ("normuon=True",),
-    "plain_weight_decay": ("cautious_weight_decay=False",),
-    "cosine": ("schedule=cosine",),
-    "random_windows": ("sampling=random",),
-}
-"""The full recipe, and what each variant changes of it."""
+_SWITCHES = (
+    "qk_norm",
+    "zero_init_projections",
+    "value_embeddings",
+    "skip_connections",
+    "embedding_shortcut",
+    "bigram_embeddings",
+    "tie_embeddings",
+    "normuon",
+    "cautious_weight_decay",
+)
+_OPTIONAL = {"logit_soft_cap": 15.0, "average_from": 0.9}
+_CHOICES = {"optimizer": ("muon", "adamw"), "schedule": ("trapezoid", "cosine"), "sampling": ("shuffled", "random")}
+_ADAMW_MATRIX_RATE = 0.003  # a hundred times less than Muon's in units of an update's size
 
 
-def variant_assignments(name: str, d_model: int) -> tuple[str, ...]:
-    """What a variant sets; SwiGLU's third matrix is paid for by a narrower network of as many parameters."""
-    narrower = (f"d_ff={max(8, 8 * round(d_model / 3))}",) if name == "swiglu" else ()
-    return VARIANTS[name] + narrower
+def variants(recipe: Recipe) -> dict[str, tuple[str, ...]]:
+    """The full recipe, and the others: what each of them sets, the opposite of one thing in the recipe.
+
+    A feed-forward network of the other kind has as many parameters: SwiGLU's third matrix makes all three narrower.
+    """
+    found: dict[str, tuple[str, ...]] = {FULL: ()}
+    kind, share = ("relu_squared", 3 / 2) if recipe.ffn == "swiglu" else ("swiglu", 2 / 3)
+    found[kind] = (f"ffn={kind}", f"d_ff={max(8, 8 * round(recipe.d_ff * share / 8))}")
+    for name in _SWITCHES:
+        is_on = getattr(recipe, name)
+        found[f"no_{name}" if is_on else name] = (f"{name}={not is_on}",)
+    for name, value in _OPTIONAL.items():
+        is_on = getattr(recipe, name) is not None
+        found[f"no_{name}" if is_on else name] = (f"{name}={None if is_on else value}",)
+    for name, values in _CHOICES.items():
+        other = next(value for value in values if value != getattr(recipe, name))
+        found[other] = (f"{name}={other}",)
+    if "adamw" in found:
+        found["adamw"] += (f"muon_learning_rate={_ADAMW_MATRIX_RATE}",)
+    if recipe.batch_ramp:
+        found["no_batch_ramp"] = ("batch_ramp=()",)
+    else:  # from half to one and a half of the batch
+        found["batch_ramp"] = ("batch_ramp=((0.0,1),(0.33,2),(0.67,3))", f"batch_size={max(1, recipe.batch_size // 2)}")
+    return found
 
 
-def table(results: Mapping[str, Sequence[Mapping[str, Any]]], expected: int, title: str, limit: str) -> str:
+def table(
+    results: Mapping[str, Sequence[Mapping[str, Any]]],
+    settings: Mapping[str, Sequence[str]],
+    expected: int,
+    title: str,
+    limit: str,
+) -> str:
     """Return Markdown: of each variant mean and deviation over seeds, and its difference to the full recipe.
 
     Args:
         results: the summaries of the finished runs of each variant.
+        settings: what each variant sets.
         expected: how many runs each variant is to have.
         title: the heading.
         limit: the wall-clock limit of each run, as it was given.
@@ -64,7 +90,7 @@ def table(results: Mapping[str, Sequence[Mapping[str, Any]]], expected: int, tit
             count += f", {broken} diverged"
         tokens = [value / 1e6 for value in values(name, "tokens")]
         cells = [_mean(losses, 4), apart, _mean(values(name, "bits_per_byte"), 4), _mean(tokens, 2)]
-        rows.append(f"| {name} | {' '.join(VARIANTS.get(name, ()))} | {count} | {' | '.join(cells)} |")
+        rows.append(f"| {name} | {' '.join(settings.get(name, ()))} | {count} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
 
