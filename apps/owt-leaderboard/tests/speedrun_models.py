@@ -21,6 +21,7 @@ OFF = SpeedrunConfig(
     skip_connections=False,
     embedding_shortcut=False,
     bigram_embeddings=False,
+    embedding_norm=False,
 )
 SWITCHES = {
     "ffn": "relu_squared",
@@ -31,6 +32,7 @@ SWITCHES = {
     "skip_connections": True,
     "embedding_shortcut": True,
     "bigram_embeddings": True,
+    "embedding_norm": True,
     "tie_embeddings": True,
 }
 ON = dataclasses.replace(OFF, **SWITCHES | {"tie_embeddings": False})

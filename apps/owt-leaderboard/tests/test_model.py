@@ -56,6 +56,8 @@ def reference_logits(model, token_ids):
     if config.bigram_embeddings:
         rows = [[bigram_row(pair, config) for pair in pairwise([-1, *row])] for row in token_ids.tolist()]
         x = x + weights["bigram_embeddings.weight"][torch.tensor(rows)]
+    if config.embedding_norm:
+        x = norm(x, "ln_embeddings")
     x0 = x
     kept = {}
     for index in range(layers):
@@ -127,6 +129,7 @@ def test_with_all_switches_off_it_is_the_transformer_to_the_bit(tied):
         ("skip_connections", {"skip_scales"}),
         ("embedding_shortcut", {"stream_scales", "shortcut_scales"}),
         ("bigram_embeddings", {"bigram_embeddings.weight"}),
+        ("embedding_norm", {"ln_embeddings.weight"}),
     ],
 )
 def test_what_a_switch_adds_and_that_all_else_starts_as_without_it(switch, names):
@@ -294,6 +297,7 @@ def test_weights_come_back_from_a_file(config, tmp_path):
         ("skip_connections", "skip_scales"),
         ("embedding_shortcut", "shortcut_scales"),
         ("bigram_embeddings", "bigram_embeddings.weight"),
+        ("embedding_norm", "ln_embeddings.weight"),
         ("ffn", "layers.0.ffn.w3.weight"),
     ],
 )

@@ -18,6 +18,7 @@ OWN_SWITCHES_OFF = (
     "value_embeddings=False",
     "skip_connections=False",
     "embedding_shortcut=False",
+    "embedding_norm=False",
 )
 
 

@@ -15,6 +15,7 @@ _SWITCHES = (
     "skip_connections",
     "embedding_shortcut",
     "bigram_embeddings",
+    "embedding_norm",
     "tie_embeddings",
     "normuon",
     "cautious_weight_decay",

@@ -20,6 +20,7 @@ _OWN_SWITCHES = (
     "skip_connections",
     "embedding_shortcut",
     "bigram_embeddings",
+    "embedding_norm",
 )
 
 

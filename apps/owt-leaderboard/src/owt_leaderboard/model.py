@@ -35,9 +35,10 @@ class SpeedrunLM(LanguageModel):
     - Skip connections (record 11; U-Net, Ronneberger et al. 2015): the input of block L - 1 - i gets the output of
       block i, times a learned scale that starts at 1, for i in the first half. With an odd number of blocks the one in
       the middle gets nothing.
-    - Embedding shortcut (record 9): before each block x = stream_scale · x + shortcut_scale · x0, with the token
-      embeddings x0 and scales for each block that start at 1 and 0. The records and nanochat normalise x0; here it is
-      the embedding itself, and every block normalises what it reads.
+    - Normalised embeddings x0 (record 9, nanochat): embeddings have high rates and grow, and without a norm what the
+      blocks add to them counts less and less.
+    - Embedding shortcut (record 9): before each block x = stream_scale · x + shortcut_scale · x0, with scales for each
+      block that start at 1 and 0.
     - Bigram embeddings (record 62): `BigramEmbedding`, added to the token embeddings, and so a part of x0. The record
       adds them before each block, with scales.
     - An untied output layer (record 8).
@@ -46,7 +47,7 @@ class SpeedrunLM(LanguageModel):
     (vocab_size, d_model) and `layers.{i}.value_gate.weight` (num_heads, gate_channels) for the blocks i of
     `value_embedding_layers`, `layers.{i}.attn.{q,k}_norm.weight` (head_size,), `skip_scales` (num_layers // 2,), from
     the first block of the second half that has a skip to the last, `stream_scales` and `shortcut_scales` (num_layers,),
-    `bigram_embeddings.weight` (5 · vocab_size, d_model).
+    `bigram_embeddings.weight` (5 · vocab_size, d_model), `ln_embeddings.weight` (d_model,).
     `load_state_dict` is strict: weights of another config are refused by their names and shapes.
 
     Args:
@@ -85,6 +86,8 @@ class SpeedrunLM(LanguageModel):
         )
         if config.bigram_embeddings:
             self.bigram_embeddings = BigramEmbedding(config.vocab_size, config.bigram_rows, width, device, dtype)
+        if config.embedding_norm:
+            self.ln_embeddings = RMSNorm(width, plain.norm_eps, device, dtype)
         if config.skip_connections:
             self.skip_scales = nn.Parameter(torch.ones(config.num_skips, device=device, dtype=dtype))
         if config.embedding_shortcut:
@@ -101,6 +104,8 @@ class SpeedrunLM(LanguageModel):
         embeddings = self.token_embeddings(token_ids)
         if self.config.bigram_embeddings:
             embeddings = embeddings + self.bigram_embeddings(token_ids, token_positions, cache)
+        if self.config.embedding_norm:
+            embeddings = self.ln_embeddings(embeddings)
         x = embeddings
         num_layers, num_skips = self.config.num_layers, self.config.num_skips
         skip_scales = self.skip_scales.unbind() if self.config.skip_connections else ()

@@ -50,6 +50,8 @@ class Recipe:
     """Every block sees the token embeddings again, with learned scales."""
     bigram_embeddings: bool = False
     """Each token's embedding gets a vector of it and the token before it, from a table that pairs share by a hash."""
+    embedding_norm: bool = False
+    """The embeddings are normalised before the first block."""
     tie_embeddings: bool = False
     """One matrix as embedding and as output layer."""
 
@@ -185,6 +187,7 @@ def speedrun(device_type: str) -> Recipe:
         value_embeddings=True,
         skip_connections=True,
         embedding_shortcut=True,
+        embedding_norm=True,
         batch_size=256 if on_gpu else 32,
         sampling="shuffled",
         optimizer="muon",

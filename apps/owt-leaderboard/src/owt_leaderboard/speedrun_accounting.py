@@ -10,11 +10,12 @@ def parameters_by_group(config: SpeedrunConfig) -> dict[str, int]:
     parts = parameters_by_part(config.transformer)
     gated = len(config.value_embedding_layers)
     scales = config.num_skips + (2 * config.num_layers if config.embedding_shortcut else 0)
+    gains = parts["norms"] + (config.d_model if config.embedding_norm else 0)
     return {
         "matrices": parts["attention"] + parts["ffn"] + gated * config.num_heads * config.gate_channels,
         "embeddings": parts["embeddings"] + (gated * config.vocab_size + config.bigram_rows) * config.d_model,
         "head": parts["lm_head"],
-        "scalars": parts["norms"] + scales,
+        "scalars": gains + scales,
     }
 
 

@@ -14,6 +14,7 @@ _SWITCHES = (
     "skip_connections",
     "embedding_shortcut",
     "bigram_embeddings",
+    "embedding_norm",
 )
 _BIGRAM_ROWS = 5  # for each token of the vocabulary: modded-nanogpt's
 _MOST_GATE_CHANNELS = 32  # nanochat's
@@ -59,6 +60,8 @@ class SpeedrunConfig:
     """Before each block, mix the token embeddings into the residual stream."""
     bigram_embeddings: bool = field(default=False, kw_only=True)
     """Add to each token's embedding a vector of it and its predecessor, from a hashed table of 5 · vocab_size rows."""
+    embedding_norm: bool = field(default=True, kw_only=True)
+    """Normalise the embeddings before the first block, however far they have grown."""
     tie_embeddings: bool = field(default=False, kw_only=True)
     """Use one matrix as embedding and as output layer; it is drawn with standard deviation 1 / sqrt(d_model)."""
 
