@@ -7,11 +7,13 @@ import pytest
 import torch
 from conftest import TINY
 
+from bpe import Tokenizer
 from owt_leaderboard.beginning import recipe_from_json
 from owt_leaderboard.building import SCHEDULE_STEPS, learning_rate_schedule, make_model, make_optimizer
 from owt_leaderboard.overrides import changed
 from owt_leaderboard.recipes import RECIPES, Recipe
 from owt_leaderboard.timed_run import COMPILING_PAYS_FROM, compiled_if_it_pays
+from owt_leaderboard.training import make_loss
 
 OWN_SWITCHES_OFF = (
     "zero_init_projections=False",
@@ -177,3 +179,27 @@ def test_a_cpu_compiles_where_there_is_time_for_it(name):
         assert compiled_if_it_pays(recipe, device, 5400.0) == recipe
     for given in ("on", "off"):
         assert compiled_if_it_pays(replace(recipe, compile=given), "cpu", 5400.0).compile == given
+
+
+class Recorder(torch.nn.Module):
+    """Keeps the inputs that it gets."""
+
+    def loss(self, inputs, targets):
+        self.inputs = inputs
+        return inputs.float().mean()
+
+
+def test_training_hides_tokens_behind_a_byte_that_no_text_has():
+    tokenizer = Tokenizer({index: bytes([index]) for index in range(256)}, [], ["<|endoftext|>"])
+    inputs, model = torch.randint(1, 256, (100, 100)), Recorder()
+    for share in (0.0, None, 0.2):
+        loss = make_loss(changed(RECIPES["speedrun"]("cpu"), (f"masked_inputs={share}",)), tokenizer)
+        loss(model.eval(), inputs, inputs)
+        assert model.inputs is inputs
+        loss(model.train(), inputs, inputs)
+        hidden = model.inputs == 0
+        assert torch.equal(model.inputs[~hidden], inputs[~hidden])
+        assert hidden.float().mean().item() == pytest.approx(share or 0.0, abs=0.02)
+    first = model.inputs
+    loss(model, inputs, inputs)
+    assert not torch.equal(first, model.inputs)

@@ -73,6 +73,17 @@ def test_reasons_say_what_was_weighed():
     assert "the text is seen" in steps
 
 
+def test_inputs_are_masked_where_the_text_is_seen_again_and_again():
+    often, once = chosen(CPU, 1.6e11, 600), chosen(CPU, 1.6e11, 60)
+    assert often.tokens / 3_000_000 > 2 > once.tokens / 3_000_000
+    assert (often.recipe.masked_inputs, once.recipe.masked_inputs) == (0.1, 0.0)
+    assert often.reasons[1].endswith("times, so 10% of its tokens are hidden each time")
+    given = changed(CPU, ("masked_inputs=0.3",))
+    assert chosen(given, 1.6e11, 60).recipe.masked_inputs == 0.3
+    unknown = choose(CPU, 4096, flops_per_second=1.6e11, seconds=600, train_tokens=None)
+    assert unknown.recipe.masked_inputs == 0.0
+
+
 def test_every_size_makes_a_model():
     for layers, width in LADDER:
         recipe = resized(CPU, layers, width)

@@ -20,7 +20,7 @@ _SWITCHES = (
     "normuon",
     "cautious_weight_decay",
 )
-_OPTIONAL = {"logit_soft_cap": 15.0, "average_from": 0.9}
+_OPTIONAL = {"logit_soft_cap": ("15.0", "None"), "average_from": ("0.9", "None"), "masked_inputs": ("0.1", "0.0")}
 _CHOICES = {"optimizer": ("muon", "adamw"), "schedule": ("trapezoid", "cosine"), "sampling": ("shuffled", "random")}
 _ADAMW_MATRIX_RATE = 0.003  # a hundred times less than Muon's in units of an update's size
 
@@ -36,9 +36,9 @@ def variants(recipe: Recipe) -> dict[str, tuple[str, ...]]:
     for name in _SWITCHES:
         is_on = getattr(recipe, name)
         found[f"no_{name}" if is_on else name] = (f"{name}={not is_on}",)
-    for name, value in _OPTIONAL.items():
-        is_on = getattr(recipe, name) is not None
-        found[f"no_{name}" if is_on else name] = (f"{name}={None if is_on else value}",)
+    for name, values in _OPTIONAL.items():
+        is_on = bool(getattr(recipe, name))
+        found[f"no_{name}" if is_on else name] = (f"{name}={values[is_on]}",)
     for name, values in _CHOICES.items():
         other = next(value for value in values if value != getattr(recipe, name))
         found[other] = (f"{name}={other}",)

@@ -59,6 +59,9 @@ class Recipe:
     """Windows in one forward pass: of a step, or with `batch_ramp` of one of its accumulated passes."""
     batch_ramp: tuple[tuple[float, int], ...] = ()
     """(share of the time from which on, forward passes accumulated for a step); empty: always one."""
+    masked_inputs: float | None = 0.0
+    """Share of the input tokens that training hides, others each time, so that a text seen again is not the same. None
+    is decided with `sized_by_budget`: `owt_leaderboard.sizing` knows how often the text will be seen."""
     sampling: SamplingName = "random"
     """Windows drawn again and again, or side by side, each once in an epoch."""
     optimizer: OptimizerName = "adamw"
@@ -114,8 +117,8 @@ class Recipe:
         for name in ("evaluations", "evaluated_windows", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: expected a whole number, 1 or more")
-        for name in ("warmup_fraction", "decay_fraction", "final_learning_rate_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
+        for name in ("warmup_fraction", "decay_fraction", "final_learning_rate_fraction", "masked_inputs"):
+            if not 0 <= (getattr(self, name) or 0) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: expected a number from 0 to 1")
         if self.learning_rate <= 0 or self.tokens_per_parameter <= 0:
             raise ValueError("learning_rate and tokens_per_parameter must be above 0: give positive numbers")
@@ -190,6 +193,7 @@ def speedrun(device_type: str) -> Recipe:
         embedding_shortcut=True,
         embedding_norm=True,
         batch_size=256 if on_gpu else 32,
+        masked_inputs=None,
         sampling="shuffled",
         optimizer="muon",
         learning_rate=0.01,

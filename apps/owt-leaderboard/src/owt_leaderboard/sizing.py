@@ -19,6 +19,7 @@ SIZE_NAMES = ("d_model", "num_layers", "num_heads", "d_ff", "batch_size")
 TRAINING_SHARE = 0.93  # of the time that is left; the rest goes to evaluations and the end
 _REFERENCE_TOKENS, _REFERENCE_BATCH = 2e9, 2**17  # training tokens, and tokens of a step, of the leaderboard's entries
 _LEAST_WINDOWS = 8
+_MASKED_INPUTS, _MASKED_FROM = 0.1, 2.0  # share of the tokens, and how often the text has to be seen for it
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,11 @@ def choose(
     tokens, parameters = tokens_of(best), computing_parameters(best, vocab_size)
     if "batch_size" not in fixed:
         best = replace(best, batch_size=batch_windows(best, tokens))
-    seen = f"; the text is seen {tokens / train_tokens:.2f} times" if train_tokens else ""
+    epochs = tokens / train_tokens if train_tokens else 0.0
+    seen = f"; the text is seen {epochs:.2f} times" if train_tokens else ""
+    if best.masked_inputs is None:
+        best = replace(best, masked_inputs=_MASKED_INPUTS if epochs >= _MASKED_FROM else 0.0)
+        seen += f", so {best.masked_inputs:.0%} of its tokens are hidden each time" if best.masked_inputs else ""
     step = best.batch_size * mean_accumulation(best) * best.context_length
     return Choice(
         best,

@@ -11,11 +11,13 @@ from owt_leaderboard.recipes import Recipe
 from owt_leaderboard.sizing import flops_per_training_token
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from bpe import Tokenizer
     from nnscratch import LanguageModel
     from trainer import Logger, Summary, TrainConfig
+    from trainer.evaluation import LossFunction
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
 SAMPLE_TOKENS = 32
@@ -93,6 +95,20 @@ def write_text(model: "nn.Module", tokenizer: "Tokenizer", tokens: int, *, seed:
     return [tokenizer.decode(row[1:].tolist()) for row in token_ids]
 
 
+def make_loss(recipe: Recipe, tokenizer: "Tokenizer") -> "LossFunction":
+    """The mean loss of a batch; in training a byte that no text has takes the place of the `masked_inputs`."""
+    import torch
+
+    share, mask_id = recipe.masked_inputs or 0.0, tokenizer.encode("\0")[0]
+
+    def loss(module: "nn.Module", inputs: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
+        if share and module.training:
+            inputs = inputs.masked_fill(torch.rand(inputs.shape, device=inputs.device) < share, mask_id)
+        return cast("LanguageModel", module).loss(inputs, targets)
+
+    return loss
+
+
 def train(
     recipe: Recipe,
     data: Data,
@@ -138,7 +154,7 @@ def train(
     summary = Trainer(
         model,
         make_optimizer(model, recipe),
-        lambda module, inputs, targets: cast("LanguageModel", module).loss(inputs, targets),
+        make_loss(recipe, tokenizer),
         TokenDataset(data.train_tokens),
         TokenDataset(data.valid_tokens),
         train_config(recipe, time_limit_seconds=time_limit_seconds, device=device),
