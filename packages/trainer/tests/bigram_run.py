@@ -120,3 +120,17 @@ if __name__ == "__main__":
     pause = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
     print("ready", flush=True)
     make_trainer(sys.argv[1], loss=slow_loss(pause) if pause else loss_fn).fit()
+
+
+class Notices:
+    """A logger that keeps the messages."""
+
+    def __init__(self):
+        self.messages = []
+
+    def log(self, record):
+        if record["event"] == "notice":
+            self.messages.append(record["message"])
+
+    def close(self):
+        pass

@@ -9,6 +9,7 @@ from bigram_run import (
     CONFIG,
     VOCAB_SIZE,
     Crash,
+    Notices,
     assert_equal_runs,
     crash,
     failing_loss,
@@ -32,18 +33,6 @@ from trainer.progress import Progress
 pytestmark = pytest.mark.usefixtures("no_pictures")
 SETTINGS = {"steps": 20, "average_from": 0.7, "eval_interval": 5}
 FIRST = 14  # the step that begins at 0.7 of the run
-
-
-class Notices:
-    def __init__(self):
-        self.messages = []
-
-    def log(self, record):
-        if record["event"] == "notice":
-            self.messages.append(record["message"])
-
-    def close(self):
-        pass
 
 
 def train_by_hand():

@@ -5,7 +5,7 @@ import weakref
 
 import pytest
 import torch
-from bigram_run import CONFIG, VOCAB_SIZE, loss_fn, make_model, make_tokens, make_trainer, schedule
+from bigram_run import CONFIG, VOCAB_SIZE, Notices, loss_fn, make_model, make_tokens, make_trainer, schedule
 from torch import nn
 
 from trainer import TrainConfig, read_metrics
@@ -19,18 +19,6 @@ from trainer.token_split import TokenSplit
 from trainer.training_step import TrainingStep, largest_part
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
-
-
-class Notices:
-    def __init__(self):
-        self.messages = []
-
-    def log(self, record):
-        if record["event"] == "notice":
-            self.messages.append(record["message"])
-
-    def close(self):
-        pass
 
 
 class FailsInBackward(torch.autograd.Function):

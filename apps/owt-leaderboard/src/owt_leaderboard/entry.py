@@ -102,6 +102,7 @@ def _facts(
     per_token = None if valid.num_bytes is None else valid.num_bytes / len(valid)
     speed, parameters = summary["tokens_per_second"], computing_parameters(recipe, vocab_size)
     utilisation = f"{summary['mfu']:.1%}" if summary["mfu"] is not None else "not known, for the device's peak is not"
+    heads = f"{recipe.num_heads} {'heads' if recipe.num_heads > 1 else 'head'}"
     if speed is not None:
         operations = speed * flops_per_training_token(recipe, vocab_size)
         utilisation += f" ({operations / 1e9:,.1f} GFLOP/s of the model's operations in training)"
@@ -122,7 +123,7 @@ def _facts(
         ("MFU", utilisation),
         (
             "model",
-            f"{recipe.num_layers} layers x {recipe.d_model}, {recipe.num_heads} heads, d_ff {recipe.d_ff}: "
+            f"{recipe.num_layers} layers x {recipe.d_model}, {heads}, d_ff {recipe.d_ff}: "
             f"{summary['parameters']:,} parameters, {parameters:,} of them in matrices and output layer",
         ),
         ("device", f"{environment['device_name']}, {environment['dtype']}, torch {environment['torch']}"),

@@ -167,7 +167,7 @@ class Session:
         next_passes = self.config.accumulation_at(self.schedule_tick + 1)
         self.clock.note_step(time.perf_counter() - began - compiling, batches.count, next_passes)
         self.clock.share()
-        if progress.step == 1 and compiling:  # a warm-up that the compiler has slept through would be none
+        if progress.step == 1 and compiling:  # compilation must not use the warm-up up
             progress.training_began = self.clock.now()
         self.guard.share()
         previous, progress.tick = progress.tick, self.clock.tick()
