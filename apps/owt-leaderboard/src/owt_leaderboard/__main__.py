@@ -9,9 +9,9 @@ from pathlib import Path
 import tyro
 
 from owt_leaderboard.clock import process_age
-from owt_leaderboard.commands import call
 from owt_leaderboard.recipes import RECIPES, RecipeName
 from owt_leaderboard.training import Data, WandbMode
+from trainer.command_line import run_command
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _nothing(line: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run, and return the process's exit code: 0 done, 1 diverged, 2 wrong input, 130 interrupted."""
     flags = tyro.cli(Flags, args=arguments, prog="python -m owt_leaderboard")
-    return call(lambda: _run(flags))
+    return run_command(lambda: _run(flags))
 
 
 if __name__ == "__main__":

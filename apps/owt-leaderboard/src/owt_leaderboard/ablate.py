@@ -9,8 +9,8 @@ from typing import Any
 import tyro
 
 from owt_leaderboard.ablations import FULL, table, variants, write_results
-from owt_leaderboard.commands import call
 from owt_leaderboard.subruns import DataFlags, complete
+from trainer.command_line import run_command
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = tyro.cli(
         Flags, args=arguments, prog="python -m owt_leaderboard.ablate", config=(tyro.conf.OmitArgPrefixes,)
     )
-    return call(lambda: _run(flags))
+    return run_command(lambda: _run(flags))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import tyro
 
-from owt_leaderboard.commands import call
+from trainer.command_line import run_command
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def _run(flags: Flags) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate, and return the process's exit code: 0 done, 2 wrong input."""
     flags = tyro.cli(Flags, args=arguments, prog="python -m owt_leaderboard.evaluate")
-    return call(lambda: _run(flags))
+    return run_command(lambda: _run(flags))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import tyro
 
-from owt_leaderboard.commands import call
 from owt_leaderboard.subruns import DataFlags, complete
+from trainer.command_line import run_command
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = tyro.cli(
         Flags, args=arguments, prog="python -m owt_leaderboard.measure", config=(tyro.conf.OmitArgPrefixes,)
     )
-    return call(lambda: _run(flags))
+    return run_command(lambda: _run(flags))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from owt_leaderboard.commands import call
+from trainer.command_line import run_command
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _device(device: str) -> tuple[str, str, float | None]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Predict, and return the exit code: 0 done, 1 nothing is known of the device, 2 wrong input."""
     flags = tyro.cli(Flags, args=arguments, prog="python -m owt_leaderboard.plan")
-    return call(lambda: _run(flags))
+    return run_command(lambda: _run(flags))
 
 
 if __name__ == "__main__":

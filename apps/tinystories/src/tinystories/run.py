@@ -1,9 +1,7 @@
 """The command line: `python -m tinystories.run COMMAND`. Every command is a dataclass of its flags in `commands`."""
 
 import io
-import os
 import sys
-import warnings
 from collections.abc import Sequence
 
 import tyro
@@ -19,15 +17,11 @@ from tinystories.commands.prepare import Prepare
 from tinystories.commands.report import Report
 from tinystories.commands.tokenizer_report import TokenizerReport
 from tinystories.commands.train import Train
+from trainer.command_line import run_command
 
 Command = (
     Prepare | TokenizerReport | Train | LrSweep | BatchSweep | Ablations | Report | Evaluate | Generate | Play | Export
 )
-
-
-def _print_notice(message: Warning | str, *_: object) -> None:
-    """Warnings are for users here: one line, without the place in the code."""
-    print(f"notice: {message}", file=sys.stderr)
 
 
 def parse(arguments: Sequence[str] | None = None) -> Command:
@@ -46,27 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the process's exit code: 0 done, 1 a run failed, 2 wrong input, 130 interrupted."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # into a file, too, each line as it comes
         sys.stdout.reconfigure(line_buffering=True)
-    try:
-        command = parse(arguments)
-        with warnings.catch_warnings():
-            warnings.showwarning = _print_notice  # type: ignore[assignment]
-            for category in (UserWarning, RuntimeWarning):
-                warnings.simplefilter("always", category)
-            return command.run()
-    except BrokenPipeError:  # who reads the output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except (ValueError, OSError, ImportError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
-        return 130
-    except Exception as error:
-        if type(error).__name__ != "TrainingInterrupted":  # by name, because importing it would import torch
-            raise
-        print(error, file=sys.stderr)
-        return 130
+    return run_command(lambda: parse(arguments).run())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What all commands have in common: how failures are told, and with which exit code."""
+"""What command lines have in common: how failures are told, and with which exit code."""
 
 import os
 import sys
@@ -6,8 +6,19 @@ import warnings
 from collections.abc import Callable
 
 
-def call(action: Callable[[], int]) -> int:
-    """Do what a command does, and return the process's exit code: its own, 2 for wrong input, 130 if interrupted."""
+def run_command(action: Callable[[], int]) -> int:
+    """Do what a command does, and return the exit code of the process.
+
+    What a user can mend is told in one line on standard error, and so are warnings; every other exception passes
+    through with its traceback. Nothing heavy is imported for it.
+
+    Args:
+        action: returns the exit code of a command that has come to its end.
+
+    Returns:
+        What `action` returns; 2 after wrong input (ValueError, OSError or ImportError), 130 after an interruption
+        (KeyboardInterrupt or `trainer.TrainingInterrupted`), 141 if nobody reads the output any more.
+    """
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _print_notice  # type: ignore[assignment]
@@ -17,7 +28,7 @@ def call(action: Callable[[], int]) -> int:
     except BrokenPipeError:  # who reads the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (ValueError, OSError, ModuleNotFoundError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
