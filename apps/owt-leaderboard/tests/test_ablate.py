@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import threading
 from dataclasses import fields
 
 import pytest
@@ -60,6 +61,52 @@ def test_every_seed_of_every_variant_is_run_once(tmp_path, runs, capsys):
     assert "+0.5000 [+0.4696, +0.5304]" in table
     assert ablate.main(arguments) == 0
     assert len(runs) == 4
+
+
+def test_several_at_a_time_share_the_cores(tmp_path, monkeypatch):
+    together, environments = threading.Barrier(2, timeout=30), []
+
+    def run(command, env, **_):
+        together.wait()  # passes only if two run at the same time
+        environments.append(env)
+        out = ablate.Path(command[command.index("--out") + 1])
+        out.mkdir(parents=True)
+        (out / "summary.json").write_text(json.dumps(summary(3.0)))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    arguments = ["--out", str(tmp_path), "--variants", "adamw", "--seeds", "2", "--device", "cpu", "--jobs", "2"]
+    assert ablate.main(arguments) == 0
+    assert [env["OMP_NUM_THREADS"] for env in environments] == ["2"] * 4
+    assert len({env["TORCHINDUCTOR_CACHE_DIR"] for env in environments}) == 4  # nobody finds another's compiled code
+
+
+def test_after_an_interruption_no_other_run_begins(tmp_path, monkeypatch, capsys):
+    made = []
+
+    def run(command, **_):
+        made.append(command)
+        return subprocess.CompletedProcess(command, 130, "", "")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert ablate.main(["--out", str(tmp_path), "--seeds", "2", "--device", "cpu"]) == 130
+    assert len(made) < 3
+    assert "goes on where this one stopped" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--seeds", "0"), ("--jobs", "0")])
+def test_counts_below_one_are_refused(tmp_path, flag, value, capsys):
+    assert ablate.main(["--out", str(tmp_path), "--device", "cpu", flag, value]) == 2
+    assert f"error: {flag} 0: expected 1 or more" in capsys.readouterr().err
+
+
+def test_jobs_that_would_share_a_gpu_are_refused(tmp_path, monkeypatch, capsys):
+    import torch
+
+    monkeypatch.setattr("trainer.resolve_device", lambda device: torch.device("cuda"))
+    assert ablate.main(["--out", str(tmp_path), "--jobs", "2"]) == 2
+    assert "error: --jobs 2 on cuda" in capsys.readouterr().err
 
 
 def test_a_run_that_fails_is_told_and_the_others_go_on(tmp_path, runs, capsys):

@@ -9,7 +9,7 @@ from typing import Any
 import tyro
 
 from owt_leaderboard.ablations import FULL, table, variants, write_results
-from owt_leaderboard.subruns import DataFlags, complete
+from owt_leaderboard.subruns import DataFlags, complete_all
 from trainer.command_line import run_command
 
 
@@ -26,8 +26,10 @@ class Flags:
     """Runs of each variant."""
     variants: tuple[str, ...] = ()
     """Which to train, by default all: the recipe with one thing turned off or on. The full one is always among them."""
-    set: tuple[str, ...] = ("d_model=128", "num_layers=4", "num_heads=2", "d_ff=512", "batch_size=32")
+    set: tuple[str, ...] = ("d_model=128", "num_layers=4", "num_heads=2", "d_ff=512", "batch_size=16")
     """The sizes and other settings that all runs share; sizes must not depend on how fast a variant is."""
+    jobs: int = 1
+    """Runs at a time on a CPU, each with its share of the cores."""
     out: Path | None = None
     """Directory of the runs and the table; by default runs/owt-ablations-NAME-LIMIT."""
     data: DataFlags = field(default_factory=DataFlags)
@@ -39,31 +41,35 @@ def _run(flags: Flags) -> int:
     from trainer import parse_duration, resolve_device
 
     parse_duration(flags.time_limit)
-    if flags.seeds < 1:
-        raise ValueError(f"--seeds {flags.seeds}: expected 1 or more")
+    for name in ("seeds", "jobs"):
+        if getattr(flags, name) < 1:
+            raise ValueError(f"--{name} {getattr(flags, name)}: expected 1 or more")
+    kind = resolve_device(flags.data.device).type
+    if flags.jobs > 1 and kind != "cpu":
+        raise ValueError(f"--jobs {flags.jobs} on {kind}: runs that share a device slow each other down; expected 1")
     shared = ("sized_by_budget=False", *flags.set)
-    recipe = changed(speedrun(resolve_device(flags.data.device).type), shared)
+    recipe = changed(speedrun(kind), shared)
     known = variants(recipe)
     names = [FULL, *(name for name in flags.variants or known if name != FULL)]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"--variants {' '.join(unknown)}: expected some of {', '.join(known)}")
     out = flags.out or Path("runs", f"owt-ablations-{flags.data.name}-{flags.time_limit}")
     title = f"Switches of the speedrun on {flags.data.name}, {recipe.num_layers} layers x {recipe.d_model}"
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    number, total = 0, flags.seeds * len(names)
+    planned: dict[Path, tuple[str, list[str]]] = {}
     for seed in range(flags.seeds):  # one of each first, so that an early look compares all
         for name in names:
-            number += 1
-            assignments = [*shared, *known[name]]
             arguments = ["--recipe", "speedrun", "--time-limit", flags.time_limit, "--seed", str(seed)]
-            arguments += ["--set", *assignments, *flags.data.arguments()]
-            summary = complete(out / f"{name}-seed-{seed}", arguments, print)
-            if summary is not None:
-                results[name].append(summary)
-                print(f"[{number}/{total}] {name}, seed {seed}: loss {summary['final_valid_loss']}", flush=True)
-            out.mkdir(parents=True, exist_ok=True)
-            text = table(results, known, flags.seeds, title, flags.time_limit)
-            write_results(out, results, text)
+            arguments += ["--set", *shared, *known[name], *flags.data.arguments()]
+            planned[out / f"{name}-seed-{seed}"] = name, arguments
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    runs = [(run_dir, arguments) for run_dir, (_, arguments) in planned.items()]
+    for number, (run_dir, summary) in enumerate(complete_all(runs, flags.jobs, print), 1):
+        if summary is not None:
+            results[planned[run_dir][0]].append(summary)
+            print(f"[{number}/{len(runs)}] {run_dir.name}: loss {summary['final_valid_loss']}", flush=True)
+        out.mkdir(parents=True, exist_ok=True)
+        text = table(results, known, flags.seeds, title, flags.time_limit)
+        write_results(out, results, text)
     print(f"\n{text}\nTable: {out / 'ablations.md'}")
     return 0 if all(len(runs) == flags.seeds for runs in results.values()) else 1
 

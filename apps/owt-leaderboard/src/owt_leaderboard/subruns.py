@@ -1,11 +1,14 @@
-"""Runs in processes of their own, one after the other, so that each has a clock and a whole time limit."""
+"""Runs in processes of their own, so that each has a clock and a whole time limit."""
 
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 
@@ -45,13 +48,19 @@ def finished(run_dir: Path) -> dict[str, Any] | None:
     return dict(json.loads(path.read_text("utf-8"))) if path.exists() else None
 
 
-def complete(run_dir: Path, arguments: list[str], notify: Callable[[str], None]) -> dict[str, Any] | None:
+def complete(
+    run_dir: Path, arguments: Sequence[str], notify: Callable[[str], None], threads: int | None = None
+) -> dict[str, Any] | None:
     """Make a run, or go on with it, and return its summary; None if it failed, which is told.
+
+    What torch.compile keeps on the disk is the run's own, and gone after it: runs would be the faster, the more of
+    them have been made before, and those alike in their model more than others.
 
     Args:
         run_dir: where.
         arguments: for `python -m owt_leaderboard`, without --out.
         notify: gets lines worth telling.
+        threads: of the run on a CPU; None leaves them to torch.
 
     Raises:
         KeyboardInterrupt: the run was interrupted; it goes on with the next call.
@@ -60,7 +69,13 @@ def complete(run_dir: Path, arguments: list[str], notify: Callable[[str], None])
     if (summary := finished(run_dir)) is not None:
         return summary
     command = [sys.executable, "-m", "owt_leaderboard", *arguments, "--out", str(run_dir)]
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
+    with TemporaryDirectory(prefix="compiled-") as compiled:
+        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": compiled}
+        if threads is not None:
+            environment["OMP_NUM_THREADS"] = str(threads)
+        done = subprocess.run(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+        )
     if done.returncode == 130:
         raise KeyboardInterrupt
     if done.returncode == 2:
@@ -68,3 +83,27 @@ def complete(run_dir: Path, arguments: list[str], notify: Callable[[str], None])
     if done.returncode not in (0, 1):  # 1 has diverged, and left a summary
         notify(f"{run_dir.name} failed with exit code {done.returncode}: {done.stderr.strip()[-500:]}")
     return finished(run_dir)
+
+
+def complete_all(
+    runs: Sequence[tuple[Path, Sequence[str]]], jobs: int, notify: Callable[[str], None]
+) -> Iterator[tuple[Path, dict[str, Any] | None]]:
+    """`complete` all runs, several at a time, and yield directory and summary of each as it ends.
+
+    Args:
+        runs: directory and arguments of each, in the order in which they begin.
+        jobs: how many at a time, with equal shares of the processor's cores; with one, it has what torch gives it.
+        notify: gets lines worth telling.
+
+    Raises:
+        KeyboardInterrupt: a run was interrupted; no other begins.
+        ValueError: the input of a run was wrong; no other begins.
+    """
+    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        futures = {pool.submit(complete, out, arguments, notify, threads): out for out, arguments in runs}
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
