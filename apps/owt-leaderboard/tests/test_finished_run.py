@@ -86,7 +86,7 @@ def test_the_entry_has_what_a_leaderboard_asks_for(run):
         "| MFU | not known, for the device's peak is not (",
         "limit 8.0 s",
         "takes only personal course work",
-        '"learning_rate": 0.006',
+        '"learning_rate": 0.003',
         '"python": "',
         "](entry.png)",
     ):

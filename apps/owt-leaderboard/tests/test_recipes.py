@@ -63,6 +63,15 @@ def test_muon_has_the_matrices_and_each_kind_its_rate(speedrun):
     assert rates[frozenset(scalars)] == pytest.approx(0.01)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_muon_multiplies_as_the_device_trains(speedrun, monkeypatch, dtype):
+    asked = []
+    monkeypatch.setattr("trainer.resolve_dtype", lambda name, device: asked.append((name, device.type)) or dtype)
+    optimizer = make_optimizer(make_model(speedrun, 300), speedrun, "cpu")
+    assert optimizer.param_groups[0]["newton_schulz_dtype"] == dtype
+    assert asked == [("auto", "cpu")]
+
+
 def test_adamw_can_have_rates_of_its_own_too(speedrun):
     model = make_model(speedrun, 300)
     recipe = changed(speedrun, ("optimizer=adamw", "muon_learning_rate=0.003", "head_learning_rate=None"))

@@ -84,12 +84,19 @@ def parameter_groups(model: "TransformerLM | SpeedrunLM") -> "dict[str, list[Par
     }
 
 
-def make_optimizer(model: "TransformerLM | SpeedrunLM", recipe: Recipe) -> "Optimizer":
+def make_optimizer(model: "TransformerLM | SpeedrunLM", recipe: Recipe, device: str = "auto") -> "Optimizer":
     """AdamW for everything, or Muon for the matrices inside of the blocks and AdamW for the rest.
 
-    A group's `lr_scale` is its rate as a multiple of the recipe's `learning_rate`, which the schedule sets.
+    A group's `lr_scale` is its rate as a multiple of the recipe's `learning_rate`, which the schedule sets. Muon's
+    products are in the dtype in which the device trains.
+
+    Args:
+        model: what to train.
+        recipe: its optimizer and rates.
+        device: where it will be trained: "auto" or a device name.
     """
     from nnscratch import AdamW, CombinedOptimizer, Muon
+    from trainer import resolve_device, resolve_dtype
 
     rates = {
         "matrices": recipe.muon_learning_rate,
@@ -114,6 +121,7 @@ def make_optimizer(model: "TransformerLM | SpeedrunLM", recipe: Recipe) -> "Opti
         cautious_weight_decay=recipe.cautious_weight_decay,
         coefficients="polar-express",
         normuon=recipe.normuon,
+        newton_schulz_dtype=resolve_dtype("auto", resolve_device(device)),
     )
     return CombinedOptimizer([muon, AdamW(groups.values(), lr=base, betas=recipe.betas, weight_decay=0.0)])
 

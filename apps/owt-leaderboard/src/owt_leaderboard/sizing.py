@@ -18,7 +18,8 @@ width for a layer, as in nanochat and in the entries of the leaderboard."""
 SIZE_NAMES = ("d_model", "num_layers", "num_heads", "d_ff", "batch_size")
 TRAINING_SHARE = 0.93  # of the time that is left; the rest goes to evaluations and the end
 _REFERENCE_TOKENS, _REFERENCE_BATCH = 2e9, 2**17  # training tokens, and tokens of a step, of the leaderboard's entries
-_LEAST_WINDOWS = 8
+_BATCH_EXPONENT = 0.654
+_LEAST_WINDOWS = 16
 _MASKED_INPUTS, _MASKED_FROM = 0.1, 2.0  # share of the tokens, and how often the text has to be seen for it
 
 
@@ -80,8 +81,8 @@ def choose(
 ) -> Choice:
     """Choose the sizes whose training tokens by parameters come closest to the recipe's `tokens_per_parameter`.
 
-    More parameters learn more from each token and see fewer of them; the best is at about 10 (isoFLOP fits of
-    nanochat, Karpathy 2025; Hoffmann et al. 2022 have 20, counted without embeddings).
+    More parameters learn more from each token and see fewer of them; the best is at about 10 for what a GPU computes
+    in hours (isoFLOP fits of nanochat, Karpathy 2025; Hoffmann et al. 2022 have 20, counted without embeddings).
 
     Args:
         recipe: the sizes in it count only where `fixed` names them.
@@ -125,11 +126,13 @@ def choose(
 
 
 def batch_windows(recipe: Recipe, tokens: float) -> int:
-    """Windows in a forward pass: the tokens of a step grow with the root of those of the run, in powers of two.
+    """Windows in a forward pass: a step's tokens grow with those of the run to the power of 0.654, by powers of two.
 
-    The root goes through the batches of the leaderboard's entries, 131 k tokens of 2 G.
+    The best batch grows with compute to the power of 0.327 (DeepSeek-AI 2024, arXiv 2401.02954, figure 3), and compute
+    with the square of the tokens. The curve goes through the batches of the leaderboard's entries, 131 k tokens of 2 G,
+    and gives 4 k tokens for 10 M.
     """
-    step = _REFERENCE_BATCH * math.sqrt(tokens / _REFERENCE_TOKENS) / mean_accumulation(recipe)
+    step = _REFERENCE_BATCH * (tokens / _REFERENCE_TOKENS) ** _BATCH_EXPONENT / mean_accumulation(recipe)
     return max(_LEAST_WINDOWS, 2 ** round(math.log2(max(1.0, step / recipe.context_length))))
 
 

@@ -117,15 +117,13 @@ class TimedRun:
         sessions.begin()
         if sessions.seconds_of_earlier:
             self.notify(f"going on: earlier processes have spent {sessions.seconds_of_earlier:.1f} s of the limit")
-        recipe = self.recipe
+        recipe = compiled_if_it_pays(self.recipe, resolve_device(self.device).type, self.time_limit_seconds)
         reasons: tuple[str, ...] = ()
         speed: float | None = None
         if known is not None:
             recipe, reasons = known.recipe, known.reasons
-        else:
-            if recipe.sized_by_budget:
-                recipe, reasons, speed = self._size(data, tokenizer, processes)
-            recipe = compiled_if_it_pays(recipe, resolve_device(self.device).type, self.time_limit_seconds)
+        elif recipe.sized_by_budget:
+            recipe, reasons, speed = self._size(recipe, data, tokenizer, processes)
         for reason in reasons:
             self.notify(reason)
         # Every process does this once, so that nothing is loaded for the first time at the end.
@@ -136,13 +134,15 @@ class TimedRun:
         beginning.write(self.run_dir)
         return beginning
 
-    def _size(self, data: Data, tokenizer: "Tokenizer", processes: int) -> tuple[Recipe, tuple[str, ...], float]:
+    def _size(
+        self, recipe: Recipe, data: Data, tokenizer: "Tokenizer", processes: int
+    ) -> tuple[Recipe, tuple[str, ...], float]:
         from owt_leaderboard.sizing import TRAINING_SHARE
         from owt_leaderboard.speed_trial import size_for_device
         from trainer import TokenDataset, resolve_device
 
         choice = size_for_device(
-            self.recipe,
+            recipe,
             tokenizer.vocab_size,
             resolve_device(self.device),
             seconds=TRAINING_SHARE * max(1.0, self.time_limit_seconds - self.spent()),

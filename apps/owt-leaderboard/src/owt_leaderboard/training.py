@@ -153,7 +153,7 @@ def train(
 
     summary = Trainer(
         model,
-        make_optimizer(model, recipe),
+        make_optimizer(model, recipe, device),
         make_loss(recipe, tokenizer),
         TokenDataset(data.train_tokens),
         TokenDataset(data.valid_tokens),
