@@ -112,10 +112,11 @@ def size_for_device(
         first = sized(measure_flops_per_second(recipe, vocab_size, device, length), seconds)
         speed = measure_flops_per_second(first.recipe, vocab_size, device, length)
         took = time.perf_counter() - began
+        left = seconds - took
         how = f"{name}: speed measured in {took:.1f} s"
         if recipe.compile == "on":
             speed *= COMPILED_GAIN
-            took += COMPILING_SECONDS
+            left -= COMPILING_SECONDS
             how += f", and {COMPILED_GAIN:g} times that when it is compiled, in {COMPILING_SECONDS:g} s"
-        choice = sized(speed, max(1.0, seconds - took))
+        choice = sized(speed, max(1.0, left))
     return Choice(choice.recipe, choice.tokens_per_second, choice.tokens, choice.parameters, (how, *choice.reasons))
