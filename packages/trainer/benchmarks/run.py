@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import kept_memory
 import numpy as np
 import torch
 from torch import nn
@@ -230,3 +231,4 @@ if __name__ == "__main__":
         measure_checkpoint(Path(directory))
         measure_stall(Path(directory))
         measure_resume(Path(directory))
+        kept_memory.measure(rounds=5)

@@ -7,9 +7,9 @@ import time
 import pytest
 from bigram_run import loss_fn, make_trainer
 
-from trainer import TrainingInterrupted, read_metrics
+from trainer import TrainConfig, TrainingInterrupted, read_metrics
 from trainer.checkpoints import CheckpointStore
-from trainer.progress import slower
+from trainer.progress import Progress, RunClock, slower
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -362,3 +362,16 @@ def test_a_slow_time_is_forgotten_by_halves():
     assert slower(2.0, 10.0) == 10.0
     assert slower(10.0, 2.0) == 6.0
     assert slower(6.0, None) == 6.0
+
+
+def test_the_end_waits_for_what_a_gpu_was_asked_for():
+    config = TrainConfig(steps=10, batch_size=1, context_length=1, time_limit_seconds=1000.0)
+    clock = RunClock(config, Progress(), time.perf_counter(), 0.0, is_asynchronous=True)
+    for _ in range(2):
+        for _ in range(5):
+            clock.note_step(0.001, passes=2, next_passes=4)  # it took no time to ask for it
+        clock.note_computed(19.995)
+    # A pass took 2 s, and the next step has four; two steps are on their way when it is asked for.
+    assert clock.reserve() == pytest.approx(3 * 4 * 2.0 + 0.1)
+    clock.note_step(0.001, passes=4, next_passes=1)
+    assert clock.reserve() == pytest.approx(3 * 2.0 + 0.1)

@@ -34,11 +34,14 @@ def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.dev
 
     from trainer import resolve_dtype
     from trainer.devices import autocast, synchronize
+    from trainer.host_memory import keep_freed_memory
 
+    if device.type == "cpu":
+        keep_freed_memory()  # as the trainer will
     windows = min(_MOST_WINDOWS, recipe.batch_size)
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng():
-        model = make_model(recipe, vocab_size).to(device)
+        model = make_model(recipe, vocab_size, device)
     optimizer = make_optimizer(model, recipe, str(device))
     dtype = resolve_dtype("auto", device)
     passing, updating, steps, began = 0.0, 0.0, -1, time.perf_counter()

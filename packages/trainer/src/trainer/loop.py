@@ -18,6 +18,7 @@ from trainer.description import describe_run
 from trainer.devices import device_name, fast_matrix_products, resolve_dtype
 from trainer.distributed import Processes, joined_processes
 from trainer.evaluation import LossFunction
+from trainer.host_memory import keep_freed_memory, release_freed_memory
 from trainer.interruption import SignalGuard, TrainingInterrupted
 from trainer.loggers import ConsoleLogger, Logger, LoggerGroup
 from trainer.parallel import Parallel, parallelize
@@ -152,6 +153,8 @@ class Trainer:
         self, records: RunDirectory, store: CheckpointStore, group: LoggerGroup, processes: Processes
     ) -> Summary:
         precision = fast_matrix_products(self.device, self.dtype)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         with SignalGuard(processes) as guard, preserved_random_states(), precision:
             parallel = parallelize(self.model, self.optimizer, self.config.parallel, processes, self.device)
             try:
@@ -162,6 +165,8 @@ class Trainer:
                 raise
             finally:
                 parallel.close()
+                if self.device.type == "cpu":
+                    release_freed_memory()
             return summary
 
     def _read_finished(self, records: RunDirectory, store: CheckpointStore, processes: Processes) -> Summary | None:

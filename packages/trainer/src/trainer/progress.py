@@ -84,6 +84,9 @@ class Progress:
         return asdict(self)
 
 
+_STEPS_AHEAD = 2  # which a GPU may still have to compute when it is asked for another: its queue is about that long
+
+
 class Mark(NamedTuple):
     """A moment, and how often the process had been stopped before it."""
 
@@ -101,6 +104,7 @@ class RunClock:
         seconds_before: what to count besides.
         processes: those of the run; None is this one.
         times_continued: tells how often this process has gone on after a stop; None if nobody knows.
+        is_asynchronous: whether a step is only asked for, of a GPU, when `note_step` is told of it.
     """
 
     def __init__(
@@ -111,11 +115,15 @@ class RunClock:
         seconds_before: float,
         processes: Processes | None = None,
         times_continued: Callable[[], int] | None = None,
+        *,
+        is_asynchronous: bool = False,
     ) -> None:
         self._config = config
         self._progress = progress
         self._origin = began - seconds_before - progress.seconds_total
         self._times_continued = times_continued or (lambda: 0)
+        self._is_asynchronous = is_asynchronous
+        self._asked_seconds, self._asked_passes = 0.0, 0
         self._last_passes = (0.0, 0.0)
         self._next_passes = 1
         self._processes = processes or Processes()
@@ -147,17 +155,32 @@ class RunClock:
             passes: its grad_accumulation_steps.
             next_passes: those of the next one, of which there are more where the batch ramp rises.
         """
-        self._last_passes, self._next_passes = (self._last_passes[1], seconds / passes), next_passes
+        self._asked_seconds += seconds
+        self._asked_passes += passes
+        self._next_passes = next_passes
+        if not self._is_asynchronous:
+            self.note_computed(0.0)
+
+    def note_computed(self, seconds: float) -> None:
+        """Take note that all steps so far are computed.
+
+        Args:
+            seconds: how long that was waited for.
+        """
+        if self._asked_passes:
+            self._last_passes = self._last_passes[1], (self._asked_seconds + seconds) / self._asked_passes
+        self._asked_seconds, self._asked_passes = 0.0, 0
 
     def elapsed(self) -> float:
         """Seconds of the whole run until now."""
         return time.perf_counter() - self._origin
 
     def reserve(self) -> float:
-        """Seconds that the end needs: one more step, the last evaluation and the last checkpoint, with some air."""
+        """Seconds that the end needs: steps until the last, the last evaluation and the last checkpoint, some air."""
         # Of two steps the faster: one in which the machine did something else must not move the schedule.
         step = self._next_passes * min(self._last_passes)
-        return self._reserve_of_report() + self._reserve_of_save() + step + 0.1
+        steps = 1 + _STEPS_AHEAD if self._is_asynchronous else 1
+        return self._reserve_of_report() + self._reserve_of_save() + steps * step + 0.1
 
     def budget_is_spent(self) -> bool:
         """Whether only the time for an orderly end is left."""

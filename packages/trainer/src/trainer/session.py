@@ -50,7 +50,15 @@ class Session:
         self.average = WeightAverage(task.parallel, self.config, self.progress, means)
         began, before, earlier = seconds
         self.progress.seconds_total = max(self.progress.seconds_total, earlier)
-        self.clock = RunClock(self.config, self.progress, began, before, self.processes, lambda: guard.continued)
+        self.clock = RunClock(
+            self.config,
+            self.progress,
+            began,
+            before,
+            self.processes,
+            lambda: guard.continued,
+            is_asynchronous=self.device.type != "cpu",
+        )
         self.meter = LossMeter(self.progress)
         ranks = self.processes.rank, self.processes.world_size
         self.loader = BatchLoader(BatchSource(task.train_data, self.config), self.device, *ranks)
@@ -181,7 +189,9 @@ class Session:
             evaluation = evaluation and self.clock.has_time_for_an_evaluation()
         save = last or self.saver.is_due(previous, after_evaluation=evaluation) or self.guard.received is not None
         if log or evaluation or save:
+            waiting = time.perf_counter()
             synchronize(self.device)  # what is still computing belongs to training
+            self.clock.note_computed(time.perf_counter() - waiting)
             self.divergence.check()
         progress.seconds_training += time.perf_counter() - began - compiling
         if log or self.divergence.has_come():
