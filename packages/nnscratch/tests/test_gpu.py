@@ -1,9 +1,13 @@
 """What a CUDA device must compute as the CPU does; run by `pytest -m gpu` where there is one."""
 
+from dataclasses import replace
+
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 
 from nnscratch import AdamW, TransformerConfig, TransformerLM, clip_grad_norm, generate
+from nnscratch.kernels.flash_attention import flash_attention
 
 pytestmark = [
     pytest.mark.gpu,
@@ -49,6 +53,33 @@ def test_training_in_bfloat16_learns_a_batch_by_heart(compiled):
         optimizer.zero_grad()
         losses.append(loss.item())
     assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("soft_cap", [None, 15.0])
+def test_the_loss_is_one_graph(soft_cap):
+    """A break in it, such as at the choice of a kernel, costs more than the compiler gains, and nothing tells."""
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    model = TransformerLM(replace(CONFIG, qk_norm=True, logit_soft_cap=soft_cap)).cuda()
+    tokens = torch.randint(97, (4, 65), device="cuda")
+    with torch.autocast("cuda", torch.bfloat16):
+        expected = model.loss(tokens[:, :-1], tokens[:, 1:])
+        loss = torch.compile(model.loss, fullgraph=True, dynamic=False)(tokens[:, :-1], tokens[:, 1:])
+    torch.testing.assert_close(loss, expected, atol=3e-2, rtol=3e-2)
+    loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+def test_attention_with_the_heads_of_large_models():
+    q, k, v = (torch.randn(2, 4, 512, 128, device="cuda").bfloat16().requires_grad_() for _ in range(3))
+    output = flash_attention(q, k, v)
+    grad = torch.randn_like(output)
+    exact = [tensor.detach().double().requires_grad_() for tensor in (q, k, v)]
+    expected = F.scaled_dot_product_attention(*exact, is_causal=True)
+    expected_grads = torch.autograd.grad(expected, exact, grad.double())
+    torch.testing.assert_close(output.double(), expected, atol=3e-2, rtol=3e-2)
+    for found, right in zip(torch.autograd.grad(output, (q, k, v), grad), expected_grads, strict=True):
+        torch.testing.assert_close(found.double(), right, atol=6e-2, rtol=3e-2)
 
 
 def test_greedy_generation_is_that_of_the_cpu():

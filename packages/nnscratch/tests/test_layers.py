@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from nnscratch import (
     Embedding,
@@ -116,6 +117,21 @@ def test_rotary_embedding_counts_from_zero_by_default_and_broadcasts_positions()
     assert torch.equal(rope(x), rope(x, torch.arange(5)[None]))
     each = torch.stack((torch.arange(5), torch.arange(3, 8)))
     torch.testing.assert_close(rope(x, each)[1], rope(x[1], each[1]))
+
+
+def test_rotary_embedding_asks_no_device_for_float64():
+    class Refusing(TorchDispatchMode):
+        """MPS has no float64; the meta device stands in for it."""
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            result = func(*args, **(kwargs or {}))
+            assert (result.device.type, result.dtype) != ("meta", torch.float64)
+            return result
+
+    with Refusing():
+        assert RotaryEmbedding(10_000.0, 8, 16, device="meta").cos.device.type == "meta"
+        with torch.device("meta"):
+            assert RotaryEmbedding(10_000.0, 8, 16).sin.device.type == "meta"
 
 
 def test_rotary_scores_depend_on_distance_only():

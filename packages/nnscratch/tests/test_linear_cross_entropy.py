@@ -97,3 +97,13 @@ def test_no_logits_of_all_positions_exist(monkeypatch):
 def test_huge_logits():
     hidden, weight = torch.full((2, 1), 1e4), torch.tensor([[1.0], [-1.0]])
     assert linear_cross_entropy(hidden, weight, torch.tensor([0, 1])).item() == pytest.approx(1e4)
+
+
+@pytest.mark.parametrize("vocab_size", [97, 32_000, 50_257, 2**28 + 1])
+@pytest.mark.parametrize("count", [1, 127, 8_388, 65_536, 131_072, 131_073])
+def test_chunks_on_a_gpu_are_aligned_and_alike(count, vocab_size):
+    rows = module._chunk_rows("cuda", count, vocab_size)
+    assert rows % 128 == 0
+    assert rows == 128 or rows * vocab_size <= 2**28
+    chunks = -(-count // rows)
+    assert chunks * rows - count < 128 * chunks

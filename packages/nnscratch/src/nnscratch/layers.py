@@ -165,10 +165,12 @@ class RotaryEmbedding(nn.Module):
         if max_seq_len < 1:
             raise ValueError(f"max_seq_len={max_seq_len!r} leaves no position; choose at least 1")
         self.max_seq_len = max_seq_len
-        exponents = torch.arange(0, d_k, 2, device=device, dtype=torch.float64) / d_k
-        angles = torch.outer(torch.arange(max_seq_len, device=device, dtype=torch.float64), theta**-exponents)
-        self.register_buffer("cos", angles.cos().float(), persistent=False)
-        self.register_buffer("sin", angles.sin().float(), persistent=False)
+        # On the CPU, because float64 is not known everywhere (MPS).
+        exponents = torch.arange(0, d_k, 2, device="cpu", dtype=torch.float64) / d_k
+        angles = torch.outer(torch.arange(max_seq_len, device="cpu", dtype=torch.float64), theta**-exponents)
+        place = torch.get_default_device() if device is None else device
+        self.register_buffer("cos", angles.cos().float().to(place), persistent=False)
+        self.register_buffer("sin", angles.sin().float().to(place), persistent=False)
 
     def forward(
         self, x: Float[Tensor, "*batch seq d_k"], token_positions: Int[Tensor, "*#positions seq"] | None = None

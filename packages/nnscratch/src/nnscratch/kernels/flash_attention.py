@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
@@ -11,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 MAX_HEAD_SIZE = 128
+_HAS_TRITON = find_spec("triton") is not None  # not asked in a function, where torch.compile could not follow it
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 
 # Queries and keys in a block, warps and pipeline stages, by kernel and features: the best first, and then what needs
@@ -34,17 +34,11 @@ _QUERY_GRADIENT: dict[int, list[_Blocks]] = {
 _chosen: dict[tuple[Any, ...], int] = {}
 
 
-@cache
-def has_triton() -> bool:
-    """Say whether Triton is installed."""
-    return find_spec("triton") is not None
-
-
 def can_flash(q: Tensor, k: Tensor, v: Tensor) -> bool:
     """Say whether `flash_attention` takes these: on a GPU, of a type and size that the kernels know, and not empty."""
     return (
         q.is_cuda
-        and has_triton()
+        and _HAS_TRITON
         and q.dtype in _DTYPES
         and q.shape[-1] == v.shape[-1] <= MAX_HEAD_SIZE
         and k.shape[-2] >= q.shape[-2]

@@ -54,7 +54,8 @@ def _forward_blocks(
     return maximum, total, gathered
 
 
-@triton.jit
+# One program serves all lengths: those of generation and of a text's last window are of any divisibility.
+@triton.jit(do_not_specialize=["queries", "keys"])
 @no_type_check
 def forward_kernel(
     q_pointer,

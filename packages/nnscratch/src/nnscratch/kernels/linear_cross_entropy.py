@@ -1,5 +1,6 @@
 """Cross-entropy of a linear layer's outputs that never holds all logits."""
 
+import math
 from typing import Any
 
 import torch
@@ -14,12 +15,17 @@ from nnscratch.shapes import check_last_dimension, check_token_ids, shape_error
 # Logits held at once. On a CPU few enough to stay in its caches, elsewhere enough to fill the device.
 _CPU_CHUNK_LOGITS = 2**22
 _GPU_CHUNK_LOGITS = 2**28
+_GPU_ROW_MULTIPLE = 128  # tensor cores read aligned rows of a chunk's gradient, transposed
 
 
-def _chunk_rows(hidden: Tensor, vocab_size: int) -> int:
-    """Return how many positions have their logits computed at once."""
-    budget = _CPU_CHUNK_LOGITS if hidden.device.type == "cpu" else _GPU_CHUNK_LOGITS
-    return max(1, budget // vocab_size)
+def _chunk_rows(device_type: str, count: int, vocab_size: int) -> int:
+    """Return how many of `count` positions have their logits computed at once."""
+    if device_type == "cpu":
+        return max(1, _CPU_CHUNK_LOGITS // vocab_size)
+    most = max(1, _GPU_CHUNK_LOGITS // vocab_size // _GPU_ROW_MULTIPLE)  # from here on in units of that many rows
+    needed = math.ceil(count / _GPU_ROW_MULTIPLE)
+    chunks = max(1, math.ceil(needed / most))
+    return _GPU_ROW_MULTIPLE * max(1, math.ceil(needed / chunks))  # chunks of equal size, the last one aside
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -37,7 +43,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     ) -> Tensor:
         wide = at_least_float32(hidden.dtype)
         count = hidden.shape[0]
-        rows = _chunk_rows(hidden, weight.shape[0])
+        rows = _chunk_rows(hidden.device.type, count, weight.shape[0])
         total = hidden.new_zeros((), dtype=wide)
         hidden_grad = torch.empty_like(hidden) if hidden_needs_grad else None
         weight_grad = torch.zeros_like(weight, dtype=wide) if weight_needs_grad else None
@@ -58,7 +64,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 continue
             # d loss / d logits = (softmax - onehot) / count
             grad = exponentials.mul_(sums.mul_(count).reciprocal_())
-            grad.scatter_add_(-1, target, torch.full_like(chosen, -1 / count))
+            if torch.compiler.is_compiling():  # which fuses this, where a scatter needs the whole chunk in memory
+                is_target = torch.arange(weight.shape[0], device=target.device) == target
+                grad = torch.where(is_target, grad - 1 / count, grad)
+            else:
+                grad.scatter_add_(-1, target, torch.full_like(chosen, -1 / count))
             if soft_cap is not None:  # the derivative of tanh is 1 - tanh²
                 grad.addcmul_(grad * logits, logits, value=-1)
             grad = grad.to(hidden.dtype)
