@@ -45,6 +45,12 @@ def test_baseline_is_the_transformer_with_adamw(device_type):
     assert (group["lr"], group["weight_decay"], group["betas"]) == (recipe.learning_rate, 0.1, (0.9, 0.95))
 
 
+@pytest.mark.parametrize("name", ["baseline", "speedrun"])
+def test_a_model_is_drawn_on_its_device(name):
+    model = make_model(changed(RECIPES[name]("cpu"), ("bigram_embeddings=True",)), 300, "meta")
+    assert {tensor.device.type for tensor in model.parameters()} == {"meta"}
+
+
 def test_muon_has_the_matrices_and_each_kind_its_rate(speedrun):
     model = make_model(speedrun, 300)
     optimizer = make_optimizer(model, speedrun)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from owt_leaderboard.recipes import Recipe
 
 if TYPE_CHECKING:
+    import torch
     from torch.nn import Parameter
     from torch.optim import Optimizer
 
@@ -53,16 +54,18 @@ def make_config(recipe: Recipe, vocab_size: int) -> "TransformerConfig | Speedru
     return SpeedrunConfig(**sizes, **shared, **own)
 
 
-def make_model(recipe: Recipe, vocab_size: int) -> "TransformerLM | SpeedrunLM":
-    """The recipe's model, with weights by torch's random state."""
+def make_model(
+    recipe: Recipe, vocab_size: int, device: "torch.device | str | None" = None
+) -> "TransformerLM | SpeedrunLM":
+    """The recipe's model, with weights by torch's random state, drawn on the device, for a GPU is fast at it."""
     from nnscratch import TransformerConfig, TransformerLM
 
     config = make_config(recipe, vocab_size)
     if isinstance(config, TransformerConfig):
-        return TransformerLM(config)
+        return TransformerLM(config, device)
     from owt_leaderboard.model import SpeedrunLM
 
-    return SpeedrunLM(config)
+    return SpeedrunLM(config, device)
 
 
 def parameter_groups(model: "TransformerLM | SpeedrunLM") -> "dict[str, list[Parameter]]":

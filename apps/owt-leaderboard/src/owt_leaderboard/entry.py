@@ -33,7 +33,7 @@ def rehearse(recipe: Recipe, tokenizer: "Tokenizer", device: str) -> float:
     from trainer import resolve_device
 
     with torch.random.fork_rng():
-        model = make_model(recipe, tokenizer.vocab_size).to(resolve_device(device))
+        model = make_model(recipe, tokenizer.vocab_size, resolve_device(device))
     curve = [(float(second), 1.0) for second in range(100)]
     seconds = 0.0
     for tokens in (2, ENTRY_SAMPLE_TOKENS):

@@ -43,6 +43,6 @@ def read_run(run_dir: Path, device: str) -> FinishedRun:
         raise FileNotFoundError(f"no checkpoint in {run_dir / 'checkpoints'}: let the run train for longer")
     recipe = recipe_from_json(recorded["recipe"])
     tokenizer = Tokenizer.from_pretrained(recorded["tokenizer"])
-    model = make_model(recipe, tokenizer.vocab_size).to(resolve_device(device))
+    model = make_model(recipe, tokenizer.vocab_size, resolve_device(device))
     step = load_weights(model, checkpoints[-1])
     return FinishedRun(recipe, tokenizer, model, step, recorded)

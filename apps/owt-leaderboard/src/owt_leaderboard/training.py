@@ -144,9 +144,10 @@ def train(
     import torch
 
     from trainer import TokenDataset, Trainer
+    from trainer.place import find_place, resolve_process_device
 
     torch.manual_seed(recipe.seed)
-    model = make_model(recipe, tokenizer.vocab_size)
+    model = make_model(recipe, tokenizer.vocab_size, resolve_process_device(device, find_place()))
 
     def sample(module: "nn.Module", step: int) -> str:
         return write_text(module, tokenizer, SAMPLE_TOKENS, seed=recipe.seed)[0]

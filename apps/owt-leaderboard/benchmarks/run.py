@@ -1,0 +1,198 @@
+"""Time the recipes' training steps beside a Llama of transformers of the same sizes, in one run, and print the ratios.
+
+    python benchmarks/run.py [--device auto] [--layers 4 --width 128 --windows 16] [--switches] [--run-limit 5m]
+
+A step is a forward and backward pass, compiled as the trainer does it or not, and the update; the two models take
+turns, and figures are medians. MFU is held against a large matrix product that is measured in the same run.
+With --switches, what each switch of the speedrun costs of a step; with --run-limit, a whole run of the app, whose
+evaluations, checkpoints and compilation count.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from owt_leaderboard.ablations import variants
+from owt_leaderboard.building import make_model, make_optimizer
+from owt_leaderboard.overrides import changed
+from owt_leaderboard.recipes import Recipe, baseline, speedrun
+from owt_leaderboard.sizing import flops_per_training_token, resized
+from trainer import resolve_device, resolve_dtype
+from trainer.devices import autocast, device_name, synchronize
+
+Step = Callable[[], object]
+# Of these a step is the same.
+_OF_THE_WHOLE_RUN = ("average_from", "masked_inputs", "cosine", "trapezoid", "random", "shuffled", "batch_ramp")
+
+
+def side_by_side(ours: Step, theirs: Step, rounds: int, device: torch.device) -> tuple[float, float]:
+    """Return the median seconds of both, after two rounds to warm up or to compile."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for number in range(rounds + 2):
+        for step, times in zip((ours, theirs), seconds, strict=True):
+            synchronize(device)
+            began = time.perf_counter()
+            step()
+            synchronize(device)
+            if number >= 2:
+                times.append(time.perf_counter() - began)
+    return median(seconds[0]), median(seconds[1])
+
+
+def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Return the operations per second of a large matrix product, the best of ten."""
+    size = 8192 if device.type == "cuda" else 2048
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    seconds = min(side_by_side(lambda: a @ b, lambda: None, 1, device)[0] for _ in range(10))
+    return 2 * size**3 / seconds
+
+
+def training_step(
+    loss_of: Callable[..., torch.Tensor], optimizer: torch.optim.Optimizer, tokens: torch.Tensor, compiled: bool
+) -> Step:
+    """A pass and an update on the same tokens again and again."""
+    device = tokens.device
+    dtype = resolve_dtype("auto", device)
+    loss_of = torch.compile(loss_of, dynamic=False) if compiled else loss_of
+
+    def step() -> None:
+        with autocast(device, dtype):
+            loss = loss_of(tokens, tokens)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+    return step
+
+
+def recipe_step(recipe: Recipe, tokens: torch.Tensor, compiled: bool) -> Step:
+    """A step of one of our recipes."""
+    torch.manual_seed(0)
+    model = make_model(recipe, recipe.vocab_size, tokens.device)
+    return training_step(model.loss, make_optimizer(model, recipe, str(tokens.device)), tokens, compiled)
+
+
+def llama_step(recipe: Recipe, tokens: torch.Tensor, compiled: bool) -> Step:
+    """A step of transformers' Llama, which is the baseline's architecture, with torch's fused AdamW."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=recipe.vocab_size,
+        hidden_size=recipe.d_model,
+        intermediate_size=recipe.d_ff,
+        num_hidden_layers=recipe.num_layers,
+        num_attention_heads=recipe.num_heads,
+        max_position_embeddings=recipe.context_length,
+        rope_theta=recipe.rope_theta,
+        attn_implementation="sdpa",
+        use_cache=False,
+        tie_word_embeddings=False,
+    )
+    model = LlamaForCausalLM(config).to(tokens.device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, fused=True)
+
+    def loss_of(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return model(input_ids=inputs, labels=targets).loss
+
+    return training_step(loss_of, optimizer, tokens, compiled)
+
+
+def print_row(name: str, ours: float, theirs: float, note: str = "") -> None:
+    """Print milliseconds and their ratio."""
+    print(f"{name:38}{1e3 * ours:10.1f} ms{1e3 * theirs:10.1f} ms{ours / theirs:8.2f}  {note}".rstrip(), flush=True)
+
+
+def recipes_beside_llama(
+    recipes: dict[str, Recipe], tokens: torch.Tensor, modes: list[str], rounds: int, peak: float
+) -> None:
+    """Print the table of whole steps."""
+    print(f"{'':38}{'ours':>13}{'transformers':>13}{'ratio':>8}")
+    for mode in modes:
+        for name, recipe in recipes.items():
+            torch.compiler.reset()
+            compiled = mode == "compiled"
+            steps = recipe_step(recipe, tokens, compiled), llama_step(recipes["baseline"], tokens, compiled)
+            ours, theirs = side_by_side(*steps, rounds, tokens.device)
+            per_second = tokens.numel() / ours
+            used = per_second * flops_per_training_token(recipe, recipe.vocab_size) / peak
+            print_row(f"{name}, {mode}", ours, theirs, f"{per_second:,.0f} tokens/s, MFU {used:.1%}")
+
+
+def switches(recipe: Recipe, tokens: torch.Tensor, rounds: int) -> None:
+    """Print how long a step takes with one switch of the speedrun changed, not compiled."""
+    print(f"{'':38}{'variant':>13}{'speedrun':>13}{'ratio':>8}")
+    for name, settings in list(variants(recipe).items())[1:]:
+        if name.removeprefix("no_") not in _OF_THE_WHOLE_RUN:
+            steps = recipe_step(changed(recipe, settings), tokens, False), recipe_step(recipe, tokens, False)
+            print_row(name, *side_by_side(*steps, rounds, tokens.device))
+
+
+def whole_run(recipe: Recipe, limit: str, device: torch.device, peak: float) -> None:
+    """Print what a run of the app makes of its time, on the articles that it composes."""
+    names = ("d_model", "num_layers", "num_heads", "d_ff", "batch_size")
+    settings = ["sized_by_budget=False", *(f"{name}={getattr(recipe, name)}" for name in names)]
+    with tempfile.TemporaryDirectory() as directory:
+        command = [sys.executable, "-m", "owt_leaderboard", "--time-limit", limit, "--device", str(device)]
+        command += ["--out", f"{directory}/run", "--data-dir", f"{directory}/data", "--set", *settings]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"the run failed:\n{done.stderr}")
+        summary: dict[str, Any] = json.loads(Path(directory, "run", "summary.json").read_text("utf-8"))
+        vocab_size = json.loads(next(Path(directory, "data").glob("*/train.json")).read_text("utf-8"))["vocab_size"]
+    operations = flops_per_training_token(recipe, vocab_size)
+    total, speed = summary["seconds_total"], summary["tokens_per_second"]
+    print(
+        f"run of {limit}: {summary['tokens']:,} tokens, {speed:,.0f} tokens/s in training, MFU "
+        f"{speed * operations / peak:.1%}; of all {total:.1f} s {summary['tokens'] * operations / total / peak:.1%}"
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--layers", type=int, help="by default the recipe's")
+    parser.add_argument("--width", type=int, help="by default the recipe's")
+    parser.add_argument("--windows", type=int, help="in a step; by default the recipe's")
+    parser.add_argument("--modes", nargs="+", choices=("eager", "compiled"), default=["eager", "compiled"])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--switches", action="store_true", help="time each switch of the speedrun, too")
+    parser.add_argument("--run-limit", help="make a whole run of this length, too")
+    options = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    device = resolve_device(options.device)
+    dtype = resolve_dtype("auto", device)
+    full = speedrun(device.type)
+    layers, width = options.layers or full.num_layers, options.width or full.d_model
+    windows = options.windows or full.batch_size
+    recipes = {
+        name: replace(resized(recipe, layers, width), sized_by_budget=False, masked_inputs=0.0, batch_size=windows)
+        for name, recipe in (("baseline", baseline(device.type)), ("speedrun", full))
+    }
+    tokens = torch.randint(full.vocab_size, (windows, full.context_length), device=device)
+    peak = matrix_peak(device, dtype)
+    print(
+        f"torch {torch.__version__}, {device_name(device)}, {torch.get_num_threads()} threads, {dtype}: "
+        f"{peak / 1e12:,.2f} TFLOP/s measured; {layers} layers x {width}, vocabulary {full.vocab_size:,}, "
+        f"steps of {windows} windows of {full.context_length}"
+    )
+    recipes_beside_llama(recipes, tokens, options.modes, options.rounds, peak)
+    if options.switches:
+        switches(recipes["speedrun"], tokens, options.rounds)
+    if options.run_limit:
+        whole_run(recipes["speedrun"], options.run_limit, device, peak)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""The speedrun on a CUDA device; run by `pytest -m gpu` where there is one."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from conftest import write_articles
+
+from owt_leaderboard.building import make_model, make_optimizer
+from owt_leaderboard.overrides import changed
+from owt_leaderboard.recipes import speedrun
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of torch's own compiler
+]
+SMALL = ("sized_by_budget=False", "vocab_size=500", "d_model=128", "num_layers=3", "num_heads=1", "d_ff=512")
+
+
+@pytest.mark.parametrize("bigrams", [False, True])
+def test_the_loss_is_one_graph_and_steps_never_wait(bigrams):
+    recipe = changed(speedrun("cuda"), (*SMALL, f"bigram_embeddings={bigrams}", "normuon=True", "context_length=128"))
+    torch.manual_seed(0)
+    model = make_model(recipe, recipe.vocab_size, "cuda")
+    assert all(parameter.is_cuda for parameter in model.parameters())
+    optimizer = make_optimizer(model, recipe, "cuda")
+    tokens = torch.randint(500, (8, 129), device="cuda")
+    loss_of = torch.compile(model.loss, fullgraph=True, dynamic=False)
+    losses = []
+    for step in range(20):
+        torch.cuda.set_sync_debug_mode("default" if step < 3 else "error")  # states are made, programs compiled
+        try:
+            with torch.autocast("cuda", torch.bfloat16):
+                loss = loss_of(tokens[:, :-1], tokens[:, 1:])
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            losses.append(loss.detach())
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    assert losses[-1] < 0.9 * losses[0]
+
+
+def test_a_run_ends_within_its_limit(tmp_path):
+    text = write_articles(tmp_path / "articles.txt")
+    took = {}
+    for limit in (60, 100):  # the first also prepares the data, which does not count
+        command = [sys.executable, "-m", "owt_leaderboard", "--time-limit", f"{limit}s", "--dataset", str(text)]
+        command += ["--out", str(tmp_path / f"run-{limit}"), "--data-dir", str(tmp_path / "data"), "--set", *SMALL]
+        began = time.monotonic()
+        subprocess.run(command, check=True)
+        took[limit] = time.monotonic() - began
+    assert 97 <= took[100] <= 100
+    summary = json.loads((tmp_path / "run-100" / "summary.json").read_text("utf-8"))
+    assert summary["mfu"] is None or 0 < summary["mfu"] < 1
+    assert (tmp_path / "run-100" / "entry.png").is_file()
