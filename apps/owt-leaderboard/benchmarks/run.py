@@ -31,6 +31,7 @@ from owt_leaderboard.recipes import Recipe, baseline, speedrun
 from owt_leaderboard.sizing import flops_per_training_token, resized
 from trainer import resolve_device, resolve_dtype
 from trainer.devices import autocast, device_name, synchronize
+from trainer.host_memory import keep_freed_memory
 
 Step = Callable[[], object]
 # Of these a step is the same.
@@ -172,6 +173,8 @@ def main() -> None:
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     device = resolve_device(options.device)
+    if device.type == "cpu":
+        keep_freed_memory()  # as the trainer does
     dtype = resolve_dtype("auto", device)
     full = speedrun(device.type)
     layers, width = options.layers or full.num_layers, options.width or full.d_model
