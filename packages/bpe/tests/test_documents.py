@@ -1,6 +1,7 @@
 """Dividing a text at document borders: nothing lost, nothing in both parts, the same files found again."""
 
 import gzip
+import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -53,6 +54,29 @@ def test_files_are_found_again(tmp_path):
     train, _ = documents.hold_out_documents(path, tmp_path)
     before = train.stat().st_mtime_ns
     assert documents.hold_out_documents(path, tmp_path)[0].stat().st_mtime_ns == before
+
+
+def test_two_processes_may_make_the_same_at_the_same_time(tmp_path, monkeypatch):
+    path = write(tmp_path / "text.txt", ["one", "two", "three"])
+    copy, inner = documents._copy, []
+
+    def meanwhile(*arguments):
+        if not inner:
+            inner.append(None)
+            inner[0] = documents.hold_out_documents(path, tmp_path)  # the other process is done first
+        copy(*arguments)
+
+    monkeypatch.setattr(documents, "_copy", meanwhile)
+    assert documents.hold_out_documents(path, tmp_path) == inner[0]
+    assert b"".join(part.read_bytes() for part in inner[0]) == path.read_bytes()
+    assert sorted(tmp_path.iterdir()) == sorted([path, inner[0][0].parent])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the system has no such modes")
+def test_others_may_read_what_lies_in_a_directory_that_they_may_read(tmp_path):
+    tmp_path.chmod(0o755)
+    train, _ = documents.hold_out_documents(write(tmp_path / "text.txt", ["one", "two"]), tmp_path)
+    assert train.parent.stat().st_mode & 0o777 == 0o755
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(1, 1), (18, 1), (35, 1), (36, 2), (53, 2)])

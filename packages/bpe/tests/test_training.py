@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import bpe
 from bpe import PretokenCounts, reference
 from bpe.blocks import Block, BlockCutter
+from bpe.compression import open_text_file
 from bpe.patterns import GPT2_PATTERN
 from bpe.pretokens import count_blocks
 from bpe.special_tokens import SpecialTokenFinder
@@ -117,6 +118,27 @@ def test_zstandard(tmp_path):
     zstandard = pytest.importorskip("zstandard")
     (tmp_path / "text.zst").write_bytes(zstandard.compress(CORPUS.encode()))
     assert bpe.train(tmp_path / "text.zst", 350) == bpe.train_from_iterator([CORPUS], 350)
+
+
+@pytest.mark.parametrize("chunk", [7, 1000, 100_000])
+def test_frames_of_zstandard_are_read_one_after_another(tmp_path, chunk):
+    zstandard = pytest.importorskip("zstandard")
+    path, texts = tmp_path / "text.zst", [CORPUS.encode(), b"", b"x" * 1_000_000, b"end"]
+    skippable = b"\x50\x2a\x4d\x18\x03\x00\x00\x00abc"  # RFC 8878, section 3.1.2: to be passed over
+    path.write_bytes(skippable.join(zstandard.compress(text) for text in texts))
+    chunks = list(open_text_file(path, chunk))
+    assert b"".join(chunks) == b"".join(texts)
+    assert {len(one) for one in chunks[:-1]} == {chunk}
+
+
+@pytest.mark.parametrize("missing", [1, 2, 100, 5_000])
+def test_a_file_of_zstandard_that_ends_too_early_is_no_shorter_text(tmp_path, missing):
+    zstandard = pytest.importorskip("zstandard")
+    packed = zstandard.compress(random.Random(0).randbytes(20_000)) + zstandard.compress(CORPUS.encode())
+    path = tmp_path / "text.zst"
+    path.write_bytes(packed[:-missing])
+    with pytest.raises(ValueError, match=r"cannot be unpacked: .*; make or fetch it again"):
+        list(open_text_file(path, 1 << 20))
 
 
 @pytest.mark.parametrize("special", [[], [EOT]])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 COMPRESSED_SUFFIXES = (".gz", ".zst")
+_PIECE_BYTES = 4096  # of a .zst at a time: four bytes can stand for 128 KiB, so these for 128 MiB at most
 
 
 def is_compressed(path: Path) -> bool:
@@ -54,4 +55,48 @@ def _open_zstandard(path: Path) -> tuple[Any, type[Exception]]:
         import zstandard
     except ImportError:
         raise ValueError(f"file {str(path)!r} needs the package zstandard; run: pip install zstandard") from None
-    return zstandard.open(path, "rb"), zstandard.ZstdError
+    return _ZstandardFile(path, zstandard.ZstdDecompressor()), zstandard.ZstdError
+
+
+class _ZstandardFile:
+    """Reads frames of Zstandard, and unlike the package's own reader notices when the last one is not whole.
+
+    Args:
+        path: the file.
+        decompressor: a `zstandard.ZstdDecompressor`.
+    """
+
+    def __init__(self, path: Path, decompressor: Any) -> None:
+        self._file = path.open("rb")
+        self._decompressor = decompressor
+        self._frame: Any = None
+        self._packed, self._plain = b"", b""
+
+    def read(self, size: int) -> bytes:
+        """Return `size` bytes of plain text, fewer only at the end.
+
+        Raises:
+            EOFError: the file ends inside of a frame.
+        """
+        parts, missing = [self._plain], size - len(self._plain)
+        while missing > 0:
+            self._packed = self._packed or self._file.read(_PIECE_BYTES)
+            if not self._packed:
+                if self._frame is not None:
+                    raise EOFError("it ends before its last frame does")
+                break
+            if self._frame is None:
+                self._frame = self._decompressor.decompressobj()
+            parts.append(self._frame.decompress(self._packed))
+            missing -= len(parts[-1])
+            ended = self._frame.eof
+            self._packed = self._frame.unused_data if ended else b""
+            if ended:
+                self._frame = None
+        text = b"".join(parts)
+        self._plain = text[size:]
+        return text[:size]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

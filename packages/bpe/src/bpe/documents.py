@@ -168,11 +168,19 @@ def _copy(source: Path, target: Path, begin: int, end: int) -> None:
 
 @contextmanager
 def _appearing(directory: Path) -> Iterator[Path]:
-    """A directory to fill, which takes its name when it is complete, or never."""
+    """A directory to fill, which takes its name when it is complete, or never.
+
+    Where another process has made the same one in the meantime, that stays.
+    """
     directory.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
+        building.chmod(directory.parent.stat().st_mode)  # that of mkdtemp keeps other users out
         yield building
-        building.rename(directory)
+        try:
+            building.rename(directory)
+        except OSError:
+            if not directory.exists():
+                raise
     finally:
         shutil.rmtree(building, ignore_errors=True)
