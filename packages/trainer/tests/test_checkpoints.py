@@ -194,8 +194,11 @@ def names(store):
 
 def test_store_keeps_the_last_ones_and_the_best(tmp_path):
     store = CheckpointStore(tmp_path / "checkpoints", keep=2)
+    assert store.latest() is None
     fill(store, {1: 3.0, 2: 1.0, 3: 2.0, 4: None, 5: 1.5})
     assert names(store) == ["step_0000002", "step_0000004", "step_0000005"]
+    (store.directory / "step_0000006.damaged").mkdir()  # as one that could not be read is set aside
+    assert store.latest() == store.directory / "step_0000005"
     content = store.load_latest()
     assert content.training == {"step": 5}
     assert same(content.model, dict(trained(seed=5)[0].state_dict()))

@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import subprocess
+import threading
 
 import pytest
 from bigram_run import CONFIG, make_trainer
@@ -127,6 +128,27 @@ def test_atomic_writing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         write_atomically(path, b"newest")
     assert path.read_bytes() == b"new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
+
+
+def test_threads_may_write_the_same_file(tmp_path):
+    path, failures = tmp_path / "x", []
+
+    def write(content):
+        try:
+            for _ in range(50):
+                write_atomically(path, content)
+        except OSError as error:
+            failures.append(error)
+
+    contents = [bytes([65 + number]) * 1000 for number in range(4)]
+    threads = [threading.Thread(target=write, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert path.read_bytes() in contents
     assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
 
 

@@ -150,7 +150,8 @@ class RotaryEmbedding(nn.Module):
     `transformers` pair x[k] with x[k + d_k/2] instead. The tables are buffers that no state dict holds.
 
     Raises:
-        ValueError: if `d_k` is odd, `theta` not positive, or a position is outside of 0 … max_seq_len - 1.
+        ValueError: if `d_k` is odd, `theta` not positive, or a position is outside of 0 … max_seq_len - 1 (which on a
+            GPU and under torch.compile is not looked at).
     """
 
     cos: Tensor

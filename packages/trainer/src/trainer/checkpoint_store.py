@@ -193,6 +193,10 @@ class CheckpointStore:
         """Return whether there is no checkpoint, intact or not."""
         return not self._paths()
 
+    def latest(self) -> Path | None:
+        """Return where the latest checkpoint is, unverified; None if there is none."""
+        return next(reversed(self._paths()), None)
+
     def best(self) -> Path | None:
         """Return where the checkpoint with the lowest validation loss is, or if none has one the latest; unverified."""
         metas = {path: _meta(path) for path in reversed(self._paths())}

@@ -35,6 +35,32 @@ def resume_command() -> str:
     return shlex.join(sys.orig_argv)
 
 
+class Continuations:
+    """While entered, counts how often the process has gone on after a stop: what took time meanwhile tells no speed.
+
+    Python delivers signals to the main thread alone, so elsewhere nothing is counted, nor where there is no SIGCONT.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._previous: list[Any] = []
+
+    def __enter__(self) -> Continuations:
+        if _CONTINUED is not None and threading.current_thread() is threading.main_thread():
+            self._previous.append(signal.signal(_CONTINUED, self._note))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._previous and _CONTINUED is not None:
+            handler = self._previous.pop()
+            signal.signal(_CONTINUED, signal.SIG_DFL if handler is None else handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+
+
 class SignalGuard:
     """While entered, the first SIGINT or SIGTERM is only remembered; a second one has its usual effect.
 
@@ -49,21 +75,25 @@ class SignalGuard:
         self._number = 0
         self._shared = 0
         self._previous: dict[int, Any] = {}
-        self.continued = 0
-        """How often the process has gone on after it was stopped: what took time meanwhile tells of no speed."""
+        self._continuations = Continuations()
 
     def __enter__(self) -> SignalGuard:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 self._previous[number] = signal.signal(number, self._handle)
-            if _CONTINUED is not None:
-                self._previous[_CONTINUED] = signal.signal(_CONTINUED, self._note_continuation)
+        self._continuations.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._continuations.__exit__(kind, error, traceback)
         self._restore()
+
+    @property
+    def continued(self) -> int:
+        """How often the process has gone on after it was stopped."""
+        return self._continuations.count
 
     @property
     def received(self) -> str | None:
@@ -82,9 +112,6 @@ class SignalGuard:
             signal.raise_signal(number)
             return
         self._number = number
-
-    def _note_continuation(self, number: int, frame: FrameType | None) -> None:
-        self.continued += 1
 
     def _restore(self) -> None:
         while self._previous:

@@ -116,8 +116,10 @@ class Trainer:
 
         Raises:
             TrainingInterrupted: SIGINT or SIGTERM came; everything is saved.
-            ValueError: the directory holds a run of another configuration, the data have ids that the model cannot
-                read, or the time limit is too short.
+            ValueError: the directory holds a run of another configuration or no intact checkpoint, the data have ids
+                that the model cannot read, the loss is no scalar, a rate is not finite or negative, or the time limit
+                is too short.
+            torch.OutOfMemoryError: there is no memory, and the micro batch must not or cannot be halved.
             RunLockedError: another process is at it.
             ProcessLostError: one of several processes died or did not answer; the others end.
             OSError: the run directory cannot be written.
@@ -153,8 +155,7 @@ class Trainer:
         self, records: RunDirectory, store: CheckpointStore, group: LoggerGroup, processes: Processes
     ) -> Summary:
         precision = fast_matrix_products(self.device, self.dtype)
-        if self.device.type == "cpu":
-            keep_freed_memory()
+        keeps_memory = self.device.type == "cpu" and keep_freed_memory()
         with SignalGuard(processes) as guard, preserved_random_states(), precision:
             parallel = parallelize(self.model, self.optimizer, self.config.parallel, processes, self.device)
             try:
@@ -165,7 +166,7 @@ class Trainer:
                 raise
             finally:
                 parallel.close()
-                if self.device.type == "cpu":
+                if keeps_memory:
                     release_freed_memory()
             return summary
 

@@ -52,7 +52,7 @@ class Progress:
     """Steps that made no update, because their loss or gradient was not finite."""
     skipped_in_a_row: int = 0
     valid_step: int | None = None
-    """The step of the last evaluation, whose results follow."""
+    """The step of the last evaluation, whose results follow; None if it was on a part of the split."""
     valid_loss: float | None = None
     perplexity: float | None = None
     bits_per_byte: float | None = None

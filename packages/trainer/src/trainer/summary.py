@@ -29,7 +29,7 @@ class Summary:
     final_valid_loss: float | None
     """Validation loss at the end, nats per token; None if the run diverged before."""
     best_valid_loss: float | None
-    """The lowest validation loss of all evaluations."""
+    """The lowest validation loss of all evaluations on the whole split."""
     perplexity: float | None
     """exp(final_valid_loss)."""
     bits_per_byte: float | None

@@ -34,8 +34,8 @@ class Muon(optim.Optimizer):
     alone: where u · param >= 0 (Chen et al. 2025, arXiv 2510.12402).
 
     Without the last two and with "newton-schulz" it is `torch.optim.Muon` with its default adjustment of the rate,
-    where products are in the same dtype: torch's are always in bfloat16, these only on CUDA. Matrices of one shape are
-    orthogonalised as one batch. Embeddings, output layer and gains belong to `AdamW`.
+    where products are in the same dtype: torch's are always in bfloat16, these by default only on CUDA. Matrices of one
+    shape are orthogonalised as one batch. Embeddings, output layer and gains belong to `AdamW`.
 
     Args:
         params: two-dimensional parameters or groups of them; a group may have any of the settings below for itself.
