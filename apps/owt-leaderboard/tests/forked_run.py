@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from conftest import PRELOADED
+from conftest import PRELOADED, stolen_seconds
 
 
 class ForkedRun:
@@ -24,7 +24,7 @@ class ForkedRun:
         self.output = output
         words = [str(argument) for argument in arguments]
         self.process = context.Process(target=_run_command, args=(words, str(output), environment or {}))
-        self.began = time.monotonic()
+        self.began = time.monotonic(), stolen_seconds()
         self.process.start()
 
     def send(self, number):
@@ -34,9 +34,11 @@ class ForkedRun:
         return self.output.read_text("utf-8") if self.output.exists() else ""
 
     def end(self):
-        """Wait; return the exit code, what was printed and the seconds that it took."""
+        """Wait; return the exit code, what was printed, the seconds that it took and those that were stolen."""
         self.process.join(timeout=120)
-        return self.process.exitcode, self.printed(), time.monotonic() - self.began
+        now = time.monotonic(), stolen_seconds()
+        seconds, stolen = (then - before for then, before in zip(now, self.began, strict=True))
+        return self.process.exitcode, self.printed(), seconds, stolen
 
 
 def _run_command(arguments, output, environment):

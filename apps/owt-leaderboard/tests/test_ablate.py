@@ -70,7 +70,6 @@ def test_several_at_a_time_share_the_cores(tmp_path, monkeypatch):
         together.wait()  # passes only if two run at the same time
         environments.append(env)
         out = ablate.Path(command[command.index("--out") + 1])
-        out.mkdir(parents=True)
         (out / "summary.json").write_text(json.dumps(summary(3.0)))
         return subprocess.CompletedProcess(command, 0, "", "")
 
@@ -91,14 +90,35 @@ def test_after_an_interruption_no_other_run_begins(tmp_path, monkeypatch, capsys
 
     monkeypatch.setattr(subprocess, "run", run)
     assert ablate.main(["--out", str(tmp_path), "--seeds", "2", "--device", "cpu"]) == 130
-    assert len(made) < 3
+    assert len(made) == 1
     assert "goes on where this one stopped" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--seeds", "0"), ("--jobs", "0")])
-def test_counts_below_one_are_refused(tmp_path, flag, value, capsys):
+@pytest.mark.parametrize(("flag", "value", "least"), [("--seeds", "0", 1), ("--jobs", "0", 1), ("--steps", "-1", 0)])
+def test_counts_that_are_too_small_are_refused(tmp_path, flag, value, least, capsys):
     assert ablate.main(["--out", str(tmp_path), "--device", "cpu", flag, value]) == 2
-    assert f"error: {flag} 0: expected 1 or more" in capsys.readouterr().err
+    assert f"error: {flag} {value}: expected {least} or more" in capsys.readouterr().err
+
+
+def test_equal_steps_instead_of_equal_time(tmp_path, runs, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert ablate.main(["--variants", "adamw", "--seeds", "1", "--steps", "700", "--device", "cpu"]) == 0
+    assert [command[1:5] for command in runs] == [["-m", "owt_leaderboard.fixed_steps", "--steps", "700"]] * 2
+    assert not any("--time-limit" in command for command in runs)
+    table = (tmp_path / "runs" / "owt-ablations-sample-700-steps" / "ablations.md").read_text("utf-8")
+    assert "Every run has 700 optimizer steps." in table
+
+
+@pytest.mark.parametrize("change", [["--set", "d_model=64"], ["--valid-bytes", "5000"], ["--time-limit", "1m"]])
+def test_no_result_is_taken_for_that_of_another_command(tmp_path, runs, change, capsys):
+    arguments = ["--out", str(tmp_path), "--variants", "adamw", "--seeds", "1", "--device", "cpu"]
+    assert ablate.main(arguments) == 0
+    assert ablate.main([*arguments, *change]) == 2
+    assert "full-seed-0 has a run of another command: owt_leaderboard --time-limit 5m" in capsys.readouterr().err
+    assert len(runs) == 2
+    (tmp_path / "full-seed-0" / "command.json").unlink()
+    assert ablate.main(arguments) == 2
+    assert "(not written down)" in capsys.readouterr().err
 
 
 def test_jobs_that_would_share_a_gpu_are_refused(tmp_path, monkeypatch, capsys):
@@ -116,6 +136,13 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(tmp_path, runs, capsys):
     table = (tmp_path / "ablations.md").read_text("utf-8")
     assert "| cosine | schedule=cosine | 0 of 1 |  |  |  |  |" in table
     assert "| 1 of 1 | 3.5000 | +0.5000 |" in table
+
+
+def test_a_run_that_crashes_is_not_taken_for_one_that_diverged(tmp_path, monkeypatch, capsys):
+    failed = subprocess.CompletedProcess([], 1, "", "Traceback\nTypeError: unsupported")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+    assert ablate.main(["--out", str(tmp_path), "--variants", "full", "--seeds", "1", "--device", "cpu"]) == 1
+    assert "full-seed-0 failed with exit code 1: Traceback\nTypeError: unsupported" in capsys.readouterr().out
 
 
 def test_diverged_runs_are_counted_and_not_averaged():

@@ -56,6 +56,15 @@ def test_the_files_of_the_hub_are_read_once(downloads, tmp_path, monkeypatch):
     assert [str(path).rpartition("/")[2] for path in read] == ["text.txt"]  # the first documents for validation
 
 
+def test_the_samples_validation_text_can_be_shorter_too(tmp_path):
+    whole = resolve("sample", None, None, tmp_path, lambda line: None)
+    short = resolve("sample", None, 5000, tmp_path, lambda line: None)
+    assert short.train == whole.train
+    assert 3000 < short.valid.stat().st_size <= 5000
+    assert whole.valid.read_bytes().startswith(short.valid.read_bytes())
+    assert resolve("sample", None, 100_000, tmp_path, lambda line: None) == whole
+
+
 def test_the_command_says_in_one_line_what_went_wrong(tmp_path, monkeypatch, capsys):
     def download(*_):
         raise DownloadError("the answer was 404")

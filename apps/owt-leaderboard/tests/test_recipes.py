@@ -1,15 +1,18 @@
 """Recipes, changes of them, and the models, optimizers and schedules that they make."""
 
+import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
 from conftest import TINY
 
 from bpe import Tokenizer
+from owt_leaderboard import ablations
 from owt_leaderboard.beginning import recipe_from_json
 from owt_leaderboard.building import SCHEDULE_STEPS, learning_rate_schedule, make_model, make_optimizer
+from owt_leaderboard.model import SpeedrunLM
 from owt_leaderboard.overrides import changed
 from owt_leaderboard.recipes import RECIPES, Recipe
 from owt_leaderboard.timed_run import COMPILING_PAYS_FROM, compiled_if_it_pays
@@ -56,8 +59,8 @@ def test_muon_has_the_matrices_and_each_kind_its_rate(speedrun):
     optimizer = make_optimizer(model, speedrun)
     names = {parameter: name for name, parameter in model.named_parameters()}
     groups = [({names[p] for p in group["params"]}, group) for group in optimizer.param_groups]
-    matrices = {f"layers.0.attn.{x}_proj.weight" for x in ("q", "k", "v", "output")} & set(names.values())
-    assert matrices < groups[0][0]
+    matrices = {f"layers.0.attn.{x}_proj.weight" for x in ("q", "k", "v", "output")}
+    assert groups[0][0] == matrices | {f"layers.0.ffn.w{number}.weight" for number in (1, 2)}
     assert "momentum" in groups[0][1]
     assert all(parameter.dim() == 2 for parameter in groups[0][1]["params"])
     assert sorted(name for held, _ in groups for name in held) == sorted(names.values())
@@ -140,6 +143,7 @@ def test_changes_that_are_none(assignment):
         (["evaluations=0"], "evaluations is 0"),
         (["final_learning_rate_fraction=1.5"], "expected a number from 0 to 1"),
         (["learning_rate=0"], "give positive numbers"),
+        (["batch_ramp=((0.0, 1))"], r"batch_ramp is \(0.0, 1\): expected pairs"),
     ],
 )
 def test_recipes_that_contradict_themselves(assignments, message):
@@ -148,11 +152,16 @@ def test_recipes_that_contradict_themselves(assignments, message):
 
 
 def test_recipes_survive_json():
-    import json
-    from dataclasses import asdict
-
     recipe = changed(RECIPES["speedrun"]("cuda"), ["batch_ramp=((0.0, 1), (0.5, 2))"])
     assert recipe_from_json(json.loads(json.dumps(asdict(recipe)))) == recipe
+
+
+def test_a_recipe_of_an_earlier_version_has_todays_defaults():
+    values = asdict(RECIPES["speedrun"]("cpu"))
+    values.pop("bigram_embeddings")
+    assert recipe_from_json(values) == RECIPES["speedrun"]("cpu")
+    with pytest.raises(ValueError, match=r"of another version .*'magic'"):
+        recipe_from_json({**values, "magic": True})
 
 
 def test_training_by_the_speedruns_optimizer_learns(speedrun):
@@ -172,14 +181,14 @@ def test_training_by_the_speedruns_optimizer_learns(speedrun):
 
 
 @pytest.mark.parametrize("device_type", ["cpu", "cuda"])
-def test_the_speedruns_model_has_every_switch(device_type):
-    module = pytest.importorskip("owt_leaderboard.model")
+def test_the_speedruns_model_has_the_switches_of_its_recipe(device_type):
     sizes = ("d_model=64", "num_layers=4", "num_heads=1", "d_ff=256", "vocab_size=300", "context_length=16")
     recipe = changed(RECIPES["speedrun"](device_type), sizes)
     model = make_model(recipe, 300)
-    assert type(model) is module.SpeedrunLM
-    for name in ("value_embeddings", "skip_connections", "embedding_shortcut", "zero_init_projections", "qk_norm"):
-        assert getattr(model.config, name) is True
+    assert type(model) is SpeedrunLM
+    for name in ablations.SWITCHES:
+        if hasattr(model.config, name):
+            assert getattr(model.config, name) is getattr(recipe, name), name
     optimizer = make_optimizer(model, recipe)
     held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     assert len(held) == len(set(held)) == len(list(model.parameters()))

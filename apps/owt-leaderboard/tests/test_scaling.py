@@ -10,6 +10,7 @@ from owt_leaderboard import measure, plan
 from owt_leaderboard.scaling import (
     PACKAGED,
     Measurement,
+    measured_on,
     nearest_speed,
     predict_loss,
     read_measurements,
@@ -120,6 +121,26 @@ def test_plan_predicts_from_measured_runs(tmp_path, capsys):
     assert "an extrapolation, to 19.4 times the largest compute measured" in printed
 
 
+def test_a_device_may_be_named_by_the_beginning_of_its_name():
+    short, long, four = (replace(ONE, device=name) for name in ("NVIDIA A10", "NVIDIA A100 80GB", "NVIDIA A100 x 4"))
+    known = [short, long, four, replace(long, dataset="sample")]
+    assert measured_on("NVIDIA A10", "owt", known) == [short]
+    assert measured_on("NVIDIA A100 8", "owt", known) == [long]
+    assert measured_on("NVIDIA B", "owt", known) == []
+    with pytest.raises(ValueError, match="several measured devices: expected one of NVIDIA A100 80GB, NVIDIA A100 x 4"):
+        measured_on("NVIDIA A100", "owt", known)
+
+
+def test_plan_takes_the_recipe_of_the_measured_runs(tmp_path, capsys):
+    """Of a GPU whose peak nobody has noted, which without measurements counts as something else."""
+    write_measurements(tmp_path / "m.json", [replace(one, device="Tesla T4") for one in measured(1e15, 1e16, 1e17)])
+    assert plan.main(["--measurements", str(tmp_path / "m.json"), "--device", "Tesla T4"]) == 0
+    printed = capsys.readouterr().out
+    assert "nearest to 10" in printed  # tokens for each parameter: the recipe for GPUs
+    (size,) = [line for line in printed.splitlines() if line.startswith("size: ")]
+    assert int(size.split(", ")[1].split()[0].replace(",", "")) > 32_000 * 512
+
+
 def test_measure_runs_every_limit_and_keeps_what_it_finds(tmp_path, monkeypatch, capsys):
     made = []
 
@@ -134,3 +155,5 @@ def test_measure_runs_every_limit_and_keeps_what_it_finds(tmp_path, monkeypatch,
     assert made[0][1][-8:-6] == ["--set", "batch_size=4"]
     assert json.loads((tmp_path / "measurements.json").read_text("utf-8")) == [asdict(ONE)]
     assert "1 runs measured, 1 failed" in capsys.readouterr().out
+    assert measure.main(["--seeds", "0", "--out", str(tmp_path)]) == 2
+    assert "error: --seeds 0: expected 1 or more" in capsys.readouterr().err

@@ -10,7 +10,7 @@ import tyro
 
 from owt_leaderboard.clock import process_age
 from owt_leaderboard.recipes import RECIPES, RecipeName
-from owt_leaderboard.training import Data, WandbMode
+from owt_leaderboard.training import WandbMode
 from trainer.command_line import run_command
 
 
@@ -49,6 +49,7 @@ class Flags:
 def _run(flags: Flags) -> int:
     from dataclasses import replace
 
+    from owt_leaderboard.datasets import prepare_data
     from owt_leaderboard.overrides import changed, names_of
     from owt_leaderboard.sizing import SIZE_NAMES
     from owt_leaderboard.timed_run import TimedRun, prepared_by_one
@@ -58,7 +59,8 @@ def _run(flags: Flags) -> int:
     limit = parse_duration(flags.time_limit)
     recipe = RECIPES[flags.recipe](resolve_device(flags.device).type)
     recipe = replace(changed(recipe, flags.set), seed=flags.seed)
-    data, preparing = prepared_by_one(flags.device, lambda: prepare_data(flags, recipe.vocab_size))
+    where = (flags.dataset, flags.valid_dataset, flags.valid_bytes or None, flags.data_dir)
+    data, preparing = prepared_by_one(flags.device, lambda: prepare_data(*where, recipe.vocab_size, print))
     name = Path(flags.dataset).name.split(".")[0]
     run_dir = flags.out or Path("runs", f"owt-{flags.recipe}-{name}-{flags.time_limit}")
     tell(f"data prepared in {preparing:.1f} s, which do not count; {limit:,.0f} s for everything else, in {run_dir}")
@@ -85,29 +87,12 @@ def _run(flags: Flags) -> int:
     return 0
 
 
-def prepare_data(flags: Flags, vocab_size: int) -> Data:
-    """Find or make the texts, the tokenizer and the token files that flags ask for."""
-    from bpe import prepare
-    from owt_leaderboard.datasets import resolve
-
-    texts = resolve(flags.dataset, flags.valid_dataset, flags.valid_bytes or None, flags.data_dir, print)
-    preparation = prepare(
-        texts.train,
-        texts.valid,
-        vocab_size=vocab_size,
-        directory=flags.data_dir,
-        notify=print,
-        digests=texts.digests,
-    )
-    return Data(preparation.tokenizer_directory, preparation.train_tokens, preparation.valid_tokens)
-
-
 def _nothing(line: str) -> None:
     """What all processes but the first tell."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, and return the process's exit code: 0 done, 1 diverged, 2 wrong input, 130 interrupted."""
+    """Run, and return the process's exit code: 0 done, 1 diverged; of failures that of `run_command`."""
     flags = tyro.cli(Flags, args=arguments, prog="python -m owt_leaderboard")
     return run_command(lambda: _run(flags))
 

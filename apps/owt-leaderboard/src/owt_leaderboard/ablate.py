@@ -1,4 +1,7 @@
-"""`python -m owt_leaderboard.ablate`: the switches of the speedrun one by one, at small scale and equal wall clock."""
+"""`python -m owt_leaderboard.ablate`: the switches of the speedrun one by one, at small scale and equal wall clock.
+
+Or at equal steps, with `--steps`.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -17,11 +20,15 @@ from trainer.command_line import run_command
 class Flags:
     """Train the speedrun recipe and variants of it that differ in one switch, and write a table.
 
-    Each run has the same time, each variant several seeds. The same command goes on where it stopped.
+    Each run has the same time, or with --steps the same tokens; each variant has several seeds. The same command goes
+    on where it stopped.
     """
 
     time_limit: str = "5m"
     """Wall-clock time of each run."""
+    steps: int = 0
+    """Optimizer steps of each run, instead of a time limit: what a switch teaches, whatever else the machine does.
+    What it costs is told by the benchmark of steps; 0 keeps to the time."""
     seeds: int = 3
     """Runs of each variant."""
     variants: tuple[str, ...] = ()
@@ -31,7 +38,7 @@ class Flags:
     jobs: int = 1
     """Runs at a time on a CPU, each with its share of the cores."""
     out: Path | None = None
-    """Directory of the runs and the table; by default runs/owt-ablations-NAME-LIMIT."""
+    """Directory of the runs and the table; by default runs/owt-ablations-NAME-LIMIT, or -NUMBER-steps."""
     data: DataFlags = field(default_factory=DataFlags)
 
 
@@ -41,9 +48,9 @@ def _run(flags: Flags) -> int:
     from trainer import parse_duration, resolve_device
 
     parse_duration(flags.time_limit)
-    for name in ("seeds", "jobs"):
-        if getattr(flags, name) < 1:
-            raise ValueError(f"--{name} {getattr(flags, name)}: expected 1 or more")
+    for name, least in (("seeds", 1), ("jobs", 1), ("steps", 0)):
+        if getattr(flags, name) < least:
+            raise ValueError(f"--{name} {getattr(flags, name)}: expected {least} or more")
     kind = resolve_device(flags.data.device).type
     if flags.jobs > 1 and kind != "cpu":
         raise ValueError(f"--jobs {flags.jobs} on {kind}: runs that share a device slow each other down; expected 1")
@@ -53,29 +60,36 @@ def _run(flags: Flags) -> int:
     names = [FULL, *(name for name in flags.variants or known if name != FULL)]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"--variants {' '.join(unknown)}: expected some of {', '.join(known)}")
-    out = flags.out or Path("runs", f"owt-ablations-{flags.data.name}-{flags.time_limit}")
+    budget = f"{flags.steps}-steps" if flags.steps else flags.time_limit
+    out = flags.out or Path("runs", f"owt-ablations-{flags.data.name}-{budget}")
+    each = (
+        f"{flags.steps:,} optimizer steps" if flags.steps else f"{flags.time_limit} of wall clock, everything included"
+    )
     title = f"Switches of the speedrun on {flags.data.name}, {recipe.num_layers} layers x {recipe.d_model}"
     planned: dict[Path, tuple[str, list[str]]] = {}
     for seed in range(flags.seeds):  # one of each first, so that an early look compares all
         for name in names:
-            arguments = ["--recipe", "speedrun", "--time-limit", flags.time_limit, "--seed", str(seed)]
-            arguments += ["--set", *shared, *known[name], *flags.data.arguments()]
-            planned[out / f"{name}-seed-{seed}"] = name, arguments
+            command = ["owt_leaderboard", "--time-limit", flags.time_limit]
+            if flags.steps:
+                command = ["owt_leaderboard.fixed_steps", "--steps", str(flags.steps)]
+            command += ["--recipe", "speedrun", "--seed", str(seed)]
+            command += ["--set", *shared, *known[name], *flags.data.arguments()]
+            planned[out / f"{name}-seed-{seed}"] = name, command
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    runs = [(run_dir, arguments) for run_dir, (_, arguments) in planned.items()]
+    runs = [(run_dir, command) for run_dir, (_, command) in planned.items()]
     for number, (run_dir, summary) in enumerate(complete_all(runs, flags.jobs, print), 1):
         if summary is not None:
             results[planned[run_dir][0]].append(summary)
             print(f"[{number}/{len(runs)}] {run_dir.name}: loss {summary['final_valid_loss']}", flush=True)
         out.mkdir(parents=True, exist_ok=True)
-        text = table(results, known, flags.seeds, title, flags.time_limit)
+        text = table(results, known, flags.seeds, title, each)
         write_results(out, results, text)
     print(f"\n{text}\nTable: {out / 'ablations.md'}")
     return 0 if all(len(runs) == flags.seeds for runs in results.values()) else 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train what is not finished, and return the exit code: 0 done, 1 a run failed, 2 wrong input, 130 interrupted."""
+    """Train what is left, and return the exit code: 0 done, 1 a run failed; of failures that of `run_command`."""
     flags = tyro.cli(
         Flags, args=arguments, prog="python -m owt_leaderboard.ablate", config=(tyro.conf.OmitArgPrefixes,)
     )

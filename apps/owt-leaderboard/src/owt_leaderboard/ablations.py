@@ -8,7 +8,7 @@ from typing import Any
 from owt_leaderboard.recipes import Recipe
 
 FULL = "full"
-_SWITCHES = (
+SWITCHES = (
     "qk_norm",
     "zero_init_projections",
     "value_embeddings",
@@ -33,7 +33,7 @@ def variants(recipe: Recipe) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {FULL: ()}
     kind, share = ("relu_squared", 3 / 2) if recipe.ffn == "swiglu" else ("swiglu", 2 / 3)
     found[kind] = (f"ffn={kind}", f"d_ff={max(8, 8 * round(recipe.d_ff * share / 8))}")
-    for name in _SWITCHES:
+    for name in SWITCHES:
         is_on = getattr(recipe, name)
         found[f"no_{name}" if is_on else name] = (f"{name}={not is_on}",)
     for name, values in _OPTIONAL.items():
@@ -56,7 +56,7 @@ def table(
     settings: Mapping[str, Sequence[str]],
     expected: int,
     title: str,
-    limit: str,
+    budget: str,
 ) -> str:
     """Return Markdown: of each variant mean and deviation over seeds, and its difference to the full recipe.
 
@@ -65,7 +65,7 @@ def table(
         settings: what each variant sets.
         expected: how many runs each variant is to have.
         title: the heading.
-        limit: the wall-clock limit of each run, as it was given.
+        budget: what each run has, in words, such as "5m of wall clock".
     """
     from trainer.statistics import CONFIDENCE, difference, spread
 
@@ -75,7 +75,7 @@ def table(
     rows = [
         f"# {title}",
         "",
-        f"Every run has {limit} of wall clock, everything included. Mean ± sample standard deviation over seeds;",
+        f"Every run has {budget}. Mean ± sample standard deviation over seeds;",
         f"difference of the loss to `{FULL}` with Welch's {CONFIDENCE:.0%} interval, positive where it becomes worse.",
         "",
         "| variant | sets | runs | loss | difference | bits per byte | M tokens |",

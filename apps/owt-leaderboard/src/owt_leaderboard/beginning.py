@@ -1,7 +1,7 @@
 """What is decided when a run begins, and kept for those who go on with it: sizes, and the time for the entry."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ class Beginning:
     """Why these sizes; empty if they were given."""
     predicted_tokens_per_second: float | None
     entry_seconds: float
-    """What the entry took, written once in advance."""
+    """Seconds to reserve for the entry, by a rehearsal."""
 
     def write(self, run_dir: Path) -> None:
         """Keep it in the run directory, which is made."""
@@ -33,12 +33,19 @@ class Beginning:
 
 
 def recipe_from_json(values: dict[str, Any]) -> Recipe:
-    """The recipe that JSON made lists of."""
+    """The recipe that JSON made lists of; settings that it lacks have their defaults.
+
+    Raises:
+        ValueError: a setting is unknown here, missing, or out of range.
+    """
 
     def plain(value: Any) -> Any:
         return tuple(map(plain, value)) if isinstance(value, list) else value
 
-    return Recipe(**{name: plain(value) for name, value in values.items()})
+    try:
+        return Recipe(**{name: plain(value) for name, value in values.items()})
+    except TypeError as error:
+        raise ValueError(f"a recipe of another version of this app ({error}): use that version for its run") from error
 
 
 def read_beginning(run_dir: Path) -> Beginning | None:
@@ -59,12 +66,17 @@ def find_beginning(run_dir: Path, asked: dict[str, Any]) -> Beginning | None:
     """
     found = read_beginning(run_dir)
     asked = json.loads(json.dumps(asked))
-    if found is None or found.asked == asked:
+    if found is None:
+        return None
+    # A run of an earlier version lacks the settings that have come since, and had what is their default now.
+    defaults = {field.name: field.default for field in fields(Recipe) if field.default is not MISSING}
+    before = json.loads(json.dumps(defaults)) | found.asked
+    if before == asked:
         return found
     if not (run_dir / "summary.json").exists() and not any((run_dir / "checkpoints").glob("step_*")):
         return None  # nothing has come of it
-    names = sorted(name for name in asked.keys() | found.asked.keys() if asked.get(name) != found.asked.get(name))
-    shown = "; ".join(f"{name} was {found.asked.get(name)!r}, now {asked.get(name)!r}" for name in names[:3])
+    names = sorted(name for name in asked.keys() | before.keys() if asked.get(name) != before.get(name))
+    shown = "; ".join(f"{name} was {before.get(name)!r}, now {asked.get(name)!r}" for name in names[:3])
     raise ValueError(
         f"{run_dir} holds a run with another configuration: {shown}; run the same command to go on with it, or choose "
         "another directory with --out"

@@ -129,26 +129,26 @@ def make_optimizer(model: "TransformerLM | SpeedrunLM", recipe: Recipe, device: 
     return CombinedOptimizer([muon, AdamW(groups.values(), lr=base, betas=recipe.betas, weight_decay=0.0)])
 
 
-def learning_rate_schedule(recipe: Recipe) -> Callable[[int], float]:
-    """The learning rate at each of `SCHEDULE_STEPS` ticks of the clock."""
+def learning_rate_schedule(recipe: Recipe, ticks: int = SCHEDULE_STEPS) -> Callable[[int], float]:
+    """The learning rate at each of the ticks of a clock, or of the steps of a run that is measured in steps."""
     from nnscratch import cosine_schedule, trapezoid_schedule
 
     max_lr = recipe.learning_rate
     min_lr = max_lr * recipe.final_learning_rate_fraction
-    warmup = round(SCHEDULE_STEPS * recipe.warmup_fraction)
-    decay_start = max(warmup, round(SCHEDULE_STEPS * (1 - recipe.decay_fraction)))
+    warmup = round(ticks * recipe.warmup_fraction)
+    decay_start = max(warmup, round(ticks * (1 - recipe.decay_fraction)))
 
     def schedule(tick: int) -> float:
         step = tick + 1  # the first update happens at tick 0, and a rate of zero would waste it
         if recipe.schedule == "cosine":
-            return cosine_schedule(step, max_lr=max_lr, min_lr=min_lr, warmup_steps=warmup, decay_steps=SCHEDULE_STEPS)
+            return cosine_schedule(step, max_lr=max_lr, min_lr=min_lr, warmup_steps=warmup, decay_steps=ticks)
         return trapezoid_schedule(
             step,
             max_lr=max_lr,
             min_lr=min_lr,
             warmup_steps=warmup,
             decay_start=decay_start,
-            decay_steps=SCHEDULE_STEPS,
+            decay_steps=ticks,
         )
 
     return schedule

@@ -4,12 +4,13 @@ import json
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-_IMPORTED = time.perf_counter()
 SESSIONS_FILE = "sessions.json"
 _BEAT_SECONDS = 0.5
 
@@ -17,15 +18,29 @@ _BEAT_SECONDS = 0.5
 def process_age() -> float:
     """Seconds since this process was started, the interpreter's own start included.
 
-    Where the system does not tell (it has no /proc), the seconds since this module was imported.
+    Where the system does not tell (it has no /proc), the seconds since this module was imported. After the first look
+    it is the clock of the trainer, so that both agree: while a machine is suspended, it stands still on Linux.
     """
+    process = os.getpid()
+    if process not in _BEGAN:  # a forked process has the module, and another age
+        _BEGAN.clear()
+        _BEGAN[process] = time.perf_counter() - _age_by_the_system()
+    return time.perf_counter() - _BEGAN[process]
+
+
+def _age_by_the_system() -> float:
+    """Seconds since the start of this process; 0 where the system does not tell."""
     try:
         # Field 22 counts from after the command, which stands in parentheses and may contain anything (proc(5)).
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
         return time.clock_gettime(time.CLOCK_BOOTTIME) - started
     except (OSError, AttributeError, ValueError):
-        return time.perf_counter() - _IMPORTED
+        return 0.0
+
+
+_BEGAN: dict[int, float] = {}
+process_age()
 
 
 class Sessions:
@@ -43,6 +58,8 @@ class Sessions:
         self._age = age
         self._earlier: list[dict[str, Any]] = []
         self._began = ""
+        self._down = 0.0
+        self._noting = threading.Lock()
         self._lock: IO[bytes] | None = None
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -75,12 +92,15 @@ class Sessions:
         return sum(float(session["seconds"]) for session in self._earlier)
 
     def end(self) -> None:
-        """Note the last moment of this session."""
+        """Note the last moment of this session; where that cannot be written, the beat before it counts."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
             self._thread = None
-            self.note()
+            try:
+                self.note()
+            except OSError as error:
+                warnings.warn(f"the end of the session is not noted: {error}", RuntimeWarning, stacklevel=2)
         if self._lock is not None:
             self._lock.close()
             self._lock = None
@@ -92,20 +112,26 @@ class Sessions:
 
     def _beat(self) -> None:
         while not self._ended.wait(_BEAT_SECONDS):
-            self.note()
+            with suppress(OSError):  # a disk that is full now may have room at the next beat
+                self.note()
 
     def note(self) -> None:
-        """Write down what this session has spent until now."""
+        """Write down what this session has spent until now.
+
+        Raises:
+            OSError: it cannot be written.
+        """
         from trainer import write_atomically
 
-        session = {
-            "began": self._began,
-            "last_seen": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "seconds": round(self._age(), 3),
-            "seconds_down_before": round(self._down, 3),
-        }
-        text = json.dumps({"sessions": [*self._earlier, session]}, indent=2)
-        write_atomically(self._path, text.encode("utf-8") + b"\n")
+        with self._noting:  # the later of two moments is written last
+            session = {
+                "began": self._began,
+                "last_seen": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "seconds": round(self._age(), 3),
+                "seconds_down_before": round(self._down, 3),
+            }
+            text = json.dumps({"sessions": [*self._earlier, session]}, indent=2)
+            write_atomically(self._path, text.encode("utf-8") + b"\n")
 
 
 def read_sessions(run_dir: Path) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from owt_leaderboard.training import Data
 from trainer.hub import HubDataset, download
 
 SAMPLE_TRAIN_BYTES = 8_000_000
@@ -45,6 +46,8 @@ def resolve(
     """
     if dataset in ("sample", OWT.name) and valid_dataset is not None:
         raise ValueError(f"--valid-dataset {valid_dataset}: the {dataset} has its own; give --dataset PATH too")
+    from bpe import divide, first_documents
+
     if dataset == "sample":
         from owt_leaderboard.sample_articles import compose_article
         from trainer.sample_corpus import write_splits
@@ -57,9 +60,9 @@ def resolve(
             valid_bytes=SAMPLE_VALID_BYTES,
             notify=notify,
         )
+        if valid_bytes is not None and valid_bytes < SAMPLE_VALID_BYTES:
+            valid = first_documents(valid, data_dir, max_bytes=valid_bytes)
         return Texts(train, valid, {})
-    from bpe import divide
-
     train, digests = Path(dataset), {}
     if dataset == OWT.name:
         files = download(OWT, data_dir, notify)
@@ -67,3 +70,24 @@ def resolve(
         digests = {file.path: file.sha256 for file in files}
     train, valid = divide(train, valid_dataset, data_dir, valid_bytes=valid_bytes, notify=notify, digests=digests)
     return Texts(train, valid, digests)
+
+
+def prepare_data(
+    dataset: str,
+    valid_dataset: Path | None,
+    valid_bytes: int | None,
+    data_dir: Path,
+    vocab_size: int,
+    notify: Callable[[str], None],
+) -> Data:
+    """Find or make the texts, a tokenizer of so many entries, and the token files.
+
+    Args and errors are those of `resolve`; `bpe.prepare` adds its own.
+    """
+    from bpe import prepare
+
+    texts = resolve(dataset, valid_dataset, valid_bytes, data_dir, notify)
+    preparation = prepare(
+        texts.train, texts.valid, vocab_size=vocab_size, directory=data_dir, notify=notify, digests=texts.digests
+    )
+    return Data(preparation.tokenizer_directory, preparation.train_tokens, preparation.valid_tokens)

@@ -26,8 +26,9 @@ class Flags:
 def evaluate_run(run_dir: Path, batch_size: int | None, device: str) -> tuple[float, float | None]:
     """Return the loss in nats per token and the bits per byte, if the bytes are known.
 
-    The windows, their order and the type of the products are those of the run. Batches of another size may be
-    multiplied in another order, which changes the last bits of a float32; the means are summed in float64.
+    Windows and their order are those of the run; the type of the products is what `device` trains in, which is that of
+    the run on a device of the same kind. Batches of another size may be multiplied in another order, which changes the
+    last bits of a float32; the means are summed in float64.
 
     Raises:
         FileNotFoundError: there is no run, or its tokenizer or validation text is gone.
@@ -61,12 +62,15 @@ def _run(flags: Flags) -> int:
     summary = flags.run_directory / "summary.json"
     if summary.exists():
         recorded = json.loads(summary.read_text("utf-8"))["final_valid_loss"]
-        print(f"the run recorded {recorded:.4f}: {abs(loss - recorded):.1e} away")
+        if recorded is None:
+            print("the run recorded no final loss, for it diverged: these are the weights that it saved before")
+        else:
+            print(f"the run recorded {recorded:.4f}: {abs(loss - recorded):.1e} away")
     return 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Evaluate, and return the process's exit code: 0 done, 2 wrong input."""
+    """Evaluate, and return the process's exit code: 0 done; of failures that of `run_command`."""
     flags = tyro.cli(Flags, args=arguments, prog="python -m owt_leaderboard.evaluate")
     return run_command(lambda: _run(flags))
 

@@ -36,13 +36,14 @@ def read_run(run_dir: Path, device: str) -> FinishedRun:
     """
     from bpe import Tokenizer
     from trainer import load_weights, read_config, resolve_device
+    from trainer.checkpoint_store import CheckpointStore
 
     recorded = read_config(run_dir)["recorded"]
-    checkpoints = sorted((run_dir / "checkpoints").glob("step_*"), key=lambda path: int(path.name.split("_")[1]))
-    if not checkpoints:
+    checkpoint = CheckpointStore(run_dir / "checkpoints", keep=1).latest()
+    if checkpoint is None:
         raise FileNotFoundError(f"no checkpoint in {run_dir / 'checkpoints'}: let the run train for longer")
     recipe = recipe_from_json(recorded["recipe"])
     tokenizer = Tokenizer.from_pretrained(recorded["tokenizer"])
     model = make_model(recipe, tokenizer.vocab_size, resolve_device(device))
-    step = load_weights(model, checkpoints[-1])
+    step = load_weights(model, checkpoint)
     return FinishedRun(recipe, tokenizer, model, step, recorded)

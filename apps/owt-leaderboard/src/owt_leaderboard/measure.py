@@ -33,6 +33,8 @@ def _run(flags: Flags) -> int:
     from owt_leaderboard.scaling import measurement_of, write_measurements
     from trainer import parse_duration
 
+    if flags.seeds < 1:
+        raise ValueError(f"--seeds {flags.seeds}: expected 1 or more")
     for limit in flags.limits:
         parse_duration(limit)
     out = flags.out or Path("runs", f"owt-scaling-{flags.data.name}")
@@ -40,9 +42,9 @@ def _run(flags: Flags) -> int:
     for seed in range(flags.seeds):
         for limit in flags.limits:
             run_dir = out / f"{limit}-seed-{seed}"
-            arguments = ["--recipe", "speedrun", "--time-limit", limit, "--seed", str(seed)]
-            arguments += (["--set", *flags.set] if flags.set else []) + flags.data.arguments()
-            summary = complete(run_dir, arguments, print)
+            command = ["owt_leaderboard", "--recipe", "speedrun", "--time-limit", limit, "--seed", str(seed)]
+            command += (["--set", *flags.set] if flags.set else []) + flags.data.arguments()
+            summary = complete(run_dir, command, print)
             if summary is None or summary["final_valid_loss"] is None:
                 failed += 1
                 continue
@@ -54,7 +56,7 @@ def _run(flags: Flags) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, and return the exit code: 0 done, 1 a run failed, 2 wrong input, 130 interrupted."""
+    """Measure, and return the exit code: 0 done, 1 a run failed; of failures that of `run_command`."""
     flags = tyro.cli(
         Flags, args=arguments, prog="python -m owt_leaderboard.measure", config=(tyro.conf.OmitArgPrefixes,)
     )

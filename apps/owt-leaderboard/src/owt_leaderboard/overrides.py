@@ -16,7 +16,8 @@ def changed(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
         assignments: such as "learning_rate=0.01", "qk_norm=False", "logit_soft_cap=None" or "schedule=cosine".
 
     Raises:
-        ValueError: one is no assignment, names no setting of a recipe, or its value is of another type.
+        ValueError: one is no assignment, names no setting of a recipe or the seed, or its value is of another type or
+            out of range.
     """
     return replace(recipe, **dict(_parse(text) for text in assignments))
 
@@ -31,6 +32,8 @@ def _parse(text: str) -> tuple[str, Any]:
     known = [field.name for field in fields(Recipe)]
     if not equals or name not in known:
         raise ValueError(f"--set {text}: expected NAME=VALUE with one of the names {', '.join(known)}")
+    if name == "seed":
+        raise ValueError(f"--set {text}: expected the seed as --seed")
     try:
         value = ast.literal_eval(written)
     except (ValueError, SyntaxError):

@@ -12,12 +12,13 @@ from trainer.command_line import run_command
 
 @dataclass(frozen=True)
 class Flags:
-    """Predict what a run will be, from measured runs of the same device; nothing is trained."""
+    """Predict what a run will be, by measured runs of the same device or by the peak of a GPU; nothing is trained."""
 
     time_limit: str = "1.5h"
     """Wall-clock time from the start of the process to its end, as 1.5h, 45m or 90s."""
     device: str = "auto"
-    """"auto", cpu, mps, cuda:1 for a device of this machine, or the name of another, such as "NVIDIA H100"."""
+    """"auto", cpu, mps, cuda:1 for a device of this machine, or the name of another or its beginning, such as
+    "NVIDIA H100"."""
     dataset: str = "owt"
     """The data set of the measured runs, by its name."""
     measurements: Path | None = None
@@ -26,7 +27,14 @@ class Flags:
 
 def _run(flags: Flags) -> int:
     from owt_leaderboard.recipes import speedrun
-    from owt_leaderboard.scaling import LEAST_RUNS, PACKAGED, nearest_speed, predict_loss, read_measurements
+    from owt_leaderboard.scaling import (
+        LEAST_RUNS,
+        PACKAGED,
+        measured_on,
+        nearest_speed,
+        predict_loss,
+        read_measurements,
+    )
     from owt_leaderboard.sizing import TRAINING_SHARE, choose, flops_per_training_token
     from owt_leaderboard.speed_trial import ASSUMED_UTILISATION
     from trainer import parse_duration
@@ -34,13 +42,11 @@ def _run(flags: Flags) -> int:
     limit = parse_duration(flags.time_limit)
     name, kind, peak = _device(flags.device)
     recipe = speedrun(kind)
-    known = [
-        one
-        for one in read_measurements(flags.measurements or PACKAGED)
-        if (one.device, one.dataset) == (name, flags.dataset)
-    ]
-    print(f"{name}, {limit:,.0f} s, {flags.dataset}")
+    known = measured_on(name, flags.dataset, read_measurements(flags.measurements or PACKAGED))
+    print(f"{known[0].device if known else name}, {limit:,.0f} s, {flags.dataset}")
     if known:
+        if kind != "cuda" and known[0].vocab_size == speedrun("cuda").vocab_size:  # a GPU whose peak is not known
+            recipe = speedrun("cuda")
         speed, share = nearest_speed(known, limit)
         how = f"speed of the nearest of {len(known)} measured runs"
     elif peak is not None:
@@ -81,7 +87,7 @@ def _device(device: str) -> tuple[str, str, float | None]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Predict, and return the exit code: 0 done, 1 nothing is known of the device, 2 wrong input."""
+    """Predict, and return the exit code: 0 done, 1 the device is unknown; of failures that of `run_command`."""
     flags = tyro.cli(Flags, args=arguments, prog="python -m owt_leaderboard.plan")
     return run_command(lambda: _run(flags))
 

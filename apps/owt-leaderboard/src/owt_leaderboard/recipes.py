@@ -120,6 +120,11 @@ class Recipe:
         for name in ("warmup_fraction", "decay_fraction", "final_learning_rate_fraction", "masked_inputs"):
             if not 0 <= (getattr(self, name) or 0) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: expected a number from 0 to 1")
+        if not all(isinstance(part, tuple) and len(part) == 2 for part in self.batch_ramp):
+            raise ValueError(
+                f"batch_ramp is {self.batch_ramp!r}: expected pairs of a share of the time and the forward passes of a "
+                "step, such as ((0.0, 1), (0.5, 2))"
+            )
         if self.learning_rate <= 0 or self.tokens_per_parameter <= 0:
             raise ValueError("learning_rate and tokens_per_parameter must be above 0: give positive numbers")
         if self.schedule == "trapezoid" and self.warmup_fraction + self.decay_fraction > 1:
@@ -160,8 +165,8 @@ def speedrun(device_type: str) -> Recipe:
     """The best that is known: Muon, ReLU², QK-norm, skips, value embeddings, and sizes by the budget.
 
     On a GPU rates are those of nanochat (Karpathy 2025) and of the modded-nanogpt records (Jordan et al. 2024). On a
-    CPU embeddings have a tenth of theirs, and logits no soft cap, whose tanh takes a fifth of a step there; ten minutes
-    of two cores were best spent with 6 tokens for each parameter, which is nearer to 5 than to 10.
+    CPU embeddings have a tenth of theirs, and logits no soft cap, whose tanh takes a seventh of a step there; ten
+    minutes of two cores were best spent with 6.5 tokens for each parameter, which is nearer to 5 than to 10.
 
     Args:
         device_type: "cuda", "mps" or "cpu".

@@ -62,6 +62,21 @@ def read_measurements(path: Path) -> list[Measurement]:
         raise ValueError(f"{path} ({error}): expected a JSON list of objects with {names}") from error
 
 
+def measured_on(device: str, dataset: str, measurements: Sequence[Measurement]) -> list[Measurement]:
+    """Those of one device and data set; the device is given by its name or the beginning of its name.
+
+    Raises:
+        ValueError: several devices have names that begin so.
+    """
+    of_data = [one for one in measurements if one.dataset == dataset]
+    found = [one for one in of_data if one.device == device] or [
+        one for one in of_data if one.device.startswith(device)
+    ]
+    if len(names := sorted({one.device for one in found})) > 1:
+        raise ValueError(f"{device} is the beginning of several measured devices: expected one of {', '.join(names)}")
+    return found
+
+
 def write_measurements(path: Path, measurements: Sequence[Measurement]) -> None:
     """Write them, for `read_measurements`."""
     from trainer import write_atomically
@@ -109,7 +124,8 @@ def measurement_of(run_dir: Path, dataset: str) -> Measurement:
     """What a finished run has measured.
 
     Raises:
-        ValueError: the run has no final loss, or no time was taken.
+        FileNotFoundError: the run is not finished.
+        ValueError: it has no final loss, or no time was taken.
     """
     from owt_leaderboard.beginning import read_beginning
     from owt_leaderboard.sizing import computing_parameters, flops_per_training_token

@@ -58,16 +58,27 @@ def resized(recipe: Recipe, num_layers: int, d_model: int, fixed: Collection[str
     """The recipe with other sizes of the model; those in `fixed` stay as they are."""
     if "d_model" in fixed:
         d_model = recipe.d_model
-    head = 128 if d_model >= 512 and d_model % 128 == 0 else 64
     # A gate needs a third matrix, and 8/3 of the width gives as many parameters as 4 without it.
     d_ff = 64 * round(8 * d_model / 3 / 64) if recipe.ffn == "swiglu" else 4 * d_model
     sizes: dict[str, Any] = {
         "num_layers": num_layers,
         "d_model": d_model,
-        "num_heads": max(1, d_model // head),
+        "num_heads": _heads(d_model),
         "d_ff": d_ff,
     }
     return replace(recipe, **{name: size for name, size in sizes.items() if name not in fixed})
+
+
+def _heads(d_model: int) -> int:
+    """Heads of 128 numbers, or 64 in a narrow model; where these do not divide it, of the even number nearest to it."""
+    wanted = 128 if d_model >= 512 and d_model % 128 == 0 else 64
+    possible = [size for size in range(2, d_model + 1, 2) if d_model % size == 0] or [d_model]
+    return d_model // min(possible, key=lambda size: abs(math.log(size / wanted)))
+
+
+def _fits(recipe: Recipe) -> bool:
+    """Whether the heads divide the width, into even numbers, of which rotations need pairs."""
+    return recipe.d_model % (2 * recipe.num_heads) == 0
 
 
 def choose(
@@ -78,6 +89,7 @@ def choose(
     seconds: float,
     train_tokens: int | None,
     fixed: Collection[str] = (),
+    processes: int = 1,
 ) -> Choice:
     """Choose the sizes whose training tokens by parameters come closest to the recipe's `tokens_per_parameter`.
 
@@ -91,8 +103,19 @@ def choose(
         seconds: of training.
         train_tokens: in the training text, to tell how often it is seen; None if it is not known.
         fixed: sizes that are not to be chosen.
+        processes: devices that share the windows of a batch, all alike.
+
+    Raises:
+        ValueError: the heads that are fixed divide no width.
     """
     candidates = [resized(recipe, layers, width, fixed) for layers, width in LADDER]
+    if not {"d_model", "num_heads"} <= set(fixed):  # else the model says what is wrong
+        candidates = [candidate for candidate in candidates if _fits(candidate)]
+    if not candidates:
+        raise ValueError(
+            f"num_heads={recipe.num_heads} divides none of the widths that are chosen from, "
+            f"{', '.join(str(width) for width in sorted({width for _, width in LADDER}))}: give d_model, too"
+        )
 
     def tokens_of(candidate: Recipe) -> float:
         return seconds * flops_per_second / flops_per_training_token(candidate, vocab_size)
@@ -104,7 +127,8 @@ def choose(
     best = min(candidates, key=distance)
     tokens, parameters = tokens_of(best), computing_parameters(best, vocab_size)
     if "batch_size" not in fixed:
-        best = replace(best, batch_size=batch_windows(best, tokens))
+        windows = batch_windows(best, tokens)
+        best = replace(best, batch_size=math.ceil(windows / processes) * processes)
     epochs = tokens / train_tokens if train_tokens else 0.0
     seen = f"; the text is seen {epochs:.2f} times" if train_tokens else ""
     if best.masked_inputs is None:

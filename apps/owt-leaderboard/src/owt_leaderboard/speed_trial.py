@@ -1,6 +1,7 @@
 """How fast a device trains: a few steps of a model, measured."""
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from owt_leaderboard.building import make_model, make_optimizer
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     import torch
 
 ASSUMED_UTILISATION = 0.4  # of a GPU whose peak is known; a trial would have to compile first
-COMPILED_GAIN, COMPILING_SECONDS = 1.3, 35.0  # of torch.compile on a CPU: 1.15 to 1.55, and 27 to 37 s
+COMPILED_GAIN, COMPILING_SECONDS = 1.1, 60.0  # of torch.compile on a CPU, for the speedrun: 1.09, and 27 to 126 s
 _TRIAL_SHARE = 0.01  # of the time, for each of two trials
 _MOST_SECONDS = 20.0
 _LEAST_STEPS = 2
@@ -28,13 +29,15 @@ def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.dev
         recipe: its sizes are those of the trial.
         vocab_size: entries of the tokenizer.
         device: where to compute.
-        seconds: about how long; two updates are timed at least, after a first one that does not count.
+        seconds: about how long; two updates are timed at least, after a first one that does not count, and those in
+            which the process was stopped do not either.
     """
     import torch
 
     from trainer import resolve_dtype
     from trainer.devices import autocast, synchronize
     from trainer.host_memory import keep_freed_memory
+    from trainer.interruption import Continuations
 
     if device.type == "cpu":
         keep_freed_memory()  # as the trainer will
@@ -44,8 +47,9 @@ def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.dev
         model = make_model(recipe, vocab_size, device)
     optimizer = make_optimizer(model, recipe, str(device))
     dtype = resolve_dtype("auto", device)
-    passing, updating, steps, began = 0.0, 0.0, -1, time.perf_counter()
-    while steps < _LEAST_STEPS or time.perf_counter() - began < seconds:
+
+    def step() -> tuple[float, float]:
+        """Seconds of the passes, and of the update."""
         tokens = torch.randint(vocab_size, (windows, recipe.context_length), generator=generator).to(device)
         start = time.perf_counter()
         with autocast(device, dtype):
@@ -56,13 +60,31 @@ def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.dev
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         synchronize(device)
-        steps += 1
-        if steps == 0:
-            began = time.perf_counter()
-            continue
-        passing += middle - start
-        updating += time.perf_counter() - middle
-    batch_seconds = passing / steps * recipe.batch_size / windows + updating / steps
+        return middle - start, time.perf_counter() - middle
+
+    step()
+    steps: list[tuple[float, float]] = []
+    began = time.perf_counter()
+    with Continuations() as stops:
+        while len(steps) < _LEAST_STEPS or time.perf_counter() - began < seconds:
+            taken = step()
+            if not stops.count:
+                steps.append(taken)
+            stops.count = 0
+    return computed_per_second(recipe, vocab_size, windows, steps)
+
+
+def computed_per_second(recipe: Recipe, vocab_size: int, windows: int, steps: Sequence[tuple[float, float]]) -> float:
+    """Operations in a second of training with whole batches, by trial steps with a part of the windows of one.
+
+    Args:
+        recipe: its sizes.
+        vocab_size: entries of the tokenizer.
+        windows: in the passes that were timed.
+        steps: of each the seconds of its passes, which grow with the windows, and of its update, which do not.
+    """
+    passing, updating = (sum(seconds) / len(steps) for seconds in zip(*steps, strict=True))
+    batch_seconds = passing * recipe.batch_size / windows + updating
     tokens_per_second = recipe.batch_size * recipe.context_length / batch_seconds
     return tokens_per_second * flops_per_training_token(recipe, vocab_size)
 
@@ -79,7 +101,7 @@ def size_for_device(
 ) -> Choice:
     """Choose sizes by the speed of a device: of a GPU by its peak, else by trials, the second of what the first chose.
 
-    Trials are not compiled, which would take longer than they do; the gain is assumed.
+    Trials are not compiled, which would take longer than they do; where `compile` is "on", the gain is assumed.
 
     Args:
         recipe: what to size.
@@ -102,6 +124,7 @@ def size_for_device(
             seconds=left,
             train_tokens=train_tokens,
             fixed=fixed,
+            processes=processes,
         )
 
     name = device_name(device)

@@ -49,7 +49,7 @@ class SpeedrunConfig:
     qk_norm: bool = field(default=True, kw_only=True)
     """Normalise every head's queries and keys."""
     zero_init_projections: bool = field(default=True, kw_only=True)
-    """Start with output matrices of zero in every block, and an output layer that says nothing."""
+    """Start with output matrices of zero in every block, and an untied output layer of standard deviation 0.001."""
     logit_soft_cap: float | None = field(default=15.0, kw_only=True)
     """If given, logits z become cap · tanh(z / cap)."""
     value_embeddings: bool = field(default=True, kw_only=True)

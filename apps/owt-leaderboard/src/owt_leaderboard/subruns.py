@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -48,41 +49,68 @@ def finished(run_dir: Path) -> dict[str, Any] | None:
     return dict(json.loads(path.read_text("utf-8"))) if path.exists() else None
 
 
+COMMAND_FILE = "command.json"
+
+
 def complete(
-    run_dir: Path, arguments: Sequence[str], notify: Callable[[str], None], threads: int | None = None
+    run_dir: Path, command: Sequence[str], notify: Callable[[str], None], threads: int | None = None
 ) -> dict[str, Any] | None:
     """Make a run, or go on with it, and return its summary; None if it failed, which is told.
+
+    The command is kept beside the run, so that no result is taken for that of another command.
 
     What torch.compile keeps on the disk is the run's own, and gone after it: runs would be the faster, the more of
     them have been made before, and those alike in their model more than others.
 
     Args:
         run_dir: where.
-        arguments: for `python -m owt_leaderboard`, without --out.
+        command: what `python -m` is given, a module and its arguments, without --out.
         notify: gets lines worth telling.
         threads: of the run on a CPU; None leaves them to torch.
 
     Raises:
         KeyboardInterrupt: the run was interrupted; it goes on with the next call.
-        ValueError: its input was wrong.
+        ValueError: its input was wrong, or the directory has a run of another command.
     """
+    _keep_command(run_dir, list(command))
     if (summary := finished(run_dir)) is not None:
         return summary
-    command = [sys.executable, "-m", "owt_leaderboard", *arguments, "--out", str(run_dir)]
+    words = [sys.executable, "-m", *command, "--out", str(run_dir)]
     with TemporaryDirectory(prefix="compiled-") as compiled:
         environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": compiled}
         if threads is not None:
             environment["OMP_NUM_THREADS"] = str(threads)
         done = subprocess.run(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+            words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
         )
     if done.returncode == 130:
         raise KeyboardInterrupt
     if done.returncode == 2:
         raise ValueError(f"{run_dir.name}: {done.stderr.strip()}")
-    if done.returncode not in (0, 1):  # 1 has diverged, and left a summary
+    summary = finished(run_dir)  # also of one that has diverged
+    if summary is None:
         notify(f"{run_dir.name} failed with exit code {done.returncode}: {done.stderr.strip()[-500:]}")
-    return finished(run_dir)
+    return summary
+
+
+def _keep_command(run_dir: Path, command: list[str]) -> None:
+    """Write down what a run is made with, or compare it with what was written down."""
+    from trainer import write_atomically
+
+    path = run_dir / COMMAND_FILE
+    if path.exists():
+        before = json.loads(path.read_text("utf-8"))
+    elif finished(run_dir) is not None:
+        before = ["(not written down)"]
+    else:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(command, indent=2).encode("utf-8") + b"\n")
+        return
+    if before != command:
+        raise ValueError(
+            f"{run_dir} has a run of another command: {' '.join(before)}; now it is: {' '.join(command)}. Repeat that "
+            "one to go on with it, or choose another directory with --out"
+        )
 
 
 def complete_all(
@@ -91,7 +119,7 @@ def complete_all(
     """`complete` all runs, several at a time, and yield directory and summary of each as it ends.
 
     Args:
-        runs: directory and arguments of each, in the order in which they begin.
+        runs: directory and command of each, in the order in which they begin.
         jobs: how many at a time, with equal shares of the processor's cores; with one, it has what torch gives it.
         notify: gets lines worth telling.
 
@@ -100,9 +128,20 @@ def complete_all(
         ValueError: the input of a run was wrong; no other begins.
     """
     threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
+    is_over = threading.Event()
+
+    def one(run_dir: Path, command: Sequence[str]) -> dict[str, Any] | None:
+        if is_over.is_set():
+            return None
+        try:
+            return complete(run_dir, command, notify, threads)
+        except BaseException:
+            is_over.set()
+            raise
+
     pool = ThreadPoolExecutor(jobs)
     try:
-        futures = {pool.submit(complete, out, arguments, notify, threads): out for out, arguments in runs}
+        futures = {pool.submit(one, out, command): out for out, command in runs}
         for future in as_completed(futures):
             yield futures[future], future.result()
     finally:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from owt_leaderboard.beginning import BEGINNING_FILE, Beginning, find_beginning
 from owt_leaderboard.clock import SESSIONS_FILE, Sessions
 from owt_leaderboard.recipes import Recipe
-from owt_leaderboard.training import Data, WandbMode, make_loggers, train
+from owt_leaderboard.training import Data, WandbMode, close_at_last, make_loggers, train
 
 if TYPE_CHECKING:
     from torch import nn
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 EXIT_SECONDS = 1.0  # of the limit, kept for what comes after the entry: printing, and the interpreter's end
-COMPILING_PAYS_FROM = 300.0  # seconds of limit on a CPU: it takes 14 to 36 s and 8 to 21 % off a step
+COMPILING_PAYS_FROM = 1800.0  # seconds of limit on a CPU: it takes 27 to 126 s, and 9 to 22 % off a step
 _PREPARATION_TIMEOUT = 24 * 3600.0
 
 
@@ -69,7 +69,10 @@ class TimedRun:
                 if processes.is_writer and has_loss and not (is_finished and (self.run_dir / "entry.md").exists()):
                     from owt_leaderboard.entry import write_entry
 
-                    sessions.note()
+                    if is_finished:  # and was killed before its entry was written
+                        sessions.begin()
+                    else:
+                        sessions.note()
                     write_entry(self.run_dir, model, tokenizer)
             except ValueError:
                 if processes.is_writer and not any((self.run_dir / "checkpoints").glob("step_*")):
@@ -77,6 +80,8 @@ class TimedRun:
                 raise
             finally:
                 sessions.end()
+                if processes.is_writer:
+                    close_at_last(loggers)
             processes.wait()  # as soon as one process ends, torchrun may end the others
         return summary
 

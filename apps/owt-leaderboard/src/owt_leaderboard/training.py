@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from owt_leaderboard.building import SCHEDULE_STEPS, learning_rate_schedule, make_model, make_optimizer
 from owt_leaderboard.recipes import Recipe
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from nnscratch import LanguageModel
     from trainer import Logger, Summary, TrainConfig
     from trainer.evaluation import LossFunction
+    from trainer.loggers.protocol import Record
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
 SAMPLE_TOKENS = 32
@@ -40,14 +41,14 @@ class Data:
         }
 
 
-def train_config(recipe: Recipe, *, time_limit_seconds: float, device: str) -> "TrainConfig":
-    """The trainer's settings."""
+def train_config(recipe: Recipe, *, time_limit_seconds: float | None, steps: int | None, device: str) -> "TrainConfig":
+    """The trainer's settings: for a time limit, or for a number of optimizer steps."""
     from trainer import TrainConfig
 
-    ticks = max(1, SCHEDULE_STEPS // recipe.evaluations)
+    ticks = max(1, (steps or SCHEDULE_STEPS) // recipe.evaluations)
     return TrainConfig(
-        steps=SCHEDULE_STEPS,
-        clock="time",
+        steps=steps or SCHEDULE_STEPS,
+        clock="time" if steps is None else "steps",
         time_limit_seconds=time_limit_seconds,
         batch_size=recipe.batch_size,
         context_length=recipe.context_length,
@@ -57,13 +58,35 @@ def train_config(recipe: Recipe, *, time_limit_seconds: float, device: str) -> "
         eval_tokens=recipe.evaluated_windows * recipe.context_length + 1,
         log_interval=max(1, ticks // 10),
         checkpoint_interval=None,
-        checkpoint_seconds=max(1.0, min(60.0, time_limit_seconds / 20)),
+        checkpoint_seconds=60.0 if time_limit_seconds is None else max(1.0, min(60.0, time_limit_seconds / 20)),
         seed=recipe.seed,
         device=device,
         compile=recipe.compile,
         batch_ramp=recipe.batch_ramp,
         average_from=recipe.average_from,
     )
+
+
+class ClosedLater:
+    """A logger that the trainer does not close: what it still has to upload can wait until all else is done.
+
+    Args:
+        logger: which one; who made it closes it.
+    """
+
+    def __init__(self, logger: "Logger") -> None:
+        self.logger = logger
+        self.label = type(logger).__name__
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.logger, name)
+
+    def log(self, record: "Record") -> None:
+        """Pass a record on."""
+        self.logger.log(record)
+
+    def close(self) -> None:
+        """Leave it open."""
 
 
 def make_loggers(wandb: WandbMode) -> "list[Logger]":
@@ -76,12 +99,23 @@ def make_loggers(wandb: WandbMode) -> "list[Logger]":
 
     loggers: list[Logger] = [ConsoleLogger()]
     if wandb != "disabled":
-        loggers.append(WandbLogger(wandb, project=os.environ.get("WANDB_PROJECT", "owt-leaderboard")))
+        loggers.append(ClosedLater(WandbLogger(wandb, project=os.environ.get("WANDB_PROJECT", "owt-leaderboard"))))
     return loggers
 
 
+def close_at_last(loggers: "list[Logger]") -> None:
+    """Close those that the trainer has left open, and wait for their uploads; a failure is only warned about."""
+    from trainer.loggers import LoggerGroup
+
+    LoggerGroup(logger.logger for logger in loggers if isinstance(logger, ClosedLater)).close()
+
+
 def write_text(model: "nn.Module", tokenizer: "Tokenizer", tokens: int, *, seed: int, texts: int = 1) -> list[str]:
-    """Texts that the model makes up, each of so many tokens, from the end of a document on."""
+    """Texts that the model makes up, each of so many tokens, from the end of a document on.
+
+    Raises:
+        ValueError: the tokenizer has no end-of-text token.
+    """
     import torch
 
     from nnscratch import generate
@@ -115,13 +149,14 @@ def train(
     tokenizer: "Tokenizer",
     run_dir: Path,
     *,
-    time_limit_seconds: float,
-    seconds_before: Callable[[], float],
+    time_limit_seconds: float | None = None,
+    steps: int | None = None,
+    seconds_before: Callable[[], float] = lambda: 0.0,
     seconds_of_earlier_sessions: float = 0.0,
     device: str,
     loggers: "list[Logger]",
 ) -> "tuple[nn.Module, Summary]":
-    """Train until the time is used up, the final validation and its records included.
+    """Train until the time is used up, the final validation and its records included, or a number of steps is made.
 
     Args:
         recipe: what to train.
@@ -129,6 +164,7 @@ def train(
         tokenizer: that of the token files.
         run_dir: where the records go; a run that was interrupted there goes on with the time it has left.
         time_limit_seconds: until the last record of the trainer.
+        steps: of the optimizer, instead of a time limit.
         seconds_before: tells what this process has spent of it until now.
         seconds_of_earlier_sessions: what others have.
         device: "auto" or a device name.
@@ -158,8 +194,8 @@ def train(
         make_loss(recipe, tokenizer),
         TokenDataset(data.train_tokens),
         TokenDataset(data.valid_tokens),
-        train_config(recipe, time_limit_seconds=time_limit_seconds, device=device),
-        learning_rate_schedule(recipe),
+        train_config(recipe, time_limit_seconds=time_limit_seconds, steps=steps, device=device),
+        learning_rate_schedule(recipe, steps or SCHEDULE_STEPS),
         run_dir,
         loggers,
         sample=sample,

@@ -45,6 +45,8 @@ def resolve(
     """
     if dataset in ("sample", TINYSTORIES.name) and valid_dataset is not None:
         raise ValueError(f"--valid-dataset {valid_dataset}: the {dataset} has its own; give --dataset PATH too")
+    from bpe import divide, first_documents
+
     if dataset == "sample":
         from tinystories.sample_stories import compose_story
         from trainer.sample_corpus import write_splits
@@ -57,9 +59,9 @@ def resolve(
             valid_bytes=SAMPLE_VALID_BYTES,
             notify=notify,
         )
+        if valid_bytes is not None and valid_bytes < SAMPLE_VALID_BYTES:
+            valid = first_documents(valid, data_dir, max_bytes=valid_bytes)
         return Texts(train, valid, {})
-    from bpe import divide
-
     train, digests = Path(dataset), {}
     if dataset == TINYSTORIES.name:
         files = download(TINYSTORIES, data_dir, notify)

@@ -37,7 +37,7 @@ def parse(arguments: Sequence[str] | None = None) -> Command:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the process's exit code: 0 done, 1 a run failed, 2 wrong input, 130 interrupted."""
+    """Run one command and return the process's exit code: 0 done, 1 a run failed; of failures that of `run_command`."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # into a file, too, each line as it comes
         sys.stdout.reconfigure(line_buffering=True)
     return run_command(lambda: parse(arguments).run())

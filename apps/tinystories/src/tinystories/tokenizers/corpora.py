@@ -81,7 +81,7 @@ def resolve_corpus(choice: CorpusChoice, data_dir: Path, notify: Callable[[str],
     """Find or make the texts of one corpus; the validation text is taken whole.
 
     Raises:
-        FileNotFoundError, ValueError, tinystories.hub.DownloadError: as `datasets.resolve`.
+        FileNotFoundError, ValueError, trainer.hub.DownloadError: as `datasets.resolve`.
     """
     from tinystories.datasets import resolve
 

@@ -50,7 +50,7 @@ def investigate(settings: Settings, notify: Callable[[str], None]) -> Findings:
     Raises:
         FileNotFoundError: a text or a tokenizer is not there.
         ValueError: a flag cannot be read, a corpus has too few documents, or two tokenizers have the same name.
-        tinystories.hub.DownloadError: a text cannot be downloaded.
+        trainer.hub.DownloadError: a text cannot be downloaded.
     """
     machine = describe_machine()
     choices = parse_corpora(settings.corpora)

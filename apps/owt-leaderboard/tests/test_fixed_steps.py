@@ -1,0 +1,44 @@
+"""Runs of a number of steps."""
+
+import json
+
+import pytest
+from conftest import TINY
+
+from owt_leaderboard import fixed_steps
+from owt_leaderboard.recipes import RECIPES
+from trainer import read_metrics
+
+ARGUMENTS = ("--recipe", "baseline", "--device", "cpu", "--set", *TINY, "optimizer=muon", "muon_learning_rate=0.01")
+
+
+def test_as_many_steps_as_asked_for_with_the_whole_schedule(text, tmp_path, capsys):
+    out = tmp_path / "run"
+    arguments = ["--steps", "100", *ARGUMENTS, "--dataset", str(text), "--data-dir", str(tmp_path), "--out", str(out)]
+    assert fixed_steps.main(arguments) == 0
+    printed = capsys.readouterr().out
+    summary = json.loads((out / "summary.json").read_text("utf-8"))
+    assert (summary["steps"], summary["tokens"], summary["status"]) == (100, 100 * 2 * 16, "completed")
+    assert f"Validation loss {summary['final_valid_loss']:.4f} after 3,200 tokens" in printed
+    peak = RECIPES["baseline"]("cpu").learning_rate
+    rates = {record["step"]: record["lr"] for record in read_metrics(out) if record["event"] == "train"}
+    assert rates[10] == pytest.approx(peak, rel=0.02)  # the warm-up is a tenth
+    assert 0.1 * peak <= rates[100] < 0.11 * peak
+    evaluations = [record for record in read_metrics(out) if record["event"] == "eval"]
+    assert [record["step"] for record in evaluations] == [0, 50, 100]
+    assert [record["bits_per_byte"] is None for record in evaluations] == [True, True, False]  # the last reads all
+    assert fixed_steps.main(arguments) == 0
+    assert printed.splitlines()[-1] in capsys.readouterr().out
+    assert fixed_steps.main([*arguments[:1], "200", *arguments[2:]]) == 2  # another run
+
+
+def test_a_run_that_diverges_says_so(text, tmp_path, capsys):
+    arguments = ["--steps", "50", *ARGUMENTS, "learning_rate=1e30", "--dataset", str(text), "--data-dir", str(tmp_path)]
+    assert fixed_steps.main([*arguments, "--out", str(tmp_path / "run")]) == 1
+    assert "No validation loss: diverged at step" in capsys.readouterr().out
+
+
+def test_wrong_input(tmp_path, capsys):
+    assert fixed_steps.main(["--steps", "0", "--out", str(tmp_path / "run")]) == 2
+    assert "error: --steps 0: expected 1 or more" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
