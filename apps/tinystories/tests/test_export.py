@@ -1,5 +1,7 @@
 """Exported models in the programs that they are for."""
 
+import json
+
 import pytest
 import torch
 
@@ -51,3 +53,22 @@ def test_a_tokenizer_that_is_gone_is_named(run, tmp_path, capsys):
     (tmp_path / "data").rename(tmp_path / "elsewhere")
     assert main(["export", str(run), str(tmp_path / "exported")]) == 2
     assert "tokenizer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format_name", ["huggingface", "gguf"])
+def test_a_run_is_not_damaged_by_its_export(run, format_name, capsys):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main(["export", str(run), str(run), "--format", format_name]) == 2
+    assert "has records of training, which an export would damage" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_of_another_app_is_refused(run, tmp_path, capsys):
+    config = json.loads((run / "config.json").read_text("utf-8"))
+    config["recorded"]["recipe"]["batch_ramp"] = []
+    (run / "config.json").write_text(json.dumps(config))
+    assert main(["export", str(run), str(tmp_path / "out")]) == 2
+    assert "has a recipe of another app or version" in capsys.readouterr().err
+    (run / "config.json").write_text("{}")
+    assert main(["generate", str(run)]) == 2
+    assert "is no run of tinystories" in capsys.readouterr().err

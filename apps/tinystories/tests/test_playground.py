@@ -144,6 +144,7 @@ BAD = {
     "story": ({"prompt": "Mia", "story": "and"}, 'story is "and": expected a list of token ids'),
     "strange token": ({"prompt": "Mia", "story": [290]}, "story holds 290: expected token ids below 290"),
     "strange next": ({"prompt": "Mia", "next_token": 290}, "next token is 290: expected an id below 290"),
+    "lone surrogate": ({"prompt": "Mia", "seed": "\ud800"}, r"\ud800"),
     "huge prompt": ({"prompt": "Mia " * 400}, "tokens long (1,600 characters): expected at most the 48 tokens"),
     "huge body": ({"prompt": "a" * 3_000_000}, f"bytes: expected at most {MAX_BODY_BYTES:,}"),
 }

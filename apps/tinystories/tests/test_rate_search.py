@@ -84,3 +84,8 @@ def test_rates_have_two_digits():
     losses, _ = valley(0.0123, 1.0)
     tried = explore(find_edge(0.01234567, max_rates=12), losses)
     assert all(rate == float(f"{rate:.2g}") for rate in tried)
+
+
+def test_a_single_rate_is_the_one_that_was_given():
+    assert list(explore(climb(0.03, max_rates=1), lambda rates: dict.fromkeys(rates, 3.0))) == [0.03]
+    assert list(explore(climb(0.03, max_rates=2), lambda rates: dict.fromkeys(rates, 3.0))) == [0.03, 0.015]

@@ -270,3 +270,32 @@ def test_text_and_table_never_disagree(baseline, others):
         if claims and expected:
             assert ("as expected" in finding.text) is (claims == {expected})
             assert ("against the expectation" in finding.text) is (claims != {expected})
+
+
+def test_an_interval_that_goes_on_beyond_the_picture_has_an_arrowhead():
+    from types import SimpleNamespace
+
+    from matplotlib.figure import Figure
+
+    from tinystories.reporting.forest import differences
+    from tinystories.reporting.style import LIGHT
+    from trainer.statistics import Difference
+
+    def comparison(name, value, low, high):
+        group = SimpleNamespace(name=name)
+        return SimpleNamespace(
+            group=group, verdict="worse", finding="", direction=None, bits_difference=Difference(value, low, high)
+        )
+
+    rows = [
+        comparison("near", 0.05, 0.04, 0.06),
+        comparison("wide", 0.05, -0.25, 0.35),
+        comparison("c", 0.06, 0.05, 0.07),
+    ]
+    figure = Figure()
+    differences(rows)(figure, LIGHT)
+    (axes,) = figure.axes
+    edge = axes.get_xlim()[1]
+    heads = [(line.get_marker(), line.get_xdata()[0]) for line in axes.lines if line.get_marker() in ("<", ">")]
+    assert heads == [("<", pytest.approx(-edge)), (">", pytest.approx(edge))]
+    assert edge == pytest.approx(1.08 * 0.07 * 1.05, rel=0.01)

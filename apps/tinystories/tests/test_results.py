@@ -5,7 +5,7 @@ import json
 import pytest
 from synthetic import bits_per_byte, make_failure, make_group, make_header, make_run
 
-from tinystories.results import Curve, read_experiment, read_result
+from tinystories.results import KILLED_FOR_MEMORY, Curve, read_experiment, read_result
 
 
 def names(experiment):
@@ -53,6 +53,9 @@ def test_batches_are_ordered_by_size_and_rate_and_know_what_memory_refused(tmp_p
         ("RuntimeError: [enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory", True),
         ("RuntimeError: CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate", True),
         ("RuntimeError: mat1 and mat2 shapes cannot be multiplied", False),
+        ("AcceleratorError: CUDA error: an illegal memory access was encountered", False),
+        ("the process failed (ended by SIGSEGV)", False),
+        (f"the process failed (ended by SIGKILL{KILLED_FOR_MEMORY})", True),
     ],
 )
 def test_errors_of_memory(tmp_path, error, expected):
@@ -104,4 +107,26 @@ def test_a_header_that_is_not_understood(tmp_path, content):
     make_run(tmp_path / "baseline", [7.0, 3.0])
     (tmp_path / "experiment.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match="expected an object whose kind is one of ablations, lr-sweep, batch-sweep"):
+        read_experiment(tmp_path)
+
+
+def test_line_separators_in_a_story_are_part_of_it(tmp_path):
+    """JSON leaves them as they are, and str.splitlines() divides there."""
+    story = "Once\u2028upon\x85a\u2029time"
+    run = make_run(tmp_path / "baseline", [7.0, 3.0])
+    lines = [json.dumps({"step": step, "text": text}, ensure_ascii=False) for step, text in ((1, "x"), (2, story))]
+    (run / "samples.jsonl").write_text("\n".join(lines) + "\n", "utf-8")
+    assert read_result(run).sample == story
+
+
+def test_a_run_of_something_else(tmp_path):
+    run = make_run(tmp_path / "baseline", [7.0, 3.0])
+    (run / "config.json").write_text(json.dumps({"architectures": ["LlamaForCausalLM"]}))
+    with pytest.raises(ValueError, match="baseline is no run of tinystories"):
+        read_result(run)
+
+
+def test_a_damaged_header(tmp_path):
+    (tmp_path / "experiment.json").write_text("{")
+    with pytest.raises(ValueError, match=r"experiment.json is damaged .*: delete it"):
         read_experiment(tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import torch
 
 from tinystories import parallel_runs, sweeps
 from tinystories.batch_search import batch_sizes, default_target, recipe_for, why_not
+from tinystories.commands.lr_sweep import found
 from tinystories.flags import DataFlags
+from tinystories.parallel_runs import environment_of
 from tinystories.recipes import cpu_quick
 from tinystories.results import read_experiment
 from tinystories.run import main
@@ -114,34 +117,133 @@ def test_wrong_input_of_a_process_ends_the_sweep(runs):
         Sweep(CPU, print, jobs=2).run_all([wrong, runs[1]])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_interrupted_side_by_side_runs_are_saved_and_go_on(number, flags, tmp_path):
+@pytest.mark.parametrize(
+    ("number", "send"),
+    [(signal.SIGINT, os.kill), (signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)],
+    ids=["SIGINT", "SIGTERM", "Ctrl-C"],
+)
+def test_interrupted_side_by_side_runs_are_saved_and_go_on(number, send, flags, tmp_path):
+    """Ctrl-C in a terminal comes to a process and to those that it started: nobody may get two signals by that."""
     out = tmp_path / "out"
     command = [sys.executable, "-m", "tinystories.run", "ablations", "--jobs", "2", "--out", str(out)]
     command += ["--variants", "baseline", "nope", *flags, "--steps", "3000", "--evaluations", "1000"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, process_group=0)
     deadline = time.monotonic() + 120
     names = ("baseline", "nope")
     while not all(list((out / name / "checkpoints").glob("step_*")) for name in names):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    process.send_signal(number)
+    before = {name: len((out / name / "metrics.jsonl").read_text("utf-8").splitlines()) for name in names}
+    send(process.pid, number)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "goes on" in error
     assert "Traceback" not in error
     for name in names:
         assert not (out / name / "summary.json").exists()
-        assert list((out / name / "checkpoints").glob("step_*"))
+        (latest,) = sorted((out / name / "checkpoints").glob("step_*"))[-1:]
+        records = [json.loads(line) for line in (out / name / "metrics.jsonl").read_text("utf-8").splitlines()]
+        assert len(records) >= before[name]
+        assert int(latest.name.removeprefix("step_")) >= records[-1]["step"], "all that was recorded is saved"
         assert not (out / name / "failure.json").exists()
 
 
-def test_devices_take_turns(monkeypatch):
+def test_devices_take_turns_and_runs_do_not_know_which_they_have(monkeypatch):
+    """What a run records of its device must be the same in every slot, or it could not go on in another."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    slots = [parallel_runs.machine_of(Machine(), slot).device for slot in range(3)]
-    assert slots == ["cuda:0", "cuda:1", "cuda:0"]
-    assert parallel_runs.machine_of(Machine(device="cpu"), 1).device == "cpu"
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+    def devices(machine):
+        return [environment_of(machine, slot, 3).get("CUDA_VISIBLE_DEVICES") for slot in range(3)]
+
+    assert devices(Machine()) == devices(Machine(device="cuda")) == ["0", "1", "0"]
+    assert devices(Machine(device="cpu")) == devices(Machine(device="cuda:1")) == [None] * 3
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-ab")
+    assert devices(Machine()) == ["5", "GPU-ab", "5"]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert devices(Machine()) == ["5,GPU-ab"] * 3
+
+
+def test_workers_share_the_cores(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert environment_of(CPU, 0, 3)["OMP_NUM_THREADS"] == "2"
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert environment_of(CPU, 0, 3)["OMP_NUM_THREADS"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (["--steps", "8"], ["--steps", "16"], "steps was 8, now 16"),
+        (["--learning-rate", "0.01"], ["--learning-rate", "0.02"], "learning_rate was 0.01, now 0.02"),
+        ([], ["--valid-bytes", "100"], "texts was "),
+    ],
+)
+def test_runs_of_other_settings_are_not_mixed_in(first, second, message, flags, tmp_path, capsys):
+    """The second command trains other variants only, so no run of the first would be looked at."""
+    out = tmp_path / "out"
+    assert main(["ablations", "--out", str(out), "--variants", "baseline", *flags, *first]) == 0
+    header = (out / "experiment.json").read_bytes()
+    assert main(["ablations", "--out", str(out), "--variants", "nope", *flags, *second]) == 2
+    error = capsys.readouterr().err
+    assert f"has runs of another experiment: {message}" in error
+    assert "--out" in error
+    assert (out / "experiment.json").read_bytes() == header
+    assert not (out / "nope").exists()
+    assert main(["lr-sweep", "--out", str(out), *flags, *first]) == 2
+    assert "kind was 'ablations', now 'lr-sweep'" in capsys.readouterr().err
+    assert (out / "experiment.json").read_bytes() == header
+    assert main(["ablations", "--out", str(out), "--variants", "nope", "--seed", "3", *flags, *first]) == 0
+
+
+def test_what_an_earlier_version_did_not_write_down_is_not_compared(flags, tmp_path):
+    out = tmp_path / "out"
+    arguments = ["ablations", "--out", str(out), "--variants", "baseline", *flags]
+    assert main(arguments) == 0
+    header = json.loads((out / "experiment.json").read_text("utf-8"))
+    header.pop("shared")
+    (out / "experiment.json").write_text(json.dumps(header))
+    assert main([*arguments[:3], "--variants", "nope", *flags, "--steps", "16"]) == 0
+
+
+def test_what_was_found_stays_until_it_is_found_again(flags, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    arguments = ["batch-sweep", "--out", str(out), "--tokens", "1500", "--max-rates", "1", *flags]
+    assert main(arguments) == 0
+    header = json.loads((out / "experiment.json").read_text("utf-8"))
+    assert header["notes"]
+
+    def interrupted(self, runs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Sweep, "run_all", interrupted)
+    assert main(arguments) == 130
+    assert json.loads((out / "experiment.json").read_text("utf-8")) == header
+
+
+def test_a_bug_in_a_run_is_recorded_and_the_rest_goes_on(runs, monkeypatch):
+    train = sweeps.train
+
+    def broken(recipe, files, directory, machine, **options):
+        if directory == runs[0].directory:
+            raise TypeError("no such thing")
+        return train(recipe, files, directory, machine, **options)
+
+    monkeypatch.setattr(sweeps, "train", broken)
+    assert Sweep(CPU, print).run_all(runs[:2]) == runs[:1]
+    assert runs[0].failure == "TypeError: no such thing"
+
+
+def test_a_process_that_crashes_is_not_told_with_the_reason_of_an_earlier_one(runs, monkeypatch, tmp_path):
+    victim = tmp_path / "victim.sh"
+    victim.write_text("#!/bin/sh\necho 'last words' >&2\nexit 1\n")
+    victim.chmod(0o755)
+    sweeps.record_failure(runs[0], "an old story")
+    monkeypatch.setattr(parallel_runs.sys, "executable", str(victim))
+    assert Sweep(CPU, print, jobs=2).run_all(runs[:2]) == runs[:2]
+    assert runs[0].failure == "the process failed (exit code 1): last words"
 
 
 def test_a_task_comes_out_as_it_went_in(runs):
@@ -163,9 +265,37 @@ def test_lr_sweep_searches_and_reports(flags, tmp_path, capsys):
     assert len(read_experiment(out).groups) == len(experiment.groups)
 
 
+def test_a_rate_that_failed_is_no_edge_of_stability(flags, tmp_path, monkeypatch):
+    train = sweeps.train
+
+    def limited(recipe, files, directory, machine, **options):
+        if recipe.learning_rate > 0.015:
+            raise RuntimeError("no such device")
+        return train(recipe, files, directory, machine, **options)
+
+    monkeypatch.setattr(sweeps, "train", limited)
+    out = tmp_path / "sweep"
+    assert main(["lr-sweep", "--out", str(out), "--rates", "0.005", "0.01", "0.02", *flags]) == 1
+    assert read_experiment(out).notes[0].endswith("none that was tried diverged.")
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ({}, "Training diverged or failed at every rate."),
+        ({0.1: math.inf}, "Training diverged or failed at every rate."),
+        ({0.1: 3.0, 0.2: 4.0}, "The best rate is 0.1; none that was tried diverged."),
+        ({0.1: 3.0, 0.2: math.inf}, "The best rate is 0.1; the edge of stability lies between 0.1 and 0.2."),
+        ({0.1: math.inf, 0.2: 3.0}, "The best rate is 0.2; 0.1, the lowest that was tried, diverged."),
+    ],
+)
+def test_what_a_search_has_found(losses, expected):
+    assert found(losses) == expected
+
+
 def test_lr_sweep_takes_rates_as_given(flags, tmp_path):
     out = tmp_path / "sweep"
-    arguments = ["--rates", "0.01", "0.02", "--seeds", "2", "--variant", "muon"]
+    arguments = ["--rates", "0.01", "0.02", "0.01", "--seeds", "2", "--variant", "muon"]
     assert main(["lr-sweep", "--out", str(out), *arguments, *flags]) == 0
     experiment = read_experiment(out)
     assert [(group.rate, len(group.runs)) for group in experiment.groups] == [(0.01, 2), (0.02, 2)]
@@ -184,6 +314,30 @@ def test_batch_sweep_grows_until_steps_are_too_few(flags, tmp_path):
     assert experiment.target_loss == pytest.approx(max(losses)), "both reach it"
     tokens = {run.recipe["batch_size"]: run.summary["tokens"] for run in experiment.runs}
     assert tokens == {1: 1488, 4: 1472}
+    rate = cpu_quick().learning_rate
+    expected = {1: rate * math.sqrt(1 / 4), 4: rate}  # the square root rule's, from the batch size of the flags
+    assert {run.recipe["batch_size"]: run.recipe["learning_rate"] for run in experiment.runs} == pytest.approx(expected)
+
+
+def test_every_seed_of_half_of_the_batch_sizes_reaches_the_target(flags, tmp_path):
+    out = tmp_path / "batches"
+    arguments = ["--tokens", "1500", "--max-rates", "1", "--seeds", "3"]
+    assert main(["batch-sweep", "--out", str(out), *arguments, *flags]) == 0
+    experiment = read_experiment(out)
+    worst = [max(run.summary["final_valid_loss"] for run in group.runs) for group in experiment.groups]
+    assert experiment.target_loss == pytest.approx(max(worst))
+
+
+def test_batch_sizes_are_tried_from_the_smallest(flags, tmp_path, capsys):
+    out = tmp_path / "batches"
+    arguments = ["batch-sweep", "--out", str(out), "--tokens", "1500", "--max-rates", "1", *flags]
+    assert main([*arguments, "--batch-sizes", "128", "64"]) == 2
+    assert "not even the smallest batch size can be tried: batch size 64 would make 1 steps" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([*arguments, "--batch-sizes", "128", "4", "4"]) == 0
+    experiment = read_experiment(out)
+    assert [(group.batch_size, len(group.runs)) for group in experiment.groups] == [(4, 1)]
+    assert "batch size 128 would make 1 steps" in experiment.notes[-1]
 
 
 def test_batch_sweep_ends_at_the_memory(flags, tmp_path, monkeypatch):
@@ -233,6 +387,20 @@ def test_rates_are_tuned_for_each_variant(flags, tmp_path):
         assert group.runs[0].recipe["learning_rate"] == min(losses, key=losses.get)
 
 
+def test_a_search_that_failed_counts(flags, tmp_path, monkeypatch, capsys):
+    train = sweeps.train
+
+    def limited(recipe, files, directory, machine, **options):
+        if recipe.learning_rate > cpu_quick().learning_rate:
+            raise RuntimeError("no such device")
+        return train(recipe, files, directory, machine, **options)
+
+    monkeypatch.setattr(sweeps, "train", limited)
+    out = tmp_path / "tuned"
+    assert main(["ablations", "--out", str(out), "--tune-rates", "--variants", "baseline", *flags]) == 1
+    assert "rate-0.024 failed: RuntimeError: no such device" in capsys.readouterr().err
+
+
 def test_seeds_and_vocabularies(flags, text, tmp_path):
     out = tmp_path / "seeds"
     large = [*flags, "--vocab-size", "600"]
@@ -260,6 +428,8 @@ def test_seeds_and_vocabularies(flags, text, tmp_path):
         (["batch-sweep", "--batch-sizes", "4", "0"], "--batch-sizes 4 0"),
         (["batch-sweep", "--target-loss", "-1"], "--target-loss -1"),
         (["train", "--time-limit", "soon"], "soon"),
+        (["lr-sweep", "--learning-rate", "0"], "learning_rate is 0.0: expected a finite number above 0"),
+        (["train", "--learning-rate", "nan"], "learning_rate is nan"),
     ],
 )
 def test_wrong_flags_are_refused(arguments, message, flags, capsys):
@@ -267,6 +437,12 @@ def test_wrong_flags_are_refused(arguments, message, flags, capsys):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["steps", "batch_size", "evaluations"])
+def test_recipes_without_any(name):
+    with pytest.raises(ValueError, match=f"{name} is 0: expected 1 or more"):
+        replace(TINY, **{name: 0})
 
 
 def test_batch_sizes_include_those_of_the_handout():
@@ -278,6 +454,7 @@ def test_a_batch_sizes_recipe_sees_as_many_tokens():
     recipe = recipe_for(TINY, 16, 64_000)
     assert recipe.tokens == 64_000
     assert recipe.learning_rate == pytest.approx(2 * TINY.learning_rate)
+    assert recipe.muon_learning_rate == pytest.approx(2 * TINY.muon_learning_rate)
 
 
 def test_half_of_the_batch_sizes_reach_the_default_target():

@@ -8,7 +8,7 @@ from statistics import median_high
 from typing import NamedTuple
 
 from tinystories.building import model_config
-from tinystories.recipes import Recipe
+from tinystories.recipes import Recipe, at_rate
 
 FEWEST_STEPS = 20  # fewer updates than that show the warm-up and nothing else
 MEMORY_SHARE = 0.7  # of the machine's, because other programs have some and the estimate lacks workspace
@@ -31,21 +31,21 @@ def batch_sizes() -> Iterator[int]:
 
 
 def recipe_for(recipe: Recipe, batch_size: int, tokens: int) -> Recipe:
-    """The recipe with another batch size and as many steps as `tokens` allow.
+    """The recipe with another batch size and as many steps as `tokens` allow, at least one.
 
     Its rate is the one that the square root rule gives: gradients of B windows have 1 / sqrt(B) of the noise
     (Krizhevsky 2014, arXiv 1404.5997; for Adam Malladi et al. 2022, arXiv 2205.10287).
     """
-    steps = tokens // (batch_size * recipe.context_length)
+    steps = max(1, tokens // (batch_size * recipe.context_length))
     rate = recipe.learning_rate * math.sqrt(batch_size / recipe.batch_size)
-    return replace(recipe, batch_size=batch_size, steps=steps, learning_rate=rate)
+    return replace(at_rate(recipe, rate), batch_size=batch_size, steps=steps)
 
 
 def default_target(losses: Sequence[float]) -> float | None:
     """The loss whose price is compared where none is asked for: one that at least half of the batch sizes reach.
 
     Args:
-        losses: the best final loss of each batch size, infinite where there is none.
+        losses: the final loss of each batch size at its best rate, of the worst seed; infinite where there is none.
     """
     return median_high(losses) if losses and math.isfinite(median_high(losses)) else None
 

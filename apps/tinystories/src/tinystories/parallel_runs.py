@@ -8,10 +8,10 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from tinystories.results import FAILURE_FILE, KILLED_FOR_MEMORY
 from tinystories.training import Machine
 from tinystories.worker import DONE, FAILED, INTERRUPTED, WRONG_INPUT, write_task
 
@@ -42,7 +42,7 @@ def train_side_by_side(runs: "Sequence[tuple[int, Run]]", total: int, sweep: "Sw
                     slot = slots.pop(0)
                     title = f"[{number}/{total}] {run.name}"
                     sweep.notify(title)
-                    running[slot] = _Worker(title, run, machine_of(sweep.machine, slot), sweep.jobs)
+                    running[slot] = _Worker(title, run, sweep.machine, environment_of(sweep.machine, slot, sweep.jobs))
                 time.sleep(0.05)
                 for slot in [slot for slot, worker in running.items() if worker.process.poll() is not None]:
                     worker = running.pop(slot)
@@ -56,23 +56,28 @@ def train_side_by_side(runs: "Sequence[tuple[int, Run]]", total: int, sweep: "Sw
                 worker.wait()
 
 
-def machine_of(machine: Machine, slot: int) -> Machine:
-    """The machine of a slot: several CUDA devices are used in turn where none is named."""
-    if machine.device not in ("auto", "cuda"):
-        return machine
-    import torch
+def environment_of(machine: Machine, slot: int, jobs: int) -> dict[str, str]:
+    """The environment of a worker: its share of the cores and, where no CUDA device is named, the next one in turn.
 
-    count = torch.cuda.device_count()
-    return replace(machine, device=f"cuda:{slot % count}") if count else machine
+    The device is the only one that the worker sees, so that runs do not record which it was, and go on with any.
+    """
+    environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} | os.environ
+    if machine.device in ("auto", "cuda"):
+        import torch
+
+        if count := torch.cuda.device_count():
+            named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+            environment["CUDA_VISIBLE_DEVICES"] = (named or [str(number) for number in range(count)])[slot % count]
+    return environment
 
 
 class _Worker:
     """A process that trains a run."""
 
-    def __init__(self, title: str, run: "Run", machine: Machine, jobs: int) -> None:
+    def __init__(self, title: str, run: "Run", machine: Machine, environment: dict[str, str]) -> None:
         self.title, self.run = title, run
         self._began = time.perf_counter()
-        threads = str(max(1, (os.cpu_count() or 1) // jobs))
+        (run.directory / FAILURE_FILE).unlink(missing_ok=True)  # of another try
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tinystories.worker", *sys.argv[1:]],  # for its records: it does not read them
             stdin=subprocess.PIPE,
@@ -81,7 +86,9 @@ class _Worker:
             text=True,
             encoding="utf-8",
             errors="replace",
-            env={"OMP_NUM_THREADS": threads} | os.environ,
+            env=environment,
+            # Ctrl-C comes to the sweep alone, which passes it on: the second signal to a run would end it at once.
+            process_group=0 if os.name == "posix" else None,
         )
         self._task, self._said = write_task(run, machine), ""
         self._talk = threading.Thread(target=self._communicate, daemon=True)
@@ -115,9 +122,11 @@ class _Worker:
             raise ValueError(f"{self.run.name}: {self._said}")
         if code in (INTERRUPTED, -signal.SIGINT, -signal.SIGTERM):
             raise KeyboardInterrupt
-        reason = (
-            f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}, perhaps for lack of memory"
-        )
+        reason = f"exit code {code}"
+        if code < 0:
+            reason = f"ended by {signal.Signals(-code).name}"
+        if code == -getattr(signal, "SIGKILL", 0):  # so Linux ends the process that has the most memory
+            reason += KILLED_FOR_MEMORY
         return record_failure(self.run, f"the process failed ({reason}): {self._said[-500:]}".rstrip(": "))
 
     def _communicate(self) -> None:
@@ -126,7 +135,7 @@ class _Worker:
 
 @contextmanager
 def _signals_as_keyboard_interrupt() -> Iterator[None]:
-    """Let SIGTERM end the sweep in the same orderly way as SIGINT does."""
+    """Let SIGTERM, and a terminal that is closed, end the sweep in the same orderly way as SIGINT does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -134,7 +143,12 @@ def _signals_as_keyboard_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    previous = {
+        number: signal.signal(number, interrupt)
+        for number in numbers
+        if signal.getsignal(number) is not signal.SIG_IGN or number != getattr(signal, "SIGHUP", None)  # nohup
+    }
     try:
         yield
     finally:

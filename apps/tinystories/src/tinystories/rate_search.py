@@ -57,7 +57,7 @@ def climb(start: float, *, max_rates: int, factor: float = FINE) -> Search:
         factor: between neighbours.
     """
     tried: dict[float, float] = {}
-    proposal = [round_rate(rate) for rate in (start / factor, start, start * factor)][:max_rates]
+    proposal = [round_rate(rate) for rate in (start, start / factor, start * factor)][:max_rates]
     while proposal:
         yield from _try(tried, proposal)
         best = best_rate(tried)

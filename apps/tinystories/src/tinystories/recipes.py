@@ -1,7 +1,8 @@
 """Functions that return one training run in full. An ablation is a small change of one; flags only override."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Norm = Literal["pre", "post", "none"]
@@ -12,7 +13,11 @@ OptimizerName = Literal["adamw", "muon"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One training run of a Transformer language model, everything included that decides its result."""
+    """One training run of a Transformer language model, everything included that decides its result.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
 
     vocab_size: int
     """Entries of the tokenizer: 256 bytes, merges and the end-of-text token."""
@@ -56,6 +61,14 @@ class Recipe:
     seed: int = 0
     """Seeds the weights, the order of the data and the samples."""
 
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "evaluations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: expected 1 or more")
+        for name in ("learning_rate", "muon_learning_rate"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name)!r}: expected a finite number above 0")
+
     @property
     def tokens(self) -> int:
         """Tokens seen in the whole run."""
@@ -67,6 +80,12 @@ class Recipe:
         if self.time_limit_seconds is not None:
             return f"{self.time_limit_seconds:g} seconds each"
         return f"{self.tokens:,} tokens each"
+
+
+def at_rate(recipe: Recipe, rate: float) -> Recipe:
+    """The recipe at another rate; Muon's changes in the same proportion."""
+    factor = rate / recipe.learning_rate
+    return replace(recipe, learning_rate=rate, muon_learning_rate=recipe.muon_learning_rate * factor)
 
 
 def cpu_quick() -> Recipe:

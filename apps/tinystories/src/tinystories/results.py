@@ -11,6 +11,7 @@ from tinystories.grouping import Key, Kind, group_key
 
 EXPERIMENT_FILE = "experiment.json"
 FAILURE_FILE = "failure.json"
+KILLED_FOR_MEMORY = ", perhaps for lack of memory"
 BASELINE = "baseline"
 
 
@@ -68,7 +69,14 @@ class Failure:
     @property
     def out_of_memory(self) -> bool:
         """Whether memory was what it lacked."""
-        words = ("out of memory", "outofmemory", "memoryerror", "can't allocate memory", "alloc_failed")
+        words = (
+            "out of memory",
+            "outofmemory",
+            "memoryerror",
+            "can't allocate memory",
+            "alloc_failed",
+            KILLED_FOR_MEMORY,
+        )
         return any(word in self.error.lower() for word in words)
 
 
@@ -154,7 +162,7 @@ def read_experiment(directory: Path) -> Experiment:
         FileNotFoundError: no run in it has finished or failed.
         ValueError: `experiment.json` is not what it should be.
     """
-    header = _header(directory)
+    header = read_header(directory)
     kind: Kind = header.get("kind", "ablations")
     finished = sorted(path.parent for path in directory.glob("*/summary.json"))
     failed = sorted(path.parent for path in directory.glob(f"*/{FAILURE_FILE}") if path.parent not in finished)
@@ -173,13 +181,34 @@ def read_experiment(directory: Path) -> Experiment:
     )
 
 
+def read_header(directory: Path) -> dict[str, Any]:
+    """Read what `experiment.json` says of a directory of runs; empty if there is none.
+
+    Raises:
+        ValueError: it is not what it should be.
+    """
+    path = directory / EXPERIMENT_FILE
+    if not path.exists():
+        return {}
+    try:
+        header = json.loads(path.read_text("utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it, and the same command writes it again") from error
+    kinds = get_args(Kind)
+    if not isinstance(header, dict) or header.get("kind", "ablations") not in kinds:
+        raise ValueError(f"{path} holds {header!r}: expected an object whose kind is one of {', '.join(kinds)}")
+    return header
+
+
 def read_result(directory: Path) -> Result:
     """Read one run.
 
     Raises:
         FileNotFoundError: the run is not finished (it has no `summary.json`).
+        ValueError: it is no run of this app.
     """
-    from trainer import read_config, read_metrics
+    from tinystories.writing import recorded_of
+    from trainer import read_metrics
 
     path = directory / "summary.json"
     if not path.exists():
@@ -188,11 +217,12 @@ def read_result(directory: Path) -> Result:
         )
     evaluations = [record for record in read_metrics(directory) if record["event"] == "eval"]
     samples = directory / "samples.jsonl"
-    texts = samples.read_text("utf-8").splitlines() if samples.exists() else []
+    # Not splitlines, which also divides at characters that JSON leaves as they are, such as U+2028.
+    texts = samples.read_text("utf-8").rstrip("\n").split("\n") if samples.exists() else []
     return Result(
         name=directory.name,
         directory=directory,
-        recipe=read_config(directory)["recorded"]["recipe"],
+        recipe=recorded_of(directory)["recipe"],
         environment=json.loads((directory / "environment.json").read_text("utf-8")),
         summary=json.loads(path.read_text("utf-8")),
         valid=Curve(
@@ -202,19 +232,8 @@ def read_result(directory: Path) -> Result:
             [record["loss"] for record in evaluations],
             [record.get("bits_per_byte") for record in evaluations],
         ),
-        sample=json.loads(texts[-1])["text"] if texts else None,
+        sample=json.loads(texts[-1])["text"] if texts and texts[-1] else None,
     )
-
-
-def _header(directory: Path) -> dict[str, Any]:
-    path = directory / EXPERIMENT_FILE
-    if not path.exists():
-        return {}
-    header = json.loads(path.read_text("utf-8"))
-    kinds = get_args(Kind)
-    if not isinstance(header, dict) or header.get("kind", "ablations") not in kinds:
-        raise ValueError(f"{path} holds {header!r}: expected an object whose kind is one of {', '.join(kinds)}")
-    return header
 
 
 def _read_failure(directory: Path) -> Failure:

@@ -125,9 +125,13 @@ def train_recorded(run: Run, machine: Machine, *, quiet: bool = False) -> str | 
         ValueError: the directory holds a run of another recipe, or the data do not fit.
         trainer.TrainingInterrupted: SIGINT or SIGTERM came; everything is saved.
     """
+    from trainer import TrainingInterrupted
+
     try:
         train(run.recipe, run.files, run.directory, machine, quiet=quiet)
-    except RuntimeError as error:
+    except (ValueError, OSError, ImportError, TrainingInterrupted):
+        raise
+    except Exception as error:
         return record_failure(run, f"{type(error).__name__}: {error}")
     (run.directory / FAILURE_FILE).unlink(missing_ok=True)
     return None
@@ -148,6 +152,7 @@ def describe_experiment(
     title: str,
     dataset: str,
     *,
+    shared: Mapping[str, Any] | None = None,
     target_loss: float | None = None,
     notes: Sequence[str] = (),
 ) -> None:
@@ -158,11 +163,20 @@ def describe_experiment(
         kind: "ablations", "lr-sweep" or "batch-sweep".
         title: the report's title.
         dataset: the name of the text.
+        shared: what all runs have in common, so that no others are mixed in.
         target_loss: the loss that batch sizes are compared at, in nats per token.
         notes: sentences for the report.
     """
     from trainer import write_atomically
 
     directory.mkdir(parents=True, exist_ok=True)
-    content = {"kind": kind, "title": title, "dataset": dataset, "target_loss": target_loss, "notes": list(notes)}
+    content: dict[str, Any] = {
+        "kind": kind,
+        "title": title,
+        "dataset": dataset,
+        "target_loss": target_loss,
+        "notes": list(notes),
+    }
+    if shared is not None:
+        content["shared"] = dict(shared)
     write_atomically(directory / EXPERIMENT_FILE, json.dumps(content, indent=2).encode("utf-8") + b"\n")

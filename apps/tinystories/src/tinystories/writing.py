@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tinystories.building import model_config
 from tinystories.recipes import Recipe
@@ -20,17 +20,36 @@ def load(run_dir: Path, device: str = "auto") -> "tuple[TransformerLM, Tokenizer
 
     Raises:
         FileNotFoundError: this is no run directory, it has no checkpoint yet, or its tokenizer is gone.
+        ValueError: it is no run of this app, or one of another version.
     """
     from bpe import Tokenizer
     from nnscratch import TransformerLM
-    from trainer import load_weights, read_config, resolve_device
+    from trainer import load_weights, resolve_device
 
-    recorded = read_config(run_dir)["recorded"]
+    recorded = recorded_of(run_dir)
     tokenizer = Tokenizer.from_pretrained(tokenizer_directory(run_dir))
-    recipe = Recipe(**recorded["recipe"])
+    try:
+        recipe = Recipe(**recorded["recipe"])
+    except TypeError as error:
+        raise ValueError(f"{run_dir} has a recipe of another app or version: {error}") from error
     model = TransformerLM(model_config(recipe, tokenizer.vocab_size))
     load_weights(model, run_dir)
     return model.to(resolve_device(device)).eval(), tokenizer
+
+
+def recorded_of(run_dir: Path) -> dict[str, Any]:
+    """What this app has recorded of a run: its recipe and where its tokenizer is.
+
+    Raises:
+        FileNotFoundError: this is no run directory.
+        ValueError: it is one of something else.
+    """
+    from trainer import read_config
+
+    recorded = read_config(run_dir).get("recorded")
+    if not isinstance(recorded, dict) or "recipe" not in recorded:
+        raise ValueError(f"{run_dir} is no run of tinystories: its config.json records no recipe")
+    return recorded
 
 
 def tokenizer_directory(run_dir: Path) -> Path:
@@ -38,10 +57,9 @@ def tokenizer_directory(run_dir: Path) -> Path:
 
     Raises:
         FileNotFoundError: this is no run directory, or the tokenizer is gone.
+        ValueError: it is no run of this app.
     """
-    from trainer import read_config
-
-    directory = Path(read_config(run_dir)["recorded"]["tokenizer"])
+    directory = Path(recorded_of(run_dir)["tokenizer"])
     if not directory.is_dir():
         raise FileNotFoundError(
             f"the tokenizer of {run_dir} is not at {directory}: it was moved or deleted; `prepare` with the same "

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinystories.commands.experiment import Experiment, SweepFlags, seeded_name
-from tinystories.commands.rate_runs import at_rate, try_rates
+from tinystories.commands.rate_runs import try_rates
 from tinystories.experiments import SetName, Variant, VariantName, chosen_variants
 from tinystories.flags import DataFlags, MachineFlags, RecipeFlags
 from tinystories.rate_search import best_rate, climb, explore
@@ -47,9 +47,20 @@ class Ablations:
         name = f"ablations-{self.data.name}" + ("-tuned" if self.tune_rates else "")
         out = self.out or Path("runs", name)
         title = f"Ablations on {self.data.name}" + (", each at its best learning rate" if self.tune_rates else "")
-        experiment = Experiment(out, "ablations", title, self.data.name, self.machine.machine(), self.sweep.jobs)
+        experiment = Experiment(
+            out,
+            "ablations",
+            title,
+            self.data.name,
+            self.machine.machine(),
+            self.sweep.jobs,
+            recipe=recipe,
+            files=files,
+        )
         if self.tune_rates:
-            recipes = {variant.name: self._tuned(variant, recipes, files, out) for variant in variants}
+            tuned = {variant.name: self._tuned(variant, recipes, files, out) for variant in variants}
+            recipes = {name: at_best for name, (at_best, _) in tuned.items()}
+            experiment.add_failures(error for _, failed in tuned.values() for error in failed.items())
             tried = f"{MOST_RATES} rates at most, a factor of 2 apart, with the first seed"
             experiment.note(f"Each variant has the best of {tried}.")
         runs = []
@@ -64,16 +75,26 @@ class Ablations:
 
     def _tuned(
         self, variant: Variant, recipes: "dict[str, Recipe]", files: "dict[int, TokenFiles]", out: Path
-    ) -> "Recipe":
-        """The variant's recipe at the best rate."""
+    ) -> "tuple[Recipe, dict[str, str]]":
+        """The variant's recipe at the best rate, and the runs of the search that failed."""
+        from tinystories.recipes import at_rate
+
         recipe = recipes[variant.name]
         directory = out / "tuning" / variant.name
         title = f"Learning rates of {variant.name} on {self.data.name}"
-        experiment = Experiment(directory, "lr-sweep", title, self.data.name, self.machine.machine(), self.sweep.jobs)
+        experiment = Experiment(
+            directory,
+            "lr-sweep",
+            title,
+            self.data.name,
+            self.machine.machine(),
+            self.sweep.jobs,
+            recipe=recipe,
+            files=files,
+        )
         losses = explore(climb(recipe.learning_rate, max_rates=MOST_RATES), try_rates(experiment, recipe, files))
         best = best_rate(losses)
         experiment.finish()
         if best is None:
-            print(f"{variant.name} diverged at every rate; it keeps {recipe.learning_rate:g}")
-            return recipe
-        return at_rate(recipe, best)
+            print(f"{variant.name} diverged or failed at every rate; it keeps {recipe.learning_rate:g}")
+        return recipe if best is None else at_rate(recipe, best), experiment.failed

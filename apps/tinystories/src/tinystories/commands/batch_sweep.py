@@ -1,13 +1,14 @@
 """`batch-sweep`: batch sizes from 1 to the memory's limit, each at a rate of its own."""
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tinystories.batch_search import MOST_TOKENS, TOKENS_SHARE, batch_sizes, default_target, recipe_for, why_not
 from tinystories.commands.experiment import Experiment, SweepFlags
-from tinystories.commands.rate_runs import try_rates
+from tinystories.commands.rate_runs import runs_at, try_rates
 from tinystories.flags import DataFlags, MachineFlags, RecipeFlags
-from tinystories.rate_search import climb, explore
+from tinystories.rate_search import best_rate, climb, explore
 
 
 @dataclass(frozen=True)
@@ -42,21 +43,38 @@ class BatchSweep:
         out = self.out or Path("runs", f"batch-sweep-{self.data.name}")
         machine = replace(self.machine.machine(), halve_on_out_of_memory=False)
         title = f"Batch sizes on {self.data.name}"
-        experiment = Experiment(out, "batch-sweep", title, self.data.name, machine, self.sweep.jobs)
         on_cpu = resolve_device(machine.device).type == "cpu"
+        chosen = sorted(set(self.batch_sizes))
+        smallest = recipe_for(recipe, chosen[0] if chosen else next(batch_sizes()), tokens)
+        if (stop := why_not(smallest, on_cpu=on_cpu)) is not None:
+            raise ValueError(f"not even the smallest batch size can be tried: {stop.reason}")
+        experiment = Experiment(
+            out,
+            "batch-sweep",
+            title,
+            self.data.name,
+            machine,
+            self.sweep.jobs,
+            recipe=recipe_for(recipe, recipe.batch_size, tokens),
+            files=files,
+        )
+        if on_cpu and self.sweep.jobs > 1:
+            experiment.note(f"Times are of up to {self.sweep.jobs} runs at the same time on one processor.")
         best: list[float] = []
-        for size in self.batch_sizes or batch_sizes():
+        for size in chosen or batch_sizes():
             sized = recipe_for(recipe, size, tokens)
             if (stop := why_not(sized, on_cpu=on_cpu)) is not None:
                 experiment.note(f"No larger batches: {stop.reason}.")
                 break
             print(f"batch size {size}: {sized.steps:,} steps of {size * sized.context_length:,} tokens")
-            try_size = try_rates(experiment, sized, files, seeds=self.sweep.seeds, prefix=f"batch-{size}-")
-            losses = explore(climb(sized.learning_rate, max_rates=self.max_rates), try_size)
-            best.append(min(losses.values()))
-            if experiment.out_of_memory:
+            prefix, seeds = f"batch-{size}-", self.sweep.seeds
+            try_size = try_rates(experiment, sized, files, seeds=seeds, prefix=prefix)
+            rate = best_rate(explore(climb(sized.learning_rate, max_rates=self.max_rates), try_size))
+            # The worst seed: a target that only some of them reach could not be compared.
+            runs = [] if rate is None else runs_at(experiment, sized, rate, files, seeds=seeds, prefix=prefix)
+            best.append(max((run.final_loss for run in runs), default=math.inf))
+            if experiment.accept_lack_of_memory():
                 experiment.note(f"No larger batches: {size} windows have no room in memory.")
-                experiment.accept_failures()
                 break
         return experiment.finish(target_loss=self.target_loss or default_target(best))
 

@@ -2,17 +2,19 @@
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tinystories.commands.report import report
-from tinystories.results import EXPERIMENT_FILE
+from tinystories.results import EXPERIMENT_FILE, Failure, read_header
 
 if TYPE_CHECKING:
+    from tinystories.recipes import Recipe
     from tinystories.sweeps import Run
-    from tinystories.training import Machine
+    from tinystories.training import Machine, TokenFiles
 
 SECONDS_BETWEEN_TABLES = 60.0
 
@@ -34,18 +36,48 @@ class SweepFlags:
 
 
 class Experiment:
-    """Trains the runs of an experiment and keeps its report."""
+    """Trains the runs of an experiment and keeps its report.
 
-    def __init__(self, directory: Path, kind: str, title: str, dataset: str, machine: "Machine", jobs: int) -> None:
+    Args:
+        directory: where the runs are.
+        kind: "ablations", "lr-sweep" or "batch-sweep".
+        title: the report's title.
+        dataset: the name of the text.
+        machine: where to train.
+        jobs: runs at the same time.
+        recipe: what the runs have in common, but for what the experiment changes.
+        files: their texts, by size of the vocabulary.
+
+    Raises:
+        ValueError: the directory has another experiment, or the same of another recipe or text.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        kind: str,
+        title: str,
+        dataset: str,
+        machine: "Machine",
+        jobs: int,
+        *,
+        recipe: "Recipe",
+        files: "dict[int, TokenFiles]",
+    ) -> None:
         from tinystories.sweeps import Sweep, describe_experiment
 
-        self.directory, self.kind, self.title, self.dataset = directory, kind, title, dataset
+        self.directory = directory
         self.notes: list[str] = []
-        self._describe = describe_experiment
-        self._describe(directory, kind, title, dataset)
+        self.failed: dict[str, str] = {}
+        """The runs that failed, and why."""
+        before = read_header(directory)
+        shared = {"recipe": _shared(recipe), "texts": _texts_of(files[recipe.vocab_size])}
+        _check_same(directory, before, {"kind": kind, "shared": shared})
+        self._describe = partial(describe_experiment, directory, kind, title, dataset, shared=shared)
+        # What an earlier call has found stays until this one has found it again.
+        self._describe(target_loss=before.get("target_loss"), notes=before.get("notes", ()))
         self._sweep = Sweep(machine, print, self._refresh, jobs)
         self._refreshed = time.monotonic()
-        self._failed: dict[str, str] = {}
 
     def train(self, runs: "Sequence[Run]") -> "list[Run]":
         """Train what is not finished, and return what failed."""
@@ -55,18 +87,20 @@ class Experiment:
             self._remove_if_empty()
             raise
         for run in runs:
-            self._failed.pop(run.name, None)
-        self._failed |= {run.name: run.failure or "" for run in failed}
+            self.failed.pop(run.name, None)
+        self.add_failures((run.name, run.failure or "") for run in failed)
         return failed
 
-    @property
-    def out_of_memory(self) -> bool:
-        """Whether a run failed for lack of memory."""
-        return any("memory" in error.lower() for error in self._failed.values())
+    def add_failures(self, failed: Iterable[tuple[str, str]]) -> None:
+        """Count other runs, and why they failed, as failures of the experiment."""
+        self.failed |= dict(failed)
 
-    def accept_failures(self) -> None:
-        """Do not count what has failed so far as failures of the experiment."""
-        self._failed.clear()
+    def accept_lack_of_memory(self) -> bool:
+        """Do not count runs that had no room as failures of the experiment, and tell whether there were any."""
+        without_room = [name for name, error in self.failed.items() if Failure(name, error).out_of_memory]
+        for name in without_room:
+            del self.failed[name]
+        return bool(without_room)
 
     def note(self, sentence: str) -> None:
         """Keep a sentence for the report, and print it."""
@@ -75,11 +109,11 @@ class Experiment:
 
     def finish(self, target_loss: float | None = None) -> int:
         """Write the report, print its table, name the runs that failed, and return the exit code."""
-        self._describe(self.directory, self.kind, self.title, self.dataset, target_loss=target_loss, notes=self.notes)
+        self._describe(target_loss=target_loss, notes=self.notes)
         report(self.directory)
-        for name, error in self._failed.items():
+        for name, error in self.failed.items():
             print(f"{name} failed: {error}; the same command tries it again", file=sys.stderr)
-        return 1 if self._failed else 0
+        return 1 if self.failed else 0
 
     def _remove_if_empty(self) -> None:
         """Leave nothing behind where wrong input let no run begin."""
@@ -92,6 +126,38 @@ class Experiment:
         if time.monotonic() - self._refreshed > SECONDS_BETWEEN_TABLES:
             report(self.directory, on_the_way=True)
             self._refreshed = time.monotonic()
+
+
+def _shared(recipe: "Recipe") -> dict[str, Any]:
+    """The settings that all runs of an experiment have, or change from; seeds may be added, evaluations say nothing."""
+    from dataclasses import asdict
+
+    return {name: value for name, value in asdict(recipe).items() if name not in ("seed", "evaluations")}
+
+
+def _texts_of(files: "TokenFiles") -> str:
+    """The directory of the token files, which is named by their content and that of the tokenizer."""
+    return files.train.parent.name
+
+
+def _check_same(directory: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """Refuse to mix experiments; what an earlier version did not write down is not compared."""
+    import json
+
+    now = json.loads(json.dumps(now))  # which makes lists of tuples
+    differing = [name for name in now if name in before and before[name] != now[name]]
+    if not differing or not any(directory.glob("*/config.json")):
+        return
+    pairs = [(name, before[name], now[name]) for name in differing]
+    if differing == ["shared"]:
+        known = {**before["shared"]["recipe"], "texts": before["shared"]["texts"]}
+        asked = {**now["shared"]["recipe"], "texts": now["shared"]["texts"]}
+        pairs = [(name, known.get(name), asked[name]) for name in asked if known.get(name) != asked[name]]
+    shown = "; ".join(f"{name} was {old!r}, now {new!r}" for name, old, new in pairs[:3])
+    raise ValueError(
+        f"{directory} has runs of another experiment: {shown}. Repeat that command to go on with it, or choose another "
+        "directory with --out"
+    )
 
 
 def seeded_name(name: str, number: int, seed: int) -> str:

@@ -25,6 +25,8 @@ class Export:
         from nnscratch.interchange.gguf import export_gguf
         from tinystories.writing import load, tokenizer_directory
 
+        if any((self.out / name).exists() for name in ("checkpoints", "metrics.jsonl", "experiment.json")):
+            raise ValueError(f"{self.out} has records of training, which an export would damage: choose another place")
         model, _ = load(self.run_directory, "cpu")
         tokenizer = tokenizer_directory(self.run_directory)
         if self.format == "gguf":

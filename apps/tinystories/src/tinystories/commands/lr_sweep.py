@@ -7,6 +7,7 @@ from tinystories.commands.experiment import Experiment, SweepFlags
 from tinystories.commands.rate_runs import try_rates
 from tinystories.experiments import VARIANTS, VariantName
 from tinystories.flags import DataFlags, MachineFlags, RecipeFlags
+from tinystories.grouping import group_key
 from tinystories.rate_search import best_rate, edge_of_stability, explore, find_edge, given
 
 
@@ -39,17 +40,40 @@ class LrSweep:
         suffix = "" if self.variant == "baseline" else f"-{self.variant}"
         out = self.out or Path("runs", f"lr-sweep-{self.data.name}{suffix}")
         title = f"Learning rates of {self.variant} on {self.data.name}"
-        experiment = Experiment(out, "lr-sweep", title, self.data.name, self.machine.machine(), self.sweep.jobs)
+        experiment = Experiment(
+            out,
+            "lr-sweep",
+            title,
+            self.data.name,
+            self.machine.machine(),
+            self.sweep.jobs,
+            recipe=recipe,
+            files=files,
+        )
         print(f"up to {len(self.rates) or self.max_rates} rates, runs of {recipe.length}, records in {out}")
-        search = given(self.rates) if self.rates else find_edge(recipe.learning_rate, max_rates=self.max_rates)
+        rates = tuple(dict.fromkeys(self.rates))
+        search = given(rates) if rates else find_edge(recipe.learning_rate, max_rates=self.max_rates)
         losses = explore(search, try_rates(experiment, recipe, files, seeds=self.sweep.seeds))
-        best, (stable, divergent) = best_rate(losses), edge_of_stability(losses)
-        if best is None:
-            experiment.note("Training diverged or failed at every rate.")
-        elif divergent is None or stable is None:
-            experiment.note(f"The best rate is {best:g}; none that was tried diverged.")
-        else:
-            experiment.note(
-                f"The best rate is {best:g}; the edge of stability lies between {stable:g} and {divergent:g}."
-            )
+        experiment.note(found({rate: loss for rate, loss in losses.items() if not _failed(experiment, rate)}))
         return experiment.finish()
+
+
+def found(losses: dict[float, float]) -> str:
+    """Say what a search has found.
+
+    Args:
+        losses: of each rate, infinite where training diverged; without those at which a run failed, which says nothing.
+    """
+    best, (stable, divergent) = best_rate(losses), edge_of_stability(losses)
+    if best is None:
+        return "Training diverged or failed at every rate."
+    if divergent is None:
+        return f"The best rate is {best:g}; none that was tried diverged."
+    if stable is None:
+        return f"The best rate is {best:g}; {divergent:g}, the lowest that was tried, diverged."
+    return f"The best rate is {best:g}; the edge of stability lies between {stable:g} and {divergent:g}."
+
+
+def _failed(experiment: Experiment, rate: float) -> bool:
+    """Whether a run at this rate ended with an error."""
+    return any(group_key("lr-sweep", name, {})[1] == float(f"{rate:g}") for name in experiment.failed)

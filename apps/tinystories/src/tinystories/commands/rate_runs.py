@@ -8,13 +8,8 @@ from tinystories.commands.experiment import Experiment, seeded_name
 
 if TYPE_CHECKING:
     from tinystories.recipes import Recipe
+    from tinystories.sweeps import Run
     from tinystories.training import TokenFiles
-
-
-def at_rate(recipe: "Recipe", rate: float) -> "Recipe":
-    """The recipe at another rate; Muon's changes in the same proportion."""
-    factor = rate / recipe.learning_rate
-    return replace(recipe, learning_rate=rate, muon_learning_rate=recipe.muon_learning_rate * factor)
 
 
 def try_rates(
@@ -34,16 +29,31 @@ def try_rates(
         seeds: runs of each rate.
         prefix: goes before the names of the runs.
     """
-    from tinystories.sweeps import Run
 
     def losses(rates: Sequence[float]) -> dict[float, float]:
-        runs: dict[float, list[Run]] = {rate: [] for rate in rates}
-        for number in range(seeds):
-            for rate in rates:
-                chosen = replace(at_rate(recipe, rate), seed=recipe.seed + number)
-                directory = experiment.directory / seeded_name(f"{prefix}rate-{rate:g}", number, chosen.seed)
-                runs[rate].append(Run(chosen, directory, files[recipe.vocab_size]))
+        runs = {rate: runs_at(experiment, recipe, rate, files, seeds=seeds, prefix=prefix) for rate in rates}
         experiment.train([run for several in runs.values() for run in several])
         return {rate: sum(run.final_loss for run in several) / seeds for rate, several in runs.items()}
 
     return losses
+
+
+def runs_at(
+    experiment: Experiment,
+    recipe: "Recipe",
+    rate: float,
+    files: "dict[int, TokenFiles]",
+    *,
+    seeds: int,
+    prefix: str = "",
+) -> "list[Run]":
+    """The runs of a recipe at one rate, one for each seed, as `try_rates` trains them."""
+    from tinystories.recipes import at_rate
+    from tinystories.sweeps import Run
+
+    runs = []
+    for number in range(seeds):
+        chosen = replace(at_rate(recipe, rate), seed=recipe.seed + number)
+        directory = experiment.directory / seeded_name(f"{prefix}rate-{rate:g}", number, chosen.seed)
+        runs.append(Run(chosen, directory, files[recipe.vocab_size]))
+    return runs

@@ -110,7 +110,7 @@ def _is_number(value: Any) -> bool:
 
 def _shown(value: object) -> str:
     """A value as it came, cut short."""
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")  # lone surrogates
     return text if len(text) <= 40 else text[:40] + " …"
 
 

@@ -32,13 +32,13 @@ def batch_speeds(batches: Sequence[BatchFindings]) -> Drawing:
 
 
 def batch_costs(batches: Sequence[BatchFindings], cost: Callable[[Cost], float], label: str) -> Drawing:
-    """Draw what the target loss takes against the batch size; batch sizes that do not reach it have an arrow on top."""
+    """Draw what the target loss takes against the batch size; an arrow on top is one that not every run reaches."""
     return _against_batch(
         batches,
-        lambda found: [cost(one) for one in found.reached],
+        lambda found: [cost(one) for one in found.reached] if len(found.reached) == len(found.costs) else [],
         label,
         from_zero=True,
-        missing=lambda found: found.best is not None and not found.reached,
+        missing=lambda found: found.best is not None and len(found.reached) < max(1, len(found.costs)),
     )
 
 

@@ -147,7 +147,7 @@ def _pictures(experiment: Experiment, shown: Sequence[Group]) -> list[Picture]:
                 "differences",
                 f"Difference to the baseline in bits per byte with its {PERCENT} interval; a filled dot where the "
                 "interval "
-                "leaves out 0, an arrowhead where the difference lies outside of the picture.",
+                "leaves out 0, an arrowhead where the difference or the interval goes on outside of the picture.",
                 f"Differences to the baseline in bits per byte. {words}.",
                 differences(comparisons),
             ),

@@ -10,6 +10,7 @@ from tinystories.reporting.style import Drawing, Theme
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MARGIN = 1.08  # of the axis, in half widths
 MOST = 4.0  # times the middle of all differences: what lies farther out is drawn at the edge, with its number
 
 
@@ -32,13 +33,11 @@ def differences(comparisons: Sequence[Comparison]) -> Drawing:
             place = min(max(change.value, -limit), limit)
             is_outside = place != change.value
             if interval is not None and not is_outside:
-                axes.plot(
-                    [max(interval[0], -limit), min(interval[1], limit)],
-                    [row, row],
-                    color=tint,
-                    linewidth=2.2,
-                    solid_capstyle="butt",
-                )
+                ends = [max(interval[0], -MARGIN * limit), min(interval[1], MARGIN * limit)]
+                axes.plot(ends, [row, row], color=tint, linewidth=2.2, solid_capstyle="butt")
+                for end, bound, shape in zip(ends, interval, "<>", strict=True):
+                    if end != bound:  # it goes on beyond the axis
+                        axes.plot([end], [row], marker=shape, markersize=7, color=tint, clip_on=False)
             shape = (">" if change.value > 0 else "<") if is_outside else "o"
             axes.plot(
                 [place],
@@ -52,7 +51,7 @@ def differences(comparisons: Sequence[Comparison]) -> Drawing:
             )
             axes.text(1.02, row, signed(change.value), transform=axes.get_yaxis_transform(), color=tint, va="center")
         axes.axvline(0, color=theme.ink, linewidth=1.2)
-        axes.set_xlim(-1.08 * limit, 1.08 * limit)
+        axes.set_xlim(-MARGIN * limit, MARGIN * limit)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_ylim(len(others) - 0.4, -0.6)
         axes.set_yticks(range(len(others)), labels=[comparison.group.name for comparison in others])
