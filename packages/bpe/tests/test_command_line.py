@@ -11,6 +11,7 @@ import pytest
 from conftest import CORPUS, WORDS, run_python
 
 import bpe
+from bpe import commands
 from bpe.__main__ import main
 
 
@@ -61,6 +62,16 @@ def test_training_on_counts_of_several_shards_is_training_on_all(folder, capsys)
     assert bpe.Tokenizer.from_pretrained("words").pattern == r"\w+"
 
 
+def test_training_on_counts_takes_their_special_tokens(folder, capsys):
+    assert main(["count", "text.txt", "--special-token", "<a>", "-o", "a.counts"]) == 0
+    arguments = ["train", "--from-counts", "a.counts", "--vocab-size", "300", "-o", "tokenizer"]
+    assert main(arguments) == 0
+    assert bpe.Tokenizer.from_pretrained("tokenizer") == bpe.train("text.txt", 300, ["<a>"])
+    assert main([*arguments, "--special-token", "<b>"]) == 0
+    warning = "bpe: warning: special_tokens is ['<b>'], but the counts were made with ['<a>']; if the text has any"
+    assert warning in capsys.readouterr().err
+
+
 def test_special_tokens_and_pattern(folder, capsys):
     arguments = ["train", "text.txt", "--vocab-size", "300", "--output", "tokenizer"]
     assert main([*arguments, "--special-token", "<a>", "--special-token", "cat", "--pattern", r"\w+"]) == 0
@@ -96,7 +107,7 @@ def test_inspect(folder, capsys):
         ("train text.txt --vocab-size 12 --output t", "vocab_size is 12, expected a whole number of at least 257"),
         ("train empty.txt --vocab-size 300 --output t", "file 'empty.txt' is empty"),
         ("train text.txt --vocab-size 300 --output t --threads 0", "threads is 0"),
-        ("train text.txt --vocab-size 300 --output text.txt", "File exists"),
+        ("train text.txt --vocab-size 300 --output text.txt", "'text.txt' is no folder, so nothing"),
         ("encode text.txt tokens.npy --tokenizer absent", "no tokenizer.json in 'absent'"),
         ("decode absent.npy --tokenizer tokenizer", "no file 'absent.npy'"),
         ("decode text.txt --tokenizer tokenizer", "is not a NumPy array"),
@@ -131,6 +142,39 @@ def test_errors_are_one_line_with_exit_code_2(folder, capsys, arguments, message
     assert captured.err.count("\n") == 1
     assert captured.out == ""
     assert sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("train text.txt --vocab-size 300 -o text.txt", "'text.txt' is no folder, so nothing can be written to"),
+        ("train text.txt --vocab-size 300 -o text.txt/a/b", "'text.txt' is no folder, so nothing can be written to"),
+        ("train --from-counts one --vocab-size 300 -o text.txt", "'text.txt' is no folder, so nothing can be written"),
+        (r"train text.txt --vocab-size 300 -o t --pattern \X", r"has '\\X', which Oniguruma reads otherwise"),
+        ("train --from-counts words --vocab-size 300 -o t", r"has '\\X', which Oniguruma reads otherwise"),
+        ("count text.txt -o .", "'.' is a folder, expected the name of a file"),
+        ("count text.txt -o absent/counts", "no folder 'absent' to write 'counts' into; make it first"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_work(folder, capsys, monkeypatch, arguments, message):
+    bpe.PretokenCounts({b"a": 1}).save("one")
+    bpe.PretokenCounts({b"a": 1}, pattern=r"\X").save("words")
+
+    def work(*_, **__):
+        raise AssertionError("the work began")
+
+    for name in ("train_on_files", "train_from_counts", "count_pretokens"):
+        monkeypatch.setattr(commands, name, work)
+    assert main(arguments.split()) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="this user may write everywhere")
+@pytest.mark.parametrize("arguments", ["train text.txt --vocab-size 300 -o shut/a", "count text.txt -o shut/counts"])
+def test_a_folder_that_others_own_is_refused_before_the_work(folder, capsys, arguments):
+    (folder / "shut").mkdir(mode=0o555)
+    assert main(arguments.split()) == 2
+    assert "'shut' may not be written to by this user" in capsys.readouterr().err
 
 
 def test_malformed_utf8_is_noticed_in_one_line(folder, capsys):
@@ -249,6 +293,23 @@ def test_standard_output_that_takes_nothing(folder, command, redirection, code, 
     line = f'set -o pipefail; "{sys.executable}" -m bpe {command} {redirection}'
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr) == (code, message)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the shell is not there")
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("count bad.txt -o made", 0), ("count bad.txt -o made --progress", 0), ("count absent.txt -o made", 2)],
+)
+@pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "2> >(exec 0<&-; sleep 0.1)"])
+def test_standard_error_that_takes_nothing(folder, command, redirection, code):
+    (folder / "bad.txt").write_bytes(b"ab\xff")
+    # The pipe is closed before the command begins.
+    line = f'{{ sleep 0.2; exec "{sys.executable}" -m bpe {command}; }} {redirection}'
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (code, "")
+    assert done.stdout.endswith("written to made\n" if code == 0 else "")
+    assert "bpe:" not in done.stdout
+    assert (folder / "made").exists() == (code == 0)
 
 
 def test_what_the_terminal_cannot_show_is_escaped(folder):

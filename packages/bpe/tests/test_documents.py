@@ -1,6 +1,7 @@
 """Dividing a text at document borders: nothing lost, nothing in both parts, the same files found again."""
 
 import gzip
+import hashlib
 import os
 
 import pytest
@@ -27,7 +28,7 @@ def split(path):
         st.text("ab<|>é\n", min_size=1).filter(lambda text: text.strip() and MARK not in text), min_size=2, max_size=12
     ),
     chunk=st.integers(1, 40),
-    end=st.sampled_from(["\n", "", "\n\n"]),
+    end=st.sampled_from(["\n", "", "\n\n", "\r\n", "\r\n\r\n"]),
 )
 def test_held_out_documents_are_the_last_ones_whatever_the_chunk_size(tmp_path_factory, monkeypatch, texts, chunk, end):
     directory = tmp_path_factory.mktemp("text")
@@ -38,6 +39,82 @@ def test_held_out_documents_are_the_last_ones_whatever_the_chunk_size(tmp_path_f
     assert split(train) + split(valid) == [text.strip("\n") for text in texts]
     assert split(train)
     assert split(valid)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(
+    parts=st.lists(st.sampled_from(["a", "bc", MARK, "\n", "\r\n", " ", "<|", "\t\n"]), max_size=10),
+    chunk=st.integers(1, 20),
+    fraction=st.sampled_from([0.05, 0.5, 0.95]),
+)
+def test_both_parts_have_text_or_there_are_not_two_documents(tmp_path_factory, monkeypatch, parts, chunk, fraction):
+    directory = tmp_path_factory.mktemp("text")
+    path = directory / "text.txt"
+    text = "".join(parts)
+    path.write_bytes(text.encode())
+    monkeypatch.setattr(documents, "CHUNK_BYTES", chunk)
+    whole = [part for part in text.split(MARK) if part.strip()]
+    if len(whole) < 2:
+        with pytest.raises(ValueError, match="has one document:" if whole else "has no text:"):
+            documents.hold_out_documents(path, directory, fraction=fraction)
+    else:
+        held = documents.hold_out_documents(path, directory, fraction=fraction)
+        assert b"".join(part.read_bytes() for part in held) == path.read_bytes()
+        texts = [part.read_bytes().decode() for part in held]
+        assert all(part.replace(MARK, "").strip() for part in texts)
+        assert texts[0].endswith((MARK, f"{MARK}\n", f"{MARK}\r\n"))
+    if whole:
+        first = documents.first_documents(path, directory, max_bytes=1)
+        assert [part for part in first.read_bytes().decode().split(MARK) if part.strip()] == whole[:1]
+
+
+def test_a_line_end_of_windows_belongs_to_the_document_before(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes(f"one\r\n{MARK}\r\ntwo\r\n{MARK}\r\n".encode())
+    train, valid = documents.hold_out_documents(path, tmp_path)
+    assert train.read_bytes() == f"one\r\n{MARK}\r\n".encode()
+    assert valid.read_bytes() == f"two\r\n{MARK}\r\n".encode()
+
+
+def test_another_separator_makes_other_files(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text(f"one%two{MARK}three%four")
+    by_mark = [part.read_text() for part in documents.hold_out_documents(path, tmp_path)]
+    by_sign = [part.read_text() for part in documents.hold_out_documents(path, tmp_path, separator="%")]
+    assert by_mark == [f"one%two{MARK}", "three%four"]
+    assert by_sign == [f"one%two{MARK}three%", "four"]
+    assert documents.first_documents(path, tmp_path, max_bytes=5).read_text() == by_mark[0]
+    assert documents.first_documents(path, tmp_path, max_bytes=5, separator="%").read_text() == "one%"
+
+
+def test_a_text_with_the_bytes_of_a_compressed_one_makes_other_files(tmp_path):
+    packed = tmp_path / "text.gz"
+    packed.write_bytes(gzip.compress(f"one{MARK}two".encode()))
+    plain = tmp_path / "text"
+    plain.write_bytes(packed.read_bytes())
+    _, valid = documents.hold_out_documents(packed, tmp_path)
+    assert valid.read_text() == "two"
+    with pytest.raises(ValueError, match="has one document: expected two or more"):
+        documents.hold_out_documents(plain, tmp_path)
+
+
+def test_plain_texts_are_kept_under_the_same_name_as_before(tmp_path):
+    path = write(tmp_path / "text.txt", ["one", "two"])
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    train, _ = documents.hold_out_documents(path, tmp_path)
+    assert train == tmp_path / f"held-out-0.05-{digest}" / "train.txt"
+    assert documents.first_documents(path, tmp_path, max_bytes=20) == tmp_path / f"first-20-{digest}" / "text.txt"
+
+
+def test_an_empty_separator_is_refused(tmp_path):
+    path = write(tmp_path / "text.txt", ["one", "two"])
+    for call in (
+        lambda: documents.hold_out_documents(path, tmp_path, separator=""),
+        lambda: documents.first_documents(path, tmp_path, max_bytes=1, separator=""),
+        lambda: documents.divide(path, path, tmp_path, separator=""),
+    ):
+        with pytest.raises(ValueError, match="separator is '': expected what stands between documents"):
+            call()
 
 
 def test_compressed_text_is_divided_as_plain_text_is(tmp_path):

@@ -1,6 +1,9 @@
 """Patterns in a tokenizer.json: Oniguruma, which reads them there, splits as we do."""
 
+import unicodedata
+
 import pytest
+import regex
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,6 +81,20 @@ def test_the_published_patterns_are_written_as_they_are():
     assert to_oniguruma(GPT2_PATTERN) == from_oniguruma(GPT2_PATTERN) == GPT2_PATTERN
 
 
+@pytest.mark.parametrize(
+    "name", "Alnum Alpha Blank Cntrl Digit Graph L Lu Nd P Po Print Punct Punctuation S Space Upper Latin Han".split()
+)
+def test_properties_that_are_kept_have_the_same_characters(name):
+    pattern = rf"\p{{{name}}}"
+    assert to_oniguruma(pattern) == from_oniguruma(pattern) == pattern
+    text = "".join(map(chr, [*range(0x3000), *range(0xAC00, 0xAD00), *range(0x1F300, 0x1F600)]))
+    known = "".join(character for character in text if unicodedata.category(character) != "Cn")
+    removed = tokenizers.normalizers.Replace(tokenizers.Regex(pattern), "").normalize_str(known)
+    # Characters that are newer than their Unicode have no category there.
+    newer = tokenizers.normalizers.Replace(tokenizers.Regex(r"\P{Cn}"), "").normalize_str(known)
+    assert set(removed) - set(newer) == set(known) - set(regex.findall(pattern, known)) - set(newer)
+
+
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_pattern_is_read_as_it_was_written(pattern):
     assert read_pattern("here", write_pattern(pattern)) == from_oniguruma(to_oniguruma(pattern))
@@ -96,6 +113,11 @@ def test_a_pattern_is_read_as_it_was_written(pattern):
         r"\X",
         r"(a)\1",
         r"\p{Script=Han}",
+        r"\p{Word}+",
+        r"[^\p{word}\s]",
+        r"\P{^W_ord}",
+        r"\p{IsXDigit}",
+        r"[\p{posix_punct}]",
         r"\pL",
         r"[\W_]",
         r"[[:punct:]]",
@@ -114,7 +136,23 @@ def test_what_oniguruma_reads_otherwise_is_refused(pattern, tmp_path):
 
 @pytest.mark.parametrize(
     "pattern",
-    [r"\w+", r"[\w]", r"\h", r"(?s:a)", r"(?x:a)", r"[\p{L}&&[^\p{Han}]]", r"(a", r"a)", r"*a", r"[a", r"\pL"],
+    [
+        r"\w+",
+        r"[\w]",
+        r"\h",
+        "(?s:a)",
+        "(?x:a)",
+        r"[\p{L}&&[^\p{Han}]]",
+        "(a",
+        "a)",
+        "*a",
+        "[a",
+        r"\pL",
+        r"\p{Word}",
+        r"[\p{xdigit}]",
+        r"\p{^Word}",
+        r"\P{XDigit}",
+    ],
 )
 def test_what_we_read_otherwise_is_refused(pattern):
     with pytest.raises(ValueError, match="regex reads otherwise or does not know; rewrite it"):

@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import os
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,6 +116,66 @@ def test_a_file_that_cannot_be_encoded_leaves_nothing(small, tmp_path):
     with pytest.raises(ValueError, match="byte b'e' is not in the vocabulary"):
         few.encode_file(tmp_path / "text.txt", tmp_path / "tokens.npy")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.txt", "text.txt"]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("text.json", "text.npy", "'text.json' would be written over the text itself"),
+        ("text.npy", "text.npy", "'text.npy' would be written over the text itself"),
+        ("link.txt", "text.npy", "'text.json' would be written over the text itself"),
+        ("other.txt", "text.npy", "'text.json' is there and describes no token file"),
+        ("other.txt", "tokenizer.npy", "'tokenizer.json' is there and describes no token file"),
+    ],
+)
+def test_encoding_writes_over_nothing_but_token_files(small, tmp_path, monkeypatch, source, target, message):
+    monkeypatch.chdir(tmp_path)
+    for name in ("text.json", "text.npy", "other.txt"):
+        (tmp_path / name).write_text("a text")
+    (tmp_path / "link.txt").symlink_to("text.json")
+    small.save_huggingface("tokenizer.json")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=message):
+        small.encode_file(source, target)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_token_file_is_no_device(small, tmp_path):
+    (tmp_path / "text.txt").write_text("text")
+    (tmp_path / "tokens.npy").symlink_to("/dev/null")
+    with pytest.raises(ValueError, match="is a device or a pipe, expected a regular file"):
+        small.encode_file(tmp_path / "text.txt", tmp_path / "tokens.npy")
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_tokens_are_on_the_disk_before_their_description_takes_its_name(small, tmp_path, monkeypatch, again):
+    (tmp_path / "text.txt").write_text("a text")
+    (tmp_path / "other.txt").write_text("another text")
+    if again:
+        small.encode_file(tmp_path / "text.txt", tmp_path / "tokens.npy")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    steps = []
+    fsync, replace = os.fsync, Path.replace
+
+    def record_sync(handle):
+        steps.append(("sync", os.fstat(handle).st_ino))
+        fsync(handle)
+
+    def fail_on_tokens(path, target):
+        steps.append((Path(target).name, path.stat().st_ino))
+        if Path(target).suffix == ".npy":
+            raise PermissionError("not now")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", record_sync)
+    monkeypatch.setattr(Path, "replace", fail_on_tokens)
+    with pytest.raises(PermissionError, match="not now"):
+        small.encode_file(tmp_path / "other.txt", tmp_path / "tokens.npy")
+    names = [name for name, _ in steps if name != "sync"]
+    assert names[:2] == ["tokens.json", "tokens.npy"]
+    tokens = dict(steps)["tokens.npy"]
+    assert steps.index(("sync", tokens)) < [name for name, _ in steps].index("tokens.json")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_malformed_utf8_is_counted(small, tmp_path):

@@ -1,8 +1,11 @@
 """Training: merges equal the slow reference, by every way through the code."""
 
 import gzip
+import json
 import random
+import zlib
 
+import numpy as np
 import pytest
 from conftest import CORPUS, EOT, SLOWER, data_file
 from hypothesis import given, settings
@@ -190,6 +193,80 @@ def test_counts_survive_saving(counts, tmp_path_factory):
     path = tmp_path_factory.mktemp("counts") / "counts.npz"
     PretokenCounts(counts).save(path)
     assert PretokenCounts.load(path) == counts
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_counts_know_their_special_tokens(tmp_path, monkeypatch, engine):
+    monkeypatch.setattr("bpe.pretokens.PYTHON_BYTES", 0 if engine == "kernels" else 1 << 20)
+    (tmp_path / "text.txt").write_text(f"a cat<a>a hat{EOT}a cat")
+    one = bpe.count_pretokens(tmp_path / "text.txt", ["<a>", EOT])
+    one.save(tmp_path / "counts")
+    assert one.special_tokens == PretokenCounts.load(tmp_path / "counts").special_tokens == ("<a>", EOT)
+    assert (one + PretokenCounts(dict(one), special_tokens=[EOT, "<a>"])).special_tokens == ("<a>", EOT)
+    assert bpe.train_from_counts(one, 270, [EOT, "<a>"]).special_tokens == [EOT, "<a>"]
+    with pytest.warns(UserWarning, match=r"special_tokens is \['<\|endoftext\|>'\], but the counts were made with"):
+        bpe.train_from_counts(one, 270)
+    other = bpe.count_pretokens(tmp_path / "text.txt", [])
+    assert other.special_tokens == ()
+    with pytest.raises(ValueError, match=r"counts without the special tokens \(\) cannot be added to counts without"):
+        one + other
+    # Counts that do not know theirs, as those in files of earlier versions, go with all others.
+    old = PretokenCounts.load(counts_file(tmp_path / "old", [1, 2], [3, 4], b"abc"))
+    assert old.special_tokens is None
+    same = PretokenCounts(dict(one), pattern=old.pattern, special_tokens=["<a>"])
+    assert (old + same).special_tokens == (same + old).special_tokens == ("<a>",)
+    bpe.train_from_counts(old, 270, ["<b>"])
+
+
+def counts_file(path, lengths, counts, words, **changes):
+    parts = [np.array(lengths, "<i8").tobytes(), np.array(counts, "<i8").tobytes(), words]
+    packed = [zlib.compress(part) for part in parts]
+    facts = {"pretokens": len(counts), "pattern": "x", "crc32": [zlib.crc32(part) for part in parts]}
+    facts |= {"packed": [len(part) for part in packed]} | changes
+    path.write_bytes(f"bpe-counts 1\n{json.dumps(facts)}\n".encode() + b"".join(packed))
+    return path
+
+
+def test_a_counts_file_made_by_hand_is_read(tmp_path):
+    path = counts_file(tmp_path / "counts", [1, 2], [3, 4], b"abc")
+    assert PretokenCounts.load(path) == {b"a": 3, b"bc": 4}
+    assert PretokenCounts.load(counts_file(path, [], [], b"")) == {}
+
+
+@pytest.mark.parametrize(
+    ("lengths", "changes"),
+    [
+        ([2**62, 2**62, 2**62, 2**62, 4], {}),
+        ([2**63 - 1, 2**63 - 1, 1, 1, 4], {}),
+        ([1, 1, 1], {}),
+        ([0, 1, 3], {}),
+        ([5, -2, 1], {}),
+        ([1, 1, 1, 1, 1], {}),
+        ([1, 2], {"packed": []}),
+        ([1, 2], {"packed": [9]}),
+        ([1, 2], {"packed": [9, 9, 10**15]}),
+        ([1, 2], {"packed": [10**30, 0, 0]}),
+        ([1, 2], {"packed": [-1, 1, 1]}),
+        ([1, 2], {"packed": {"a": 1}}),
+        ([1, 2], {"packed": 3}),
+        ([1, 2], {"pretokens": "2"}),
+        ([1, 2], {"pattern": ["x"]}),
+        ([1, 2], {"crc32": None}),
+        ([1, 2], {"special_tokens": "<a>"}),
+        ([1, 2], {"special_tokens": [1]}),
+    ],
+)
+def test_a_hostile_counts_file_is_refused(tmp_path, lengths, changes):
+    path = counts_file(tmp_path / "counts", lengths, [1] * len(lengths), b"abc" if changes else b"abcd", **changes)
+    with pytest.raises(ValueError, match="has no pre-token counts, or is damaged"):
+        PretokenCounts.load(path)
+
+
+def test_a_counts_file_whose_header_is_no_object_is_refused(tmp_path):
+    for header in ("[]", "3", "[" * 100_000, "{}", ""):
+        (tmp_path / "counts").write_text(f"bpe-counts 1\n{header}\n")
+        with pytest.raises(ValueError, match="has no pre-token counts, or is damaged"):
+            PretokenCounts.load(tmp_path / "counts")
 
 
 def test_training_on_tinystories_is_the_same_by_both_engines():

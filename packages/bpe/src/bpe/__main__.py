@@ -7,18 +7,17 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from bpe.special_tokens import END_OF_TEXT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return 0, or 2 after a one-line message on stderr, or 130 when interrupted."""
-    parser = build_parser()
-    options = parser.parse_args(arguments)
-    if sys.stdout is None:
-        # It was closed by whoever started the command; what is printed is lost, what is written to files is not.
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    _open_closed_streams()
+    options = build_parser().parse_args(arguments)
     if hasattr(sys.stdout, "reconfigure"):
         # Pieces of any script are printed, also where standard output is ASCII or a Windows code page.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -33,29 +32,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
     except BrokenPipeError:
         # A reader like `head` has seen enough, and that is not an error.
-        _discard_output()
         return 0
     except (ValueError, TypeError, OSError) as error:
-        print(f"bpe: error: {' '.join(str(error).split())}", file=sys.stderr)
-        _discard_output()
+        _tell(f"bpe: error: {' '.join(str(error).split())}")
         return 2
     except KeyboardInterrupt:
-        print("bpe: interrupted", file=sys.stderr)
+        _tell("bpe: interrupted")
         return 130
+    finally:
+        _discard(sys.stdout)
+        _discard(sys.stderr)
     return 0
 
 
-def _discard_output() -> None:
-    """Send what standard output still holds to nowhere, or the interpreter would fail on it again while it exits."""
+def _open_closed_streams() -> None:
+    """Give a standard stream that whoever started the command has closed a place to write to: nowhere.
+
+    What is printed is lost, what is written to files is not.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+
+
+def _discard(stream: TextIO) -> None:
+    """Send what a stream still holds to nowhere, or the interpreter would fail on it again while it exits."""
     try:
-        sys.stdout.flush()
+        stream.flush()
     except (OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _tell(line: str) -> None:
+    """Print a line to standard error; where nobody can read it, the work is not the worse for it."""
+    with suppress(OSError, ValueError):
+        print(line, file=sys.stderr)
 
 
 def _show_warning(message: object, *_: object, **__: object) -> None:
     """Print a warning as one line."""
-    print(f"bpe: warning: {message}", file=sys.stderr)
+    _tell(f"bpe: warning: {message}")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -110,7 +127,7 @@ def _add_text_options(parser: argparse.ArgumentParser, number: str) -> None:
         "--special-token",
         action="append",
         metavar="TOKEN",
-        help=f"a special token; may be given several times (default: {END_OF_TEXT})",
+        help=f"a special token; may be given several times (default: those of counts, else {END_OF_TEXT})",
     )
     parser.add_argument("--no-special-tokens", action="store_true", help="have no special token")
     parser.add_argument("--pattern", help="regular expression of a pre-token (default: GPT-2's)")

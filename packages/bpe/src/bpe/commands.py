@@ -9,8 +9,9 @@ from functools import reduce
 from operator import add
 from pathlib import Path
 
-from bpe.files import whole_file
-from bpe.patterns import GPT2_PATTERN
+from bpe.files import check_file, check_folder, whole_file
+from bpe.formats.pre_tokenizers import write_pattern
+from bpe.patterns import GPT2_PATTERN, compile_pattern
 from bpe.pretoken_counts import PretokenCounts
 from bpe.pretokens import count_pretokens
 from bpe.special_tokens import END_OF_TEXT
@@ -39,22 +40,33 @@ def _progress(options: argparse.Namespace) -> bool:
     return sys.stderr.isatty() if options.progress is None else options.progress
 
 
+def _check_can_be_saved(pattern: str) -> None:
+    """Refuse, before the work and not after it, a pattern that `save_pretrained` cannot write."""
+    compile_pattern(pattern)
+    write_pattern(pattern)
+
+
 def train(options: argparse.Namespace) -> None:
     """Train a tokenizer, on texts or on counts, and save it."""
+    check_folder(Path(options.output))
     if options.from_counts:
         if options.paths:
             raise ValueError("texts and --from-counts are both given; leave one out, or count the texts first")
         if options.pattern is not None:
             raise ValueError("--pattern and --from-counts are both given, but counts know their pattern; leave it out")
         counts = reduce(add, map(PretokenCounts.load, options.from_counts))
-        special = _special_tokens(options)
+        _check_can_be_saved(counts.pattern)
+        asked = options.special_token or options.no_special_tokens or counts.special_tokens is None
+        special = _special_tokens(options) if asked else list(counts.special_tokens or ())
         tokenizer = train_from_counts(counts, options.vocab_size, special, progress=_progress(options))
     elif options.paths:
+        pattern = GPT2_PATTERN if options.pattern is None else options.pattern
+        _check_can_be_saved(pattern)
         tokenizer = train_on_files(
             options.paths,
             options.vocab_size,
             _special_tokens(options),
-            pattern=GPT2_PATTERN if options.pattern is None else options.pattern,
+            pattern=pattern,
             threads=options.threads,
             progress=_progress(options),
         )
@@ -66,6 +78,8 @@ def train(options: argparse.Namespace) -> None:
 
 def count(options: argparse.Namespace) -> None:
     """Count pre-tokens, print the most frequent, and keep them if asked to."""
+    if options.output:
+        check_file(Path(options.output))
     counts = count_pretokens(
         options.paths,
         _special_tokens(options),

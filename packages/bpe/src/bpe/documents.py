@@ -1,5 +1,7 @@
 """Divides a text of many documents into a training and a validation text, at document borders, in bounded memory."""
 
+import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -9,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
-from bpe.compression import open_text_file
+from bpe.compression import is_compressed, open_text_file
 from bpe.files import file_digest
 
 SEPARATOR = "<|endoftext|>"
@@ -41,8 +44,9 @@ def divide(
 
     Raises:
         FileNotFoundError: one of the files does not exist.
-        ValueError: a text cannot be divided, because it is empty or has only one document.
+        ValueError: a text cannot be divided, because it is empty or has only one document; or an empty separator.
     """
+    _check_separator(separator)
     for path in filter(None, (train_path, valid_path)):
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such file; give the path of a text file")
@@ -74,27 +78,30 @@ def hold_out_documents(
 
     Args:
         path: the text.
-        directory: where the two files are kept, in a folder named by a digest of the text.
+        directory: where the two files are kept, in a folder named by a digest of the text (and of `separator`).
         separator: what stands between documents.
-        fraction: share of the bytes that validation gets, about: in whole documents and at least one.
+        fraction: share of the bytes that validation gets, about: in whole documents and at least one; what is only
+            white space is no document.
         digest: the SHA-256 of the text's file, if it is known.
 
     Returns:
         The paths of the training text and the validation text.
 
     Raises:
-        ValueError: a fraction outside of (0, 1), or a text of fewer than two documents.
+        ValueError: a fraction outside of (0, 1), an empty separator, or a text of fewer than two documents.
     """
+    _check_separator(separator)
     if not 0 < fraction < 1:
         raise ValueError(f"fraction is {fraction!r}: expected a share between 0 and 1, such as 0.05")
-    made = directory / f"held-out-{fraction:g}-{(digest or file_digest(path))[:16]}"
+    made = directory / _folder_name(f"held-out-{fraction:g}", path, separator, digest)
     if not made.exists():
-        ends, total = _document_ends(path, separator)
-        cuts = [end for end in ends if end < total]
+        borders = _borders(path, separator)
+        cuts, total = borders.between(), borders.total
         if not cuts:
+            number = "one document" if borders.last >= 0 else "no text"
             raise ValueError(
-                f"{path} has {'one document' if total else 'no text'}: expected two or more with {separator} between "
-                "them, to hold some out for validation; give a validation text of its own"
+                f"{path} has {number}: expected two or more with {separator} between them, to hold some out for "
+                "validation; give a validation text of its own"
             )
         cut = cuts[max(0, bisect_right(cuts, total * (1 - fraction)) - 1)]
         with _appearing(made) as building:
@@ -110,7 +117,7 @@ def first_documents(
 
     Args:
         path: the text.
-        directory: where the file is kept, in a folder named by a digest of the text.
+        directory: where the file is kept, in a folder named by a digest of the text (and of `separator`).
         max_bytes: size that the result may have, in bytes of plain text.
         separator: what stands between documents.
         digest: the SHA-256 of the text's file, if it is known.
@@ -119,38 +126,89 @@ def first_documents(
         `path` itself if all of it fits, else the path of the new file.
 
     Raises:
-        ValueError: `max_bytes` is below 1.
+        ValueError: `max_bytes` is below 1, or `separator` is empty.
     """
+    _check_separator(separator)
     if max_bytes < 1:
         raise ValueError(f"max_bytes is {max_bytes!r}: expected 1 or more")
-    made = directory / f"first-{max_bytes}-{(digest or file_digest(path))[:16]}"
+    made = directory / _folder_name(f"first-{max_bytes}", path, separator, digest)
     if not made.exists():
-        ends, total = _document_ends(path, separator)
-        if total <= max_bytes or not ends:
+        borders = _borders(path, separator)
+        ends = borders.behind_text()
+        if borders.total <= max_bytes or not ends:
             return path
         with _appearing(made) as building:
             _copy(path, building / "text.txt", 0, ends[max(0, bisect_right(ends, max_bytes) - 1)])
     return made / "text.txt"
 
 
-def _document_ends(path: Path, separator: str) -> tuple[array, int]:
-    """The offset behind every separator and its line end, and the size of the text, both in bytes of plain text."""
+def _check_separator(separator: str) -> None:
+    """Refuse a separator that is nothing, which would be everywhere."""
+    if not separator:
+        raise ValueError(f"separator is {separator!r}: expected what stands between documents, such as {SEPARATOR!r}")
+
+
+def _folder_name(start: str, path: Path, separator: str, digest: str | None) -> str:
+    """Return the name of the folder for what is made of a text: another for other bytes, and for another reading."""
+    name = f"{start}-{(digest or file_digest(path))[:16]}"
+    if separator == SEPARATOR and not is_compressed(path):
+        return name  # as it has always been, so that what has been made is found again
+    suffix = path.suffix if is_compressed(path) else ""
+    return f"{name}-{hashlib.sha256(json.dumps([separator, suffix]).encode()).hexdigest()[:8]}"
+
+
+class _Borders(NamedTuple):
+    """Where a text may be cut: all offsets are in bytes of plain text."""
+
+    ends: array
+    """The offset behind every separator and its line end."""
+    first: int
+    """The first byte that is neither white space nor of a separator; -1 if there is none, as `last`."""
+    last: int
+    total: int
+
+    def behind_text(self) -> array:
+        """Return the ends that have text before them."""
+        return self.ends[bisect_right(self.ends, self.first) :] if self.first >= 0 else array("q")
+
+    def between(self) -> array:
+        """Return the ends that have text before them and behind them."""
+        ends = self.behind_text()
+        return ends[: bisect_right(ends, self.last)]
+
+
+def _borders(path: Path, separator: str) -> _Borders:
+    """Find the separators of a text, and where what stands between them begins and ends."""
     mark = separator.encode()
     ends = array("q")
     total, tail = 0, b""
+    first = last = -1
     for chunk in chain(open_text_file(path, CHUNK_BYTES), [b""]):
         text = tail + chunk
         start = total - len(tail)
         total += len(chunk)
-        behind = 0
-        while (found := text.find(mark, behind)) >= 0:
+        behind, found = 0, 0
+        while found >= 0:
+            found = text.find(mark, behind)
             end = found + len(mark)
-            if end == len(text) and chunk:
+            # Where none is found, the beginning of one may stand at the end.
+            until = found if found >= 0 else max(behind, len(text) - len(mark) + 1) if chunk else len(text)
+            piece = text[behind:until].rstrip()
+            if piece:
+                last = start + behind + len(piece) - 1
+                first = start + behind + len(piece) - len(piece.lstrip()) if first < 0 else first
+            if found < 0 or (chunk and end + 2 > len(text)):
+                behind = until
                 break  # its line end may stand in the next chunk
-            behind = end + (text[end : end + 1] == b"\n")
+            behind = end + _line_end(text[end : end + 2])
             ends.append(start + behind)
-        tail = text[found:] if found >= 0 else text[max(behind, len(text) - len(mark) + 1) :]
-    return ends, total
+        tail = text[behind:]
+    return _Borders(ends, first, last, total)
+
+
+def _line_end(text: bytes) -> int:
+    """Return how many bytes of line end a text begins with."""
+    return 2 if text == b"\r\n" else int(text[:1] == b"\n")
 
 
 def _copy(source: Path, target: Path, begin: int, end: int) -> None:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from bpe.patterns import GPT2_PATTERN
+from bpe.special_tokens import check_special_tokens
 from bpe.texts import StrPath
 
 if TYPE_CHECKING:
@@ -20,14 +21,23 @@ class PretokenCounts(Mapping[bytes, int]):
     """How often each distinct pre-token (bytes) occurs; `a + b` adds them up, `save` and `load` keep them.
 
     The counts of parts of a corpus, added together, are the counts of the whole: parts may be counted on several
-    machines. `pattern` is what the text was split by.
+    machines. `pattern` is what the text was split by, `special_tokens` what was taken out of it before, as a tuple;
+    None if that is not known.
     """
 
-    def __init__(self, counts: Mapping[bytes, int] | None = None, *, pattern: str = GPT2_PATTERN) -> None:
+    def __init__(
+        self,
+        counts: Mapping[bytes, int] | None = None,
+        *,
+        pattern: str = GPT2_PATTERN,
+        special_tokens: Iterable[str] | None = None,
+    ) -> None:
         """Take the counts of a mapping.
 
         Raises:
-            ValueError: If a key is not non-empty bytes or a count not a whole number from 1 to 2**63 - 1.
+            TypeError: If the special tokens are one string.
+            ValueError: If a key is not non-empty bytes, a count not a whole number from 1 to 2**63 - 1, or a special
+                token not a non-empty string.
         """
         for piece, count in (counts or {}).items():
             if not isinstance(piece, bytes) or not piece:
@@ -37,21 +47,30 @@ class PretokenCounts(Mapping[bytes, int]):
                     f"count of pre-token {piece!r} is {count!r}, expected a whole number from 1 to 2**63 - 1"
                 )
         self.pattern = pattern
+        self.special_tokens = None if special_tokens is None else tuple(check_special_tokens(special_tokens))
         self._made: dict[bytes, int] | WordArrays = dict(counts or {})
 
     @classmethod
     def from_arrays(
-        cls, words: np.ndarray, offsets: np.ndarray, counts: np.ndarray, *, pattern: str = GPT2_PATTERN
+        cls,
+        words: np.ndarray,
+        offsets: np.ndarray,
+        counts: np.ndarray,
+        *,
+        pattern: str = GPT2_PATTERN,
+        special_tokens: Iterable[str] | None = None,
     ) -> PretokenCounts:
         """Make counts of the arrays that `arrays` returns, which are not copied; no pre-token may come twice."""
-        made = cls(pattern=pattern)
+        made = cls(pattern=pattern, special_tokens=special_tokens)
         made._made = (words, offsets, counts)
         return made
 
     @classmethod
-    def _trusted(cls, counts: dict[bytes, int], pattern: str) -> PretokenCounts:
+    def _trusted(
+        cls, counts: dict[bytes, int], pattern: str, special_tokens: Iterable[str] | None = None
+    ) -> PretokenCounts:
         """Wrap counts made by this package without looking at each."""
-        made = cls(pattern=pattern)
+        made = cls(pattern=pattern, special_tokens=special_tokens)
         made._made = counts
         return made
 
@@ -83,17 +102,23 @@ class PretokenCounts(Mapping[bytes, int]):
             raise ValueError(
                 f"counts by the pattern {other.pattern!r} cannot be added to counts by {self.pattern!r}; count again"
             )
+        if not self.agrees(other.special_tokens):
+            raise ValueError(
+                f"counts without the special tokens {other.special_tokens} cannot be added to counts without "
+                f"{self.special_tokens}; count again"
+            )
+        special = other.special_tokens if self.special_tokens is None else self.special_tokens
         if isinstance(self._made, dict) and isinstance(other._made, dict):
             total = dict(self._made)
             for piece, count in other.items():
                 total[piece] = total.get(piece, 0) + count
-            return PretokenCounts._trusted(total, self.pattern)
+            return PretokenCounts._trusted(total, self.pattern, special)
         from bpe.word_table import WordTable
 
         table = WordTable()
         table.add(*self.arrays())
         table.add(*other.arrays())
-        return PretokenCounts.from_arrays(*table.words(), pattern=self.pattern)
+        return PretokenCounts.from_arrays(*table.words(), pattern=self.pattern, special_tokens=special)
 
     def __radd__(self, other: object) -> PretokenCounts:
         # sum() starts with 0.
@@ -101,6 +126,10 @@ class PretokenCounts(Mapping[bytes, int]):
 
     def __repr__(self) -> str:
         return f"PretokenCounts({len(self):,} distinct, {self.total:,} in all)"
+
+    def agrees(self, special_tokens: Iterable[str] | None) -> bool:
+        """Say whether these special tokens, in any order, may be those taken out; None agrees with all."""
+        return special_tokens is None or self.special_tokens is None or {*special_tokens} == {*self.special_tokens}
 
     @property
     def total(self) -> int:

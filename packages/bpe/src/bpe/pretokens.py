@@ -47,7 +47,8 @@ def count_pretokens(
         OSError: If a file is missing or cannot be read.
         ValueError: If a file is empty or an argument is wrong.
     """
-    finder = SpecialTokenFinder(check_special_tokens(special_tokens))
+    special = check_special_tokens(special_tokens)
+    finder = SpecialTokenFinder(special)
     compile_pattern(pattern)
     threads = check_threads(threads)
     files = [TextFile(path) for path in find_files(paths)]
@@ -69,7 +70,9 @@ def count_pretokens(
             report.update(done)
     for file in files:
         file.warn()
-    return counter.counts()
+    counts = counter.counts()
+    counts.special_tokens = tuple(special)
+    return counts
 
 
 def _total_bytes(files: list[TextFile]) -> int | None:

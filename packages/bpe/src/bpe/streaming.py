@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bpe.compression import is_compressed
-from bpe.files import whole_file, write_text
+from bpe.files import sync, whole_file, write_text
 from bpe.progress import Progress
 from bpe.reading import TextFile
 from bpe.texts import StrPath, utf8
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _LARGEST_BATCH = 1 << 16
 _HEADER_BYTES = 128
+_FORMAT = "scratchlm-tokens"
+_MOST_SIDECAR_BYTES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -91,11 +94,13 @@ def encode_file(
 ) -> EncodeReport:
     """Encode a text file to a one-dimensional .npy file and a .json file of the same stem that describes it.
 
-    The text is read, encoded and written in blocks, in order. The .json is there before the .npy takes its name.
+    The text is read, encoded and written in blocks, in order. Both files are on the disk before the .json and right
+    after it the .npy take their names, so that where the .npy is, the .json is. What fails leaves both as they were.
 
     Raises:
         OSError: If a file cannot be read or written.
-        ValueError: If the text is empty, `out_npy` does not end in .npy, or it is the text itself.
+        ValueError: If the text is empty, `out_npy` does not end in .npy or is no regular file, it or the .json is the
+            text itself, or the .json is there and describes no token file.
     """
     import numpy as np
 
@@ -105,22 +110,72 @@ def encode_file(
     if target.suffix != ".npy":
         raise ValueError(f"out_npy is {str(target)!r}, expected a name that ends in .npy; add it")
     text = TextFile(path)
+    sidecar = target.with_suffix(".json")
+    earlier = _check_targets(text.path, target, sidecar)
     tokens = 0
     size_on_disk = text.path.stat().st_size if text.path.exists() else 0
     encoder.expect(size_on_disk)
     report = Progress("encoding", None if is_compressed(text.path) else size_on_disk, enabled=progress)
-    with whole_file(target) as file, report:
-        file.write(bytes(_HEADER_BYTES))
-        for ids, size, replaced in map_in_order(encoder.block, text.blocks(encoder.cutter), threads):
-            text.took(size, replaced)
-            tokens += len(ids)
-            report.update(text.bytes)
-            file.write(np.asarray(ids, dtype=tokenizer.id_dtype).data)
-        file.seek(0)
-        file.write(_npy_header(tokens, tokenizer.id_dtype))
-        write_text(target.with_suffix(".json"), _sidecar(tokenizer, text, tokens))
+    made = None
+    try:
+        with whole_file(target) as file, report:
+            file.write(bytes(_HEADER_BYTES))
+            for ids, size, replaced in map_in_order(encoder.block, text.blocks(encoder.cutter), threads):
+                text.took(size, replaced)
+                tokens += len(ids)
+                report.update(text.bytes)
+                file.write(np.asarray(ids, dtype=tokenizer.id_dtype).data)
+            file.seek(0)
+            file.write(_npy_header(tokens, tokenizer.id_dtype))
+            sync(file)
+            made = os.fstat(file.fileno()).st_ino
+            write_text(sidecar, _sidecar(tokenizer, text, tokens))
+    except BaseException:
+        # A description must not stay beside other tokens than it describes, or alone.
+        if made is not None and not (target.exists() and target.stat().st_ino == made):
+            _put_back(sidecar, earlier)
+        raise
     text.warn()
     return EncodeReport(tokens, text.bytes, tokenizer.id_dtype, text.invalid_utf8, time.perf_counter() - begin, target)
+
+
+def _check_targets(text: Path, tokens: Path, sidecar: Path) -> bytes | None:
+    """Refuse to write over the text, or over a .json of something else; return the description that is replaced.
+
+    Raises:
+        IsADirectoryError: If one of the files to write is a folder.
+        ValueError: If they are something else that is not theirs to replace.
+    """
+    for target in (tokens, sidecar):
+        if text.exists() and target.exists() and target.samefile(text):
+            raise ValueError(f"{str(target)!r} would be written over the text itself; give the token file another name")
+        if target.is_dir():
+            raise IsADirectoryError(f"{str(target)!r} is a folder, expected the name of a file to write; give another")
+        if target.exists() and not target.is_file():
+            raise ValueError(f"{str(target)!r} is a device or a pipe, expected a regular file; give another name")
+    if not sidecar.exists():
+        return None
+    with sidecar.open("rb") as file:
+        content = file.read(_MOST_SIDECAR_BYTES)
+    try:
+        described = json.loads(content)
+    except (ValueError, RecursionError):
+        described = None
+    if not isinstance(described, dict) or described.get("format") != _FORMAT:
+        raise ValueError(
+            f"{str(sidecar)!r} is there and describes no token file, but the description of {tokens.name!r} would "
+            "replace it; move it away, or give the token file another name"
+        )
+    return content
+
+
+def _put_back(sidecar: Path, earlier: bytes | None) -> None:
+    """Bring back the description that was there, or that there was none."""
+    if earlier is None:
+        sidecar.unlink(missing_ok=True)
+    else:
+        with whole_file(sidecar) as file:
+            file.write(earlier)
 
 
 def _npy_header(tokens: int, dtype: str) -> bytes:
@@ -134,7 +189,7 @@ def _npy_header(tokens: int, dtype: str) -> bytes:
 def _sidecar(tokenizer: Tokenizer, text: TextFile, tokens: int) -> str:
     """Return the description of a token file as JSON."""
     facts = {
-        "format": "scratchlm-tokens",
+        "format": _FORMAT,
         "version": 1,
         "tokens": tokens,
         "bytes": text.bytes,

@@ -254,7 +254,8 @@ class Tokenizer(TokenizerFiles):
 
         Raises:
             OSError: If a file cannot be read or written.
-            ValueError: If the text is empty, or `out_npy` does not end in .npy.
+            ValueError: If the text is empty, or `out_npy` does not end in .npy, or it or the .json beside it is the
+                text itself or no token file.
         """
         from bpe.streaming import encode_file
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
@@ -99,12 +100,22 @@ def train_from_counts(
 
     Raises:
         ValueError: If an argument is wrong, or the counts were made with another pattern.
+
+    Warns:
+        UserWarning: If they were made with other special tokens, which is right only where the text has none of those.
     """
     special = check_special_tokens(special_tokens)
     check_vocab_size(vocab_size, special)
     if isinstance(counts, PretokenCounts):
         if pattern not in (None, counts.pattern):
             raise ValueError(f"pattern is {pattern!r}, but the counts were made with {counts.pattern!r}; leave it out")
+        if not counts.agrees(special):
+            warnings.warn(
+                f"special_tokens is {special}, but the counts were made with {list(counts.special_tokens or ())}; if "
+                "the text has any of the others, give those of the counts, or count again",
+                UserWarning,
+                stacklevel=2,
+            )
     else:
         counts = PretokenCounts(counts, pattern=GPT2_PATTERN if pattern is None else pattern)
     compile_pattern(counts.pattern)

@@ -1,9 +1,9 @@
 """The file of counted pre-tokens.
 
 It is made for corpora counted in parts on several machines: small, checked, and the same for the same counts. A line
-`bpe-counts 1`, a line of JSON (number of pre-tokens, pattern, CRC-32, packed sizes), and three parts packed by zlib:
-the lengths of the pre-tokens in bytes, their counts (both little-endian numbers of 64 bits), and their bytes, in the
-order of the bytes.
+`bpe-counts 1`, a line of JSON (number of pre-tokens, pattern, special tokens if they are known, CRC-32, packed sizes),
+and three parts packed by zlib: the lengths of the pre-tokens in bytes, their counts (both little-endian numbers of 64
+bits), and their bytes, in the order of the bytes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bpe.files import whole_file
+from bpe.special_tokens import check_special_tokens
 from bpe.texts import StrPath
 
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ def save(counts: PretokenCounts, path: StrPath) -> None:
     sorted_words = words[starts + np.arange(len(words))] if len(words) else words
     parts = [lengths[order].astype("<i8").tobytes(), numbers[order].astype("<i8").tobytes(), sorted_words.tobytes()]
     packed = [zlib.compress(part, _FAST) for part in parts]
-    facts = {
+    facts: dict[str, object] = {
         "pretokens": len(numbers),
         "pattern": counts.pattern,
         "crc32": [zlib.crc32(part) for part in parts],
         "packed": [len(part) for part in packed],
     }
+    if counts.special_tokens is not None:
+        facts["special_tokens"] = counts.special_tokens
     with whole_file(Path(path)) as file:
         file.write(f"{_NAME} {_VERSION}\n{json.dumps(facts)}\n".encode())
         file.writelines(packed)
@@ -89,14 +92,25 @@ def load(path: StrPath) -> PretokenCounts:
             )
         try:
             facts = json.loads(file.readline())
-            parts = [zlib.decompress(file.read(size)) for size in facts["packed"]]
+            packed, pattern = facts["packed"], facts["pattern"]
+            # Sizes that the file does not have would be asked of the memory.
+            room = source.stat().st_size - file.tell() if source.is_file() else sum(packed)
+            if len(packed) != 3 or min(packed) < 0 or sum(packed) != room or not isinstance(pattern, str):
+                raise ValueError(damaged)
+            parts = [zlib.decompress(file.read(size)) for size in packed]
             whole = [zlib.crc32(part) for part in parts] == facts["crc32"] and not file.read(1)
             lengths, counts = (np.frombuffer(part, dtype="<i8").astype(np.int64) for part in parts[:2])
-            words, pattern = np.frombuffer(parts[2], dtype=np.uint8), facts["pattern"]
-        except (ValueError, KeyError, TypeError, zlib.error) as error:
+            words, number = np.frombuffer(parts[2], dtype=np.uint8), facts["pretokens"]
+            special = facts.get("special_tokens")  # files of earlier versions do not know them
+            special = None if special is None else check_special_tokens(special)
+        except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError, zlib.error) as error:
             raise ValueError(damaged) from error
-    offsets = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths)))
-    sound = len(lengths) == len(counts) == facts["pretokens"] and offsets[-1] == len(words)
-    if not whole or not sound or (len(counts) and (lengths.min() < 1 or counts.min() < 1)):
+    if not whole or not len(lengths) == len(counts) == number or (number and counts.min() < 1):
         raise ValueError(damaged)
-    return PretokenCounts.from_arrays(words, offsets, counts, pattern=pattern)
+    # The kernels trust the offsets: no length is so great that their sum passes 2**63 without being negative once.
+    if number and not 1 <= lengths.min() <= lengths.max() <= len(words):
+        raise ValueError(damaged)
+    offsets = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths)))
+    if offsets.min() < 0 or offsets[-1] != len(words):
+        raise ValueError(damaged)
+    return PretokenCounts.from_arrays(words, offsets, counts, pattern=pattern, special_tokens=special)

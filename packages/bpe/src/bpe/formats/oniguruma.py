@@ -1,7 +1,8 @@
 r"""Patterns for Oniguruma, which runs those in a tokenizer.json, and for `regex`, which runs ours.
 
 The two read the same text differently in places: in `{1,3}+` the plus is possessive in `regex` and one more repetition
-in Oniguruma; `^` and `$` are the ends of the text in one and of lines in the other; `\w` has not the same characters.
+in Oniguruma; `^` and `$` are the ends of the text in one and of lines in the other; `\w`, `\p{Word}` and `\p{XDigit}`
+have not the same characters.
 What has an equal is translated, the rest is refused.
 """
 
@@ -25,6 +26,7 @@ _WORD = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200C\u200D"  # what \w is in `regex`
 
 _SAME_GROUPS = frozenset({"(", "(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i:", "(?-i:"})
 _SAME_LETTERS = frozenset("sSdDrntfvaxu")
+_OTHER_PROPERTIES = re.compile(r"(is)?(word|xdigit|posix\w*)")  # without case, and signs that both skip in names
 _TO_ONIGURUMA = {
     "(?s:": "(?m:",
     "(?m:$)": "$",
@@ -138,7 +140,8 @@ class _Translation:
     def _is_same_escape(part: str) -> bool:
         """Say whether a part is no escape, or one that means the same to both."""
         if part.startswith(("\\p{", "\\P{")):
-            return not set("=: ") & set(part)
+            name = re.sub(r"[\^_-]", "", part[3:-1]).lower()
+            return not set("=: ") & set(part) and not _OTHER_PROPERTIES.fullmatch(name)
         return not part.startswith("\\") or (not part[1:].isalnum() or part[1:] in _SAME_LETTERS)
 
     def _refusal(self, part: str) -> ValueError:
