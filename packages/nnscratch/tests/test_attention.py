@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from nnscratch import CausalSelfAttention, RotaryEmbedding, scaled_dot_product_attention
+from nnscratch import CausalSelfAttention, Linear, RotaryEmbedding, scaled_dot_product_attention
 from nnscratch.cache import LayerCache
 
 
@@ -52,6 +52,20 @@ def test_a_query_that_may_attend_to_nothing_gets_zeros():
     assert inputs[0].grad[:, 3].eq(0).all()
 
 
+@pytest.mark.parametrize(("queries", "keys"), [(0, 3), (3, 0), (0, 0)])
+@pytest.mark.parametrize("batch", [(), (2, 3), (0,)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_there_may_be_no_queries_or_no_keys(queries, keys, batch, masked):
+    inputs = qkv(*batch, queries=queries, keys=keys)
+    mask = torch.ones(*batch, queries, keys, dtype=torch.bool) if masked else None
+    result, expected = scaled_dot_product_attention(*inputs, mask), F.scaled_dot_product_attention(*inputs, mask)
+    assert torch.equal(result, expected)
+    with torch.no_grad():
+        assert torch.equal(scaled_dot_product_attention(*inputs, mask), expected)
+    for gradient, tensor in zip(torch.autograd.grad(result.sum(), inputs), inputs, strict=True):
+        assert torch.equal(gradient, torch.zeros_like(tensor))
+
+
 def test_large_scores_do_not_overflow_and_equal_scores_take_the_mean():
     q, k, v = qkv(1)
     assert scaled_dot_product_attention(1e4 * q, k, v).isfinite().all()
@@ -72,6 +86,38 @@ def test_bfloat16_is_as_exact_as_its_inputs():
     expected = F.scaled_dot_product_attention(*(tensor.double() for tensor in narrow))
     error = (scaled_dot_product_attention(*narrow) - expected).square().mean().sqrt()
     assert error <= 2**-8 * expected.square().mean().sqrt() * 2
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_float16_does_not_overflow_where_its_inputs_and_outputs_fit(masked):
+    q = k = torch.full((1, 1, 128), 25.0, dtype=torch.float16)
+    mask = torch.ones(1, 1, dtype=torch.bool) if masked else None
+    assert torch.equal(scaled_dot_product_attention(q, k, q, mask), q)
+    q, k = torch.zeros(1, 1, 8, dtype=torch.float16), torch.zeros(1, 8192, 8, dtype=torch.float16)
+    mask = torch.ones(1, 8192, dtype=torch.bool) if masked else None
+    assert torch.equal(scaled_dot_product_attention(q, k, k + 10, mask), q + 10)
+
+
+def test_float16_is_as_exact_as_its_inputs():
+    inputs = [tensor.detach().half().requires_grad_() for tensor in qkv(4, queries=64, keys=64, d_k=24, d_v=32)]
+    wide = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    mask = torch.ones(64, 64, dtype=torch.bool).tril(-1)
+    result = scaled_dot_product_attention(*inputs, mask)
+    expected = F.scaled_dot_product_attention(*wide, mask).nan_to_num()
+    assert result[:, 0].eq(0).all()
+    grad = torch.randn_like(expected).half()
+    grads = torch.autograd.grad(result, inputs, grad)
+    for ours, exact in zip((result, *grads), (expected, *exact_gradients(wide, mask, grad)), strict=True):
+        assert ours.dtype == torch.float16
+        assert (ours - exact).square().mean().sqrt() <= 2**-9 * exact.square().mean().sqrt()
+
+
+def exact_gradients(inputs, mask, grad):
+    """Gradients in the type of the inputs, of the queries that may attend to something."""
+    seen = mask.any(-1)
+    q, k, v = inputs
+    output = F.scaled_dot_product_attention(q[:, seen], k, v, mask[seen])
+    return torch.autograd.grad(output, inputs, grad[:, seen].to(output.dtype))
 
 
 def reference(module, x, rope=None):
@@ -162,6 +208,37 @@ def test_the_cache_keeps_added_values(pieces):
     result = torch.cat([module(part, cache=cache, added_values=values) for part, values in parts], dim=1)
     torch.testing.assert_close(result, module(x, added_values=added), atol=1e-6, rtol=1e-5)
     assert not torch.allclose(result, module(x), atol=0.1)
+
+
+class Adapted(Linear):
+    """A projection with something added, as low-rank adapters are."""
+
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+def adapt(module):
+    module.v_proj = Adapted(16, 16)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        adapt,
+        lambda module: module.v_proj.register_forward_hook(lambda module, inputs, output: output + 1),
+        lambda module: module.q_proj.register_forward_pre_hook(lambda module, inputs: inputs[0] * 2),
+        lambda module: setattr(module, "k_proj", torch.nn.Sequential(module.k_proj, torch.nn.Tanh())),
+    ],
+)
+def test_changed_projections_act_with_a_cache_and_without(unchecked_shapes, change):
+    module, x = CausalSelfAttention(16, 4), torch.randn(2, 6, 16)
+    before = module(x)
+    change(module)
+    after = module(x)
+    assert not torch.allclose(after, before, atol=1e-2)
+    with torch.no_grad():
+        torch.testing.assert_close(module(x, cache=LayerCache(6)), after)
+    torch.testing.assert_close(torch.compile(module, fullgraph=True, backend="eager")(x), after)
 
 
 @pytest.mark.parametrize("num_heads", [0, 3])

@@ -102,6 +102,14 @@ def test_a_group_joins_the_optimizer_that_it_names():
         optimizer.add_param_group({"params": [nn.Parameter(torch.ones(2))]})
 
 
+@pytest.mark.parametrize("index", [-1, 2])
+def test_a_group_of_no_optimizer_is_refused(index):
+    optimizer = combined(parameters())
+    with pytest.raises(ValueError, match=rf"optimizer_index={index} came, but there are 2 optimizers; choose 0 to 1"):
+        optimizer.add_param_group({"params": [torch.zeros(3, requires_grad=True)], "optimizer_index": index})
+    assert {group["optimizer_index"] for group in optimizer.param_groups} == {0, 1}
+
+
 def test_closure_is_called_once():
     params = parameters()
     optimizer, calls = combined(params), []

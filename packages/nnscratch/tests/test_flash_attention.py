@@ -7,9 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+pytest.importorskip("triton")
+
+from nnscratch.kernels import flash_backward_kernels, flash_forward_kernels
 from nnscratch.kernels.flash_attention import can_flash, flash_attention
 
-pytest.importorskip("triton")
 if tuple(int(part) for part in version("jaxtyping").split(".")[:3]) < (0, 3, 11):
     pytest.skip("its check of shapes, which only tests switch on, then takes kernels apart", allow_module_level=True)
 
@@ -86,6 +88,28 @@ def test_errors_are_no_larger_than_those_of_torch(dtype):
     for mine, peer, right in zip(ours, theirs, exact(q, k, v, grad), strict=True):
         error, peer_error = ((tensor.double() - right).square().mean().sqrt() for tensor in (mine, peer))
         assert error <= 1.1 * peer_error
+
+
+def test_programs_are_on_the_axis_of_the_grid_that_takes_more_than_65535(monkeypatch):
+    class Recording:
+        def __init__(self, kernel):
+            self.kernel, self.grids = kernel, []
+
+        def __getitem__(self, grid):
+            self.grids.append(grid)
+            return self.kernel[grid]
+
+    recordings = []
+    for module in (flash_forward_kernels, flash_backward_kernels):
+        for name in ("forward_kernel", "row_sums_kernel", "key_value_gradient_kernel", "query_gradient_kernel"):
+            if hasattr(module, name):
+                recordings.append(Recording(getattr(module, name)))
+                monkeypatch.setattr(module, name, recordings[-1])
+    check(*heads(150, 150, 32, batch=2, number=3), TOLERANCE[torch.float32])
+    assert len(recordings) == 4
+    for recording in recordings:
+        ((programs,),) = recording.grids
+        assert programs in [2 * 3 * blocks for blocks in (2, 3, 5)]  # of 128, 64 or 32 positions
 
 
 def test_inputs_may_be_views_and_gradients_any_layout():

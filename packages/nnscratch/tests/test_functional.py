@@ -82,6 +82,16 @@ def test_cross_entropy(shape, scale):
     torch.testing.assert_close(cross_entropy(logits, targets), expected, atol=1e-4, rtol=1e-6)
 
 
+def test_cross_entropy_of_logits_with_a_large_offset():
+    logits = torch.tensor([[1e7, 1e7 + 1]] * 2, requires_grad=True)
+    loss = cross_entropy(logits, torch.tensor([1, 0]))
+    assert loss.item() == pytest.approx((math.log1p(math.exp(-1)) + math.log1p(math.exp(1))) / 2)
+    (grad,) = torch.autograd.grad(loss, logits)
+    first = 1 / (1 + math.e)
+    expected = torch.tensor([[first, -first], [first - 1, 1 - first]]) / 2
+    torch.testing.assert_close(grad, expected)
+
+
 def test_cross_entropy_gradient():
     targets = torch.randint(5, (2, 3))
     logits = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)

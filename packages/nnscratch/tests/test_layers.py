@@ -119,6 +119,23 @@ def test_rotary_embedding_counts_from_zero_by_default_and_broadcasts_positions()
     torch.testing.assert_close(rope(x, each)[1], rope(x[1], each[1]))
 
 
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda: torch.randn(2, 8, 5).mT,
+        lambda: torch.randn(3, 9)[:, :8],
+        lambda: torch.randn(3, 9)[:, 1:],
+        lambda: torch.randn(41)[1:].view(5, 8),
+        lambda: torch.randn(3, 16)[:, ::2],
+        lambda: torch.randn(1, 8).expand(5, 8),
+        lambda: torch.randn(2, 0, 9)[..., 1:],
+    ],
+)
+def test_rotary_embedding_takes_any_view(view):
+    rope, x = RotaryEmbedding(10_000.0, 8, 16), view()
+    torch.testing.assert_close(rope(x), rope(x.clone(memory_format=torch.contiguous_format)))
+
+
 def test_rotary_embedding_asks_no_device_for_float64():
     class Refusing(TorchDispatchMode):
         """MPS has no float64; the meta device stands in for it."""
@@ -132,6 +149,27 @@ def test_rotary_embedding_asks_no_device_for_float64():
         assert RotaryEmbedding(10_000.0, 8, 16, device="meta").cos.device.type == "meta"
         with torch.device("meta"):
             assert RotaryEmbedding(10_000.0, 8, 16).sin.device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda rope: rope.bfloat16().float(),
+        lambda rope: rope.half(),
+        lambda rope: rope.double(),
+        lambda rope: rope.to_empty(device="cpu"),
+        lambda rope: rope.to_empty(device="meta").bfloat16().to_empty(device="cpu"),
+        lambda rope: torch.nn.Sequential(rope, torch.nn.Sequential(rope)).to("meta").to_empty(device="cpu")[0],
+        lambda rope: rope.share_memory(),
+    ],
+)
+def test_rotary_tables_keep_their_numbers_when_a_model_moves(move):
+    fresh, moved = RotaryEmbedding(10_000.0, 8, 16), move(RotaryEmbedding(10_000.0, 8, 16))
+    for name in ("cos", "sin"):
+        assert torch.equal(getattr(moved, name), getattr(fresh, name))
+        assert getattr(moved, name).dtype == torch.float32
+    assert dict(moved.named_buffers()).keys() == {"cos", "sin"}
+    assert not moved.state_dict()
 
 
 def test_rotary_scores_depend_on_distance_only():

@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -97,6 +99,43 @@ def test_no_logits_of_all_positions_exist(monkeypatch):
 def test_huge_logits():
     hidden, weight = torch.full((2, 1), 1e4), torch.tensor([[1.0], [-1.0]])
     assert linear_cross_entropy(hidden, weight, torch.tensor([0, 1])).item() == pytest.approx(1e4)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("compiled", [False, True])
+def test_float16_keeps_small_gradients(unchecked_shapes, compiled):
+    loss_scale, targeted = 2.0**14, 50
+    hidden, weight = torch.randn(4096, 8).half(), (torch.randn(5000, 8) / 4).half()
+    targets = torch.randint(targeted, (4096,))
+    inputs = [hidden.requires_grad_(), weight.requires_grad_()]
+    function = torch.compile(linear_cross_entropy, fullgraph=True, backend="aot_eager")
+    loss = (function if compiled else linear_cross_entropy)(*inputs, targets)
+    hidden_grad, weight_grad = torch.autograd.grad(loss_scale * loss, inputs, retain_graph=True)
+    exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
+    right = torch.autograd.grad(loss_scale * F.cross_entropy(exact[0] @ exact[1].T, targets), exact)
+    pairs = [
+        (hidden_grad, right[0]),
+        (weight_grad[:targeted], right[1][:targeted]),
+        (weight_grad[targeted:], right[1][targeted:]),
+    ]
+    for ours, expected in pairs:
+        assert ours.dtype == torch.float16
+        assert (ours - expected).norm() <= 2**-9 * expected.norm()
+    again = torch.autograd.grad(loss_scale * loss, inputs)
+    assert torch.equal(again[0], hidden_grad)
+    assert torch.equal(again[1], weight_grad)
+
+
+def test_float16_sums_of_many_positions_fit():
+    hidden, weight = torch.full((16384, 1), 50.0).half(), torch.zeros(4, 1).half().requires_grad_()
+    linear_cross_entropy(hidden, weight, torch.zeros(16384, dtype=torch.long)).backward()
+    torch.testing.assert_close(weight.grad, torch.tensor([[-37.5], [12.5], [12.5], [12.5]]).half())
+
+
+def test_logits_with_a_large_offset():
+    hidden, weight = torch.ones(1, 2), torch.tensor([[1e7, 0.0], [1e7, 1.0]])
+    loss = linear_cross_entropy(hidden, weight, torch.tensor([1]))
+    assert loss.item() == pytest.approx(math.log1p(math.exp(-1)))
 
 
 @pytest.mark.parametrize("vocab_size", [97, 32_000, 50_257, 2**28 + 1])

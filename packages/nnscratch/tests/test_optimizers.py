@@ -242,6 +242,60 @@ def test_settings_out_of_range_are_refused(build, settings, message):
         build([nn.Parameter(torch.zeros(2, 2))], **settings)
 
 
+@pytest.mark.parametrize(
+    ("build", "settings", "message"),
+    [
+        (SGD, {"lr": -1.0}, "lr=-1.0 is out of range"),
+        (SGD, {"momentum": 0.9}, "SGD got a group with momentum=0.9, which it cannot compute"),
+        (AdamW, {"lr": -1.0}, "lr=-1.0 is out of range"),
+        (AdamW, {"betas": (1.0, 0.9)}, "beta1=1.0 is out of range"),
+        (AdamW, {"weight_decay": math.inf}, "weight_decay=inf is out of range"),
+        (AdamW, {"amsgrad": True}, "AdamW got a group with amsgrad=True, which it cannot compute"),
+    ],
+)
+def test_settings_of_groups_are_checked(build, settings, message):
+    group = {"params": [nn.Parameter(torch.zeros(2, 2))], **settings}
+    with pytest.raises(ValueError, match=message):
+        build([group])
+    optimizer = build([nn.Parameter(torch.zeros(2, 2))])
+    with pytest.raises(ValueError, match=message):
+        optimizer.add_param_group(group)
+    assert len(optimizer.param_groups) == 1
+
+
+@pytest.mark.parametrize(
+    ("build", "peer", "settings", "message"),
+    [
+        (
+            AdamW,
+            torch.optim.AdamW,
+            {"maximize": True},
+            "maximize=True, which it cannot compute: expected it switched off",
+        ),
+        (AdamW, torch.optim.AdamW, {"amsgrad": True}, "amsgrad=True"),
+        (SGD, torch.optim.SGD, {"momentum": 0.9}, r"momentum=0.9.*; use torch.optim.SGD for it"),
+        (SGD, torch.optim.SGD, {"maximize": True}, "maximize=True"),
+        (SGD, torch.optim.SGD, {"weight_decay": 0.1}, "weight_decay=0.1"),
+    ],
+)
+def test_states_of_torch_that_would_be_ignored_are_refused(build, peer, settings, message):
+    param = nn.Parameter(torch.zeros(2, 2))
+    optimizer = build([param], lr=0.25)
+    with pytest.raises(ValueError, match=message):
+        optimizer.load_state_dict(peer([param], lr=0.5, **settings).state_dict())
+    assert optimizer.param_groups[0]["lr"] == 0.25
+    optimizer.load_state_dict(peer([param], lr=0.5, **dict.fromkeys(settings, 0)).state_dict())
+    assert optimizer.param_groups[0]["lr"] == 0.5
+
+
+def test_a_state_with_weight_decay_in_the_gradient_is_refused():
+    optimizer = AdamW([nn.Parameter(torch.zeros(2, 2))])
+    state = optimizer.state_dict()
+    state["param_groups"][0] |= {"decoupled_weight_decay": False, "weight_decay": 0.1}  # as torch.optim.Adam writes it
+    with pytest.raises(ValueError, match=r"expected decoupled weight decay; set it to 0 or use torch.optim.Adam"):
+        optimizer.load_state_dict(state)
+
+
 @pytest.mark.parametrize("build", [SGD, AdamW, Muon])
 def test_sparse_gradients_are_refused(build):
     param = nn.Parameter(torch.zeros(3, 2))

@@ -23,6 +23,21 @@ def test_a_model_comes_back_as_it_was(tmp_path, config, changes, dtype):
     assert {path.name for path in (tmp_path / "new" / "model").iterdir()} == {"config.json", "model.safetensors"}
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_each_weight_keeps_its_type(tmp_path, config, tied):
+    model = TransformerLM(dataclasses.replace(config, tie_embeddings=tied), dtype=torch.bfloat16)
+    for name, param in model.named_parameters():
+        if "ln" in name:
+            param.data = torch.rand(param.shape)
+    model.save_pretrained(tmp_path)
+    loaded = TransformerLM.from_pretrained(tmp_path)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], tensor, atol=0, rtol=0)  # which looks at the type too
+    assert (loaded.lm_head.weight is loaded.token_embeddings.weight) == tied
+    token_ids = torch.arange(8)[None]
+    assert torch.equal(loaded(token_ids), model(token_ids))
+
+
 def test_saving_again_replaces(tmp_path, config, model):
     model.save_pretrained(tmp_path)
     other = TransformerLM(dataclasses.replace(config, d_ff=32))

@@ -168,6 +168,16 @@ def test_too_long_an_input_is_refused(model, config):
         model.loss(ids(config, 17), ids(config, 17))
 
 
+@pytest.mark.parametrize("shape", [(2, 0), (0, 4), (0, 0)])
+@pytest.mark.parametrize("grad", [True, False])
+def test_no_tokens_have_no_logits(config, shape, grad):
+    model = TransformerLM(dataclasses.replace(config, d_model=128))  # whose weights Linear reads in parts
+    with torch.set_grad_enabled(grad):
+        assert model(torch.empty(shape, dtype=torch.long)).shape == (*shape, config.vocab_size)
+        padding = torch.zeros(shape[0], dtype=torch.long)
+        assert model(torch.empty(shape, dtype=torch.long), padding=padding).shape == (*shape, config.vocab_size)
+
+
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.mark.parametrize(
@@ -203,6 +213,21 @@ def test_a_model_can_be_made_without_memory(config):
     model = TransformerLM(config, device="meta", dtype=torch.bfloat16)
     assert {param.device.type for param in model.parameters()} == {"meta"}
     assert {param.dtype for param in model.parameters()} == {torch.bfloat16}
+
+
+def test_a_model_without_memory_knows_its_shapes(config):
+    model, token_ids = TransformerLM(config, device="meta"), ids(config).to("meta")
+    logits = model(token_ids)
+    assert (logits.device.type, logits.shape) == ("meta", (*token_ids.shape, config.vocab_size))
+    model.loss(token_ids, token_ids).backward()
+    assert all(param.grad.shape == param.shape for param in model.parameters())
+
+
+def test_a_model_filled_later_is_the_same(model, config):
+    later = TransformerLM(config, device="meta").to_empty(device="cpu")
+    later.load_state_dict(model.state_dict())
+    token_ids = ids(config)
+    assert torch.equal(later(token_ids), model(token_ids))
 
 
 def test_the_same_seed_gives_the_same_losses(config):

@@ -22,18 +22,28 @@ def _weighted_values(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tu
     """Return softmax(q kᵀ / sqrt(d_k) + bias) v, the softmax's numerators, and the inverse of its sums.
 
     The scores are the large tensor, so they are written in place, exponentials are powers of two (whose logarithm's
-    factor goes into q for free), and the sums divide the outputs rather than the weights.
+    factor goes into q for free), and the sums divide the outputs rather than the weights, except in float16: there the
+    weights are divided, and the inverse that comes back is 1.
     """
     scale = math.log2(math.e) / math.sqrt(q.shape[-1])
     wide = at_least_float32(q.dtype)
-    narrow = q.dtype != wide  # then scaled queries would be rounded once more
-    scores = torch.bmm(q, k.mT).to(wide).mul_(scale) if narrow else torch.bmm(q * scale, k.mT)
+    small_range = q.dtype == torch.float16  # which ends at 65,504
+    if q.dtype == wide:
+        scores = torch.bmm(q * scale, k.mT)
+    elif small_range:  # a power of two keeps the products small and rounds no query
+        power = 2.0 ** -math.ceil(math.log2(q.shape[-1]) / 2)
+        scores = torch.bmm(q * power, k.mT).to(wide).mul_(scale / power)
+    else:  # scaled queries would be rounded once more
+        scores = torch.bmm(q, k.mT).to(wide).mul_(scale)
     if bias is not None:
         scores.add_(bias)
     # A row with nothing to attend to has maximum -inf: the finite one makes its weights 0 rather than nan.
     maxima = scores.amax(-1, keepdim=True).clamp_(min=torch.finfo(wide).min)
     weights = scores.sub_(maxima).exp2_()
     inverse = weights.sum(-1, keepdim=True).reciprocal_().nan_to_num_(posinf=0.0)
+    if small_range:  # the sum of many values does not fit
+        weights.mul_(inverse)
+        inverse = torch.ones_like(inverse)
     weights = weights.to(v.dtype)
     return (torch.bmm(weights, v) * inverse).to(v.dtype), weights, inverse
 
@@ -72,6 +82,7 @@ def scaled_dot_product_attention(
     """Return softmax(q kᵀ / sqrt(d_k)) v (Vaswani et al. 2017, equation 1).
 
     The softmax is computed in float32 at least. A query that may attend to nothing gets zeros and no gradient.
+    There may be no queries, or no keys.
 
     Args:
         q: queries, with any batch dimensions.
@@ -123,16 +134,26 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """Attend with any batch dimensions, which become one."""
     batch = q.shape[:-2]
     if bias is not None and bias.dim() > 2:
-        bias = bias.expand(*batch, *bias.shape[-2:]).reshape(-1, *bias.shape[-2:])
-    q, k, v = (tensor.reshape(-1, *tensor.shape[-2:]) for tensor in cast_for_autocast(q, k, v))
+        bias = bias.expand(*batch, *bias.shape[-2:]).reshape(math.prod(batch), *bias.shape[-2:])
+    q, k, v = cast_for_autocast(q, k, v)
+    if k.shape[-2] == 0:  # there is no maximum, and nothing to attend to: the products are zeros with a gradient
+        return q @ k.mT @ v
+    q, k, v = (tensor.reshape(math.prod(batch), *tensor.shape[-2:]) for tensor in (q, k, v))
     attend = _Attention.apply if torch.is_grad_enabled() else lambda *inputs: _weighted_values(*inputs)[0]
     return attend(q, k, v, bias).view(*batch, q.shape[-2], v.shape[-1])
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Say whether calling the module is its weight's product with the input and nothing else, such as a hook."""
+    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
+    return type(module) is Linear and not any(hooks)
 
 
 class CausalSelfAttention(nn.Module):
     """Multi-head self-attention in which a position sees itself and those before it (Vaswani et al. 2017, 3.2.2).
 
-    Heads are d_model / num_heads wide and have no bias. The three projections are separate parameters and one product.
+    Heads are d_model / num_heads wide and have no bias. The three projections are separate parameters, and one product
+    of all positions as long as they are `Linear` itself and have no hooks.
 
     Args:
         d_model: width of the input and output.
@@ -161,6 +182,7 @@ class CausalSelfAttention(nn.Module):
         super().__init__()
         if num_heads < 1 or d_model % num_heads:
             raise ValueError(f"num_heads={num_heads!r} does not divide d_model={d_model!r}; choose a divisor of it")
+        self.d_model = d_model
         self.num_heads = num_heads
         self.q_proj = Linear(d_model, d_model, device, dtype)
         self.k_proj = Linear(d_model, d_model, device, dtype)
@@ -191,16 +213,17 @@ class CausalSelfAttention(nn.Module):
         Raises:
             ValueError: if the shapes do not belong together, or the positions do not fit into the cache.
         """
-        check_last_dimension("x", x, self.q_proj.weight.shape[1], "d_model")
+        check_last_dimension("x", x, self.d_model, "d_model")
         if added_values is not None and added_values.shape != x.shape:
             raise shape_error("added_values", added_values, f"{tuple(x.shape)}, as x has")
-        if cache is None:
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        if cache is None and all(_is_plain(projection) for projection in projections):
             weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
             heads = (x @ weight.T).unflatten(-1, (3, self.num_heads, -1))
             q, k, v = (tensor.transpose(-3, -2) for tensor in heads.unbind(-3))
         else:  # for the few positions of a step, copying the weights into one would take longer than the products
-            products = (self.q_proj(x), self.k_proj(x), self.v_proj(x))
-            q, k, v = (product.unflatten(-1, (self.num_heads, -1)).transpose(-3, -2) for product in products)
+            heads_of_each = (projection(x).unflatten(-1, (self.num_heads, -1)) for projection in projections)
+            q, k, v = (tensor.transpose(-3, -2) for tensor in heads_of_each)
         if added_values is not None:
             v = v + added_values.to(v.dtype).unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
         if self.q_norm is not None and self.k_norm is not None:

@@ -112,17 +112,18 @@ class _CrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
         wide = logits.to(at_least_float32(logits.dtype))
         maxima = wide.amax(-1, keepdim=True)
-        normalizers = (wide - maxima).exp_().sum(-1, keepdim=True).log_().add_(maxima)
-        ctx.save_for_backward(logits, normalizers, targets)
-        return (normalizers - wide.gather(-1, targets)).mean()
+        sums = (wide - maxima).exp_().sum(-1, keepdim=True)
+        ctx.save_for_backward(logits, maxima, sums, targets)
+        # The difference first: beside a large maximum, the logarithm's digits would be lost.
+        return (sums.log() + (maxima - wide.gather(-1, targets))).mean()
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        logits, normalizers, targets = ctx.saved_tensors
+        logits, maxima, sums, targets = ctx.saved_tensors
         grad = grad_outputs[0] / max(targets.shape[0], 1)
         # d loss / d logits = (softmax - onehot) / positions
-        result = (logits - normalizers).exp_().mul_(grad)
+        result = (logits - maxima).exp_().mul_(grad / sums)
         return result.scatter_add_(-1, targets, -grad.expand(targets.shape)).to(logits.dtype), None
 
 

@@ -1,6 +1,7 @@
 """Layers: linear, embedding, RMS normalisation, rotary positions, feed-forward networks."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -34,7 +35,7 @@ def _few_products(x: Tensor, weight: Tensor) -> Tensor | None:
     if x.device.type != "cpu" or weight.dtype != torch.float32:
         return None
     columns = x.reshape(-1, d_in).T
-    products = torch.bmm(weight.view(4, -1, d_in), columns.expand(4, -1, -1)).view(d_out, -1)
+    products = torch.bmm(weight.view(4, -1, d_in), columns.expand(4, -1, -1)).view(d_out, columns.shape[1])
     return products.T.reshape(*x.shape[:-1], d_out)
 
 
@@ -143,11 +144,20 @@ class RMSNorm(nn.Module):
         return _RMSNorm.apply(x, self.weight, self.eps)
 
 
+def _complex_pairs(x: Tensor) -> Tensor:
+    """Return adjacent pairs as complex numbers: a view, or of a copy where pairs do not lie side by side in memory."""
+    *strides, last = x.stride()
+    if last != 1 or x.storage_offset() % 2 or any(stride % 2 for stride in strides):
+        x = x.clone(memory_format=torch.contiguous_format)
+    return torch.view_as_complex(x.unflatten(-1, (-1, 2)))
+
+
 class RotaryEmbedding(nn.Module):
     """Rotary position embedding on adjacent pairs (Su et al. 2021, equation 34).
 
     The pair (x[2k], x[2k+1]) at position i is turned by the angle i · theta^(-2k / d_k). Llama checkpoints of
-    `transformers` pair x[k] with x[k + d_k/2] instead. The tables are buffers that no state dict holds.
+    `transformers` pair x[k] with x[k + d_k/2] instead. The tables are buffers that no state dict holds, and
+    stay in float32 when a model gets another dtype.
 
     Raises:
         ValueError: if `d_k` is odd, `theta` not positive, or a position is outside of 0 … max_seq_len - 1 (which on a
@@ -165,13 +175,30 @@ class RotaryEmbedding(nn.Module):
             raise ValueError(f"theta={theta!r} is not a base of angles; choose a positive number, such as 10000.0")
         if max_seq_len < 1:
             raise ValueError(f"max_seq_len={max_seq_len!r} leaves no position; choose at least 1")
+        self.theta = theta
+        self.d_k = d_k
         self.max_seq_len = max_seq_len
-        # On the CPU, because float64 is not known everywhere (MPS).
-        exponents = torch.arange(0, d_k, 2, device="cpu", dtype=torch.float64) / d_k
-        angles = torch.outer(torch.arange(max_seq_len, device="cpu", dtype=torch.float64), theta**-exponents)
         place = torch.get_default_device() if device is None else device
-        self.register_buffer("cos", angles.cos().float().to(place), persistent=False)
-        self.register_buffer("sin", angles.sin().float().to(place), persistent=False)
+        cos, sin = self._tables()
+        self.register_buffer("cos", cos.to(place), persistent=False)
+        self.register_buffer("sin", sin.to(place), persistent=False)
+
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        """Return the cosines and sines in float32, on the CPU, because float64 is not known everywhere (MPS)."""
+        exponents = torch.arange(0, self.d_k, 2, device="cpu", dtype=torch.float64) / self.d_k
+        positions = torch.arange(self.max_seq_len, device="cpu", dtype=torch.float64)
+        angles = torch.outer(positions, self.theta**-exponents)
+        return angles.cos().float(), angles.sin().float()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "RotaryEmbedding":
+        """Move the tables with a model and keep their numbers, which `to` would round and `to_empty` would not fill."""
+        before = self.cos, self.sin
+        super()._apply(fn, recurse)
+        if self.cos is not before[0]:
+            place = self.cos.device
+            cos, sin = self._tables() if before[0].is_meta and place.type != "meta" else before
+            self.cos, self.sin = cos.to(place), sin.to(place)
+        return self
 
     def forward(
         self, x: Float[Tensor, "*batch seq d_k"], token_positions: Int[Tensor, "*#positions seq"] | None = None
@@ -201,13 +228,12 @@ class RotaryEmbedding(nn.Module):
     def _rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         check_last_dimension("x", x, 2 * self.cos.shape[-1], "d_k")
         wide = at_least_float32(x.dtype)
-        pairs = x.to(wide).unflatten(-1, (-1, 2))
-        cos, sin = cos.to(wide), sin.to(wide)
+        x_wide, cos, sin = x.to(wide), cos.to(wide), sin.to(wide)
         if torch.compiler.is_compiling():  # the compiler fuses real arithmetic, but not complex
-            even, odd = pairs.unbind(-1)
+            even, odd = x_wide.unflatten(-1, (-1, 2)).unbind(-1)
             rotated = torch.stack((even * cos - odd * sin, even * sin + odd * cos), dim=-1)
         else:  # three to six times as fast as the above on a CPU
-            rotated = torch.view_as_real(torch.view_as_complex(pairs) * torch.complex(cos, sin))
+            rotated = torch.view_as_real(_complex_pairs(x_wide) * torch.complex(cos, sin))
         return rotated.flatten(-2).to(x.dtype)
 
     def _check(self, token_positions: Tensor) -> None:

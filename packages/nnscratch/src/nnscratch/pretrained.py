@@ -52,7 +52,7 @@ def save_pretrained(model: "TransformerLM", directory: str | Path) -> None:
 
 
 def load_pretrained(directory: str | Path, device: torch.device | str = "cpu") -> "TransformerLM":
-    """Return the model saved in a directory.
+    """Return the model saved in a directory, each weight in the dtype that it was saved in.
 
     Raises:
         FileNotFoundError: if a file is missing.
@@ -77,8 +77,9 @@ def load_pretrained(directory: str | Path, device: torch.device | str = "cpu") -
             f"{str(config_path)!r} and {str(weights_path)!r} are not of one save_pretrained; save the model again"
         )
     config = TransformerConfig.from_dict({key: value for key, value in recorded.items() if key != "format"})
-    dtype = next(iter(weights.values())).dtype
-    model = TransformerLM(config, device=device, dtype=dtype)
+    model = TransformerLM(config, device=device, dtype=next(iter(weights.values())).dtype)
+    for name, param in model.named_parameters():  # norms, say, may be in a wider type than the rest
+        param.data = param.data.to(weights.get(name, param).dtype)
     if config.tie_embeddings:
         weights["lm_head.weight"] = weights["token_embeddings.weight"]
     model.load_state_dict(weights)

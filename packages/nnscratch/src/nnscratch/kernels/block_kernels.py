@@ -11,9 +11,20 @@ import triton.language as tl
 
 @triton.jit
 @no_type_check
-def head_pointer(pointer, batch_stride, head_stride, heads):
-    """Return the pointer to this program's head."""
-    index = tl.program_id(1)
+def program_of(positions, BLOCK: tl.constexpr):
+    """Return the head of this program, which block of positions it has, and how many blocks there are.
+
+    All programs lie on one axis, since CUDA takes 65,535 at most on the others; those of a head are side by side, for
+    they read the same keys and values.
+    """
+    blocks = tl.cdiv(positions, BLOCK)
+    return tl.program_id(0) // blocks, tl.program_id(0) % blocks, blocks
+
+
+@triton.jit
+@no_type_check
+def head_pointer(pointer, batch_stride, head_stride, heads, index):
+    """Return the pointer to a head, of those of all rows of the batch."""
     return pointer + (index // heads).to(tl.int64) * batch_stride + (index % heads).to(tl.int64) * head_stride
 
 

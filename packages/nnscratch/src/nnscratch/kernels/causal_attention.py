@@ -1,5 +1,7 @@
 """Causal attention by the way that suits the device: Triton kernels on a GPU, blocks of scores elsewhere."""
 
+import math
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,5 +24,6 @@ def causal_attention(
     q, k, v = cast_for_autocast(q, k, v)
     if q.dim() == 4 and can_flash(q, k, v):
         return flash_attention(q, k, v)
-    output = blockwise_attention(*(tensor.reshape(-1, *tensor.shape[-2:]) for tensor in (q, k, v)))
+    batch = q.shape[:-2]
+    output = blockwise_attention(*(tensor.reshape(math.prod(batch), *tensor.shape[-2:]) for tensor in (q, k, v)))
     return output.view(*q.shape[:-1], v.shape[-1])

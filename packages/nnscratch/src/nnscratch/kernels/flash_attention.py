@@ -88,6 +88,11 @@ def _strides(*tensors: Tensor) -> list[int]:
     return [tensor.stride(dim) for tensor in tensors for dim in range(3)]
 
 
+def _grid(q: Tensor, positions: int, block: int) -> tuple[int]:
+    """Return the number of programs, one for each block of positions of each head."""
+    return (q.shape[0] * q.shape[1] * -(-positions // block),)
+
+
 def _launch(kernel: Any, table: dict[int, list[_Blocks]], q: Tensor, run: Callable[[_Blocks], Any]) -> None:
     """Run a kernel with the first blocks that fit the device, and remember them."""
     from triton.runtime.errors import OutOfResources
@@ -118,7 +123,7 @@ def _forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 
     def run(blocks: _Blocks) -> None:
         query_block, key_block, warps, stages = blocks
-        forward_kernel[(-(-queries // query_block), batch * heads)](
+        forward_kernel[_grid(q, queries, query_block)](
             q,
             k,
             v,
@@ -151,12 +156,12 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     from nnscratch.kernels import flash_backward_kernels as kernels
 
-    batch, heads, queries, _ = q.shape
+    _, heads, queries, _ = q.shape
     keys, scale, constants = k.shape[2], _scale(q), _constants(q)
     grad = grad if grad.stride(-1) == 1 else grad.contiguous()
     q_grad, k_grad, v_grad = _like_heads(q), _like_heads(k), _like_heads(v)
     sums = torch.empty_like(normalizers)
-    kernels.row_sums_kernel[(-(-queries // 64), batch * heads)](
+    kernels.row_sums_kernel[_grid(q, queries, 64)](
         output,
         grad,
         sums,
@@ -170,7 +175,7 @@ def _backward(
 
     def run_key_value(blocks: _Blocks) -> None:
         query_block, key_block, warps, stages = blocks
-        kernels.key_value_gradient_kernel[(-(-keys // key_block), batch * heads)](
+        kernels.key_value_gradient_kernel[_grid(q, keys, key_block)](
             q,
             k,
             v,
@@ -193,7 +198,7 @@ def _backward(
 
     def run_query(blocks: _Blocks) -> None:
         query_block, key_block, warps, stages = blocks
-        kernels.query_gradient_kernel[(-(-queries // query_block), batch * heads)](
+        kernels.query_gradient_kernel[_grid(q, queries, query_block)](
             q,
             k,
             v,

@@ -9,7 +9,7 @@ from typing import no_type_check  # a checker of shapes may not wrap what Triton
 import triton
 import triton.language as tl
 
-from nnscratch.kernels.block_kernels import head_pointer, load_rows, store_rows
+from nnscratch.kernels.block_kernels import head_pointer, load_rows, program_of, store_rows
 
 LN_2 = tl.constexpr(0.6931471805599453)
 
@@ -33,14 +33,15 @@ def row_sums_kernel(
     QUERY_BLOCK: tl.constexpr,
 ):
     """Write each row's sum of output · gradient, which the softmax takes off every weight's gradient."""
-    rows = tl.program_id(0) * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
+    index, block, _ = program_of(queries, QUERY_BLOCK)
+    rows = block * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
     features = tl.arange(0, FEATURES)
-    output_pointer = head_pointer(output_pointer, output_batch, output_head, heads)
-    grad_pointer = head_pointer(grad_pointer, grad_batch, grad_head, heads)
+    output_pointer = head_pointer(output_pointer, output_batch, output_head, heads, index)
+    grad_pointer = head_pointer(grad_pointer, grad_batch, grad_head, heads, index)
     output = load_rows(output_pointer, output_row, rows, features, queries, HEAD_SIZE, True)
     grad = load_rows(grad_pointer, grad_row, rows, features, queries, HEAD_SIZE, True)
     sums = tl.sum(output.to(tl.float32) * grad.to(tl.float32), 1)
-    tl.store(sums_pointer + tl.program_id(1).to(tl.int64) * queries + rows, sums, mask=rows < queries)
+    tl.store(sums_pointer + index.to(tl.int64) * queries + rows, sums, mask=rows < queries)
 
 
 @triton.jit
@@ -149,16 +150,21 @@ def key_value_gradient_kernel(
     KEY_BLOCK: tl.constexpr,
 ):
     """Write the gradients of a block of keys and values, from all queries that see them."""
-    first = tl.program_id(0) * KEY_BLOCK
+    index, block, _ = program_of(keys, KEY_BLOCK)
+    first = block * KEY_BLOCK
     columns = first + tl.arange(0, KEY_BLOCK)
     features = tl.arange(0, FEATURES)
     offset = keys - queries
-    k = load_rows(head_pointer(k_pointer, k_batch, k_head, heads), k_row, columns, features, keys, HEAD_SIZE, True)
-    v = load_rows(head_pointer(v_pointer, v_batch, v_head, heads), v_row, columns, features, keys, HEAD_SIZE, True)
-    q_pointer = head_pointer(q_pointer, q_batch, q_head, heads)
-    grad_pointer = head_pointer(grad_pointer, grad_batch, grad_head, heads)
-    normalizer_pointer += tl.program_id(1).to(tl.int64) * queries
-    sums_pointer += tl.program_id(1).to(tl.int64) * queries
+    k = load_rows(
+        head_pointer(k_pointer, k_batch, k_head, heads, index), k_row, columns, features, keys, HEAD_SIZE, True
+    )
+    v = load_rows(
+        head_pointer(v_pointer, v_batch, v_head, heads, index), v_row, columns, features, keys, HEAD_SIZE, True
+    )
+    q_pointer = head_pointer(q_pointer, q_batch, q_head, heads, index)
+    grad_pointer = head_pointer(grad_pointer, grad_batch, grad_head, heads, index)
+    normalizer_pointer += index.to(tl.int64) * queries
+    sums_pointer += index.to(tl.int64) * queries
     k_grad = tl.zeros((KEY_BLOCK, FEATURES), tl.float32)
     v_grad = tl.zeros((KEY_BLOCK, FEATURES), tl.float32)
     # Queries before `begin` see none of these keys, those from `all_visible` on see all of them.
@@ -173,8 +179,8 @@ def key_value_gradient_kernel(
         k, v, q_pointer, grad_pointer, normalizer_pointer, sums_pointer, q_row, grad_row, columns, features,
         k_grad, v_grad, all_visible, queries, offset, queries, scale, False, HEAD_SIZE, PRECISION, QUERY_BLOCK,
     )  # fmt: skip
-    k_grad_pointer = head_pointer(k_grad_pointer, k_grad_batch, k_grad_head, heads)
-    v_grad_pointer = head_pointer(v_grad_pointer, v_grad_batch, v_grad_head, heads)
+    k_grad_pointer = head_pointer(k_grad_pointer, k_grad_batch, k_grad_head, heads, index)
+    v_grad_pointer = head_pointer(v_grad_pointer, v_grad_batch, v_grad_head, heads, index)
     store_rows(k_grad_pointer, k_grad_row, columns, features, keys, HEAD_SIZE, k_grad * (scale * LN_2))
     store_rows(v_grad_pointer, v_grad_row, columns, features, keys, HEAD_SIZE, v_grad)
 
@@ -251,20 +257,29 @@ def query_gradient_kernel(
     KEY_BLOCK: tl.constexpr,
 ):
     """Write the gradient of a block of queries, from all keys that they see."""
-    first = (tl.num_programs(0) - 1 - tl.program_id(0)) * QUERY_BLOCK
+    index, block, blocks = program_of(queries, QUERY_BLOCK)
+    first = (blocks - 1 - block) * QUERY_BLOCK
     rows = first + tl.arange(0, QUERY_BLOCK)
     features = tl.arange(0, FEATURES)
     offset = keys - queries
-    q = load_rows(head_pointer(q_pointer, q_batch, q_head, heads), q_row, rows, features, queries, HEAD_SIZE, True)
-    grad = load_rows(
-        head_pointer(grad_pointer, grad_batch, grad_head, heads), grad_row, rows, features, queries, HEAD_SIZE, True
+    q = load_rows(
+        head_pointer(q_pointer, q_batch, q_head, heads, index), q_row, rows, features, queries, HEAD_SIZE, True
     )
-    normalizer_pointer += tl.program_id(1).to(tl.int64) * queries
-    sums_pointer += tl.program_id(1).to(tl.int64) * queries
+    grad = load_rows(
+        head_pointer(grad_pointer, grad_batch, grad_head, heads, index),
+        grad_row,
+        rows,
+        features,
+        queries,
+        HEAD_SIZE,
+        True,
+    )
+    normalizer_pointer += index.to(tl.int64) * queries
+    sums_pointer += index.to(tl.int64) * queries
     normalizers = tl.load(normalizer_pointer + rows, mask=rows < queries, other=float("inf"))
     sums = tl.load(sums_pointer + rows, mask=rows < queries, other=0.0)
-    k_pointer = head_pointer(k_pointer, k_batch, k_head, heads)
-    v_pointer = head_pointer(v_pointer, v_batch, v_head, heads)
+    k_pointer = head_pointer(k_pointer, k_batch, k_head, heads, index)
+    v_pointer = head_pointer(v_pointer, v_batch, v_head, heads, index)
     q_grad = tl.zeros((QUERY_BLOCK, FEATURES), tl.float32)
     all_visible = (first + offset + 1) // KEY_BLOCK * KEY_BLOCK
     end = tl.minimum(keys, first + QUERY_BLOCK + offset)
@@ -276,5 +291,5 @@ def query_gradient_kernel(
         q, grad, normalizers, sums, k_pointer, v_pointer, k_row, v_row, rows, features, q_grad,
         all_visible, end, offset, keys, scale, True, HEAD_SIZE, PRECISION, KEY_BLOCK,
     )  # fmt: skip
-    q_grad_pointer = head_pointer(q_grad_pointer, q_grad_batch, q_grad_head, heads)
+    q_grad_pointer = head_pointer(q_grad_pointer, q_grad_batch, q_grad_head, heads, index)
     store_rows(q_grad_pointer, q_grad_row, rows, features, queries, HEAD_SIZE, q_grad * (scale * LN_2))

@@ -11,7 +11,7 @@ from typing import no_type_check  # a checker of shapes may not wrap what Triton
 import triton
 import triton.language as tl
 
-from nnscratch.kernels.block_kernels import head_pointer, load_rows, store_rows
+from nnscratch.kernels.block_kernels import head_pointer, load_rows, program_of, store_rows
 
 
 @triton.jit
@@ -90,13 +90,16 @@ def forward_kernel(
     `scale` is log2(e) / sqrt(d_k); FEATURES is HEAD_SIZE rounded up to a power of two.
     """
     # The last blocks have the most keys to look at, so they go first.
-    first = (tl.num_programs(0) - 1 - tl.program_id(0)) * QUERY_BLOCK
+    index, block, blocks = program_of(queries, QUERY_BLOCK)
+    first = (blocks - 1 - block) * QUERY_BLOCK
     rows = first + tl.arange(0, QUERY_BLOCK)
     features = tl.arange(0, FEATURES)
     offset = keys - queries
-    q = load_rows(head_pointer(q_pointer, q_batch, q_head, heads), q_row, rows, features, queries, HEAD_SIZE, True)
-    k_pointer = head_pointer(k_pointer, k_batch, k_head, heads)
-    v_pointer = head_pointer(v_pointer, v_batch, v_head, heads)
+    q = load_rows(
+        head_pointer(q_pointer, q_batch, q_head, heads, index), q_row, rows, features, queries, HEAD_SIZE, True
+    )
+    k_pointer = head_pointer(k_pointer, k_batch, k_head, heads, index)
+    v_pointer = head_pointer(v_pointer, v_batch, v_head, heads, index)
     maximum = tl.full((QUERY_BLOCK,), -float("inf"), tl.float32)
     total = tl.zeros((QUERY_BLOCK,), tl.float32)
     gathered = tl.zeros((QUERY_BLOCK, FEATURES), tl.float32)
@@ -110,7 +113,7 @@ def forward_kernel(
         q, k_pointer, v_pointer, k_row, v_row, rows, features, maximum, total, gathered,
         all_visible, end, offset, keys, scale, True, HEAD_SIZE, PRECISION, KEY_BLOCK,
     )  # fmt: skip
-    output_pointer = head_pointer(output_pointer, output_batch, output_head, heads)
+    output_pointer = head_pointer(output_pointer, output_batch, output_head, heads, index)
     store_rows(output_pointer, output_row, rows, features, queries, HEAD_SIZE, gathered / total[:, None])
-    normalizer_pointer += tl.program_id(1).to(tl.int64) * queries
+    normalizer_pointer += index.to(tl.int64) * queries
     tl.store(normalizer_pointer + rows, maximum + tl.log2(total), mask=rows < queries)

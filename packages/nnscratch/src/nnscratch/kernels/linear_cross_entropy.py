@@ -28,6 +28,12 @@ def _chunk_rows(device_type: str, count: int, vocab_size: int) -> int:
     return _GPU_ROW_MULTIPLE * max(1, math.ceil(needed / chunks))  # chunks of equal size, the last one aside
 
 
+def _rescaled(saved: Tensor, factor: Tensor) -> Tensor:
+    """Return the product in the type of `saved`, computed in float32."""
+    # A factor with a dimension decides on the type of the product, where one without would be rounded beforehand.
+    return torch.mul(saved, factor.view(1), out=torch.empty_like(saved))
+
+
 class _LinearCrossEntropy(torch.autograd.Function):
     """Loss and, while a chunk's logits are at hand, also the gradients, so that backward only has to scale them."""
 
@@ -44,6 +50,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
         wide = at_least_float32(hidden.dtype)
         count = hidden.shape[0]
         rows = _chunk_rows(hidden.device.type, count, weight.shape[0])
+        # In float16 most shares of a mean would round to 0, so there the gradients wait for theirs until the backward
+        # pass; what adds up over positions is made smaller by about the root of their number, so that it fits.
+        small_range = hidden.dtype == torch.float16
+        divisor, power = (1, 2.0 ** -math.ceil(math.log2(max(count, 1)) / 2)) if small_range else (count, 1.0)
+        ctx.factors = (1 / max(count, 1), 1 / (max(count, 1) * power)) if small_range else None
         total = hidden.new_zeros((), dtype=wide)
         hidden_grad = torch.empty_like(hidden) if hidden_needs_grad else None
         weight_grad = torch.zeros_like(weight, dtype=wide) if weight_needs_grad else None
@@ -59,23 +70,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 exponentials = (logits - maxima).mul_(soft_cap).exp_()
                 chosen, maxima = chosen * soft_cap, maxima * soft_cap
             sums = exponentials.sum(-1, keepdim=True)
-            total += (sums.log() + maxima - chosen).sum()
+            total += (sums.log() + (maxima - chosen)).sum()
             if not (hidden_needs_grad or weight_needs_grad):
                 continue
             # d loss / d logits = (softmax - onehot) / count
-            grad = exponentials.mul_(sums.mul_(count).reciprocal_())
+            grad = exponentials.mul_(sums.mul_(divisor).reciprocal_())
             if torch.compiler.is_compiling():  # which fuses this, where a scatter needs the whole chunk in memory
                 is_target = torch.arange(weight.shape[0], device=target.device) == target
-                grad = torch.where(is_target, grad - 1 / count, grad)
+                grad = torch.where(is_target, grad - 1 / divisor, grad)
             else:
-                grad.scatter_add_(-1, target, torch.full_like(chosen, -1 / count))
+                grad.scatter_add_(-1, target, torch.full_like(chosen, -1 / divisor))
             if soft_cap is not None:  # the derivative of tanh is 1 - tanh²
                 grad.addcmul_(grad * logits, logits, value=-1)
             grad = grad.to(hidden.dtype)
             if hidden_grad is not None:
                 hidden_grad[start : start + rows] = grad @ weight
             if weight_grad is not None:
-                weight_grad += grad.T @ part
+                weight_grad += grad.T @ (part * power if small_range else part)
         ctx.save_for_backward(hidden_grad, None if weight_grad is None else weight_grad.to(weight.dtype))
         return total / count
 
@@ -83,7 +94,11 @@ class _LinearCrossEntropy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grad_outputs
-        scaled = [None if saved is None else saved * grad.to(saved.dtype) for saved in ctx.saved_tensors]
+        if ctx.factors is None:
+            scaled = [None if saved is None else saved * grad.to(saved.dtype) for saved in ctx.saved_tensors]
+        else:
+            pairs = zip(ctx.saved_tensors, ctx.factors, strict=True)
+            scaled = [None if saved is None else _rescaled(saved, grad * factor) for saved, factor in pairs]
         return (*scaled, None, None, None, None)
 
 

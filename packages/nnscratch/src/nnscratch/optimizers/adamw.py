@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn, optim
 
-from nnscratch.optimizers.checks import check_fraction, check_not_negative, gradients
+from nnscratch.optimizers.checks import check_absent, check_fraction, check_not_negative, gradients
 
 # Numbers of a parameter that a CPU's thread takes through all operations before it turns to the next: with its
 # gradient, mean and mean square they stay in the caches, where whole parameters would come from memory each time.
@@ -21,9 +21,9 @@ class AdamW(optim.Optimizer):
     param -= lr · weight_decay · param
     param -= lr · (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 
-    These are the numbers of `torch.optim.AdamW`, whose state dicts load here. There switches choose how they are
-    computed, here the device does. `lr` may be changed between steps, and t counts each parameter's own steps, those in
-    which it had a gradient.
+    These are the numbers of `torch.optim.AdamW`, whose state dicts load here unless `amsgrad` or `maximize` is on.
+    There switches choose how they are computed, here the device does. `lr` may be changed between steps, and t counts
+    each parameter's own steps, those in which it had a gradient.
 
     `torch.compile(optimizer.step)` is compiled at its first steps and not again as t and `lr` go on. On a CPU it is
     the fastest, because a compiler makes one pass over memory of what are seven operations otherwise.
@@ -39,7 +39,8 @@ class AdamW(optim.Optimizer):
         weight_decay: fraction by which a parameter shrinks in one step, per unit of `lr`.
 
     Raises:
-        ValueError: if a hyperparameter is out of range.
+        ValueError: if a hyperparameter is out of range, or a group or a state that is loaded has a setting of torch's
+            that would be ignored.
     """
 
     def __init__(
@@ -50,9 +51,24 @@ class AdamW(optim.Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.01,
     ) -> None:
-        check_not_negative(lr=lr, eps=eps, weight_decay=weight_decay)
-        check_fraction(beta1=betas[0], beta2=betas[1])
-        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        _check(defaults)
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a state, unless it asks for what would be ignored."""
+        for group in state.get("param_groups", ()):
+            _check_meaning(group)
+        super().__setstate__(state)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with settings of their own.
+
+        Raises:
+            ValueError: if a setting is out of range, or one of torch's that would be ignored.
+        """
+        _check(param_group)
+        super().add_param_group(param_group)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -83,6 +99,25 @@ class AdamW(optim.Optimizer):
             state["exp_avg"] = torch.zeros_like(param)
             state["exp_avg_sq"] = torch.zeros_like(param)
         return state
+
+
+def _check(settings: dict[str, Any]) -> None:
+    """Refuse settings out of range, of which a group may have only some."""
+    check_not_negative(**{name: settings[name] for name in ("lr", "eps", "weight_decay") if name in settings})
+    if "betas" in settings:
+        beta1, beta2 = settings["betas"]
+        check_fraction(beta1=beta1, beta2=beta2)
+    _check_meaning(settings)
+
+
+def _check_meaning(group: dict[str, Any]) -> None:
+    """Refuse settings of `torch.optim.AdamW` and `Adam` with which these numbers would be others."""
+    check_absent("AdamW", group, ("amsgrad", "maximize"))
+    if group.get("decoupled_weight_decay") is False and group.get("weight_decay"):
+        raise ValueError(
+            f"AdamW got a group of torch.optim.Adam with weight_decay={group['weight_decay']!r}, which there is "
+            f"added to the gradient: expected decoupled weight decay; set it to 0 or use torch.optim.Adam"
+        )
 
 
 def _factors(state: dict[str, Any], group: dict[str, Any]) -> tuple[float, float]:

@@ -27,6 +27,16 @@ def check_switches(**values: object) -> None:
             raise ValueError(f"{name}={value!r} is not a switch; choose True or False")
 
 
+def check_absent(optimizer: str, group: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Refuse settings of torch's optimizer of the same name that are switched on, and would be ignored here."""
+    for name in names:
+        if group.get(name):
+            raise ValueError(
+                f"{optimizer} got a group with {name}={group[name]!r}, which it cannot compute: expected it switched "
+                f"off or left out; use torch.optim.{optimizer} for it"
+            )
+
+
 def gradients(group: dict[str, Any], optimizer: str) -> list[tuple[Tensor, Tensor]]:
     """Return the group's parameters that have a gradient, each with it.
 

@@ -54,7 +54,7 @@ class CombinedOptimizer(optim.Optimizer):
         """Add parameters to the optimizer whose number the group has as "optimizer_index".
 
         Raises:
-            ValueError: if the group has no such number.
+            ValueError: if the group has no such number, or no optimizer has it.
         """
         if _INDEX not in param_group:
             raise ValueError(
@@ -63,9 +63,12 @@ class CombinedOptimizer(optim.Optimizer):
         if not hasattr(self, "_optimizers"):  # while it is made
             super().add_param_group(param_group)
             return
-        owner = self._optimizers[param_group[_INDEX]]
+        index, count = param_group[_INDEX], len(self._optimizers)
+        if index not in range(count):
+            raise ValueError(f"{_INDEX}={index!r} came, but there are {count} optimizers; choose 0 to {count - 1}")
+        owner = self._optimizers[index]
         owner.add_param_group({name: value for name, value in param_group.items() if name != _INDEX})
-        super().add_param_group({**owner.param_groups.pop(), _INDEX: param_group[_INDEX]})
+        super().add_param_group({**owner.param_groups.pop(), _INDEX: index})
         self._share()
 
     @torch.no_grad()

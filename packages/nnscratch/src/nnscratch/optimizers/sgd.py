@@ -6,7 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
-from nnscratch.optimizers.checks import check_not_negative, gradients
+from nnscratch.optimizers.checks import check_absent, check_not_negative, gradients
+
+_NOT_HERE = ("maximize", "momentum", "weight_decay")
 
 
 class SGD(optim.Optimizer):
@@ -19,12 +21,29 @@ class SGD(optim.Optimizer):
         lr: the first step's learning rate.
 
     Raises:
-        ValueError: if `lr` is negative or not finite.
+        ValueError: if `lr` is negative or not finite, or a group or a state that is loaded has a setting of torch's
+            that would be ignored.
     """
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict[str, Any]], lr: float = 1e-3) -> None:
         check_not_negative(lr=lr)
         super().__init__(params, {"lr": lr})
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take over a state, unless it asks for what would be ignored."""
+        for group in state.get("param_groups", ()):
+            check_absent("SGD", group, _NOT_HERE)
+        super().__setstate__(state)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with a rate of their own.
+
+        Raises:
+            ValueError: if the rate is out of range, or there is a setting of torch's that would be ignored.
+        """
+        check_not_negative(lr=param_group.get("lr", 0.0))
+        check_absent("SGD", param_group, _NOT_HERE)
+        super().add_param_group(param_group)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
