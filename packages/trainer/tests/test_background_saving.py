@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from trainer import TrainConfig, TrainingInterrupted, read_metrics
 from trainer.checkpoints import CheckpointStore
 from trainer.progress import Progress, RunClock
+from trainer.reporting import Reporter
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 SETTINGS = {"steps": 24, "eval_interval": 8, "keep_checkpoints": 100}
@@ -181,6 +182,33 @@ def test_an_error_beside_another_one_is_warned_about(tmp_path, failing, writes):
 
     with pytest.warns(RuntimeWarning, match=MESSAGE), pytest.raises(RuntimeError, match="something else"):
         make_trainer(tmp_path / "run", loss=Training(at_13=crash), **SETTINGS).fit()
+
+
+def test_any_error_of_a_save_leaves_the_other_one_and_closes_the_records(tmp_path, writes, monkeypatch):
+    release, closed = threading.Event(), []
+
+    def fail_otherwise():
+        release.wait()
+        raise TypeError("no tensor")
+
+    def crash():
+        release.set()
+        raise RuntimeError("something else")
+
+    def close(self, close=Reporter.close):
+        close(self)
+        closed.append(True)
+        raise OSError("no space")
+
+    writes.before = {12: fail_otherwise}
+    monkeypatch.setattr(Reporter, "close", close)
+    with (
+        pytest.warns(RuntimeWarning, match="^a checkpoint could not be saved: TypeError: no tensor$"),
+        pytest.warns(RuntimeWarning, match="^besides, something could not be closed: OSError: no space$"),
+        pytest.raises(RuntimeError, match="something else"),
+    ):
+        make_trainer(tmp_path / "run", loss=Training(at_13=crash), **SETTINGS).fit()
+    assert closed == [True]
 
 
 def test_an_interruption_waits_for_the_save_under_way(tmp_path, writes):

@@ -1,13 +1,15 @@
 import copy
+import errno
 import hashlib
 import io
 import json
 import shutil
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
-from bigram_run import make_model
+from bigram_run import Crash, crash, failing_loss, make_model, make_trainer
 from children import drop_privileges, needs_fork, run_in_child
 from torch import nn
 
@@ -270,6 +272,26 @@ def test_weights_without_any_validation_loss_are_the_latest(tmp_path):
     assert load_weights(make_model(), tmp_path) == 2
 
 
+def test_weights_that_are_not_trained_are_the_best_only_without_others(tmp_path):
+    store = CheckpointStore(tmp_path / "checkpoints", keep=2)
+    fill(store, {0: 3.7})
+    assert (load_weights(make_model(), tmp_path), store.best()) == (0, store.directory / "step_0000000")
+    fill(store, {1: None})
+    assert (load_weights(make_model(), tmp_path), store.best()) == (1, store.directory / "step_0000001")
+    fill(store, {2: 5.0})
+    assert names(store) == ["step_0000001", "step_0000002"]
+    assert load_weights(make_model(), tmp_path) == 2
+
+
+def test_weights_of_a_run_with_a_time_limit_are_trained(tmp_path):
+    """Its first checkpoint, which shows how long a save takes, is the only one that was evaluated."""
+    loss = failing_loss(100, crash)
+    settings = {"time_limit_seconds": 1000.0, "eval_interval": 1000, "checkpoint_interval": 40}
+    with pytest.raises(Crash):
+        make_trainer(tmp_path, loss=loss, **settings).fit()
+    assert load_weights(make_model(9), tmp_path) == 40
+
+
 def test_weights_of_one_checkpoint(tmp_path):
     store = CheckpointStore(tmp_path / "checkpoints", keep=5)
     fill(store, {1: 1.0, 2: 2.0})
@@ -385,6 +407,61 @@ def test_a_checkpoint_without_permission_is_not_called_damaged(tmp_path):
 
     run_in_child(read)
     assert names(store) == ["step_0000001", "step_0000002"]
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "state.pt", "meta.json"])
+def test_a_file_that_the_disk_cannot_read_is_damaged(tmp_path, monkeypatch, file):
+    store = CheckpointStore(tmp_path / "checkpoints", keep=3)
+    fill(store, {1: 3.0, 2: 2.0})
+    path, open_ = store.directory / "step_0000002" / file, Path.open
+
+    def open_or_fail(self, *arguments, **options):
+        if self == path:
+            raise OSError(errno.EIO, "Input/output error", str(self))
+        return open_(self, *arguments, **options)
+
+    def read_text(self, encoding):
+        with self.open(encoding=encoding) as opened:
+            return opened.read()
+
+    monkeypatch.setattr(Path, "open", open_or_fail)
+    monkeypatch.setattr(Path, "read_text", read_text)  # in some versions it opens files in its own way
+    message = rf"step_0000002 is damaged \(the disk cannot read {file}\); "
+    with pytest.warns(RuntimeWarning, match=f"{message}another is used"):
+        assert load_weights(make_model(), tmp_path) == 1
+    with pytest.warns(RuntimeWarning, match=f"{message}the one before it is used"):
+        assert store.load_latest().training == {"step": 1}
+
+
+@pytest.mark.parametrize("failing", ["rename", "rmtree"])
+def test_an_old_checkpoint_that_cannot_be_removed_stops_nothing(tmp_path, monkeypatch, failing):
+    run, rename, rmtree = tmp_path / "run", Path.rename, shutil.rmtree
+    forbidden = [True]
+
+    def rename_or_fail(self, target):
+        if forbidden and failing == "rename" and self.name.startswith("step_"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return rename(self, target)
+
+    def rmtree_or_fail(path, *arguments, **options):
+        if forbidden and failing == "rmtree":
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+        return rmtree(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, "rename", rename_or_fail)
+    monkeypatch.setattr(shutil, "rmtree", rmtree_or_fail)
+    monkeypatch.setattr("trainer.reporting.draw_losses", lambda *_: True)
+    with (
+        pytest.warns(RuntimeWarning, match="step_0000006 cannot be removed: .*; training goes on, later") as caught,
+        pytest.raises(Crash),
+    ):
+        make_trainer(run, loss=failing_loss(100, crash), keep_checkpoints=1, eval_interval=100).fit()
+    assert len(caught) == 1
+    assert load_weights(make_model(), run) == 48
+    assert len(list((run / "checkpoints").iterdir())) == 8
+    forbidden.clear()
+    make_trainer(run, model=make_model(9), keep_checkpoints=1, eval_interval=100).fit()
+    assert names(CheckpointStore(run / "checkpoints", keep=1)) == ["step_0000060"]
 
 
 def test_nothing_intact(tmp_path):

@@ -1,11 +1,12 @@
 """Time limits, under a clock that the tests move: a step takes one second, an evaluation two, a save half a second."""
 
+import itertools
 import json
 import signal
 import time
 
 import pytest
-from bigram_run import loss_fn, make_trainer
+from bigram_run import Crash, loss_fn, make_trainer
 
 from trainer import TrainConfig, TrainingInterrupted, read_metrics
 from trainer.checkpoints import CheckpointStore
@@ -213,6 +214,73 @@ def test_the_end_has_time_for_the_averaged_weights(tmp_path, clock, monkeypatch,
         assert (last["averaged_steps"], last["loss"]) == (summary.steps, summary.final_valid_loss)
         meta = json.loads((run / "checkpoints" / f"step_{summary.steps:07}" / "meta.json").read_text())
         assert meta["valid_loss"] == summary.final_valid_loss
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_time_that_ends_during_a_save_loses_no_record(tmp_path, clock, monkeypatch, dies):
+    """Or the process dies in the save after that, which is of the evaluated weights."""
+    run, saved, write = tmp_path / "run", [], CheckpointStore.write
+
+    def slower_write(self, state):
+        saved.append(state.step)
+        clock.now += 30.0 if saved == [0, 20] else 0.0
+        if dies and saved == [0, 20, 20]:
+            raise Crash
+        return write(self, state)
+
+    monkeypatch.setattr(CheckpointStore, "write", slower_write)
+    settings = {"time_limit_seconds": 60.0, "steps": 100, "log_interval": 7, "eval_interval": 1000}
+    settings |= {"checkpoint_interval": 20, "sample": lambda model, step: "text"}
+    if dies:
+        with pytest.raises(Crash):
+            timed(run, clock, **settings).fit()
+        settings["seconds_of_earlier_sessions"] = 59.0
+    summary = timed(run, clock, **settings).fit()
+    assert (summary.status, summary.steps) == ("time_limit", 20)
+    records = read_metrics(run)
+    assert [(record["event"], record["step"]) for record in records] == [
+        ("eval", 0),
+        ("train", 7),
+        ("train", 14),
+        ("train", 20),
+        ("eval", 20),
+    ]
+    timed(tmp_path / "longer", clock, steps=20, log_interval=7).fit()
+    expected = read_metrics(tmp_path / "longer")[-2]
+    assert all(records[-2][name] == expected[name] for name in ("loss", "loss_max", "lr", "grad_norm", "tokens"))
+    samples = (run / "samples.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["step"] for line in samples] == [0, 20]
+
+
+def test_intervals_that_pass_during_an_evaluation_count(tmp_path, clock, monkeypatch):
+    """An evaluation takes sixty of the thousand ticks; what is due meanwhile is made after the next step."""
+    saved, write = [], CheckpointStore.write
+
+    def noting_write(self, state):
+        saved.append(state.training["progress"]["tick"])
+        return write(self, state)
+
+    monkeypatch.setattr(CheckpointStore, "write", noting_write)
+
+    def loss(model, inputs, targets):
+        clock.now += 1.0 if model.training else 30.0
+        return loss_fn(model, inputs, targets)
+
+    settings = {"steps": 1000, "clock": "time", "time_limit_seconds": 1100.0, "grad_accumulation_steps": 1}
+    settings |= {"save_in_background": False, "eval_batch_size": 100, "log_interval": 10}
+
+    def ticks(name, event, **intervals):
+        make_trainer(tmp_path / name, loss=loss, **settings, **intervals).fit()
+        return [
+            round(1000 * record["progress"]) for record in read_metrics(tmp_path / name) if record["event"] == event
+        ]
+
+    assert len(ticks("saves", "train", eval_interval=250, checkpoint_interval=300)) < 100
+    assert [tick // 10 for tick in saved] == [0, 31, 60, 90, 100]
+    # But an evaluation does not make the next one due at once.
+    evaluated = ticks("evaluations", "eval", eval_interval=50, checkpoint_interval=None)
+    assert 8 <= len(evaluated) <= 12
+    assert all(after - before >= 80 for before, after in itertools.pairwise(evaluated[1:-1]))
 
 
 @pytest.mark.parametrize("limit", [36, 38, 40, 42, 46, 48, 50, 54, 58])

@@ -60,6 +60,13 @@ def test_clock_needs_a_time_limit():
     assert TrainConfig(**VALID, clock="time", time_limit_seconds=60).time_limit_seconds == 60
 
 
+def test_evaluations_on_the_way_read_a_window_at_least():
+    for tokens in (1, 4):
+        with pytest.raises(ValueError, match=f"^eval_tokens is {tokens}: expected at least 5, one window of context_l"):
+            TrainConfig(**VALID, eval_tokens=tokens)
+    assert TrainConfig(**VALID, eval_tokens=5).eval_tokens == 5
+
+
 @pytest.mark.parametrize("name", ["max_grad_norm", "checkpoint_seconds", "checkpoint_interval", "eval_batch_size"])
 def test_none_is_allowed(name):
     assert getattr(TrainConfig(**{**VALID, name: None}), name) is None

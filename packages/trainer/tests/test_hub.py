@@ -227,6 +227,20 @@ def test_a_cache_without_links(server, fetch, tmp_path, monkeypatch):
     assert fetch.said[-1].endswith("sha256 as expected")
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_files_in_folders(server, fetch, tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr("huggingface_hub.file_download.are_symlinks_supported", lambda *_: False)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_SYMLINKS_WARNING", True)
+    nested = replace(DATA, train="data/en/train.txt", valid="data/valid.txt")
+    server.files = {nested.train: FILES[DATA.train], nested.valid: FILES[DATA.valid]}
+    for _ in range(2):
+        check(fetch(nested), tmp_path)
+        record = json.loads((tmp_path / "data" / f"{DATA.name}-hub.json").read_text("utf-8"))
+        assert record["revision"] == COMMIT
+    assert fetch.said == []
+
+
 def test_a_hub_that_announces_no_checksum(server, fetch, tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "_announced_sha256", lambda *_: None)
     check(fetch(), tmp_path)

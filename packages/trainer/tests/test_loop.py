@@ -1,5 +1,7 @@
 import json
 import math
+import re
+import shutil
 
 import numpy as np
 import pytest
@@ -234,6 +236,36 @@ def test_finished_run_is_only_read(tmp_path):
     assert make_trainer(run, model=other, loss=None).fit() == summary
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
     assert all(torch.equal(*pair) for pair in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_the_start_on_a_part_of_the_split_is_not_compared_with_the_end_on_the_whole(tmp_path):
+    """Of which the rest is harder: its ids do not go around the circle."""
+    valid = np.concatenate([make_tokens(100, seed=1), np.random.default_rng(0).integers(0, 40, 400).astype(np.uint16)])
+    start = evaluate(make_model(), valid[:100], 8).loss
+    for tokens, is_above in ((100, False), (500, True), (None, True)):
+        summary = make_trainer(tmp_path / str(tokens), valid=valid, eval_tokens=tokens, lr=lambda step: 5.0).fit()
+        assert summary.final_valid_loss > start
+        assert (summary.diverged, summary.divergence is not None) == (is_above, is_above)
+
+
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_finished_run_without_an_intact_checkpoint_says_that_the_weights_are_as_they_were(tmp_path, is_damaged):
+    run = tmp_path / "run"
+    summary = make_trainer(run, steps=6).fit()
+    if is_damaged:
+        (run / "checkpoints" / "step_0000006" / "model.safetensors").write_bytes(b"")
+    else:
+        shutil.rmtree(run / "checkpoints")
+    before, model = make_model(5), make_model(5)
+    with pytest.warns(RuntimeWarning) as caught:
+        assert make_trainer(run, model=model, steps=6).fit() == summary
+    messages = [str(warning.message) for warning in caught]
+    reason = "every checkpoint in .* is damaged: .*" if is_damaged else "there is no checkpoint"
+    expected = f"the run in {run} is finished and its summary is returned, but the model's weights are as they were: "
+    assert re.fullmatch(f"{expected}{reason}; restore one if you need them, or .*", messages[-1])
+    assert len(messages) == 1 + is_damaged
+    assert caught[-1].filename == __file__
+    assert all(torch.equal(*pair) for pair in zip(before.parameters(), model.parameters(), strict=True))
 
 
 def test_other_configurations_are_refused_by_name(tmp_path):

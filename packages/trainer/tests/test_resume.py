@@ -163,7 +163,7 @@ def test_kill_9_at_random_moments_of_training_and_saving(tmp_path, whole, timele
     assert kills >= 1
     make_trainer(run).fit()
     assert_equal_runs(whole, run, timeless)
-    leftovers = [path for path in run.rglob("*") if ".aside" in path.name]
+    leftovers = [path for path in run.rglob("*") if ".aside" in path.name or ".tmp-" in path.name]
     assert not leftovers
 
 
@@ -220,6 +220,7 @@ def test_kill_9_at_every_kind_of_call_of_a_save(tmp_path, whole, timeless, call)
     assert os.WIFSIGNALED(status)
     make_trainer(run).fit()
     assert_equal_runs(whole, run, timeless)
+    assert not [path for path in run.rglob("*") if ".tmp-" in path.name]
 
 
 def test_processes_interrupted_by_ctrl_c_and_a_locked_directory(tmp_path, whole, timeless):

@@ -1,13 +1,16 @@
+import errno
 import json
 import os
 import shutil
+import signal
+import stat
 import subprocess
 import threading
 
 import pytest
-from bigram_run import CONFIG, make_trainer
+from bigram_run import CONFIG, failing_loss, make_trainer
 
-from trainer import RunLockedError, Summary, read_config, read_metrics, write_atomically
+from trainer import RunLockedError, Summary, TrainingInterrupted, read_config, read_metrics, write_atomically
 from trainer.environment import describe_git
 from trainer.plots import draw_losses
 from trainer.records import RunDirectory
@@ -78,10 +81,97 @@ def test_directory_in_use_is_refused(tmp_path):
     assert make_trainer(tmp_path / "run").fit().status == "completed"
 
 
+def test_a_file_system_without_locks_is_not_called_in_use(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def fail(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", fail)
+    with pytest.raises(
+        OSError, match=r"cannot lock files \(No locks available\), so two .*; choose a directory on"
+    ) as e:
+        make_trainer(tmp_path / "run").fit()
+    assert not isinstance(e.value, RunLockedError)
+    assert e.value.errno == errno.ENOLCK
+    assert str(tmp_path / "run") in str(e.value)
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_a_folder_that_cannot_be_flushed_is_no_failure(tmp_path, monkeypatch, number):
+    """But one whose flushing fails is."""
+
+    def fail(descriptor, fsync=os.fsync):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    if number == errno.EIO:
+        with pytest.raises(OSError, match="Input/output error"):
+            write_atomically(tmp_path / "x", b"new")
+    else:
+        write_atomically(tmp_path / "x", b"new")
+    assert (tmp_path / "x").read_bytes() == b"new"
+
+
+def test_files_that_killed_processes_wrote_aside_are_removed(tmp_path):
+    run = tmp_path / "run"
+    first = RunDirectory(run)
+    first.acquire()
+    left, others = [run / ".metrics.csv.tmp-12-34", run / ".loss.png.tmp-7"], [run / "notes.tmp-1", run / ".mine"]
+    for path in [*left, *others]:
+        path.write_text("")
+    with pytest.raises(RunLockedError):  # they may be of whoever has the lock
+        RunDirectory(run).acquire()
+    assert all(path.exists() for path in left)
+    first.release()
+    first.acquire()
+    first.release()
+    assert [path.exists() for path in [*left, *others]] == [False, False, True, True]
+
+
 def test_directory_is_free_after_a_failure(tmp_path):
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
             make_trainer(tmp_path / "run", loss=lambda *_: 1 / 0).fit()
+
+
+class Stubborn:
+    """A logger whose end is no ordinary one."""
+
+    def log(self, record):
+        pass
+
+    def close(self):
+        raise KeyboardInterrupt
+
+
+def test_directory_is_free_after_a_logger_that_is_interrupted_while_it_closes(tmp_path):
+    trainer = make_trainer(tmp_path / "run", steps=6, loggers=[Stubborn()])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit()  # the trainer is there still, and would keep the lock
+    other = RunDirectory(tmp_path / "run")
+    other.acquire()
+    other.release()
+
+
+def test_an_interruption_is_told_even_if_something_cannot_be_closed(tmp_path, monkeypatch):
+    def fail(self):
+        raise OSError("no space")
+
+    monkeypatch.setattr("trainer.loggers.LoggerGroup.close", fail)
+    monkeypatch.setattr("trainer.parallel.Parallel.finish", fail)
+    loss = failing_loss(5, lambda: signal.raise_signal(signal.SIGTERM))
+    with (
+        pytest.warns(RuntimeWarning, match="^besides, something could not be closed: OSError: no space$") as caught,
+        pytest.raises(TrainingInterrupted),
+    ):
+        make_trainer(tmp_path / "run", loss=loss).fit()
+    assert len(caught) == 2
+    other = RunDirectory(tmp_path / "run")
+    other.acquire()
+    other.release()
 
 
 def test_reading_what_is_no_run(tmp_path):

@@ -114,6 +114,23 @@ def test_run_over_several_files(tmp_path, sampling):
         make_trainer(tmp_path / "run", train=[train[0], train[1][:1400]], valid=valid, sampling=sampling).fit()
 
 
+@pytest.mark.parametrize(
+    ("tokens", "lengths"),
+    [(9, [9]), (100, [100]), (101, [100]), (108, [100]), (109, [100, 9]), (199, [100, 99]), (208, [100, 100])],
+)
+def test_the_first_tokens_of_several_parts(tmp_path, tokens, lengths):
+    """A part of which they reach less than a window is left out."""
+    parts = [make_tokens(100, seed) for seed in (1, 2, 3)]
+    first = TokenSplit(parts, "the split").first(tokens, 8)
+    assert first.lengths == lengths
+    assert all(np.array_equal(ours, part[: len(ours)]) for ours, part in zip(first.tokens, parts, strict=False))
+    make_trainer(tmp_path / "run", valid=parts, eval_tokens=tokens, model=(model := make_model()), steps=1).fit()
+    expected = evaluate(make_model(), [part[:length] for part, length in zip(parts, lengths, strict=False)], 8)
+    assert summary_start(tmp_path / "run") == pytest.approx(expected.loss, rel=1e-6)
+    last = read_metrics(tmp_path / "run")[-1]
+    assert last["loss"] == pytest.approx(evaluate(model, parts, 8).loss, rel=1e-6)
+
+
 def summary_start(run):
     return next(record["loss"] for record in read_metrics(run) if record["event"] == "eval")
 

@@ -81,8 +81,10 @@ class BackgroundSaver:
         """Wait for the save that is under way; warn if it fails, for whoever closes has another error already."""
         try:
             self.wait()
-        except OSError as error:
-            warnings.warn(str(error), RuntimeWarning, stacklevel=2)
+        except Exception as error:
+            known = isinstance(error, OSError)  # which says itself what could not be saved
+            message = str(error) if known else f"a checkpoint could not be saved: {type(error).__name__}: {error}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
         finally:
             if self._executor is not None:
                 self._executor.shutdown()

@@ -151,7 +151,7 @@ def read_meta(path: Path) -> dict[str, Any]:
     """Return what `meta.json` of a checkpoint says: step, valid_loss, seconds_training, bytes, sha256.
 
     Raises:
-        DamagedCheckpointError: it is missing or says nothing of that kind.
+        DamagedCheckpointError: it is missing, the disk cannot read it, or it says nothing of that kind.
         ValueError: a newer version of this package wrote it.
         OSError: it cannot be read.
     """
@@ -161,6 +161,8 @@ def read_meta(path: Path) -> dict[str, Any]:
         raise DamagedCheckpointError(f"{META_FILE} is missing") from error
     except ValueError as error:
         raise DamagedCheckpointError(f"{META_FILE} is not JSON") from error
+    except OSError as error:
+        raise _damage(error, META_FILE) from error
     if not isinstance(meta, dict) or meta.get("format") != _FORMAT:
         raise DamagedCheckpointError(f"{META_FILE} does not describe a checkpoint")
     if meta.get("version") != _VERSION:
@@ -204,9 +206,7 @@ def verify(path: Path) -> dict[str, Any]:
         except FileNotFoundError as error:
             raise DamagedCheckpointError(f"{name} is missing") from error
         except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            raise DamagedCheckpointError(f"the disk cannot read {name}") from error
+            raise _damage(error, name) from error
     return meta
 
 
@@ -225,6 +225,11 @@ def load_state(path: Path, *, mapped: bool) -> dict[str, Any]:
     except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError) as error:
         reason = str(error).partition("\n")[0]
         raise DamagedCheckpointError(f"{STATE_FILE} cannot be read: {reason}") from error
+
+
+def _damage(error: OSError, name: str) -> Exception:
+    """What an error in reading a file means: the disk has lost it, or else, such as for want of permission, itself."""
+    return DamagedCheckpointError(f"the disk cannot read {name}") if error.errno == errno.EIO else error
 
 
 def _checksum_of(meta: dict[str, Any]) -> str:

@@ -6,7 +6,8 @@ import errno
 import re
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ class CheckpointStore:
 
     Args:
         directory: where they are.
-        keep: how many of the latest are kept; the one with the lowest validation loss stays besides.
+        keep: how many of the latest are kept; the one with the lowest validation loss stays besides. Weights that are
+            not trained yet, those of step 0, are the best only if there are no others.
         keep_every_seconds: the first one of each such span of training seconds is kept for good; None keeps no others.
     """
 
@@ -44,6 +46,7 @@ class CheckpointStore:
         self.directory = directory
         self.keep = keep
         self.keep_every_seconds = keep_every_seconds
+        self._has_warned = False
 
     def save(
         self,
@@ -207,13 +210,18 @@ class CheckpointStore:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def remove_leftovers(self) -> None:
-        """Remove what killed processes left half written; a checkpoint that was to be replaced is put back."""
+        """Remove what killed processes left half written; a checkpoint that was to be replaced is put back.
+
+        Raises:
+            OSError: it cannot be put back; what cannot be removed is only warned about.
+        """
         for path in self.directory.glob(f"{_OLD}*"):
             final = self.directory / path.name.removeprefix(_OLD)
             if not final.exists():
                 path.rename(final)
         for path in self.directory.glob(f"{_ASIDE}*"):
-            shutil.rmtree(path)
+            with self._warning_once(path):
+                shutil.rmtree(path)
 
     def _paths(self) -> list[Path]:
         found = [path for path in self.directory.glob("step_*") if _NAME.fullmatch(path.name) and path.is_dir()]
@@ -225,10 +233,24 @@ class CheckpointStore:
         for path in metas:
             if path not in keep:
                 # Renamed first: a directory that is half removed must not look like a checkpoint.
-                aside = self.directory / f"{_ASIDE}{path.name}"
-                path.rename(aside)
-                shutil.rmtree(aside)
+                with self._warning_once(path):
+                    path.rename(self.directory / f"{_ASIDE}{path.name}")
         self.remove_leftovers()
+
+    @contextmanager
+    def _warning_once(self, path: Path) -> Iterator[None]:
+        """Let a removal fail, with one warning in all: the next save tries again, and lost space is no lost work."""
+        try:
+            yield
+        except OSError as error:
+            if not self._has_warned:
+                self._has_warned = True
+                warnings.warn(
+                    f"{path} cannot be removed: {error.strerror or error}; training goes on, later saves try again; "
+                    "permit it, or watch the free space",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
 
     def _kept_by_time(self, metas: dict[Path, dict[str, Any]]) -> list[Path]:
         """The first of each span: it stays the first, however often the later ones are pruned."""
@@ -263,5 +285,11 @@ def _meta(path: Path) -> dict[str, Any]:
 
 
 def _best(metas: dict[Path, dict[str, Any]]) -> Path | None:
-    losses = {path: meta["valid_loss"] for path, meta in metas.items() if isinstance(meta.get("valid_loss"), float)}
+    # That of step 0 is there to measure how long a save takes: nobody asks for weights that are not trained.
+    trained = {path: meta for path, meta in metas.items() if meta and meta["step"] > 0}
+    losses = {
+        path: meta["valid_loss"]
+        for path, meta in (trained or metas).items()
+        if isinstance(meta.get("valid_loss"), float)
+    }
     return min(losses, key=lambda path: losses[path], default=None)

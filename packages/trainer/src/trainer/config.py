@@ -68,7 +68,8 @@ class TrainConfig:
     """Steps between evaluations on the whole validation split; the start and the end are always evaluated."""
     eval_tokens: int | None = None
     """Evaluations on the way read only the first so many tokens of the validation split, and do not count for the best
-    loss; the last one reads all. None always reads all."""
+    loss; the last one reads all. More than `context_length`; a file of which they reach less is left out. None always
+    reads all."""
     eval_seconds: float | None = None
     """The model is also evaluated when the last evaluation is this many seconds old."""
     log_interval: int = 10
@@ -114,6 +115,11 @@ class TrainConfig:
         for name in ("vocab_size", "checkpoint_interval", "eval_batch_size", "eval_tokens"):
             if getattr(self, name) is not None:
                 self._check_integer(name, 1)
+        if self.eval_tokens is not None and self.eval_tokens <= self.context_length:
+            raise ValueError(
+                f"eval_tokens is {self.eval_tokens}: expected at least {self.context_length + 1}, one window of "
+                f"context_length {self.context_length} and the token after it, or None"
+            )
         for name in ("max_grad_norm", "eval_seconds", "time_limit_seconds"):
             self._check_positive(name)
         for name in ("checkpoint_seconds", "keep_checkpoint_every_seconds"):

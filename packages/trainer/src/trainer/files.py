@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_UNABLE = (errno.EINVAL, errno.ENOTSUP)  # what network file systems say that cannot flush a folder
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
@@ -52,5 +55,8 @@ def sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _UNABLE:
+            raise
     finally:
         os.close(descriptor)

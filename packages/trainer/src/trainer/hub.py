@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from re import fullmatch
 from typing import Any
 
@@ -75,7 +75,7 @@ def download(dataset: HubDataset, directory: Path, notify: Callable[[str], None]
         path = _fetch(dataset, name, record["revision"], record_path, notify)
         facts = _verify(dataset, name, path, record["files"].get(name), notify)
         if record["files"].get(name) != facts:
-            record["revision"] = path.parent.name  # the library's folder of a commit
+            record["revision"] = _commit(path, name)
             record["files"][name] = facts
             directory.mkdir(parents=True, exist_ok=True)
             write_atomically(record_path, (json.dumps(record, indent=2) + "\n").encode("utf-8"))
@@ -187,12 +187,17 @@ def _announced_sha256(dataset: HubDataset, name: str, path: Path) -> str | None:
     if path.is_symlink():
         etag = path.readlink().name
     else:
-        url = hf_hub_url(dataset.repository, name, repo_type="dataset", revision=path.parent.name)
+        url = hf_hub_url(dataset.repository, name, repo_type="dataset", revision=_commit(path, name))
         try:
             etag = get_hf_file_metadata(url).etag or ""
         except Exception:  # as above; without a network there is nothing to compare with
             return None
     return etag if fullmatch("[0-9a-f]{64}", etag) else None
+
+
+def _commit(path: Path, name: str) -> str:
+    """The commit of a file in the cache: the library's folder, in which files lie as they do in the repository."""
+    return path.parents[len(PurePosixPath(name).parts) - 1].name
 
 
 def _remove(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch.optim import Optimizer
 
 from trainer.batches import BatchSource
 from trainer.checkpoints import CheckpointStore
+from trainer.closing import closing_all
 from trainer.config import TrainConfig
 from trainer.description import describe_run
 from trainer.devices import device_name, fast_matrix_products, resolve_dtype
@@ -111,8 +113,9 @@ class Trainer:
     def fit(self) -> Summary:
         """Train to the end.
 
-        A finished run is only read, and the model gets the weights of its last checkpoint; an unfinished run goes on
-        from its latest intact one. The caller's random states and signal handlers are left as they were.
+        A finished run is only read, and the model gets the weights of its last intact checkpoint, or with a warning
+        keeps its own if there is none; an unfinished run goes on from its latest intact one. The caller's random states
+        and signal handlers are left as they were.
 
         Raises:
             TrainingInterrupted: SIGINT or SIGTERM came; everything is saved.
@@ -132,19 +135,17 @@ class Trainer:
             if (summary := self._read_finished(records, store, processes)) is not None:
                 return summary
             processes.from_writer(lambda: self._check_ids(store))
-            processes.from_writer(records.acquire)
-            interruption: TrainingInterrupted | None = None
             group = LoggerGroup(self.loggers if processes.is_writer else ())
+            interruption: TrainingInterrupted | None = None
+            processes.from_writer(records.acquire)
             try:
-                # Once more under the lock: another run may have trained and finished in between.
-                summary = self._read_finished(records, store, processes)
-                if summary is None:
-                    summary = self._train(records, store, group, processes)
+                with closing_all(group.close, records.release):
+                    # Once more under the lock: another run may have trained and finished in between.
+                    summary = self._read_finished(records, store, processes)
+                    if summary is None:
+                        summary = self._train(records, store, group, processes)
             except TrainingInterrupted as caught:
                 interruption = caught
-            finally:
-                group.close()
-                records.release()
             processes.wait()  # as soon as one process ends, torchrun may end the others
             if interruption is not None:
                 raise interruption
@@ -158,16 +159,13 @@ class Trainer:
         keeps_memory = self.device.type == "cpu" and keep_freed_memory()
         with SignalGuard(processes) as guard, preserved_random_states(), precision:
             parallel = parallelize(self.model, self.optimizer, self.config.parallel, processes, self.device)
-            try:
-                summary = Session(self._task(parallel), records, store, group, guard, self._take_seconds()).train()
+            with closing_all(parallel.close, *([release_freed_memory] if keeps_memory else [])):
+                try:
+                    summary = Session(self._task(parallel), records, store, group, guard, self._take_seconds()).train()
+                except TrainingInterrupted:
+                    with closing_all(parallel.finish):
+                        raise
                 parallel.finish()
-            except TrainingInterrupted:
-                parallel.finish()
-                raise
-            finally:
-                parallel.close()
-                if keeps_memory:
-                    release_freed_memory()
             return summary
 
     def _read_finished(self, records: RunDirectory, store: CheckpointStore, processes: Processes) -> Summary | None:
@@ -176,8 +174,21 @@ class Trainer:
             return records.read_summary()
 
         summary = processes.from_writer(read)
-        if summary is not None and (content := load_latest(store, processes, set_aside=False)) is not None:
+        if summary is None:
+            return None
+        try:
+            content, reason = load_latest(store, processes, set_aside=False), "there is no checkpoint"
+        except ValueError as error:
+            content, reason = None, str(error)
+        if content is not None:
             set_model_state(self.model, content.model, str(content.path))
+        elif summary.steps > 0 and processes.is_writer:
+            warnings.warn(
+                f"the run in {self.run_dir} is finished and its summary is returned, but the model's weights are as "
+                f"they were: {reason}; restore one if you need them, or train in another run directory",
+                RuntimeWarning,
+                stacklevel=3,
+            )
         return summary
 
     def _check_ids(self, store: CheckpointStore) -> None:

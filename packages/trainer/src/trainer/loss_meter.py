@@ -26,6 +26,7 @@ class LossMeter:
         self._unread_steps: list[int] = []
         self._sum = progress.loss_sum
         self._largest = -math.inf if progress.loss_max is None else progress.loss_max
+        self._grad_norm = progress.grad_norm
         self._first_bad: int | None = None
 
     def add(self, loss: torch.Tensor, grad_norm: torch.Tensor, step: int) -> None:
@@ -42,8 +43,9 @@ class LossMeter:
         return self._first_bad
 
     def note(self) -> None:
-        """Wait for the device and note the sum and the largest loss in the progress, which checkpoints carry."""
+        """Wait for the device and note in the progress, which checkpoints carry, what the next record will need."""
         self._read()
+        self._progress.grad_norm = self._grad_norm
         self._progress.loss_sum = self._sum
         self._progress.loss_max = self._largest if math.isfinite(self._largest) else None
 
@@ -75,6 +77,7 @@ class LossMeter:
                 self._largest = loss
             if self._first_bad is None and not (math.isfinite(loss) and math.isfinite(grad_norm)):
                 self._first_bad = step
+            self._grad_norm = grad_norm
         self._unread, self._unread_steps = [], []
 
 

@@ -20,7 +20,8 @@ def summarize(
     if has_diverged:
         status = "diverged"
     final = None if status == "diverged" else progress.valid_loss
-    first = progress.first_valid_loss
+    # Losses of different texts say nothing about each other.
+    first = progress.first_valid_loss if progress.first_valid_is_whole else None
     if reason is None and final is not None and first is not None and final > first:
         reason = f"the final validation loss {final:.4f} is above the first one, {first:.4f}"
     tokens = progress.windows * config.context_length

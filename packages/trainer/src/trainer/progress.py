@@ -20,6 +20,12 @@ class Progress:
     """Optimizer steps made."""
     tick: int = 0
     """Where the schedule is: `step`, or with clock="time" the ticks of the clock."""
+    tested_tick: int = 0
+    """The tick up to which is known which intervals have passed: what passes during an evaluation or a save counts."""
+    evaluated_tick: int = 0
+    """The tick after the last evaluation: what passed during it does not ask for another one."""
+    saved_tick: int = 0
+    """The same for checkpoints."""
     seconds_total: float = 0.0
     seconds_training: float = 0.0
     training_began: float | None = None
@@ -44,6 +50,14 @@ class Progress:
     """How many losses are in that sum; those of skipped steps are not."""
     loss_max: float | None = None
     """The largest of them."""
+    learning_rate: float | None = None
+    """Of the last step."""
+    grad_norm: float | None = None
+    """That of the last step that was not skipped, as far as the losses have been looked at."""
+    metrics_lines: int | None = None
+    """Lines of `metrics.jsonl` at this moment; None in checkpoints of earlier versions."""
+    samples_lines: int | None = None
+    """Lines of `samples.jsonl`."""
     usual_loss: float | None = None
     """Moving average of the recorded losses, against which spikes are found."""
     spikes: int = 0
@@ -57,6 +71,8 @@ class Progress:
     perplexity: float | None = None
     bits_per_byte: float | None = None
     first_valid_loss: float | None = None
+    first_valid_is_whole: bool = True
+    """Whether that is of the whole split, as the last one is."""
     best_valid_loss: float | None = None
     diverged_at_step: int | None = None
     divergence: str | None = None
@@ -67,8 +83,10 @@ class Progress:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], config: TrainConfig) -> Progress:
-        """Rebuild what `to_dict` returned, in this version or in one that had no batch ramps."""
+        """Rebuild what `to_dict` returned, in this version or an earlier one."""
         values = dict(values)
+        values.setdefault("tested_tick", values["tick"])
+        values.setdefault("first_valid_is_whole", config.eval_tokens is None)
         if "windows" not in values:
             per_step = config.batch_size * config.grad_accumulation_steps
             values["windows"] = values["step"] * per_step

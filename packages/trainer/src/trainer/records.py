@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import os
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import IO, Any
@@ -36,6 +38,7 @@ CSV_COLUMNS = (
     "memory_bytes",
     "status",
 )
+_LOCKED = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 _SHOWN_DIFFERENCES = 3
 
 
@@ -59,7 +62,7 @@ class RunDirectory:
 
         Raises:
             RunLockedError: it is locked already.
-            OSError: it cannot be made or written.
+            OSError: it cannot be made or written, or its file system knows no locks.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -72,10 +75,24 @@ class RunDirectory:
             _lock(lock)
         except OSError as error:
             lock.close()
-            raise RunLockedError(
-                f"run directory {self.path} is in use by another process: wait for it or choose another directory"
-            ) from error
+            if error.errno in _LOCKED:
+                raise RunLockedError(
+                    f"run directory {self.path} is in use by another process: wait for it or choose another directory"
+                ) from error
+            unable = OSError(
+                f"the file system of the run directory {self.path} cannot lock files ({error.strerror}), so two runs "
+                "could mix there; choose a directory on another disk, or mount this one with locks"
+            )
+            unable.errno = error.errno
+            raise unable from error
         self._lock = lock
+        self._remove_leftovers()
+
+    def _remove_leftovers(self) -> None:
+        """Remove what killed processes left of files that they wrote aside; nobody else writes here now."""
+        for path in self.path.glob(".*.tmp-*"):
+            with suppress(OSError):  # it is only in the way
+                path.unlink()
 
     def release(self) -> None:
         """Let others write."""
@@ -145,12 +162,21 @@ class RunDirectory:
         path = self.path / "summary.json"
         return Summary.from_json(json.loads(path.read_text("utf-8"))) if path.exists() else None
 
-    def open_lines(self, name: str, last_step: int) -> JsonlLogger:
-        """Open a `.jsonl` file for appending, without what it has of later steps than `last_step`."""
+    def open_lines(self, name: str, last_step: int, last_line: int | None = None) -> JsonlLogger:
+        """Open a `.jsonl` file for appending, without what will be made again.
+
+        Args:
+            name: of the file.
+            last_step: what it has of later steps is left out.
+            last_line: so many lines are kept at most, because what came after them was of the same step, but later than
+                its checkpoint; None if that is not known.
+        """
         path = self.path / name
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= last_step]
+        kept = [line for line in _lines(path) if json.loads(line)["step"] <= last_step][:last_line]
         write_atomically(path, b"".join(line + b"\n" for line in kept))
-        return JsonlLogger(path)
+        logger = JsonlLogger(path)
+        logger.lines = len(kept)
+        return logger
 
     def write_csv(self) -> None:
         """Write `metrics.csv` from `metrics.jsonl`."""

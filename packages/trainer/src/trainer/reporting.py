@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from trainer.closing import closing_all
 from trainer.devices import peak_memory_bytes
 from trainer.evaluation import Evaluation
 from trainer.loggers import JsonlLogger, LoggerGroup, RunInfo
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Reporter:
-    """Writes the records of a run; the files are cut back to the step that the run resumes from."""
+    """Writes the records of a run; the files are cut back to the checkpoint that the run resumes from."""
 
     def __init__(
         self,
@@ -41,8 +42,8 @@ class Reporter:
         self._clock = clock
         self._can_draw = not records.is_silent
         last_step = progress.step if resumes else -1
-        self._metrics: JsonlLogger = records.open_lines("metrics.jsonl", last_step)
-        self._samples: JsonlLogger = records.open_lines("samples.jsonl", last_step)
+        self._metrics: JsonlLogger = records.open_lines("metrics.jsonl", last_step, progress.metrics_lines)
+        self._samples: JsonlLogger = records.open_lines("samples.jsonl", last_step, progress.samples_lines)
 
     def start(self, run: RunInfo) -> None:
         """Tell the loggers what run this is, before the first record."""
@@ -119,6 +120,10 @@ class Reporter:
         """Tell the loggers something that is no record."""
         self._loggers.log({"event": "notice", "step": self._progress.step, "message": message})
 
+    def note(self) -> None:
+        """Note in the progress, which checkpoints carry, how far the records are."""
+        self._progress.metrics_lines, self._progress.samples_lines = self._metrics.lines, self._samples.lines
+
     def sync(self) -> None:
         """Bring the records to the disk, before a checkpoint that relies on them."""
         self._metrics.sync()
@@ -138,8 +143,8 @@ class Reporter:
 
     def close(self) -> None:
         """Close the files."""
-        self._metrics.close()
-        self._samples.close()
+        with closing_all(self._metrics.close, self._samples.close):
+            pass
 
     def _parameter_norm(self) -> float:
         """The L2 norm of all parameters together."""

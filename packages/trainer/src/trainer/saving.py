@@ -48,10 +48,10 @@ class Saver:
         self._began = clock.mark()
 
     def is_due(self, previous_tick: int, *, after_evaluation: bool = False) -> bool:
-        """Return whether one of the two intervals has passed since the tick before the last step.
+        """Return whether one of the two intervals has passed.
 
         Args:
-            previous_tick: that tick.
+            previous_tick: the tick from which on the one in ticks counts.
             after_evaluation: whether the model is evaluated before.
         """
         interval, seconds = self._config.checkpoint_interval, self._config.checkpoint_seconds
@@ -86,6 +86,7 @@ class Saver:
         progress = self._progress
         self._began = began = self._clock.mark()
         self._meter.note()
+        self._reporter.note()
         progress.seconds_total = self._clock.elapsed()
         state = CheckpointState(
             progress.step,

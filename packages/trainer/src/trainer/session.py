@@ -10,6 +10,7 @@ import torch
 from trainer.averaging import WeightAverage
 from trainer.batches import BatchSource, StepBatches
 from trainer.checkpoints import CheckpointStore
+from trainer.closing import closing_all
 from trainer.description import count_parameters
 from trainer.devices import synchronize
 from trainer.divergence import Divergence
@@ -90,17 +91,13 @@ class Session:
 
     def train(self) -> Summary:
         """Make all steps and reports, and write the summary."""
-        try:
+        with closing_all(self.loader.close, self.saver.close, self.reporter.close):
             self._begin()
             while not self._has_ended():
                 self._make_step()
                 if self.guard.received and not self._has_ended():
                     self._interrupt(self.guard.received)
             return self._finish()
-        finally:
-            self.loader.close()
-            self.saver.close()
-            self.reporter.close()
 
     def _begin(self) -> None:
         environment = (
@@ -156,7 +153,7 @@ class Session:
         batches = StepBatches(
             progress.windows // self.config.batch_size, self.config.accumulation_at(self.schedule_tick)
         )
-        progress.step_windows = batches.count * self.config.batch_size
+        progress.step_windows, progress.learning_rate = batches.count * self.config.batch_size, learning_rate
         loss, grad_norm = self.step.compute_gradients(progress.step, batches)
         if self.config.on_non_finite == "skip" and not bool(torch.isfinite(loss + grad_norm)):
             self.divergence.skip(loss.item(), grad_norm.item())
@@ -178,16 +175,16 @@ class Session:
         if progress.step == 1 and compiling:  # compilation must not use the warm-up up
             progress.training_began = self.clock.now()
         self.guard.share()
-        previous, progress.tick = progress.tick, self.clock.tick()
+        tested, progress.tick = progress.tested_tick, self.clock.tick()
+        progress.tested_tick = progress.tick
         last = self._has_ended()
-        log, evaluation = (
-            last or crosses(previous, progress.tick, interval)
-            for interval in (self.config.log_interval, self.config.eval_interval)
-        )
-        evaluation = evaluation or self.validator.is_due()
+        log = last or crosses(tested, progress.tick, self.config.log_interval)
+        before = max(tested, progress.evaluated_tick)
+        evaluation = last or crosses(before, progress.tick, self.config.eval_interval) or self.validator.is_due()
         if not last and self.clock.end_is_apart:
             evaluation = evaluation and self.clock.has_time_for_an_evaluation()
-        save = last or self.saver.is_due(previous, after_evaluation=evaluation) or self.guard.received is not None
+        before = max(tested, progress.saved_tick)
+        save = last or self.saver.is_due(before, after_evaluation=evaluation) or self.guard.received is not None
         if log or evaluation or save:
             waiting = time.perf_counter()
             synchronize(self.device)  # what is still computing belongs to training
@@ -195,28 +192,40 @@ class Session:
             self.divergence.check()
         progress.seconds_training += time.perf_counter() - began - compiling
         if log or self.divergence.has_come():
-            self._log(learning_rate, grad_norm.item())
+            self._log(grad_norm.item())
         if evaluation and not self.divergence.has_come():
             if last:
                 self.average.finish()
             self._evaluate(whole=last)
-            progress.tick = self.clock.tick()
+            progress.tick = progress.evaluated_tick = self.clock.tick()
         if save and not self.divergence.has_come():
+            progress.saved_tick = progress.tick
             self.saver.save(in_background=not last and self.guard.received is None)
-            progress.tick = self.clock.tick()
+            progress.tick = progress.saved_tick = self.clock.tick()
 
     def _note_halving(self, message: str) -> None:
         self.progress.micro_batch_size = self.step.micro_batch_size
         self.reporter.incident("halved", message, self.progress.step + 1, micro_batch_size=self.step.micro_batch_size)
 
-    def _log(self, learning_rate: float, grad_norm: float) -> None:
+    def _log(self, grad_norm: float) -> None:
         progress = self.progress
+        assert progress.learning_rate is not None
         usual = progress.usual_loss
         mean, largest, is_spike = self.meter.take()
-        self.reporter.training(progress.step, mean, largest, learning_rate, grad_norm)
+        self.reporter.training(progress.step, mean, largest, progress.learning_rate, grad_norm)
         if is_spike:
             message = f"spike: a loss of {largest:.4f} in the steps up to {progress.step:,}, usual is {usual:.4f}"
             self.reporter.incident("spike", message, progress.step, loss=largest, usual_loss=usual)
+
+    def _log_what_is_left(self) -> None:
+        """Report the losses of steps of which none knew that it was the last, because the time was over only later."""
+        progress = self.progress
+        if progress.loss_count:
+            self.divergence.check()
+            self.meter.note()
+            # A checkpoint of an earlier version, after which there is no time for a step, does not say.
+            if progress.learning_rate is not None and progress.grad_norm is not None:
+                self._log(progress.grad_norm)
 
     def _evaluate(self, *, whole: bool) -> None:
         self.validator.run(whole=whole)
@@ -232,6 +241,8 @@ class Session:
     def _finish(self) -> Summary:
         """Do what the last step left over, and write what marks a run as finished."""
         progress = self.progress
+        if not self.divergence.has_come():
+            self._log_what_is_left()
         if not self.divergence.has_come():
             self.average.finish()
             if (absence := self.average.describe_absence()) is not None:

@@ -26,7 +26,7 @@ class SilentRunDirectory(RunDirectory):
         """Write nothing, and name no run: there are no loggers here to tell it."""
         return ""
 
-    def open_lines(self, name: str, last_step: int) -> JsonlLogger:
+    def open_lines(self, name: str, last_step: int, last_line: int | None = None) -> JsonlLogger:
         """Return a logger that takes records and keeps none."""
         return _NoLines()
 

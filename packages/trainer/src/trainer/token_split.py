@@ -61,14 +61,19 @@ class TokenSplit:
         """The ids of each part."""
         return [_tokens(part) for part in self.parts]
 
-    def first(self, tokens: int) -> TokenSplit:
-        """Return the split up to so many tokens; how many bytes their text has is not known."""
+    def first(self, tokens: int, context_length: int) -> TokenSplit:
+        """Return the split up to so many tokens; how many bytes their text has is not known.
+
+        Args:
+            tokens: more than `context_length`.
+            context_length: tokens in a window; a last part that has not one and the token after it is left out.
+        """
         parts: list[TokenPart] = []
         for part in self.tokens:
+            if parts and tokens <= context_length:
+                break
             parts.append(part[:tokens])
             tokens -= len(part)
-            if tokens <= 0:
-                break
         return TokenSplit(parts, f"the first part of {self.name}")
 
     def check_length(self, context_length: int) -> None:

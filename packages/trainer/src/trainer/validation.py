@@ -34,9 +34,11 @@ class Validator:
         self._clock = clock
         self._reporter = reporter
         self._evaluated_at = clock.now()
-        tokens = task.config.eval_tokens
-        self._part = None if tokens is None or tokens >= sum(task.valid_data.lengths) else task.valid_data.first(tokens)
+        self._part: TokenSplit | None = None
         """What evaluations on the way read; None if they read all."""
+        tokens = task.config.eval_tokens
+        if tokens is not None and tokens < sum(task.valid_data.lengths):
+            self._part = task.valid_data.first(tokens, task.config.context_length)
 
     def is_due(self) -> bool:
         """Return whether the last evaluation is older than the configuration allows."""
@@ -91,7 +93,7 @@ class Validator:
         if progress.valid_loss is None:
             return
         if progress.first_valid_loss is None:
-            progress.first_valid_loss = progress.valid_loss
+            progress.first_valid_loss, progress.first_valid_is_whole = progress.valid_loss, is_whole
         if is_whole:
             best = progress.best_valid_loss
             progress.best_valid_loss = progress.valid_loss if best is None else min(best, progress.valid_loss)

@@ -24,12 +24,15 @@ class JsonlLogger:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._file = self.path.open("ab")
+        self.lines = 0
+        """Lines that were logged, and those before them if whoever opened the file has counted them."""
 
     def log(self, record: Record) -> None:
         """Append one record and hand it to the operating system."""
         with naming(self.path):
             self._file.write(json.dumps(finite_record(record), ensure_ascii=False).encode("utf-8") + b"\n")
             self._file.flush()
+        self.lines += 1
 
     def sync(self) -> None:
         """Flush to the disk, so that not even a power failure takes what was logged."""
