@@ -38,6 +38,10 @@ def preload():
         importlib.import_module(name)
 
 
+PATIENCE = (1, 3, 9)
+"""How many times its seconds a run gets, one after the other, where a machine is too slow or too busy for fewer."""
+
+
 def stolen_seconds():
     """Seconds that this machine's processors were taken away by the machine that it is a guest of (proc(5)), all added.
 

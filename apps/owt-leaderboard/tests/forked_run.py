@@ -30,12 +30,17 @@ class ForkedRun:
     def send(self, number):
         os.kill(self.process.pid, number)
 
+    def kill(self):
+        """End it at once, if it has not ended."""
+        self.process.kill()
+        self.process.join()
+
     def printed(self):
         return self.output.read_text("utf-8") if self.output.exists() else ""
 
     def end(self):
         """Wait; return the exit code, what was printed, the seconds that it took and those that were stolen."""
-        self.process.join(timeout=120)
+        self.process.join(timeout=400)
         now = time.monotonic(), stolen_seconds()
         seconds, stolen = (then - before for then, before in zip(now, self.began, strict=True))
         return self.process.exitcode, self.printed(), seconds, stolen

@@ -11,9 +11,11 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
-from conftest import ENVIRONMENT, TINY, write_articles
+from conftest import ENVIRONMENT, PATIENCE, TINY, write_articles
 from forked_run import ForkedRun
 
 from owt_leaderboard.building import SCHEDULE_STEPS, learning_rate_schedule
@@ -25,8 +27,8 @@ LIMIT = 22.0
 STOPPED = 4.0
 
 
-def start(directory, name):
-    arguments = ["--time-limit", f"{LIMIT:g}s", "--recipe", "baseline", "--device", "cpu"]
+def start(directory, name, limit):
+    arguments = ["--time-limit", f"{limit:g}s", "--recipe", "baseline", "--device", "cpu"]
     arguments += ["--dataset", directory / "articles.txt", "--data-dir", directory / "data"]
     return ForkedRun([*arguments, "--out", directory / name, "--set", *TINY], directory / f"{name}.txt")
 
@@ -38,9 +40,9 @@ def end(run, code=0):
     return printed, seconds - float(re.search(r"data prepared in ([\d.]+) s", printed)[1]), stolen
 
 
-def wait_for_progress(run_dir, least):
+def wait_for_progress(run_dir, least, limit):
     """Wait until so much of a run's time for training is over."""
-    deadline = time.monotonic() + LIMIT
+    deadline = time.monotonic() + limit
     while time.monotonic() < deadline:
         if (run_dir / "metrics.jsonl").exists() and any(
             record["progress"] >= least for record in read_metrics(run_dir)
@@ -49,37 +51,62 @@ def wait_for_progress(run_dir, least):
         time.sleep(0.05)
 
 
+class Runs(NamedTuple):
+    directory: Path
+    ends: dict[str, tuple[str, float, float]]
+    """Of each run by its name: what was printed, its seconds, and those that were stolen meanwhile."""
+    limit: float
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A directory with three runs, made at the same time: {name: (what was printed, seconds, stolen seconds)}."""
-    directory = tmp_path_factory.mktemp("runs")
+    """Three runs that were made at the same time; with a longer limit where the machine is too busy for this one."""
+    for patience in PATIENCE:
+        directory, started = tmp_path_factory.mktemp("runs"), []
+        try:
+            return make_runs(directory, patience * LIMIT, started)
+        except (AssertionError, ProcessLookupError):
+            if patience == PATIENCE[-1]:
+                raise
+        finally:
+            for run in started:
+                run.kill()
+    raise AssertionError("unreachable")
+
+
+def make_runs(directory, limit, started):
+    def begin(name):
+        started.append(start(directory, name, limit))
+        return started[-1]
+
     write_articles(directory / "articles.txt")
-    first = start(directory, "first")  # the data, and the process that all are forked from
+    first = begin("first")  # the data, and the process that all are forked from
     while "data prepared" not in first.printed():
+        assert first.process.is_alive(), first.printed()
         time.sleep(0.05)
     first.send(signal.SIGKILL)
     end(first, -signal.SIGKILL)
-    processes = {name: start(directory, name) for name in ("plain", "stopped", "killed")}
-    wait_for_progress(directory / "stopped", 0.3)
+    processes = {name: begin(name) for name in ("plain", "stopped", "killed")}
+    wait_for_progress(directory / "stopped", 0.3, limit)
     processes["stopped"].send(signal.SIGSTOP)
     time.sleep(STOPPED)
     processes["stopped"].send(signal.SIGCONT)
-    wait_for_progress(directory / "killed", 0.3)
+    wait_for_progress(directory / "killed", 0.3, limit)
     processes["killed"].send(signal.SIGKILL)
     _, spent, stolen = end(processes["killed"], -signal.SIGKILL)
     time.sleep(STOPPED)
-    again = start(directory, "killed")
+    again = begin("killed")
     ends = {name: end(processes[name]) for name in ("plain", "stopped")}
     output, seconds, more = end(again)
-    return directory, {**ends, "killed": (output, spent + seconds, stolen + more)}
+    return Runs(directory, {**ends, "killed": (output, spent + seconds, stolen + more)}, limit)
 
 
 @pytest.mark.parametrize("name", ["plain", "stopped", "killed"])
 def test_it_ends_by_itself_within_the_limit(runs, name):
-    directory, ends = runs
+    directory, ends, limit = runs
     output, seconds, stolen = ends[name]
-    assert seconds - stolen <= LIMIT
-    assert seconds > 0.7 * LIMIT
+    assert seconds - stolen <= limit
+    assert seconds > 0.7 * limit
     summary = json.loads((directory / name / "summary.json").read_text("utf-8"))
     assert summary["status"] == "completed"
     assert f"Validation loss {summary['final_valid_loss']:.4f}" in output
@@ -90,7 +117,7 @@ def test_it_ends_by_itself_within_the_limit(runs, name):
 @pytest.mark.parametrize("name", ["plain", "stopped", "killed"])
 def test_the_rate_is_that_of_the_time(runs, name):
     """The rate of a record is its last step's, which began between the record before and this one."""
-    directory, _ = runs
+    directory, *_ = runs
     schedule = learning_rate_schedule(RECIPES["baseline"]("cpu"))
     records = [record for record in read_metrics(directory / name) if record["event"] == "train"]
     assert records[-1]["progress"] == 1.0
@@ -103,7 +130,7 @@ def test_the_rate_is_that_of_the_time(runs, name):
 
 def test_a_stop_moves_the_schedule_by_what_it_took_and_no_further(runs):
     """A measured time that was a stop must not be reserved for the end: ticks go on with the clock."""
-    directory, _ = runs
+    directory, *_ = runs
     records = [record for record in read_metrics(directory / "stopped") if record["event"] == "train"]
     first, last = records[0], records[-1]
     for record in records:
@@ -113,7 +140,7 @@ def test_a_stop_moves_the_schedule_by_what_it_took_and_no_further(runs):
 
 
 def test_time_spent_and_time_down_are_recorded(runs):
-    directory, ends = runs
+    directory, ends, _ = runs
     sessions = json.loads((directory / "killed" / "sessions.json").read_text("utf-8"))["sessions"]
     assert len(sessions) == 2
     assert STOPPED - 1 < sessions[1]["seconds_down_before"] < STOPPED + 30
@@ -126,11 +153,11 @@ def test_time_spent_and_time_down_are_recorded(runs):
 
 
 def test_other_settings_do_not_go_on_with_it(runs):
-    directory, _ = runs
+    directory, *_ = runs
     command = [sys.executable, "-m", "owt_leaderboard", "--recipe", "baseline", "--device", "cpu", "--time-limit", "9s"]
     command += ["--dataset", directory / "articles.txt", "--data-dir", directory / "data", "--set", *TINY]
     done = subprocess.run(
         [*command, "--out", directory / "plain"], capture_output=True, text=True, env=ENVIRONMENT, check=False
     )
     assert done.returncode == 2
-    assert "time_limit_seconds was 22.0, now 9.0" in done.stderr
+    assert f"time_limit_seconds was {runs.limit}, now 9.0" in done.stderr
