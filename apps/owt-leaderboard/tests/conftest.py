@@ -39,7 +39,7 @@ def preload():
 
 
 PATIENCE = (1, 3, 9)
-"""How many times its seconds a run gets, one after the other, where a machine is too slow or too busy for fewer."""
+"""How many times its seconds a run gets, one after the other, where so much of fewer was stolen (`was_disturbed`)."""
 
 
 def stolen_seconds():
@@ -51,6 +51,11 @@ def stolen_seconds():
         return int(Path("/proc/stat").read_text().split()[8]) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, AttributeError):
         return 0.0
+
+
+def was_disturbed(stolen_before):
+    """Whether processors were taken away since then: only that excuses a run from the first of its limits."""
+    return stolen_seconds() - stolen_before >= 1
 
 
 def write_articles(path, number=300):

@@ -62,7 +62,7 @@ def test_schedule_follows_the_clock_to_its_end(text, tmp_path, small, monkeypatc
     out = tmp_path / "run"
     monkeypatch.setattr("trainer.WandbLogger", SlowLogger)
     CLOSED.clear()
-    arguments = ["--time-limit", "15s", "--dataset", str(text), "--out", str(out), "--data-dir", str(tmp_path / "data")]
+    arguments = ["--time-limit", "9s", "--dataset", str(text), "--out", str(out), "--data-dir", str(tmp_path / "data")]
     arguments += ["--recipe", "baseline"]
     assert command.main([*arguments, "--device", "cpu", "--wandb", "offline"]) == 0
     (events,) = CLOSED  # once, and after everything that counts

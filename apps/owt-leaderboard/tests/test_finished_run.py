@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import PATIENCE, TINY, preload, stolen_seconds, write_articles
+from conftest import PATIENCE, TINY, preload, stolen_seconds, was_disturbed, write_articles
 
 from bpe import Tokenizer
 from owt_leaderboard import __main__ as command
@@ -39,6 +39,7 @@ def run(tmp_path_factory):
             if command.main(arguments) == 0:
                 ARGUMENTS[out], STOLEN[out], LIMITS[out] = arguments, stolen_seconds() - stolen, limit
                 return out
+        assert was_disturbed(stolen)
     pytest.fail("no run has ended")
 
 

@@ -473,14 +473,9 @@ def test_memory_of_a_cpu_is_estimated_before():
 
 
 def test_time_limit_ends_the_run(flags, tmp_path):
-    """It makes other steps than the flags say, as many as there is time for; on a slow machine that takes more."""
-    for limit in (8, 24, 72):
-        out = tmp_path / f"timed-{limit}"
-        if main(["train", "--out", str(out), *flags, "--time-limit", f"{limit}s"]) != 0:
-            continue
-        summary = json.loads((out / "summary.json").read_text("utf-8"))
-        if summary["steps"] > 8 and summary["seconds_total"] < limit + 1:
-            break
-    assert summary["seconds_total"] < limit + 1
+    out = tmp_path / "timed"
+    assert main(["train", "--out", str(out), *flags, "--time-limit", "8s"]) == 0
+    summary = json.loads((out / "summary.json").read_text("utf-8"))
+    assert summary["seconds_total"] < 9
     assert summary["steps"] > 8
     assert summary["status"] == "completed"
