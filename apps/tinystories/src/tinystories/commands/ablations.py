@@ -47,16 +47,7 @@ class Ablations:
         name = f"ablations-{self.data.name}" + ("-tuned" if self.tune_rates else "")
         out = self.out or Path("runs", name)
         title = f"Ablations on {self.data.name}" + (", each at its best learning rate" if self.tune_rates else "")
-        experiment = Experiment(
-            out,
-            "ablations",
-            title,
-            self.data.name,
-            self.machine.machine(),
-            self.sweep.jobs,
-            recipe=recipe,
-            files=files,
-        )
+        experiment = Experiment(out, "ablations", title, self, recipe, files)
         if self.tune_rates:
             tuned = {variant.name: self._tuned(variant, recipes, files, out) for variant in variants}
             recipes = {name: at_best for name, (at_best, _) in tuned.items()}
@@ -82,16 +73,7 @@ class Ablations:
         recipe = recipes[variant.name]
         directory = out / "tuning" / variant.name
         title = f"Learning rates of {variant.name} on {self.data.name}"
-        experiment = Experiment(
-            directory,
-            "lr-sweep",
-            title,
-            self.data.name,
-            self.machine.machine(),
-            self.sweep.jobs,
-            recipe=recipe,
-            files=files,
-        )
+        experiment = Experiment(directory, "lr-sweep", title, self, recipe, files)
         losses = explore(climb(recipe.learning_rate, max_rates=MOST_RATES), try_rates(experiment, recipe, files))
         best = best_rate(losses)
         experiment.finish()

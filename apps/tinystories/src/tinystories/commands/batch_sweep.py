@@ -48,16 +48,8 @@ class BatchSweep:
         smallest = recipe_for(recipe, chosen[0] if chosen else next(batch_sizes()), tokens)
         if (stop := why_not(smallest, on_cpu=on_cpu)) is not None:
             raise ValueError(f"not even the smallest batch size can be tried: {stop.reason}")
-        experiment = Experiment(
-            out,
-            "batch-sweep",
-            title,
-            self.data.name,
-            machine,
-            self.sweep.jobs,
-            recipe=recipe_for(recipe, recipe.batch_size, tokens),
-            files=files,
-        )
+        base = recipe_for(recipe, recipe.batch_size, tokens)
+        experiment = Experiment(out, "batch-sweep", title, self, base, files, machine)
         if on_cpu and self.sweep.jobs > 1:
             experiment.note(f"Times are of up to {self.sweep.jobs} runs at the same time on one processor.")
         best: list[float] = []

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tinystories.commands.report import report
 from tinystories.results import EXPERIMENT_FILE, Failure, read_header
 
 if TYPE_CHECKING:
+    from tinystories.flags import DataFlags, MachineFlags
     from tinystories.recipes import Recipe
     from tinystories.sweeps import Run
     from tinystories.training import Machine, TokenFiles
@@ -35,6 +36,22 @@ class SweepFlags:
                 raise ValueError(f"--{name} {getattr(self, name)}: expected at least 1")
 
 
+class ExperimentFlags(Protocol):
+    """What the commands that train several runs have in common."""
+
+    @property
+    def data(self) -> "DataFlags":
+        """The text."""
+
+    @property
+    def machine(self) -> "MachineFlags":
+        """The machine."""
+
+    @property
+    def sweep(self) -> SweepFlags:
+        """How many runs at the same time."""
+
+
 class Experiment:
     """Trains the runs of an experiment and keeps its report.
 
@@ -42,11 +59,10 @@ class Experiment:
         directory: where the runs are.
         kind: "ablations", "lr-sweep" or "batch-sweep".
         title: the report's title.
-        dataset: the name of the text.
-        machine: where to train.
-        jobs: runs at the same time.
+        flags: the text, the machine and how many runs there are at the same time.
         recipe: what the runs have in common, but for what the experiment changes.
         files: their texts, by size of the vocabulary.
+        machine: where to train, if not on that of the flags.
 
     Raises:
         ValueError: the directory has another experiment, or the same of another recipe or text.
@@ -57,12 +73,10 @@ class Experiment:
         directory: Path,
         kind: str,
         title: str,
-        dataset: str,
-        machine: "Machine",
-        jobs: int,
-        *,
+        flags: ExperimentFlags,
         recipe: "Recipe",
         files: "dict[int, TokenFiles]",
+        machine: "Machine | None" = None,
     ) -> None:
         from tinystories.sweeps import Sweep, describe_experiment
 
@@ -73,10 +87,10 @@ class Experiment:
         before = read_header(directory)
         shared = {"recipe": _shared(recipe), "texts": _texts_of(files[recipe.vocab_size])}
         _check_same(directory, before, {"kind": kind, "shared": shared})
-        self._describe = partial(describe_experiment, directory, kind, title, dataset, shared=shared)
+        self._describe = partial(describe_experiment, directory, kind, title, flags.data.name, shared=shared)
         # What an earlier call has found stays until this one has found it again.
         self._describe(target_loss=before.get("target_loss"), notes=before.get("notes", ()))
-        self._sweep = Sweep(machine, print, self._refresh, jobs)
+        self._sweep = Sweep(machine or flags.machine.machine(), print, self._refresh, flags.sweep.jobs)
         self._refreshed = time.monotonic()
 
     def train(self, runs: "Sequence[Run]") -> "list[Run]":

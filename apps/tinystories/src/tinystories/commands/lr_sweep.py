@@ -40,16 +40,7 @@ class LrSweep:
         suffix = "" if self.variant == "baseline" else f"-{self.variant}"
         out = self.out or Path("runs", f"lr-sweep-{self.data.name}{suffix}")
         title = f"Learning rates of {self.variant} on {self.data.name}"
-        experiment = Experiment(
-            out,
-            "lr-sweep",
-            title,
-            self.data.name,
-            self.machine.machine(),
-            self.sweep.jobs,
-            recipe=recipe,
-            files=files,
-        )
+        experiment = Experiment(out, "lr-sweep", title, self, recipe, files)
         print(f"up to {len(self.rates) or self.max_rates} rates, runs of {recipe.length}, records in {out}")
         rates = tuple(dict.fromkeys(self.rates))
         search = given(rates) if rates else find_edge(recipe.learning_rate, max_rates=self.max_rates)
