@@ -72,6 +72,19 @@ def test_training_on_counts_takes_their_special_tokens(folder, capsys):
     assert warning in capsys.readouterr().err
 
 
+def test_a_folder_of_texts_may_hold_tokenizers(folder, capsys):
+    texts = folder / "texts"
+    texts.mkdir()
+    (texts / "one.txt").write_text(CORPUS, encoding="utf-8")
+    (texts / "merges.txt").write_text("a text of this name", encoding="utf-8")
+    arguments = ["train", "texts", "--vocab-size", "300", "--output"]
+    assert main([*arguments, "texts/tokenizer"]) == 0
+    assert (texts / "tokenizer" / "merges.txt").exists()
+    assert main([*arguments, "again"]) == 0
+    assert bpe.Tokenizer.from_pretrained("again") == bpe.Tokenizer.from_pretrained("texts/tokenizer")
+    assert bpe.count_pretokens("texts")[b" name"] == 1
+
+
 def test_special_tokens_and_pattern(folder, capsys):
     arguments = ["train", "text.txt", "--vocab-size", "300", "--output", "tokenizer"]
     assert main([*arguments, "--special-token", "<a>", "--special-token", "cat", "--pattern", r"\w+"]) == 0

@@ -1,5 +1,7 @@
 """The kernels as such: where they are kept, and that threads do not change anything."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from conftest import CORPUS, EOT, run_python
@@ -111,3 +113,16 @@ def test_a_table_grows(small):
     found = {data[s:e].tobytes(): int(c) for s, e, c in zip(bounds, bounds[1:], counts, strict=False)}
     expected = {b"a": 6, b"bb": 2, b"exactly8": 3, b"longer than eight bytes": 2**40, b"another quite long word": 6}
     assert found == expected
+
+
+def test_more_distinct_bytes_than_offsets_reach_are_refused(monkeypatch):
+    monkeypatch.setattr("bpe.word_table.MAX_ARENA", 100)
+    words = [b"%02d is longer than sixteen bytes" % index for index in range(10)]
+    table = WordTable(capacity=4, arena_bytes=1)
+    for word in words[:3]:  # up to the last byte
+        table.add(np.frombuffer(word, np.uint8).copy(), np.array([0, len(word)]), np.array([1]))
+    data, bounds, _ = table.words()
+    assert {data[s:e].tobytes() for s, e in pairwise(bounds)} == set(words[:3])
+    with pytest.raises(ValueError, match="the distinct pre-tokens have more than 100 bytes"):
+        table.add(np.frombuffer(words[3], np.uint8).copy(), np.array([0, len(words[3])]), np.array([1]))
+    assert len(table.arena) == 100

@@ -69,6 +69,20 @@ def test_counts_above_32_bits_are_right():
         assert learn_merges(PretokenCounts(counts), 2, engine) == [(b"c", b"d"), (b"a", b"b")]
 
 
+def test_counts_whose_sums_pass_64_bits_are_exact():
+    most = 2**63 - 1
+    counts = {b"abx": most, b"aby": most, b"cd": 5, b"cde": 7}
+    loaded = PretokenCounts.from_arrays(*PretokenCounts(counts).arrays())
+    assert (loaded.total, loaded.total_bytes) == (2 * most + 12, 6 * most + 31)
+    for engine in ("auto", "kernels"):
+        for made in (PretokenCounts(counts), loaded):
+            assert learn_merges(made, 3, engine) == reference.learn_merges(counts, 3)
+    for one in (PretokenCounts({b"ab": most}), PretokenCounts.from_arrays(*PretokenCounts({b"ab": most}).arrays())):
+        assert one + {} == {b"ab": most}
+        with pytest.raises(ValueError, match="counts of 9,223,372,036,854,775,807 and 1 pre-tokens cannot"):
+            one + {b"ab": 1}
+
+
 def test_the_example_of_the_course():
     text = "low low low low low lower lower widest widest widest newest newest newest newest newest newest"
     tokenizer = bpe.train_from_iterator([text], 256 + 6 + 1, [EOT], pattern=r"\S+")

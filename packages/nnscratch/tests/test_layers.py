@@ -14,6 +14,8 @@ from nnscratch import (
     RotaryEmbedding,
     SiLUFeedForward,
     SwiGLU,
+    TransformerConfig,
+    TransformerLM,
 )
 
 
@@ -170,6 +172,18 @@ def test_rotary_tables_keep_their_numbers_when_a_model_moves(move):
         assert getattr(moved, name).dtype == torch.float32
     assert dict(moved.named_buffers()).keys() == {"cos", "sin"}
     assert not moved.state_dict()
+
+
+def test_a_meta_model_works_with_assigned_weights():
+    config = TransformerConfig(vocab_size=9, context_length=8, d_model=8, num_layers=1, num_heads=2, d_ff=12)
+    model, meta = TransformerLM(config), TransformerLM(config, device="meta")
+    ids = torch.tensor([[1, 2, 3, 4]])
+    assert meta(ids.to("meta")).is_meta
+    meta.load_state_dict(model.state_dict(), assign=True)
+    assert torch.equal(meta(ids), model(ids))
+    x, positions = torch.randn(4, 8), torch.tensor([3, 0, 2, 2])
+    rope = RotaryEmbedding(10_000.0, 8, 16, device="meta")
+    assert torch.equal(rope(x, positions), RotaryEmbedding(10_000.0, 8, 16)(x, positions))
 
 
 def test_rotary_scores_depend_on_distance_only():

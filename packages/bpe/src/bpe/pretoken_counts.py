@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from itertools import pairwise
+from operator import mul
 from typing import TYPE_CHECKING
 
 from bpe.patterns import GPT2_PATTERN
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     WordArrays = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+_MOST = 2**63 - 1
+"""The largest count: in arrays, counts are int64."""
 
 
 class PretokenCounts(Mapping[bytes, int]):
@@ -108,6 +112,11 @@ class PretokenCounts(Mapping[bytes, int]):
                 f"{self.special_tokens}; count again"
             )
         special = other.special_tokens if self.special_tokens is None else self.special_tokens
+        if self.total + other.total > _MOST:
+            raise ValueError(
+                f"counts of {self.total:,} and {other.total:,} pre-tokens cannot be added up, expected at most 2**63 - "
+                "1 together; count less text"
+            )
         if isinstance(self._made, dict) and isinstance(other._made, dict):
             total = dict(self._made)
             for piece, count in other.items():
@@ -134,7 +143,7 @@ class PretokenCounts(Mapping[bytes, int]):
     @property
     def total(self) -> int:
         """The number of pre-tokens counted, repetitions included."""
-        return sum(self._made.values()) if isinstance(self._made, dict) else int(self._made[2].sum())
+        return sum(self._made.values()) if isinstance(self._made, dict) else _exact_sum(self._made[2])
 
     @property
     def distinct_bytes(self) -> int:
@@ -147,7 +156,7 @@ class PretokenCounts(Mapping[bytes, int]):
         if isinstance(self._made, dict):
             return sum(len(piece) * count for piece, count in self._made.items())
         _, offsets, counts = self._made
-        return int(((offsets[1:] - offsets[:-1]) * counts).sum())
+        return _exact_sum(counts, offsets[1:] - offsets[:-1])
 
     def most_common(self, number: int) -> list[tuple[bytes, int]]:
         """Return the most frequent pre-tokens with their counts, the greater bytes first among equals."""
@@ -193,6 +202,16 @@ class PretokenCounts(Mapping[bytes, int]):
         from bpe.formats import counts_file
 
         return counts_file.load(path)
+
+
+def _exact_sum(counts: np.ndarray, times: np.ndarray | None = None) -> int:
+    """Return the sum of the counts, each `times` a number if given; where 64 bits may not do, in Python."""
+    import numpy as np
+
+    weighted = counts.astype(np.float64) if times is None else counts.astype(np.float64) * times
+    if weighted.sum() < _MOST / 2:
+        return int((counts if times is None else counts * times).sum())
+    return sum(counts.tolist() if times is None else map(mul, counts.tolist(), times.tolist()))
 
 
 def _partitioned(values: np.ndarray, place: int) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 StrPath = str | PathLike[str]
 
 TEXT_SUFFIXES = (".txt", ".gz", ".zst")
+_BESIDE_MERGES = ("vocab.json", "tokenizer.json")
 _WORTH_VIEWING = 1 << 16
 _REPLACEMENT = "\ufffd".encode()
 
@@ -46,6 +47,8 @@ def utf8_view(text: str) -> bytes | memoryview:
 def find_files(paths: StrPath | Iterable[StrPath]) -> list[Path]:
     """Return the files that `paths` name: files as they are, folders searched for .txt, .gz and .zst in sorted order.
 
+    Of a tokenizer that lies in a folder, merges.txt is not taken for text.
+
     Raises:
         FileNotFoundError: If a path does not exist.
         ValueError: If there is no path, or a folder has no text file.
@@ -54,7 +57,7 @@ def find_files(paths: StrPath | Iterable[StrPath]) -> list[Path]:
     for path in [paths] if isinstance(paths, str | PathLike) else paths:
         path = Path(path)
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix in TEXT_SUFFIXES and file.is_file())
+            found = sorted(file for file in path.rglob("*") if _is_text(file))
             if not found:
                 raise ValueError(f"folder {str(path)!r} has no file ending in {', '.join(TEXT_SUFFIXES)}; name a file")
             files.extend(found)
@@ -65,6 +68,13 @@ def find_files(paths: StrPath | Iterable[StrPath]) -> list[Path]:
     if not files:
         raise ValueError("paths is empty, expected at least one file or folder; name one")
     return files
+
+
+def _is_text(path: Path) -> bool:
+    """Say whether a path in a folder is a text file, by its name and what lies beside it."""
+    if path.suffix not in TEXT_SUFFIXES or not path.is_file():
+        return False
+    return path.name != "merges.txt" or not any(path.with_name(name).is_file() for name in _BESIDE_MERGES)
 
 
 def replace_malformed(data: bytes) -> tuple[bytes, int]:

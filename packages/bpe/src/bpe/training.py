@@ -156,10 +156,15 @@ def _document_blocks(texts: Iterable[str], finder: SpecialTokenFinder, pattern: 
 def learn_merges(
     counts: PretokenCounts, max_merges: int, engine: str = "auto", *, progress: bool = False
 ) -> list[tuple[bytes, bytes]]:
-    """Return at most `max_merges` merges; `engine` is "python", "kernels" or, by the size of the work, "auto"."""
+    """Return at most `max_merges` merges; `engine` is "python", "kernels" or, by the size of the work, "auto".
+
+    Counts so great that those of pairs may not fit into 64 bits are left to Python, however many they are.
+    """
     if engine == "auto":
         loaded = "bpe.kernels.counting" in sys.modules
         engine = "kernels" if loaded or counts.distinct_bytes > PYTHON_WORD_BYTES else "python"
+    if counts.total_bytes >= 2**63:
+        engine = "python"
     if engine == "python":
         from bpe.incremental_merging import learn_merges as learn_in_python
 

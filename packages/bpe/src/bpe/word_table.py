@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bpe.kernels.counting import add_words, count_pieces, list_words, move_entries
+from bpe.kernels.counting import MAX_ARENA, add_words, count_pieces, list_words, move_entries
 from bpe.patterns import Scanner
 from bpe.unicode_classes import class_table
 
@@ -45,6 +45,11 @@ class WordTable:
             move_entries(self.table, larger)
             self.table = larger
         else:
-            arena = np.empty(2 * len(self.arena) + longest, dtype=np.uint8)
+            if len(self.arena) >= MAX_ARENA:
+                raise ValueError(
+                    f"the distinct pre-tokens have more than {MAX_ARENA:,} bytes, which is all that can be counted; "
+                    "use less text, or a pattern of shorter pre-tokens"
+                )
+            arena = np.empty(min(2 * len(self.arena) + longest, MAX_ARENA), dtype=np.uint8)
             arena[:used] = self.arena[:used]
             self.arena = arena

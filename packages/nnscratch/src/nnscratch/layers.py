@@ -213,6 +213,7 @@ class RotaryEmbedding(nn.Module):
         if token_positions is None:
             return self.rotate_from(0, x)
         self._check(token_positions)
+        self._leave_meta(x.device)
         return self._rotate(x, self.cos[token_positions], self.sin[token_positions])
 
     def rotate_from(self, start: int, x: Float[Tensor, "*batch seq d_k"]) -> Float[Tensor, "*batch seq d_k"]:
@@ -223,7 +224,13 @@ class RotaryEmbedding(nn.Module):
                 f"{end} positions came, but the table ends at max_seq_len={self.max_seq_len}; "
                 f"shorten the input or build a longer table"
             )
+        self._leave_meta(x.device)
         return self._rotate(x, self.cos[start:end], self.sin[start:end])
+
+    def _leave_meta(self, place: torch.device) -> None:
+        """Fill tables that stayed behind when `load_state_dict(..., assign=True)` gave a meta model its weights."""
+        if self.cos.is_meta and place.type != "meta":
+            self.cos, self.sin = (table.to(place) for table in self._tables())
 
     def _rotate(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         check_last_dimension("x", x, 2 * self.cos.shape[-1], "d_k")
