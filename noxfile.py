@@ -18,6 +18,9 @@ PYPROJECT = {project: tomllib.loads(Path(project, "pyproject.toml").read_text("u
 DIRECTORY = {PYPROJECT[project]["project"]["name"]: project for project in PROJECTS}
 REPOSITORY = "."  # the checks of the repository as a whole, in tests/
 CONSTRAINTS = "--constraint=constraints.txt"
+# Tests of these run in two processes, each file in one of them, with one thread for torch; those of the others have limits
+# of time to keep, and for that need all cores.
+IN_TWO_PROCESSES = ("packages/bpe", "packages/nnscratch", "apps/tinystories")
 
 
 def every(projects: list[str]) -> object:
@@ -62,7 +65,12 @@ def tests(session: nox.Session, project: str) -> None:
         session.install("pytest", CONSTRAINTS)
     else:
         install(session, project)
-    session.run("pytest", f"{project}/tests", *session.posargs)
+    if project in IN_TWO_PROCESSES:
+        session.install("pytest-xdist", CONSTRAINTS)
+        options, environment = ["--numprocesses=2", "--dist=loadfile"], {"OMP_NUM_THREADS": "1"}
+    else:
+        options, environment = [], {}
+    session.run("pytest", f"{project}/tests", *options, *session.posargs, env=environment)
 
 
 @nox.session

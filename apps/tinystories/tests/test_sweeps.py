@@ -39,6 +39,12 @@ TINY = replace(
 CPU = Machine(device="cpu")
 
 
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Draw nothing: pictures took most of the time of these small experiments, and have tests of their own."""
+    monkeypatch.setattr("tinystories.reporting.style.rendered", lambda drawing, theme, form: b"")
+
+
 @pytest.fixture
 def files(text, tmp_path):
     return TokenFiles.of(DataFlags(dataset=str(text), data_dir=tmp_path / "data").prepare(300))
