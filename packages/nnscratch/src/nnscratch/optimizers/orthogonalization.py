@@ -59,6 +59,7 @@ def orthogonalize(
         dtype = torch.bfloat16 if matrices.device.type == "cuda" else torch.float32
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = (matrices.mT if tall else matrices).to(dtype)
+    x = x.reshape(-1, *x.shape[-2:])
     norm = torch.linalg.matrix_norm(x, keepdim=True)
     if coefficients == "polar-express":
         polynomials: Sequence[Quintic] = polar_express_coefficients(steps)
@@ -68,8 +69,9 @@ def orthogonalize(
     x = x / norm.clamp(min=_EPS)
     for a, b, c in polynomials:
         gram = x @ x.mT
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return (x.mT if tall else x).to(matrices.dtype)
+        # Sums within the products: passes over memory take as long as products of matrices this small.
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).reshape(matrices.shape).to(matrices.dtype)
 
 
 @functools.cache
