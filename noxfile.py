@@ -18,8 +18,8 @@ PYPROJECT = {project: tomllib.loads(Path(project, "pyproject.toml").read_text("u
 DIRECTORY = {PYPROJECT[project]["project"]["name"]: project for project in PROJECTS}
 REPOSITORY = "."  # the checks of the repository as a whole, in tests/
 CONSTRAINTS = "--constraint=constraints.txt"
-# Tests of these run in two processes, each file in one of them, with one thread for torch; those of the others have limits
-# of time to keep, and for that need all cores.
+# Tests of these run in two processes, each file in one of them, with one thread for torch; those of the others have
+# limits of time to keep, and for that need all cores.
 IN_TWO_PROCESSES = ("packages/bpe", "packages/nnscratch", "apps/tinystories")
 
 
