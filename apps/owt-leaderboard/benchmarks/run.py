@@ -1,11 +1,12 @@
 """Time the recipes' training steps beside a Llama of transformers of the same sizes, in one run, and print the ratios.
 
-    python benchmarks/run.py [--device auto] [--layers 4 --width 128 --windows 16] [--switches] [--run-limit 5m]
+    python benchmarks/run.py [--device auto] [--layers 4 --width 128 --windows 16] [--switches] [--updates]
+        [--run-limit 5m]
 
 A step is a forward and backward pass, compiled as the trainer does it or not, and the update; the two models take
 turns, and figures are medians. MFU is held against a large matrix product that is measured in the same run.
-With --switches, what each switch of the speedrun costs of a step; with --run-limit, a whole run of the app, whose
-evaluations, checkpoints and compilation count.
+With --switches, what each switch of the speedrun costs of a step; with --updates, what its update takes; with
+--run-limit, a whole run of the app, whose evaluations, checkpoints and compilation count.
 """
 
 import argparse
@@ -66,13 +67,18 @@ def training_step(
     """A pass and an update on the same tokens again and again."""
     device = tokens.device
     dtype = resolve_dtype("auto", device)
-    loss_of = torch.compile(loss_of, dynamic=False) if compiled else loss_of
+    own: list[Step] = [part.step for part in getattr(optimizer, "optimizers", (optimizer,))]
+    if compiled:
+        loss_of = torch.compile(loss_of, dynamic=False)
+        if not isinstance(optimizer, torch.optim.AdamW):  # which is fused already
+            own = [torch.compile(update, fullgraph=True) for update in own]
 
     def step() -> None:
         with autocast(device, dtype):
             loss = loss_of(tokens, tokens)
         loss.backward()
-        optimizer.step()
+        for update in own:
+            update()
         optimizer.zero_grad(set_to_none=True)
 
     return step
@@ -139,6 +145,19 @@ def switches(recipe: Recipe, tokens: torch.Tensor, rounds: int) -> None:
             print_row(name, *side_by_side(*steps, rounds, tokens.device))
 
 
+def updates(recipe: Recipe, tokens: torch.Tensor, rounds: int) -> None:
+    """Print how long the update takes, each optimizer's as one compiled graph and as it is."""
+    print(f"{'':38}{'compiled':>13}{'plain':>13}{'ratio':>8}")
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    model = make_model(recipe, recipe.vocab_size, tokens.device)
+    model.loss(tokens, tokens).backward()
+    optimizer = make_optimizer(model, recipe, str(tokens.device))
+    optimizer.step()  # makes the state, which is other work
+    compiled = [torch.compile(part.step, fullgraph=True) for part in getattr(optimizer, "optimizers", (optimizer,))]
+    print_row("update", *side_by_side(lambda: [step() for step in compiled], optimizer.step, rounds, tokens.device))
+
+
 def whole_run(recipe: Recipe, limit: str, device: torch.device, peak: float) -> None:
     """Print what a run of the app makes of its time, on the articles that it composes."""
     names = ("d_model", "num_layers", "num_heads", "d_ff", "batch_size")
@@ -169,6 +188,7 @@ def main() -> None:
     parser.add_argument("--modes", nargs="+", choices=("eager", "compiled"), default=["eager", "compiled"])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--switches", action="store_true", help="time each switch of the speedrun, too")
+    parser.add_argument("--updates", action="store_true", help="time the speedrun's update, compiled and not, too")
     parser.add_argument("--run-limit", help="make a whole run of this length, too")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -193,6 +213,8 @@ def main() -> None:
     recipes_beside_llama(recipes, tokens, options.modes, options.rounds, peak)
     if options.switches:
         switches(recipes["speedrun"], tokens, options.rounds)
+    if options.updates:
+        updates(recipes["speedrun"], tokens, options.rounds)
     if options.run_limit:
         whole_run(recipes["speedrun"], options.run_limit, device, peak)
 

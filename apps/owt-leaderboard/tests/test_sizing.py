@@ -184,7 +184,7 @@ def test_a_trial_counts_on_what_compiling_gains_and_costs(monkeypatch):
         speed_trial.size_for_device(changed(CPU, (f"compile={name}",)), 4096, torch.device("cpu"), **sizes)
         for name in ("off", "on")
     )
-    assert compiled.tokens_per_second == pytest.approx(1.1 * eager.tokens_per_second)
-    assert compiled.tokens / eager.tokens == pytest.approx(1.1 * 440 / 500, rel=1e-3)
-    assert "1.1 times that when it is compiled" in compiled.reasons[0]
+    assert compiled.tokens_per_second == pytest.approx(1.12 * eager.tokens_per_second)
+    assert compiled.tokens / eager.tokens == pytest.approx(1.12 * 400 / 500, rel=1e-3)
+    assert "1.12 times that when it is compiled" in compiled.reasons[0]
     assert "compiled" not in eager.reasons[0]

@@ -38,6 +38,42 @@ def test_steps_are_those_of_each_optimizer_by_itself():
     assert all(torch.equal(a, b) for a, b in zip(together, apart, strict=True))
 
 
+@pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.parametrize("normuon", [False, True])
+def test_each_step_compiles_as_one_graph_for_all_rates(normuon):
+    torch.compiler.reset()
+    programs = []
+
+    def backend(graph, _):
+        programs.append(graph)
+        return graph
+
+    def several(params):
+        muon = Muon(params[:2], cautious_weight_decay=True, coefficients="polar-express", normuon=normuon)
+        return CombinedOptimizer([muon, AdamW(params[2:])])
+
+    ours, plain = parameters(), parameters()
+    compiled, expected = several(ours), several(plain)
+    steps = [torch.compile(part.step, backend=backend, fullgraph=True) for part in compiled.optimizers]
+    assert all(part.step_compiles for part in compiled.optimizers)
+    for number in range(6):
+        for params, optimizer in ((ours, compiled), (plain, expected)):
+            give_gradients(params, number)
+            for place, group in enumerate(optimizer.param_groups):
+                rate = 0.01 * (place + 1) / (number + 1)
+                group["lr"] = torch.tensor(rate, dtype=torch.float64) if optimizer is compiled else rate
+        if number == 0:
+            compiled.step()  # makes the state, which is other work
+        for step in steps if number else ():
+            step()
+        expected.step()
+        for optimizer in (compiled, expected):
+            optimizer.zero_grad(set_to_none=True)
+        assert len(programs) == (2 if number else 0)
+        for param, other in zip(ours, plain, strict=True):
+            torch.testing.assert_close(param, other, atol=1e-6, rtol=1e-5)
+
+
 def test_groups_can_be_scheduled_and_keep_what_they_have():
     params = parameters()
     optimizer = combined(params)

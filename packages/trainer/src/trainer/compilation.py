@@ -1,16 +1,19 @@
-"""The loss under torch.compile, and what happens when it cannot be compiled or comes out wrong."""
+"""Loss and update under torch.compile, and what happens when they cannot be compiled or come out wrong."""
 
 from __future__ import annotations
 
 import math
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from trainer.config import TrainConfig
+from trainer.devices import is_out_of_memory
 from trainer.evaluation import LossFunction
 from trainer.random_states import get_random_states, set_random_states
 
@@ -23,7 +26,7 @@ class WrongResultError(RuntimeError):
 
 def compile_loss(loss_fn: LossFunction, config: TrainConfig, device: torch.device) -> LossFunction | None:
     """Return the compiled loss function, or None if it is not wanted or cannot be compiled, which is warned about."""
-    if config.compile == "off" or (config.compile == "auto" and device.type != "cuda"):
+    if not _is_wanted(config, device):
         return None
     try:
         # The whole loss, not only the module: a loss_fn may call any method of the model.
@@ -31,6 +34,82 @@ def compile_loss(loss_fn: LossFunction, config: TrainConfig, device: torch.devic
     except Exception as error:
         warn_about_compile(error)
         return None
+
+
+def compile_update(
+    optimizer: Optimizer, config: TrainConfig, device: torch.device, *, is_alone: bool
+) -> CompiledUpdate | None:
+    """Return the compiled update, or None if it is not wanted, not offered by the optimizer, or cannot be compiled.
+
+    An optimizer offers it by a true `step_compiles`: torch.compile(optimizer.step) is to make one program for all steps
+    and for all rates that are tensors of one number. One that is made of others has them as `optimizers`. Several
+    processes make their updates plainly: what each compiled might round in its own way, and their models drift apart.
+    """
+    parts: Sequence[Optimizer] = getattr(optimizer, "optimizers", (optimizer,))
+    offered = all(getattr(part, "step_compiles", False) for part in parts)
+    if not (_is_wanted(config, device) and is_alone and offered):
+        return None
+    try:
+        return CompiledUpdate(parts)
+    except Exception as error:
+        warn_about_compile(error)
+        return None
+
+
+class CompiledUpdate:
+    """Makes the steps of optimizers, each compiled as one graph.
+
+    Raises:
+        Exception: whatever torch.compile raises where it does not work at all.
+    """
+
+    def __init__(self, optimizers: Sequence[Optimizer]) -> None:
+        self._optimizers = list(optimizers)
+        self._steps: list[Callable[[], object] | None] = [
+            torch.compile(optimizer.step, fullgraph=True) for optimizer in optimizers
+        ]
+        self._has_worked = False
+
+    def make(self) -> float:
+        """Make the update, and return the seconds that compiling it has taken, its first run included.
+
+        A step that fails is one that could not be compiled, so nothing of it is done: it is made plainly, from now on,
+        after a warning.
+        """
+        began = time.perf_counter()
+        for index, optimizer in enumerate(self._optimizers):
+            step = self._steps[index]
+            if step is not None:
+                try:
+                    with _rates_as_tensors(optimizer):
+                        step()
+                    continue
+                except Exception as error:
+                    if is_out_of_memory(error):
+                        raise
+                    warn_about_compile(error)
+                    self._steps[index] = None
+            optimizer.step()
+        seconds = 0.0 if self._has_worked else time.perf_counter() - began
+        self._has_worked = True
+        return seconds
+
+
+@contextmanager
+def _rates_as_tensors(optimizer: Optimizer) -> Iterator[None]:
+    """Let rates be tensors: a number would be a constant of the program."""
+    rates = [group["lr"] for group in optimizer.param_groups]
+    try:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = torch.tensor(rate, dtype=torch.float64, device="cpu")
+        yield
+    finally:
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate
+
+
+def _is_wanted(config: TrainConfig, device: torch.device) -> bool:
+    return config.compile == "on" or (config.compile == "auto" and device.type == "cuda")
 
 
 def warn_about_compile(error: Exception) -> None:

@@ -172,7 +172,7 @@ class Session:
         next_passes = self.config.accumulation_at(self.schedule_tick + 1)
         self.clock.note_step(time.perf_counter() - began - compiling, batches.count, next_passes)
         self.clock.share()
-        if progress.step == 1 and compiling:  # compilation must not use the warm-up up
+        if progress.step <= 2 and compiling:  # of the loss, then of the update: it must not use the warm-up up
             progress.training_began = self.clock.now()
         self.guard.share()
         tested, progress.tick = progress.tested_tick, self.clock.tick()

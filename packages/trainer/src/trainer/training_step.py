@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from trainer.batches import StepBatches
-from trainer.compilation import check_compiled, compile_loss, leaving_no_trace, warn_about_compile
+from trainer.compilation import check_compiled, compile_loss, compile_update, leaving_no_trace, warn_about_compile
 from trainer.config import TrainConfig
 from trainer.devices import autocast, free_cached_memory, is_out_of_memory
 from trainer.evaluation import LossFunction
@@ -57,11 +57,13 @@ class TrainingStep:
         self._dtype = dtype
         self._compiled = compile_loss(loss_fn, config, device)
         self._compiled_works = False
+        is_alone = not parallel.processes.are_several
+        self._update = compile_update(self._optimizer, config, device, is_alone=is_alone)
         self.micro_batch_size = largest_part(loader.rows, micro_batch_size or loader.rows)
         self._on_halving = on_halving
         self._micro_steps = 0
         self.seconds_compiling = 0.0
-        """Seconds of the passes in which the loss was compiled, which tell nothing of the speed."""
+        """Seconds of the passes and updates in which something was compiled, which tell nothing of the speed."""
 
     def compute_gradients(self, step: int, batches: StepBatches) -> tuple[torch.Tensor, torch.Tensor]:
         """Fill the gradients with those of the mean loss over the step's batches.
@@ -103,7 +105,10 @@ class TrainingStep:
         """Make the update; a group with an `lr_scale` gets that multiple of the learning rate."""
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate * group.get("lr_scale", 1.0)
-        self._optimizer.step()
+        if self._update is None or not self._optimizer.state:  # the first update makes the state, which is other work
+            self._optimizer.step()
+        else:
+            self.seconds_compiling += self._update.make()
 
     def _pass_all(self, batches: StepBatches) -> torch.Tensor:
         """Make the forward and backward passes of a step; the mean loss of all processes."""

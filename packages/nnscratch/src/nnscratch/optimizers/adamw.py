@@ -1,7 +1,7 @@
 """Adam with decoupled weight decay."""
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn, optim
@@ -25,11 +25,12 @@ class AdamW(optim.Optimizer):
     There switches choose how they are computed, here the device does. `lr` may be changed between steps, and t counts
     each parameter's own steps, those in which it had a gradient.
 
-    `torch.compile(optimizer.step)` is compiled at its first steps and not again as t and `lr` go on. On a CPU it is
-    the fastest, because a compiler makes one pass over memory of what are seven operations otherwise.
+    `torch.compile(optimizer.step)` is compiled at its first steps and not again as t and `lr` go on: once for a rate
+    that is a tensor, twice for numbers. On a CPU it is the fastest, because a compiler makes one pass over memory of
+    what are seven operations otherwise.
 
-    The state of a parameter is `exp_avg` (m) and `exp_avg_sq` (v), like the parameter, and `step` (t), a number, or
-    after a compiled step a tensor of one.
+    The state of a parameter is `exp_avg` (m) and `exp_avg_sq` (v), like the parameter, and `step` (t), a tensor of one
+    number on the CPU.
 
     Args:
         params: parameters or groups of them.
@@ -42,6 +43,9 @@ class AdamW(optim.Optimizer):
         ValueError: if a hyperparameter is out of range, or a group or a state that is loaded has a setting of torch's
             that would be ignored.
     """
+
+    step_compiles: ClassVar[bool] = True
+    """`torch.compile(optimizer.step)` makes one program for all t, and for any `lr` that is a tensor of one number."""
 
     def __init__(
         self,
@@ -95,7 +99,8 @@ class AdamW(optim.Optimizer):
     def _state_of(self, param: Tensor) -> dict[str, Any]:
         state = self.state[param]
         if "step" not in state:
-            state["step"] = 0
+            # A number would be a constant of compiled steps, which had to be compiled again and again.
+            state["step"] = torch.tensor(0.0, device="cpu")
             state["exp_avg"] = torch.zeros_like(param)
             state["exp_avg_sq"] = torch.zeros_like(param)
         return state
@@ -193,7 +198,8 @@ def _update_compiled(
     steps = torch.stack([state["step"] for state in states]).double()
     corrections = (1 - beta2**steps).sqrt()
     factors = torch.stack((group["eps"] * corrections, group["lr"] * corrections / (1 - beta1**steps)))
-    factors = factors.to(params[0].device, torch.promote_types(params[0].dtype, torch.float32))
+    dtype = torch.promote_types(params[0].dtype, torch.float32)
+    factors = factors.to(params[0].device, dtype, non_blocking=True)  # the host does not wait for a GPU
     for index, (param, grad, state) in enumerate(zip(params, grads, states, strict=True)):
         mean, square = state["exp_avg"], state["exp_avg_sq"]
         mean.lerp_(grad, 1 - beta1)

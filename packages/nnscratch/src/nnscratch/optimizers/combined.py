@@ -35,6 +35,11 @@ class CombinedOptimizer(optim.Optimizer):
             self.state.update(optimizer.state)
         self._share()
 
+    @property
+    def optimizers(self) -> tuple[optim.Optimizer, ...]:
+        """The optimizers, in their order; `torch.compile` takes the step of each, and not of all as one."""
+        return tuple(self._optimizers)
+
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy is made of."""
         return {**super().__getstate__(), "_optimizers": self._optimizers}

@@ -1,7 +1,7 @@
 """Momentum whose updates are made orthogonal."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -53,6 +53,9 @@ class Muon(optim.Optimizer):
     Raises:
         ValueError: if a hyperparameter is out of range, or a parameter is not a matrix.
     """
+
+    step_compiles: ClassVar[bool] = True
+    """`torch.compile(optimizer.step)` makes one program for any `lr` that is a tensor of one number."""
 
     def __init__(
         self,
@@ -141,7 +144,11 @@ class Muon(optim.Optimizer):
         _decay(params, updates, group)
         rows, columns = params[0].shape
         rate = group["lr"] * max(1.0, rows / columns) ** 0.5
-        torch._foreach_add_(params, list(updates.unbind()), alpha=-rate)
+        if torch.compiler.is_compiling():  # where the rate may be a tensor, and what belongs together is fused
+            for param, update in zip(params, updates.unbind(), strict=True):
+                param.sub_(update * rate)
+        else:
+            torch._foreach_add_(params, list(updates.unbind()), alpha=-float(rate))
 
 
 def _check(settings: dict[str, Any]) -> None:
@@ -176,11 +183,15 @@ def _with_rows_alike(
 
 def _decay(params: list[Tensor], updates: Float[Tensor, "matrices rows columns"], group: dict[str, Any]) -> None:
     """Shrink the parameters, or with `cautious_weight_decay` what the updates shrink as well."""
+    if not group["weight_decay"]:
+        return
     rate = group["lr"] * group["weight_decay"]
-    if not rate:
+    if torch.compiler.is_compiling():
+        for param, update in zip(params, updates.unbind(), strict=True):
+            param.mul_(1 - (rate * (param * update >= 0) if group["cautious_weight_decay"] else rate))
         return
     if not group["cautious_weight_decay"]:
-        torch._foreach_mul_(params, 1 - rate)
+        torch._foreach_mul_(params, 1 - float(rate))
         return
     for param, update in zip(params, updates.unbind(), strict=True):
-        param.addcmul_(param, param * update >= 0, value=-rate)
+        param.addcmul_(param, param * update >= 0, value=-float(rate))

@@ -74,7 +74,7 @@ def orthogonalize(
     return (x.mT if tall else x).reshape(matrices.shape).to(matrices.dtype)
 
 
-@functools.cache
+@torch.compiler.assume_constant_result
 def polar_express_coefficients(steps: int) -> tuple[Quintic, ...]:
     """Return the polynomials of Polar Express, one for each step (Amsel et al. 2025, arXiv 2505.16932).
 
@@ -85,6 +85,11 @@ def polar_express_coefficients(steps: int) -> tuple[Quintic, ...]:
     p(l) and p(u) lie at the same distance from 1; and p(x) is replaced by p(x / 1.01), lest a singular
     value that rounding brought above u run off. The limit, p(x) = (15 x - 10 x³ + 3 x⁵) / 8, needs no such margin.
     """
+    return _polar_express(steps)
+
+
+@functools.cache
+def _polar_express(steps: int) -> tuple[Quintic, ...]:
     lower, upper, polynomials = _LOWER, 1.0, []
     for _ in range(steps):
         converged = lower / upper >= _CONVERGED

@@ -1,0 +1,128 @@
+"""The compiled update: of optimizers that offer it, from the second step on, and never at the price of a run."""
+
+import pytest
+import torch
+from bigram_run import Crash, crash, failing_loss, make_model, make_trainer
+
+
+class Momentum(torch.optim.Optimizer):
+    """Heavy-ball momentum, whose step can be compiled once for all."""
+
+    step_compiles = True
+
+    def __init__(self, params, lr=1.0):
+        super().__init__(params, {"lr": lr})
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for param in group["params"]:
+                mean = self.state[param].setdefault("mean", torch.zeros_like(param))
+                mean.lerp_(param.grad, 0.1)
+                param.sub_(mean * group["lr"])
+
+
+class Both(torch.optim.Optimizer):
+    """Two optimizers as one."""
+
+    def __init__(self, optimizers):
+        super().__init__([group for optimizer in optimizers for group in optimizer.param_groups], {})
+        self.optimizers = optimizers
+        self.state = optimizers[0].state
+
+    def step(self):
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+
+def trainer_of(run_dir, optimizer=Momentum, **settings):
+    model = make_model()
+    return make_trainer(run_dir, model=model, optimizer=optimizer(model.parameters()), **settings)
+
+
+@pytest.fixture
+def compile_eagerly(monkeypatch):
+    """torch.compile without the part that takes long; yields the names of what was called."""
+    calls, compile_ = [], torch.compile
+
+    def counted(function, **options):
+        compiled = compile_(function, backend="eager", **options)
+
+        def call(*arguments):
+            calls.append(getattr(function, "__name__", "loss"))
+            return compiled(*arguments)
+
+        return call
+
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", counted)
+    return calls
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch's own compiler
+def test_updates_are_compiled_from_the_second_on(tmp_path, compile_eagerly, timeless):
+    trainer_of(tmp_path / "off").fit()
+    assert not compile_eagerly
+    summary = trainer_of(tmp_path / "on", compile="on").fit()
+    assert compile_eagerly.count("step") == summary.steps - 1
+    assert timeless(tmp_path / "on") == timeless(tmp_path / "off")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_that_goes_on_compiles_its_first_update(tmp_path, compile_eagerly, timeless):
+    trainer_of(tmp_path / "whole", compile="on").fit()
+    cut = trainer_of(tmp_path / "cut", compile="on", checkpoint_interval=10, loss=failing_loss(51, crash))
+    with pytest.raises(Crash):
+        cut.fit()
+    compile_eagerly.clear()
+    assert trainer_of(tmp_path / "cut", compile="on", checkpoint_interval=10).fit().steps == 60
+    assert compile_eagerly.count("step") == 40
+    assert timeless(tmp_path / "cut") == timeless(tmp_path / "whole")
+
+
+def test_an_optimizer_that_does_not_offer_it_steps_plainly(tmp_path, monkeypatch):
+    class Other(Momentum):
+        step_compiles = False
+
+    seen = []
+    monkeypatch.setattr(torch, "compile", lambda function, **options: seen.append(function) or function)
+    trainer_of(tmp_path / "one", Other, compile="on").fit()
+    trainer_of(tmp_path / "in two", lambda params: Both([Other(params)]), compile="on").fit()
+    assert len(seen) == 2, "the losses"
+
+
+def test_an_update_that_cannot_be_compiled_is_made_plainly(tmp_path, monkeypatch, timeless):
+    """Of two optimizers the second one fails; the first has made its step by then."""
+    order = []
+
+    def compile_(function, **options):
+        if getattr(function, "__name__", "") != "step":
+            return function
+
+        def compiled():
+            order.append(options)
+            if len(order) == 2:
+                raise RuntimeError("no compiler\nlong story")
+            return function()
+
+        return compiled
+
+    def both(params):
+        first, second = params
+        return Both([Momentum([first]), Momentum([second])])
+
+    def half_model():
+        torch.manual_seed(0)
+        return torch.nn.Sequential(torch.nn.Embedding(40, 16), torch.nn.Linear(16, 40, bias=False))
+
+    def fit(name, **settings):
+        model = half_model()
+        make_trainer(tmp_path / name, model=model, optimizer=both(model.parameters()), **settings).fit()
+
+    fit("off")
+    monkeypatch.setattr(torch, "compile", compile_)
+    with pytest.warns(RuntimeWarning, match=r"torch.compile failed \(RuntimeError: no compiler\)") as caught:
+        fit("on", compile="on")
+    assert len(caught) == 1
+    assert order[0] == {"fullgraph": True}
+    assert timeless(tmp_path / "on") == timeless(tmp_path / "off")
