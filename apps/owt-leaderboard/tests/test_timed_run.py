@@ -144,7 +144,9 @@ def test_time_spent_and_time_down_are_recorded(runs):
     sessions = json.loads((directory / "killed" / "sessions.json").read_text("utf-8"))["sessions"]
     assert len(sessions) == 2
     assert STOPPED - 1 < sessions[1]["seconds_down_before"] < STOPPED + 30
-    assert sum(session["seconds"] for session in sessions) == pytest.approx(ends["killed"][1], abs=2.5)
+    # A process notes no more after its last second, in which it ends; it takes longer where processors are taken away.
+    _, spent, stolen = ends["killed"]
+    assert spent - 2.5 - stolen <= sum(session["seconds"] for session in sessions) <= spent + 2.5
     assert "down between them" in (directory / "killed" / "entry.md").read_text("utf-8")
     # The clock of the records goes on where the killed process was, not at its last checkpoint.
     resumed = json.loads((directory / "killed" / "environment.json").read_text("utf-8"))["resumed"][0]["step"]
