@@ -188,7 +188,10 @@ def _decay(params: list[Tensor], updates: Float[Tensor, "matrices rows columns"]
     rate = group["lr"] * group["weight_decay"]
     if torch.compiler.is_compiling():
         for param, update in zip(params, updates.unbind(), strict=True):
-            param.mul_(1 - (rate * (param * update >= 0) if group["cautious_weight_decay"] else rate))
+            decay = param * rate
+            if group["cautious_weight_decay"]:
+                decay = torch.where(param * update >= 0, decay, 0.0)
+            param.sub_(decay)
         return
     if not group["cautious_weight_decay"]:
         torch._foreach_mul_(params, 1 - float(rate))
