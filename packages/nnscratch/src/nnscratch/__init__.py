@@ -31,7 +31,6 @@ if TYPE_CHECKING:
         Linear,
         ReLUSquaredFeedForward,
         RMSNorm,
-        RotaryEmbedding,
         SiLUFeedForward,
         SwiGLU,
     )
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from nnscratch.optimizers.combined import CombinedOptimizer
     from nnscratch.optimizers.muon import Muon
     from nnscratch.optimizers.sgd import SGD
+    from nnscratch.rotary_embedding import RotaryEmbedding
     from nnscratch.sampling import next_token_probabilities
     from nnscratch.schedules import cosine_schedule, trapezoid_schedule
     from nnscratch.transformer import TransformerBlock, TransformerLM
@@ -57,7 +57,7 @@ _MODULE_OF = {
     "Muon": "optimizers.muon",
     "RMSNorm": "layers",
     "ReLUSquaredFeedForward": "layers",
-    "RotaryEmbedding": "layers",
+    "RotaryEmbedding": "rotary_embedding",
     "SGD": "optimizers.sgd",
     "SiLUFeedForward": "layers",
     "SwiGLU": "layers",

@@ -12,7 +12,8 @@ from nnscratch.autocast import cast_for_autocast
 from nnscratch.cache import LayerCache
 from nnscratch.functional import at_least_float32
 from nnscratch.kernels.causal_attention import causal_attention
-from nnscratch.layers import Linear, RMSNorm, RotaryEmbedding
+from nnscratch.layers import Linear, RMSNorm
+from nnscratch.rotary_embedding import RotaryEmbedding
 from nnscratch.shapes import check_last_dimension, shape_error
 
 _SCORES_AT_ONCE = 2**24

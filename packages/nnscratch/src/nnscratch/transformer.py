@@ -15,10 +15,10 @@ from nnscratch.layers import (
     Linear,
     ReLUSquaredFeedForward,
     RMSNorm,
-    RotaryEmbedding,
     SiLUFeedForward,
     SwiGLU,
 )
+from nnscratch.rotary_embedding import RotaryEmbedding
 
 _FEED_FORWARD = {"swiglu": SwiGLU, "silu": SiLUFeedForward, "relu_squared": ReLUSquaredFeedForward}
 
