@@ -31,6 +31,7 @@ from owt_leaderboard.overrides import changed
 from owt_leaderboard.recipes import Recipe, baseline, speedrun
 from owt_leaderboard.sizing import flops_per_training_token, resized
 from trainer import resolve_device, resolve_dtype
+from trainer.compilation import CompiledUpdate
 from trainer.devices import autocast, device_name, synchronize
 from trainer.host_memory import keep_freed_memory
 
@@ -67,18 +68,17 @@ def training_step(
     """A pass and an update on the same tokens again and again."""
     device = tokens.device
     dtype = resolve_dtype("auto", device)
-    own: list[Step] = [part.step for part in getattr(optimizer, "optimizers", (optimizer,))]
+    update: Step = optimizer.step
     if compiled:
         loss_of = torch.compile(loss_of, dynamic=False)
         if not isinstance(optimizer, torch.optim.AdamW):  # which is fused already
-            own = [torch.compile(update, fullgraph=True) for update in own]
+            update = CompiledUpdate(optimizer).make
 
     def step() -> None:
         with autocast(device, dtype):
             loss = loss_of(tokens, tokens)
         loss.backward()
-        for update in own:
-            update()
+        update()
         optimizer.zero_grad(set_to_none=True)
 
     return step
@@ -153,9 +153,8 @@ def updates(recipe: Recipe, tokens: torch.Tensor, rounds: int) -> None:
     model = make_model(recipe, recipe.vocab_size, tokens.device)
     model.loss(tokens, tokens).backward()
     optimizer = make_optimizer(model, recipe, str(tokens.device))
-    optimizer.step()  # makes the state, which is other work
-    compiled = [torch.compile(part.step, fullgraph=True) for part in getattr(optimizer, "optimizers", (optimizer,))]
-    print_row("update", *side_by_side(lambda: [step() for step in compiled], optimizer.step, rounds, tokens.device))
+    compiled = CompiledUpdate(optimizer).make
+    print_row("update", *side_by_side(compiled, optimizer.step, rounds, tokens.device))
 
 
 def whole_run(recipe: Recipe, limit: str, device: torch.device, peak: float) -> None:

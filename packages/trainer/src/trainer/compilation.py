@@ -45,43 +45,46 @@ def compile_update(
     and for all rates that are tensors of one number. One that is made of others has them as `optimizers`. Several
     processes make their updates plainly: what each compiled might round in its own way, and their models drift apart.
     """
-    parts: Sequence[Optimizer] = getattr(optimizer, "optimizers", (optimizer,))
-    offered = all(getattr(part, "step_compiles", False) for part in parts)
+    offered = all(getattr(part, "step_compiles", False) for part in _parts(optimizer))
     if not (_is_wanted(config, device) and is_alone and offered):
         return None
     try:
-        return CompiledUpdate(parts)
+        return CompiledUpdate(optimizer)
     except Exception as error:
         warn_about_compile(error)
         return None
 
 
 class CompiledUpdate:
-    """Makes the steps of optimizers, each compiled as one graph.
+    """Makes the steps of an optimizer, or of each of which it is made, compiled as one graph.
 
     Raises:
         Exception: whatever torch.compile raises where it does not work at all.
     """
 
-    def __init__(self, optimizers: Sequence[Optimizer]) -> None:
-        self._optimizers = list(optimizers)
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+        self._parts = _parts(optimizer)
         self._steps: list[Callable[[], object] | None] = [
-            torch.compile(optimizer.step, fullgraph=True) for optimizer in optimizers
+            torch.compile(part.step, fullgraph=True) for part in self._parts
         ]
-        self._has_worked = False
+        self._has_run = False
 
     def make(self) -> float:
         """Make the update, and return the seconds that compiling it has taken, its first run included.
 
-        A step that fails is one that could not be compiled, so nothing of it is done: it is made plainly, from now on,
-        after a warning.
+        The first of all updates is made plainly: it makes the state, which is another program. A step that fails is one
+        that could not be compiled, so nothing of it is done: it is made plainly, from now on, after a warning.
         """
+        if not self._optimizer.state:
+            self._optimizer.step()
+            return 0.0
         began = time.perf_counter()
-        for index, optimizer in enumerate(self._optimizers):
+        for index, part in enumerate(self._parts):
             step = self._steps[index]
             if step is not None:
                 try:
-                    with _rates_as_tensors(optimizer):
+                    with _rates_as_tensors(part):
                         step()
                     continue
                 except Exception as error:
@@ -89,10 +92,16 @@ class CompiledUpdate:
                         raise
                     warn_about_compile(error)
                     self._steps[index] = None
-            optimizer.step()
-        seconds = 0.0 if self._has_worked else time.perf_counter() - began
-        self._has_worked = True
+            part.step()
+        seconds = 0.0 if self._has_run else time.perf_counter() - began
+        self._has_run = True
         return seconds
+
+
+def _parts(optimizer: Optimizer) -> Sequence[Optimizer]:
+    """Return the optimizers that one is made of, or itself alone."""
+    parts: Sequence[Optimizer] = getattr(optimizer, "optimizers", (optimizer,))
+    return parts
 
 
 @contextmanager

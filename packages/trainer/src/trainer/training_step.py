@@ -105,7 +105,7 @@ class TrainingStep:
         """Make the update; a group with an `lr_scale` gets that multiple of the learning rate."""
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate * group.get("lr_scale", 1.0)
-        if self._update is None or not self._optimizer.state:  # the first update makes the state, which is other work
+        if self._update is None:
             self._optimizer.step()
         else:
             self.seconds_compiling += self._update.make()
