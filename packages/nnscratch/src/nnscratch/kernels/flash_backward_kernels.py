@@ -102,11 +102,15 @@ def _query_blocks(
         # A normaliser of infinity gives rows beyond the last query weights of 0.
         normalizers = tl.load(normalizer_pointer + rows, mask=rows < queries, other=float("inf"))
         sums = tl.load(sums_pointer + rows, mask=rows < queries, other=0.0)
-        weights, score_grad = _weights_and_gradient(
-            q, k, v, grad, normalizers, sums, rows, columns, offset, scale, MASKED, PRECISION
-        )
-        v_grad = tl.dot(tl.trans(weights.to(grad.dtype)), grad, v_grad, input_precision=PRECISION)
-        k_grad = tl.dot(tl.trans(score_grad.to(q.dtype)), q, k_grad, input_precision=PRECISION)
+        # Keys by queries, so that no product wants a computed matrix transposed, which would go through shared memory.
+        scores = tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale
+        if MASKED:
+            scores = tl.where(columns[:, None] <= rows[None, :] + offset, scores, -float("inf"))
+        weights = tl.exp2(scores - normalizers[None, :])
+        v_grad = tl.dot(weights.to(grad.dtype), grad, v_grad, input_precision=PRECISION)
+        weight_grad = tl.dot(v, tl.trans(grad), input_precision=PRECISION)
+        score_grad = (weights * (weight_grad - sums[None, :])).to(q.dtype)
+        k_grad = tl.dot(score_grad, q, k_grad, input_precision=PRECISION)
     return k_grad, v_grad
 
 
