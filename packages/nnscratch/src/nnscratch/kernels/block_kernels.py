@@ -11,7 +11,7 @@ import triton.language as tl
 
 @triton.jit
 @no_type_check
-def program_of(positions, BLOCK: tl.constexpr):
+def program_of(positions, BLOCK: tl.constexpr) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """Return the head of this program, which block of positions it has, and how many blocks there are.
 
     All programs lie on one axis, since CUDA takes 65,535 at most on the others; those of a head are side by side, for
@@ -23,14 +23,14 @@ def program_of(positions, BLOCK: tl.constexpr):
 
 @triton.jit
 @no_type_check
-def head_pointer(pointer, batch_stride, head_stride, heads, index):
+def head_pointer(pointer, batch_stride, head_stride, heads, index) -> tl.tensor:
     """Return the pointer to a head, of those of all rows of the batch."""
     return pointer + (index // heads).to(tl.int64) * batch_stride + (index % heads).to(tl.int64) * head_stride
 
 
 @triton.jit
 @no_type_check
-def load_rows(pointer, stride, rows, features, row_count, HEAD_SIZE: tl.constexpr, MASKED: tl.constexpr):
+def load_rows(pointer, stride, rows, features, row_count, HEAD_SIZE: tl.constexpr, MASKED: tl.constexpr) -> tl.tensor:
     """Return a block of rows, with zeros beyond the edges."""
     pointers = pointer + rows[:, None].to(tl.int64) * stride + features[None, :]
     if MASKED:
@@ -43,7 +43,7 @@ def load_rows(pointer, stride, rows, features, row_count, HEAD_SIZE: tl.constexp
 
 @triton.jit
 @no_type_check
-def store_rows(pointer, stride, rows, features, row_count, HEAD_SIZE: tl.constexpr, values):
+def store_rows(pointer, stride, rows, features, row_count, HEAD_SIZE: tl.constexpr, values) -> None:
     """Write what lies within the edges of a block of rows."""
     pointers = pointer + rows[:, None].to(tl.int64) * stride + features[None, :]
     inside = (rows[:, None] < row_count) & (features[None, :] < HEAD_SIZE)

@@ -31,7 +31,7 @@ def row_sums_kernel(
     HEAD_SIZE: tl.constexpr,
     FEATURES: tl.constexpr,
     QUERY_BLOCK: tl.constexpr,
-):
+) -> None:
     """Write each row's sum of output · gradient, which the softmax takes off every weight's gradient."""
     index, block, _ = program_of(queries, QUERY_BLOCK)
     rows = block * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
@@ -59,7 +59,7 @@ def _weights_and_gradient(
     scale,
     MASKED: tl.constexpr,
     PRECISION: tl.constexpr,
-):
+) -> tuple[tl.tensor, tl.tensor]:
     """Return a block of softmax weights and the gradient with respect to their scores, queries by keys."""
     scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
     if MASKED:
@@ -93,7 +93,7 @@ def _query_blocks(
     HEAD_SIZE: tl.constexpr,
     PRECISION: tl.constexpr,
     QUERY_BLOCK: tl.constexpr,
-):
+) -> tuple[tl.tensor, tl.tensor]:
     """Add what the queries from `begin` to `end` contribute to the gradients of a block of keys and values."""
     for start in range(begin, end, QUERY_BLOCK):
         rows = start + tl.arange(0, QUERY_BLOCK)
@@ -152,7 +152,7 @@ def key_value_gradient_kernel(
     PRECISION: tl.constexpr,
     QUERY_BLOCK: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
-):
+) -> None:
     """Write the gradients of a block of keys and values, from all queries that see them."""
     index, block, _ = program_of(keys, KEY_BLOCK)
     first = block * KEY_BLOCK
@@ -212,7 +212,7 @@ def _key_blocks(
     HEAD_SIZE: tl.constexpr,
     PRECISION: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
-):
+) -> tl.tensor:
     """Add what the keys from `begin` to `end` contribute to the gradient of a block of queries."""
     for start in range(begin, end, KEY_BLOCK):
         columns = start + tl.arange(0, KEY_BLOCK)
@@ -259,7 +259,7 @@ def query_gradient_kernel(
     PRECISION: tl.constexpr,
     QUERY_BLOCK: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
-):
+) -> None:
     """Write the gradient of a block of queries, from all keys that they see."""
     index, block, blocks = program_of(queries, QUERY_BLOCK)
     first = (blocks - 1 - block) * QUERY_BLOCK

@@ -36,7 +36,7 @@ def _forward_blocks(
     HEAD_SIZE: tl.constexpr,
     PRECISION: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
-):
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
     """Add the keys from `begin` to `end` to the running maximum, sum and weighted values of a block of queries."""
     for start in range(begin, end, KEY_BLOCK):
         columns = start + tl.arange(0, KEY_BLOCK)
@@ -84,7 +84,7 @@ def forward_kernel(
     PRECISION: tl.constexpr,
     QUERY_BLOCK: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
-):
+) -> None:
     """Write the outputs of a block of queries, and the base-2 logarithm of each row's sum of exponentials.
 
     `scale` is log2(e) / sqrt(d_k); FEATURES is HEAD_SIZE rounded up to a power of two.
