@@ -172,8 +172,9 @@ def test_every_variant_changes_one_thing_of_the_recipe(full):
 def test_a_variant_is_the_opposite_of_the_recipe():
     made, other = (set(ablations.variants(recipe)) for recipe in TURNED.values())
     assert made & other == {"full"}
-    assert {"swiglu", "no_qk_norm", "adamw", "cosine", "random", "batch_ramp"} <= made
-    assert {"relu_squared", "qk_norm", "muon", "trapezoid", "shuffled", "no_batch_ramp"} <= other
+    assert {"swiglu", "no_value_embeddings", "qk_norm", "adamw", "cosine", "random", "batch_ramp"} <= made
+    opposites = {"relu_squared", "value_embeddings", "no_qk_norm", "muon", "trapezoid", "shuffled", "no_batch_ramp"}
+    assert opposites <= other
 
 
 @pytest.mark.parametrize("full", TURNED.values(), ids=TURNED)

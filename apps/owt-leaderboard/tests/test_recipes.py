@@ -14,7 +14,7 @@ from owt_leaderboard.beginning import recipe_from_json
 from owt_leaderboard.building import SCHEDULE_STEPS, learning_rate_schedule, make_model, make_optimizer
 from owt_leaderboard.model import SpeedrunLM
 from owt_leaderboard.overrides import changed
-from owt_leaderboard.recipes import RECIPES, Recipe
+from owt_leaderboard.recipes import RECIPES
 from owt_leaderboard.timed_run import COMPILING_PAYS_FROM, compiled_if_it_pays
 from owt_leaderboard.training import make_loss
 
@@ -112,7 +112,7 @@ def test_cosine_falls_to_a_tenth():
 
 def test_changes_of_every_type():
     recipe = changed(
-        RECIPES["speedrun"]("cpu"),
+        RECIPES["speedrun"]("cuda"),
         [
             "learning_rate=1",
             "qk_norm=False",
@@ -164,10 +164,28 @@ def test_a_recipe_of_an_earlier_version_has_todays_defaults():
         recipe_from_json({**values, "magic": True})
 
 
-def test_training_by_the_speedruns_optimizer_learns(speedrun):
+def test_a_cpu_has_only_the_switches_that_gained_there_and_a_gpu_those_of_the_records():
+    def are_on(device_type):
+        return {name for name in ablations.SWITCHES if getattr(RECIPES["speedrun"](device_type), name)}
+
+    assert are_on("cpu") == are_on("mps") == {"value_embeddings", "zero_init_projections"}
+    assert are_on("cuda") == {
+        "value_embeddings",
+        "qk_norm",
+        "zero_init_projections",
+        "skip_connections",
+        "embedding_shortcut",
+        "embedding_norm",
+        "cautious_weight_decay",
+    }
+
+
+@pytest.mark.parametrize("device_type", ["cpu", "cuda"])
+def test_the_speedrun_learns(device_type):
     torch.manual_seed(0)
-    model = make_model(speedrun, 300)
-    optimizer = make_optimizer(model, speedrun)
+    recipe = changed(RECIPES["speedrun"](device_type), (*TINY, "num_layers=4"))
+    model = make_model(recipe, 300)
+    optimizer = make_optimizer(model, recipe)
     tokens = torch.randint(300, (2, 17))
     losses = []
     for _ in range(20):
@@ -177,7 +195,6 @@ def test_training_by_the_speedruns_optimizer_learns(speedrun):
         loss.backward()
         optimizer.step()
     assert losses[-1] < losses[0] - 1
-    assert isinstance(speedrun, Recipe)
 
 
 @pytest.mark.parametrize("device_type", ["cpu", "cuda"])
