@@ -22,6 +22,7 @@ OFF = SpeedrunConfig(
     embedding_shortcut=False,
     bigram_embeddings=False,
     embedding_norm=False,
+    narrow_stream=False,
 )
 SWITCHES = {
     "ffn": "relu_squared",
@@ -33,6 +34,7 @@ SWITCHES = {
     "embedding_shortcut": True,
     "bigram_embeddings": True,
     "embedding_norm": True,
+    "narrow_stream": True,
     "tie_embeddings": True,
 }
 ON = dataclasses.replace(OFF, **SWITCHES | {"tie_embeddings": False})

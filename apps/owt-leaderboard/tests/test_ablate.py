@@ -161,7 +161,7 @@ TURNED = {
 @pytest.mark.parametrize("full", TURNED.values(), ids=TURNED)
 def test_every_variant_changes_one_thing_of_the_recipe(full):
     made = ablations.variants(full)
-    assert len(made) == 19
+    assert len(made) == 20
     companions = {"d_ff", "batch_size", "muon_learning_rate"}
     for name, assignments in made.items():
         recipe = changed(full, assignments)

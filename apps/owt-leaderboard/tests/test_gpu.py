@@ -18,6 +18,7 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of torch's own compiler
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode"),
 ]
 SMALL = ("sized_by_budget=False", "vocab_size=500", "d_model=128", "num_layers=3", "num_heads=1", "d_ff=512")
 

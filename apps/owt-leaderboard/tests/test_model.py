@@ -230,6 +230,21 @@ def test_autocast_stays_close_and_gives_gradients_in_float32():
     assert {param.grad.dtype for param in model.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("narrow", [False, True])
+def test_under_autocast_a_narrow_stream_is_as_narrow_as_products(narrow):
+    model, inputs, seen = disturb(SpeedrunLM(dataclasses.replace(ON, narrow_stream=narrow))), ids(ON), []
+    for layer in model.layers:
+        layer.register_forward_pre_hook(lambda _, arguments: seen.append((arguments[0].dtype, arguments[4])))
+    model(inputs)
+    assert {dtype for dtype, _ in seen} == {torch.float32}
+    seen.clear()
+    with torch.autocast("cpu", torch.bfloat16):
+        model(inputs)
+    dtype = torch.bfloat16 if narrow else torch.float32
+    assert {found for found, _ in seen} == {dtype}
+    assert {values.dtype for _, values in seen if values is not None} == {dtype}
+
+
 def test_bfloat16_weights_stay_close():
     model, inputs, targets = disturb(SpeedrunLM(ON)), ids(ON, 8), ids(ON, 8)
     exact = model.loss(inputs, targets).item()

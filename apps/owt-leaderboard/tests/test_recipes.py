@@ -176,6 +176,7 @@ def test_a_cpu_has_only_the_switches_that_gained_there_and_a_gpu_those_of_the_re
         "skip_connections",
         "embedding_shortcut",
         "embedding_norm",
+        "narrow_stream",
         "cautious_weight_decay",
     }
 
@@ -212,14 +213,14 @@ def test_the_speedruns_model_has_the_switches_of_its_recipe(device_type):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_cpu_compiles_where_there_is_time_for_it(name):
+def test_a_device_compiles_where_there_is_time_for_it(name):
     recipe = RECIPES[name]("cpu")
-    assert compiled_if_it_pays(recipe, "cpu", COMPILING_PAYS_FROM) == replace(recipe, compile="on")
-    assert compiled_if_it_pays(recipe, "cpu", COMPILING_PAYS_FROM - 1) == recipe
-    for device in ("cuda", "mps"):  # the trainer compiles on CUDA from the first second on
-        assert compiled_if_it_pays(recipe, device, 5400.0) == recipe
-    for given in ("on", "off"):
-        assert compiled_if_it_pays(replace(recipe, compile=given), "cpu", 5400.0).compile == given
+    for device, least in COMPILING_PAYS_FROM.items():
+        assert compiled_if_it_pays(recipe, device, least) == replace(recipe, compile="on")
+        assert compiled_if_it_pays(recipe, device, least - 1) == replace(recipe, compile="off")
+        for given in ("on", "off"):
+            assert compiled_if_it_pays(replace(recipe, compile=given), device, 1000.0).compile == given
+    assert compiled_if_it_pays(recipe, "mps", 5400.0) == recipe
 
 
 class Recorder(torch.nn.Module):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from owt_leaderboard.building import make_model
+from owt_leaderboard.forward_passes import in_passes_that_fit, kept_bytes_per_token
 from owt_leaderboard.overrides import changed
 from owt_leaderboard.recipes import RECIPES
 from owt_leaderboard.sizing import (
@@ -170,6 +171,39 @@ def test_any_even_width_gets_heads_that_divide_it(width, heads):
     recipe = resized(changed(CPU, (f"d_model={width}", "num_layers=2")), 2, 64, {"d_model"})
     assert recipe.num_heads == heads
     make_model(recipe, 64)
+
+
+@pytest.mark.parametrize(("compiling", "seconds_of_it"), [("off", 0), ("on", 100)])
+def test_a_gpu_of_known_peak_spends_time_on_compiling_too(monkeypatch, compiling, seconds_of_it):
+    import torch
+
+    from owt_leaderboard.speed_trial import size_for_device
+
+    monkeypatch.setattr("trainer.devices.device_name", lambda device: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr("trainer.resolve_dtype", lambda name, device: torch.bfloat16)
+    recipe = changed(GPU, (f"compile={compiling}",))
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (80 * 2**30, 80 * 2**30))
+    fixed = frozenset({"d_model", "num_layers", "num_heads", "d_ff"})
+    choice = size_for_device(
+        recipe, 32_000, torch.device("cuda"), seconds=5400.0, train_tokens=10**10, processes=1, fixed=fixed
+    )
+    assert choice.tokens / choice.tokens_per_second == pytest.approx(5400 - seconds_of_it)
+    assert f"40% of its peak assumed, after {seconds_of_it} s of compiling" in choice.reasons[0]
+    assert (choice.recipe.batch_size, choice.recipe.batch_ramp) == (128, ((0.0, 2),))
+    assert choice.reasons[-1] == "forward passes of 128 windows, for 80 GiB of memory"
+
+
+def test_batches_are_made_in_as_few_forward_passes_as_fit():
+    needed = 256 * 512 * kept_bytes_per_token(GPU)
+    assert needed == pytest.approx(61.2e9, rel=0.001)
+    for gibibytes, passes in ((140, 1), (80, 2), (40, 4), (24, 8)):
+        recipe = in_passes_that_fit(GPU, 400_000_000, gibibytes * 2**30)
+        assert recipe.batch_size * mean_accumulation(recipe) == 256, gibibytes
+        assert mean_accumulation(recipe) == passes, gibibytes
+    assert in_passes_that_fit(GPU, 400_000_000, 80 * 2**30, processes=2) == GPU
+    ramp = changed(GPU, ("batch_ramp=((0.0,1),(0.5,3))", "batch_size=24"))
+    assert in_passes_that_fit(ramp, 10**9, 0, processes=3).batch_ramp == ((0.0, 8), (0.5, 24))
+    assert in_passes_that_fit(ramp, 10**9, 0, processes=3).batch_size == 3
 
 
 def test_a_trial_counts_on_what_compiling_gains_and_costs(monkeypatch):

@@ -38,7 +38,7 @@ def test_loss_and_gradients_are_those_of_the_cpu():
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_training_in_bfloat16_learns_a_batch_by_heart(compiled):
+def test_training_in_bfloat16_learns_a_batch_by_heart(compiled, unchecked_shapes):
     model, tokens = model_and_tokens()
     model, tokens = model.cuda(), tokens.cuda()
     optimizer = AdamW(model.parameters(), lr=3e-3)
@@ -56,7 +56,7 @@ def test_training_in_bfloat16_learns_a_batch_by_heart(compiled):
 
 
 @pytest.mark.parametrize("soft_cap", [None, 15.0])
-def test_the_loss_is_one_graph(soft_cap):
+def test_the_loss_is_one_graph(soft_cap, unchecked_shapes):
     """A break in it, such as at the choice of a kernel, costs more than the compiler gains, and nothing tells."""
     torch.compiler.reset()
     torch.manual_seed(0)

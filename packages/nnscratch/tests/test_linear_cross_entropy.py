@@ -19,7 +19,7 @@ def reference(hidden, weight, targets, cap=None):
     return F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten())
 
 
-@pytest.mark.parametrize("cap", [None, 3.0])
+@pytest.mark.parametrize("cap", [None, 3.0, 100.0])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
 def test_loss_and_gradients_are_those_of_all_logits(chunk, dtype, tolerance, cap):
     hidden = torch.randn(3, 5, 16).to(dtype).requires_grad_()
@@ -34,6 +34,22 @@ def test_loss_and_gradients_are_those_of_all_logits(chunk, dtype, tolerance, cap
     for grad, expected_grad in zip(grads, expected_grads, strict=True):
         assert grad.dtype == dtype
         torch.testing.assert_close(grad.float(), expected_grad, atol=tolerance, rtol=tolerance)
+
+
+@pytest.mark.parametrize("cap", [50.0, 51.0, 1000.0])
+def test_logits_at_their_cap(chunk, cap):
+    """Half of them at the cap and half at its negative, and in one position all at the negative."""
+    hidden = torch.tensor([[1e4], [-1e4], [1e4]], requires_grad=True)
+    weight = torch.tensor([[-1.0], [1.0], [-1.0], [1.0]], requires_grad=True)
+    for signs in (1.0, torch.tensor([[1.0], [-1.0], [1.0], [-1.0]])):
+        inputs = (hidden, weight * signs)
+        loss = linear_cross_entropy(*inputs, torch.tensor([0, 1, 3]), logit_soft_cap=cap)
+        exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
+        logits = cap * torch.tanh(exact[0] @ exact[1].T / cap)
+        expected = F.cross_entropy(logits, torch.tensor([0, 1, 3]))
+        torch.testing.assert_close(loss.double(), expected, atol=1e-5, rtol=1e-6)
+        for grad in torch.autograd.grad(loss, (hidden, weight), retain_graph=True):
+            assert grad.isfinite().all()
 
 
 @pytest.mark.parametrize("cap", [None, 2.0])

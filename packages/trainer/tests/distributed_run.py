@@ -140,6 +140,7 @@ def train_equally(directory):
         compile_badly(directory / "raises", "ddp", fail),
         compile_badly(directory / "is wrong", "fsdp", lambda *arguments: 2 * loss_fn(*arguments)),
     ]
+    seen["pieces"] = compile_in_pieces(directory / "pieces")
     seen["full"] = fill_a_disk(directory / "full")
     wrappers = [thing for thing in gc.get_objects() if isinstance(thing, nn.parallel.DistributedDataParallel)]
     seen["reducers"] = sum(wrapper.reducer is not None for wrapper in wrappers)
@@ -194,6 +195,56 @@ def compile_badly(run_dir, parallel, compiled):
     finally:
         torch.compile = compile_well
     return [str(warning.message) for warning in caught if "torch.compile" in str(warning.message)]
+
+
+class Doubled(torch.autograd.Function):
+    """Something that has a backward pass of its own."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    def backward(ctx, grad):
+        return 2 * grad
+
+
+class Wide(Blocks):
+    """More parameters than DDP exchanges at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.down = nn.Linear(WIDTH, 20_000), nn.Linear(20_000, WIDTH)
+
+    def loss(self, inputs, targets):
+        x = Doubled.apply(self.embedding(inputs))
+        logits = self.head(x + self.down(self.up(x).relu())) + self.logits(inputs)
+        return cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def compile_in_pieces(run_dir):
+    """The number of graphs that a compiled loss is made of under DDP, each time that it is compiled."""
+    calls, compile_well = [], torch.compile
+
+    def compile_for_real(function, **_):
+        def backend(graph, inputs):
+            calls[-1] += 1
+            return graph
+
+        compiled = compile_well(function, backend=backend, dynamic=False)
+
+        def call(*arguments):
+            calls.append(0)
+            return compiled(*arguments)
+
+        return call
+
+    torch.compile = compile_for_real
+    try:
+        make_trainer(run_dir, model=Wide(), compile="on", steps=2).fit()
+    finally:
+        torch.compile = compile_well
+    return [graphs for graphs in calls if graphs]
 
 
 def fill_a_disk(run_dir):

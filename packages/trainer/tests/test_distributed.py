@@ -189,6 +189,12 @@ def test_a_compiler_that_fails_in_one_process_is_used_in_none(runs):
             assert ours["train", step] == pytest.approx(theirs["train", step], abs=1e-5)
 
 
+def test_a_compiled_loss_stays_in_one_piece(runs):
+    _, seen, _ = runs
+    for each in seen:
+        assert set(each["pieces"]) == {1}
+
+
 def test_a_disk_that_is_full_for_one_process_stops_both_and_loses_nothing(runs):
     _, seen, _ = runs
     assert seen[0]["full"] == seen[1]["full"]

@@ -18,6 +18,8 @@ pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of torch's own compiler
+    pytest.mark.filterwarnings("ignore:TensorFloat32"),  # its advice, for products in float32
+    pytest.mark.filterwarnings("ignore:Synchronization debug mode"),
 ]
 
 

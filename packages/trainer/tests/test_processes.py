@@ -17,7 +17,7 @@ from trainer.distributed import Processes, ProcessLostError, _picklable, joined_
 from trainer.evaluation import _batches
 from trainer.parallel import Parallel, check_gradients, parallelize
 from trainer.place import Place, find_place, resolve_process_device
-from trainer.random_states import get_random_states, preserved_random_states, seed_everything
+from trainer.random_states import get_random_states, preserved_random_states, seed_everything, set_random_states
 from trainer.restoring import collect_random_states, restore_random_states
 from trainer.sharded_checkpoints import _PlainUnpickler
 from trainer.sharding import _check_optimizer, _check_sharing, _units
@@ -118,6 +118,22 @@ def test_random_states_of_processes():
         assert len({value for values in drawn for value in values}) == 12
         torch.manual_seed(7)
         assert torch.rand(()).item() == drawn[0][2]
+
+
+@pytest.mark.parametrize("device", [0, 1, 5])
+def test_random_states_of_a_gpu_are_those_of_the_current_one(monkeypatch, device):
+    """However many there are; checkpoints of before have those of all."""
+    generators = {0: torch.tensor([0]), 1: torch.tensor([1]), 5: torch.tensor([5])}
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: device)
+    monkeypatch.setattr("torch.cuda.get_rng_state", lambda: generators[device].clone())
+    monkeypatch.setattr("torch.cuda.set_rng_state", lambda state: generators.update({device: state}))
+    states = get_random_states()
+    generators[device] = torch.tensor([-1])
+    set_random_states(states)
+    assert generators[device].item() == device
+    set_random_states(states | {"cuda": [torch.tensor([10]), torch.tensor([11])]})
+    assert generators[device].item() == (10 if device == 0 else 11)
 
 
 def test_random_states_are_restored_for_other_numbers_of_processes():

@@ -16,6 +16,7 @@ SWITCHES = (
     "embedding_shortcut",
     "bigram_embeddings",
     "embedding_norm",
+    "narrow_stream",
     "tie_embeddings",
     "normuon",
     "cautious_weight_decay",

@@ -22,6 +22,7 @@ _OWN_SWITCHES = (
     "embedding_shortcut",
     "bigram_embeddings",
     "embedding_norm",
+    "narrow_stream",
 )
 
 

@@ -27,14 +27,13 @@ def rehearse(recipe: Recipe, tokenizer: "Tokenizer", device: str) -> float:
     It is done twice: what only the first time takes is over when the entry comes. A time in which the process was
     stopped does not count.
     """
-    import torch
-
     from owt_leaderboard.building import make_model
     from owt_leaderboard.entry_picture import picture_bytes
     from trainer import resolve_device
     from trainer.interruption import Continuations
+    from trainer.random_states import preserved_random_states
 
-    with torch.random.fork_rng():
+    with preserved_random_states():
         model = make_model(recipe, tokenizer.vocab_size, resolve_device(device))
     curve = [(float(second), 1.0) for second in range(100)]
 

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from nnscratch import Embedding, KeyValueCache, LanguageModel, Linear, RMSNorm, RotaryEmbedding
+from nnscratch.autocast import cast_for_autocast
 from owt_leaderboard.bigrams import BigramEmbedding
 from owt_leaderboard.speedrun_block import SpeedrunBlock
 from owt_leaderboard.speedrun_config import SpeedrunConfig
@@ -41,6 +42,8 @@ class SpeedrunLM(LanguageModel):
       block that start at 1 and 0.
     - Bigram embeddings (record 62): `BigramEmbedding`, added to the token embeddings, and so a part of x0. The record
       adds them before each block, with scales.
+    - A narrow residual stream (both have embeddings in bfloat16): under autocast embeddings are looked up in float32
+      and rounded, so that everything between matrix products moves half as many bytes. Norms compute in float32.
     - An untied output layer (record 8).
 
     State-dict names are those of `TransformerLM` and, where there is such a thing: `value_embeddings.{i}.weight`
@@ -106,6 +109,8 @@ class SpeedrunLM(LanguageModel):
             embeddings = embeddings + self.bigram_embeddings(token_ids, token_positions, cache)
         if self.config.embedding_norm:
             embeddings = self.ln_embeddings(embeddings)
+        if self.config.narrow_stream:
+            (embeddings,) = cast_for_autocast(embeddings)
         x = embeddings
         num_layers, num_skips = self.config.num_layers, self.config.num_skips
         skip_scales = self.skip_scales.unbind() if self.config.skip_connections else ()
@@ -116,12 +121,15 @@ class SpeedrunLM(LanguageModel):
         outputs: list[Tensor] = []  # of the first half that are still to be added
         for index, layer in enumerate(self.layers):
             if index >= num_layers - num_skips:
-                x = torch.addcmul(x, outputs.pop(), skip_scales[index - (num_layers - num_skips)])
+                # Not by addcmul, whose result autocast on CUDA makes as wide as the scales.
+                x = x + outputs.pop() * skip_scales[index - (num_layers - num_skips)]
             if stream_scales:
-                x = torch.addcmul(x * stream_scales[index], embeddings, shortcut_scales[index])
+                x = x * stream_scales[index] + embeddings * shortcut_scales[index]
             values = None
             if layer.value_gate is not None:
                 values = self.value_embeddings[str(index)](token_ids)
+                if self.config.narrow_stream:
+                    (values,) = cast_for_autocast(values)
             x = layer(x, token_positions, None if cache is None else cache.layers[index], mask, values)
             if index < num_skips:
                 outputs.append(x)

@@ -52,6 +52,8 @@ class Recipe:
     """Each token's embedding gets a vector of it and the token before it, from a table that pairs share by a hash."""
     embedding_norm: bool = False
     """The embeddings are normalised before the first block."""
+    narrow_stream: bool = False
+    """The residual stream and value embeddings are in the type of matrix products, instead of float32."""
     tie_embeddings: bool = False
     """One matrix as embedding and as output layer."""
 
@@ -167,8 +169,9 @@ def speedrun(device_type: str) -> Recipe:
     On a GPU switches and rates are those of nanochat (Karpathy 2025) and of the modded-nanogpt records (Jordan et al.
     2024), where they were measured. Elsewhere QK-norm, skips, shortcut, the embeddings' norm and cautious decay are
     off: in models of minutes on a CPU their mean gain over three seeds was none (docs/experiments.md). So is the soft
-    cap, whose tanh takes a seventh of a step there. Embeddings have a tenth of the GPU's rate, and ten minutes of two
-    cores were best spent with 6.5 tokens for each parameter, nearer to 5 than to 10.
+    cap, whose tanh takes a seventh of a step there, and the residual stream is in float32. Embeddings have a tenth of
+    the GPU's rate, and ten minutes of two cores were best spent with 6.5 tokens for each parameter, nearer to 5 than
+    to 10.
 
     Args:
         device_type: "cuda", "mps" or "cpu".
@@ -192,6 +195,7 @@ def speedrun(device_type: str) -> Recipe:
         skip_connections=on_gpu,
         embedding_shortcut=on_gpu,
         embedding_norm=on_gpu,
+        narrow_stream=on_gpu,
         batch_size=256 if on_gpu else 16,
         masked_inputs=None,
         sampling="shuffled",

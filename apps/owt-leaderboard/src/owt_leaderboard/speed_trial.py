@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from owt_leaderboard.building import make_model, make_optimizer
+from owt_leaderboard.forward_passes import in_passes_that_fit
 from owt_leaderboard.recipes import Recipe
 from owt_leaderboard.sizing import Choice, choose, flops_per_training_token
 
@@ -13,11 +15,12 @@ if TYPE_CHECKING:
 
 ASSUMED_UTILISATION = 0.4  # of a GPU whose peak is known; a trial would have to compile first
 # Of torch.compile on a CPU, for the speedrun: 1.09 by the loss and 1.03 by the update; 27 to 126 s, and 19 to 65 s.
+# Taken for GPUs, too, where neither has been measured.
 COMPILED_GAIN, COMPILING_SECONDS = 1.12, 100.0
 _TRIAL_SHARE = 0.01  # of the time, for each of two trials
 _MOST_SECONDS = 20.0
 _LEAST_STEPS = 2
-_MOST_WINDOWS = 8
+_MOST_WINDOWS = {"cpu": 8, "mps": 8, "cuda": 64}  # few keep a GPU busy with launching only
 
 
 def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.device", seconds: float) -> float:
@@ -39,12 +42,13 @@ def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.dev
     from trainer.devices import autocast, synchronize
     from trainer.host_memory import keep_freed_memory
     from trainer.interruption import Continuations
+    from trainer.random_states import preserved_random_states
 
     if device.type == "cpu":
         keep_freed_memory()  # as the trainer will
-    windows = min(_MOST_WINDOWS, recipe.batch_size)
+    windows = min(_MOST_WINDOWS[device.type], recipe.batch_size)
     generator = torch.Generator().manual_seed(0)
-    with torch.random.fork_rng():
+    with preserved_random_states():
         model = make_model(recipe, vocab_size, device)
     optimizer = make_optimizer(model, recipe, str(device))
     dtype = resolve_dtype("auto", device)
@@ -113,6 +117,8 @@ def size_for_device(
         processes: devices like this one that train together.
         fixed: sizes that are given.
     """
+    import torch
+
     from trainer import resolve_dtype
     from trainer.devices import device_name
     from trainer.speed import peak_flops
@@ -130,9 +136,10 @@ def size_for_device(
 
     name = device_name(device)
     peak = peak_flops(name, resolve_dtype("auto", device))
+    compiling = COMPILING_SECONDS if recipe.compile == "on" else 0.0
     if peak is not None:
-        choice = sized(peak * ASSUMED_UTILISATION, seconds)
-        how = f"{name}: {ASSUMED_UTILISATION:.0%} of its peak assumed"
+        choice = sized(peak * ASSUMED_UTILISATION, max(1.0, seconds - compiling))
+        how = f"{name}: {ASSUMED_UTILISATION:.0%} of its peak assumed, after {compiling:g} s of compiling"
     else:
         began = time.perf_counter()
         length = min(_MOST_SECONDS, _TRIAL_SHARE * seconds)
@@ -143,7 +150,15 @@ def size_for_device(
         how = f"{name}: speed measured in {took:.1f} s"
         if recipe.compile == "on":
             speed *= COMPILED_GAIN
-            left -= COMPILING_SECONDS
-            how += f", and {COMPILED_GAIN:g} times that when it is compiled, in {COMPILING_SECONDS:g} s"
+            left -= compiling
+            how += f", and {COMPILED_GAIN:g} times that when it is compiled, in {compiling:g} s"
         choice = sized(speed, max(1.0, left))
-    return Choice(choice.recipe, choice.tokens_per_second, choice.tokens, choice.parameters, (how, *choice.reasons))
+    reasons = (how, *choice.reasons)
+    if device.type == "cuda" and "batch_size" not in fixed:
+        free, _ = torch.cuda.mem_get_info(device)
+        parameters = sum(parameter.numel() for parameter in make_model(choice.recipe, vocab_size, "meta").parameters())
+        in_passes = in_passes_that_fit(choice.recipe, parameters, free, processes)
+        if in_passes != choice.recipe:
+            reasons += (f"forward passes of {in_passes.batch_size} windows, for {free / 2**30:.0f} GiB of memory",)
+            choice = replace(choice, recipe=in_passes)
+    return replace(choice, reasons=reasons)

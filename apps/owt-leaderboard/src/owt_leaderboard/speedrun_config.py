@@ -15,6 +15,7 @@ _SWITCHES = (
     "embedding_shortcut",
     "bigram_embeddings",
     "embedding_norm",
+    "narrow_stream",
 )
 _BIGRAM_ROWS = 5  # for each token of the vocabulary: modded-nanogpt's
 _MOST_GATE_CHANNELS = 32  # nanochat's
@@ -62,6 +63,8 @@ class SpeedrunConfig:
     """Add to each token's embedding a vector of it and its predecessor, from a hashed table of 5 · vocab_size rows."""
     embedding_norm: bool = field(default=True, kw_only=True)
     """Normalise the embeddings before the first block, however far they have grown."""
+    narrow_stream: bool = field(default=True, kw_only=True)
+    """Under autocast, keep the residual stream and value embeddings in its type, where they would be in float32."""
     tie_embeddings: bool = field(default=False, kw_only=True)
     """Use one matrix as embedding and as output layer; it is drawn with standard deviation 1 / sqrt(d_model)."""
 

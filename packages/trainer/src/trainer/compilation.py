@@ -24,11 +24,19 @@ class WrongResultError(RuntimeError):
     """The compiled loss is not the loss."""
 
 
-def compile_loss(loss_fn: LossFunction, config: TrainConfig, device: torch.device) -> LossFunction | None:
+def compile_loss(
+    loss_fn: LossFunction, config: TrainConfig, device: torch.device, *, is_alone: bool
+) -> LossFunction | None:
     """Return the compiled loss function, or None if it is not wanted or cannot be compiled, which is warned about."""
     if not _is_wanted(config, device):
         return None
     try:
+        if not is_alone:
+            # For DDP, Dynamo would cut the graph where buckets of gradients end, to exchange them sooner; the pieces
+            # fuse less, and versions of it refuse graphs with autograd functions, which ours are full of.
+            from torch._dynamo import config as dynamo_config
+
+            dynamo_config.optimize_ddp = False
         # The whole loss, not only the module: a loss_fn may call any method of the model.
         return torch.compile(loss_fn, dynamic=False)
     except Exception as error:

@@ -119,6 +119,8 @@ class Processes:
 def joined_processes(place: Place, device: torch.device, timeout_seconds: float) -> Iterator[Processes]:
     """Connect the processes of a run for the time of the block; a process group that exists already is used and stays.
 
+    A GPU becomes the current device of the process, which is where kernels and random numbers belong.
+
     Args:
         place: which process this is.
         device: where the model is: over nccl for CUDA, else over gloo.
@@ -127,6 +129,8 @@ def joined_processes(place: Place, device: torch.device, timeout_seconds: float)
     Raises:
         ProcessLostError: another process died or did not answer, now or within the block.
     """
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
     if place.world_size == 1:
         yield Processes(place)
         return
@@ -144,8 +148,6 @@ def joined_processes(place: Place, device: torch.device, timeout_seconds: float)
 
 def _connect(place: Place, device: torch.device, timeout_seconds: float) -> Processes:
     timeout = timedelta(seconds=timeout_seconds)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     if not dist.is_initialized():
         # A prefix of its own: keys of a group that was there before must not be found.
         store = PrefixStore(f"trainer-{next(_groups_made)}", _rendezvous())

@@ -27,7 +27,11 @@ def seed_everything(seed: int, rank: int = 0, step: int = 0) -> None:
 
 
 def get_random_states() -> dict[str, Any]:
-    """Return all states as plain values and tensors, which `torch.load(weights_only=True)` accepts."""
+    """Return all states as plain values and tensors, which `torch.load(weights_only=True)` accepts.
+
+    Of several GPUs only the current one's, on which the process computes: a checkpoint may be gone on with where there
+    are more of them, or fewer.
+    """
     name, keys, *rest = np.random.get_state(legacy=True)
     states: dict[str, Any] = {
         "python": random.getstate(),
@@ -35,7 +39,7 @@ def get_random_states() -> dict[str, Any]:
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state_all()
+        states["cuda"] = torch.cuda.get_rng_state()
     if torch.mps.is_available():
         states["mps"] = torch.mps.get_rng_state()
     return states
@@ -47,8 +51,11 @@ def set_random_states(states: dict[str, Any]) -> None:
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(states["torch"])
-    if "cuda" in states and torch.cuda.device_count() == len(states["cuda"]):
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if "cuda" in states and torch.cuda.is_available():
+        cuda = states["cuda"]
+        if isinstance(cuda, list):  # earlier checkpoints have those of all GPUs
+            cuda = cuda[min(torch.cuda.current_device(), len(cuda) - 1)]
+        torch.cuda.set_rng_state(cuda)
     if "mps" in states and torch.mps.is_available():
         torch.mps.set_rng_state(states["mps"])
 

@@ -90,12 +90,9 @@ def restore_random_states(training: dict[str, Any], processes: Processes, seed: 
         seed_everything(seed, processes.rank, training["progress"]["step"])
 
 
-def draw_like_the_writer(processes: Processes, device: torch.device) -> None:
+def draw_like_the_writer(processes: Processes) -> None:
     """Set this process's random states to the writer's, on the device too."""
-    states, index = processes.from_writer(lambda: (get_random_states(), device.index or 0))
-    set_random_states(states)
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(states["cuda"][index], device)
+    set_random_states(processes.from_writer(get_random_states))
 
 
 def _find(store: CheckpointStore, *, set_aside: bool) -> Path | None:

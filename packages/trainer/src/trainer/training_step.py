@@ -55,9 +55,9 @@ class TrainingStep:
         self._config = config
         self._device = device
         self._dtype = dtype
-        self._compiled = compile_loss(loss_fn, config, device)
-        self._compiled_works = False
         is_alone = not parallel.processes.are_several
+        self._compiled = compile_loss(loss_fn, config, device, is_alone=is_alone)
+        self._compiled_works = False
         self._update = compile_update(self._optimizer, config, device, is_alone=is_alone)
         self.micro_batch_size = largest_part(loader.rows, micro_batch_size or loader.rows)
         self._on_halving = on_halving

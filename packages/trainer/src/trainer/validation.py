@@ -106,7 +106,7 @@ class Validator:
         try:
             with evaluating(task.model), preserved_random_states():
                 if task.parallel.is_sharded:  # all write the same text, each with its part of the model
-                    draw_like_the_writer(processes, task.device)
+                    draw_like_the_writer(processes)
                 texts = task.parallel.call(task.sample, step)
             self._reporter.sample(texts)
         except OSError:

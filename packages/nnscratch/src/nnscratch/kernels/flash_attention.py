@@ -94,7 +94,10 @@ def _grid(q: Tensor, positions: int, block: int) -> tuple[int]:
 
 
 def _launch(kernel: Any, table: dict[int, list[_Blocks]], q: Tensor, run: Callable[[_Blocks], Any]) -> None:
-    """Run a kernel with the first blocks that fit the device, and remember them."""
+    """Run a kernel with the first blocks that fit the device, and remember them.
+
+    Triton launches on the current device, which need not be that of the tensors.
+    """
     from triton.runtime.errors import OutOfResources
 
     features = _constants(q)["FEATURES"]
@@ -106,7 +109,8 @@ def _launch(kernel: Any, table: dict[int, list[_Blocks]], q: Tensor, run: Callab
         if q.dtype == torch.float32:
             query_block, key_block = query_block // 2, key_block // 2
         try:
-            return run((query_block, key_block, warps, stages))
+            with torch.cuda.device_of(q):
+                return run((query_block, key_block, warps, stages))
         except OutOfResources:
             if index + 1 == len(choices):
                 raise
@@ -161,17 +165,18 @@ def _backward(
     grad = grad if grad.stride(-1) == 1 else grad.contiguous()
     q_grad, k_grad, v_grad = _like_heads(q), _like_heads(k), _like_heads(v)
     sums = torch.empty_like(normalizers)
-    kernels.row_sums_kernel[_grid(q, queries, 64)](
-        output,
-        grad,
-        sums,
-        *_strides(output, grad),
-        heads,
-        queries,
-        constants["HEAD_SIZE"],
-        constants["FEATURES"],
-        QUERY_BLOCK=64,
-    )
+    with torch.cuda.device_of(q):
+        kernels.row_sums_kernel[_grid(q, queries, 64)](
+            output,
+            grad,
+            sums,
+            *_strides(output, grad),
+            heads,
+            queries,
+            constants["HEAD_SIZE"],
+            constants["FEATURES"],
+            QUERY_BLOCK=64,
+        )
 
     def run_key_value(blocks: _Blocks) -> None:
         query_block, key_block, warps, stages = blocks

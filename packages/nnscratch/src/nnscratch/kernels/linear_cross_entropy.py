@@ -15,6 +15,7 @@ from nnscratch.shapes import check_last_dimension, check_token_ids, shape_error
 # Logits held at once. On a CPU few enough to stay in its caches, elsewhere enough to fill the device.
 _CPU_CHUNK_LOGITS = 2**22
 _GPU_CHUNK_LOGITS = 2**28
+_LARGEST_PLAIN_CAP = 50.0  # logits up to it need no maximum taken off: sums of their exponentials fit into float32
 _GPU_ROW_MULTIPLE = 128  # tensor cores read aligned rows of a chunk's gradient, transposed
 
 
@@ -63,14 +64,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
             logits = (part @ weight.T).to(wide)
             if soft_cap is not None:  # from here on logits are tanh(z / cap), soft_cap times less than those that count
                 logits.div_(soft_cap).tanh_()
-            chosen, maxima = logits.gather(-1, target), logits.amax(-1, keepdim=True)
+            chosen = logits.gather(-1, target)
             if soft_cap is None:
+                maxima = logits.amax(-1, keepdim=True)
                 exponentials = logits.sub_(maxima).exp_()
+                over_maximum = chosen - maxima
+            elif soft_cap <= _LARGEST_PLAIN_CAP:
+                exponentials = (logits * soft_cap).exp_()
+                over_maximum = chosen * soft_cap
             else:
+                maxima = logits.amax(-1, keepdim=True)
                 exponentials = (logits - maxima).mul_(soft_cap).exp_()
-                chosen, maxima = chosen * soft_cap, maxima * soft_cap
+                over_maximum = (chosen - maxima) * soft_cap
             sums = exponentials.sum(-1, keepdim=True)
-            total += (sums.log() + (maxima - chosen)).sum()
+            total += (sums.log() - over_maximum).sum()
             if not (hidden_needs_grad or weight_needs_grad):
                 continue
             # d loss / d logits = (softmax - onehot) / count
