@@ -3,7 +3,7 @@
 import json
 import subprocess
 import threading
-from dataclasses import fields
+from dataclasses import asdict, fields
 
 import pytest
 
@@ -61,6 +61,21 @@ def test_every_seed_of_every_variant_is_run_once(tmp_path, runs, capsys):
     assert "+0.5000 [+0.4696, +0.5304]" in table
     assert ablate.main(arguments) == 0
     assert len(runs) == 4
+
+
+def test_results_of_another_recipe_are_refused(tmp_path, runs, capsys):
+    """By the same command, of a version whose defaults were others; what it did not know, it did as is done now."""
+    arguments = ["--out", str(tmp_path), "--variants", "adamw", "--seeds", "1", "--device", "cpu"]
+    assert ablate.main(arguments) == 0
+    recorded = asdict(changed(RECIPE, ("sized_by_budget=False",))) | {"seed": 5, "compile": "off"}
+    recorded |= {"d_model": 128, "num_layers": 4, "num_heads": 2, "d_ff": 512, "batch_size": 16}
+    del recorded["narrow_stream"]
+    config = tmp_path / "full-seed-0" / "config.json"
+    config.write_text(json.dumps({"recorded": {"recipe": recorded}}))
+    assert ablate.main(arguments) == 0
+    config.write_text(json.dumps({"recorded": {"recipe": recorded | {"qk_norm": True}}}))
+    assert ablate.main(arguments) == 2
+    assert "full-seed-0 has a run of another recipe: qk_norm was True, now False" in capsys.readouterr().err
 
 
 def test_several_at_a_time_share_the_cores(tmp_path, monkeypatch):

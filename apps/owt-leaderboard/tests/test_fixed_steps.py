@@ -7,7 +7,7 @@ from conftest import TINY
 
 from owt_leaderboard import fixed_steps
 from owt_leaderboard.recipes import RECIPES
-from trainer import read_metrics
+from trainer import read_config, read_metrics
 
 ARGUMENTS = ("--recipe", "baseline", "--device", "cpu", "--set", *TINY, "optimizer=muon", "muon_learning_rate=0.01")
 
@@ -30,6 +30,15 @@ def test_as_many_steps_as_asked_for_with_the_whole_schedule(text, tmp_path, caps
     assert fixed_steps.main(arguments) == 0
     assert printed.splitlines()[-1] in capsys.readouterr().out
     assert fixed_steps.main([*arguments[:1], "200", *arguments[2:]]) == 2  # another run
+    capsys.readouterr()
+    config = read_config(out)
+    del config["recorded"]["recipe"]["narrow_stream"]  # as in a run of an earlier version
+    (out / "config.json").write_text(json.dumps(config))
+    assert fixed_steps.main(arguments) == 0
+    assert printed.splitlines()[-1] in capsys.readouterr().out
+    position = arguments.index("optimizer=muon")
+    assert fixed_steps.main([*arguments[:position], "narrow_stream=True", *arguments[position:]]) == 2
+    assert "narrow_stream was not set, now True" in capsys.readouterr().err
 
 
 def test_a_run_that_diverges_says_so(text, tmp_path, capsys):

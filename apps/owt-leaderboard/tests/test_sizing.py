@@ -5,6 +5,7 @@ import signal
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from owt_leaderboard.building import make_model
@@ -20,6 +21,7 @@ from owt_leaderboard.sizing import (
     mean_accumulation,
     resized,
 )
+from owt_leaderboard.training import train_config
 
 CPU, GPU = RECIPES["speedrun"]("cpu"), RECIPES["speedrun"]("cuda")
 HOURS = 3600.0
@@ -173,37 +175,92 @@ def test_any_even_width_gets_heads_that_divide_it(width, heads):
     make_model(recipe, 64)
 
 
-@pytest.mark.parametrize(("compiling", "seconds_of_it"), [("off", 0), ("on", 100)])
-def test_a_gpu_of_known_peak_spends_time_on_compiling_too(monkeypatch, compiling, seconds_of_it):
+@pytest.fixture
+def h100(monkeypatch):
+    """A GPU of known peak, with 80 GiB of free memory."""
     import torch
-
-    from owt_leaderboard.speed_trial import size_for_device
 
     monkeypatch.setattr("trainer.devices.device_name", lambda device: "NVIDIA H100 80GB HBM3")
     monkeypatch.setattr("trainer.resolve_dtype", lambda name, device: torch.bfloat16)
-    recipe = changed(GPU, (f"compile={compiling}",))
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (80 * 2**30, 80 * 2**30))
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: None)
+    return torch.device("cuda")
+
+
+def test_a_gpu_of_known_peak_spends_time_on_compiling_too(h100):
+    from owt_leaderboard.speed_trial import size_for_device
+
     fixed = frozenset({"d_model", "num_layers", "num_heads", "d_ff"})
-    choice = size_for_device(
-        recipe, 32_000, torch.device("cuda"), seconds=5400.0, train_tokens=10**10, processes=1, fixed=fixed
-    )
-    assert choice.tokens / choice.tokens_per_second == pytest.approx(5400 - seconds_of_it)
-    assert f"40% of its peak assumed, after {seconds_of_it} s of compiling" in choice.reasons[0]
+    recipe, sizes = changed(GPU, ("compile=on",)), {"train_tokens": 10**10, "processes": 1}
+    choice = size_for_device(recipe, 32_000, h100, seconds=5400.0, fixed=fixed, **sizes)
+    assert choice.tokens / choice.tokens_per_second == pytest.approx(5300)
+    assert "40% of its peak assumed, after 100 s of compiling" in choice.reasons[0]
     assert (choice.recipe.batch_size, choice.recipe.batch_ramp) == (128, ((0.0, 2),))
     assert choice.reasons[-1] == "forward passes of 128 windows, for 80 GiB of memory"
+    given = size_for_device(recipe, 32_000, h100, seconds=5400.0, fixed=fixed | {"batch_size"}, **sizes)
+    assert (given.recipe.batch_size, given.recipe.batch_ramp) == (256, ())
+
+
+def test_a_gpu_that_does_not_compile_is_tried(h100, monkeypatch):
+    from owt_leaderboard import speed_trial
+
+    monkeypatch.setattr(speed_trial, "measure_flops_per_second", lambda *_: 1e14)
+    recipe = changed(GPU, ("compile=off",))
+    choice = speed_trial.size_for_device(
+        recipe, 32_000, h100, seconds=200.0, train_tokens=10**10, processes=1, fixed=frozenset()
+    )
+    assert "speed measured in" in choice.reasons[0]
+
+
+def test_a_trial_of_too_many_windows_is_made_with_fewer(monkeypatch):
+    import torch
+
+    from owt_leaderboard import speed_trial
+
+    seen, losses = [], speed_trial.make_model(changed(GPU, TRIAL), 300)
+
+    def make_model(*_):
+        def loss(inputs, targets):
+            seen.append(len(inputs))
+            if len(inputs) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return type(losses).loss(losses, inputs, targets)
+
+        losses.loss = loss
+        return losses
+
+    monkeypatch.setattr(speed_trial, "make_model", make_model)
+    monkeypatch.setattr(speed_trial, "computed_per_second", lambda recipe, vocab_size, windows, timed: windows)
+    assert speed_trial.measure_flops_per_second(changed(GPU, TRIAL), 300, torch.device("cpu"), 0.0) == 2
+    assert seen == [8, 4, 2, 2, 2]
 
 
 def test_batches_are_made_in_as_few_forward_passes_as_fit():
     needed = 256 * 512 * kept_bytes_per_token(GPU)
     assert needed == pytest.approx(61.2e9, rel=0.001)
-    for gibibytes, passes in ((140, 1), (80, 2), (40, 4), (24, 8)):
-        recipe = in_passes_that_fit(GPU, 400_000_000, gibibytes * 2**30)
+    for gibibytes, passes in ((140, 1), (80, 2), (40, 4), (24, 8), (12, 64)):
+        recipe = in_passes_that_fit(GPU, 400_000_000, 32_000, gibibytes * 2**30)
         assert recipe.batch_size * mean_accumulation(recipe) == 256, gibibytes
         assert mean_accumulation(recipe) == passes, gibibytes
-    assert in_passes_that_fit(GPU, 400_000_000, 80 * 2**30, processes=2) == GPU
-    ramp = changed(GPU, ("batch_ramp=((0.0,1),(0.5,3))", "batch_size=24"))
-    assert in_passes_that_fit(ramp, 10**9, 0, processes=3).batch_ramp == ((0.0, 8), (0.5, 24))
-    assert in_passes_that_fit(ramp, 10**9, 0, processes=3).batch_size == 3
+    assert in_passes_that_fit(GPU, 400_000_000, 32_000, 80 * 2**30, processes=2) == GPU
+    assert kept_bytes_per_token(GPU, 4) == 2 * kept_bytes_per_token(GPU)
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 8])
+@pytest.mark.parametrize("ramp", ["()", "((0.0,1),(0.5,3))"])
+def test_every_process_has_passes_as_small_as_was_asked_for(processes, ramp):
+    from trainer.batches import BatchSource
+    from trainer.token_split import TokenSplit
+
+    windows = 16 * processes  # 8 windows in a pass of a process fit, and 16 do not
+    recipe = changed(GPU, (f"batch_size={windows}", f"batch_ramp={ramp}"))
+    room = 10 * recipe.context_length * (kept_bytes_per_token(recipe) + 16 * 32_000)
+    parted = in_passes_that_fit(recipe, 0, 32_000, int(room / 0.8), processes=processes)
+    config = train_config(parted, time_limit_seconds=None, steps=100, device="cpu")
+    source = BatchSource(TokenSplit(np.zeros(100_000, np.uint16), "x"), config)
+    assert source.rows(processes) == 8
+    for count, times in zip(config.accumulations, [times for _, times in recipe.batch_ramp] or [1], strict=True):
+        assert source.micro_steps(count, processes) * 8 * processes == times * windows
 
 
 def test_a_trial_counts_on_what_compiling_gains_and_costs(monkeypatch):

@@ -43,7 +43,7 @@ def compile_kernel(kernel: Any, dtype: str, head_size: int, blocks: tuple[int, i
     constants = {
         "HEAD_SIZE": head_size,
         "FEATURES": max(16, 1 << (head_size - 1).bit_length()),
-        "PRECISION": "tf32",
+        "PRECISION": "ieee" if dtype == "fp32" else "tf32",
         "QUERY_BLOCK": query_block,
         "KEY_BLOCK": key_block,
     }

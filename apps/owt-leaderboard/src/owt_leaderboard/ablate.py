@@ -12,7 +12,7 @@ from typing import Any
 import tyro
 
 from owt_leaderboard.ablations import FULL, table, variants, write_results
-from owt_leaderboard.subruns import DataFlags, complete_all
+from owt_leaderboard.subruns import DataFlags, check_recipe, complete_all
 from trainer.command_line import run_command
 
 
@@ -74,7 +74,8 @@ def _run(flags: Flags) -> int:
                 command = ["owt_leaderboard.fixed_steps", "--steps", str(flags.steps)]
             command += ["--recipe", "speedrun", "--seed", str(seed)]
             command += ["--set", *shared, *known[name], *flags.data.arguments()]
-            planned[out / f"{name}-seed-{seed}"] = name, command
+            planned[run_dir := out / f"{name}-seed-{seed}"] = name, command
+            check_recipe(run_dir, changed(recipe, known[name]))
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     runs = [(run_dir, command) for run_dir, (_, command) in planned.items()]
     for number, (run_dir, summary) in enumerate(complete_all(runs, flags.jobs, print), 1):

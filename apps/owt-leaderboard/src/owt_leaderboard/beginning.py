@@ -48,6 +48,21 @@ def recipe_from_json(values: dict[str, Any]) -> Recipe:
         raise ValueError(f"a recipe of another version of this app ({error}): use that version for its run") from error
 
 
+def recipe_to_record(recipe: Recipe, run_dir: Path) -> dict[str, Any]:
+    """The recipe for the records of a run, which have to be the same whenever it goes on.
+
+    In a run of an earlier version, settings that have come since are left out where they have their defaults.
+    """
+    from trainer import read_config
+
+    values = asdict(recipe)
+    if not (run_dir / "config.json").exists():
+        return values
+    before = read_config(run_dir).get("recorded", {}).get("recipe", values)
+    defaults = {field.name: field.default for field in fields(Recipe)}
+    return {name: value for name, value in values.items() if name in before or value != defaults[name]}
+
+
 def read_beginning(run_dir: Path) -> Beginning | None:
     """What was decided in a run directory; None if nothing was."""
     path = run_dir / BEGINNING_FILE

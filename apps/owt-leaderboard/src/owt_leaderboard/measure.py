@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tyro
 
-from owt_leaderboard.subruns import DataFlags, complete
+from owt_leaderboard.subruns import DataFlags, check_recipe, complete
 from trainer.command_line import run_command
 
 
@@ -30,18 +30,22 @@ class Flags:
 
 
 def _run(flags: Flags) -> int:
+    from owt_leaderboard.overrides import changed
+    from owt_leaderboard.recipes import speedrun
     from owt_leaderboard.scaling import measurement_of, write_measurements
-    from trainer import parse_duration
+    from trainer import parse_duration, resolve_device
 
     if flags.seeds < 1:
         raise ValueError(f"--seeds {flags.seeds}: expected 1 or more")
     for limit in flags.limits:
         parse_duration(limit)
     out = flags.out or Path("runs", f"owt-scaling-{flags.data.name}")
+    recipe = changed(speedrun(resolve_device(flags.data.device).type), flags.set)
     measured, failed = [], 0
     for seed in range(flags.seeds):
         for limit in flags.limits:
             run_dir = out / f"{limit}-seed-{seed}"
+            check_recipe(run_dir, recipe)
             command = ["owt_leaderboard", "--recipe", "speedrun", "--time-limit", limit, "--seed", str(seed)]
             command += (["--set", *flags.set] if flags.set else []) + flags.data.arguments()
             summary = complete(run_dir, command, print)

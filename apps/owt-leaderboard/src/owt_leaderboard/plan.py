@@ -36,7 +36,8 @@ def _run(flags: Flags) -> int:
         read_measurements,
     )
     from owt_leaderboard.sizing import TRAINING_SHARE, choose, flops_per_training_token
-    from owt_leaderboard.speed_trial import ASSUMED_UTILISATION
+    from owt_leaderboard.speed_trial import ASSUMED_UTILISATION, COMPILING_SECONDS
+    from owt_leaderboard.timed_run import compiled_if_it_pays
     from trainer import parse_duration
 
     limit = parse_duration(flags.time_limit)
@@ -51,6 +52,8 @@ def _run(flags: Flags) -> int:
         how = f"speed of the nearest of {len(known)} measured runs"
     elif peak is not None:
         speed, share = peak * ASSUMED_UTILISATION, TRAINING_SHARE
+        if compiled_if_it_pays(recipe, kind, limit).compile == "on":
+            share -= COMPILING_SECONDS / limit
         how = f"no measurements for this device yet: {ASSUMED_UTILISATION:.0%} of its peak assumed"
     else:
         print("no measurements for this device yet: make some with python -m owt_leaderboard.measure")

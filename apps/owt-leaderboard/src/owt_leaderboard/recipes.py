@@ -103,7 +103,7 @@ class Recipe:
     evaluated_windows: int = 64
     """Windows of the validation text in each of the evaluations on the way."""
     compile: CompileName = "auto"
-    """torch.compile; "auto" means on CUDA, and on a CPU where the time limit is long enough to pay for it."""
+    """torch.compile; "auto" means on CUDA and on a CPU, where the time limit is long enough to pay for it."""
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ from owt_leaderboard.sizing import Choice, choose, flops_per_training_token
 if TYPE_CHECKING:
     import torch
 
-ASSUMED_UTILISATION = 0.4  # of a GPU whose peak is known; a trial would have to compile first
+ASSUMED_UTILISATION = 0.4  # of a GPU whose peak is known, if it compiles; a trial would have to do so first
 # Of torch.compile on a CPU, for the speedrun: 1.09 by the loss and 1.03 by the update; 27 to 126 s, and 19 to 65 s.
 # Taken for GPUs, too, where neither has been measured.
 COMPILED_GAIN, COMPILING_SECONDS = 1.12, 100.0
@@ -39,7 +39,7 @@ def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.dev
     import torch
 
     from trainer import resolve_dtype
-    from trainer.devices import autocast, synchronize
+    from trainer.devices import autocast, free_cached_memory, is_out_of_memory, synchronize
     from trainer.host_memory import keep_freed_memory
     from trainer.interruption import Continuations
     from trainer.random_states import preserved_random_states
@@ -67,7 +67,16 @@ def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.dev
         synchronize(device)
         return middle - start, time.perf_counter() - middle
 
-    step()
+    while True:  # a GPU may be too small for so many windows
+        try:
+            step()
+            break
+        except RuntimeError as error:
+            if windows == 1 or not is_out_of_memory(error):
+                raise
+        windows //= 2
+        optimizer.zero_grad(set_to_none=True)
+        free_cached_memory(device)
     steps: list[tuple[float, float]] = []
     began = time.perf_counter()
     with Continuations() as stops:
@@ -104,9 +113,10 @@ def size_for_device(
     processes: int,
     fixed: frozenset[str],
 ) -> Choice:
-    """Choose sizes by the speed of a device: of a GPU by its peak, else by trials, the second of what the first chose.
+    """Choose sizes by the speed of a device: of a GPU that compiles by its peak, else by trials, two of them.
 
-    Trials are not compiled, which would take longer than they do; where `compile` is "on", the gain is assumed.
+    The second is of what the first chose. They are not compiled, which would take longer than they do; where `compile`
+    is "on", the gain is assumed.
 
     Args:
         recipe: what to size.
@@ -120,7 +130,7 @@ def size_for_device(
     import torch
 
     from trainer import resolve_dtype
-    from trainer.devices import device_name
+    from trainer.devices import device_name, free_cached_memory
     from trainer.speed import peak_flops
 
     def sized(flops_per_second: float, left: float) -> Choice:
@@ -134,12 +144,12 @@ def size_for_device(
             processes=processes,
         )
 
-    name = device_name(device)
-    peak = peak_flops(name, resolve_dtype("auto", device))
-    compiling = COMPILING_SECONDS if recipe.compile == "on" else 0.0
-    if peak is not None:
-        choice = sized(peak * ASSUMED_UTILISATION, max(1.0, seconds - compiling))
-        how = f"{name}: {ASSUMED_UTILISATION:.0%} of its peak assumed, after {compiling:g} s of compiling"
+    name, dtype = device_name(device), resolve_dtype("auto", device)
+    peak = peak_flops(name, dtype)
+    compiles = recipe.compile == "on"
+    if compiles and peak is not None:
+        choice = sized(peak * ASSUMED_UTILISATION, max(1.0, seconds - COMPILING_SECONDS))
+        how = f"{name}: {ASSUMED_UTILISATION:.0%} of its peak assumed, after {COMPILING_SECONDS:g} s of compiling"
     else:
         began = time.perf_counter()
         length = min(_MOST_SECONDS, _TRIAL_SHARE * seconds)
@@ -148,16 +158,19 @@ def size_for_device(
         took = time.perf_counter() - began
         left = seconds - took
         how = f"{name}: speed measured in {took:.1f} s"
-        if recipe.compile == "on":
+        if compiles:
             speed *= COMPILED_GAIN
-            left -= compiling
-            how += f", and {COMPILED_GAIN:g} times that when it is compiled, in {compiling:g} s"
+            left -= COMPILING_SECONDS
+            how += f", and {COMPILED_GAIN:g} times that when it is compiled, in {COMPILING_SECONDS:g} s"
         choice = sized(speed, max(1.0, left))
     reasons = (how, *choice.reasons)
     if device.type == "cuda" and "batch_size" not in fixed:
+        free_cached_memory(device)  # of the trials
         free, _ = torch.cuda.mem_get_info(device)
         parameters = sum(parameter.numel() for parameter in make_model(choice.recipe, vocab_size, "meta").parameters())
-        in_passes = in_passes_that_fit(choice.recipe, parameters, free, processes)
+        in_passes = in_passes_that_fit(
+            choice.recipe, parameters, vocab_size, free, processes=processes, number_bytes=dtype.itemsize
+        )
         if in_passes != choice.recipe:
             reasons += (f"forward passes of {in_passes.batch_size} windows, for {free / 2**30:.0f} GiB of memory",)
             choice = replace(choice, recipe=in_passes)

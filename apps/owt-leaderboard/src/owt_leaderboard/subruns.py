@@ -7,10 +7,13 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+
+from owt_leaderboard.recipes import Recipe
+from owt_leaderboard.sizing import SIZE_NAMES
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,29 @@ class DataFlags:
     def name(self) -> str:
         """The name of the data set."""
         return Path(self.dataset).name.split(".")[0]
+
+
+def check_recipe(run_dir: Path, recipe: Recipe) -> None:
+    """Check that a run that is there already has this recipe, which another version of the app may have had otherwise.
+
+    Args:
+        run_dir: of the run, if there is one.
+        recipe: before sizes are chosen; what only the run itself decides is not compared.
+
+    Raises:
+        ValueError: it has another one.
+    """
+    from trainer import read_config
+
+    if not (run_dir / "config.json").exists():
+        return
+    recorded = read_config(run_dir)["recorded"]["recipe"]
+    decided = {"seed", "compile"} | ({*SIZE_NAMES, "batch_ramp", "masked_inputs"} if recipe.sized_by_budget else set())
+    given = json.loads(json.dumps(asdict(recipe)))
+    different = [name for name in given if name not in decided and recorded.get(name, given[name]) != given[name]]
+    if different:
+        shown = "; ".join(f"{name} was {recorded[name]!r}, now {given[name]!r}" for name in different[:3])
+        raise ValueError(f"{run_dir} has a run of another recipe: {shown}; choose another directory with --out")
 
 
 def finished(run_dir: Path) -> dict[str, Any] | None:

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
+from owt_leaderboard.beginning import recipe_to_record
 from owt_leaderboard.building import SCHEDULE_STEPS, learning_rate_schedule, make_model, make_optimizer
 from owt_leaderboard.recipes import Recipe
 from owt_leaderboard.sizing import flops_per_training_token
@@ -199,7 +200,7 @@ def train(
         run_dir,
         loggers,
         sample=sample,
-        recorded={"recipe": asdict(recipe), **data.recorded()},
+        recorded={"recipe": recipe_to_record(recipe, run_dir), **data.recorded()},
         flops_per_token=flops_per_training_token(recipe, tokenizer.vocab_size),
         seconds_before=seconds_before(),
         seconds_of_earlier_sessions=seconds_of_earlier_sessions,
