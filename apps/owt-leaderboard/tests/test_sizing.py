@@ -217,7 +217,7 @@ def test_a_trial_of_too_many_windows_is_made_with_fewer(monkeypatch):
 
     from owt_leaderboard import speed_trial
 
-    seen, losses = [], speed_trial.make_model(changed(GPU, TRIAL), 300)
+    seen, losses = [], speed_trial.make_model(changed(CPU, TRIAL), 300)
 
     def make_model(*_):
         def loss(inputs, targets):
@@ -231,7 +231,7 @@ def test_a_trial_of_too_many_windows_is_made_with_fewer(monkeypatch):
 
     monkeypatch.setattr(speed_trial, "make_model", make_model)
     monkeypatch.setattr(speed_trial, "computed_per_second", lambda recipe, vocab_size, windows, timed: windows)
-    assert speed_trial.measure_flops_per_second(changed(GPU, TRIAL), 300, torch.device("cpu"), 0.0) == 2
+    assert speed_trial.measure_flops_per_second(changed(CPU, TRIAL), 300, torch.device("cpu"), 0.0) == 2
     assert seen == [8, 4, 2, 2, 2]
 
 
