@@ -4,7 +4,7 @@
 
 It ends with an error if a kernel does not compile, or if the first blocks of a table want more memory than an H100 has.
 Registers and what was spilled from them are those that NVIDIA's assembler reports; matrix instructions are counted in
-the program, wgmma (Hopper) or mma (before).
+the program, wgmma (Hopper) or mma (before). It takes Triton 3.3 or later.
 """
 
 import argparse
