@@ -136,7 +136,7 @@ def test_a_rehearsal_in_which_the_process_was_stopped_is_made_again(monkeypatch)
     tokenizer = Tokenizer({index: bytes([index]) for index in range(256)}, [], ["<|endoftext|>"])
     seconds = entry.rehearse(changed(RECIPES["baseline"]("cpu"), TINY), tokenizer, "cpu")
     assert written == [2, 256, 256]
-    assert 0.25 < seconds < 0.5
+    assert seconds < 0.25
 
 
 def test_evaluate_without_a_run(tmp_path, capsys):

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 
 from trainer import TrainConfig, TrainingInterrupted, read_metrics
 from trainer.checkpoints import CheckpointStore
-from trainer.progress import Progress, RunClock
+from trainer.progress import Progress
 from trainer.reporting import Reporter
+from trainer.run_clock import RunClock
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 SETTINGS = {"steps": 24, "eval_interval": 8, "keep_checkpoints": 100}

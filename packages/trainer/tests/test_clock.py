@@ -11,7 +11,8 @@ from torch.optim import AdamW
 
 from trainer import TrainConfig, TrainingInterrupted, read_metrics
 from trainer.checkpoints import CheckpointStore
-from trainer.progress import Progress, RunClock, slower
+from trainer.progress import Progress
+from trainer.run_clock import RunClock, slower, usual
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -402,7 +403,8 @@ def test_evaluations_on_the_way_may_read_less(tmp_path, clock):
     summary = make_trainer(tmp_path / "run", loss=loss, eval_tokens=21, **settings).fit()
     records = [record for record in read_metrics(tmp_path / "run") if record["event"] == "eval"]
     assert len(records) > 8
-    assert sum(read) == 20 * len(records) + 499  # the first one twice, the last one whole
+    # Each one's first batch, here all of it, is read once more before, the first one thrice, and the last one whole.
+    assert sum(read) == 40 * (len(records) - 1) + 20 + 499
     assert records[-1]["loss"] == summary.final_valid_loss == summary.best_valid_loss
     assert records[-1]["seconds_total"] - records[-2]["seconds_total"] > 15.6
     assert 90 < summary.seconds_total <= 100
@@ -426,6 +428,31 @@ def test_the_whole_evaluation_has_time_after_one_that_reads_less(tmp_path, clock
         assert 35 < summary.seconds_total <= 60
         last = read_metrics(run)[-1]
         assert (last["step"], last["loss"]) == (summary.steps, summary.final_valid_loss)
+
+
+def test_the_end_is_what_evaluations_usually_take():
+    """Not what one of them did while the machine was busy; a quarter is kept besides."""
+    assert usual(0.0, 8.0) == 8.0
+    assert usual(8.0, 10.0) == 9.0
+    assert usual(9.0, None) == 9.0
+    config = TrainConfig(steps=10, batch_size=1, context_length=1, time_limit_seconds=1000.0)
+    progress = Progress(reserve_report=9.0, reserve_picture=1.0, reserve_save=2.0)
+    assert RunClock(config, progress, time.perf_counter(), 0.0).reserve() == pytest.approx(1.25 * 12 + 0.1)
+
+
+def test_what_only_the_first_batch_takes_is_counted_once(tmp_path, clock):
+    """A window takes a quarter of a second, and the first batch after training two seconds more."""
+    trained = [True]
+
+    def loss(model, inputs, targets):
+        clock.now += inputs.numel() / 8 / 4 + 2.0 * (trained[0] and not model.training)
+        trained[0] = model.training
+        return loss_fn(model, inputs, targets)
+
+    settings = {"grad_accumulation_steps": 1, "checkpoint_interval": None, "eval_batch_size": 2} | TIMED
+    summary = make_trainer(tmp_path / "run", loss=loss, eval_tokens=81, **settings).fit()
+    # The end takes 18.1 s, and a quarter of it is kept besides.
+    assert 93 < summary.seconds_total < 97
 
 
 def test_a_slow_time_is_forgotten_by_halves():

@@ -1,7 +1,6 @@
 """The command line: `python -m owt_leaderboard --time-limit 1.5h`."""
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 import tyro
 
 from owt_leaderboard.clock import process_age
+from owt_leaderboard.leaving import leave
 from owt_leaderboard.recipes import RECIPES, RecipeName
 from owt_leaderboard.training import WandbMode
 from trainer.command_line import run_command
@@ -98,4 +98,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

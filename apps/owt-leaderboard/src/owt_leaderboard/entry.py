@@ -49,7 +49,7 @@ def rehearse(recipe: Recipe, tokenizer: "Tokenizer", device: str) -> float:
         while stops.count:
             stops.count = 0
             seconds = once(ENTRY_SAMPLE_TOKENS)
-    return 1.25 * seconds + 0.25
+    return 1.25 * seconds  # as much more as the trainer keeps for its end
 
 
 def write_entry(run_dir: Path, model: "nn.Module", tokenizer: "Tokenizer") -> Path:

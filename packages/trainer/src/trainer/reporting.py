@@ -13,8 +13,9 @@ from trainer.devices import peak_memory_bytes
 from trainer.evaluation import Evaluation
 from trainer.loggers import JsonlLogger, LoggerGroup, RunInfo
 from trainer.plots import draw_losses
-from trainer.progress import Progress, RunClock
+from trainer.progress import Progress
 from trainer.records import RunDirectory, read_metrics
+from trainer.run_clock import RunClock
 from trainer.summary import Summary
 
 if TYPE_CHECKING:

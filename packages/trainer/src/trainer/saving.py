@@ -11,9 +11,10 @@ from trainer.checkpoint_store import CheckpointStore
 from trainer.config import TrainConfig
 from trainer.loss_meter import LossMeter
 from trainer.parallel import Parallel
-from trainer.progress import Progress, RunClock, crosses, slower
+from trainer.progress import Progress, crosses
 from trainer.reporting import Reporter
 from trainer.restoring import collect_random_states
+from trainer.run_clock import RunClock, slower
 from trainer.state_dicts import get_model_state
 
 

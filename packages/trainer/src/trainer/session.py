@@ -20,10 +20,11 @@ from trainer.loading import BatchLoader
 from trainer.loggers import LoggerGroup, RunInfo
 from trainer.loss_meter import LossMeter
 from trainer.outcome import summarize
-from trainer.progress import RunClock, crosses
+from trainer.progress import crosses
 from trainer.records import RunDirectory
 from trainer.reporting import Reporter
 from trainer.restoring import restore
+from trainer.run_clock import RunClock
 from trainer.saving import Saver
 from trainer.summary import Summary
 from trainer.task import Task

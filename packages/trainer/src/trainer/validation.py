@@ -11,10 +11,11 @@ from torch import nn
 
 from trainer.evaluation import evaluate, evaluating
 from trainer.loggers.jsonl import finite
-from trainer.progress import Progress, RunClock, slower
+from trainer.progress import Progress
 from trainer.random_states import preserved_random_states
 from trainer.reporting import Reporter
 from trainer.restoring import draw_like_the_writer
+from trainer.run_clock import RunClock, usual
 
 if TYPE_CHECKING:
     from trainer.evaluation import Evaluation
@@ -36,9 +37,16 @@ class Validator:
         self._evaluated_at = clock.now()
         self._part: TokenSplit | None = None
         """What evaluations on the way read; None if they read all."""
-        tokens = task.config.eval_tokens
+        self._batch: TokenSplit | None = None
+        """Its first batch."""
+        tokens, length = task.config.eval_tokens, task.config.context_length
         if tokens is not None and tokens < sum(task.valid_data.lengths):
-            self._part = task.valid_data.first(tokens, task.config.context_length)
+            self._part = task.valid_data.first(tokens, length)
+            self._batch = self._part.first(self._batch_size * length + 1, length)
+
+    @property
+    def _batch_size(self) -> int:
+        return self._task.config.eval_batch_size or self._task.config.batch_size
 
     def is_due(self) -> bool:
         """Return whether the last evaluation is older than the configuration allows."""
@@ -56,17 +64,22 @@ class Validator:
         if part is not None and progress.step == 0:
             self._evaluate(part)  # the first one is slow, and the second is to tell how long the whole will take
         mark = self._clock.mark()
+        if part is not None and self._batch is not None:
+            self._evaluate(self._batch)  # so that what the first batch after training takes is counted only once
+        began = time.perf_counter()
         result = self._evaluate(part or self._task.valid_data)
-        evaluating = time.perf_counter() - mark.seconds
+        evaluating = time.perf_counter() - began
         self._note(result, is_whole=part is None)
         self._reporter.evaluation(result)
         self._sample()
-        if self._task.config.time_limit_seconds is not None and progress.step == 0:
-            self._reporter.draw()  # to know how long it takes
         seconds = self._clock.since(mark)
         if part is not None and seconds is not None:
             seconds += evaluating * (sum(self._task.valid_data.lengths) / sum(part.lengths) - 1)
-        progress.reserve_report = slower(progress.reserve_report, seconds)
+        progress.reserve_report = usual(progress.reserve_report, seconds)
+        if self._task.config.time_limit_seconds is not None and progress.step == 0:
+            mark = self._clock.mark()
+            self._reporter.draw()  # to know how long it takes
+            progress.reserve_picture = self._clock.since(mark) or 0.0
         self._clock.share()
         self._evaluated_at = self._clock.now()
 
@@ -77,7 +90,7 @@ class Validator:
                 task.model,
                 data,
                 config.context_length,
-                batch_size=config.eval_batch_size or config.batch_size,
+                batch_size=self._batch_size,
                 loss_fn=lambda _, inputs, targets: task.parallel.call(task.loss_fn, inputs, targets),
                 device=task.device,
                 dtype=task.dtype,
