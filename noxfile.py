@@ -18,9 +18,7 @@ PYPROJECT = {project: tomllib.loads(Path(project, "pyproject.toml").read_text("u
 DIRECTORY = {PYPROJECT[project]["project"]["name"]: project for project in PROJECTS}
 REPOSITORY = "."  # the checks of the repository as a whole, in tests/
 CONSTRAINTS = "--constraint=constraints.txt"
-# Tests of these run in two processes, each file in one of them, with one thread for torch; those of the others have
-# limits of time to keep, and for that need all cores.
-IN_TWO_PROCESSES = ("packages/bpe", "packages/nnscratch", "apps/tinystories")
+WITH_LIMITS = "apps/owt-leaderboard"  # whose tests marked `limits` need all cores
 
 
 def every(projects: list[str]) -> object:
@@ -63,13 +61,17 @@ def tests(session: nox.Session, project: str) -> None:
     """Test one project as its users install it: from its wheel, with only the dependencies it declares."""
     if project == REPOSITORY:
         session.install("pytest", CONSTRAINTS)
-    else:
-        install(session, project)
-    if project in IN_TWO_PROCESSES:
-        session.install("pytest-xdist", CONSTRAINTS)
-        options, environment = ["--numprocesses=2", "--dist=loadfile"], {"OMP_NUM_THREADS": "1"}
-    else:
+        session.run("pytest", "tests", *session.posargs)
+        return
+    install(session, project)
+    session.install("pytest-xdist", CONSTRAINTS)
+    # In two processes, each file in one of them, with one thread for torch.
+    options, environment = ["--numprocesses=2", "--dist=loadfile"], {"OMP_NUM_THREADS": "1"}
+    if project == WITH_LIMITS and session.posargs:  # which may choose tests, of either kind
         options, environment = [], {}
+    elif project == WITH_LIMITS:
+        session.run("pytest", f"{project}/tests", "-m", "limits")
+        options += ["-m", "not limits"]
     session.run("pytest", f"{project}/tests", *options, *session.posargs, env=environment)
 
 

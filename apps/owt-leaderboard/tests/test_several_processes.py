@@ -33,6 +33,7 @@ def run_two(directory, limit):
     return [run.end() for run in runs]
 
 
+@pytest.mark.limits
 @pytest.mark.skipif(sys.platform != "linux", reason="gloo as on Linux")
 def test_one_process_prepares_and_the_limit_counts_for_all(tmp_path_factory):
     help_file = tmp_path_factory.mktemp("help") / "help.txt"

@@ -22,7 +22,7 @@ from owt_leaderboard.building import SCHEDULE_STEPS, learning_rate_schedule
 from owt_leaderboard.recipes import RECIPES
 from trainer import read_metrics
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs SIGSTOP and /proc")
+pytestmark = [pytest.mark.limits, pytest.mark.skipif(sys.platform != "linux", reason="needs SIGSTOP and /proc")]
 LIMIT = 22.0
 STOPPED = 4.0
 

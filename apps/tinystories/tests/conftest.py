@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 
@@ -10,13 +11,34 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from browser import browser as browser
 from browser import chromium as chromium
 
+from tinystories.recipes import cpu_quick
+
 # Who starts the tests in the background has them ignore Ctrl-C, and every process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+TINY = replace(
+    cpu_quick(),
+    vocab_size=300,
+    context_length=16,
+    d_model=16,
+    num_layers=1,
+    num_heads=2,
+    d_ff=40,
+    steps=4,
+    batch_size=4,
+    evaluations=1,
+)
 SMALL = (
     "--vocab-size 300 --context-length 16 --d-model 16 --num-layers 2 --num-heads 2 --d-ff 40 "
     "--steps 8 --batch-size 4 --evaluations 2"
 )
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Draw nothing: pictures took most of the time of these small experiments, and have tests of their own."""
+    monkeypatch.setattr("tinystories.reporting.style.rendered", lambda drawing, theme, form: b"")
+    monkeypatch.setattr("trainer.reporting.draw_losses", lambda *_: True)
 
 
 @pytest.fixture

@@ -65,9 +65,12 @@ def test_a_run_of_other_settings_is_not_overwritten(flags, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
-def test_an_interrupted_sweep_goes_on_and_ends_as_if_nothing_had_happened(number, flags, calm, tmp_path):
-    rough = tmp_path / "rough"
-    process = subprocess.Popen(sweep(rough, flags), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def test_an_interrupted_sweep_goes_on_and_ends_as_if_nothing_had_happened(number, flags, no_pictures, tmp_path):
+    """Compared with the same sweep without an interruption."""
+    rough, calm = tmp_path / "rough", tmp_path / "calm"
+    assert main(sweep(calm, flags)) == 0
+    command = [sys.executable, "-m", "tinystories.run", *sweep(rough, flags)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     checkpoints = rough / "baseline" / "checkpoints"
     deadline = time.monotonic() + 120
     while process.poll() is None and not list(checkpoints.glob("step_*")) and time.monotonic() < deadline:
@@ -79,15 +82,15 @@ def test_an_interrupted_sweep_goes_on_and_ends_as_if_nothing_had_happened(number
         assert process.returncode == 130
         assert "Traceback" not in error
         assert "resume" in error or "goes on" in error
-    subprocess.run(sweep(rough, flags), check=True, capture_output=True)
+    assert main(sweep(rough, flags)) == 0
     for name in ("baseline", "nope"):
         assert outcome(rough / name) == outcome(calm / name)
 
 
 def sweep(out, flags):
-    """The command of a sweep of two runs."""
-    tail = ["--out", str(out), "--variants", "baseline", "nope", *flags, "--steps", "60", "--evaluations", "6"]
-    return [sys.executable, "-m", "tinystories.run", "ablations", *tail]
+    """The arguments of a sweep of two runs."""
+    tail = ["--variants", "baseline", "nope", *flags, "--steps", "60", "--evaluations", "6"]
+    return ["ablations", "--out", str(out), *tail]
 
 
 def outcome(run):
@@ -95,13 +98,6 @@ def outcome(run):
     records = [json.loads(line) for line in (run / "metrics.jsonl").read_text("utf-8").splitlines()]
     loss = json.loads((run / "summary.json").read_text("utf-8"))["final_valid_loss"]
     return loss, [(record["event"], record["step"], record["loss"]) for record in records]
-
-
-@pytest.fixture
-def calm(flags, tmp_path):
-    """The same sweep without an interruption."""
-    subprocess.run(sweep(tmp_path / "calm", flags), check=True, capture_output=True)
-    return tmp_path / "calm"
 
 
 def test_train_generate_and_evaluate(flags, text, tmp_path, capsys):

@@ -25,16 +25,16 @@ from trainer.distributed import joined_processes
 from trainer.place import find_place
 
 VOCAB_SIZE, WIDTH, CONTEXT = 40, 16, 8
-STOPPED_AT = 20
+STEPS, STOPPED_AT = 20, 8
 CONFIG = {
-    "steps": 50,
+    "steps": STEPS,
     "batch_size": 4,
     "context_length": CONTEXT,
     "grad_accumulation_steps": 3,
-    "eval_interval": 25,
+    "eval_interval": STEPS // 2,
     "eval_batch_size": 7,
     "log_interval": 1,
-    "checkpoint_interval": 25,
+    "checkpoint_interval": STEPS // 2,
     "device": "cpu",
     "dtype": "float32",
     "seed": 3,
@@ -133,7 +133,7 @@ def train_equally(directory):
             seen[f"{name} interrupted"] = [error.step, str(error)]
         # One way goes on from the other's checkpoint.
         other = "fsdp" if name == "ddp" else "ddp"
-        make_trainer(directory / f"{name}-one", model=Blocks(8), parallel=other, steps=50).fit()
+        make_trainer(directory / f"{name}-one", model=Blocks(8), parallel=other).fit()
         seen[f"{name} ramp"] = rise_and_average(directory / f"ramp-{name}", name)
     seen["ends"] = [end_early(directory / "diverged"), end_in_time(directory / "in time")]
     seen["compiled"] = [
@@ -275,7 +275,7 @@ def end_in_time(run_dir):
         passes.append(model.training)
         return loss_fn(model, inputs, targets)
 
-    settings = {"clock": "time", "time_limit_seconds": 5.0, "checkpoint_seconds": 0.2, "eval_seconds": 0.3}
+    settings = {"clock": "time", "time_limit_seconds": 3.0, "checkpoint_seconds": 0.2, "eval_seconds": 0.3}
     summary = make_trainer(run_dir, loss=loss, **settings).fit()
     return [summary.status, summary.steps, sum(passes) // 3]
 
@@ -301,7 +301,7 @@ def evaluations(directory):
 def die(directory):
     """The second process is killed, as if out of memory."""
     kill = acting(lambda: os.kill(os.getpid(), signal.SIGKILL))
-    make_trainer(directory / "run", loss=kill, checkpoint_interval=5, save_in_background=False).fit()
+    make_trainer(directory / "run", loss=kill, checkpoint_interval=2, save_in_background=False).fit()
 
 
 def wait_for_a_signal(directory):

@@ -8,10 +8,10 @@ from pathlib import Path
 import tyro
 
 from owt_leaderboard.clock import process_age
-from owt_leaderboard.leaving import leave
 from owt_leaderboard.recipes import RECIPES, RecipeName
 from owt_leaderboard.training import WandbMode
 from trainer.command_line import run_command
+from trainer.leaving import leave
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 Or at equal steps, with `--steps`.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ import tyro
 from owt_leaderboard.ablations import FULL, table, variants, write_results
 from owt_leaderboard.subruns import DataFlags, check_recipe, complete_all
 from trainer.command_line import run_command
+from trainer.leaving import leave
 
 
 @dataclass(frozen=True)
@@ -98,4 +98,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

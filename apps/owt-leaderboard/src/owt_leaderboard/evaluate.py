@@ -1,6 +1,5 @@
 """`python -m owt_leaderboard.evaluate RUN`: the final loss of a run, computed again from its last checkpoint."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from trainer.command_line import run_command
+from trainer.leaving import leave
 
 
 @dataclass(frozen=True)
@@ -76,4 +76,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

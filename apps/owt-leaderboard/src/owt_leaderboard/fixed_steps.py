@@ -1,6 +1,5 @@
 """`python -m owt_leaderboard.fixed_steps`: a run of so many optimizer steps, whatever else its machine does."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ import tyro
 from owt_leaderboard.recipes import RECIPES, RecipeName
 from owt_leaderboard.subruns import DataFlags
 from trainer.command_line import run_command
+from trainer.leaving import leave
 
 
 @dataclass(frozen=True)
@@ -69,4 +69,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

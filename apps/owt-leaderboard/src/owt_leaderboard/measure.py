@@ -1,6 +1,5 @@
 """`python -m owt_leaderboard.measure`: short runs of different limits, for the predictions of `plan`."""
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ import tyro
 
 from owt_leaderboard.subruns import DataFlags, check_recipe, complete
 from trainer.command_line import run_command
+from trainer.leaving import leave
 
 
 @dataclass(frozen=True)
@@ -68,4 +68,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

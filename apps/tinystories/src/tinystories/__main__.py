@@ -1,5 +1,6 @@
 """`python -m tinystories` is `python -m tinystories.run`."""
 
 from tinystories.run import main
+from trainer.leaving import leave
 
-raise SystemExit(main())
+leave(main())

@@ -18,6 +18,7 @@ from tinystories.commands.report import Report
 from tinystories.commands.tokenizer_report import TokenizerReport
 from tinystories.commands.train import Train
 from trainer.command_line import run_command
+from trainer.leaving import leave
 
 Command = (
     Prepare | TokenizerReport | Train | LrSweep | BatchSweep | Ablations | Report | Evaluate | Generate | Play | Export
@@ -44,4 +45,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())

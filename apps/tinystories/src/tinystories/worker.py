@@ -8,6 +8,7 @@ from pathlib import Path
 from tinystories.recipes import Recipe
 from tinystories.sweeps import Run, train_recorded
 from tinystories.training import Machine, TokenFiles
+from trainer.leaving import leave
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -43,4 +44,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    leave(main())
