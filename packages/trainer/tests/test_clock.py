@@ -455,6 +455,42 @@ def test_what_only_the_first_batch_takes_is_counted_once(tmp_path, clock):
     assert 93 < summary.seconds_total < 97
 
 
+def note_steps(clock, number, seconds):
+    for _ in range(number):
+        clock.note_step(seconds)
+
+
+def test_the_end_is_as_slow_as_the_last_steps():
+    """An evaluation is measured in a slow moment of the machine, and steps of late have been faster; or the reverse."""
+    config = TrainConfig(steps=10, batch_size=1, context_length=1, time_limit_seconds=1000.0)
+    for later, report in ((0.2, 12.0), (0.16, 9.6), (0.25, 15.0), (0.1, 8.0), (1.0, 18.0)):
+        progress = Progress()
+        clock = RunClock(config, progress, time.perf_counter(), 0.0)
+        clock.note_report(30.0)  # before the first step, in seconds
+        assert (progress.reserve_report, progress.reserve_passes) == (30.0, 0.0)
+        progress.reserve_report = 0.0
+        note_steps(clock, 100, 0.5)
+        note_steps(clock, 20, 0.2)
+        clock.note_report(12.0)
+        assert progress.reserve_passes == pytest.approx(60.0)
+        note_steps(clock, 200, later)
+        clock.note_step(30.0)  # the machine did something else, or the process was stopped
+        # What steps need may need evaluations less: half as much again at most, and not less than two thirds.
+        assert clock.reserve() == pytest.approx(1.25 * report + later + 0.1)
+        clock.note_report(None)
+        assert progress.reserve_passes == pytest.approx(60.0)
+
+
+def test_the_end_after_few_steps_is_in_seconds():
+    config = TrainConfig(steps=10, batch_size=1, context_length=1, time_limit_seconds=1000.0)
+    clock = RunClock(config, Progress(reserve_report=12.0, reserve_passes=60.0), time.perf_counter(), 0.0)
+    note_steps(clock, 2, 0.1)
+    assert clock.reserve() == pytest.approx(1.25 * 12 + 0.1 + 0.1)
+    note_steps(clock, 1, 30.0)  # however long they are
+    note_steps(clock, 2, 0.16)
+    assert clock.reserve() == pytest.approx(1.25 * 60 * 0.16 + 0.16 + 0.1)
+
+
 def test_a_slow_time_is_forgotten_by_halves():
     assert slower(0.0, 2.0) == 2.0
     assert slower(2.0, 10.0) == 10.0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -15,6 +17,10 @@ _STEPS_AHEAD = 2  # which a GPU may still have to compute when it is asked for a
 # The end is kept this much longer than it is expected to be: machines differ from themselves by so much from one ten
 # seconds to the next, and the limit must hold.
 _SPARE = 1.25
+# A machine's speed stays alike for seconds: the last steps tell more of the end than what was measured a minute ago.
+_AROUND_SECONDS, _RECENT_SECONDS = 3.0, 20.0
+_LEAST_TIMES = 3
+_MOST_DRIFT = 1.5  # evaluations are not slower by all that makes steps slower
 
 
 class Mark(NamedTuple):
@@ -55,6 +61,8 @@ class RunClock:
         self._is_asynchronous = is_asynchronous
         self._asked_seconds, self._asked_passes = 0.0, 0
         self._last_passes = (0.0, 0.0)
+        self._times: deque[tuple[float, float]] = deque(maxlen=1000)
+        """Of the last steps: their seconds, and those of a pass in them."""
         self._next_passes = 1
         self._processes = processes or Processes()
         self._shared: tuple[float, ...] = (0.0,) * 4
@@ -98,8 +106,17 @@ class RunClock:
             seconds: how long that was waited for.
         """
         if self._asked_passes:
-            self._last_passes = self._last_passes[1], (self._asked_seconds + seconds) / self._asked_passes
+            passing = (self._asked_seconds + seconds) / self._asked_passes
+            self._last_passes = self._last_passes[1], passing
+            self._times.append((passing * self._asked_passes, passing))
         self._asked_seconds, self._asked_passes = 0.0, 0
+
+    def note_report(self, seconds: float | None) -> None:
+        """Take note that an evaluation of the whole split takes so long, or nothing if the process was stopped."""
+        progress, passing = self._progress, self._pass_seconds(_AROUND_SECONDS)
+        progress.reserve_report = usual(progress.reserve_report, seconds)
+        if seconds is not None and passing:
+            progress.reserve_passes = usual(progress.reserve_passes, seconds / passing)
 
     def elapsed(self) -> float:
         """Seconds of the whole run until now."""
@@ -155,7 +172,23 @@ class RunClock:
         return _SPARE * self._progress.reserve_save
 
     def _reserve_of_report(self) -> float:
-        return _SPARE * (self._progress.reserve_report + self._progress.reserve_picture)
+        known = self._progress.reserve_report
+        by_passes = self._progress.reserve_passes * self._pass_seconds(_RECENT_SECONDS)
+        report = min(max(by_passes, known / _MOST_DRIFT), known * _MOST_DRIFT) if by_passes else known
+        return _SPARE * (report + self._progress.reserve_picture)
+
+    def _pass_seconds(self, of_the_last: float) -> float:
+        """The median of what a pass took in the last seconds, or in a few steps if they are long; 0 if none were made.
+
+        The median, for a step in which the process was stopped, or the machine did something else, tells nothing.
+        """
+        passing: list[float] = []
+        for seconds, one in reversed(self._times):
+            if of_the_last <= 0 and len(passing) >= _LEAST_TIMES:
+                break
+            of_the_last -= seconds
+            passing.append(one)
+        return statistics.median(passing) if len(passing) >= _LEAST_TIMES else 0.0
 
     def _decisive(self) -> tuple[float, ...]:
         """The seconds until now, the reserve, and a save's and a report's part of it; all processes decide alike."""

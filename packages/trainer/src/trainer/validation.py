@@ -15,7 +15,7 @@ from trainer.progress import Progress
 from trainer.random_states import preserved_random_states
 from trainer.reporting import Reporter
 from trainer.restoring import draw_like_the_writer
-from trainer.run_clock import RunClock, usual
+from trainer.run_clock import RunClock
 
 if TYPE_CHECKING:
     from trainer.evaluation import Evaluation
@@ -75,7 +75,7 @@ class Validator:
         seconds = self._clock.since(mark)
         if part is not None and seconds is not None:
             seconds += evaluating * (sum(self._task.valid_data.lengths) / sum(part.lengths) - 1)
-        progress.reserve_report = usual(progress.reserve_report, seconds)
+        self._clock.note_report(seconds)
         if self._task.config.time_limit_seconds is not None and progress.step == 0:
             mark = self._clock.mark()
             self._reporter.draw()  # to know how long it takes
