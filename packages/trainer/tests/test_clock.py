@@ -479,6 +479,10 @@ def test_the_end_is_as_slow_as_the_last_steps():
         assert clock.reserve() == pytest.approx(1.25 * report + later + 0.1)
         clock.note_report(None)
         assert progress.reserve_passes == pytest.approx(60.0)
+        note_steps(clock, 40, 0.2)
+        for passes in (90.0, 30.0):
+            clock.note_report(0.2 * passes)
+        assert progress.reserve_passes == pytest.approx((60 + 90 + 30) / 3)
 
 
 def test_the_end_after_few_steps_is_in_seconds():

@@ -75,7 +75,9 @@ class Progress:
     reserve_report: float = 0.0
     """Seconds that an evaluation of the whole split usually takes, the sample included; see `usual`."""
     reserve_passes: float = 0.0
-    """How many training passes take as long, by their times around the evaluations."""
+    """How many training passes take as long, by their times around the evaluations: the mean."""
+    reserve_measured: int = 0
+    """Of how many evaluations."""
     reserve_picture: float = 0.0
     """Seconds that the learning curve takes, which is drawn at the end."""
     reserve_save: float = 0.0

@@ -116,7 +116,8 @@ class RunClock:
         progress, passing = self._progress, self._pass_seconds(_AROUND_SECONDS)
         progress.reserve_report = usual(progress.reserve_report, seconds)
         if seconds is not None and passing:
-            progress.reserve_passes = usual(progress.reserve_passes, seconds / passing)
+            progress.reserve_measured += 1
+            progress.reserve_passes += (seconds / passing - progress.reserve_passes) / progress.reserve_measured
 
     def elapsed(self) -> float:
         """Seconds of the whole run until now."""
