@@ -12,7 +12,7 @@ from torch.optim import AdamW
 from trainer import TrainConfig, TrainingInterrupted, read_metrics
 from trainer.checkpoints import CheckpointStore
 from trainer.progress import Progress
-from trainer.run_clock import RunClock, slower, usual
+from trainer.run_clock import RunClock, slower
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -431,13 +431,19 @@ def test_the_whole_evaluation_has_time_after_one_that_reads_less(tmp_path, clock
 
 
 def test_the_end_is_what_evaluations_usually_take():
-    """Not what one of them did while the machine was busy; a quarter is kept besides."""
-    assert usual(0.0, 8.0) == 8.0
-    assert usual(8.0, 10.0) == 9.0
-    assert usual(9.0, None) == 9.0
+    """Not what one of them did while the machine was busy; a quarter is kept besides, and only the last ones count."""
     config = TrainConfig(steps=10, batch_size=1, context_length=1, time_limit_seconds=1000.0)
-    progress = Progress(reserve_report=9.0, reserve_picture=1.0, reserve_save=2.0)
-    assert RunClock(config, progress, time.perf_counter(), 0.0).reserve() == pytest.approx(1.25 * 12 + 0.1)
+    progress = Progress(reserve_picture=1.0, reserve_save=2.0)
+    clock = RunClock(config, progress, time.perf_counter(), 0.0)
+    for seconds, report in ((8.0, 8.0), (None, 8.0), (10.0, 9.0), (90.0, 10.0), (9.0, 9.5)):
+        clock.note_report(seconds)
+        assert clock.reserve() == pytest.approx(1.25 * (report + 1.0 + 2.0) + 0.1)
+    for _ in range(9):
+        clock.note_report(20.0)
+    assert progress.reserve_reports == [20.0] * 9
+    old = Progress().to_dict() | {"reserve_report": 7.0}
+    del old["reserve_reports"], old["reserve_passes"], old["reserve_picture"]
+    assert Progress.from_dict(old, config).reserve_reports == [7.0]
 
 
 def test_what_only_the_first_batch_takes_is_counted_once(tmp_path, clock):
@@ -467,27 +473,26 @@ def test_the_end_is_as_slow_as_the_last_steps():
         progress = Progress()
         clock = RunClock(config, progress, time.perf_counter(), 0.0)
         clock.note_report(30.0)  # before the first step, in seconds
-        assert (progress.reserve_report, progress.reserve_passes) == (30.0, 0.0)
-        progress.reserve_report = 0.0
+        assert (progress.reserve_reports, progress.reserve_passes) == ([30.0], [])
+        progress.reserve_reports = []
         note_steps(clock, 100, 0.5)
         note_steps(clock, 20, 0.2)
         clock.note_report(12.0)
-        assert progress.reserve_passes == pytest.approx(60.0)
+        assert progress.reserve_passes == pytest.approx([60.0])
         note_steps(clock, 200, later)
         clock.note_step(30.0)  # the machine did something else, or the process was stopped
         # What steps need may need evaluations less: half as much again at most, and not less than two thirds.
         assert clock.reserve() == pytest.approx(1.25 * report + later + 0.1)
-        clock.note_report(None)
-        assert progress.reserve_passes == pytest.approx(60.0)
         note_steps(clock, 40, 0.2)
-        for passes in (90.0, 30.0):
+        for passes in (400.0, 70.0):  # and one of them took very long
             clock.note_report(0.2 * passes)
-        assert progress.reserve_passes == pytest.approx((60 + 90 + 30) / 3)
+        assert progress.reserve_passes == pytest.approx([60, 400, 70])
+        assert clock.reserve() == pytest.approx(1.25 * 70 * 0.2 + 0.2 + 0.1)
 
 
 def test_the_end_after_few_steps_is_in_seconds():
     config = TrainConfig(steps=10, batch_size=1, context_length=1, time_limit_seconds=1000.0)
-    clock = RunClock(config, Progress(reserve_report=12.0, reserve_passes=60.0), time.perf_counter(), 0.0)
+    clock = RunClock(config, Progress(reserve_reports=[12.0], reserve_passes=[60.0]), time.perf_counter(), 0.0)
     note_steps(clock, 2, 0.1)
     assert clock.reserve() == pytest.approx(1.25 * 12 + 0.1 + 0.1)
     note_steps(clock, 1, 30.0)  # however long they are

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from trainer.config import TrainConfig
@@ -72,12 +72,10 @@ class Progress:
     best_valid_loss: float | None = None
     diverged_at_step: int | None = None
     divergence: str | None = None
-    reserve_report: float = 0.0
-    """Seconds that an evaluation of the whole split usually takes, the sample included; see `usual`."""
-    reserve_passes: float = 0.0
-    """How many training passes take as long, by their times around the evaluations: the mean."""
-    reserve_measured: int = 0
-    """Of how many evaluations."""
+    reserve_reports: list[float] = field(default_factory=list)
+    """Seconds that an evaluation of the whole split took, or would have, the sample included: the last ones."""
+    reserve_passes: list[float] = field(default_factory=list)
+    """How many training passes took as long, by their times around each of the evaluations."""
     reserve_picture: float = 0.0
     """Seconds that the learning curve takes, which is drawn at the end."""
     reserve_save: float = 0.0
@@ -89,6 +87,8 @@ class Progress:
         values = dict(values)
         values.setdefault("tested_tick", values["tick"])
         values.setdefault("first_valid_is_whole", config.eval_tokens is None)
+        if (report := values.pop("reserve_report", None)) is not None:
+            values["reserve_reports"] = [report]
         if "windows" not in values:
             per_step = config.batch_size * config.grad_accumulation_steps
             values["windows"] = values["step"] * per_step

@@ -20,6 +20,7 @@ _SPARE = 1.25
 # A machine's speed stays alike for seconds: the last steps tell more of the end than what was measured a minute ago.
 _AROUND_SECONDS, _RECENT_SECONDS = 3.0, 20.0
 _LEAST_TIMES = 3
+_MOST_REPORTS = 9
 _MOST_DRIFT = 1.5  # evaluations are not slower by all that makes steps slower
 
 
@@ -113,11 +114,12 @@ class RunClock:
 
     def note_report(self, seconds: float | None) -> None:
         """Take note that an evaluation of the whole split takes so long, or nothing if the process was stopped."""
+        if seconds is None:
+            return
         progress, passing = self._progress, self._pass_seconds(_AROUND_SECONDS)
-        progress.reserve_report = usual(progress.reserve_report, seconds)
-        if seconds is not None and passing:
-            progress.reserve_measured += 1
-            progress.reserve_passes += (seconds / passing - progress.reserve_passes) / progress.reserve_measured
+        progress.reserve_reports = [*progress.reserve_reports, seconds][-_MOST_REPORTS:]
+        if passing:
+            progress.reserve_passes = [*progress.reserve_passes, seconds / passing][-_MOST_REPORTS:]
 
     def elapsed(self) -> float:
         """Seconds of the whole run until now."""
@@ -173,10 +175,12 @@ class RunClock:
         return _SPARE * self._progress.reserve_save
 
     def _reserve_of_report(self) -> float:
-        known = self._progress.reserve_report
-        by_passes = self._progress.reserve_passes * self._pass_seconds(_RECENT_SECONDS)
+        progress = self._progress
+        # Medians, for an evaluation during which the machine did something else tells nothing.
+        known = statistics.median(progress.reserve_reports or [0.0])
+        by_passes = statistics.median(progress.reserve_passes or [0.0]) * self._pass_seconds(_RECENT_SECONDS)
         report = min(max(by_passes, known / _MOST_DRIFT), known * _MOST_DRIFT) if by_passes else known
-        return _SPARE * (report + self._progress.reserve_picture)
+        return _SPARE * (report + progress.reserve_picture)
 
     def _pass_seconds(self, of_the_last: float) -> float:
         """The median of what a pass took in the last seconds, or in a few steps if they are long; 0 if none were made.
@@ -197,16 +201,6 @@ class RunClock:
 
     def _own(self) -> tuple[float, ...]:
         return self.elapsed(), self.reserve(), self._reserve_of_save(), self._reserve_of_report()
-
-
-def usual(known: float, seconds: float | None) -> float:
-    """Return how long something usually takes, after it took `seconds` once more: a mean that forgets by halves.
-
-    None, the time of a process that was stopped, tells nothing.
-    """
-    if seconds is None:
-        return known
-    return (known + seconds) / 2 if known else seconds
 
 
 def slower(known: float, seconds: float | None) -> float:
