@@ -18,9 +18,9 @@ _STEPS_AHEAD = 2  # which a GPU may still have to compute when it is asked for a
 # seconds to the next, and the limit must hold.
 _SPARE = 1.25
 # A machine's speed stays alike for seconds: the last steps tell more of the end than what was measured a minute ago.
+# These numbers are chosen, by runs of three minutes on one machine (docs/experiments.md).
 _AROUND_SECONDS, _RECENT_SECONDS = 3.0, 20.0
-_LEAST_TIMES = 3
-_MOST_REPORTS = 9
+_LEAST_TIMES, _MOST_REPORTS = 3, 9
 _MOST_DRIFT = 1.5  # evaluations are not slower by all that makes steps slower
 
 
