@@ -64,6 +64,12 @@ def write_articles(path, number=300):
     return path
 
 
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    """Whatever a command writes by default lands in the test's own folder, not in the repository."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def text(tmp_path):
     return write_articles(tmp_path / "articles.txt")

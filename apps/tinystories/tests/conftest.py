@@ -34,6 +34,12 @@ SMALL = (
 )
 
 
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    """Whatever a command writes by default lands in the test's own folder, not in the repository."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Draw nothing: pictures took most of the time of these small experiments, and have tests of their own."""
