@@ -25,15 +25,15 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from owt_leaderboard.ablations import variants
-from owt_leaderboard.building import make_model, make_optimizer
-from owt_leaderboard.overrides import changed
-from owt_leaderboard.recipes import Recipe, baseline, speedrun
-from owt_leaderboard.sizing import flops_per_training_token, resized
+from owt_leaderboard.budget.sizing import flops_per_training_token, resized
+from owt_leaderboard.recipe.assembly import make_model, make_optimizer
+from owt_leaderboard.recipe.overrides import changed
+from owt_leaderboard.recipe.recipes import Recipe, baseline, speedrun
+from owt_leaderboard.report.ablation_table import variants
 from trainer import resolve_device, resolve_dtype
-from trainer.compilation import CompiledUpdate
-from trainer.devices import autocast, device_name, synchronize
-from trainer.host_memory import keep_freed_memory
+from trainer.devices.devices import autocast, device_name, synchronize
+from trainer.devices.host_memory import keep_freed_memory
+from trainer.training.compilation import CompiledUpdate
 
 Step = Callable[[], object]
 # Of these a step is the same.

@@ -26,8 +26,8 @@ PRELOADED = [
     "matplotlib.backends.backend_agg",
     "bpe.tokenizer",
     "nnscratch.transformer",
-    "nnscratch.generation",
-    "trainer.loop",
+    "nnscratch.generation.decoding",
+    "trainer.trainer",
     "owt_leaderboard.__main__",
 ]
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import torch
 
-from owt_leaderboard.speedrun_config import SpeedrunConfig
+from owt_leaderboard.model.config import SpeedrunConfig
 
 OFF = SpeedrunConfig(
     vocab_size=50,

@@ -7,9 +7,10 @@ from dataclasses import asdict, fields
 
 import pytest
 
-from owt_leaderboard import ablate, ablations
-from owt_leaderboard.overrides import changed
-from owt_leaderboard.recipes import RECIPES
+from owt_leaderboard import ablate
+from owt_leaderboard.recipe.overrides import changed
+from owt_leaderboard.recipe.recipes import RECIPES
+from owt_leaderboard.report import ablation_table as ablations
 
 
 def summary(loss, **others):
@@ -194,7 +195,7 @@ def test_a_variant_is_the_opposite_of_the_recipe():
 
 @pytest.mark.parametrize("full", TURNED.values(), ids=TURNED)
 def test_the_other_feed_forward_network_has_as_many_parameters(full):
-    from owt_leaderboard.sizing import computing_parameters
+    from owt_leaderboard.budget.sizing import computing_parameters
 
     (name,) = {"swiglu", "relu_squared"} & set(ablations.variants(full))
     other = changed(full, ablations.variants(full)[name])

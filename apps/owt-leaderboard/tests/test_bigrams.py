@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from nnscratch import KeyValueCache
-from owt_leaderboard.bigrams import BigramEmbedding
+from owt_leaderboard.model.bigrams import BigramEmbedding
 
 VOCAB, ROWS = 300, 1500
 

@@ -6,8 +6,8 @@ import pytest
 from conftest import preload
 
 from owt_leaderboard import __main__ as command
-from owt_leaderboard.clock import process_age
-from owt_leaderboard.recipes import RECIPES, RecipeName
+from owt_leaderboard.budget.clock import process_age
+from owt_leaderboard.recipe.recipes import RECIPES, RecipeName
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def small(monkeypatch):
     )
     monkeypatch.setitem(command.RECIPES, "baseline", lambda device_type: recipe)
     preload()
-    monkeypatch.setattr("owt_leaderboard.entry.ENTRY_SAMPLE_TOKENS", 4)
+    monkeypatch.setattr("owt_leaderboard.report.entry.ENTRY_SAMPLE_TOKENS", 4)
     # The limit counts from the start of the process, and here that is the test suite's.
     start = process_age()
     monkeypatch.setattr(command, "process_age", lambda: process_age() - start)

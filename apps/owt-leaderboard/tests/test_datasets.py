@@ -1,4 +1,4 @@
-"""The real texts: `trainer.hub` downloads them, here a stub does."""
+"""The real texts: `trainer.experiments.hub` downloads them, here a stub does."""
 
 import gzip
 import hashlib
@@ -7,8 +7,8 @@ import pytest
 
 from bpe import prepare
 from owt_leaderboard.__main__ import main
-from owt_leaderboard.datasets import OWT, resolve
-from trainer.hub import Download, DownloadError
+from owt_leaderboard.texts.datasets import OWT, resolve
+from trainer.experiments.hub import Download, DownloadError
 
 TEXT = "".join(f"Number {i} had {i * i} red balls.\n<|endoftext|>\n" for i in range(400)).encode()
 
@@ -27,7 +27,7 @@ def downloads(tmp_path, monkeypatch):
             found.append(Download(tmp_path / name, hashlib.sha256(contents).hexdigest()))
         return tuple(found)
 
-    monkeypatch.setattr("owt_leaderboard.datasets.download", download)
+    monkeypatch.setattr("owt_leaderboard.texts.datasets.download", download)
     return asked
 
 
@@ -70,7 +70,7 @@ def test_the_command_says_in_one_line_what_went_wrong(tmp_path, monkeypatch, cap
         raise DownloadError("the answer was 404")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("owt_leaderboard.datasets.download", download)
+    monkeypatch.setattr("owt_leaderboard.texts.datasets.download", download)
     assert main(["--dataset", "owt"]) == 2
     assert capsys.readouterr().err == "error: the answer was 404\n"
     assert main([*["--dataset", "owt"], "--valid-dataset", "mine.txt"]) == 2

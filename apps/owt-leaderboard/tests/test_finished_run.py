@@ -14,9 +14,9 @@ from conftest import PATIENCE, TINY, preload, stolen_seconds, was_disturbed, wri
 from bpe import Tokenizer
 from owt_leaderboard import __main__ as command
 from owt_leaderboard import evaluate
-from owt_leaderboard.clock import process_age, read_sessions
-from owt_leaderboard.overrides import changed
-from owt_leaderboard.recipes import RECIPES
+from owt_leaderboard.budget.clock import process_age, read_sessions
+from owt_leaderboard.recipe.overrides import changed
+from owt_leaderboard.recipe.recipes import RECIPES
 
 ARGUMENTS, STOLEN, LIMITS = {}, {}, {}
 """The command of each run, the seconds that were stolen while it was made, and those that it had."""
@@ -56,7 +56,7 @@ def test_the_loss_is_that_of_one_pass_in_float64_over_every_token(run):
     """Computed without the trainer: windows side by side, the last and shorter one included."""
     import torch
 
-    from owt_leaderboard.finished_run import read_run
+    from owt_leaderboard.run.finished_run import read_run
     from trainer import TokenDataset
 
     found = read_run(run, "cpu")
@@ -120,7 +120,7 @@ def test_a_run_that_was_killed_before_its_entry_gets_one(run, copied, monkeypatc
 
 @pytest.mark.skipif(not hasattr(signal, "SIGCONT"), reason="processes are not stopped there")
 def test_a_rehearsal_in_which_the_process_was_stopped_is_made_again(monkeypatch):
-    from owt_leaderboard import entry
+    from owt_leaderboard.report import entry
 
     written = []
 
@@ -132,7 +132,7 @@ def test_a_rehearsal_in_which_the_process_was_stopped_is_made_again(monkeypatch)
         return ["", ""]
 
     monkeypatch.setattr(entry, "write_text", write_text)
-    monkeypatch.setattr("owt_leaderboard.entry_picture.picture_bytes", lambda *_, **__: b"")
+    monkeypatch.setattr("owt_leaderboard.report.picture.picture_bytes", lambda *_, **__: b"")
     tokenizer = Tokenizer({index: bytes([index]) for index in range(256)}, [], ["<|endoftext|>"])
     seconds = entry.rehearse(changed(RECIPES["baseline"]("cpu"), TINY), tokenizer, "cpu")
     assert written == [2, 256, 256]
@@ -195,7 +195,7 @@ def test_only_the_last_evaluation_is_on_the_whole_text(run):
 
 def test_a_run_measures_itself(run):
     """Tokens, parameters and operations as counted by hand: two layers of 16 with SwiGLU of 40, and the head."""
-    from owt_leaderboard.scaling import measurement_of
+    from owt_leaderboard.budget.scaling import measurement_of
     from trainer import TokenDataset, read_config
 
     summary = json.loads((run / "summary.json").read_text("utf-8"))

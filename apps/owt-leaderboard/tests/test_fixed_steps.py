@@ -6,7 +6,7 @@ import pytest
 from conftest import TINY
 
 from owt_leaderboard import fixed_steps
-from owt_leaderboard.recipes import RECIPES
+from owt_leaderboard.recipe.recipes import RECIPES
 from trainer import read_config, read_metrics
 
 ARGUMENTS = ("--recipe", "baseline", "--device", "cpu", "--set", *TINY, "optimizer=muon", "muon_learning_rate=0.01")

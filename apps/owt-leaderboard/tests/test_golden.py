@@ -9,7 +9,7 @@ from conftest import TINY
 
 from bpe import Tokenizer
 from owt_leaderboard.fixed_steps import main
-from owt_leaderboard.sample_articles import compose_article
+from owt_leaderboard.texts.articles import compose_article
 from trainer import read_config, read_metrics
 
 COMPOSED = "90fad41e86a09cf0"

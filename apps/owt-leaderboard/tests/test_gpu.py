@@ -9,10 +9,10 @@ import pytest
 import torch
 from conftest import write_articles
 
-from owt_leaderboard.building import make_model, make_optimizer
-from owt_leaderboard.overrides import changed
-from owt_leaderboard.recipes import speedrun
-from trainer.compilation import CompiledUpdate
+from owt_leaderboard.recipe.assembly import make_model, make_optimizer
+from owt_leaderboard.recipe.overrides import changed
+from owt_leaderboard.recipe.recipes import speedrun
+from trainer.training.compilation import CompiledUpdate
 
 pytestmark = [
     pytest.mark.gpu,

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from speedrun_models import CONFIGS, OFF, ON, SWITCHES, disturb, ids
 
 from nnscratch import AdamW, CombinedOptimizer, Muon, TransformerConfig, TransformerLM
-from owt_leaderboard.model import SpeedrunLM
-from owt_leaderboard.speedrun_block import SpeedrunBlock, ValueGate
+from owt_leaderboard.model.block import SpeedrunBlock, ValueGate
+from owt_leaderboard.model.language_model import SpeedrunLM
 
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 

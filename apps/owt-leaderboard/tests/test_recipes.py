@@ -9,14 +9,14 @@ import torch
 from conftest import TINY
 
 from bpe import Tokenizer
-from owt_leaderboard import ablations
-from owt_leaderboard.beginning import recipe_from_json
-from owt_leaderboard.building import SCHEDULE_STEPS, learning_rate_schedule, make_model, make_optimizer
-from owt_leaderboard.model import SpeedrunLM
-from owt_leaderboard.overrides import changed
-from owt_leaderboard.recipes import RECIPES
-from owt_leaderboard.timed_run import COMPILING_PAYS_FROM, compiled_if_it_pays
-from owt_leaderboard.training import make_loss
+from owt_leaderboard.model.language_model import SpeedrunLM
+from owt_leaderboard.recipe.assembly import SCHEDULE_STEPS, learning_rate_schedule, make_model, make_optimizer
+from owt_leaderboard.recipe.overrides import changed
+from owt_leaderboard.recipe.recipes import RECIPES
+from owt_leaderboard.report import ablation_table as ablations
+from owt_leaderboard.run.decisions import recipe_from_json
+from owt_leaderboard.run.timed_run import COMPILING_PAYS_FROM, compiled_if_it_pays
+from owt_leaderboard.run.training import make_loss
 
 OWN_SWITCHES_OFF = (
     "zero_init_projections=False",

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from owt_leaderboard import sample_article_words as words
-from owt_leaderboard.sample_articles import KINDS, between, compose_article
-from trainer.sample_corpus import documents, split_of
+from owt_leaderboard.texts import words
+from owt_leaderboard.texts.articles import KINDS, between, compose_article
+from trainer.experiments.sample_corpus import documents, split_of
 
 ROOT = Path(__file__).parents[3]
 
@@ -173,7 +173,7 @@ def test_between_includes_both_ends():
 def test_one_seed_tells_the_same_in_every_process():
     program = (
         "import random, sys\n"
-        "from owt_leaderboard.sample_articles import compose_article\n"
+        "from owt_leaderboard.texts.articles import compose_article\n"
         "text = '\\n'.join(compose_article(random.Random(seed)) for seed in range(30))\n"
         "sys.stdout.buffer.write(text.encode())\n"
         "assert 'torch' not in sys.modules\n"

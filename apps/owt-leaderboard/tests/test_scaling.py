@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import pytest
 
 from owt_leaderboard import measure, plan
-from owt_leaderboard.scaling import (
+from owt_leaderboard.budget.scaling import (
     PACKAGED,
     Measurement,
     measured_on,
@@ -149,7 +149,7 @@ def test_measure_runs_every_limit_and_keeps_what_it_finds(tmp_path, monkeypatch,
         return None if "9s" in run_dir.name else {"final_valid_loss": 3.0}
 
     monkeypatch.setattr(measure, "complete", complete)
-    monkeypatch.setattr("owt_leaderboard.scaling.measurement_of", lambda run_dir, dataset: ONE)
+    monkeypatch.setattr("owt_leaderboard.budget.scaling.measurement_of", lambda run_dir, dataset: ONE)
     assert measure.main(["--limits", "5s", "9s", "--out", str(tmp_path), "--set", "batch_size=4"]) == 1
     assert [name for name, _ in made] == ["5s-seed-0", "9s-seed-0"]
     assert made[0][1][-8:-6] == ["--set", "batch_size=4"]

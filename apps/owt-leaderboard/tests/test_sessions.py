@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from owt_leaderboard.clock import Sessions, read_sessions
+from owt_leaderboard.budget.clock import Sessions, read_sessions
 
 
 def begun(directory, age):
@@ -90,7 +90,7 @@ def test_a_full_disk_ends_neither_the_beat_nor_the_run(tmp_path, monkeypatch):
 
 
 def test_a_process_knows_its_age():
-    code = "import time; time.sleep(0.5); from owt_leaderboard.clock import process_age; print(process_age())"
+    code = "import time; time.sleep(0.5); from owt_leaderboard.budget.clock import process_age; print(process_age())"
     began = time.monotonic()
     age = float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout)
     assert 0.5 < age < time.monotonic() - began + 0.02  # the system counts in hundredths
@@ -98,7 +98,7 @@ def test_a_process_knows_its_age():
 
 def test_a_killed_process_has_noted_its_time(tmp_path):
     code = (
-        "import sys, time; from pathlib import Path; from owt_leaderboard.clock import Sessions, process_age;"
+        "import sys, time; from pathlib import Path; from owt_leaderboard.budget.clock import Sessions, process_age;"
         "sessions = Sessions(Path(sys.argv[1]), process_age); sessions.acquire(); sessions.begin();"
         "print('begun', flush=True); time.sleep(60)"
     )

@@ -8,11 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from owt_leaderboard.building import make_model
-from owt_leaderboard.forward_passes import in_passes_that_fit, kept_bytes_per_token
-from owt_leaderboard.overrides import changed
-from owt_leaderboard.recipes import RECIPES
-from owt_leaderboard.sizing import (
+from owt_leaderboard.budget.memory import in_passes_that_fit, kept_bytes_per_token
+from owt_leaderboard.budget.sizing import (
     LADDER,
     batch_windows,
     choose,
@@ -21,7 +18,10 @@ from owt_leaderboard.sizing import (
     mean_accumulation,
     resized,
 )
-from owt_leaderboard.training import train_config
+from owt_leaderboard.recipe.assembly import make_model
+from owt_leaderboard.recipe.overrides import changed
+from owt_leaderboard.recipe.recipes import RECIPES
+from owt_leaderboard.run.training import train_config
 
 CPU, GPU = RECIPES["speedrun"]("cpu"), RECIPES["speedrun"]("cuda")
 HOURS = 3600.0
@@ -118,7 +118,7 @@ TRIAL = ("d_model=16", "num_layers=1", "num_heads=2", "d_ff=40", "batch_size=20"
 def test_measured_speed_is_that_of_the_trial(monkeypatch):
     import torch
 
-    from owt_leaderboard import speed_trial
+    from owt_leaderboard.budget import speed_trial
 
     recipe = changed(RECIPES["baseline"]("cpu"), TRIAL)
     before = torch.get_rng_state()
@@ -134,7 +134,7 @@ def test_measured_speed_is_that_of_the_trial(monkeypatch):
 def test_a_step_in_which_the_process_was_stopped_tells_no_speed(monkeypatch):
     import torch
 
-    from owt_leaderboard import speed_trial
+    from owt_leaderboard.budget import speed_trial
 
     recipe, steps = changed(RECIPES["baseline"]("cpu"), TRIAL), []
 
@@ -143,7 +143,7 @@ def test_a_step_in_which_the_process_was_stopped_tells_no_speed(monkeypatch):
         if len(steps) == 3:  # the passes of the second step; there are two looks at each
             os.kill(os.getpid(), signal.SIGCONT)
 
-    monkeypatch.setattr("trainer.devices.synchronize", stopped_in_the_second)
+    monkeypatch.setattr("trainer.devices.devices.synchronize", stopped_in_the_second)
     monkeypatch.setattr(speed_trial, "computed_per_second", lambda recipe, vocab_size, windows, timed: len(timed))
     assert speed_trial.measure_flops_per_second(recipe, 300, torch.device("cpu"), 0.0) == 2
     assert len(steps) == 2 * 4  # one that does not count, one that was stopped, two that count
@@ -180,7 +180,7 @@ def h100(monkeypatch):
     """A GPU of known peak, with 80 GiB of free memory."""
     import torch
 
-    monkeypatch.setattr("trainer.devices.device_name", lambda device: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr("trainer.devices.devices.device_name", lambda device: "NVIDIA H100 80GB HBM3")
     monkeypatch.setattr("trainer.resolve_dtype", lambda name, device: torch.bfloat16)
     monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (80 * 2**30, 80 * 2**30))
     monkeypatch.setattr("torch.cuda.empty_cache", lambda: None)
@@ -188,7 +188,7 @@ def h100(monkeypatch):
 
 
 def test_a_gpu_of_known_peak_spends_time_on_compiling_too(h100):
-    from owt_leaderboard.speed_trial import size_for_device
+    from owt_leaderboard.budget.speed_trial import size_for_device
 
     fixed = frozenset({"d_model", "num_layers", "num_heads", "d_ff"})
     recipe, sizes = changed(GPU, ("compile=on",)), {"train_tokens": 10**10, "processes": 1}
@@ -202,7 +202,7 @@ def test_a_gpu_of_known_peak_spends_time_on_compiling_too(h100):
 
 
 def test_a_gpu_that_does_not_compile_is_tried(h100, monkeypatch):
-    from owt_leaderboard import speed_trial
+    from owt_leaderboard.budget import speed_trial
 
     monkeypatch.setattr(speed_trial, "measure_flops_per_second", lambda *_: 1e14)
     recipe = changed(GPU, ("compile=off",))
@@ -215,7 +215,7 @@ def test_a_gpu_that_does_not_compile_is_tried(h100, monkeypatch):
 def test_a_trial_of_too_many_windows_is_made_with_fewer(monkeypatch):
     import torch
 
-    from owt_leaderboard import speed_trial
+    from owt_leaderboard.budget import speed_trial
 
     seen, losses = [], speed_trial.make_model(changed(CPU, TRIAL), 300)
 
@@ -249,8 +249,8 @@ def test_batches_are_made_in_as_few_forward_passes_as_fit():
 @pytest.mark.parametrize("processes", [1, 2, 3, 8])
 @pytest.mark.parametrize("ramp", ["()", "((0.0,1),(0.5,3))"])
 def test_every_process_has_passes_as_small_as_was_asked_for(processes, ramp):
-    from trainer.batches import BatchSource
-    from trainer.token_split import TokenSplit
+    from trainer.data.batches import BatchSource
+    from trainer.data.splits import TokenSplit
 
     windows = 16 * processes  # 8 windows in a pass of a process fit, and 16 do not
     recipe = changed(GPU, (f"batch_size={windows}", f"batch_ramp={ramp}"))
@@ -266,7 +266,7 @@ def test_every_process_has_passes_as_small_as_was_asked_for(processes, ramp):
 def test_a_trial_counts_on_what_compiling_gains_and_costs(monkeypatch):
     import torch
 
-    from owt_leaderboard import speed_trial
+    from owt_leaderboard.budget import speed_trial
 
     monkeypatch.setattr(speed_trial, "measure_flops_per_second", lambda *_: 1e11)
     given = frozenset({"d_model", "num_layers", "num_heads", "d_ff"})

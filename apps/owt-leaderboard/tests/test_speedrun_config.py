@@ -8,16 +8,16 @@ from speedrun_models import CONFIGS, OFF, ON
 from torch.utils.flop_counter import FlopCounterMode
 
 import nnscratch
-from owt_leaderboard.model import SpeedrunLM
-from owt_leaderboard.speedrun_accounting import flops_per_token, parameters_by_group
-from owt_leaderboard.speedrun_config import SpeedrunConfig
+from owt_leaderboard.model.accounting import flops_per_token, parameters_by_group
+from owt_leaderboard.model.config import SpeedrunConfig
+from owt_leaderboard.model.language_model import SpeedrunLM
 
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
 def test_the_config_and_its_accounting_do_without_torch():
     code = (
-        "import sys; from owt_leaderboard.speedrun_accounting import *; "
+        "import sys; from owt_leaderboard.model.accounting import *; "
         "flops_per_token(SpeedrunConfig(9, 9, 8, 2, 2, 8)); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -18,8 +18,8 @@ import pytest
 from conftest import ENVIRONMENT, PATIENCE, TINY, stolen_seconds, was_disturbed, write_articles
 from forked_run import ForkedRun
 
-from owt_leaderboard.building import SCHEDULE_STEPS, learning_rate_schedule
-from owt_leaderboard.recipes import RECIPES
+from owt_leaderboard.recipe.assembly import SCHEDULE_STEPS, learning_rate_schedule
+from owt_leaderboard.recipe.recipes import RECIPES
 from trainer import read_metrics
 
 pytestmark = [pytest.mark.limits, pytest.mark.skipif(sys.platform != "linux", reason="needs SIGSTOP and /proc")]

@@ -43,8 +43,8 @@ def own_folder(tmp_path, monkeypatch):
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Draw nothing: pictures took most of the time of these small experiments, and have tests of their own."""
-    monkeypatch.setattr("tinystories.reporting.style.rendered", lambda drawing, theme, form: b"")
-    monkeypatch.setattr("trainer.reporting.draw_losses", lambda *_: True)
+    monkeypatch.setattr("tinystories.reporting.pictures.style.rendered", lambda drawing, theme, form: b"")
+    monkeypatch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
 
 
 @pytest.fixture

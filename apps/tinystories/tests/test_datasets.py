@@ -1,4 +1,4 @@
-"""The real texts: `trainer.hub` downloads them, here a stub does."""
+"""The real texts: `trainer.experiments.hub` downloads them, here a stub does."""
 
 import gzip
 import hashlib
@@ -6,9 +6,9 @@ import hashlib
 import pytest
 
 from bpe import prepare
-from tinystories.datasets import TINYSTORIES, resolve
 from tinystories.run import main
-from trainer.hub import Download, DownloadError
+from tinystories.texts.datasets import TINYSTORIES, resolve
+from trainer.experiments.hub import Download, DownloadError
 
 TEXT = "".join(f"Number {i} had {i * i} red balls.\n<|endoftext|>\n" for i in range(400)).encode()
 
@@ -27,7 +27,7 @@ def downloads(tmp_path, monkeypatch):
             found.append(Download(tmp_path / name, hashlib.sha256(contents).hexdigest()))
         return tuple(found)
 
-    monkeypatch.setattr("tinystories.datasets.download", download)
+    monkeypatch.setattr("tinystories.texts.datasets.download", download)
     return asked
 
 
@@ -70,7 +70,7 @@ def test_the_command_says_in_one_line_what_went_wrong(tmp_path, monkeypatch, cap
         raise DownloadError("the answer was 404")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("tinystories.datasets.download", download)
+    monkeypatch.setattr("tinystories.texts.datasets.download", download)
     assert main(["prepare", "--dataset", "tinystories"]) == 2
     assert capsys.readouterr().err == "error: the answer was 404\n"
     assert main([*["prepare", "--dataset", "tinystories"], "--valid-dataset", "mine.txt"]) == 2

@@ -7,7 +7,7 @@ import pytest
 
 from bpe import Tokenizer
 from tinystories.run import main
-from tinystories.sample_stories import compose_story
+from tinystories.texts.stories import compose_story
 from trainer import read_config, read_metrics
 
 COMPOSED = "3361529d02517050"

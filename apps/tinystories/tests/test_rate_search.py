@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinystories import rate_search
-from tinystories.rate_search import best_rate, climb, edge_of_stability, explore, find_edge
+from tinystories.sweeps import rate_search
+from tinystories.sweeps.rate_search import best_rate, climb, edge_of_stability, explore, find_edge
 
 
 def valley(optimum, edge):

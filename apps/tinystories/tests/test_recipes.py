@@ -7,9 +7,9 @@ import torch
 
 from nnscratch import AdamW, TransformerLM
 from tinystories.building import make_optimizer, model_config
-from tinystories.experiments import ABLATIONS, LOWER_RATE_FRACTION, VARIANTS, VariantName
 from tinystories.recipes import PRESETS, PresetName
 from tinystories.training import Machine, learning_rate_schedule, train_config
+from tinystories.variants import ABLATIONS, LOWER_RATE_FRACTION, VARIANTS, VariantName
 
 
 @pytest.mark.parametrize("preset", PRESETS)

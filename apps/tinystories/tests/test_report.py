@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import BYTES_PER_TOKEN, make_failure, make_group, make_header, make_run
 
-from tinystories.experiments import VARIANTS
-from tinystories.report import aligned, summary_table, write_report
 from tinystories.reporting.document import compose
 from tinystories.reporting.html import html
 from tinystories.reporting.markdown import markdown
-from tinystories.results import read_experiment
+from tinystories.reporting.write import aligned, summary_table, write_report
+from tinystories.results.records import read_experiment
+from tinystories.variants import VARIANTS
 
 INTERVAL = re.compile(r"[+-]\d+\.\d{4} \[([+-]\d+\.\d{4}), ([+-]\d+\.\d{4})\]")
 
@@ -277,9 +277,9 @@ def test_an_interval_that_goes_on_beyond_the_picture_has_an_arrowhead():
 
     from matplotlib.figure import Figure
 
-    from tinystories.reporting.forest import differences
-    from tinystories.reporting.style import LIGHT
-    from trainer.statistics import Difference
+    from tinystories.reporting.pictures.forest import differences
+    from tinystories.reporting.pictures.style import LIGHT
+    from trainer.experiments.statistics import Difference
 
     def comparison(name, value, low, high):
         group = SimpleNamespace(name=name)

@@ -3,9 +3,9 @@
 import pytest
 from synthetic import make_failure, make_group, make_header, make_run
 
-from tinystories.experiments import VARIANTS
-from tinystories.report import write_report
-from tinystories.results import read_experiment
+from tinystories.reporting.write import write_report
+from tinystories.results.records import read_experiment
+from tinystories.variants import VARIANTS
 
 PHONE = (390, 844)
 

@@ -3,12 +3,12 @@
 import pytest
 from synthetic import make_failure, make_header, make_run
 
-from tinystories.report import summary_table, write_report
-from tinystories.reporting.batches import Cost, cost_of, study_batches
-from tinystories.reporting.curves import comparable, mean_line, window
 from tinystories.reporting.document import compose
-from tinystories.reporting.rates import study_rates
-from tinystories.results import Curve, read_experiment
+from tinystories.reporting.pictures.curves import comparable, mean_line, window
+from tinystories.reporting.write import summary_table, write_report
+from tinystories.results.batches import Cost, cost_of, study_batches
+from tinystories.results.rates import study_rates
+from tinystories.results.records import Curve, read_experiment
 
 
 def make_rates(directory, finals):

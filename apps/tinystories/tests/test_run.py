@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from tinystories.experiments import SETS
 from tinystories.run import main
+from tinystories.variants import SETS
 
 HEAVY = {"torch", "numba", "matplotlib", "wandb", "regex", "numpy", "starlette", "uvicorn"}
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tinystories import sample_words as words
-from tinystories.sample_plots import PLOTS
-from tinystories.sample_stories import OTHER, PRONOUNS, compose_story, draw_facts, tell
-from trainer.sample_corpus import documents, split_of
+from tinystories.texts import words
+from tinystories.texts.plots import PLOTS
+from tinystories.texts.stories import OTHER, PRONOUNS, compose_story, draw_facts, tell
+from trainer.experiments.sample_corpus import documents, split_of
 
 ROOT = Path(__file__).parents[3]
 GENDERED = {"she": {"she", "her", "herself", "hers"}, "he": {"he", "him", "his", "himself"}}
@@ -175,7 +175,7 @@ def test_two_seeds_tell_other_stories_and_one_seed_the_same_in_every_process():
     assert compose_story(random.Random(1)) != compose_story(random.Random(2))
     program = (
         "import random, sys\n"
-        "from tinystories.sample_stories import compose_story\n"
+        "from tinystories.texts.stories import compose_story\n"
         "print(*(compose_story(random.Random(seed)) for seed in range(30)), sep='\\n')\n"
         "assert 'torch' not in sys.modules\n"
     )

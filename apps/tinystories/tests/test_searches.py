@@ -8,13 +8,13 @@ import pytest
 import torch
 from conftest import TINY
 
-from tinystories import sweeps
-from tinystories.batch_search import batch_sizes, default_target, recipe_for, why_not
 from tinystories.commands.lr_sweep import found
 from tinystories.recipes import cpu_quick
-from tinystories.results import read_experiment
+from tinystories.results.records import read_experiment
 from tinystories.run import main
-from tinystories.sweeps import Sweep
+from tinystories.sweeps import sweep as sweeps
+from tinystories.sweeps.batch_search import batch_sizes, default_target, recipe_for, why_not
+from tinystories.sweeps.sweep import Sweep
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 

@@ -12,13 +12,14 @@ import pytest
 import torch
 from conftest import TINY
 
-from tinystories import parallel_runs, sweeps
 from tinystories.flags import DataFlags
-from tinystories.parallel_runs import environment_of
 from tinystories.run import main
-from tinystories.sweeps import Run, Sweep
+from tinystories.sweeps import processes as parallel_runs
+from tinystories.sweeps import sweep as sweeps
+from tinystories.sweeps.processes import environment_of
+from tinystories.sweeps.sweep import Run, Sweep
+from tinystories.sweeps.worker import read_task, write_task
 from tinystories.training import Machine, TokenFiles
-from tinystories.worker import read_task, write_task
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 CPU = Machine(device="cpu")

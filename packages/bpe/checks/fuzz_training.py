@@ -21,10 +21,10 @@ from shrink import shortest
 
 import bpe
 from bpe import PretokenCounts, reference
-from bpe.blocks import BlockCutter
-from bpe.pretokens import count_blocks
-from bpe.special_tokens import SpecialTokenFinder
-from bpe.training import learn_merges
+from bpe.text.blocks import BlockCutter
+from bpe.text.special_tokens import SpecialTokenFinder
+from bpe.training.counting import count_blocks
+from bpe.training.train import learn_merges
 
 ENGINES = ("python", "kernels")
 MERGES = 60

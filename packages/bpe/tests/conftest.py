@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import bpe
 from bpe import GPT2_PATTERN, Tokenizer, train_from_iterator
-from bpe.kernels.compiling import COMPILED
+from bpe.kernels.machine.compiling import COMPILED
 
 # Who starts the tests in the background has them ignore Ctrl-C, and every process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpe import GPT2_PATTERN, Tokenizer
-from bpe import blocks as blocks_module
-from bpe.blocks import BlockCutter
-from bpe.patterns import CL100K_PATTERN, LLAMA3_PATTERN, split_pieces
-from bpe.special_tokens import SpecialTokenFinder
+from bpe.text import blocks as blocks_module
+from bpe.text.blocks import BlockCutter
+from bpe.text.patterns import CL100K_PATTERN, LLAMA3_PATTERN, split_pieces
+from bpe.text.special_tokens import SpecialTokenFinder
 
 texts = st.lists(
     st.one_of(

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpe import GPT2_PATTERN
-from bpe.kernels.boundaries import piece_ends
-from bpe.patterns import CL100K_PATTERN, LLAMA3_PATTERN, compile_pattern, is_gpt2_pattern, scanner_of, split_pieces
-from bpe.unicode_classes import LETTER, NUMBER, OTHER, SPACE, class_table
+from bpe.kernels.scanning.gpt2 import piece_ends
+from bpe.text.patterns import CL100K_PATTERN, LLAMA3_PATTERN, compile_pattern, is_gpt2_pattern, scanner_of, split_pieces
+from bpe.text.unicode_classes import LETTER, NUMBER, OTHER, SPACE, class_table
 
 
 def scanned(text, pattern=GPT2_PATTERN):

@@ -11,8 +11,8 @@ import pytest
 from conftest import CORPUS, WORDS, run_python
 
 import bpe
-from bpe import commands
 from bpe.__main__ import main
+from bpe.cli import commands
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bpe import documents
+from bpe.text import documents
 
 MARK = "<|endoftext|>"
 

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 import bpe
 from bpe import GPT2_PATTERN, Tokenizer, UnknownTokenError, reference
-from bpe.blocks import Block
-from bpe.patterns import CL100K_PATTERN, LLAMA3_PATTERN
-from bpe.piece_encoding import merge_symbols
-from bpe.pretokens import count_blocks
-from bpe.special_tokens import SpecialTokenFinder
+from bpe.encoding.in_python import merge_symbols
+from bpe.text.blocks import Block
+from bpe.text.patterns import CL100K_PATTERN, LLAMA3_PATTERN
+from bpe.text.special_tokens import SpecialTokenFinder
+from bpe.training.counting import count_blocks
 
 
 def tiktoken_of(tokenizer):
@@ -132,8 +132,8 @@ def test_a_long_piece_in_python():
 
 @pytest.mark.parametrize("most", [64, 256, 1 << 14])
 def test_the_cache_of_the_kernels_grows_and_starts_afresh_when_full(small, monkeypatch, most):
-    monkeypatch.setattr("bpe.block_encoding.FIRST_CACHED", 64)
-    monkeypatch.setattr("bpe.block_encoding.MOST_CACHED", most)
+    monkeypatch.setattr("bpe.encoding.with_kernels.FIRST_CACHED", 64)
+    monkeypatch.setattr("bpe.encoding.with_kernels.MOST_CACHED", most)
     tokenizer = Tokenizer(small.vocab, small.merges, [EOT])
     tokenizer._encoder.load_kernels()
     # More pieces than slots; so many bytes, then so many ids, that the room for these is used up first.
@@ -207,7 +207,7 @@ def test_ids_over_16_bits_take_32():
 
 def test_large_texts_switch_to_the_kernels(small, monkeypatch):
     tokenizer = Tokenizer(small.vocab, small.merges, [EOT])
-    monkeypatch.setattr("bpe.text_encoding.KERNEL_BYTES_IN_ALL", 2 * len(CORPUS))
+    monkeypatch.setattr("bpe.encoding.encoder.KERNEL_BYTES_IN_ALL", 2 * len(CORPUS))
     assert [tokenizer.encode(CORPUS) for _ in range(3)] == [small.encode(CORPUS)] * 3
     assert tokenizer._encoder._kernels is not None
 

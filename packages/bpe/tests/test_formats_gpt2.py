@@ -9,7 +9,7 @@ from conftest import CORPUS, EOT
 import bpe
 from bpe import Tokenizer
 from bpe.formats import gpt2
-from bpe.formats.written import from_characters, to_characters
+from bpe.formats.byte_characters import from_characters, to_characters
 
 
 @pytest.fixture

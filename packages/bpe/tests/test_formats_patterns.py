@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import bpe
 from bpe.formats.oniguruma import from_oniguruma, to_oniguruma
-from bpe.formats.pre_tokenizers import read_pattern, write_pattern
-from bpe.patterns import GPT2_PATTERN, split_pieces
+from bpe.formats.split_patterns import read_pattern, write_pattern
+from bpe.text.patterns import GPT2_PATTERN, split_pieces
 
 PATTERNS = [
     GPT2_PATTERN,

@@ -7,8 +7,8 @@ import pytest
 from conftest import CORPUS, EOT
 
 from bpe import Tokenizer, train_from_iterator
-from bpe.inspection import KINDS, kind_of, measure_compression, summarize_vocabulary
-from bpe.inspection_report import compression_report, printable, split_report, vocabulary_report
+from bpe.cli.inspection import KINDS, kind_of, measure_compression, summarize_vocabulary
+from bpe.cli.inspection_report import compression_report, printable, split_report, vocabulary_report
 
 
 @pytest.mark.parametrize(

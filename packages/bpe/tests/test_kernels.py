@@ -7,9 +7,9 @@ import pytest
 from conftest import CORPUS, EOT, run_python
 
 from bpe import Tokenizer
-from bpe.kernels import compiling
+from bpe.kernels.machine import compiling
 from bpe.threads import map_in_order
-from bpe.word_table import WordTable
+from bpe.training.word_table import WordTable
 
 SCRIPT = """
 import bpe
@@ -43,7 +43,7 @@ def run_small_kernel(tmp_path):
     """Run a kernel of its own, which is compiled in a moment, in a process of its own."""
     script = tmp_path / "small_kernel.py"
     script.write_text(
-        "from bpe.kernels.compiling import kernel\n@kernel\ndef add(a, b): return a + b\nprint(add(2, 3))\n"
+        "from bpe.kernels.machine.compiling import kernel\n@kernel\ndef add(a, b): return a + b\nprint(add(2, 3))\n"
     )
 
     def run(before=""):
@@ -83,7 +83,7 @@ def test_threads_do_not_change_ids(small, tmp_path):
     expected = np.array(small.encode(text), dtype=np.uint16)
     tokenizer = Tokenizer(small.vocab, small.merges, [EOT])
     tokenizer._encoder.load_kernels()
-    from bpe.reading import TextFile
+    from bpe.text.files import TextFile
 
     blocks = list(TextFile(tmp_path / "text.txt").blocks(tokenizer._encoder.cutter, 1000))
     assert len(blocks) > 50
@@ -116,7 +116,7 @@ def test_a_table_grows(small):
 
 
 def test_more_distinct_bytes_than_offsets_reach_are_refused(monkeypatch):
-    monkeypatch.setattr("bpe.word_table.MAX_ARENA", 100)
+    monkeypatch.setattr("bpe.training.word_table.MAX_ARENA", 100)
     words = [b"%02d is longer than sixteen bytes" % index for index in range(10)]
     table = WordTable(capacity=4, arena_bytes=1)
     for word in words[:3]:  # up to the last byte

@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bpe
-from bpe import Tokenizer, piece_encoding
-from bpe.kernels.compiling import COMPILED
-from bpe.kernels.long_pieces import LONG, encode_long_piece
-from bpe.piece_encoding import merge_symbols
+from bpe import Tokenizer
+from bpe.encoding import in_python as piece_encoding
+from bpe.encoding.in_python import merge_symbols
+from bpe.kernels.machine.compiling import COMPILED
+from bpe.kernels.merging.long_pre_tokens import LONG, encode_long_piece
 
 MANY = 300 if COMPILED else 20
 

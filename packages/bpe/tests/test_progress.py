@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-from bpe import progress
-from bpe.progress import Progress
+from bpe.cli import progress
+from bpe.cli.progress import Progress
 
 
 class Terminal(io.StringIO):

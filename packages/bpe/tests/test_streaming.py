@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bpe import GPT2_PATTERN, EncodeReport, InvalidUTF8Warning, Tokenizer
-from bpe.blocks import BlockCutter
-from bpe.reading import TextFile
-from bpe.special_tokens import SpecialTokenFinder
-from bpe.texts import replace_malformed
+from bpe.text.blocks import BlockCutter
+from bpe.text.files import TextFile
+from bpe.text.special_tokens import SpecialTokenFinder
+from bpe.text.utf8 import replace_malformed
 
 
 def cut(text, places):

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 import bpe
 from bpe import PretokenCounts, reference
-from bpe.blocks import Block, BlockCutter
-from bpe.compression import open_text_file
-from bpe.patterns import GPT2_PATTERN
-from bpe.pretokens import count_blocks
-from bpe.special_tokens import SpecialTokenFinder
-from bpe.training import learn_merges
+from bpe.text.blocks import Block, BlockCutter
+from bpe.text.compression import open_text_file
+from bpe.text.patterns import GPT2_PATTERN
+from bpe.text.special_tokens import SpecialTokenFinder
+from bpe.training.counting import count_blocks
+from bpe.training.train import learn_merges
 
 ENGINES = ["python", "kernels"]
 
@@ -173,7 +173,7 @@ def test_counts_do_not_depend_on_blocks_and_threads(special):
 
 
 def test_large_documents_of_an_iterator(monkeypatch):
-    monkeypatch.setattr("bpe.training.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("bpe.training.train.BLOCK_BYTES", 1000)
     assert bpe.train_from_iterator([CORPUS * 3, CORPUS], 350) == bpe.train_from_iterator(
         [CORPUS * 3 + EOT + CORPUS], 350
     )
@@ -211,7 +211,7 @@ def test_counts_survive_saving(counts, tmp_path_factory):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_counts_know_their_special_tokens(tmp_path, monkeypatch, engine):
-    monkeypatch.setattr("bpe.pretokens.PYTHON_BYTES", 0 if engine == "kernels" else 1 << 20)
+    monkeypatch.setattr("bpe.training.counting.PYTHON_BYTES", 0 if engine == "kernels" else 1 << 20)
     (tmp_path / "text.txt").write_text(f"a cat<a>a hat{EOT}a cat")
     one = bpe.count_pretokens(tmp_path / "text.txt", ["<a>", EOT])
     one.save(tmp_path / "counts")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import nnscratch
 from nnscratch import TransformerConfig
-from nnscratch.kernels.causal_attention import causal_attention
+from nnscratch.attention_kernels.causal import causal_attention
 
 Pair = tuple[Callable[..., Tensor], Callable[..., Tensor], list[Tensor]]
 

@@ -23,7 +23,9 @@ import triton.backends.nvidia
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from nnscratch.kernels import flash_attention, flash_backward_kernels, flash_forward_kernels
+from nnscratch.attention_kernels import triton_backward as flash_backward_kernels
+from nnscratch.attention_kernels import triton_forward as flash_forward_kernels
+from nnscratch.attention_kernels import triton_operator as flash_attention
 
 SHARED_MEMORY = 227 * 1024  # bytes for a program on an H100, by NVIDIA's table of compute capabilities
 KERNELS = {

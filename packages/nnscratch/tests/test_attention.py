@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from nnscratch import CausalSelfAttention, Linear, RotaryEmbedding, scaled_dot_product_attention
-from nnscratch.cache import LayerCache
+from nnscratch.generation.cache import LayerCache
 
 
 def qkv(*batch, queries=12, keys=16, d_k=8, d_v=6, dtype=torch.float32):

@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from nnscratch.kernels import blockwise_attention as module
-from nnscratch.kernels.blockwise_attention import blockwise_attention
+from nnscratch.attention_kernels import blockwise as module
+from nnscratch.attention_kernels.blockwise import blockwise_attention
 
 
 def heads(batch, queries, keys, d_k=8, d_v=6, dtype=torch.float32):

@@ -2,14 +2,14 @@ import pytest
 import torch
 
 from nnscratch import KeyValueCache, generate
-from nnscratch.cache import LayerCache
+from nnscratch.generation.cache import LayerCache
 
 
 @pytest.mark.parametrize(("prompt", "new", "held"), [(3, 5, 7), (3, 100, 16), (16, 1, None), (17, 5, None)])
 def test_the_cache_is_no_longer_than_it_needs_to_be(model, monkeypatch, prompt, new, held):
     made = []
     monkeypatch.setattr(
-        "nnscratch.generation.KeyValueCache", lambda *sizes: made.append(sizes) or KeyValueCache(*sizes)
+        "nnscratch.generation.decoding.KeyValueCache", lambda *sizes: made.append(sizes) or KeyValueCache(*sizes)
     )
     generate(model, [1] * prompt, max_new_tokens=new)
     assert made == ([] if held is None else [(2, held)])

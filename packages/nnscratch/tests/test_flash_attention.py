@@ -9,8 +9,9 @@ import torch.nn.functional as F  # noqa: N812
 
 pytest.importorskip("triton")
 
-from nnscratch.kernels import flash_backward_kernels, flash_forward_kernels
-from nnscratch.kernels.flash_attention import can_flash, flash_attention
+from nnscratch.attention_kernels import triton_backward as flash_backward_kernels
+from nnscratch.attention_kernels import triton_forward as flash_forward_kernels
+from nnscratch.attention_kernels.triton_operator import can_flash, flash_attention
 
 if tuple(int(part) for part in version("jaxtyping").split(".")[:3]) < (0, 3, 11):
     pytest.skip("its check of shapes, which only tests switch on, then takes kernels apart", allow_module_level=True)

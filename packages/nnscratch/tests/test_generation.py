@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnscratch import KeyValueCache, TransformerConfig, TransformerLM, generate, stream, stream_with_logits
-from nnscratch.generation import complete
-from nnscratch.sampling import next_token_probabilities
+from nnscratch.generation.decoding import complete
+from nnscratch.generation.sampling import next_token_probabilities
 
 VARIANTS = [
     {"norm": norm, "position": position, "ffn": ffn}

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from nnscratch import AdamW, TransformerConfig, TransformerLM, clip_grad_norm, generate
-from nnscratch.kernels.flash_attention import flash_attention
+from nnscratch.attention_kernels.triton_operator import flash_attention
 
 pytestmark = [
     pytest.mark.gpu,

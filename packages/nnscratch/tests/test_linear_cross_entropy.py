@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from nnscratch import linear_cross_entropy
-from nnscratch.kernels import linear_cross_entropy as module
+from nnscratch import losses as module
 
 
 @pytest.fixture(params=[1, 100, 2**30], ids=lambda logits: f"chunk-of-{logits}")

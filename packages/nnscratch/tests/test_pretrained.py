@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nnscratch import TransformerLM
-from nnscratch.files import replacing
+from nnscratch.interchange.files import replacing
 
 
 @pytest.mark.parametrize("changes", [{}, {"tie_embeddings": True}, {"norm": "none", "ffn": "silu"}, {"qk_norm": True}])

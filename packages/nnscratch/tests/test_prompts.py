@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from nnscratch import generate, stream
-from nnscratch.generation import complete
+from nnscratch.generation.decoding import complete
 
 
 def test_forms_of_prompts(model):

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from nnscratch.sampling import Sampler, next_token_probabilities
+from nnscratch.generation.sampling import Sampler, next_token_probabilities
 
 
 def test_draws_of_one_row_follow_the_probabilities_and_never_take_what_was_cut():

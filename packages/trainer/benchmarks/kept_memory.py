@@ -18,8 +18,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from trainer import resolve_dtype
-from trainer.devices import autocast
-from trainer.host_memory import keep_freed_memory
+from trainer.devices.devices import autocast
+from trainer.devices.host_memory import keep_freed_memory
 
 VOCAB_SIZE, WIDTH, LAYERS, WINDOWS, CONTEXT_LENGTH = 4096, 128, 4, 16, 256
 STEPS, NOT_COUNTED = 60, 20

@@ -18,10 +18,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from trainer import TokenDataset, TrainConfig, Trainer, get_batch, read_metrics, save_checkpoint
-from trainer.batches import BatchSource, StepBatches
-from trainer.checkpoints import CheckpointStore
-from trainer.data import batch_generator
-from trainer.token_split import TokenSplit
+from trainer.checkpoints.single_file import CheckpointStore
+from trainer.data.batches import BatchSource, StepBatches
+from trainer.data.splits import TokenSplit
+from trainer.data.windows import batch_generator
 
 VOCAB_SIZE, WIDTH, BATCH_SIZE, CONTEXT_LENGTH = 500, 128, 44, 64
 STEPS, ROUNDS = 150, 5

@@ -3,7 +3,7 @@ import signal
 import pytest
 import torch
 
-from trainer.records import read_metrics
+from trainer.records.run_directory import read_metrics
 
 # Who starts the tests in the background has them ignore Ctrl-C, and every process that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -30,4 +30,4 @@ def timeless():
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Drawing takes longer than training such small models."""
-    monkeypatch.setattr("trainer.reporting.draw_losses", lambda *_: True)
+    monkeypatch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)

@@ -19,10 +19,10 @@ from torch import nn
 from torch.distributed.checkpoint import FileSystemWriter
 from torch.nn.functional import cross_entropy
 
-import trainer.reporting
+import trainer.records.reporter
 from trainer import TrainConfig, Trainer, TrainingInterrupted, evaluate
-from trainer.distributed import joined_processes
-from trainer.place import find_place
+from trainer.distributed.processes import joined_processes
+from trainer.distributed.rank import find_place
 
 VOCAB_SIZE, WIDTH, CONTEXT = 40, 16, 8
 STEPS, STOPPED_AT = 20, 8
@@ -316,7 +316,7 @@ def wait_for_a_signal(directory):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    trainer.reporting.draw_losses = lambda *_: True  # which takes longer than training
+    trainer.records.reporter.draw_losses = lambda *_: True  # which takes longer than training
     action = {"equal": train_equally, "kill": die, "stop": wait_for_a_signal}[sys.argv[1]]
     result = action(Path(sys.argv[2]))
     Path(sys.argv[2], f"rank{find_place().rank}.json").write_text(json.dumps(result))

@@ -23,12 +23,12 @@ from safetensors.torch import load_file
 from torch import nn
 
 from trainer import TrainConfig, TrainingInterrupted, evaluate, load_weights, read_metrics
-from trainer.averaging import WeightAverage
-from trainer.checkpoints import CheckpointStore
-from trainer.data import batch_generator, get_batch
-from trainer.distributed import Processes
-from trainer.parallel import Parallel
-from trainer.progress import Progress
+from trainer.checkpoints.single_file import CheckpointStore
+from trainer.data.windows import batch_generator, get_batch
+from trainer.distributed.parallel import Parallel
+from trainer.distributed.processes import Processes
+from trainer.training.averaging import WeightAverage
+from trainer.training.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 SETTINGS = {"steps": 20, "average_from": 0.7, "eval_interval": 5}

@@ -11,10 +11,10 @@ from bigram_run import loss_fn, make_model, make_trainer
 from safetensors.torch import load_file
 
 from trainer import TrainConfig, TrainingInterrupted, read_metrics
-from trainer.checkpoints import CheckpointStore
-from trainer.progress import Progress
-from trainer.reporting import Reporter
-from trainer.run_clock import RunClock
+from trainer.checkpoints.single_file import CheckpointStore
+from trainer.records.reporter import Reporter
+from trainer.training.clock import RunClock
+from trainer.training.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 SETTINGS = {"steps": 24, "eval_interval": 8, "keep_checkpoints": 100}
@@ -132,7 +132,7 @@ def failing(monkeypatch):
     """Makes the writing of one step fail."""
 
     def install(step):
-        from trainer import checkpoint_store
+        from trainer.checkpoints import store as checkpoint_store
 
         write = checkpoint_store.write_checkpoint
 
@@ -157,7 +157,7 @@ def test_an_error_stops_the_run_at_the_next_step(tmp_path, timeless, failing, wr
     assert steps_of(run) == [6]
     assert not (run / "summary.json").exists()
     patch.undo()
-    patch.setattr("trainer.reporting.draw_losses", lambda *_: True)
+    patch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
     make_trainer(run, model=make_model(9), **SETTINGS).fit()
     assert content(run / "checkpoints" / "step_0000024") == content(tmp_path / "whole" / "checkpoints" / "step_0000024")
     assert timeless(run) == timeless(tmp_path / "whole")
@@ -232,7 +232,7 @@ def test_a_crash_leaves_the_directory_only_when_the_save_is_complete(tmp_path, w
 
 def test_records_are_on_the_disk_before_the_checkpoint_that_relies_on_them(tmp_path, writes, monkeypatch):
     synced = []
-    monkeypatch.setattr("trainer.reporting.Reporter.sync", lambda self: synced.append(len(writes.threads)))
+    monkeypatch.setattr("trainer.records.reporter.Reporter.sync", lambda self: synced.append(len(writes.threads)))
     make_trainer(tmp_path / "run", **SETTINGS).fit()
     assert synced[:4] == [0, 1, 2, 3]  # how many had been written then
     assert len(read_metrics(tmp_path / "run")) > 4

@@ -20,10 +20,10 @@ from bigram_run import (
 from torch import nn
 
 from trainer import TrainConfig, read_metrics
-from trainer.batches import BatchSource, StepBatches
-from trainer.data import batch_generator, get_batch
-from trainer.progress import Progress
-from trainer.token_split import TokenSplit
+from trainer.data.batches import BatchSource, StepBatches
+from trainer.data.splits import TokenSplit
+from trainer.data.windows import batch_generator, get_batch
+from trainer.training.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 RAMP = ((0.0, 1), (0.3, 2), (0.6, 4))

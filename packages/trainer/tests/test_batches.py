@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainer import TokenDataset, TrainConfig
-from trainer.batches import BatchSource, StepBatches
-from trainer.data import batch_generator, get_batch
-from trainer.token_split import TokenSplit
-from trainer.windows import ShuffledWindows
+from trainer.data.batches import BatchSource, StepBatches
+from trainer.data.sampling import ShuffledWindows
+from trainer.data.splits import TokenSplit
+from trainer.data.windows import batch_generator, get_batch
 
 
 class ByStep(BatchSource):

@@ -14,8 +14,8 @@ from children import drop_privileges, needs_fork, run_in_child
 from torch import nn
 
 from trainer import load_checkpoint, load_weights, save_checkpoint
-from trainer.checkpoints import CheckpointState, CheckpointStore
-from trainer.state_dicts import get_model_state, set_model_state
+from trainer.checkpoints.single_file import CheckpointState, CheckpointStore
+from trainer.checkpoints.state_dicts import get_model_state, set_model_state
 
 
 def trained(seed=0, steps=3):
@@ -450,7 +450,7 @@ def test_an_old_checkpoint_that_cannot_be_removed_stops_nothing(tmp_path, monkey
 
     monkeypatch.setattr(Path, "rename", rename_or_fail)
     monkeypatch.setattr(shutil, "rmtree", rmtree_or_fail)
-    monkeypatch.setattr("trainer.reporting.draw_losses", lambda *_: True)
+    monkeypatch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
     with (
         pytest.warns(RuntimeWarning, match="step_0000006 cannot be removed: .*; training goes on, later") as caught,
         pytest.raises(Crash),

@@ -10,9 +10,9 @@ from bigram_run import Crash, loss_fn, make_trainer
 from torch.optim import AdamW
 
 from trainer import TrainConfig, TrainingInterrupted, read_metrics
-from trainer.checkpoints import CheckpointStore
-from trainer.progress import Progress
-from trainer.run_clock import RunClock, slower
+from trainer.checkpoints.single_file import CheckpointStore
+from trainer.training.clock import RunClock, slower
+from trainer.training.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 

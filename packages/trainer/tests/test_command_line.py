@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainer import TrainingInterrupted
-from trainer.command_line import run_command
+from trainer.support.command_line import run_command
 
 
 def _raiser(error: BaseException):
@@ -60,7 +60,7 @@ def test_warnings_are_notices_each_time(capsys: pytest.CaptureFixture[str]):
 
 def test_a_reader_that_has_seen_enough_is_no_failure():
     script = (
-        "import sys; from trainer.command_line import run_command\n"
+        "import sys; from trainer.support.command_line import run_command\n"
         "def action():\n"
         "    for _ in range(100_000): print('line')\n"
         "    return 0\n"
@@ -76,5 +76,5 @@ def test_a_reader_that_has_seen_enough_is_no_failure():
 
 
 def test_it_imports_nothing_heavy():
-    script = "import sys, trainer.command_line; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    script = "import sys, trainer.support.command_line; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

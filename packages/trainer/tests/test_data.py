@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from trainer import TokenDataset, TrainConfig, get_batch
-from trainer.batches import BatchSource, StepBatches
-from trainer.data import batch_generator, id_range
-from trainer.token_split import TokenSplit
+from trainer.data.batches import BatchSource, StepBatches
+from trainer.data.splits import TokenSplit
+from trainer.data.windows import batch_generator, id_range
 
 PROCESS_STATUS = Path("/proc/self/status")
 
@@ -190,7 +190,7 @@ def test_datasets_travel_to_other_processes_by_their_path(tmp_path):
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int64])
 def test_smallest_and_largest_id(dtype, monkeypatch):
-    monkeypatch.setattr("trainer.data._SCAN_CHUNK", 7)
+    monkeypatch.setattr("trainer.data.windows._SCAN_CHUNK", 7)
     ids = np.random.default_rng(0).integers(10, 1000, 100).astype(dtype)
     assert id_range(ids) == (0 if dtype == np.uint16 else ids.min(), ids.max())
     assert id_range(np.array([-5, 3])) == (-5, 3)

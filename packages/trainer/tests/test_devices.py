@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from trainer import resolve_device, resolve_dtype
-from trainer.devices import autocast, device_name, fast_matrix_products, peak_memory_bytes
-from trainer.speed import peak_flops
+from trainer.devices.devices import autocast, device_name, fast_matrix_products, peak_memory_bytes
+from trainer.devices.flops import peak_flops
 
 
 def pretend(monkeypatch, accelerator):

@@ -47,7 +47,7 @@ def runs(tmp_path_factory):
     """A directory with runs of one and of two processes, and what those two saw."""
     directory = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.reporting.draw_losses", lambda *_: True)
+        patch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
         make_trainer(directory / "one", model=(model := Blocks())).fit()
         for name in ("one-ddp", "one-fsdp"):
             interrupt_one(directory / name)

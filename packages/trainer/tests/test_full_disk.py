@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from trainer import load_checkpoint, save_checkpoint
-from trainer.checkpoints import CheckpointStore, load_weights
+from trainer.checkpoints.single_file import CheckpointStore, load_weights
 
 pytestmark = [pytest.mark.usefixtures("no_pictures"), needs_fork]
 MEGABYTE = 1_000_000
@@ -44,7 +44,7 @@ def whole(tmp_path_factory):
     """The directory of a run with all the space it wants."""
     run = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.reporting.draw_losses", lambda *_: True)
+        patch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
         make_trainer(run, model=big_model(), **SETTINGS).fit()
     return run
 

@@ -6,13 +6,13 @@ import torch
 from bigram_run import CONFIG, loss_fn, make_model, make_tokens, schedule
 
 from trainer import TokenDataset, TrainConfig, Trainer, read_metrics
-from trainer.batches import BatchSource, StepBatches
-from trainer.distributed import Processes
-from trainer.loading import BatchLoader
-from trainer.parallel import Parallel
-from trainer.snapshots import SnapshotBuffers
-from trainer.token_split import TokenSplit
-from trainer.training_step import TrainingStep
+from trainer.checkpoints.snapshots import SnapshotBuffers
+from trainer.data.batches import BatchSource, StepBatches
+from trainer.data.loader import BatchLoader
+from trainer.data.splits import TokenSplit
+from trainer.distributed.parallel import Parallel
+from trainer.distributed.processes import Processes
+from trainer.training.step import TrainingStep
 
 pytestmark = [
     pytest.mark.gpu,

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from trainer import host_memory
+from trainer.devices import host_memory
 
 needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 PROGRAM = """
 import resource, torch
-from trainer.host_memory import keep_freed_memory, release_freed_memory
+from trainer.devices.host_memory import keep_freed_memory, release_freed_memory
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
@@ -76,8 +76,8 @@ def test_training_on_a_cpu_keeps_memory_and_then_releases_it(tmp_path, monkeypat
     from bigram_run import make_trainer
 
     calls = []
-    monkeypatch.setattr("trainer.loop.keep_freed_memory", lambda: calls.append("keep") or keeps)
-    monkeypatch.setattr("trainer.loop.release_freed_memory", lambda: calls.append("release"))
+    monkeypatch.setattr("trainer.trainer.keep_freed_memory", lambda: calls.append("keep") or keeps)
+    monkeypatch.setattr("trainer.trainer.release_freed_memory", lambda: calls.append("release"))
     trainer = make_trainer(tmp_path / "run")
     monkeypatch.setattr(trainer, "loss_fn", lambda *batch: calls.append("loss") or 1 / 0)
     with pytest.raises(ZeroDivisionError):

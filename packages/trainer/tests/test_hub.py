@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 from hub_server import COMMIT, LATER, Hub
 
-from trainer import hub
-from trainer.hub import HubDataset
+from trainer.experiments import hub
+from trainer.experiments.hub import HubDataset
 
 DATA = HubDataset(
     name="balls",
@@ -264,7 +264,7 @@ def test_the_variables_of_the_environment(server, tmp_path):
         environment.pop(name, None)
     program = (
         "from pathlib import Path\n"
-        "from trainer.hub import HubDataset, download\n"
+        "from trainer.experiments.hub import HubDataset, download\n"
         f"data = {DATA!r}\n"
         f"print(download(data, Path({str(tmp_path / 'data')!r}), lambda line: None)[0].path)"
     )
@@ -287,5 +287,5 @@ def test_without_the_library(tmp_path, monkeypatch):
 
 
 def test_the_library_is_imported_only_for_downloads():
-    program = "import sys; import trainer.hub; assert 'huggingface_hub' not in sys.modules"
+    program = "import sys; import trainer.experiments.hub; assert 'huggingface_hub' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 SCRIPT = """
-from trainer.leaving import leave
+from trainer.support.leaving import leave
 
 import atexit
 import threading
@@ -49,6 +49,6 @@ def test_a_process_that_ends_otherwise_is_left_alone():
 
 def test_nobody_who_reads_the_output():
     """The exit code stays, and nothing is told of it."""
-    before = "from trainer.leaving import leave\nimport os\nread, write = os.pipe()\nos.close(read)\n"
+    before = "from trainer.support.leaving import leave\nimport os\nread, write = os.pipe()\nos.close(read)\n"
     done = run("os.dup2(write, 1)\nprint('held back')\nleave(0)", before)
     assert (done.returncode, done.stderr) == (0, "")

@@ -5,9 +5,9 @@ import torch
 from bigram_run import make_tokens, make_trainer
 
 from trainer import TrainConfig
-from trainer.batches import BatchSource, StepBatches
-from trainer.loading import BatchLoader
-from trainer.token_split import TokenSplit
+from trainer.data.batches import BatchSource, StepBatches
+from trainer.data.loader import BatchLoader
+from trainer.data.splits import TokenSplit
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ from bigram_run import CONFIG, loss_fn, make_model, make_tokens, make_trainer, s
 from torch import nn
 
 from trainer import TokenDataset, evaluate, read_config, read_metrics
-from trainer.data import batch_generator, get_batch
+from trainer.data.windows import batch_generator, get_batch
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -205,7 +205,7 @@ def test_norms_and_rates_are_recorded(tmp_path):
 def test_utilisation_is_given_only_if_known(tmp_path, monkeypatch):
     summary = make_trainer(tmp_path / "unknown", flops_per_token=1e6).fit()
     assert summary.mfu is None
-    monkeypatch.setattr("trainer.loop.peak_flops", lambda name, dtype: 1e12)
+    monkeypatch.setattr("trainer.trainer.peak_flops", lambda name, dtype: 1e12)
     summary = make_trainer(tmp_path / "known", flops_per_token=1e6).fit()
     assert summary.mfu == pytest.approx(summary.tokens_per_second * 1e6 / 1e12)
     train = [record for record in read_metrics(tmp_path / "known") if record["event"] == "train"]

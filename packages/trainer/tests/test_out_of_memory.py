@@ -9,14 +9,14 @@ from bigram_run import CONFIG, VOCAB_SIZE, Notices, loss_fn, make_model, make_to
 from torch import nn
 
 from trainer import TrainConfig, read_metrics
-from trainer.batches import BatchSource, StepBatches
-from trainer.data import batch_generator, get_batch
-from trainer.devices import is_out_of_memory
-from trainer.distributed import Processes
-from trainer.loading import BatchLoader
-from trainer.parallel import Parallel
-from trainer.token_split import TokenSplit
-from trainer.training_step import TrainingStep, largest_part
+from trainer.data.batches import BatchSource, StepBatches
+from trainer.data.loader import BatchLoader
+from trainer.data.splits import TokenSplit
+from trainer.data.windows import batch_generator, get_batch
+from trainer.devices.devices import is_out_of_memory
+from trainer.distributed.parallel import Parallel
+from trainer.distributed.processes import Processes
+from trainer.training.step import TrainingStep, largest_part
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.permutation import ROUNDS, Permutation
+from trainer.data.permutation import ROUNDS, Permutation
 
 
 def make_keys(*entropy):

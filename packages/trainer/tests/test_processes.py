@@ -13,15 +13,20 @@ from distributed_run import Blocks
 from torch import nn
 
 from trainer import TrainConfig, read_config
-from trainer.distributed import Processes, ProcessLostError, _picklable, joined_processes
+from trainer.checkpoints.random_states import (
+    get_random_states,
+    preserved_random_states,
+    seed_everything,
+    set_random_states,
+)
+from trainer.checkpoints.restore import collect_random_states, restore_random_states
+from trainer.checkpoints.sharded import _PlainUnpickler
+from trainer.data.splits import TokenSplit
+from trainer.distributed.fsdp import _check_optimizer, _check_sharing, _units
+from trainer.distributed.parallel import Parallel, check_gradients, parallelize
+from trainer.distributed.processes import Processes, ProcessLostError, _picklable, joined_processes
+from trainer.distributed.rank import Place, find_place, resolve_process_device
 from trainer.evaluation import _batches
-from trainer.parallel import Parallel, check_gradients, parallelize
-from trainer.place import Place, find_place, resolve_process_device
-from trainer.random_states import get_random_states, preserved_random_states, seed_everything, set_random_states
-from trainer.restoring import collect_random_states, restore_random_states
-from trainer.sharded_checkpoints import _PlainUnpickler
-from trainer.sharding import _check_optimizer, _check_sharing, _units
-from trainer.token_split import TokenSplit
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
@@ -70,7 +75,7 @@ def test_devices_of_several_processes(monkeypatch):
     with pytest.raises(ValueError, match="device 'cuda' is not available here"):
         resolve_process_device("cuda", place)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("trainer.place.resolve_device", torch.device)
+    monkeypatch.setattr("trainer.distributed.rank.resolve_device", torch.device)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert resolve_process_device("auto", place) == torch.device("cuda", 1)
     assert resolve_process_device("cuda:0", Place()) == torch.device("cuda", 0)
@@ -244,7 +249,7 @@ def test_parameters_without_a_gradient_are_named():
 
 def test_lost_connections_are_told_from_other_errors(monkeypatch, environment):
     gloo = "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:51234"
-    monkeypatch.setattr("trainer.distributed._connect", lambda *_: Processes())
+    monkeypatch.setattr("trainer.distributed.processes._connect", lambda *_: Processes())
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
     place = Place(1, 4, 1)
     for message, kind in ((gloo, ProcessLostError), ("mat1 and mat2 shapes cannot be multiplied", RuntimeError)):

@@ -25,7 +25,7 @@ def whole(tmp_path_factory):
     """The directory of an uninterrupted run."""
     run = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.reporting.draw_losses", lambda *_: True)
+        patch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
         make_trainer(run).fit()
     return run
 

@@ -11,9 +11,9 @@ import pytest
 from bigram_run import CONFIG, failing_loss, make_trainer
 
 from trainer import RunLockedError, Summary, TrainingInterrupted, read_config, read_metrics, write_atomically
-from trainer.environment import describe_git
-from trainer.plots import draw_losses
-from trainer.records import RunDirectory
+from trainer.records.environment import describe_git
+from trainer.records.plots import draw_losses
+from trainer.records.run_directory import RunDirectory
 
 
 def test_run_leaves_every_file(tmp_path):
@@ -53,7 +53,7 @@ def test_picture_that_fails_is_a_warning(tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError("no space")
 
-    monkeypatch.setattr("trainer.reporting.draw_losses", fail)
+    monkeypatch.setattr("trainer.records.reporter.draw_losses", fail)
     with pytest.warns(RuntimeWarning, match=r"loss.png could not be drawn: OSError: no space"):
         assert make_trainer(tmp_path / "run").fit().status == "completed"
 
@@ -161,7 +161,7 @@ def test_an_interruption_is_told_even_if_something_cannot_be_closed(tmp_path, mo
         raise OSError("no space")
 
     monkeypatch.setattr("trainer.loggers.LoggerGroup.close", fail)
-    monkeypatch.setattr("trainer.parallel.Parallel.finish", fail)
+    monkeypatch.setattr("trainer.distributed.parallel.Parallel.finish", fail)
     loss = failing_loss(5, lambda: signal.raise_signal(signal.SIGTERM))
     with (
         pytest.warns(RuntimeWarning, match="^besides, something could not be closed: OSError: no space$") as caught,

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainer.grammar import Grammar, capitalise, pick, pick_distinct, table, with_article
-from trainer.sample_corpus import CorpusReport, documents, split_of, write_corpus
+from trainer.experiments.grammar import Grammar, capitalise, pick, pick_distinct, table, with_article
+from trainer.experiments.sample_corpus import CorpusReport, documents, split_of, write_corpus
 
 SOURCE = Path(__file__).parents[1] / "src"
 
@@ -271,7 +271,7 @@ def test_write_corpus_needs_the_folder(tmp_path):
 def test_same_text_in_every_process_and_no_torch():
     program = (
         "import itertools, sys\n"
-        "from trainer.grammar import Grammar\nfrom trainer.sample_corpus import documents\n"
+        "from trainer.experiments.grammar import Grammar\nfrom trainer.experiments.sample_corpus import documents\n"
         "grammar = Grammar({'who': ['[Mia|Tom]', '{a pet}'], 'pet': ['owl', 'cat']})\n"
         "stream = documents(lambda r: grammar.render('{who} ' * 9, {}, r), split='train', seed=1)\n"
         "print(*itertools.islice(stream, 20))\n"

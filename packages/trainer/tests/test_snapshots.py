@@ -4,7 +4,7 @@ from collections import OrderedDict, defaultdict
 import torch
 from torch import nn
 
-from trainer.snapshots import SnapshotBuffers, count_bytes
+from trainer.checkpoints.snapshots import SnapshotBuffers, count_bytes
 
 
 def same(first, second):

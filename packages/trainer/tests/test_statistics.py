@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from trainer.statistics import difference, spread, student_cumulative, student_quantile
+from trainer.experiments.statistics import difference, spread, student_cumulative, student_quantile
 
 values = st.floats(0.1, 12).map(lambda value: round(value, 5))
 samples = st.lists(values, min_size=2, max_size=6)

@@ -7,8 +7,8 @@ from bigram_run import make_model, make_tokens, make_trainer
 from torch import nn
 
 from trainer import TokenDataset, TrainConfig, evaluate, read_config, read_metrics
-from trainer.token_split import TokenSplit, check_same_tokenizer
-from trainer.vocabulary import find_vocab_size
+from trainer.data.splits import TokenSplit, check_same_tokenizer
+from trainer.data.vocabulary import find_vocab_size
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 

@@ -272,7 +272,7 @@ def run_in_background(code, cwd):
     program = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from bigram_run import make_trainer\nfrom trainer import WandbLogger\n"
-        "import trainer.reporting\ntrainer.reporting.draw_losses = lambda *_: True\n"
+        "import trainer.records.reporter\ntrainer.reporting.draw_losses = lambda *_: True\n"
         f"{code}\n"
         "print(sorted(name for name in sys.modules if '.' not in name))"
     )

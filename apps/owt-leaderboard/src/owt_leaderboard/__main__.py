@@ -7,11 +7,11 @@ from pathlib import Path
 
 import tyro
 
-from owt_leaderboard.clock import process_age
-from owt_leaderboard.recipes import RECIPES, RecipeName
-from owt_leaderboard.training import WandbMode
-from trainer.command_line import run_command
-from trainer.leaving import leave
+from owt_leaderboard.budget.clock import process_age
+from owt_leaderboard.recipe.recipes import RECIPES, RecipeName
+from owt_leaderboard.run.training import WandbMode
+from trainer.support.command_line import run_command
+from trainer.support.leaving import leave
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Flags:
 def _run(flags: Flags) -> int:
     from dataclasses import replace
 
-    from owt_leaderboard.datasets import prepare_data
-    from owt_leaderboard.overrides import changed, names_of
-    from owt_leaderboard.sizing import SIZE_NAMES
-    from owt_leaderboard.timed_run import TimedRun, prepared_by_one
+    from owt_leaderboard.budget.sizing import SIZE_NAMES
+    from owt_leaderboard.recipe.overrides import changed, names_of
+    from owt_leaderboard.run.timed_run import TimedRun, prepared_by_one
+    from owt_leaderboard.texts.datasets import prepare_data
     from trainer import parse_duration, resolve_device
 
     tell = print if os.environ.get("RANK", "0") == "0" else _nothing

@@ -10,10 +10,10 @@ from typing import Any
 
 import tyro
 
-from owt_leaderboard.ablations import FULL, table, variants, write_results
-from owt_leaderboard.subruns import DataFlags, check_recipe, complete_all
-from trainer.command_line import run_command
-from trainer.leaving import leave
+from owt_leaderboard.report.ablation_table import FULL, table, variants, write_results
+from owt_leaderboard.run.processes import DataFlags, check_recipe, complete_all
+from trainer.support.command_line import run_command
+from trainer.support.leaving import leave
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Flags:
 
 
 def _run(flags: Flags) -> int:
-    from owt_leaderboard.overrides import changed
-    from owt_leaderboard.recipes import speedrun
+    from owt_leaderboard.recipe.overrides import changed
+    from owt_leaderboard.recipe.recipes import speedrun
     from trainer import parse_duration, resolve_device
 
     parse_duration(flags.time_limit)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from trainer.command_line import run_command
-from trainer.leaving import leave
+from trainer.support.command_line import run_command
+from trainer.support.leaving import leave
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def evaluate_run(run_dir: Path, batch_size: int | None, device: str) -> tuple[fl
     from typing import cast
 
     from nnscratch import LanguageModel
-    from owt_leaderboard.finished_run import read_run
+    from owt_leaderboard.run.finished_run import read_run
     from trainer import TokenDataset, evaluate, resolve_device, resolve_dtype
 
     run = read_run(run_dir, device)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import tyro
 
-from owt_leaderboard.recipes import RECIPES, RecipeName
-from owt_leaderboard.subruns import DataFlags
-from trainer.command_line import run_command
-from trainer.leaving import leave
+from owt_leaderboard.recipe.recipes import RECIPES, RecipeName
+from owt_leaderboard.run.processes import DataFlags
+from trainer.support.command_line import run_command
+from trainer.support.leaving import leave
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ def _run(flags: Flags) -> int:
     from dataclasses import replace
 
     from bpe import Tokenizer
-    from owt_leaderboard.datasets import prepare_data
-    from owt_leaderboard.overrides import changed
-    from owt_leaderboard.training import make_loggers, train
+    from owt_leaderboard.recipe.overrides import changed
+    from owt_leaderboard.run.training import make_loggers, train
+    from owt_leaderboard.texts.datasets import prepare_data
     from trainer import resolve_device
 
     if flags.steps < 1:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import tyro
 
-from owt_leaderboard.subruns import DataFlags, check_recipe, complete
-from trainer.command_line import run_command
-from trainer.leaving import leave
+from owt_leaderboard.run.processes import DataFlags, check_recipe, complete
+from trainer.support.command_line import run_command
+from trainer.support.leaving import leave
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Flags:
 
 
 def _run(flags: Flags) -> int:
-    from owt_leaderboard.overrides import changed
-    from owt_leaderboard.recipes import speedrun
-    from owt_leaderboard.scaling import measurement_of, write_measurements
+    from owt_leaderboard.budget.scaling import measurement_of, write_measurements
+    from owt_leaderboard.recipe.overrides import changed
+    from owt_leaderboard.recipe.recipes import speedrun
     from trainer import parse_duration, resolve_device
 
     if flags.seeds < 1:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import tyro
 
-from trainer.command_line import run_command
-from trainer.leaving import leave
+from trainer.support.command_line import run_command
+from trainer.support.leaving import leave
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,7 @@ class Flags:
 
 
 def _run(flags: Flags) -> int:
-    from owt_leaderboard.recipes import speedrun
-    from owt_leaderboard.scaling import (
+    from owt_leaderboard.budget.scaling import (
         LEAST_RUNS,
         PACKAGED,
         measured_on,
@@ -35,9 +34,10 @@ def _run(flags: Flags) -> int:
         predict_loss,
         read_measurements,
     )
-    from owt_leaderboard.sizing import TRAINING_SHARE, choose, flops_per_training_token
-    from owt_leaderboard.speed_trial import ASSUMED_UTILISATION, COMPILING_SECONDS
-    from owt_leaderboard.timed_run import compiled_if_it_pays
+    from owt_leaderboard.budget.sizing import TRAINING_SHARE, choose, flops_per_training_token
+    from owt_leaderboard.budget.speed_trial import ASSUMED_UTILISATION, COMPILING_SECONDS
+    from owt_leaderboard.recipe.recipes import speedrun
+    from owt_leaderboard.run.timed_run import compiled_if_it_pays
     from trainer import parse_duration
 
     limit = parse_duration(flags.time_limit)
@@ -79,8 +79,8 @@ def _device(device: str) -> tuple[str, str, float | None]:
     import torch
 
     from trainer import resolve_device, resolve_dtype
-    from trainer.devices import device_name
-    from trainer.speed import peak_flops
+    from trainer.devices.devices import device_name
+    from trainer.devices.flops import peak_flops
 
     if device == "auto" or device.split(":")[0] in ("cpu", "mps", "cuda"):
         where = resolve_device(device)

@@ -1,6 +1,6 @@
 """`python -m tinystories` is `python -m tinystories.run`."""
 
 from tinystories.run import main
-from trainer.leaving import leave
+from trainer.support.leaving import leave
 
 leave(main())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from tinystories.recipes import PRESETS, FeedForward, Norm, OptimizerName, Position, PresetName, Recipe, default_preset
 from tinystories.training import CompileMode, Machine, TokenFiles
 from tinystories.writing import SAMPLE_TOKENS
-from trainer.durations import parse_duration
+from trainer.support.durations import parse_duration
 
 if TYPE_CHECKING:
     from bpe import Preparation
@@ -37,7 +37,7 @@ class DataFlags:
     def prepare(self, vocab_size: int) -> "Preparation":
         """Find or make the texts, the tokenizer and the token files."""
         from bpe import prepare
-        from tinystories.datasets import resolve
+        from tinystories.texts.datasets import resolve
 
         texts = resolve(self.dataset, self.valid_dataset, self.valid_bytes or None, self.data_dir, print)
         return prepare(

@@ -17,8 +17,8 @@ from tinystories.commands.prepare import Prepare
 from tinystories.commands.report import Report
 from tinystories.commands.tokenizer_report import TokenizerReport
 from tinystories.commands.train import Train
-from trainer.command_line import run_command
-from trainer.leaving import leave
+from trainer.support.command_line import run_command
+from trainer.support.leaving import leave
 
 Command = (
     Prepare | TokenizerReport | Train | LrSweep | BatchSweep | Ablations | Report | Evaluate | Generate | Play | Export

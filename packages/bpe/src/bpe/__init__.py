@@ -8,17 +8,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from bpe.patterns import GPT2_PATTERN
+from bpe.text.patterns import GPT2_PATTERN
 
 if TYPE_CHECKING:
-    from bpe.documents import divide, first_documents, hold_out_documents
+    from bpe.encoding.token_files import EncodeReport
     from bpe.errors import InvalidUTF8Warning, UnknownTokenError
     from bpe.preparation import Preparation, prepare
-    from bpe.pretoken_counts import PretokenCounts
-    from bpe.pretokens import count_pretokens
-    from bpe.streaming import EncodeReport
+    from bpe.text.documents import divide, first_documents, hold_out_documents
     from bpe.tokenizer import Tokenizer
-    from bpe.training import train, train_from_counts, train_from_iterator
+    from bpe.training.counting import count_pretokens
+    from bpe.training.counts import PretokenCounts
+    from bpe.training.train import train, train_from_counts, train_from_iterator
 
     __version__: str
 
@@ -42,21 +42,21 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "EncodeReport": "streaming",
+    "EncodeReport": "encoding.token_files",
     "InvalidUTF8Warning": "errors",
     "Preparation": "preparation",
-    "PretokenCounts": "pretoken_counts",
+    "PretokenCounts": "training.counts",
     "Tokenizer": "tokenizer",
     "UnknownTokenError": "errors",
     "__version__": "version",
-    "count_pretokens": "pretokens",
-    "divide": "documents",
-    "first_documents": "documents",
-    "hold_out_documents": "documents",
+    "count_pretokens": "training.counting",
+    "divide": "text.documents",
+    "first_documents": "text.documents",
+    "hold_out_documents": "text.documents",
     "prepare": "preparation",
-    "train": "training",
-    "train_from_counts": "training",
-    "train_from_iterator": "training",
+    "train": "training.train",
+    "train_from_counts": "training.train",
+    "train_from_iterator": "training.train",
 }
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
-from bpe.special_tokens import END_OF_TEXT
+from bpe.text.special_tokens import END_OF_TEXT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Pieces of any script are printed, also where standard output is ASCII or a Windows code page.
         sys.stdout.reconfigure(errors="backslashreplace")
     # Imported here, so that --help does not wait for it.
-    from bpe import commands
+    from bpe.cli import commands
 
     try:
         with warnings.catch_warnings():

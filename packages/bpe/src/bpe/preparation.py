@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bpe.encoding.token_files import EncodeReport
 from bpe.files import file_digest
-from bpe.patterns import GPT2_PATTERN
-from bpe.special_tokens import END_OF_TEXT, check_special_tokens
-from bpe.streaming import EncodeReport
-from bpe.texts import StrPath
+from bpe.text.patterns import GPT2_PATTERN
+from bpe.text.special_tokens import END_OF_TEXT, check_special_tokens
+from bpe.text.utf8 import StrPath
 from bpe.threads import check_threads
 from bpe.tokenizer import Tokenizer
-from bpe.training import check_vocab_size, train
+from bpe.training.train import check_vocab_size, train
 from bpe.version import __version__
 
 if TYPE_CHECKING:

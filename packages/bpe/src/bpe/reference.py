@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import regex
 
-from bpe.patterns import GPT2_PATTERN
+from bpe.text.patterns import GPT2_PATTERN
 
 Pair = tuple[bytes, bytes]
 

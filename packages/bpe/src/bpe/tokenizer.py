@@ -9,19 +9,19 @@ from hashlib import sha256
 from operator import index
 from typing import TYPE_CHECKING, Any
 
+from bpe.encoding.encoder import TextEncoder
+from bpe.encoding.merge_rules import MergeTable
 from bpe.errors import UnknownTokenError
-from bpe.merge_table import MergeTable
-from bpe.patterns import GPT2_PATTERN, compile_pattern, is_gpt2_pattern
-from bpe.special_tokens import END_OF_TEXT, check_special_tokens
-from bpe.text_encoding import TextEncoder
-from bpe.texts import StrPath, utf8
+from bpe.text.patterns import GPT2_PATTERN, compile_pattern, is_gpt2_pattern
+from bpe.text.special_tokens import END_OF_TEXT, check_special_tokens
+from bpe.text.utf8 import StrPath, utf8
 from bpe.tokenizer_files import TokenizerFiles
 from bpe.vocabulary import checked_merge, checked_normalization, checked_vocab, merge_ids
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from bpe.streaming import EncodeReport
+    from bpe.encoding.token_files import EncodeReport
 
 
 class Tokenizer(TokenizerFiles):
@@ -240,7 +240,7 @@ class Tokenizer(TokenizerFiles):
         The ids are those of `encode` of the whole, wherever it is cut. What is held back reaches to the last place
         that later text cannot change; with another pattern than GPT-2's, to the last special token.
         """
-        from bpe.streaming import encode_iterable
+        from bpe.encoding.token_files import encode_iterable
 
         return encode_iterable(self._encoder, iterable)
 
@@ -257,7 +257,7 @@ class Tokenizer(TokenizerFiles):
             ValueError: If the text is empty, or `out_npy` does not end in .npy, or it or the .json beside it is the
                 text itself or no token file.
         """
-        from bpe.streaming import encode_file
+        from bpe.encoding.token_files import encode_file
 
         return encode_file(self, self._encoder, path, out_npy, threads, progress=progress)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, cast
 
-from bpe.patterns import GPT2_PATTERN
-from bpe.special_tokens import check_special_tokens
-from bpe.texts import StrPath
+from bpe.text.patterns import GPT2_PATTERN
+from bpe.text.special_tokens import check_special_tokens
+from bpe.text.utf8 import StrPath
 
 if TYPE_CHECKING:
     from bpe.tokenizer import Tokenizer
@@ -31,7 +31,7 @@ class TokenizerFiles:
     @classmethod
     def from_pretrained(cls, directory: StrPath) -> Tokenizer:
         """Read the directory that `save_pretrained` wrote, or any with a tokenizer.json that is byte-level BPE."""
-        from bpe.formats import directories
+        from bpe.formats import directory as directories
 
         return directories.load(directory)
 
@@ -41,7 +41,7 @@ class TokenizerFiles:
         A file is left out, and an old one deleted, where its readers would get other ids: GPT-2's two files know only
         GPT-2's pattern, and the last one needs merges in the order of their ids.
         """
-        from bpe.formats import directories
+        from bpe.formats import directory as directories
 
         directories.save(cast("Tokenizer", self), directory)
 

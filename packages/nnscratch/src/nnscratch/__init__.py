@@ -17,14 +17,13 @@ if TYPE_CHECKING:
         memory_estimate,
     )
     from nnscratch.attention import CausalSelfAttention, scaled_dot_product_attention
-    from nnscratch.cache import KeyValueCache
     from nnscratch.config import TransformerConfig
     from nnscratch.functional import cross_entropy, perplexity, silu, softmax
-    from nnscratch.generation import complete, generate, stream, stream_with_logits
-    from nnscratch.gradients import clip_grad_norm
+    from nnscratch.generation.cache import KeyValueCache
+    from nnscratch.generation.decoding import complete, generate, stream, stream_with_logits
+    from nnscratch.generation.sampling import next_token_probabilities
     from nnscratch.interchange.gguf import export_gguf
     from nnscratch.interchange.huggingface import export_huggingface, import_huggingface
-    from nnscratch.kernels.linear_cross_entropy import linear_cross_entropy
     from nnscratch.language_model import LanguageModel
     from nnscratch.layers import (
         Embedding,
@@ -34,13 +33,14 @@ if TYPE_CHECKING:
         SiLUFeedForward,
         SwiGLU,
     )
+    from nnscratch.losses import linear_cross_entropy
     from nnscratch.optimizers.adamw import AdamW
+    from nnscratch.optimizers.clipping import clip_grad_norm
     from nnscratch.optimizers.combined import CombinedOptimizer
     from nnscratch.optimizers.muon import Muon
+    from nnscratch.optimizers.schedules import cosine_schedule, trapezoid_schedule
     from nnscratch.optimizers.sgd import SGD
     from nnscratch.rotary_embedding import RotaryEmbedding
-    from nnscratch.sampling import next_token_probabilities
-    from nnscratch.schedules import cosine_schedule, trapezoid_schedule
     from nnscratch.transformer import TransformerBlock, TransformerLM
 
     __version__: str
@@ -50,7 +50,7 @@ _MODULE_OF = {
     "CausalSelfAttention": "attention",
     "CombinedOptimizer": "optimizers.combined",
     "Embedding": "layers",
-    "KeyValueCache": "cache",
+    "KeyValueCache": "generation.cache",
     "LanguageModel": "language_model",
     "Linear": "layers",
     "MemoryEstimate": "accounting",
@@ -64,27 +64,27 @@ _MODULE_OF = {
     "TransformerBlock": "transformer",
     "TransformerConfig": "config",
     "TransformerLM": "transformer",
-    "clip_grad_norm": "gradients",
-    "cosine_schedule": "schedules",
+    "clip_grad_norm": "optimizers.clipping",
+    "cosine_schedule": "optimizers.schedules",
     "count_parameters": "accounting",
     "cross_entropy": "functional",
     "export_gguf": "interchange.gguf",
     "export_huggingface": "interchange.huggingface",
     "flops_by_part": "accounting",
     "flops_per_token": "accounting",
-    "complete": "generation",
-    "generate": "generation",
+    "complete": "generation.decoding",
+    "generate": "generation.decoding",
     "import_huggingface": "interchange.huggingface",
-    "linear_cross_entropy": "kernels.linear_cross_entropy",
+    "linear_cross_entropy": "losses",
     "memory_estimate": "accounting",
-    "next_token_probabilities": "sampling",
+    "next_token_probabilities": "generation.sampling",
     "perplexity": "functional",
     "scaled_dot_product_attention": "attention",
     "silu": "functional",
     "softmax": "functional",
-    "stream": "generation",
-    "stream_with_logits": "generation",
-    "trapezoid_schedule": "schedules",
+    "stream": "generation.decoding",
+    "stream_with_logits": "generation.decoding",
+    "trapezoid_schedule": "optimizers.schedules",
 }
 
 __all__ = [

@@ -8,13 +8,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from nnscratch.argument_checks import check_last_dimension, shape_error
+from nnscratch.attention_kernels.causal import causal_attention
 from nnscratch.autocast import cast_for_autocast
-from nnscratch.cache import LayerCache
 from nnscratch.functional import at_least_float32
-from nnscratch.kernels.causal_attention import causal_attention
+from nnscratch.generation.cache import LayerCache
 from nnscratch.layers import Linear, RMSNorm
 from nnscratch.rotary_embedding import RotaryEmbedding
-from nnscratch.shapes import check_last_dimension, shape_error
 
 _SCORES_AT_ONCE = 2**24
 

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nnscratch.shapes import check_token_ids, shape_error
+from nnscratch.argument_checks import check_token_ids, shape_error
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:

@@ -7,10 +7,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from nnscratch.cache import KeyValueCache
-from nnscratch.kernels.linear_cross_entropy import linear_cross_entropy
+from nnscratch.argument_checks import check_token_ids, shape_error
+from nnscratch.generation.cache import KeyValueCache
 from nnscratch.layers import Embedding, Linear
-from nnscratch.shapes import check_token_ids, shape_error
+from nnscratch.losses import linear_cross_entropy
 
 
 class LanguageModelConfig(Protocol):

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from nnscratch.argument_checks import check_last_dimension, check_token_ids, id_error
 from nnscratch.functional import at_least_float32, relu_squared, silu, silu_gate
-from nnscratch.shapes import check_last_dimension, check_token_ids, id_error
 
 
 def truncated_normal(

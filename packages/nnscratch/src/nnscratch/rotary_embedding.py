@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from nnscratch.argument_checks import check_last_dimension
 from nnscratch.functional import at_least_float32
-from nnscratch.shapes import check_last_dimension
 
 
 def _complex_pairs(x: Tensor) -> Tensor:

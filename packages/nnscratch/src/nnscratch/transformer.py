@@ -7,8 +7,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nnscratch.attention import CausalSelfAttention
-from nnscratch.cache import KeyValueCache, LayerCache
 from nnscratch.config import TransformerConfig
+from nnscratch.generation.cache import KeyValueCache, LayerCache
 from nnscratch.language_model import LanguageModel
 from nnscratch.layers import (
     Embedding,
@@ -128,7 +128,7 @@ class TransformerLM(LanguageModel):
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write `config.json` and `model.safetensors` into a directory, which is made if need be."""
-        from nnscratch.pretrained import save_pretrained
+        from nnscratch.interchange.native import save_pretrained
 
         save_pretrained(self, directory)
 
@@ -140,6 +140,6 @@ class TransformerLM(LanguageModel):
             FileNotFoundError: if a file is missing.
             ValueError: if the files are damaged or do not belong together.
         """
-        from nnscratch.pretrained import load_pretrained
+        from nnscratch.interchange.native import load_pretrained
 
         return load_pretrained(directory, device)

@@ -9,21 +9,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from trainer.checkpoints import load_checkpoint, load_weights, save_checkpoint
+    from trainer.checkpoints.single_file import load_checkpoint, load_weights, save_checkpoint
     from trainer.config import TrainConfig
-    from trainer.data import get_batch
-    from trainer.devices import resolve_device, resolve_dtype
-    from trainer.distributed import ProcessLostError
-    from trainer.durations import format_duration, parse_duration
+    from trainer.data.token_files import TokenDataset
+    from trainer.data.windows import get_batch
+    from trainer.devices.devices import resolve_device, resolve_dtype
+    from trainer.distributed.processes import ProcessLostError
     from trainer.evaluation import Evaluation, evaluate
-    from trainer.files import write_atomically
     from trainer.interruption import TrainingInterrupted
     from trainer.loggers import BackgroundLogger, ConsoleLogger, JsonlLogger, Logger, TensorBoardLogger, WandbLogger
-    from trainer.loop import Trainer
-    from trainer.records import RunLockedError, read_config, read_metrics
-    from trainer.summary import Summary
-    from trainer.token_files import TokenDataset
-    from trainer.version import __version__
+    from trainer.records.run_directory import RunLockedError, read_config, read_metrics
+    from trainer.records.summary import Summary
+    from trainer.records.version import __version__
+    from trainer.support.durations import format_duration, parse_duration
+    from trainer.support.files import write_atomically
+    from trainer.trainer import Trainer
 
 __all__ = [
     "BackgroundLogger",
@@ -61,28 +61,28 @@ _MODULE_OF = {
     "Evaluation": "evaluation",
     "JsonlLogger": "loggers",
     "Logger": "loggers",
-    "ProcessLostError": "distributed",
-    "RunLockedError": "records",
-    "Summary": "summary",
+    "ProcessLostError": "distributed.processes",
+    "RunLockedError": "records.run_directory",
+    "Summary": "records.summary",
     "TensorBoardLogger": "loggers",
-    "TokenDataset": "token_files",
+    "TokenDataset": "data.token_files",
     "TrainConfig": "config",
-    "Trainer": "loop",
+    "Trainer": "trainer",
     "TrainingInterrupted": "interruption",
     "WandbLogger": "loggers",
-    "__version__": "version",
+    "__version__": "records.version",
     "evaluate": "evaluation",
-    "format_duration": "durations",
-    "get_batch": "data",
-    "load_checkpoint": "checkpoints",
-    "load_weights": "checkpoints",
-    "parse_duration": "durations",
-    "read_config": "records",
-    "read_metrics": "records",
-    "resolve_device": "devices",
-    "resolve_dtype": "devices",
-    "save_checkpoint": "checkpoints",
-    "write_atomically": "files",
+    "format_duration": "support.durations",
+    "get_batch": "data.windows",
+    "load_checkpoint": "checkpoints.single_file",
+    "load_weights": "checkpoints.single_file",
+    "parse_duration": "support.durations",
+    "read_config": "records.run_directory",
+    "read_metrics": "records.run_directory",
+    "resolve_device": "devices.devices",
+    "resolve_dtype": "devices.devices",
+    "save_checkpoint": "checkpoints.single_file",
+    "write_atomically": "support.files",
 }
 
 

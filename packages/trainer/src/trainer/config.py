@@ -58,7 +58,7 @@ class TrainConfig:
     """Training windows: "random" ones are drawn uniformly, again and again; "shuffled" ones lie side by side, and each
     is seen once in an epoch, at another offset and in another order than in the one before."""
     vocab_size: int | None = None
-    """Every token id must be below it; None asks the model (see `trainer.vocabulary`)."""
+    """Every token id must be below it; None asks the model (see `trainer.data.vocabulary`)."""
     halve_on_out_of_memory: bool = True
     """When a forward or backward pass finds no memory, make the step again in half as large micro batches of the same
     windows, and go on with them. Only with one process."""

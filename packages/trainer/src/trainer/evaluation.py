@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from trainer.devices import autocast, to_device
-from trainer.distributed import Processes
-from trainer.token_split import TokenSource, TokenSplit
+from trainer.data.splits import TokenSource, TokenSplit
+from trainer.devices.devices import autocast, to_device
+from trainer.distributed.processes import Processes
 
 LossFunction: TypeAlias = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
 """loss_fn(model, inputs, targets) -> scalar mean loss in nats per target token."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from trainer.distributed import Processes
+from trainer.distributed.processes import Processes
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CONTINUED = getattr(signal, "SIGCONT", None)  # not on Windows

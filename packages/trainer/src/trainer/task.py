@@ -10,12 +10,12 @@ from torch import nn
 from torch.optim import Optimizer
 
 from trainer.config import TrainConfig
+from trainer.data.splits import TokenSplit
+from trainer.devices.flops import Speed
+from trainer.distributed.parallel import Parallel
 from trainer.evaluation import LossFunction
-from trainer.parallel import Parallel
-from trainer.speed import Speed
-from trainer.token_split import TokenSplit
-from trainer.training_step import Schedule
-from trainer.validation import SampleFunction
+from trainer.training.step import Schedule
+from trainer.training.validation import SampleFunction
 
 
 @dataclass(frozen=True, kw_only=True)

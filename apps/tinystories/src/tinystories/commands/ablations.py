@@ -4,11 +4,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinystories.commands.experiment import Experiment, SweepFlags, seeded_name
 from tinystories.commands.rate_runs import try_rates
-from tinystories.experiments import SetName, Variant, VariantName, chosen_variants
+from tinystories.commands.shared import Experiment, SweepFlags, seeded_name
 from tinystories.flags import DataFlags, MachineFlags, RecipeFlags
-from tinystories.rate_search import best_rate, climb, explore
+from tinystories.sweeps.rate_search import best_rate, climb, explore
+from tinystories.variants import SetName, Variant, VariantName, chosen_variants
 
 if TYPE_CHECKING:
     from tinystories.recipes import Recipe
@@ -35,7 +35,7 @@ class Ablations:
 
     def run(self) -> int:
         """Train what is not finished, and report."""
-        from tinystories.sweeps import Run
+        from tinystories.sweeps.sweep import Run
 
         self.sweep.check()
         recipe = self.recipe.recipe(self.machine.device)

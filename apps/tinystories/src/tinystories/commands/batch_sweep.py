@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tinystories.batch_search import MOST_TOKENS, TOKENS_SHARE, batch_sizes, default_target, recipe_for, why_not
-from tinystories.commands.experiment import Experiment, SweepFlags
 from tinystories.commands.rate_runs import runs_at, try_rates
+from tinystories.commands.shared import Experiment, SweepFlags
 from tinystories.flags import DataFlags, MachineFlags, RecipeFlags
-from tinystories.rate_search import best_rate, climb, explore
+from tinystories.sweeps.batch_search import MOST_TOKENS, TOKENS_SHARE, batch_sizes, default_target, recipe_for, why_not
+from tinystories.sweeps.rate_search import best_rate, climb, explore
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tinystories.commands.experiment import Experiment, SweepFlags
 from tinystories.commands.rate_runs import try_rates
-from tinystories.experiments import VARIANTS, VariantName
+from tinystories.commands.shared import Experiment, SweepFlags
 from tinystories.flags import DataFlags, MachineFlags, RecipeFlags
-from tinystories.grouping import group_key
-from tinystories.rate_search import best_rate, edge_of_stability, explore, find_edge, given
+from tinystories.results.grouping import group_key
+from tinystories.sweeps.rate_search import best_rate, edge_of_stability, explore, find_edge, given
+from tinystories.variants import VARIANTS, VariantName
 
 
 @dataclass(frozen=True)

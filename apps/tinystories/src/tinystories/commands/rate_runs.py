@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tinystories.commands.experiment import Experiment, seeded_name
+from tinystories.commands.shared import Experiment, seeded_name
 
 if TYPE_CHECKING:
     from tinystories.recipes import Recipe
-    from tinystories.sweeps import Run
+    from tinystories.sweeps.sweep import Run
     from tinystories.training import TokenFiles
 
 
@@ -49,7 +49,7 @@ def runs_at(
 ) -> "list[Run]":
     """The runs of a recipe at one rate, one for each seed, as `try_rates` trains them."""
     from tinystories.recipes import at_rate
-    from tinystories.sweeps import Run
+    from tinystories.sweeps.sweep import Run
 
     runs = []
     for number in range(seeds):

@@ -28,8 +28,8 @@ def report(directory: Path, *, on_the_way: bool = False) -> int:
         directory: of an experiment.
         on_the_way: more runs are to come: only print the table.
     """
-    from tinystories.report import aligned, summary_table, write_report
-    from tinystories.results import read_experiment
+    from tinystories.reporting.write import aligned, summary_table, write_report
+    from tinystories.results.records import read_experiment
 
     experiment = read_experiment(directory)
     print(f"\n{aligned(summary_table(experiment))}\n")

@@ -35,7 +35,7 @@ class TokenizerReport:
         """Measure what is asked for, print the tables, and write the report."""
         from tinystories.reporting.tables import aligned
         from tinystories.tokenizers import tables
-        from tinystories.tokenizers.experiment import Settings, investigate
+        from tinystories.tokenizers.comparison import Settings, investigate
         from tinystories.tokenizers.report import write_report
 
         settings = Settings(

@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tinystories.commands.hints import next_step
-from tinystories.experiments import VARIANTS, VariantName
 from tinystories.flags import DataFlags, MachineFlags, RecipeFlags
 from tinystories.training import WandbMode
+from tinystories.variants import VARIANTS, VariantName
 
 
 @dataclass(frozen=True)

@@ -3,20 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinystories.reporting.batch_pictures import batch_costs, batch_losses, batch_rates, batch_speeds
-from tinystories.reporting.batches import study_batches
-from tinystories.reporting.comparisons import compare
-from tinystories.reporting.curves import CROSS, Axis, learning_curves
-from tinystories.reporting.forest import differences
 from tinystories.reporting.numbers import PERCENT
 from tinystories.reporting.paragraphs import in_short, paragraph
-from tinystories.reporting.rate_pictures import rate_curve
-from tinystories.reporting.rates import study_rates
+from tinystories.reporting.pictures.batches import batch_costs, batch_losses, batch_rates, batch_speeds
+from tinystories.reporting.pictures.curves import CROSS, Axis, learning_curves
+from tinystories.reporting.pictures.forest import differences
+from tinystories.reporting.pictures.rates import rate_curve
+from tinystories.reporting.pictures.style import Drawing
 from tinystories.reporting.setting import Facts, facts, incompleteness
-from tinystories.reporting.style import Drawing
 from tinystories.reporting.sweep_text import batch_sentences, rate_sentences
 from tinystories.reporting.tables import Rows, cost_table, results_table, runs_table
-from tinystories.results import Experiment, Group
+from tinystories.results.batches import study_batches
+from tinystories.results.comparisons import compare
+from tinystories.results.rates import study_rates
+from tinystories.results.records import Experiment, Group
 
 
 @dataclass(frozen=True)

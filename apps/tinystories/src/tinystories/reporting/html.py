@@ -12,7 +12,7 @@ def html(document: Document) -> str:
     """The whole report; its pictures, for light and dark, are inside. All text is escaped, a model's above all."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    from tinystories.reporting.style import DARK, LIGHT, rendered
+    from tinystories.reporting.pictures.style import DARK, LIGHT, rendered
 
     environment = Environment(
         loader=PackageLoader("tinystories.reporting"),

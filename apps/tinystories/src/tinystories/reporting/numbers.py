@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from trainer.statistics import CONFIDENCE, Difference, Spread
+from trainer.experiments.statistics import CONFIDENCE, Difference, Spread
 
 DECIMALS = 4  # of losses and bits per byte
 PERCENT = f"{CONFIDENCE:.0%}".replace("%", " %")

@@ -1,6 +1,5 @@
 """A paragraph per ablation, drawn from the numbers: it claims what the interval in the table allows, and no more."""
 
-from tinystories.reporting.comparisons import Comparison, summarised
 from tinystories.reporting.numbers import (
     PERCENT,
     listed,
@@ -9,8 +8,9 @@ from tinystories.reporting.numbers import (
     shown_interval,
     signed,
 )
-from tinystories.results import Experiment, Group
-from trainer.statistics import Spread
+from tinystories.results.comparisons import Comparison, summarised
+from tinystories.results.records import Experiment, Group
+from trainer.experiments.statistics import Spread
 
 
 def paragraph(comparison: Comparison, baseline: Group | None) -> str:

@@ -3,7 +3,7 @@
 import csv
 import io
 
-from tinystories.results import Experiment
+from tinystories.results.records import Experiment
 
 RECIPE_COLUMNS = ("seed", "learning_rate", "batch_size", "steps", "vocab_size")
 SUMMARY_COLUMNS = (

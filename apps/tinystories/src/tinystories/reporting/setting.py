@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tinystories.grouping import Kind
 from tinystories.reporting.numbers import listed, several
-from tinystories.results import Experiment, Result
+from tinystories.results.grouping import Kind
+from tinystories.results.records import Experiment, Result
 
 Facts = list[tuple[str, str]]
 _SHOWN = 3  # values of a fact that differs between runs

@@ -3,8 +3,6 @@
 import math
 from collections.abc import Sequence
 
-from tinystories.reporting.batches import BatchFindings
-from tinystories.reporting.comparisons import summarised
 from tinystories.reporting.numbers import (
     count,
     difference_and_interval,
@@ -16,8 +14,10 @@ from tinystories.reporting.numbers import (
     short_count,
     shown_interval,
 )
-from tinystories.reporting.rates import RateFindings, is_alike, to_best
-from tinystories.results import Group
+from tinystories.results.batches import BatchFindings
+from tinystories.results.comparisons import summarised
+from tinystories.results.rates import RateFindings, is_alike, to_best
+from tinystories.results.records import Group
 
 
 def rate_sentences(findings: RateFindings) -> list[str]:

@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Sequence
 
-from tinystories.reporting.batches import study_batches
-from tinystories.reporting.comparisons import compare, summarised
 from tinystories.reporting.numbers import (
     PERCENT,
     UNKNOWN,
@@ -16,8 +14,10 @@ from tinystories.reporting.numbers import (
     several,
     short_count,
 )
-from tinystories.reporting.rates import study_rates, to_best
-from tinystories.results import Experiment, Group
+from tinystories.results.batches import study_batches
+from tinystories.results.comparisons import compare, summarised
+from tinystories.results.rates import study_rates, to_best
+from tinystories.results.records import Experiment, Group
 
 Rows = list[list[str]]
 

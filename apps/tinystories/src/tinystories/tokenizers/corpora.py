@@ -81,9 +81,9 @@ def resolve_corpus(choice: CorpusChoice, data_dir: Path, notify: Callable[[str],
     """Find or make the texts of one corpus; the validation text is taken whole.
 
     Raises:
-        FileNotFoundError, ValueError, trainer.hub.DownloadError: as `datasets.resolve`.
+        FileNotFoundError, ValueError, trainer.experiments.hub.DownloadError: as `datasets.resolve`.
     """
-    from tinystories.datasets import resolve
+    from tinystories.texts.datasets import resolve
 
     texts = resolve(choice.dataset, choice.valid, None, data_dir, notify)
     return Corpus(choice.name, texts.train, texts.valid, texts.digests.get(texts.train))
@@ -114,7 +114,7 @@ def _choice(text: str) -> CorpusChoice:
 
 def _read(path: Path, max_bytes: int | None = None) -> bytes:
     """The bytes of a text, unpacked; only the first of them, if a number is given."""
-    from bpe.compression import open_text_file
+    from bpe.text.compression import open_text_file
 
     chunks: list[bytes] = []
     size = 0

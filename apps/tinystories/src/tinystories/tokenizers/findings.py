@@ -50,7 +50,7 @@ class Findings:
 
 def longest_tokens(tokenizer: TrainedTokenizer) -> list[tuple[int, bytes]]:
     """The longest tokens with their ids, special ones left out."""
-    from bpe.inspection import summarize_vocabulary
+    from bpe.cli.inspection import summarize_vocabulary
 
     return summarize_vocabulary(tokenizer.tokenizer, LONGEST).longest
 
@@ -81,8 +81,8 @@ def _corpus(corpus: Corpus) -> dict[str, Any]:
 
 
 def _tokenizer(tokenizer: TrainedTokenizer) -> dict[str, Any]:
-    from bpe.inspection import summarize_vocabulary
-    from bpe.inspection_report import printable
+    from bpe.cli.inspection import summarize_vocabulary
+    from bpe.cli.inspection_report import printable
 
     summary = summarize_vocabulary(tokenizer.tokenizer, LONGEST)
     return {

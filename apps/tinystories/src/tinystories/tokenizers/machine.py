@@ -9,7 +9,7 @@ def processor() -> str:
     """The processor's model name."""
     import torch
 
-    from trainer.devices import device_name
+    from trainer.devices.devices import device_name
 
     return device_name(torch.device("cpu"))
 
@@ -36,7 +36,7 @@ def describe_machine() -> dict[str, Any]:
     from importlib.metadata import version
 
     import bpe
-    from trainer.environment import describe_git
+    from trainer.records.environment import describe_git
 
     git = describe_git()
     return {

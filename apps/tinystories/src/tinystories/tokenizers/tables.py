@@ -76,7 +76,7 @@ def training_table(findings: Findings) -> Rows:
 
 def vocabulary_table(findings: Findings) -> Rows:
     """Sizes and kinds of tokens."""
-    from bpe.inspection import KINDS, summarize_vocabulary
+    from bpe.cli.inspection import KINDS, summarize_vocabulary
 
     rows = [["tokenizer", "entries", "ids", *KINDS, "space before", "longest"]]
     for tokenizer in findings.tokenizers:
@@ -145,7 +145,7 @@ def markdown(rows: Rows) -> str:
 
 def shown(token: bytes) -> str:
     """A token in quotes as code for Markdown, its first characters if it is very long."""
-    from bpe.inspection_report import printable
+    from bpe.cli.inspection_report import printable
 
     text = printable(token)
     text = f"'{text}'" if len(text) <= _LONGEST_SHOWN else f"'{text[:_LONGEST_SHOWN]}'…"

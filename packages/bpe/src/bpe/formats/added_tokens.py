@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 
+from bpe.formats.byte_characters import is_also_ordinary
 from bpe.formats.settings import list_of, object_of, refuse, unsupported
-from bpe.formats.written import is_also_ordinary
 
 _UNSUPPORTED = ("single_word", "lstrip", "rstrip")
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bpe.files import write_text
-from bpe.formats.reading import read_json, read_text
-from bpe.formats.written import (
+from bpe.formats.byte_characters import (
     Merge,
     decode_vocab,
     encode_merges,
@@ -18,8 +17,9 @@ from bpe.formats.written import (
     is_also_ordinary,
     last_of_each,
 )
-from bpe.patterns import is_gpt2_pattern
-from bpe.texts import StrPath
+from bpe.formats.json_files import read_json, read_text
+from bpe.text.patterns import is_gpt2_pattern
+from bpe.text.utf8 import StrPath
 
 if TYPE_CHECKING:
     from bpe.tokenizer import Tokenizer

@@ -9,10 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bpe.files import write_text
 from bpe.formats.added_tokens import check_written, read_added_tokens
-from bpe.formats.pre_tokenizers import BYTE_LEVEL, read_normalization, read_pattern, write_pattern
-from bpe.formats.reading import read_json
-from bpe.formats.settings import list_of, object_of, refuse, unsupported
-from bpe.formats.written import (
+from bpe.formats.byte_characters import (
     Merge,
     byte_characters,
     decode_vocab,
@@ -21,7 +18,10 @@ from bpe.formats.written import (
     from_characters,
     last_of_each,
 )
-from bpe.texts import StrPath
+from bpe.formats.json_files import read_json
+from bpe.formats.settings import list_of, object_of, refuse, unsupported
+from bpe.formats.split_patterns import BYTE_LEVEL, read_normalization, read_pattern, write_pattern
+from bpe.text.utf8 import StrPath
 
 if TYPE_CHECKING:
     from bpe.tokenizer import Tokenizer

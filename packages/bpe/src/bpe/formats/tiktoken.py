@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bpe.files import write_text
-from bpe.formats.reading import read_text
-from bpe.special_tokens import check_special_tokens
-from bpe.texts import StrPath
+from bpe.formats.json_files import read_text
+from bpe.text.special_tokens import check_special_tokens
+from bpe.text.utf8 import StrPath
 
 if TYPE_CHECKING:
     from bpe.tokenizer import Tokenizer

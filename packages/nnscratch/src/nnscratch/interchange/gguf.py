@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from nnscratch.files import replacing
 from nnscratch.interchange.byte_level import Vocabulary, read_byte_level
+from nnscratch.interchange.files import replacing
 from nnscratch.interchange.llama import renamed, require_llama
+from nnscratch.interchange.native import untied_state
 from nnscratch.interchange.tokenizer_files import read_tokenizer_files
-from nnscratch.pretrained import untied_state
 from nnscratch.transformer import TransformerLM
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from nnscratch.files import replacing
+from nnscratch.interchange.files import replacing
 from nnscratch.interchange.llama import halves_to_pairs, is_rotated, pairs_to_halves, renamed, require_llama
 from nnscratch.interchange.llama_config import llama_config, read_llama_config
-from nnscratch.interchange.safetensors_shards import check_names_and_shapes, find_shards, read_headers, read_tensors
+from nnscratch.interchange.native import CONFIG_FILE, WEIGHTS_FILE, untied_state, write_json, write_weights
+from nnscratch.interchange.shards import check_names_and_shapes, find_shards, read_headers, read_tensors
 from nnscratch.interchange.tokenizer_files import SETTINGS_FILE, TokenizerFiles, read_tokenizer_files
-from nnscratch.pretrained import CONFIG_FILE, WEIGHTS_FILE, untied_state, write_json, write_weights
 from nnscratch.transformer import TransformerLM
 
 _GENERATION_FILE = "generation_config.json"

@@ -3,10 +3,10 @@
 from trainer.loggers.background import BackgroundLogger
 from trainer.loggers.console import ConsoleLogger
 from trainer.loggers.group import LoggerGroup
-from trainer.loggers.jsonl import JsonlLogger
 from trainer.loggers.protocol import Logger, Record, RunInfo
 from trainer.loggers.tensorboard import TensorBoardLogger
-from trainer.loggers.wandb import WandbLogger
+from trainer.loggers.weights_and_biases import WandbLogger
+from trainer.records.lines import JsonlLogger
 
 __all__ = [
     "BackgroundLogger",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from trainer.loggers.protocol import Logger, Record, RunInfo
 
 if TYPE_CHECKING:
-    from trainer.summary import Summary
+    from trainer.records.summary import Summary
 
 
 class BackgroundLogger:

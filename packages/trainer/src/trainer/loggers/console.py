@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TextIO
 
-from trainer.durations import format_duration
 from trainer.loggers.protocol import Record
+from trainer.support.durations import format_duration
 
 _UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from trainer.loggers.protocol import Logger, Record, RunInfo
 
 if TYPE_CHECKING:
-    from trainer.summary import Summary
+    from trainer.records.summary import Summary
 
 
 class LoggerGroup:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-Record: TypeAlias = Mapping[str, Any]
-"""One report: "event" is "train", "eval" or "notice"; a notice has a "message", the others are as in metrics.jsonl."""
+from trainer.records.lines import Record
 
 
 def numbers_of(record: Record) -> dict[str, float]:

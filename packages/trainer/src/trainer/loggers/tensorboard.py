@@ -12,7 +12,7 @@ from trainer.loggers.background import BackgroundLogger
 from trainer.loggers.protocol import Record, RunInfo, numbers_of
 
 if TYPE_CHECKING:
-    from trainer.summary import Summary
+    from trainer.records.summary import Summary
 
 
 class TensorBoardLogger(BackgroundLogger):

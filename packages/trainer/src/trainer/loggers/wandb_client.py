@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trainer.checkpoints import CheckpointStore
+from trainer.checkpoints.single_file import CheckpointStore
 from trainer.loggers.protocol import Record, RunInfo, numbers_of
 from trainer.loggers.wandb_settings import wandb_url
 
 if TYPE_CHECKING:
-    from trainer.summary import Summary
+    from trainer.records.summary import Summary
 
 _PROGRAM = Path(__file__).with_name("wandb_process.py")
 _AXES = ("tokens", "seconds_total", "seconds_training", "progress")

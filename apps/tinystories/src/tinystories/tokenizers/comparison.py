@@ -1,0 +1,96 @@
+"""The whole experiment: corpora resolved, tokenizers trained or opened, everything measured."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinystories.tokenizers.corpora import Corpus, default_vocab_size, parse_corpora, resolve_corpus
+from tinystories.tokenizers.findings import Findings
+from tinystories.tokenizers.machine import describe_machine
+from tinystories.tokenizers.measurements import draw_documents, measure_compression, measure_speed
+from tinystories.tokenizers.training import TrainedTokenizer, check_vocab_size, find_or_train, open_tokenizer
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to do; as the flags of the command say it.
+
+    Raises:
+        ValueError: a number is too small, or something is given twice.
+    """
+
+    corpora: Sequence[str]
+    vocab_sizes: Sequence[int]
+    """Empty for one size for each corpus."""
+    tokenizers: Sequence[str]
+    documents: int
+    seed: int
+    repeats: int
+    throughput_bytes: int
+    measure_again: bool
+    data_dir: Path
+
+    def __post_init__(self) -> None:
+        for size in self.vocab_sizes:
+            check_vocab_size(size)
+            if self.vocab_sizes.count(size) > 1:
+                raise ValueError(f"--vocab-sizes has {size} more than once: give each once")
+        if self.documents < 2:
+            raise ValueError(f"--documents {self.documents}: expected at least 2, since one has no spread")
+        if self.repeats < 2:
+            raise ValueError(f"--repeats {self.repeats}: expected at least 2, since one has no range")
+        if self.throughput_bytes < 1:
+            raise ValueError(f"--throughput-bytes {self.throughput_bytes}: expected 1 or more")
+
+
+def investigate(settings: Settings, notify: Callable[[str], None]) -> Findings:
+    """Do it all: what can be refused first, then the trainings, then the measurements.
+
+    Raises:
+        FileNotFoundError: a text or a tokenizer is not there.
+        ValueError: a flag cannot be read, a corpus has too few documents, or two tokenizers have the same name.
+        trainer.experiments.hub.DownloadError: a text cannot be downloaded.
+    """
+    machine = describe_machine()
+    choices = parse_corpora(settings.corpora)
+    existing = [open_tokenizer(text) for text in settings.tokenizers]
+    corpora = [resolve_corpus(choice, settings.data_dir, notify) for choice in choices]
+    for corpus in corpora:
+        if corpus.valid.samefile(corpus.train):
+            raise ValueError(f"--corpora: {corpus.valid} is both texts of {corpus.name}; leave it out to hold some out")
+        if len(corpus.documents) < settings.documents:
+            raise ValueError(
+                f"--documents {settings.documents}: the validation text {corpus.valid} of {corpus.name} has only "
+                f"{len(corpus.documents):,}; ask for fewer, or give a longer one: --corpora TRAIN,VALID"
+            )
+    jobs = [(corpus, size) for corpus in corpora for size in settings.vocab_sizes or [default_vocab_size(corpus)]]
+    _check_names([*(f"{corpus.name}-{size}" for corpus, size in jobs), *(tokenizer.name for tokenizer in existing)])
+    trained = [find_or_train(corpus, size, settings.data_dir, settings.measure_again, notify) for corpus, size in jobs]
+    return _measured(settings, machine, corpora, trained + existing, notify)
+
+
+def _check_names(names: list[str]) -> None:
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two tokenizers are called {name}: name one, as in --tokenizers other=DIRECTORY")
+
+
+def _measured(
+    settings: Settings,
+    machine: dict[str, Any],
+    corpora: list[Corpus],
+    tokenizers: list[TrainedTokenizer],
+    notify: Callable[[str], None],
+) -> Findings:
+    """Measure every tokenizer on every corpus."""
+    compressions, speeds = [], []
+    for corpus in corpora:
+        drawn = draw_documents(settings.documents, len(corpus.documents), settings.seed)
+        text = corpus.beginning(settings.throughput_bytes)
+        for tokenizer in tokenizers:
+            notify(f"measuring {tokenizer.name} on {corpus.name}")
+            subject = (tokenizer.name, tokenizer.tokenizer, corpus.name)
+            compressions.append(measure_compression(*subject, corpus.documents, drawn))
+            speeds.append(measure_speed(*subject, text, settings.repeats))
+    return Findings(machine, settings.documents, settings.seed, corpora, tokenizers, compressions, speeds)

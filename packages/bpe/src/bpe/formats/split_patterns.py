@@ -1,0 +1,81 @@
+"""How a tokenizer.json says that text is normalised and split."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bpe.formats.oniguruma import from_oniguruma, to_oniguruma
+from bpe.formats.settings import list_of, object_of, refuse, unsupported
+from bpe.text.patterns import GPT2_PATTERN
+
+UNDIVIDED_PATTERN = r"(?s:.+)"
+"""The pattern that leaves a text in one piece, as ByteLevel does without its own."""
+
+BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+
+
+def _steps(source: str, name: str, value: object, members: str) -> list[dict[str, Any]]:
+    """Return the steps of a setting: those of a Sequence, of Sequences in it, or the one that it is."""
+    if value is None:
+        return []
+    step = object_of(source, name, value)
+    if step.get("type") != "Sequence":
+        return [step]
+    inner = list_of(source, f"{name}.{members}", step.get(members))
+    return [found for one in inner for found in _steps(source, name, one, members)]
+
+
+def read_normalization(source: str, normalizer: object) -> str | None:
+    """Return the normal form that a normalizer asks for, or None.
+
+    Raises:
+        ValueError: If it is anything but NFC.
+    """
+    steps = _steps(source, "normalizer", normalizer, "normalizers")
+    for step in steps:
+        if step.get("type") != "NFC":
+            raise unsupported(source, "normalizer", step, "NFC or none")
+    return "NFC" if steps else None
+
+
+def read_pattern(source: str, pre_tokenizer: object) -> str:
+    """Return the pattern of a pre-tokenizer: ByteLevel with GPT-2's, or Split by a pattern and then ByteLevel.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    steps = _steps(source, "pre_tokenizer", pre_tokenizer, "pretokenizers")
+    kinds = [step.get("type") for step in steps]
+    if kinds not in (["ByteLevel"], ["Split", "ByteLevel"]):
+        raise unsupported(source, "pre_tokenizer", kinds or None, "ByteLevel, alone or after one Split")
+    refuse(source, "pre_tokenizer.add_prefix_space", steps[-1].get("add_prefix_space"))
+    uses_gpt2 = steps[-1].get("use_regex", True)
+    if len(steps) == 1:
+        return GPT2_PATTERN if uses_gpt2 else UNDIVIDED_PATTERN
+    refuse(source, "pre_tokenizer.use_regex (of ByteLevel after a Split)", uses_gpt2)
+    split = steps[0]
+    pattern = object_of(source, "pre_tokenizer.pattern", split.get("pattern")).get("Regex")
+    if not isinstance(pattern, str):
+        raise unsupported(source, "pre_tokenizer.pattern", split["pattern"], "a Regex")
+    if split.get("behavior") != "Isolated":
+        raise unsupported(source, "pre_tokenizer.behavior", split.get("behavior"), "'Isolated'")
+    refuse(source, "pre_tokenizer.invert", split.get("invert"))
+    try:
+        return from_oniguruma(pattern)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+
+
+def write_pattern(pattern: str) -> dict[str, Any]:
+    """Return the pre-tokenizer that splits by a pattern.
+
+    Raises:
+        ValueError: If the pattern cannot be written so that it matches the same there.
+    """
+    if pattern == GPT2_PATTERN:
+        return dict(BYTE_LEVEL)
+    byte_level = {**BYTE_LEVEL, "use_regex": False}
+    if pattern == UNDIVIDED_PATTERN:
+        return byte_level
+    split = {"type": "Split", "pattern": {"Regex": to_oniguruma(pattern)}, "behavior": "Isolated", "invert": False}
+    return {"type": "Sequence", "pretokenizers": [split, byte_level]}

@@ -1,0 +1,172 @@
+"""Vector instructions for the kernels: LLVM's vector types, which it lowers to AVX-512, AVX2, SSE or NEON.
+
+Nothing here checks bounds: a caller makes sure that the bytes it asks for lie inside the array. Masks and words have
+the first byte in the lowest bits. Where Numba is switched off, plain Python of the same names takes their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from bpe.kernels.machine.compiling import COMPILED
+
+BLOCK = 64
+"""The bytes that a mask stands for."""
+
+_Function = Callable[..., Any]
+
+
+def operation(generator: _Function) -> _Function:
+    """Make a function that kernels can call; `generator` returns its types and what writes its instructions."""
+    made: _Function = intrinsic(generator)
+    return made
+
+
+_BYTE, _WORD = ir.IntType(8), ir.IntType(64)
+_BLOCK_OF_BYTES = ir.VectorType(_BYTE, BLOCK)
+
+
+def element_pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, pointed: Any) -> Any:
+    """Return the address of element `index` of an array, as a pointer to `pointed`."""
+    base = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(base, [index]), pointed.as_pointer())
+
+
+def _load_block(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """Return the 64 bytes from an index on as one vector."""
+    pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1], _BLOCK_OF_BYTES)
+    return builder.load(pointer, align=1)
+
+
+def _splat(byte: int) -> Any:
+    """Return a vector of one byte, 64 times."""
+    return ir.Constant(_BLOCK_OF_BYTES, [byte] * BLOCK)
+
+
+@operation
+def byte_masks(typing_context: Any, data: Any, position: Any) -> Any:
+    """Return which of the 64 bytes from `position` on are of a kind, one bit for each byte, as six uint64.
+
+    The kinds are ASCII letters, ASCII digits, ASCII white space, 0x20, apostrophes, bytes of other characters.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        block = _load_block(context, builder, signature, arguments)
+        blank = builder.icmp_unsigned("==", block, _splat(0x20))
+        lower = builder.sub(builder.or_(block, _splat(0x20)), _splat(ord("a")))
+        kinds = (
+            builder.icmp_unsigned("<", lower, _splat(26)),
+            builder.icmp_unsigned("<", builder.sub(block, _splat(ord("0"))), _splat(10)),
+            builder.or_(blank, builder.icmp_unsigned("<", builder.sub(block, _splat(9)), _splat(5))),
+            blank,
+            builder.icmp_unsigned("==", block, _splat(ord("'"))),
+            builder.icmp_signed("<", block, _splat(0)),
+        )
+        return context.make_tuple(builder, signature.return_type, [builder.bitcast(kind, _WORD) for kind in kinds])
+
+    return types.UniTuple(types.uint64, 6)(data, types.intp), generate
+
+
+@operation
+def equal_mask(typing_context: Any, data: Any, position: Any, byte: Any) -> Any:
+    """Return which of the 64 bytes from `position` on are equal to `byte`: one bit for each, uint64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        block = _load_block(context, builder, signature, arguments)
+        first = builder.insert_element(ir.Constant(_BLOCK_OF_BYTES, ir.Undefined), arguments[2], ir.IntType(32)(0))
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), [0] * BLOCK)
+        splat = builder.shuffle_vector(first, ir.Constant(_BLOCK_OF_BYTES, ir.Undefined), lanes)
+        return builder.bitcast(builder.icmp_unsigned("==", block, splat), _WORD)
+
+    return types.uint64(data, types.intp, types.uint8), generate
+
+
+@operation
+def high_mask(typing_context: Any, data: Any, position: Any) -> Any:
+    """Return which of the 64 bytes from `position` on are of other than ASCII characters: one bit for each, uint64."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        block = _load_block(context, builder, signature, arguments)
+        return builder.bitcast(builder.icmp_signed("<", block, _splat(0)), _WORD)
+
+    return types.uint64(data, types.intp), generate
+
+
+@operation
+def load_word(typing_context: Any, data: Any, position: Any) -> Any:
+    """Return the eight bytes from `position` on as one uint64, the first byte lowest."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1], _WORD)
+        return builder.load(pointer, align=1)
+
+    return types.uint64(data, types.intp), generate
+
+
+@operation
+def store_ids(typing_context: Any, out: Any, index: Any, low: Any, high: Any) -> Any:
+    """Write four ids to `out` (uint32) from `index` on: two from each word, the lower half first."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pair = ir.VectorType(_WORD, 2)
+        pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1], pair)
+        ids = builder.insert_element(ir.Constant(pair, ir.Undefined), arguments[2], ir.IntType(32)(0))
+        ids = builder.insert_element(ids, arguments[3], ir.IntType(32)(1))
+        builder.store(ids, pointer, align=4)
+        return context.get_dummy_value()
+
+    return types.none(out, types.intp, types.uint64, types.uint64), generate
+
+
+@operation
+def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
+    """Have the processor bring element `index` of an array nearer, which is going to be read soon."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = ir.IntType(32)
+        pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1], _BYTE)
+        kind = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [pointer, number(0), number(3), number(1)])  # to read, keep near, data
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp), generate
+
+
+@operation
+def count_ones(typing_context: Any, mask: Any) -> Any:
+    """Return the number of ones in `mask`: intp."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctpop(arguments[0])
+
+    return types.intp(types.uint64), generate
+
+
+@operation
+def trailing_zeros(typing_context: Any, mask: Any) -> Any:
+    """Return the number of zeros below the lowest bit of `mask`, 64 if it is zero: intp."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.IntType(1)(0))
+
+    return types.intp(types.uint64), generate
+
+
+if not COMPILED:
+    from bpe.kernels.machine.vectors_in_python import (  # noqa: F401
+        byte_masks,
+        count_ones,
+        equal_mask,
+        high_mask,
+        load_word,
+        prefetch,
+        store_ids,
+        trailing_zeros,
+    )

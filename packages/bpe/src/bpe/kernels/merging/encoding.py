@@ -1,0 +1,270 @@
+"""Encoding UTF-8 text to token ids: pieces from a bounded cache, the others by applying merges.
+
+Threads share the cache. An entry is written once: whoever finds it free reserves it, fills it in, and then gives it its
+sizes, without which nobody looks at the rest. A cache that has no room is replaced by the caller.
+
+Its table is uint64 of shape (4 * capacity,), four words for each slot: two of the key; sizes (length of the piece in 8
+bits, 0: free; number of its ids in 8 bits) with the first id in the upper half; two more ids. If there are more ids, or
+the piece is not its own key, the last word is where its ids lie, in the lower half, and where its bytes lie.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bpe.kernels.machine.atomics import add_and_fetch_old, load_acquire, store_release, swap_if_equal
+from bpe.kernels.machine.compiling import kernel
+from bpe.kernels.machine.vectors import BLOCK, prefetch, store_ids
+from bpe.kernels.merging.long_pre_tokens import LONG, encode_long_piece, encode_window
+from bpe.kernels.scanning.gpt2 import ENDS, next_ends
+from bpe.kernels.tables.hashing import PACKED, piece_key, piece_slot, same_bytes, slot_shift
+from bpe.kernels.tables.words import entry_of
+
+ROOM = 4
+"""Ids are stored four at a time, so that arrays of ids need room for so many more."""
+
+DONE, CACHE_FULL, MISSING_BYTE = 0, 1, 2
+
+_HIGH, _SIZES, _IDS = np.uint64(1), np.uint64(2), np.uint64(3)
+_FREE, _RESERVED = np.uint64(0), np.uint64(0xFF)
+_ONE, _TWO = np.uint64(1), np.uint64(2)
+_EIGHT, _HALF = np.uint64(8), np.uint64(32)
+_BYTE, _LOW_HALF = np.uint64(0xFF), np.uint64(0xFFFFFFFF)
+_INLINE_IDS = 3
+_LONGEST_CACHED = 64
+
+
+class Rules(NamedTuple):
+    """What encoding takes of a tokenizer, read only; the symbols of merges are ids."""
+
+    table: np.ndarray
+    """Merges, as `build_rules` makes them."""
+    products: np.ndarray
+    """The symbol each merge makes: int32, shape (merges,)."""
+    byte_symbols: np.ndarray
+    """The symbol of each byte, above all ids if it has no id: int64, shape (256,)."""
+    symbol_sizes: np.ndarray
+    """The number of bytes of each symbol: int32, shape (vocab_size + 256,)."""
+    vocab_size: int
+    whole: np.ndarray
+    """Pre-tokens with an id of their own: a table of `bpe.kernels.tables.words` with ids as counts, or empty."""
+    whole_bytes: np.ndarray
+    """Its arena."""
+
+
+class Cache(NamedTuple):
+    """What is remembered of pieces."""
+
+    table: np.ndarray
+    many_ids: np.ndarray
+    long_bytes: np.ndarray
+    used: np.ndarray
+    """Entries, ids and bytes in use: int64, shape (3,)."""
+
+
+@kernel
+def _whole_id(data: np.ndarray, start: int, length: int, whole: np.ndarray, whole_bytes: np.ndarray) -> np.int64:
+    """Return the id of a piece that has one without merging, or -1."""
+    low, high = piece_key(data, start, length)
+    slot = piece_slot(low, high, slot_shift(whole.shape[0] >> 2))
+    entry = entry_of(data, start, length, low, high, slot, whole, whole_bytes)
+    return np.int64(whole[entry + np.uint64(3)] if whole[entry + _TWO] != _FREE else -1)
+
+
+@kernel
+def _encode_piece(
+    data: np.ndarray, start: int, length: int, rules: Rules, room: np.ndarray, out: np.ndarray, written: int
+) -> int:
+    """Encode one piece into `out` from `written` on; return its number of ids, or -1 when a byte has no id."""
+    if rules.whole.shape[0] > 0:
+        id_ = _whole_id(data, start, length, rules.whole, rules.whole_bytes)
+        if id_ >= 0:
+            out[written] = id_
+            return 1
+    if length > LONG:
+        number = encode_long_piece(
+            data,
+            start,
+            length,
+            rules.byte_symbols,
+            rules.symbol_sizes,
+            room,
+            rules.table,
+            rules.products,
+            out,
+            written,
+        )
+    else:
+        symbols, number = encode_window(data, start, length, rules.byte_symbols, room, rules.table, rules.products)
+        for index in range(number):
+            out[written + index] = symbols[index]
+    for index in range(number):
+        if out[written + index] >= rules.vocab_size:
+            return -1
+    return number
+
+
+@kernel
+def _has_room(cache: Cache) -> bool:
+    """Say whether the cache has room for any piece that is to be remembered."""
+    return (
+        16 * (cache.used[0] + 1) <= 3 * cache.table.shape[0]
+        and cache.used[1] + _LONGEST_CACHED <= cache.many_ids.shape[0]
+        and cache.used[2] + _LONGEST_CACHED <= cache.long_bytes.shape[0]
+    )
+
+
+@kernel
+def _remember(
+    data: np.ndarray, start: int, length: int, low: np.uint64, high: np.uint64, ids: np.ndarray, cache: Cache
+) -> None:
+    """Enter a piece and its ids into the cache, unless other threads have taken the room or entered it already."""
+    table, number = cache.table, ids.shape[0]
+    if number > _INLINE_IDS or length > PACKED:
+        stored_bytes = length if length > PACKED else 0
+        first_id, first_byte = add_and_fetch_old(cache.used, 1, number), add_and_fetch_old(cache.used, 2, stored_bytes)
+        if first_id + number > cache.many_ids.shape[0] or first_byte + stored_bytes > cache.long_bytes.shape[0]:
+            return
+        cache.many_ids[first_id : first_id + number] = ids
+        for offset in range(stored_bytes):
+            cache.long_bytes[first_byte + offset] = data[start + offset]
+        other_ids = np.uint64(first_id) | np.uint64(first_byte) << _HALF
+    else:
+        other_ids = np.uint64(ids[min(1, number - 1)]) | np.uint64(ids[number - 1]) << _HALF
+    mask = np.uint64((table.shape[0] >> 2) - 1)
+    slot = piece_slot(low, high, slot_shift(table.shape[0] >> 2))
+    while True:
+        entry = slot << _TWO
+        sizes = load_acquire(table, entry + _SIZES)
+        if sizes == _FREE and swap_if_equal(table, entry + _SIZES, _FREE, _RESERVED):
+            break
+        if sizes == _FREE:
+            continue
+        same = table[entry] == low and table[entry + _HIGH] == high and sizes & _BYTE == np.uint64(length)
+        if same and length <= PACKED:
+            return
+        slot = (slot + _ONE) & mask
+    table[entry], table[entry + _HIGH], table[entry + _IDS] = low, high, other_ids
+    sizes = np.uint64(length) | np.uint64(number) << _EIGHT | np.uint64(ids[0]) << _HALF
+    store_release(table, entry + _SIZES, sizes)
+    add_and_fetch_old(cache.used, 0, 1)
+
+
+@kernel
+def move_cache(cache: Cache, larger: Cache) -> None:
+    """Enter everything of a cache, which other threads may still be adding to, into an empty one."""
+    table = larger.table
+    mask = np.uint64((table.shape[0] >> 2) - 1)
+    shift = slot_shift(table.shape[0] >> 2)
+    for old in range(0, cache.table.shape[0], 4):
+        sizes = load_acquire(cache.table, old + 2)
+        if sizes in (_FREE, _RESERVED):
+            continue
+        low, high = cache.table[old], cache.table[old + 1]
+        slot = piece_slot(low, high, shift)
+        while table[(slot << _TWO) + _SIZES] != _FREE:
+            slot = (slot + _ONE) & mask
+        entry = slot << _TWO
+        table[entry], table[entry + _HIGH] = low, high
+        table[entry + _SIZES], table[entry + _IDS] = sizes, cache.table[old + 3]
+        larger.used[0] += 1
+    # What the entries that were moved refer to has been there before them.
+    larger.used[1] = min(cache.used[1], cache.many_ids.shape[0])
+    larger.used[2] = min(cache.used[2], cache.long_bytes.shape[0])
+    larger.many_ids[: larger.used[1]] = cache.many_ids[: larger.used[1]]
+    larger.long_bytes[: larger.used[2]] = cache.long_bytes[: larger.used[2]]
+
+
+@kernel
+def encode_spans(
+    data: np.ndarray,
+    spans: np.ndarray,
+    special_ids: np.ndarray,
+    scanner: tuple[int, int],
+    classes: np.ndarray,
+    rules: Rules,
+    cache: Cache,
+    room: np.ndarray,
+    progress: np.ndarray,
+    written_at: np.ndarray,
+    out: np.ndarray,
+) -> int:
+    """Encode `data`, valid UTF-8, into `out` (uint32, room for a token for each byte and `ROOM` more).
+
+    Args:
+        data: uint8, read only.
+        spans: Where special tokens lie, int64 of shape (n, 3); the last column is an index into `special_ids`.
+        special_ids: int64; negative for a mere border between texts.
+        scanner: The pattern, that of `bpe.text.patterns`.
+        classes: The table of `bpe.text.unicode_classes`.
+        rules: The tokenizer.
+        cache: What is remembered of pieces.
+        room: For merging short pieces: int64, shape (2, SHORT).
+        progress: Where to begin and where it stopped: int64, number of spans behind it, position, ids written.
+        written_at: Gets the number of ids written after each span: int64, shape (n,).
+        out: Gets the ids.
+
+    Returns:
+        DONE, CACHE_FULL (call again with another) or MISSING_BYTE, of the piece at `progress[1]`.
+    """
+    ends, tail = np.empty(ENDS, dtype=np.int64), np.zeros(2 * BLOCK, dtype=np.uint8)
+    lows, highs, slots = np.empty((3, ENDS), dtype=np.uint64)
+    table, many_ids, long_bytes = cache.table, cache.many_ids, cache.long_bytes
+    mask = np.uint64((table.shape[0] >> 2) - 1)
+    shift = slot_shift(table.shape[0] >> 2)
+    written = progress[2]
+    for segment in range(progress[0], spans.shape[0] + 1):
+        position = progress[1]
+        end = spans[segment, 0] if segment < spans.shape[0] else data.shape[0]
+        while position < end:
+            number = next_ends(data, position, end, scanner, classes, ends, tail)
+            start = position
+            for index in range(number):
+                place = np.uint64(index)
+                lows[place], highs[place] = piece_key(data, start, ends[place] - start)
+                slots[place] = piece_slot(lows[place], highs[place], shift)
+                prefetch(table, slots[place] << _TWO)
+                start = ends[place]
+            for index in range(number):
+                place = np.uint64(index)
+                low, high, slot, length = lows[place], highs[place], slots[place], ends[place] - position
+                sizes, ids = _FREE, _FREE
+                while length <= _LONGEST_CACHED:
+                    entry = slot << _TWO
+                    sizes = load_acquire(table, entry + _SIZES)
+                    ids = table[entry + _IDS]
+                    if table[entry] == low and table[entry + _HIGH] == high and sizes & _BYTE == np.uint64(length):
+                        if length <= PACKED or same_bytes(long_bytes, np.int64(ids >> _HALF), data, position, length):
+                            break
+                    elif sizes == _FREE:
+                        break
+                    slot = (slot + _ONE) & mask
+                if sizes != _FREE:
+                    made = np.int64(sizes >> _EIGHT & _BYTE)
+                    if made <= _INLINE_IDS and length <= PACKED:
+                        store_ids(out, written, sizes >> _HALF | ids << _HALF, ids >> _HALF)
+                    else:
+                        for offset in range(made):
+                            out[np.uint64(written + offset)] = many_ids[(ids & _LOW_HALF) + np.uint64(offset)]
+                else:
+                    if not _has_room(cache):
+                        progress[0], progress[1], progress[2] = segment, position, written
+                        return CACHE_FULL
+                    made = _encode_piece(data, position, length, rules, room, out, written)
+                    if made < 0:
+                        progress[0], progress[1], progress[2] = segment, position, written
+                        return MISSING_BYTE
+                    if length <= _LONGEST_CACHED:
+                        _remember(data, position, length, low, high, out[written : written + made], cache)
+                written += made
+                position = ends[place]
+        if segment < spans.shape[0]:
+            if special_ids[spans[segment, 2]] >= 0:
+                out[written] = special_ids[spans[segment, 2]]
+                written += 1
+            written_at[segment] = written
+            progress[1] = spans[segment, 1]
+    progress[2] = written
+    return DONE

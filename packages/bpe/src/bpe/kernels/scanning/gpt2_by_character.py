@@ -1,0 +1,106 @@
+"""Where the pre-tokens of GPT-2's pattern end, character by character: the readable form of `boundaries.py`.
+
+It also finds the end of a pre-token that is longer than a block.
+
+Indices are cast to unsigned where they are used: Numba then leaves out the test for negative ones, a factor of three.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bpe.kernels.machine.compiling import kernel
+from bpe.text.unicode_classes import SPACE
+
+_APOSTROPHE, _BLANK = 0x27, 0x20
+_D, _E, _L, _M, _R, _S, _T, _V = 0x64, 0x65, 0x6C, 0x6D, 0x72, 0x73, 0x74, 0x76
+
+
+@kernel
+def character_size(data: np.ndarray, position: int) -> int:
+    """Return the number of bytes of the character that starts at `position` of valid UTF-8."""
+    lead = data[np.uint64(position)]
+    if lead < 0x80:
+        return 1
+    if lead < 0xE0:
+        return 2
+    return 3 if lead < 0xF0 else 4
+
+
+@kernel
+def character_class(data: np.ndarray, position: int, classes: np.ndarray) -> int:
+    """Return the class of the character that starts at `position` of valid UTF-8."""
+    lead = np.int64(data[np.uint64(position)])
+    if lead < 0x80:
+        return classes[np.uint64(lead)]
+    second = np.int64(data[np.uint64(position + 1)]) & 0x3F
+    if lead < 0xE0:
+        return classes[np.uint64((lead & 0x1F) << 6 | second)]
+    third = np.int64(data[np.uint64(position + 2)]) & 0x3F
+    if lead < 0xF0:
+        return classes[np.uint64((lead & 0x0F) << 12 | second << 6 | third)]
+    fourth = np.int64(data[np.uint64(position + 3)]) & 0x3F
+    return classes[np.uint64((lead & 0x07) << 18 | second << 12 | third << 6 | fourth)]
+
+
+@kernel
+def _run_end(data: np.ndarray, position: int, end: int, kind: int, classes: np.ndarray) -> int:
+    """Return where the run of characters of class `kind` that goes through `position` ends."""
+    while position < end and character_class(data, position, classes) == kind:
+        position += character_size(data, position)
+    return position
+
+
+@kernel
+def contraction_end(data: np.ndarray, position: int, end: int) -> int:
+    """Return where the contraction after the apostrophe at `position` ends, or `position` if there is none."""
+    if position + 1 < end:
+        first = data[np.uint64(position + 1)]
+        if first in (_S, _T, _D, _M):
+            return position + 2
+        if position + 2 < end:
+            second = data[np.uint64(position + 2)]
+            if (first == _L and second == _L) or (second == _E and first in (_V, _R)):
+                return position + 3
+    return position
+
+
+@kernel
+def piece_end(data: np.ndarray, position: int, end: int, classes: np.ndarray) -> int:
+    """Return where the pre-token that starts at `position` ends.
+
+    `data` is valid UTF-8 (uint8), `end` the end of the text between two special tokens, `classes` the table of
+    `bpe.text.unicode_classes`; `position` is less than `end` and starts a pre-token.
+    """
+    first = data[np.uint64(position)]
+    if first == _APOSTROPHE:
+        stop = contraction_end(data, position, end)
+        if stop > position:
+            return stop
+    if first == _BLANK and position + 1 < end:
+        kind = character_class(data, position + 1, classes)
+        if kind != SPACE:
+            return _run_end(data, position + 1, end, kind, classes)
+    kind = character_class(data, position, classes)
+    if kind != SPACE:
+        return _run_end(data, position, end, kind, classes)
+    last = position
+    stop = position
+    while stop < end and character_class(data, stop, classes) == SPACE:
+        last = stop
+        stop += character_size(data, stop)
+    # The last white-space character before a word stays out of the run, unless it is all of it: \s+(?!\S)|\s+
+    return stop if stop == end or last == position else last
+
+
+@kernel
+def scalar_piece_ends(data: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Return where every pre-token of `data` ends: int64, shape (pre-tokens,)."""
+    ends = np.empty(data.shape[0], dtype=np.int64)
+    count = 0
+    position = 0
+    while position < data.shape[0]:
+        position = piece_end(data, position, data.shape[0], classes)
+        ends[count] = position
+        count += 1
+    return ends[:count]

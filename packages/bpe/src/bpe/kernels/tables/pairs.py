@@ -1,0 +1,57 @@
+"""A hash table from pairs of symbols to their indices, which count up from 0.
+
+It is uint64 of shape (2 * capacity,), two words for each slot: the pair (left in the upper half, right in the lower)
+and its index. At most half of the slots are in use.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bpe.kernels.machine.compiling import kernel
+from bpe.kernels.tables.hashing import pair_slot
+
+_FREE = np.uint64(0xFFFFFFFFFFFFFFFF)
+_ONE = np.uint64(1)
+_HALF = np.uint64(32)
+
+
+@kernel
+def pair_key(left: int, right: int) -> np.uint64:
+    """Return two symbols packed into one uint64."""
+    return np.uint64(left) << _HALF | np.uint64(right)
+
+
+@kernel
+def find_pair(key: np.uint64, table: np.ndarray) -> np.int64:
+    """Return the index of a pair that is in the table, or -1."""
+    capacity = table.shape[0] >> 1
+    slot = pair_slot(key, capacity)
+    while table[slot << _ONE] != key:
+        if table[slot << _ONE] == _FREE:
+            return np.int64(-1)
+        slot = (slot + _ONE) & np.uint64(capacity - 1)
+    return np.int64(table[(slot << _ONE) + _ONE])
+
+
+@kernel
+def enter_pair(key: np.uint64, index: int, table: np.ndarray) -> None:
+    """Enter a pair that is not in the table yet."""
+    capacity = table.shape[0] >> 1
+    slot = pair_slot(key, capacity)
+    while table[slot << _ONE] != _FREE:
+        slot = (slot + _ONE) & np.uint64(capacity - 1)
+    table[slot << _ONE] = key
+    table[(slot << _ONE) + _ONE] = np.uint64(index)
+
+
+@kernel
+def pair_table(pair_keys: np.ndarray, num_pairs: int, room: int) -> np.ndarray:
+    """Return a table of the first `num_pairs` pairs with room for `room` of them."""
+    capacity = 1024
+    while capacity < 2 * room:
+        capacity *= 2
+    table = np.full(2 * capacity, _FREE, dtype=np.uint64)
+    for pair in range(num_pairs):
+        enter_pair(pair_keys[pair], pair, table)
+    return table

@@ -1,0 +1,130 @@
+"""Checkpoints: one file by the assignment's pair of functions, and weights from those that a run saves.
+
+The directories of a run are in `checkpoint_format.py` (one) and `checkpoint_store.py` (all of a run).
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import IO, TypeAlias
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from trainer.checkpoints.directory import (
+    META_FILE,
+    STATE_FILE,
+    WEIGHTS_FILE,
+    CheckpointContent,
+    CheckpointState,
+    DamagedCheckpointError,
+    read_meta,
+    read_model,
+)
+from trainer.checkpoints.state_dicts import get_model_state, set_model_state, set_optimizer_state
+from trainer.checkpoints.store import CheckpointStore
+from trainer.checkpoints.torch_files import save_torch
+from trainer.support.files import sync_directory
+
+__all__ = [
+    "META_FILE",
+    "STATE_FILE",
+    "WEIGHTS_FILE",
+    "CheckpointContent",
+    "CheckpointState",
+    "CheckpointStore",
+    "DamagedCheckpointError",
+    "load_checkpoint",
+    "load_weights",
+    "save_checkpoint",
+]
+
+PathOrFile: TypeAlias = str | os.PathLike[str] | IO[bytes]
+
+
+def save_checkpoint(model: nn.Module, optimizer: Optimizer, step: int, path_or_file: PathOrFile) -> None:
+    """Write model, optimizer and step into one file, which `torch.load(weights_only=True)` can read.
+
+    A path is written atomically: a crash leaves the former file or the new one.
+
+    Raises:
+        OSError: the path cannot be written.
+    """
+    content = {"model": get_model_state(model), "optimizer": optimizer.state_dict(), "step": step}
+    if not isinstance(path_or_file, str | os.PathLike):
+        save_torch(content, path_or_file)
+        return
+    path = Path(path_or_file)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            save_torch(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_directory(path.parent)
+
+
+def load_checkpoint(path_or_file: PathOrFile, model: nn.Module, optimizer: Optimizer | None) -> int:
+    """Restore what `save_checkpoint` wrote, and return its step.
+
+    Args:
+        path_or_file: a path or a binary file object.
+        model: gets the weights, on whatever device it is; compiled or not.
+        optimizer: gets its state; None leaves it out, which is enough for inference.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is no such checkpoint, it is damaged, or it does not fit the model or the optimizer.
+    """
+    is_path = isinstance(path_or_file, str | os.PathLike)
+    source = str(path_or_file) if is_path else "the checkpoint"
+    if is_path and not Path(source).is_file():
+        raise FileNotFoundError(f"no checkpoint at {source}: expected a file that save_checkpoint wrote")
+    try:
+        content = torch.load(path_or_file, map_location="cpu", weights_only=True)
+    except (RuntimeError, OSError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"{source} is not a checkpoint or is damaged ({reason}); use another one") from error
+    if not isinstance(content, dict) or not {"model", "optimizer", "step"} <= content.keys():
+        raise ValueError(f"{source} is not a checkpoint: expected model, optimizer and step, as save_checkpoint writes")
+    set_model_state(model, content["model"], source)
+    if optimizer is not None:
+        set_optimizer_state(optimizer, content["optimizer"], source)
+    return int(content["step"])
+
+
+def load_weights(model: nn.Module, run_dir: str | os.PathLike[str]) -> int:
+    """Load weights for inference into a model, on whatever device it is; return their step.
+
+    Args:
+        model: built as it was when it was trained; compiled or not.
+        run_dir: a run, of which the best checkpoint is taken (lowest validation loss; else the latest), or one
+            checkpoint such as `runs/mlp/checkpoints/step_0000200`.
+
+    Raises:
+        FileNotFoundError: there is no checkpoint.
+        ValueError: no checkpoint is intact, or the weights do not fit the model.
+        OSError: one cannot be read.
+    """
+    path = Path(run_dir)
+    if (path / META_FILE).exists() or (path / WEIGHTS_FILE).exists():
+        try:
+            step, state = int(read_meta(path)["step"]), read_model(path)
+        except DamagedCheckpointError as error:
+            raise ValueError(f"checkpoint {path} is damaged ({error}); use another one") from error
+        set_model_state(model, state, str(path))
+        return step
+    directory = path / "checkpoints"
+    if (best := CheckpointStore(directory, keep=1).load_best_model()) is None:
+        raise FileNotFoundError(
+            f"no checkpoint in {directory}: expected a run directory whose training has saved one, or a checkpoint"
+        )
+    step, state = best
+    set_model_state(model, state, f"step {step:,} in {directory}")
+    return step

@@ -1,0 +1,191 @@
+"""The processes of one run, as `torchrun` starts them, and what they tell each other."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import cache
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from trainer.distributed.rank import Place
+
+if dist.is_available():
+    from torch.distributed.distributed_c10d import PrefixStore, Store
+    from torch.distributed.rendezvous import rendezvous
+
+Result = TypeVar("Result")
+_LOST_WORDS = ("gloo", "nccl", "connection", "timed out", "timeout", "socket", "peer")
+_groups_made = itertools.count()
+
+
+class ProcessLostError(RuntimeError):
+    """Another process of the run has died or does not answer; the same command goes on from the last checkpoint."""
+
+
+class Processes:
+    """What the processes of a run do together; every method is called by all of them, and in one process is free.
+
+    Messages between hosts go over gloo, whatever the tensors of the model go over, so that no device is waited for.
+    """
+
+    def __init__(self, place: Place | None = None, messages: dist.ProcessGroup | None = None) -> None:
+        place = place or Place()
+        self.rank = place.rank
+        self.world_size = place.world_size
+        self.messages = messages
+        """The process group for tensors on the CPU; None in one process."""
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether this process writes the records and checkpoints."""
+        return self.rank == 0
+
+    @property
+    def are_several(self) -> bool:
+        """Whether there are other processes."""
+        return self.world_size > 1
+
+    def mean(self, value: torch.Tensor) -> torch.Tensor:
+        """Return the mean over the processes of a tensor on the run's device, without the host waiting for it."""
+        return self.sum(value) / self.world_size if self.are_several else value
+
+    def sum(self, value: torch.Tensor) -> torch.Tensor:
+        """Return the sum over the processes of a tensor on the run's device; `value` stays as it is."""
+        if not self.are_several:
+            return value
+        value = value.clone()
+        dist.all_reduce(value)
+        return value
+
+    def maximum(self, value: float) -> float:
+        """Return the largest of the processes' numbers."""
+        if not self.are_several:
+            return value
+        message = torch.tensor(value, dtype=torch.float64)
+        dist.all_reduce(message, dist.ReduceOp.MAX, group=self.messages)
+        return message.item()
+
+    def from_writer_numbers(self, values: Sequence[float]) -> tuple[float, ...]:
+        """Return the writer's numbers; sooner than `from_writer`."""
+        if not self.are_several:
+            return tuple(values)
+        message = torch.tensor(values, dtype=torch.float64)
+        dist.broadcast(message, src=0, group=self.messages)
+        return tuple(message.tolist())
+
+    def wait(self) -> None:
+        """Wait until all processes are here."""
+        self.maximum(0.0)
+
+    def from_writer(self, action: Callable[[], Result]) -> Result:
+        """Let the writer alone do something, and return everywhere what it returned, or raise what it raised.
+
+        The result has to be picklable, and so small that copies do not matter.
+        """
+        if not self.are_several:
+            return action()
+        failure: Exception | None = None
+        message: list[Any] = [None, None]
+        if self.is_writer:
+            try:
+                message[0] = action()
+            except Exception as error:
+                failure, message[1] = error, _picklable(error)
+        dist.broadcast_object_list(message, src=0, group=self.messages, device=torch.device("cpu"))
+        if failure is not None:
+            raise failure
+        if message[1] is not None:
+            raise message[1]
+        result: Result = message[0]
+        return result
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the processes' picklable values in order on the writer, and nothing elsewhere."""
+        if not self.are_several:
+            return [value]
+        values: list[Any] | None = [None] * self.world_size if self.is_writer else None
+        dist.gather_object(value, values, dst=0, group=self.messages)
+        return values or []
+
+
+@contextmanager
+def joined_processes(place: Place, device: torch.device, timeout_seconds: float) -> Iterator[Processes]:
+    """Connect the processes of a run for the time of the block; a process group that exists already is used and stays.
+
+    A GPU becomes the current device of the process, which is where kernels and random numbers belong.
+
+    Args:
+        place: which process this is.
+        device: where the model is: over nccl for CUDA, else over gloo.
+        timeout_seconds: how long a process waits for the others before it gives them up.
+
+    Raises:
+        ProcessLostError: another process died or did not answer, now or within the block.
+    """
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    if place.world_size == 1:
+        yield Processes(place)
+        return
+    was_there = dist.is_initialized()
+    try:
+        yield _connect(place, device, timeout_seconds)
+    except RuntimeError as error:
+        if _is_loss(error):
+            raise ProcessLostError(_explain(error, place)) from error
+        raise
+    finally:
+        if not was_there and dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _connect(place: Place, device: torch.device, timeout_seconds: float) -> Processes:
+    timeout = timedelta(seconds=timeout_seconds)
+    if not dist.is_initialized():
+        # A prefix of its own: keys of a group that was there before must not be found.
+        store = PrefixStore(f"trainer-{next(_groups_made)}", _rendezvous())
+        store.set_timeout(timeout)
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.world_size, timeout=timeout)
+    if "cpu:" in dist.get_backend_config():
+        return Processes(place, dist.group.WORLD)
+    return Processes(place, dist.new_group(backend="gloo", timeout=timeout))
+
+
+@cache
+def _rendezvous() -> Store:
+    """The store that `torchrun` announces; kept, because a second one could not take its place."""
+    store, _, _ = next(rendezvous("env://"))
+    return store
+
+
+def _is_loss(error: RuntimeError) -> bool:
+    """Whether an error of torch tells of a connection: its kinds do not, and differ between versions."""
+    if isinstance(error, dist.DistError):
+        return True
+    text = str(error).lower()
+    return type(error) is RuntimeError and sum(word in text for word in _LOST_WORDS) >= 2
+
+
+def _explain(error: RuntimeError, place: Place) -> str:
+    # Without the place in torch's sources, and the advice after the first sentence.
+    reason = re.sub(r"^\[\S+\] ", "", str(error).strip().partition("\n")[0]).partition(". ")[0]
+    return (
+        f"process {place.rank} of {place.world_size} lost another one, which died or did not answer ({reason}); "
+        "what was saved is intact: run the same command again, with as many processes or another number, to resume"
+    )
+
+
+def _picklable(error: Exception) -> Exception:
+    try:
+        copy: Exception = pickle.loads(pickle.dumps(error))
+        return copy
+    except Exception:
+        return RuntimeError(f"process 0 failed: {type(error).__name__}: {error}")

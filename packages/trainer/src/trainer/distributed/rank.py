@@ -1,0 +1,74 @@
+"""Which process of a run this is, and which device it has."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from trainer.devices.devices import resolve_device
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which of the processes this is."""
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    """The number among the processes of this machine: that of the GPU to use."""
+
+
+def find_place() -> Place:
+    """Return which process this is: as `torch.distributed` says if it is in use, else as `torchrun` says.
+
+    Raises:
+        ValueError: the environment variables of `torchrun` are incomplete or contradict each other.
+    """
+    if dist.is_available() and dist.is_initialized():
+        rank = dist.get_rank()
+        return Place(rank, dist.get_world_size(), int(os.environ.get("LOCAL_RANK", rank)))
+    texts = {name: os.environ.get(name, "0" if "RANK" in name else "1") for name in ("RANK", "WORLD_SIZE")}
+    texts["LOCAL_RANK"] = os.environ.get("LOCAL_RANK", texts["RANK"])
+    try:
+        rank, world_size, local_rank = (int(texts[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+        if not (0 <= rank < world_size and local_rank >= 0):
+            raise ValueError
+    except ValueError:
+        shown = ", ".join(f"{name}={text!r}" for name, text in texts.items())
+        raise ValueError(
+            f"the environment says {shown}: expected whole numbers with RANK below WORLD_SIZE; start the script "
+            "with torchrun, or unset them"
+        ) from None
+    if world_size > 1 and "MASTER_ADDR" not in os.environ:
+        raise ValueError(f"WORLD_SIZE is {world_size}, but MASTER_ADDR is not set: start the script with torchrun")
+    return Place(rank, world_size, local_rank)
+
+
+def resolve_process_device(name: str, place: Place) -> torch.device:
+    """Return the device of one of the processes: of several on GPUs, each takes one.
+
+    Args:
+        name: as for `resolve_device`; several processes work on "cpu" or "cuda", of which "auto" prefers the latter.
+        place: which process it is for.
+
+    Raises:
+        ValueError: the device is not there, or several processes cannot share it.
+    """
+    if place.world_size == 1:
+        return resolve_device(name)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = resolve_device(name)
+    if device.type not in ("cpu", "cuda") or device.index is not None:
+        raise ValueError(f"device is {name!r} for {place.world_size} processes: expected auto, cpu or cuda")
+    if device.type == "cpu":
+        return device
+    if place.local_rank >= torch.cuda.device_count():
+        raise ValueError(
+            f"this is process {place.local_rank + 1} of this machine, which has {torch.cuda.device_count()} GPU(s): "
+            "start at most as many with torchrun --nproc-per-node"
+        )
+    return torch.device("cuda", place.local_rank)

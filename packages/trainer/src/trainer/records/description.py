@@ -1,0 +1,82 @@
+"""What a run is, in plain values: a run resumes only under the same description."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from torch import nn
+from torch.optim import Optimizer
+
+from trainer.config import TrainConfig
+from trainer.data.splits import TokenSplit
+from trainer.data.windows import TokenArray
+
+_FINGERPRINT_TOKENS = 1 << 16
+
+
+def describe_run(
+    config: TrainConfig,
+    model: nn.Module,
+    optimizer: Optimizer,
+    train_data: TokenSplit,
+    valid_data: TokenSplit,
+    recorded: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return what `config.json` says.
+
+    Raises:
+        ValueError: `recorded` is not made of plain JSON values.
+    """
+    try:
+        recorded = json.loads(json.dumps(dict(recorded), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"recorded cannot be written as JSON ({error}): expected plain values with finite numbers"
+        ) from error
+    return {
+        "train": json.loads(json.dumps(asdict(config))),
+        "model": {"class": type(model).__qualname__, "parameters": count_parameters(model)},
+        "optimizer": {
+            "class": type(optimizer).__qualname__,
+            "groups": {str(index): _group(group) for index, group in enumerate(optimizer.param_groups)},
+        },
+        "data": {"train": _fingerprint(train_data), "valid": _fingerprint(valid_data)},
+        "recorded": recorded,
+    }
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of parameters, shared ones counted once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _group(group: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a parameter group; not "lr", which the schedule sets."""
+    plain = {
+        name: value
+        for name, value in group.items()
+        if name not in ("params", "lr") and isinstance(value, bool | int | float | str | tuple | list | None)
+    }
+    try:
+        settings = json.loads(json.dumps(plain))
+    except TypeError:  # a list of something else
+        settings = {name: repr(value) for name, value in plain.items()}
+    return {**settings, "parameters": len(group["params"])}
+
+
+def _fingerprint(split: TokenSplit) -> dict[str, Any]:
+    """Enough to notice that other data are given: their paths do not matter."""
+    parts = [_fingerprint_part(tokens) for tokens in split.tokens]
+    return parts[0] if len(parts) == 1 else {str(number): part for number, part in enumerate(parts)}
+
+
+def _fingerprint_part(tokens: TokenArray) -> dict[str, Any]:
+    ends = hashlib.sha256()
+    for part in (tokens[:_FINGERPRINT_TOKENS], tokens[-_FINGERPRINT_TOKENS:]):
+        ends.update(np.ascontiguousarray(part).astype("<u4").tobytes())
+    return {"tokens": len(tokens), "sha256_of_ends": ends.hexdigest()}

@@ -1,0 +1,247 @@
+"""One optimizer step: batches, gradients, clipping, update."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from trainer.checkpoints.random_states import get_random_states, same_random_states, set_random_states
+from trainer.config import TrainConfig
+from trainer.data.batches import StepBatches
+from trainer.data.loader import BatchLoader
+from trainer.devices.devices import autocast, free_cached_memory, is_out_of_memory
+from trainer.distributed.parallel import Parallel
+from trainer.evaluation import LossFunction
+from trainer.training.compilation import (
+    check_compiled,
+    compile_loss,
+    compile_update,
+    leaving_no_trace,
+    warn_about_compile,
+)
+
+Schedule = Callable[[int], float]
+"""schedule(step) -> learning rate."""
+
+
+class TrainingStep:
+    """Computes gradients and applies them.
+
+    Args:
+        parallel: the model and its optimizer, and how the processes of the run train them.
+        loss_fn: the mean loss of a batch.
+        loader: where the batches come from.
+        config: the settings of the run.
+        device: where to compute.
+        dtype: torch.bfloat16 computes under autocast.
+        micro_batch_size: windows in a forward pass, if the run has found that a whole batch has no room; None if not.
+        on_halving: told in words when that happens, after `micro_batch_size` has its new value.
+    """
+
+    def __init__(
+        self,
+        parallel: Parallel,
+        loss_fn: LossFunction,
+        loader: BatchLoader,
+        config: TrainConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        micro_batch_size: int | None = None,
+        on_halving: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        self._parallel = parallel
+        self._optimizer = parallel.optimizer
+        self._loss_fn = loss_fn
+        self._loader = loader
+        self._config = config
+        self._device = device
+        self._dtype = dtype
+        is_alone = not parallel.processes.are_several
+        self._compiled = compile_loss(loss_fn, config, device, is_alone=is_alone)
+        self._compiled_works = False
+        self._update = compile_update(self._optimizer, config, device, is_alone=is_alone)
+        self.micro_batch_size = largest_part(loader.rows, micro_batch_size or loader.rows)
+        self._on_halving = on_halving
+        self._micro_steps = 0
+        self.seconds_compiling = 0.0
+        """Seconds of the passes and updates in which something was compiled, which tell nothing of the speed."""
+
+    def compute_gradients(self, step: int, batches: StepBatches) -> tuple[torch.Tensor, torch.Tensor]:
+        """Fill the gradients with those of the mean loss over the step's batches.
+
+        If there is no memory for it, the step is made again from its beginning in smaller micro batches.
+
+        Args:
+            step: the number of the step, from 0.
+            batches: what it reads.
+
+        Returns:
+            The loss, a mean over all processes, and the gradients' global L2 norm before clipping: scalars on the
+            device.
+
+        Raises:
+            torch.OutOfMemoryError: there is no memory, and the micro batch must not or cannot be halved.
+        """
+        self._micro_steps = self._loader.micro_steps(batches)
+        may_halve = self._config.halve_on_out_of_memory
+        while True:
+            # Taking them costs some 50 microseconds.
+            states = get_random_states() if may_halve and self._why_not_halve() is None else None
+            self._optimizer.zero_grad(set_to_none=True)
+            try:
+                return self._pass_all(batches), self._clip()
+            except RuntimeError as error:
+                if not may_halve or not is_out_of_memory(error):
+                    raise
+                reason = str(error).strip().partition("\n")[0]
+                if states is None:
+                    raise torch.OutOfMemoryError(f"{self._why_not_halve()} ({reason})") from error
+            # Not in the except block: while the error is alive, so are the tensors of the frames it came through.
+            self._optimizer.zero_grad(set_to_none=True)
+            free_cached_memory(self._device)
+            self._halve(step, reason)
+            set_random_states(states)
+
+    def apply(self, learning_rate: float) -> None:
+        """Make the update; a group with an `lr_scale` gets that multiple of the learning rate."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate * group.get("lr_scale", 1.0)
+        if self._update is None:
+            self._optimizer.step()
+        else:
+            self.seconds_compiling += self._update.make()
+
+    def _pass_all(self, batches: StepBatches) -> torch.Tensor:
+        """Make the forward and backward passes of a step; the mean loss of all processes."""
+        total: torch.Tensor | None = None
+        passes_left = self._passes()
+        for micro_step in range(self._micro_steps):
+            inputs, targets = self._loader.get(batches, micro_step)
+            for part in zip(inputs.split(self.micro_batch_size), targets.split(self.micro_batch_size), strict=True):
+                passes_left -= 1
+                with self._parallel.accumulating(more_to_come=passes_left > 0):
+                    loss = self._accumulate(*part)
+                total = loss if total is None else total + loss
+        assert total is not None
+        self._parallel.check_gradients()
+        return self._parallel.processes.mean(total)
+
+    def _why_not_halve(self) -> str | None:
+        if self._loader.world_size > 1:
+            return (
+                f"out of memory with {self.micro_batch_size} windows in a forward pass of each of "
+                f"{self._loader.world_size} processes: choose a smaller batch_size with more grad_accumulation_steps"
+            )
+        if self.micro_batch_size == 1:
+            return (
+                "out of memory with one window in a forward pass: choose a smaller context_length or model, or another "
+                "device"
+            )
+        return None
+
+    def _halve(self, step: int, reason: str) -> None:
+        before = self.micro_batch_size
+        self.micro_batch_size = largest_part(before, before // 2)
+        self._compiled_works = False  # it has to be compiled for the new shape
+        self._on_halving(
+            f"out of memory in step {step + 1:,} ({reason}): micro batches of {self.micro_batch_size} instead of "
+            f"{before} windows from here on, the tokens per step stay the same"
+        )
+
+    def _accumulate(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if self._compiled is None:
+            return self._backward(self._loss_fn, inputs, targets)
+        if self._compiled_works:
+            return self._backward(self._compiled, inputs, targets)
+        began, states = time.perf_counter(), get_random_states()
+        loss, failure = self._try_compiled(inputs, targets)
+        processes = self._parallel.processes
+        if failed := processes.maximum(float(failure is not None)) > 0:  # all go on in the same way
+            self._compiled = None
+            if failure is not None or processes.is_writer:
+                warn_about_compile(failure or RuntimeError("in another process"))
+        self._compiled_works = not failed
+        if failed or processes.are_several:
+            set_random_states(states)
+            self._optimizer.zero_grad(set_to_none=True)  # it was the first batch of the step
+            loss = self._backward(self._compiled or self._loss_fn, inputs, targets)
+        if not failed:
+            self.seconds_compiling += time.perf_counter() - began
+        assert loss is not None
+        return loss
+
+    def _try_compiled(
+        self, inputs: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor | None, Exception | None]:
+        """Make a compiled pass, and return its loss, and the error if it fails or its loss is wrong.
+
+        With several processes it is on trial: gradients are not exchanged, because one that fails could not.
+        """
+        assert self._compiled is not None
+        eager = self._eager_loss(inputs, targets)
+        try:
+            with self._parallel.accumulating(more_to_come=True):
+                loss = self._backward(self._compiled, inputs, targets)
+            check_compiled(loss.item() * self._passes(), eager, self._dtype)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            return None, error
+        return loss, None
+
+    def _eager_loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> float | None:
+        """The loss without the compiler; None if it is random, which the compiler does in its own way."""
+        with leaving_no_trace(self._parallel.model), torch.no_grad(), autocast(self._device, self._dtype):
+            before = get_random_states()
+            loss = self._parallel.call(self._loss_fn, inputs, targets)
+            is_random = not same_random_states(before, get_random_states())
+        return None if is_random or loss.dim() != 0 else loss.item()
+
+    def _passes(self) -> int:
+        """Forward passes in the present step."""
+        return self._micro_steps * (self._loader.rows // self.micro_batch_size)
+
+    def _backward(self, loss_fn: LossFunction, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        with autocast(self._device, self._dtype):
+            loss = self._parallel.differentiate(loss_fn, inputs, targets)
+        if loss.dim() != 0:
+            raise ValueError(
+                f"loss_fn returned the shape {tuple(loss.shape)}: expected a scalar, the mean over the batch"
+            )
+        loss = loss / self._passes()
+        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        return loss.detach()
+
+    def _clip(self) -> torch.Tensor:
+        parameters = [
+            parameter
+            for group in self._optimizer.param_groups
+            for parameter in group["params"]
+            if parameter.grad is not None
+        ]
+        norm = self._parallel.norm(parameter.grad for parameter in parameters if parameter.grad is not None)
+        if self._config.max_grad_norm is not None:
+            nn.utils.clip_grads_with_norm_(parameters, self._config.max_grad_norm, norm)
+        return norm
+
+
+def largest_part(rows: int, limit: int) -> int:
+    """Return the largest number up to `limit` into which `rows` can be divided evenly; at least 1."""
+    return next(part for part in range(max(1, min(rows, limit)), 0, -1) if rows % part == 0)
+
+
+def learning_rate_at(schedule: Schedule, tick: int) -> float:
+    """Ask a schedule for the learning rate.
+
+    Raises:
+        ValueError: it is no finite number of at least 0.
+    """
+    rate = float(schedule(tick))
+    if not 0 <= rate < math.inf:
+        raise ValueError(f"schedule({tick}) is {rate!r}: expected a finite learning rate, 0 or more")
+    return rate
