@@ -7,11 +7,9 @@ import time
 
 import pytest
 import torch
-from conftest import write_articles
+from small_runs import write_articles
 
-from owt_leaderboard.recipe.assembly import make_model, make_optimizer
-from owt_leaderboard.recipe.overrides import changed
-from owt_leaderboard.recipe.recipes import speedrun
+from owt_leaderboard.recipe import changed, make_model, make_optimizer, speedrun
 from trainer.training.compilation import CompiledUpdate
 
 pytestmark = [
@@ -27,7 +25,7 @@ SMALL = ("sized_by_budget=False", "vocab_size=500", "d_model=128", "num_layers=3
 def test_loss_and_updates_are_one_graph_each_and_steps_never_wait(bigrams):
     recipe = changed(speedrun("cuda"), (*SMALL, f"bigram_embeddings={bigrams}", "normuon=True", "context_length=128"))
     torch.manual_seed(0)
-    model = make_model(recipe, recipe.vocab_size, "cuda")
+    model = make_model(recipe, recipe.model.vocab_size, "cuda")
     assert all(parameter.is_cuda for parameter in model.parameters())
     optimizer = make_optimizer(model, recipe, "cuda")
     tokens = torch.randint(500, (8, 129), device="cuda")
