@@ -12,10 +12,7 @@ def saved_bytes_per_token(recipe: Recipe, number_bytes: int = 2) -> int:
 
     Counts per block: inputs and results of both norms, queries, keys and values, queries and keys before QK-norm,
     attention's output, and each inner vector of the feed-forward network before and after its activation.
-
-    Args:
-        recipe: Sizes and switches.
-        number_bytes: Bytes of a number in matrix products; 2 for bfloat16.
+    `number_bytes` are those of a number in matrix products, 2 for bfloat16.
     """
     model = recipe.model
     stream = number_bytes if model.narrow_stream else 4

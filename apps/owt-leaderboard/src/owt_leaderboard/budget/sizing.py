@@ -38,14 +38,7 @@ class Choice:
 
 
 def resized(recipe: Recipe, num_layers: int, d_model: int, fixed: Collection[str] = ()) -> Recipe:
-    """Return the recipe with other sizes of the model.
-
-    Args:
-        recipe: The recipe.
-        num_layers: Number of blocks.
-        d_model: Width.
-        fixed: Names from `SIZE_NAMES` that keep the recipe's value.
-    """
+    """Return the recipe with another depth, width, and heads and d_ff to match; settings in `fixed` stay."""
     if "model.d_model" in fixed:
         d_model = recipe.model.d_model
     # A gate needs a third matrix: with 8/3 of the width there are as many parameters as with 4 and no gate.

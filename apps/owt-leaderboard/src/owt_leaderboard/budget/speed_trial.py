@@ -29,13 +29,8 @@ def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.dev
     """Train the recipe's model on random tokens, and return the model's floating-point operations per second.
 
     Passes are timed with a few windows and updates separately, because there is one update per batch. Together they
-    give the speed of whole batches sooner than whole batches would.
-
-    Args:
-        recipe: The recipe; the trial uses its sizes.
-        vocab_size: Entries of the tokenizer.
-        device: Device to measure.
-        seconds: Approximate duration; at least three steps are timed after a warm-up step.
+    give the speed of whole batches sooner than whole batches would. The trial takes about `seconds`, and at least three
+    steps after a warm-up step.
     """
     import torch
 
@@ -88,11 +83,7 @@ def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.dev
 def flops_per_second_of(recipe: Recipe, vocab_size: int, windows: int, steps: Sequence[tuple[float, float]]) -> float:
     """Return the operations per second of training with whole batches, from trial steps with fewer windows.
 
-    Args:
-        recipe: The recipe of the trial.
-        vocab_size: Entries of the tokenizer.
-        windows: Windows in each timed pass.
-        steps: Seconds of each pass, which grow with its windows, and of each update, which do not.
+    `steps` are pairs of the seconds of a pass, which grow with its windows, and of an update, which do not.
     """
     passing, updating = (median(seconds) for seconds in zip(*steps, strict=True))
     batch_size, model = recipe.batches.batch_size, replace(recipe.model, vocab_size=vocab_size)
@@ -113,16 +104,8 @@ def size_for_device(
     """Choose sizes by a device's speed: from the peak of a known GPU that compiles, otherwise from two trials.
 
     The second trial runs the sizes that the first one suggests. Trials are not compiled, because compiling would take
-    longer than they do; if the run will be compiled, an assumed gain is added.
-
-    Args:
-        recipe: The recipe to size.
-        vocab_size: Entries of the tokenizer.
-        device: Device of the training.
-        seconds: Seconds of training, the trials included.
-        train_tokens: Tokens of the training text.
-        processes: Devices of the same kind that train together.
-        fixed: Names from `SIZE_NAMES` that must not be chosen.
+    longer than they do; if the run will be compiled, an assumed gain is added. Arguments are those of `choose`, for one
+    device and with `seconds` that include the trials.
     """
     import torch
 

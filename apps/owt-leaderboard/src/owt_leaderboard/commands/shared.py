@@ -68,13 +68,7 @@ def check_least(name: str, value: int, least: int = 1) -> None:
 
 
 def command(flags_type: type[FlagsT], run: Callable[[FlagsT], int], module: str) -> Callable[..., int]:
-    """Return the `main` of a command: it parses arguments into flags, runs, and returns the exit code.
-
-    Args:
-        flags_type: Dataclass whose fields and docstrings make `--help`.
-        run: The command; returns 0 when done and 1 if it failed.
-        module: Module that `python -m` starts.
-    """
+    """Return the `main` of a command: it parses arguments into flags, runs, and returns the exit code."""
 
     def main(arguments: Sequence[str] | None = None) -> int:
         prog = f"python -m {module}"

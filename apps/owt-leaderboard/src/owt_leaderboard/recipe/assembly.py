@@ -21,14 +21,9 @@ SCHEDULE_STEPS = 10_000
 
 
 def make_model(recipe: Recipe, vocab_size: int, device: "torch.device | str | None" = None) -> "SpeedrunLM":
-    """Return the recipe's model with random weights.
+    """Return the recipe's model, for a tokenizer that may have fewer entries than the recipe asks for.
 
     Weights are drawn from torch's global random state, on the device itself because a GPU is fast at it.
-
-    Args:
-        recipe: The recipe.
-        vocab_size: Entries of the tokenizer, which may be fewer than the recipe asks for.
-        device: Device of the parameters.
     """
     from owt_leaderboard.model.language_model import SpeedrunLM
 
@@ -38,12 +33,8 @@ def make_model(recipe: Recipe, vocab_size: int, device: "torch.device | str | No
 def make_optimizer(model: "SpeedrunLM", recipe: Recipe, device: str = "auto") -> "Optimizer":
     """Return AdamW for everything, or Muon for the matrices inside the blocks and AdamW for the rest.
 
-    A group's `lr_scale` is its rate as a multiple of the recipe's `learning_rate`, which the schedule sets.
-
-    Args:
-        model: The model to train.
-        recipe: Optimizer and rates.
-        device: Device of the training: "auto" or a device name.
+    A group's `lr_scale` is its rate as a multiple of the recipe's `learning_rate`, which the schedule sets. Muon's
+    products use the dtype in which `device` trains.
     """
     from nnscratch import AdamW, CombinedOptimizer, Muon
     from trainer import resolve_device, resolve_dtype

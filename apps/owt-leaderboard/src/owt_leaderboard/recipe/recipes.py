@@ -166,10 +166,7 @@ def baseline(device_type: str) -> Recipe:
     """The assignment's main experiment on OpenWebText: the TinyStories architecture, with a longer context on a GPU.
 
     Sizes are the handout's on every device. They are too large for what a CPU sees of a text within minutes;
-    `sized_by_budget` chooses smaller ones.
-
-    Args:
-        device_type: "cuda", "mps" or "cpu".
+    `sized_by_budget` chooses smaller ones. `device_type` is "cuda", "mps" or "cpu".
     """
     on_gpu = device_type == "cuda"
     return Recipe(
@@ -196,10 +193,7 @@ def speedrun(device_type: str) -> Recipe:
     are off: in models of minutes on a CPU their mean gain over three seeds was none (docs/experiments.md). The soft cap
     is off too, because its tanh takes a seventh of a step there. The residual stream is in float32, and embeddings
     have a tenth of the GPU's rate. Ten minutes of two cores were best spent with 6.5 tokens per parameter, nearer to 5
-    than to 10.
-
-    Args:
-        device_type: "cuda", "mps" or "cpu".
+    than to 10. `device_type` is "cuda", "mps" or "cpu".
     """
     on_gpu = device_type == "cuda"
     width, layers = (1024, 12) if on_gpu else (128, 4)

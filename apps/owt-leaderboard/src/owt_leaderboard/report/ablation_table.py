@@ -17,12 +17,7 @@ Results = Mapping[str, Sequence[Mapping[str, Any]]]
 def table(results: Results, settings: Mapping[str, Sequence[str]], seeds: int, title: str, budget: str) -> str:
     """Return a Markdown table: mean and deviation of each variant over seeds, and its difference from the full recipe.
 
-    Args:
-        results: Summaries of the finished runs of each variant.
-        settings: Assignments of each variant.
-        seeds: Runs that each variant should have.
-        title: The heading.
-        budget: Budget of each run in words, such as "5m of wall clock".
+    `settings` are the assignments of each variant, and `budget` is that of each run in words.
     """
     from trainer.experiments.statistics import CONFIDENCE, difference, spread
 

@@ -71,13 +71,7 @@ def write_entry(
 ) -> Path:
     """Write `entry.md` and `entry.png` into the directory of a finished run, and return the former's path.
 
-    Args:
-        run_dir: The run.
-        model: The trained model.
-        tokenizer: Its tokenizer.
-        recipe: The recipe with its final sizes.
-        time_limit_seconds: Time limit of the run.
-        reasons: Explanation of the sizes.
+    The recipe has its final sizes, which `reasons` explain in lines to print.
     """
     from trainer import read_config, read_metrics, write_atomically
 

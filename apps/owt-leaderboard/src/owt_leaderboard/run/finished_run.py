@@ -56,11 +56,6 @@ def evaluate_run(run_dir: Path, batch_size: int | None, device: str) -> tuple[fl
     Windows and their order are those of the run. Products use the dtype in which `device` trains. Batches of another
     size may be multiplied in another order, which changes the last bits of a float32; means are summed in float64.
 
-    Args:
-        run_dir: The run.
-        batch_size: Windows per forward pass; None uses those of training.
-        device: "auto" or a device name.
-
     Returns:
         The loss in nats per token, and bits per byte if the number of bytes is known.
 

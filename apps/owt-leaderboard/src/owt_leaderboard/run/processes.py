@@ -38,12 +38,7 @@ def complete(run: PlannedRun, notify: Callable[[str], None], threads: int | None
 
     Command and recipe are recorded beside the run, so that no result is taken for that of another command, or of
     another version of the app with other defaults. Each run has a torch.compile cache of its own, which is removed
-    after it: a warm cache would make later runs faster than earlier ones.
-
-    Args:
-        run: The run.
-        notify: Receives lines to print.
-        threads: Threads of the run on a CPU; None leaves them to torch.
+    after it: a warm cache would make later runs faster than earlier ones. With `threads` None, torch chooses how many.
 
     Raises:
         KeyboardInterrupt: If the run was interrupted; the next call resumes it.
@@ -92,12 +87,9 @@ def _record(run: PlannedRun) -> None:
 def complete_all(
     runs: Sequence[PlannedRun], jobs: int, notify: Callable[[str], None]
 ) -> Iterator[tuple[PlannedRun, dict[str, Any] | None]]:
-    """`complete` all runs, several at a time, and yield each with its summary as it ends.
+    """`complete` all runs in this order, `jobs` at a time, and yield each with its summary as it ends.
 
-    Args:
-        runs: The runs, in the order in which they start.
-        jobs: Runs at a time, with equal shares of the processor's cores; a single one gets torch's default.
-        notify: Receives lines to print.
+    Several jobs get equal shares of the processor's cores; a single one gets torch's default.
 
     Raises:
         KeyboardInterrupt: If a run was interrupted; no other run starts.

@@ -69,20 +69,9 @@ def train(
 ) -> "tuple[SpeedrunLM, Summary]":
     """Train for a time limit, which includes the final validation and its records, or for a number of steps.
 
-    Args:
-        recipe: The recipe.
-        files: Token files.
-        tokenizer: Tokenizer of the token files.
-        run_dir: Directory of the records; an interrupted run there is resumed with the time that it has left.
-        time_limit_seconds: Seconds until the trainer's last record.
-        steps: Optimizer steps, instead of a time limit.
-        spent: Returns the seconds of the limit that this process has spent.
-        seconds_of_earlier_sessions: Seconds that earlier processes spent.
-        device: "auto" or a device name.
-        loggers: Receivers of the records.
-
-    Returns:
-        The trained model and the summary.
+    An interrupted run in `run_dir` is resumed with the time that it has left: `spent` returns the seconds of the limit
+    that this process has spent, and earlier ones spent `seconds_of_earlier_sessions`. Returns the trained model and
+    the summary.
 
     Raises:
         ValueError: If the limit is too short, or the directory holds another run.
