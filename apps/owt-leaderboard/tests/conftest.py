@@ -7,7 +7,7 @@ from small_runs import TINY, write_articles
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
-    """Whatever a command writes by default lands in the test's own folder, not in the repository."""
+    """Run each test in its own folder, so that commands write nothing into the repository."""
     monkeypatch.chdir(tmp_path)
 
 

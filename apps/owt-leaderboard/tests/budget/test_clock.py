@@ -1,4 +1,4 @@
-"""The age of a process, and what the processes of a run note of the time that they spend."""
+"""The age of a process, and the notes of the time that processes spend."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def test_time_spent_adds_up_and_time_down_does_not(tmp_path):
 
 
 def test_notes_of_two_threads_do_not_meet(tmp_path):
-    """The one that beats and the one that ends write the same file."""
+    """The beating thread and the main thread write the same file."""
     sessions, failures = begun(tmp_path, [1.0]), []
 
     def note():
@@ -87,7 +87,7 @@ def test_a_full_disk_ends_neither_the_beat_nor_the_run(tmp_path, monkeypatch):
 
 
 def test_a_process_knows_its_age_from_its_start_and_not_from_the_import():
-    """The process sleeps before the import; its parent's clock, begun before it, bounds what it may say."""
+    """The process sleeps before the import; the clock of its parent, which started first, is an upper bound."""
     code = "import time; time.sleep(0.5); from owt_leaderboard.budget import process_age; print(process_age())"
     began = time.monotonic()
     age = float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True).stdout)
@@ -96,7 +96,7 @@ def test_a_process_knows_its_age_from_its_start_and_not_from_the_import():
 
 @pytest.mark.parametrize("uptime", [0.0, 1e12])
 def test_an_age_that_cannot_be_is_not_believed(uptime, monkeypatch):
-    """In a container whose /proc and clock disagree, by hours or by the sign."""
+    """In a container, /proc and the clock may disagree, in either direction."""
     monkeypatch.setattr(time, "clock_gettime", lambda which: uptime)
     monkeypatch.setattr(clock, "_BEGAN", {})
     monkeypatch.setattr(time, "perf_counter", lambda: 7.0)

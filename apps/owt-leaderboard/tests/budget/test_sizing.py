@@ -1,4 +1,4 @@
-"""Sizes by budget."""
+"""Sizes by the budget."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Runs whose time passes only where a machine is simulated, so that no test depends on how fast this machine is."""
+"""Runs on a simulated machine, so that no test depends on how fast this machine is."""
 
 import threading
 import time
@@ -14,9 +14,9 @@ from owt_leaderboard.report import entry
 
 @dataclass
 class SimulatedClock:
-    """A clock that stands still except for passes of the model and the drawing of pictures.
+    """A clock that advances only during passes of the model and while pictures are drawn.
 
-    `training`, `evaluating` and `drawing` are seconds for each, and may be changed on the way.
+    `training`, `evaluating` and `drawing` are the seconds of each, and may change during a run.
     """
 
     seconds: float = 1000.0
@@ -25,14 +25,14 @@ class SimulatedClock:
     drawing: float = 0.2
     started: float = 0.0
     events: list = field(default_factory=list)
-    """(age of the process, action to take in the first pass from then on), in order."""
+    """(age of the process, action at the first pass from then on), in order."""
 
     def age(self):
         """Seconds since the simulated process started."""
         return self.seconds - self.started
 
     def start_process(self, importing=3.0):
-        """Begin another process, which has just imported everything."""
+        """Start another process, which then has imported everything."""
         self.started = self.seconds
         self.seconds += importing
 
@@ -44,16 +44,16 @@ class SimulatedClock:
 
 @contextmanager
 def simulated_clock(*, draws=True):
-    """A clock that all of the command's code reads, in this process.
+    """Make all code of this process read a simulated clock.
 
-    Without `draws` entries have short texts and an empty picture, and are soon made.
+    Without `draws`, entries have short samples and an empty picture, which takes less real time.
     """
     clock = SimulatedClock()
     clock.start_process()
     frozen = threading.local()
 
     def now():
-        """What other threads do, such as saving, takes no time, however long it takes this machine."""
+        """Work of other threads, such as saving, takes no simulated time, however long this machine needs for it."""
         if threading.current_thread() is threading.main_thread():
             return clock.seconds
         if not hasattr(frozen, "seconds"):

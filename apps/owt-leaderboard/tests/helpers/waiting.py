@@ -1,4 +1,4 @@
-"""Waiting for what another thread or process does."""
+"""Waiting for other threads and processes."""
 
 import time
 
@@ -6,7 +6,7 @@ DEADLINE_SECONDS = 300
 
 
 def wait_until(condition):
-    """Return as soon as a condition holds; a machine with other work may take long."""
+    """Return as soon as a condition holds; a busy machine may need long."""
     deadline = time.monotonic() + DEADLINE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, "it never happened"

@@ -1,4 +1,4 @@
-"""What a finished run leaves: weights that give its loss again, and a measurement."""
+"""Finished runs: weights that reproduce the final loss, and a measurement."""
 
 import json
 

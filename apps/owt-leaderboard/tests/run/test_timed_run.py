@@ -25,7 +25,7 @@ HISTORIES = ["plain", "stopped", "slower", "killed"]
 
 
 class Killed(BaseException):
-    """The process ends in the middle of a pass."""
+    """End of the process in the middle of a pass."""
 
 
 def command_of(directory, name, limit=LIMIT):
@@ -35,7 +35,7 @@ def command_of(directory, name, limit=LIMIT):
 
 
 def happen(clock, name):
-    """What happens to a run, in the middle of its time."""
+    """Schedule the event that gives a run its name."""
 
     def stop():
         clock.seconds += STOPPED
@@ -77,7 +77,7 @@ def runs(tmp_path_factory):
 def test_it_ends_within_the_limit_and_uses_it(runs, name):
     spent = sum(session["seconds"] for session in read_sessions(runs / name))
     assert spent + EXIT_SECONDS <= LIMIT
-    if name != "slower":  # where the end is taken for as slow as everything was by then
+    if name != "slower":  # whose end is reserved at the slower speed
         assert spent + EXIT_SECONDS >= (1 - MOST_UNUSED) * LIMIT
     summary = json.loads((runs / name / "summary.json").read_text("utf-8"))
     assert summary["status"] == "completed"
@@ -87,7 +87,7 @@ def test_it_ends_within_the_limit_and_uses_it(runs, name):
 
 @pytest.mark.parametrize("name", HISTORIES)
 def test_the_rate_is_that_of_the_time(runs, name):
-    """The rate of a record is its last step's, which began between the record before and this one."""
+    """A record has the rate of its last step, which began between the previous record and this one."""
     schedule = learning_rate_schedule(RECIPES["baseline"]("cpu"))
     records = [record for record in read_metrics(runs / name) if record["event"] == "train"]
     assert records[-1]["progress"] == 1.0
@@ -101,7 +101,7 @@ def test_the_rate_is_that_of_the_time(runs, name):
 
 
 def test_a_stop_moves_the_schedule_by_what_it_took_and_no_further(runs):
-    """A measured time that was a stop must not be reserved for the end: ticks go on with the clock."""
+    """The stop must not be reserved for the end as if it were slowness: progress stays linear in time."""
     records = [record for record in read_metrics(runs / "stopped") if record["event"] == "train"]
     first, last = records[0], records[-1]
     for record in records:
