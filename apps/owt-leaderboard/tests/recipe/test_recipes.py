@@ -12,7 +12,10 @@ from owt_leaderboard.recipe.recipes import Batches
     [
         (["muon_learning_rate=None"], "muon_learning_rate is None"),
         (["warmup_fraction=0.5"], "more than the whole time"),
-        (["evaluations=0"], "evaluations is 0"),
+        (["evaluations=0"], "count is 0: expected a whole number, 1 or more"),
+        (["batch_size=0"], "batch_size is 0"),
+        (["average_from=1.5"], "average_from is 1.5: expected a number from 0 to 1"),
+        (["head_learning_rate=-1"], "head_learning_rate is -1: expected a number above 0"),
         (["final_learning_rate_fraction=1.5"], "expected a number from 0 to 1"),
         (["learning_rate=0"], "learning_rate is 0.0: expected a number above 0"),
         (["tokens_per_parameter=0"], "tokens_per_parameter is 0.0: expected a number above 0"),

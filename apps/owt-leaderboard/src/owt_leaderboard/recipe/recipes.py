@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from owt_leaderboard.model import SpeedrunConfig
 
@@ -12,23 +12,26 @@ SamplingName = Literal["random", "shuffled"]
 CompileName = Literal["off", "auto", "on"]
 
 
-def _check_choice(name: str, value: object, choices: object) -> None:
-    if value not in get_args(choices):
-        raise ValueError(f"{name} is {value!r}: expected one of {', '.join(get_args(choices))}")
+class _Settings:
+    """Checks that follow from the annotation or the name of a setting."""
 
-
-def _check_count(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} is {value!r}: expected a whole number, 1 or more")
-
-
-def _check_share(name: str, value: float | None) -> None:
-    if value is not None and not 0 <= value <= 1:
-        raise ValueError(f"{name} is {value!r}: expected a number from 0 to 1")
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            value, expected = getattr(self, name), None
+            if get_origin(kind) is Literal and value not in get_args(kind):
+                expected = f"one of {', '.join(get_args(kind))}"
+            elif kind is int and name != "seed" and value < 1:
+                expected = "a whole number, 1 or more"
+            elif name.endswith(("_fraction", "_from", "_inputs")) and not 0 <= (value or 0) <= 1:
+                expected = "a number from 0 to 1"
+            elif name.endswith(("_rate", "_per_parameter")) and value is not None and value <= 0:
+                expected = "a number above 0"
+            if expected:
+                raise ValueError(f"{name} is {value!r}: expected {expected}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerRecipe:
+class OptimizerRecipe(_Settings):
     """Optimizers, their learning rates and weight decay."""
 
     kind: OptimizerName = "adamw"
@@ -54,15 +57,13 @@ class OptimizerRecipe:
     """Global L2 norm to which gradients are clipped; None does not clip."""
 
     def __post_init__(self) -> None:
-        _check_choice("optimizer", self.kind, OptimizerName)
-        if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate is {self.learning_rate!r}: expected a number above 0")
+        super().__post_init__()
         if self.kind == "muon" and self.muon_learning_rate is None:
             raise ValueError('optimizer is "muon" but muon_learning_rate is None: give the rate of the matrices')
 
 
 @dataclass(frozen=True, kw_only=True)
-class Schedule:
+class Schedule(_Settings):
     """Learning rates over the time of the run; fractions are shares of that time."""
 
     kind: ScheduleName = "cosine"
@@ -77,9 +78,7 @@ class Schedule:
     """Share of the time after which weights are averaged; None keeps the weights of the last step."""
 
     def __post_init__(self) -> None:
-        _check_choice("schedule", self.kind, ScheduleName)
-        for name in ("warmup_fraction", "decay_fraction", "final_learning_rate_fraction"):
-            _check_share(name, getattr(self, name))
+        super().__post_init__()
         if self.kind == "trapezoid" and self.warmup_fraction + self.decay_fraction > 1:
             raise ValueError(
                 f"warmup_fraction {self.warmup_fraction:g} and decay_fraction {self.decay_fraction:g} are more than "
@@ -88,7 +87,7 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batches:
+class Batches(_Settings):
     """Training windows: how many per step, and how they are drawn."""
 
     batch_size: int
@@ -102,9 +101,7 @@ class Batches:
     """"random" draws windows with replacement; "shuffled" visits adjacent windows once per epoch."""
 
     def __post_init__(self) -> None:
-        _check_count("batch_size", self.batch_size)
-        _check_share("masked_inputs", self.masked_inputs)
-        _check_choice("sampling", self.sampling, SamplingName)
+        super().__post_init__()
         if not all(isinstance(part, tuple) and len(part) == 2 for part in self.batch_ramp):
             raise ValueError(
                 f"batch_ramp is {self.batch_ramp!r}: expected pairs of a share of the time and the forward passes of a "
@@ -120,7 +117,7 @@ class Batches:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluations:
+class Evaluations(_Settings):
     """Evaluations during the run. Only the final one covers the whole validation text."""
 
     count: int = 5
@@ -128,13 +125,9 @@ class Evaluations:
     evaluated_windows: int = 64
     """Windows of the validation text in each evaluation but the final one."""
 
-    def __post_init__(self) -> None:
-        _check_count("evaluations", self.count)
-        _check_count("evaluated_windows", self.evaluated_windows)
-
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(_Settings):
     """One training run.
 
     Raises:
@@ -155,11 +148,6 @@ class Recipe:
     compile: CompileName = "auto"
     """torch.compile; "auto" compiles on CUDA and CPU if the time limit is long enough to pay for it."""
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        _check_choice("compile", self.compile, CompileName)
-        if self.tokens_per_parameter <= 0:
-            raise ValueError(f"tokens_per_parameter is {self.tokens_per_parameter!r}: expected a number above 0")
 
 
 def baseline(device_type: str) -> Recipe:
