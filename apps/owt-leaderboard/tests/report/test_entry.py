@@ -28,7 +28,7 @@ def test_the_entry_has_what_a_leaderboard_asks_for(run):
         f"the whole validation text: {facts['tokens']:,} tokens, windows of 16",
         f"| training tokens | {summary['tokens']:,} in {summary['steps']:,} steps |",
         "2 layers x 16, 2 heads, d_ff 40",
-        "| MFU | unknown, because the peak of this device is (",
+        "| MFU | unknown, because the peak of this device is not listed (",
         f"| limit | {LIMIT:.1f} s, which covers everything except the preparation of the data |",
         "takes only personal course work",
         '"learning_rate": 0.003',

@@ -119,7 +119,9 @@ def _facts(
     valid, model = TokenDataset(valid_tokens), replace(recipe.model, vocab_size=vocab_size)
     bits, speed = summary["bits_per_byte"], summary["tokens_per_second"]
     per_token = None if valid.num_bytes is None else valid.num_bytes / len(valid)
-    utilisation = "unknown, because the peak of this device is" if summary["mfu"] is None else f"{summary['mfu']:.1%}"
+    utilisation = (
+        "unknown, because the peak of this device is not listed" if summary["mfu"] is None else f"{summary['mfu']:.1%}"
+    )
     if speed is not None:
         operations = speed * flops_per_token(model, backward=True)
         utilisation += f" ({operations / 1e9:,.1f} GFLOP/s of the model's operations in training)"
