@@ -1,4 +1,4 @@
-"""What holds for the repository as a whole and no tool checks: import directions, versions, the README's tree."""
+"""Checks of the repository as a whole that no tool makes: versions, licences, the tree in the README."""
 
 import ast
 import re
