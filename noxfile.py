@@ -20,6 +20,7 @@ PYPROJECT = {project: tomllib.loads(Path(project, "pyproject.toml").read_text("u
 DIRECTORY = {PYPROJECT[project]["project"]["name"]: project for project in PROJECTS}
 REPOSITORY = "."  # the checks of the repository as a whole, in tests/
 CONSTRAINTS = "--constraint=constraints.txt"
+NO_COMPILE = "--no-compile"  # Python compiles what it imports; compiling all of torch takes 14 s for each environment
 WITH_LIMITS = "apps/owt-leaderboard"  # whose tests marked `limits` need all cores
 SOURCES = os.pathsep.join(str(Path(project, "src").resolve()) for project in PROJECTS)
 
@@ -64,7 +65,7 @@ def install(session: nox.Session, project: str, *options: str, group: str | None
     """Install a project's wheel, its siblings' wheels and one of its dependency groups."""
     name = PYPROJECT[project]["project"]["name"]
     groups = [f"--group={project}/pyproject.toml:{group}"] if group else []
-    session.install(*with_siblings(name).values(), *groups, *(options or (CONSTRAINTS,)))
+    session.install(NO_COMPILE, *with_siblings(name).values(), *groups, *(options or (CONSTRAINTS,)))
 
 
 @nox.session
@@ -100,9 +101,8 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Type-check every package; each public signature must be annotated in full."""
-    session.install(
-        "mypy", *(f"./{project}" for project in PROJECTS), "matplotlib", "starlette", "uvicorn", CONSTRAINTS
-    )
+    projects = [f"./{project}" for project in PROJECTS]
+    session.install(NO_COMPILE, "mypy", *projects, "matplotlib", "starlette", "uvicorn", CONSTRAINTS)
     for project in PROJECTS:
         run(session, "mypy", f"{project}/src")
 
