@@ -1,4 +1,4 @@
-"""Nothing in the sources comes from torch.nn, torch.nn.functional or torch.optim but what is allowed."""
+"""The from-scratch rule: no source uses torch.nn, torch.nn.functional or torch.optim beyond a list of names."""
 
 import ast
 from pathlib import Path
@@ -35,7 +35,7 @@ METHODS = {"softmax", "log_softmax", "relu", "relu_"}
 
 
 def dotted(node):
-    """The name that a chain of attributes spells, or None."""
+    """Dotted name of a chain of attributes, or None."""
     parts = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -44,7 +44,7 @@ def dotted(node):
 
 
 def forbidden(source):
-    """What a source uses that is not from scratch."""
+    """Names in a source that are not from scratch."""
     tree, meaning, used = ast.parse(source), {}, set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

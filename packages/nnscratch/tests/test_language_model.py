@@ -31,7 +31,7 @@ def test_a_model_of_one_s_own_has_logits_and_a_loss(bigram):
     torch.testing.assert_close(bigram.next_token_logits(inputs), table[inputs[:, -1]])
     loss = bigram.loss(inputs, targets)
     torch.testing.assert_close(loss, F.cross_entropy(logits.flatten(0, 1), targets.flatten()))
-    with pytest.raises(ValueError, match="an input of 9 tokens is longer than context_length=8"):
+    with pytest.raises(ValueError, match="an input of 9 tokens exceeds context_length=8"):
         bigram(torch.zeros(1, 9, dtype=torch.long))
 
 

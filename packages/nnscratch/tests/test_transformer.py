@@ -1,19 +1,12 @@
 import dataclasses
-import itertools
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from variants import VARIANTS
 
 from nnscratch import AdamW, TransformerBlock, TransformerConfig, TransformerLM, count_parameters
-
-VARIANTS = [
-    {"norm": norm, "position": position, "ffn": ffn}
-    for norm, position, ffn in itertools.product(
-        ("pre", "post", "none"), ("rope", "none"), ("swiglu", "silu", "relu_squared")
-    )
-] + [{"tie_embeddings": True}, {"qk_norm": True}, {"logit_soft_cap": 5.0}]
 
 
 def ids(config, length=None, batch=2):
@@ -162,7 +155,7 @@ def test_logits_stay_below_the_cap(config):
 
 
 def test_too_long_an_input_is_refused(model, config):
-    with pytest.raises(ValueError, match=r"an input of 17 tokens is longer than context_length=16; shorten it or"):
+    with pytest.raises(ValueError, match=r"an input of 17 tokens exceeds context_length=16; shorten it or"):
         model(ids(config, 17))
     with pytest.raises(ValueError, match="17 tokens"):
         model.loss(ids(config, 17), ids(config, 17))
@@ -180,10 +173,10 @@ def test_no_tokens_have_no_logits(config, shape, grad):
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
 @pytest.mark.parametrize(
-    "changes", [{}, VARIANTS[-1], {"qk_norm": True, "norm": "post", "ffn": "relu_squared"}], ids=str
+    "changes", [{"logit_soft_cap": 5.0}, {"qk_norm": True, "norm": "post", "ffn": "relu_squared"}], ids=str
 )
 def test_compiles_as_one_graph(unchecked_shapes, config, changes):
-    model = TransformerLM(dataclasses.replace(config, **changes))
+    model = TransformerLM(dataclasses.replace(config, num_layers=1, **changes))
     inputs, targets = ids(config), ids(config)
     loss = model.loss(inputs, targets)
     expected = torch.autograd.grad(loss, list(model.parameters()))
@@ -192,7 +185,7 @@ def test_compiles_as_one_graph(unchecked_shapes, config, changes):
     torch.testing.assert_close(compiled, loss)
     for ours, exact in zip(torch.autograd.grad(compiled, list(model.parameters())), expected, strict=True):
         torch.testing.assert_close(ours, exact, atol=1e-5, rtol=1e-4)
-    logits = torch.compile(model, fullgraph=True, backend="aot_eager")(inputs)
+    logits = torch.compile(model, fullgraph=True, backend="eager")(inputs)
     torch.testing.assert_close(logits, model(inputs), atol=1e-5, rtol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""Polynomials of matrices that push all singular values towards 1."""
+"""Orthogonalization: matrix polynomials that push all singular values towards 1."""
 
 import functools
 import math
@@ -15,16 +15,16 @@ Quintic = tuple[float, float, float]
 
 _NEWTON_SCHULZ: Quintic = (3.4445, -4.7750, 2.0315)
 _EPS = 1e-7
-# The settings behind the authors' own list of coefficients (Amsel et al. 2025, algorithm 1).
+# Settings behind the published list of coefficients (Amsel et al. 2025, algorithm 1).
 _LOWER = 1e-3
 _CUSHION = 0.02407327424182761
 _SAFETY = 1.01
-# From here on the best polynomial is, in float64, the one that touches 1 with two derivatives.
+# Above this ratio the best polynomial is, in float64, the one that touches 1 with two vanishing derivatives.
 _CONVERGED = 1 - 5e-6
 
 
 def check_coefficients(coefficients: object) -> None:
-    """Refuse a name that `orthogonalize` does not know."""
+    """Check the name of the coefficients of `orthogonalize`."""
     if coefficients not in get_args(Coefficients):
         raise ValueError(f"coefficients={coefficients!r} is unknown; choose one of {', '.join(get_args(Coefficients))}")
 
@@ -35,24 +35,25 @@ def orthogonalize(
     dtype: torch.dtype | None = None,
     coefficients: Coefficients = "newton-schulz",
 ) -> Float[Tensor, "*batch rows columns"]:
-    """Return approximately the nearest matrices whose singular values are all 1.
+    """Return approximations of the nearest matrices whose singular values are all 1.
 
-    X ← a X + (b X Xᵀ + c (X Xᵀ)²) X, which takes each singular value x to a x + b x³ + c x⁵, after division by the
-    Frobenius norm. A matrix of zeros stays one.
+    After division by the Frobenius norm, each step computes X ← a X + (b X Xᵀ + c (X Xᵀ)²) X, which maps each singular
+    value x to a x + b x³ + c x⁵. A matrix of zeros stays zero.
 
-    "newton-schulz" has the same (a, b, c) in every step, with a steep start rather than convergence (Jordan et al.
-    2024): singular values end up at about 0.7 to 1.2. "polar-express" has in each step those that bring the worst
-    singular value between 0.001 and 1 closest to 1 (Amsel et al. 2025, arXiv 2505.16932): see
-    `polar_express_coefficients`; the norm is taken 1 % larger, so that rounding leaves no singular value above 1.
+    "newton-schulz" uses the same (a, b, c) in every step, which rise steeply at 0 instead of converging (Jordan et al.
+    2024): singular values end up between about 0.7 and 1.2. "polar-express" uses in each step the (a, b, c) that bring
+    the worst singular value between 0.001 and 1 closest to 1 (Amsel et al. 2025, arXiv 2505.16932), computed by
+    `polar_express_coefficients`. It divides by a norm that is 1 % larger, so that rounding leaves no singular value
+    above 1.
 
     Args:
-        matrices: the matrices.
-        steps: number of iterations.
-        dtype: type of the products; by default bfloat16 on CUDA, and elsewhere, where it is slow, float32.
-        coefficients: which polynomials.
+        matrices: The matrices.
+        steps: Number of iterations.
+        dtype: Dtype of the products; by default bfloat16 on CUDA, and elsewhere, where bfloat16 is slow, float32.
+        coefficients: Choice of polynomials.
 
     Raises:
-        ValueError: if `coefficients` is unknown.
+        ValueError: If `coefficients` is unknown.
     """
     check_coefficients(coefficients)
     if dtype is None:
@@ -69,7 +70,7 @@ def orthogonalize(
     x = x / norm.clamp(min=_EPS)
     for a, b, c in polynomials:
         gram = x @ x.mT
-        # Sums within the products: passes over memory take as long as products of matrices this small.
+        # baddbmm adds within the product, because a pass over memory takes as long as a product this small.
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).reshape(matrices.shape).to(matrices.dtype)
 
@@ -78,12 +79,13 @@ def orthogonalize(
 def polar_express_coefficients(steps: int) -> tuple[Quintic, ...]:
     """Return the polynomials of Polar Express, one for each step (Amsel et al. 2025, arXiv 2505.16932).
 
-    Let the singular values lie in [l, u], at first [0.001, 1]. Of all odd polynomials of degree 5 the step takes the
-    one with the smallest largest |1 - p(x)| in the interval; then they lie in [p(l), 2 - p(l)], where the next step
-    starts. Chosen one after the other like this, the steps are also the best that as many can be together.
-    Two changes make it fit for low precision: an l below 0.024 u is taken as 0.024 u, and the result scaled so that
-    p(l) and p(u) lie at the same distance from 1; and p(x) is replaced by p(x / 1.01), lest a singular
-    value that rounding brought above u run off. The limit, p(x) = (15 x - 10 x³ + 3 x⁵) / 8, needs no such margin.
+    Let the singular values lie in [l, u], at first [0.001, 1]. Each step uses the odd polynomial of degree 5 with the
+    smallest maximum of |1 - p(x)| in the interval. After it the singular values lie in [p(l), 2 - p(l)], the interval
+    of the next step. Chosen greedily like this, the steps are optimal together as well.
+
+    Two changes adapt the polynomials to low precision. An l below 0.024 u is replaced by 0.024 u, and the result scaled
+    so that p(l) and p(u) have the same distance from 1. And p(x) is replaced by p(x / 1.01), so that a singular value
+    rounded above u does not diverge. The limit, p(x) = (15 x - 10 x³ + 3 x⁵) / 8, needs no such margin.
     """
     return _polar_express(steps)
 
@@ -109,11 +111,11 @@ def _value(polynomial: Quintic, x: float) -> float:
 
 
 def _best_quintic(lower: float, upper: float) -> Quintic:
-    """Return the odd polynomial of degree 5 that is closest to 1 in [lower, upper], by Remez' exchange.
+    """Return the odd polynomial of degree 5 that is closest to 1 in [lower, upper], by the Remez algorithm.
 
-    Its error is the same, with signs that take turns, at four points: both ends and two extrema in between
-    (Chebyshev). Given four points, polynomial and error solve a linear system; given a polynomial, the extrema are
-    roots of its derivative; the two take turns until the error stays.
+    Its error has the same size and alternating signs at four points: both ends and two extrema in between (Chebyshev).
+    Given four points, the polynomial and its error solve a linear system. Given a polynomial, the extrema are roots of
+    its derivative. The two steps alternate until the error stays the same.
     """
     if lower / upper >= _CONVERGED:
         return 15 / 8 / upper, -10 / 8 / upper**3, 3 / 8 / upper**5
@@ -131,7 +133,7 @@ def _best_quintic(lower: float, upper: float) -> Quintic:
 
 
 def _solve(rows: list[list[float]]) -> list[float]:
-    """Return the solution of linear equations, each given as its coefficients and its right side (Gauss-Jordan)."""
+    """Solve linear equations, each given as its coefficients and its right-hand side, by Gauss-Jordan elimination."""
     size = len(rows)
     for column in range(size):
         best = max(range(column, size), key=lambda index: abs(rows[index][column]))

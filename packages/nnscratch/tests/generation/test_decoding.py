@@ -1,22 +1,23 @@
 import dataclasses
-import itertools
 import math
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from variants import VARIANTS
 
-from nnscratch import KeyValueCache, TransformerConfig, TransformerLM, generate, stream, stream_with_logits
-from nnscratch.generation.decoding import complete
-from nnscratch.generation.sampling import next_token_probabilities
+from nnscratch import (
+    KeyValueCache,
+    TransformerConfig,
+    TransformerLM,
+    complete,
+    generate,
+    next_token_probabilities,
+    stream,
+    stream_with_logits,
+)
 
-VARIANTS = [
-    {"norm": norm, "position": position, "ffn": ffn}
-    for norm, position, ffn in itertools.product(
-        ("pre", "post", "none"), ("rope", "none"), ("swiglu", "silu", "relu_squared")
-    )
-] + [{"tie_embeddings": True}, {"qk_norm": True}, {"logit_soft_cap": 5.0}]
 SMALL = TransformerConfig(vocab_size=50, context_length=6, d_model=16, num_layers=2, num_heads=2, d_ff=24)
 PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9], [12, 13]]
 
@@ -32,28 +33,28 @@ def alone(model, prompt, steps):
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_greedy_text_is_that_of_the_definition_with_and_without_cache(changes):
     model = TransformerLM(dataclasses.replace(SMALL, **changes))
-    for length in (1, 6, 8):
+    for length, new in ((1, 8), (8, 2)):  # beyond the context of 6, from the start or later
         prompt = torch.randint(50, (2, length))
-        options = {"max_new_tokens": 9, "temperature": 0.0}  # goes beyond the context of 6
+        options = {"max_new_tokens": new, "temperature": 0.0}
         with_cache = generate(model, prompt, **options)
         assert torch.equal(with_cache, generate(model, prompt, **options, use_cache=False))
-        assert with_cache.tolist() == [alone(model, row, 9) for row in prompt.tolist()]
+        assert with_cache.tolist() == [alone(model, row, new) for row in prompt.tolist()]
 
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_prompts_of_any_lengths_are_continued_as_each_alone(changes):
     model = TransformerLM(dataclasses.replace(SMALL, **changes))
-    expected = [[49] * (5 - len(prompt)) + alone(model, prompt, 8) for prompt in PROMPTS]
+    expected = [[49] * (5 - len(prompt)) + alone(model, prompt, 4) for prompt in PROMPTS]
     for use_cache in (True, False):
-        options = {"max_new_tokens": 8, "temperature": 0.0, "use_cache": use_cache}
+        options = {"max_new_tokens": 4, "temperature": 0.0, "use_cache": use_cache}
         assert generate(model, PROMPTS, **options, pad_id=49).tolist() == expected
         assert complete(model, PROMPTS, **options) == [row[5:] for row in expected]
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=20, derandomize=True)
 @given(
-    prompts=st.lists(st.lists(st.integers(0, 49), min_size=1, max_size=14), min_size=1, max_size=4),
-    steps=st.integers(0, 10),
+    prompts=st.lists(st.lists(st.integers(0, 49), min_size=1, max_size=10), min_size=1, max_size=3),
+    steps=st.integers(0, 6),
     use_cache=st.booleans(),
     seed=st.integers(0, 1000),
 )
@@ -66,7 +67,7 @@ def test_any_prompts_and_any_model(prompts, steps, use_cache, seed):
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_row_does_not_depend_on_the_others(model, temperature):
-    options = {"max_new_tokens": 20, "temperature": temperature, "seed": 3, "top_k": 20, "top_p": 0.9}
+    options = {"max_new_tokens": 12, "temperature": temperature, "seed": 3, "top_k": 20, "top_p": 0.9}
     written = complete(model, PROMPTS, **options)
     assert complete(model, PROMPTS[:2], **options) == written[:2]
     assert complete(model, [PROMPTS[0], [9] * 12, *PROMPTS[2:], [7]], **options)[2:4] == written[2:]
@@ -111,8 +112,8 @@ def test_a_seed_repeats_a_draw_and_leaves_the_global_generator_alone(model):
 
 
 def test_stream_gives_what_generate_adds_as_it_comes(model, monkeypatch):
-    for seed in range(5):
-        options = {"max_new_tokens": 30, "seed": seed, "eos_id": 7, "top_p": 0.9}
+    for seed in range(2):
+        options = {"max_new_tokens": 20, "seed": seed, "eos_id": 7, "top_p": 0.9}
         assert list(stream(model, [1, 2], **options)) == generate(model, [1, 2], **options)[0, 2:].tolist()
     inputs = []
     monkeypatch.setattr(model, "next_token_logits", lambda ids, *rest, **more: inputs.append(ids) or torch.zeros(1, 50))
@@ -120,7 +121,7 @@ def test_stream_gives_what_generate_adds_as_it_comes(model, monkeypatch):
     assert len(inputs) == 0
     next(tokens)
     assert len(inputs) == 1
-    for _ in range(100):
+    for _ in range(20):
         next(tokens)
     assert inputs[-1].shape == (1, 16)
 
@@ -142,13 +143,15 @@ def test_stream_with_logits_gives_the_tokens_of_stream_and_the_logits_of_the_tex
         stream_with_logits(model, [[1], [2]], max_new_tokens=1)
 
 
-def test_rows_end_with_the_end_of_text_token(model):
-    prompt = torch.randint(50, (8, 3))
-    result = generate(model, prompt, max_new_tokens=300, seed=0, eos_id=7)
-    written = complete(model, prompt, max_new_tokens=300, seed=0, eos_id=7)
+def test_rows_end_with_the_end_of_text_token():
+    model = TransformerLM(dataclasses.replace(SMALL, vocab_size=6))
+    prompt = torch.randint(5, (6, 3))
+    options = {"max_new_tokens": 60, "temperature": 2.0, "seed": 0, "eos_id": 5}
+    result, written = generate(model, prompt, **options), complete(model, prompt, **options)
+    assert len({len(tokens) for tokens in written}) > 1
     for row, tokens in zip(result[:, 3:].tolist(), written, strict=True):
-        end = row.index(7) + 1  # the chance of 300 draws without it is about 1 in 400 for each row
-        assert set(row[end:]) <= {7}
+        end = row.index(5) + 1
+        assert set(row[end:]) <= {5}
         assert tokens == row[:end]
     assert result.shape[1] == 3 + max(len(tokens) for tokens in written)
 
@@ -174,7 +177,7 @@ def test_cached_logits_are_those_of_the_whole_input(model):
     parts = [model(part, cache) for part in ids.split((9, 1, 6), dim=1)]
     torch.testing.assert_close(torch.cat(parts, dim=1), model(ids), atol=1e-5, rtol=1e-5)
     assert (cache.length, cache.max_length) == (16, 16)
-    with pytest.raises(ValueError, match="an input of 17 tokens is longer than context_length=16"):
+    with pytest.raises(ValueError, match="an input of 17 tokens exceeds context_length=16"):
         model(ids[:, :1], cache)
     cache.reset()
     assert cache.length == 0

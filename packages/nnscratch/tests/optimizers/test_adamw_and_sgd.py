@@ -42,11 +42,11 @@ def assert_same(model, expected, tolerance):
         {"lr": 1e-3, "betas": (0.0, 0.0), "weight_decay": 0.1},
     ],
 )
-def test_adamw_is_torch_s_over_a_thousand_steps(settings):
+def test_adamw_is_torch_s_over_many_steps(settings):
     model, expected = network(torch.float64), network(torch.float64)
-    rate = lambda step: settings["lr"] * (1 - step / 2000)  # noqa: E731
-    train(model, AdamW(model.parameters(), **settings), 1000, rate)
-    train(expected, torch.optim.AdamW(expected.parameters(), **settings), 1000, rate)
+    rate = lambda step: settings["lr"] * (1 - step / 400)  # noqa: E731
+    train(model, AdamW(model.parameters(), **settings), 200, rate)
+    train(expected, torch.optim.AdamW(expected.parameters(), **settings), 200, rate)
     assert_same(model, expected, 1e-9)
 
 
@@ -151,7 +151,7 @@ def test_compiled_adamw_is_torch_s_and_compiles_no_more_after_its_first_steps():
     ours, theirs = [[param for param in parameters_of_all_kinds() if param.dim()] for _ in range(2)]
     optimizers = AdamW(ours, weight_decay=0.1), torch.optim.AdamW(theirs, weight_decay=0.1)
     compiled = torch.compile(optimizers[0].step, backend=backend, fullgraph=True)
-    for step in range(40):
+    for step in range(12):
         for params, optimizer in zip((ours, theirs), optimizers, strict=True):
             with_gradients(params, 0)
             optimizer.param_groups[0]["lr"] = 0.01 / (step + 1)
@@ -207,7 +207,7 @@ def test_training_lowers_the_loss_and_a_closure_s_loss_comes_back(build):
     model = network()
     optimizer = build(model.parameters(), lr=0.02)
     first = train(model, optimizer, 1)
-    assert train(model, optimizer, 300) < first
+    assert train(model, optimizer, 100) < first
 
     def closure():
         optimizer.zero_grad()
@@ -246,11 +246,11 @@ def test_settings_out_of_range_are_refused(build, settings, message):
     ("build", "settings", "message"),
     [
         (SGD, {"lr": -1.0}, "lr=-1.0 is out of range"),
-        (SGD, {"momentum": 0.9}, "SGD got a group with momentum=0.9, which it cannot compute"),
+        (SGD, {"momentum": 0.9}, "SGD got a group with momentum=0.9, which it does not support"),
         (AdamW, {"lr": -1.0}, "lr=-1.0 is out of range"),
         (AdamW, {"betas": (1.0, 0.9)}, "beta1=1.0 is out of range"),
         (AdamW, {"weight_decay": math.inf}, "weight_decay=inf is out of range"),
-        (AdamW, {"amsgrad": True}, "AdamW got a group with amsgrad=True, which it cannot compute"),
+        (AdamW, {"amsgrad": True}, "AdamW got a group with amsgrad=True, which it does not support"),
     ],
 )
 def test_settings_of_groups_are_checked(build, settings, message):
@@ -270,10 +270,10 @@ def test_settings_of_groups_are_checked(build, settings, message):
             AdamW,
             torch.optim.AdamW,
             {"maximize": True},
-            "maximize=True, which it cannot compute: expected it switched off",
+            "maximize=True, which it does not support; switch it off",
         ),
         (AdamW, torch.optim.AdamW, {"amsgrad": True}, "amsgrad=True"),
-        (SGD, torch.optim.SGD, {"momentum": 0.9}, r"momentum=0.9.*; use torch.optim.SGD for it"),
+        (SGD, torch.optim.SGD, {"momentum": 0.9}, r"momentum=0.9.*or use torch.optim.SGD"),
         (SGD, torch.optim.SGD, {"maximize": True}, "maximize=True"),
         (SGD, torch.optim.SGD, {"weight_decay": 0.1}, "weight_decay=0.1"),
     ],
@@ -300,5 +300,5 @@ def test_a_state_with_weight_decay_in_the_gradient_is_refused():
 def test_sparse_gradients_are_refused(build):
     param = nn.Parameter(torch.zeros(3, 2))
     param.grad = torch.zeros(3, 2).to_sparse()
-    with pytest.raises(ValueError, match=rf"{build.__name__} got a sparse gradient of a parameter of shape \(3, 2\)"):
+    with pytest.raises(ValueError, match=rf"{build.__name__} got a sparse gradient for a parameter of shape \(3, 2\)"):
         build([param]).step()

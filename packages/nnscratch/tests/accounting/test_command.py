@@ -53,12 +53,12 @@ def test_the_command_takes_any_model(capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--d-model", "512"], "a model of your own lacks --vocab-size, --context-length, --num-layers"),
+        (["--d-model", "512"], "the model lacks --vocab-size, --context-length, --num-layers"),
         (["--model", "gpt2-xl", "--num-heads", "7"], "num_heads=7 does not divide d_model=1600"),
         (["--mfu", "1.5"], "mfu=1.5 is out of range; choose a number above 0 and up to 1"),
         (["--steps", "0"], "steps=0 is out of range; choose a positive number"),
-        (["--memory-gb", "nan"], "memory=nan is not a size in bytes; choose a finite number of at least 0"),
-        (["--bytes-per-value", "0"], "bytes_per_value=0 is no size; choose at least 1"),
+        (["--memory-gb", "nan"], "memory=nan is out of range; choose a finite number of bytes of at least 0"),
+        (["--bytes-per-value", "0"], "bytes_per_value=0 is out of range; choose at least 1"),
     ],
 )
 def test_the_command_ends_with_one_line_for_a_wrong_value(arguments, message, capsys):

@@ -3,8 +3,7 @@ import math
 import pytest
 import torch
 
-from nnscratch import generate, stream
-from nnscratch.generation.decoding import complete
+from nnscratch import complete, generate, stream
 
 
 def test_forms_of_prompts(model):
@@ -43,8 +42,8 @@ def test_padding_is_the_end_of_text_by_default(model):
 
 
 REFUSED = [
-    ([1], {"max_new_tokens": -1}, "max_new_tokens=-1 is no number of tokens; choose an integer of at least 0"),
-    ([1], {"max_new_tokens": 2.0}, "max_new_tokens=2.0 is no number of tokens"),
+    ([1], {"max_new_tokens": -1}, "max_new_tokens=-1 is out of range; choose an integer of at least 0"),
+    ([1], {"max_new_tokens": 2.0}, "max_new_tokens=2.0 is out of range"),
     ([1], {"temperature": -0.1}, r"temperature=-0.1 is out of range; choose 0 \(greedy\) or a positive number"),
     ([1], {"temperature": math.nan}, "temperature=nan is out of range"),
     ([1], {"temperature": math.inf}, "temperature=inf is out of range"),
@@ -54,19 +53,23 @@ REFUSED = [
     ([1], {"top_p": 0.0}, "top_p=0.0 is out of range; choose a number above 0 and at most 1, or None for all"),
     ([1], {"top_p": 1.5}, "top_p=1.5 is out of range"),
     ([1], {"top_p": math.nan}, "top_p=nan is out of range"),
-    ([1], {"eos_id": 50}, "eos_id=50 is no token; choose an id from 0 to 49, or None"),
-    ([1], {"eos_id": -1}, "eos_id=-1 is no token"),
-    ([1], {"seed": -1}, "seed=-1 starts no generator; choose an integer from 0 to"),
-    ([], {}, r"prompt_ids of shape \(0,\) cannot be continued; pass at least one prompt, and in each of them at least"),
-    ([[1], []], {}, r"prompt_ids\[1\] of shape \(0,\) cannot be continued"),
-    (torch.zeros(0, 3, dtype=torch.long), {}, r"prompt_ids of shape \(0, 3\) cannot be continued"),
-    (torch.zeros(3, 0, dtype=torch.long), {}, r"prompt_ids of shape \(3, 0\) cannot be continued"),
+    ([1], {"eos_id": 50}, "eos_id=50 is not a token; choose an id from 0 to 49, or None"),
+    ([1], {"eos_id": -1}, "eos_id=-1 is not a token"),
+    ([1], {"seed": -1}, "seed=-1 is out of range; choose an integer from 0 to"),
+    ([], {}, r"prompt_ids has shape \(0,\), which cannot be continued; pass at least one prompt,"),
+    ([[1], []], {}, r"prompt_ids\[1\] has shape \(0,\), which cannot be continued"),
+    (torch.zeros(0, 3, dtype=torch.long), {}, r"prompt_ids has shape \(0, 3\), which cannot be continued"),
+    (torch.zeros(3, 0, dtype=torch.long), {}, r"prompt_ids has shape \(3, 0\), which cannot be continued"),
     (torch.zeros(1, 2, 3, dtype=torch.long), {}, r"prompt_ids have shape \(1, 2, 3\); pass \(batch, prompt\), or"),
-    (5, {}, r"prompt_ids have shape \(\); pass \(batch, prompt\), or \(prompt,\) for a single one"),
-    ([[1], [[2, 3]]], {}, r"prompt_ids\[1\] has shape \(1, 2\); each prompt of several is one sequence of token ids"),
-    ([[1], 2], {}, r"prompt_ids\[1\] has shape \(\); each prompt of several is one sequence of token ids"),
-    ([50], {}, "prompt_ids span 50 to 50, but vocab_size=50; encode with the model's tokenizer"),
-    ([[3, -1], [2]], {}, "prompt_ids span -1 to 3, but vocab_size=50"),
+    (5, {}, r"prompt_ids have shape \(\); pass \(batch, prompt\), or \(prompt,\) for a single prompt"),
+    (
+        [[1], [[2, 3]]],
+        {},
+        r"prompt_ids\[1\] has shape \(1, 2\); each of several prompts must be one sequence of token ids",
+    ),
+    ([[1], 2], {}, r"prompt_ids\[1\] has shape \(\); each of several prompts must be one sequence of token ids"),
+    ([50], {}, "prompt_ids range from 50 to 50, but vocab_size=50; encode with the model's tokenizer"),
+    ([[3, -1], [2]], {}, "prompt_ids range from -1 to 3, but vocab_size=50"),
     ([1.0], {}, "prompt_ids has dtype torch.float32, expected integers; pass token ids"),
     ([[1], [True]], {}, r"prompt_ids\[1\] has dtype torch.bool, expected integers"),
     ("once", {}, "prompt_ids='once' is not a sequence of token ids; pass integers, from the model's tokenizer"),
@@ -87,10 +90,10 @@ def test_what_cannot_be_continued_is_refused(model, unchecked_shapes, function, 
 
 
 def test_padding_outside_of_the_vocabulary_is_refused(model):
-    with pytest.raises(ValueError, match="pad_id=50 is no token; choose an id from 0 to 49, or None"):
+    with pytest.raises(ValueError, match="pad_id=50 is not a token; choose an id from 0 to 49, or None"):
         generate(model, [[1], [2, 3]], max_new_tokens=3, pad_id=50)
 
 
 def test_several_prompts_cannot_be_streamed(model):
-    with pytest.raises(ValueError, match=r"prompt_ids of shape \(2, 1\) are several prompts; stream one, or use gen"):
+    with pytest.raises(ValueError, match=r"prompt_ids of shape \(2, 1\) are several prompts, expected one; stream one"):
         stream(model, torch.tensor([[1], [2]]), max_new_tokens=3)

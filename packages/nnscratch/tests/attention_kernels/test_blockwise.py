@@ -89,9 +89,9 @@ def test_memory_is_linear_in_the_positions():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
 def test_it_is_an_operator_that_the_compiler_keeps(unchecked_shapes):
-    inputs = heads(2, 20, 20)
+    inputs = heads(2, 5, 6, 4, 4)
     torch.library.opcheck(torch.ops.nnscratch.blockwise_attention.default, tuple(inputs))
-    compiled = torch.compile(lambda q, k, v: 2 * blockwise_attention(q, k, v), fullgraph=True)
+    compiled = torch.compile(lambda q, k, v: 2 * blockwise_attention(q, k, v), fullgraph=True, backend="aot_eager")
     expected = 2 * blockwise_attention(*inputs)
     torch.testing.assert_close(compiled(*inputs), expected)
     grad = torch.randn_like(expected)
@@ -99,8 +99,3 @@ def test_it_is_an_operator_that_the_compiler_keeps(unchecked_shapes):
         torch.autograd.grad(compiled(*inputs), inputs, grad), torch.autograd.grad(expected, inputs, grad), strict=True
     ):
         torch.testing.assert_close(ours, right)
-
-
-def test_more_queries_than_keys_are_refused():
-    with pytest.raises(ValueError, match="5 queries came with 4 keys; pass the keys of all positions"):
-        blockwise_attention(*heads(1, 5, 4))

@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from conftest import POLAR_EXPRESS
+from published import POLAR_EXPRESS
 from torch import nn
 
 from nnscratch import Muon
@@ -21,7 +21,7 @@ VARIANTS = [
 
 
 def slow_orthogonalize(matrix, coefficients="newton-schulz", steps=5):
-    """One matrix, written out."""
+    """Orthogonalization of a single matrix."""
     x = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     x = x / x.norm() / (1.01 if coefficients == "polar-express" else 1.0)
     for step in range(steps):
@@ -35,7 +35,7 @@ def slow_orthogonalize(matrix, coefficients="newton-schulz", steps=5):
 
 def slow_muon(weight, grads, *, lr, momentum=0.95, nesterov=True, weight_decay=0.1, cautious_weight_decay=False,
               coefficients="newton-schulz", newton_schulz_steps=5, normuon=False, beta2=0.95):  # fmt: skip
-    """One matrix, number by number, in float64."""
+    """Muon on a single matrix, number by number, in float64."""
     weight = weight.double().clone()
     rows, columns = weight.shape
     mean, row_squares = torch.zeros_like(weight), [0.0] * rows
@@ -60,7 +60,7 @@ def slow_muon(weight, grads, *, lr, momentum=0.95, nesterov=True, weight_decay=0
     return weight
 
 
-def matrices_and_gradients(dtype, steps=50):
+def matrices_and_gradients(dtype, steps=8):
     params = [nn.Parameter(torch.randn(shape, dtype=dtype)) for shape in SHAPES]
     # A direction that stays, and noise: as in training, no singular value of the mean is very small.
     fixed = [torch.randn(shape, dtype=dtype) for shape in SHAPES]
@@ -89,7 +89,7 @@ def test_muon_is_the_slow_reference(settings, dtype, tolerance):
 
 @pytest.mark.parametrize("settings", VARIANTS, ids=str)
 def test_a_batch_of_matrices_is_updated_as_one_by_one(settings):
-    params, gradients = matrices_and_gradients(torch.float64, 20)
+    params, gradients = matrices_and_gradients(torch.float64)
     alone = copy.deepcopy(params)
     run(Muon(params, newton_schulz_dtype=torch.float64, **settings), params, gradients)
     for index, param in enumerate(alone):
@@ -128,7 +128,7 @@ def test_a_state_from_before_a_setting_existed_takes_this_optimizer_s():
 
 
 def test_groups_have_settings_of_their_own():
-    params, gradients = matrices_and_gradients(torch.float64, 50)
+    params, gradients = matrices_and_gradients(torch.float64)
     groups = [{"params": [param], "lr": 0.01} | settings for param, settings in zip(params, VARIANTS, strict=True)]
     expected = [
         slow_muon(param.detach(), [grads[index] for grads in gradients], lr=0.01, **VARIANTS[index])
@@ -197,7 +197,7 @@ def test_muon_refuses_what_is_no_matrix():
         ({"beta2": 1.0}, "beta2=1.0 is out of range"),
         ({"lr": math.inf}, "lr=inf is out of range"),
         ({"weight_decay": -1.0}, "weight_decay=-1.0 is out of range"),
-        ({"newton_schulz_steps": 0}, "newton_schulz_steps=0 does nothing; choose at least 1"),
+        ({"newton_schulz_steps": 0}, "newton_schulz_steps=0 is out of range; choose at least 1"),
     ],
 )
 def test_settings_out_of_range_are_refused(settings, message):

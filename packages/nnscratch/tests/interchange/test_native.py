@@ -60,8 +60,12 @@ def test_missing_files_are_named(tmp_path, model):
     ("name", "content", "message"),
     [
         ("config.json", "{", r"config.json' is not JSON \(.*\); save the model again"),
-        ("config.json", "[]", r"config.json' is not the config of an nnscratch model \(no format 'nnscratch'\)"),
-        ("config.json", '{"model_type": "llama"}', "is not the config of an nnscratch model"),
+        ("config.json", "[]", "config.json' holds a list, expected an object; save the model again"),
+        (
+            "config.json",
+            '{"model_type": "llama"}',
+            "config.json' has format=None, expected 'nnscratch'; name",
+        ),
         ("model.safetensors", "nonsense", r"model.safetensors' is not safetensors \(.*\); save the model again"),
     ],
 )
@@ -76,7 +80,7 @@ def test_files_of_two_models_are_refused(tmp_path, config, model):
     model.save_pretrained(tmp_path)
     written = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(written | {"rope_theta": 500.0}))
-    with pytest.raises(ValueError, match="are not of one save_pretrained; save the model again"):
+    with pytest.raises(ValueError, match="come from two different saves; save the model again"):
         TransformerLM.from_pretrained(tmp_path)
 
 

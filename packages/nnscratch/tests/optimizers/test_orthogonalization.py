@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from conftest import POLAR_EXPRESS
+from published import POLAR_EXPRESS
 
 from nnscratch.optimizers.orthogonalization import orthogonalize, polar_express_coefficients
 

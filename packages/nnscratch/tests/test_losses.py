@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from nnscratch import linear_cross_entropy
+from nnscratch import cross_entropy, linear_cross_entropy, perplexity
 from nnscratch import losses as module
 
 
@@ -162,3 +162,47 @@ def test_chunks_on_a_gpu_are_aligned_and_alike(count, vocab_size):
     assert rows == 128 or rows * vocab_size <= 2**28
     chunks = -(-count // rows)
     assert chunks * rows - count < 128 * chunks
+
+
+@pytest.mark.parametrize("shape", [(8,), (2, 8), (2, 3, 8)])
+@pytest.mark.parametrize("scale", [1, 1000])
+def test_cross_entropy(shape, scale):
+    logits = scale * torch.randn(*shape)
+    targets = torch.randint(8, shape[:-1])
+    expected = F.cross_entropy(logits.view(-1, 8), targets.view(-1))
+    torch.testing.assert_close(cross_entropy(logits, targets), expected, atol=1e-4, rtol=1e-6)
+
+
+def test_cross_entropy_of_logits_with_a_large_offset():
+    logits = torch.tensor([[1e7, 1e7 + 1]] * 2, requires_grad=True)
+    loss = cross_entropy(logits, torch.tensor([1, 0]))
+    assert loss.item() == pytest.approx((math.log1p(math.exp(-1)) + math.log1p(math.exp(1))) / 2)
+    (grad,) = torch.autograd.grad(loss, logits)
+    first = 1 / (1 + math.e)
+    expected = torch.tensor([[first, -first], [first - 1, 1 - first]]) / 2
+    torch.testing.assert_close(grad, expected)
+
+
+def test_cross_entropy_gradient():
+    targets = torch.randint(5, (2, 3))
+    logits = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: cross_entropy(x, targets), logits)
+
+
+def test_cross_entropy_of_bfloat16_is_computed_in_float32():
+    logits, targets = torch.randn(64, 50).bfloat16(), torch.randint(50, (64,))
+    assert torch.equal(cross_entropy(logits, targets), cross_entropy(logits.float(), targets))
+
+
+def test_cross_entropy_of_equal_logits_is_the_logarithm_of_their_number():
+    assert cross_entropy(torch.zeros(3, 7), torch.tensor([0, 3, 6])).item() == pytest.approx(math.log(7))
+
+
+def test_perplexity():
+    assert perplexity(torch.tensor(math.log(7))).item() == pytest.approx(7)
+    assert perplexity(0.0).item() == 1
+
+
+def test_shapes_are_checked_here():
+    with pytest.raises(Exception, match="targets"):
+        cross_entropy(torch.zeros(3, 7), torch.tensor([0, 3]))

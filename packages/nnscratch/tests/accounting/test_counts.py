@@ -1,10 +1,10 @@
 import dataclasses
-import itertools
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch.utils.flop_counter import FlopCounterMode
+from variants import VARIANTS
 
 from nnscratch import (
     AdamW,
@@ -56,24 +56,14 @@ def test_shares_of_the_parts():
     assert percent(XL, 16_384)["attention"] == pytest.approx(55, abs=0.6)
 
 
-ARCHITECTURES = [
-    {"norm": norm, "ffn": ffn, "position": position, "tie_embeddings": tied, "qk_norm": qk_norm}
-    for norm, ffn, (position, tied, qk_norm) in itertools.product(
-        ("pre", "post", "none"),
-        ("swiglu", "silu", "relu_squared"),
-        (("rope", False, False), ("none", True, True), ("rope", True, True)),
-    )
-]
-
-
-@pytest.mark.parametrize("changes", ARCHITECTURES, ids=str)
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_parameters_are_those_of_the_model(changes):
     config = TransformerConfig(300, 32, 64, 3, 4, 128, **changes)
     assert count_parameters(config) == count_parameters(TransformerLM(config, device="meta"))
     assert sum(parameters_by_part(config).values()) == count_parameters(config)
 
 
-@pytest.mark.parametrize("changes", ARCHITECTURES, ids=str)
+@pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_flops_are_those_that_torch_counts(changes):
     config = TransformerConfig(300, 32, 64, 2, 4, 128, **changes)
     model = TransformerLM(config)
@@ -110,13 +100,7 @@ def test_matrix_products_add_up_to_the_parts():
 
 @pytest.mark.parametrize(
     "changes",
-    [
-        {"norm": norm, "ffn": ffn, "qk_norm": qk_norm}
-        for norm, ffn, qk_norm in itertools.product(
-            ("pre", "post", "none"), ("swiglu", "silu", "relu_squared"), (False, True)
-        )
-    ]
-    + [{"position": "none"}, {"tie_embeddings": True}, {"num_heads": 16, "context_length": 256}],
+    [*VARIANTS, {"num_heads": 16, "context_length": 256}],
     ids=str,
 )
 def test_activations_are_what_the_forward_pass_keeps(changes):
@@ -169,11 +153,11 @@ def test_memory_grows_with_batch_and_length():
 
 def test_values_out_of_range_are_refused():
     for name in ("batch_size", "context_length", "bytes_per_value"):
-        with pytest.raises(ValueError, match=f"{name}=0 is no size; choose at least 1"):
+        with pytest.raises(ValueError, match=f"{name}=0 is out of range; choose at least 1"):
             memory_estimate(SMALL, **{"batch_size": 1} | {name: 0})
     with pytest.raises(ValueError, match="optimizer='lion' is unknown; choose one of sgd, muon, adamw"):
         memory_estimate(SMALL, 1, optimizer="lion")
-    with pytest.raises(ValueError, match="context_length=0 is no sequence; choose at least 1"):
+    with pytest.raises(ValueError, match="context_length=0 is out of range; choose at least 1"):
         flops_per_token(SMALL, 0)
 
 

@@ -141,7 +141,7 @@ def test_a_group_joins_the_optimizer_that_it_names():
 @pytest.mark.parametrize("index", [-1, 2])
 def test_a_group_of_no_optimizer_is_refused(index):
     optimizer = combined(parameters())
-    with pytest.raises(ValueError, match=rf"optimizer_index={index} came, but there are 2 optimizers; choose 0 to 1"):
+    with pytest.raises(ValueError, match=rf"optimizer_index={index} is out of range for 2 optimizers; choose 0 to 1"):
         optimizer.add_param_group({"params": [torch.zeros(3, requires_grad=True)], "optimizer_index": index})
     assert {group["optimizer_index"] for group in optimizer.param_groups} == {0, 1}
 
