@@ -44,9 +44,9 @@ def assert_same(model, expected, tolerance):
 )
 def test_adamw_is_torch_s_over_many_steps(settings):
     model, expected = network(torch.float64), network(torch.float64)
-    rate = lambda step: settings["lr"] * (1 - step / 400)  # noqa: E731
-    train(model, AdamW(model.parameters(), **settings), 200, rate)
-    train(expected, torch.optim.AdamW(expected.parameters(), **settings), 200, rate)
+    rate = lambda step: settings["lr"] * (1 - step / 200)  # noqa: E731
+    train(model, AdamW(model.parameters(), **settings), 100, rate)
+    train(expected, torch.optim.AdamW(expected.parameters(), **settings), 100, rate)
     assert_same(model, expected, 1e-9)
 
 
