@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from nnscratch import cross_entropy, silu, softmax
@@ -20,7 +20,6 @@ def test_softmax(shape, dim):
     torch.testing.assert_close(softmax(x + 100, dim), F.softmax(x, dim), atol=1e-5, rtol=0)
 
 
-@settings(deadline=None)
 @given(st.lists(values, min_size=1, max_size=20), st.sampled_from([0, 100, -1000]))
 def test_softmax_is_a_distribution_that_no_shift_changes(row, shift):
     x = torch.tensor(row, dtype=torch.float64)
@@ -30,7 +29,6 @@ def test_softmax_is_a_distribution_that_no_shift_changes(row, shift):
     torch.testing.assert_close(softmax(x + shift, 0), result, atol=1e-9, rtol=1e-9)
 
 
-@settings(deadline=None)
 @given(st.lists(values, min_size=2, max_size=20))
 def test_softmax_and_cross_entropy_do_not_overflow(row):
     x = torch.tensor(row) * 1000

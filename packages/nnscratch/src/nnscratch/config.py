@@ -9,7 +9,7 @@ Norm = Literal["pre", "post", "none"]
 Position = Literal["rope", "none"]
 FeedForward = Literal["swiglu", "silu", "relu_squared"]
 
-_SIZES = ("vocab_size", "context_length", "d_model", "num_layers", "num_heads", "d_ff")
+SIZES = ("vocab_size", "context_length", "d_model", "num_layers", "num_heads", "d_ff")
 _CHOICES = {"norm": get_args(Norm), "position": get_args(Position), "ffn": get_args(FeedForward)}
 _SWITCHES = ("tie_embeddings", "qk_norm")
 
@@ -61,7 +61,7 @@ class TransformerConfig:
     """Added to the mean square in every RMSNorm."""
 
     def __post_init__(self) -> None:
-        for name in _SIZES:
+        for name in SIZES:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name}={value!r} is out of range; choose an integer of at least 1")
@@ -106,6 +106,6 @@ class TransformerConfig:
         known = {item.name for item in fields(cls)}
         if unknown := sorted(values.keys() - known):
             raise ValueError(f"unknown fields {unknown!r} in a model config; known are {', '.join(sorted(known))}")
-        if missing := [name for name in _SIZES if name not in values]:
+        if missing := [name for name in SIZES if name not in values]:
             raise ValueError(f"a model config lacks {', '.join(missing)}; add them")
         return cls(**values)

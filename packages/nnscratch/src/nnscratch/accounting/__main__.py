@@ -11,9 +11,8 @@ from typing import Any, get_args
 from nnscratch.accounting import tables
 from nnscratch.accounting.memory import OPTIMIZER_TENSORS
 from nnscratch.accounting.presets import GPT2, LONG_CONTEXT
-from nnscratch.config import FeedForward, Norm, Position, TransformerConfig
+from nnscratch.config import SIZES, FeedForward, Norm, Position, TransformerConfig
 
-_SIZES = ("vocab_size", "context_length", "d_model", "num_layers", "num_heads", "d_ff")
 _DESCRIPTION = """\
 Print parameters, floating-point operations (FLOP), memory and training time of a model.
 
@@ -49,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     model = parser.add_argument_group("model")
     model.add_argument("--model", choices=GPT2, help="one of the assignment's models")
-    for name in _SIZES:
+    for name in SIZES:
         model.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N")
     model.add_argument("--ffn", choices=get_args(FeedForward), help="kind of feed-forward network (default: swiglu)")
     model.add_argument("--norm", choices=get_args(Norm), help="place of the norms (default: pre)")
@@ -83,13 +82,13 @@ def chosen_config(options: argparse.Namespace) -> TransformerConfig | None:
     Raises:
         ValueError: If sizes are missing or out of range.
     """
-    names = (*_SIZES, "ffn", "norm", "position", "tie_embeddings", "qk_norm")
+    names = (*SIZES, "ffn", "norm", "position", "tie_embeddings", "qk_norm")
     given: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.model:
         return dataclasses.replace(GPT2[options.model], **given)
     if not given:
         return None
-    if missing := [f"--{name.replace('_', '-')}" for name in _SIZES if name not in given]:
+    if missing := [f"--{name.replace('_', '-')}" for name in SIZES if name not in given]:
         raise ValueError(f"the model lacks {', '.join(missing)}; add them, or start from a --model")
     return TransformerConfig(**given)
 

@@ -1,7 +1,7 @@
 """Output of `python -m nnscratch.accounting`: reports of plain values for JSON, and the same values as text tables."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from nnscratch.accounting.activations import activation_values, handout_activation_values
@@ -44,18 +44,7 @@ def model_report(config: TransformerConfig) -> dict[str, Any]:
         "forward_flops_by_part": {name: round(flops * length) for name, flops in parts.items()},
         "forward_share_by_part": {name: flops / per_token for name, flops in parts.items()},
         "training_flops_per_token": flops_per_token(config, backward=True),
-        "matrix_products": [
-            {
-                "name": product.name,
-                "part": product.part,
-                "rows": product.rows,
-                "inner": product.inner,
-                "columns": product.columns,
-                "times": product.times,
-                "flops": product.flops,
-            }
-            for product in matrix_products(config)
-        ],
+        "matrix_products": [asdict(product) | {"flops": product.flops} for product in matrix_products(config)],
     }
 
 
@@ -76,13 +65,7 @@ def training_report(config: TransformerConfig, training: Training) -> dict[str, 
         mfu=training.mfu,
     )
     return {
-        "batch_size": training.batch_size,
-        "steps": training.steps,
-        "optimizer": training.optimizer,
-        "bytes_per_value": size,
-        "memory_gb": training.memory_gb,
-        "flops_per_second": training.flops_per_second,
-        "mfu": training.mfu,
+        **asdict(training),
         "parameter_bytes": estimate.parameters,
         "gradient_bytes": estimate.gradients,
         "optimizer_state_bytes": estimate.optimizer_state,
