@@ -112,6 +112,6 @@ def test_wrong_inputs_are_refused_by_name(case):
         call()
 
 
-def test_an_id_outside_of_the_table_is_named():
+def test_an_id_outside_the_table_is_named():
     with pytest.raises(IndexError, match="token_ids range from 1 to 12, expected 0 to 9: the table has 10 rows"):
         model()(torch.tensor([[1, 12]]))

@@ -160,14 +160,14 @@ def test_no_position_sees_a_later_one():
     torch.testing.assert_close(module(x)[:, :4], module(changed)[:, :4], atol=0, rtol=0)
 
 
-def test_qk_norm_makes_the_size_of_inputs_of_no_matter():
+def test_qk_norm_makes_attention_independent_of_the_scale_of_its_inputs():
     module, x = CausalSelfAttention(16, 2, qk_norm=True), torch.randn(1, 6, 16)
     torch.testing.assert_close(module(100 * x), 100 * module(x), atol=1e-3, rtol=1e-3)
     assert {"q_norm.weight", "k_norm.weight"} < set(module.state_dict())
 
 
 @pytest.mark.parametrize("pieces", [(5,), (1, 1, 1, 1, 1), (3, 2)])
-def test_cache_gives_what_all_at_once_gives(pieces):
+def test_cached_attention_equals_a_single_call(pieces):
     module, x = CausalSelfAttention(16, 4, RotaryEmbedding(10_000.0, 4, 16)), torch.randn(2, 5, 16)
     cache = LayerCache(5)
     parts = [module(part, cache=cache) for part in x.split(pieces, dim=1)]

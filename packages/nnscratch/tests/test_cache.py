@@ -6,7 +6,7 @@ from nnscratch.cache import LayerCache
 
 
 @pytest.mark.parametrize(("prompt", "new", "held"), [(3, 5, 7), (3, 20, 16), (16, 1, None), (17, 5, None)])
-def test_the_cache_is_no_longer_than_it_needs_to_be(model, monkeypatch, prompt, new, held):
+def test_the_cache_is_as_long_as_needed(model, monkeypatch, prompt, new, held):
     made = []
     monkeypatch.setattr(
         "nnscratch.generation.decoding.KeyValueCache", lambda *sizes: made.append(sizes) or KeyValueCache(*sizes)
@@ -34,6 +34,6 @@ def test_a_cache_gives_views_and_keeps_its_buffers():
 
 
 @pytest.mark.parametrize("sizes", [(0, 4), (2, 0)])
-def test_a_cache_of_nothing_is_refused(sizes):
+def test_an_empty_cache_is_refused(sizes):
     with pytest.raises(ValueError, match="choose"):
         KeyValueCache(*sizes)

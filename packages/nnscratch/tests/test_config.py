@@ -9,7 +9,7 @@ from nnscratch import TransformerConfig
 SIZES = {"vocab_size": 50, "context_length": 16, "d_model": 32, "num_layers": 2, "num_heads": 4, "d_ff": 64}
 
 
-def test_defaults_are_the_course_s_and_the_order_is_fixed():
+def test_defaults_and_the_order_of_fields():
     config = TransformerConfig(50, 16, 32, 2, 4, 64, 10_000.0)
     assert config == TransformerConfig(**SIZES)
     assert (config.norm, config.position, config.ffn, config.tie_embeddings) == ("pre", "rope", "swiglu", False)
@@ -18,7 +18,7 @@ def test_defaults_are_the_course_s_and_the_order_is_fixed():
         config.d_ff = 3
 
 
-def test_a_config_goes_through_json():
+def test_a_config_survives_json():
     config = TransformerConfig(**SIZES, norm="post", tie_embeddings=True, logit_soft_cap=30.0)
     assert TransformerConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert TransformerConfig.from_dict(SIZES) == TransformerConfig(**SIZES)
@@ -42,7 +42,7 @@ def test_a_config_goes_through_json():
         ({"num_heads": 32}, "d_model=32 over num_heads=32 gives heads of 1, which rope cannot rotate in pairs"),
     ],
 )
-def test_what_makes_no_model_is_refused(unchecked_shapes, changes, message):
+def test_invalid_configs_are_refused(unchecked_shapes, changes, message):
     with pytest.raises(ValueError, match=message):
         TransformerConfig.from_dict(SIZES | changes)
 

@@ -100,10 +100,10 @@ def test_source_is_from_scratch(path):
         "from torch import nn\nnn.init.xavier_uniform_(w)",
     ],
 )
-def test_the_walk_finds(source):
+def test_forbidden_names_are_found(source):
     assert forbidden(source)
 
 
-def test_the_walk_lets_pass_what_is_allowed():
+def test_allowed_names_pass():
     source = "from torch import nn, optim\nnn.Parameter(x); nn.init.trunc_normal_(x)\nclass A(optim.Optimizer): pass"
     assert not forbidden(source)

@@ -38,7 +38,7 @@ def test_loss_and_gradients_are_those_of_the_cpu():
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_training_in_bfloat16_learns_a_batch_by_heart(compiled, unchecked_shapes):
+def test_training_in_bfloat16_memorizes_a_batch(compiled, unchecked_shapes):
     model, tokens = model_and_tokens()
     model, tokens = model.cuda(), tokens.cuda()
     optimizer = AdamW(model.parameters(), lr=3e-3)

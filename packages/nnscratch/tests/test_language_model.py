@@ -23,7 +23,7 @@ def bigram():
     return Bigram(TransformerConfig(20, 8, 16, 1, 2, 16, logit_soft_cap=3.0))
 
 
-def test_a_model_of_one_s_own_has_logits_and_a_loss(bigram):
+def test_a_custom_model_has_logits_and_a_loss(bigram):
     inputs, targets = torch.randint(20, (2, 2, 8))
     table = 3 * torch.tanh(bigram.token_embeddings.weight @ bigram.lm_head.weight.T / 3)
     logits = bigram(inputs)
@@ -35,7 +35,7 @@ def test_a_model_of_one_s_own_has_logits_and_a_loss(bigram):
         bigram(torch.zeros(1, 9, dtype=torch.long))
 
 
-def test_a_model_of_one_s_own_writes(bigram):
+def test_a_custom_model_generates(bigram):
     following = bigram(torch.arange(20)[:, None])[:, 0].argmax(-1).tolist()
     expected = [3]
     for _ in range(12):  # beyond the context
@@ -55,7 +55,7 @@ def test_the_cache_knows_the_last_tokens_while_it_holds_any(bigram):
     assert cache.last_token_ids is None
 
 
-def test_a_model_that_computes_nothing_is_named():
+def test_a_model_without_features_is_refused():
     class Empty(LanguageModel):
         config = TransformerConfig(20, 8, 16, 1, 2, 16)
 

@@ -156,7 +156,7 @@ def test_logits_with_a_large_offset():
 
 @pytest.mark.parametrize("vocab_size", [97, 32_000, 50_257, 2**28 + 1])
 @pytest.mark.parametrize("count", [1, 127, 8_388, 65_536, 131_072, 131_073])
-def test_chunks_on_a_gpu_are_aligned_and_alike(count, vocab_size):
+def test_chunks_on_a_gpu_are_aligned_and_of_equal_size(count, vocab_size):
     rows = module._chunk_rows("cuda", count, vocab_size)
     assert rows % 128 == 0
     assert rows == 128 or rows * vocab_size <= 2**28
@@ -203,6 +203,6 @@ def test_perplexity():
     assert perplexity(0.0).item() == 1
 
 
-def test_shapes_are_checked_here():
+def test_targets_of_the_wrong_shape_are_refused():
     with pytest.raises(Exception, match="targets"):
         cross_entropy(torch.zeros(3, 7), torch.tensor([0, 3]))

@@ -12,7 +12,7 @@ def test_importing_the_package_does_not_import_torch():
 
 
 @pytest.mark.parametrize("name", nnscratch.__all__)
-def test_public_name_is_there_and_documented(name):
+def test_public_names_are_documented(name):
     value = getattr(nnscratch, name)
     assert value is getattr(nnscratch, name)
     assert name in dir(nnscratch)

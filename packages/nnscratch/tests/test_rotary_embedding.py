@@ -55,7 +55,7 @@ def test_rotary_embedding_takes_any_view(view):
     torch.testing.assert_close(rope(x), rope(x.clone(memory_format=torch.contiguous_format)))
 
 
-def test_rotary_embedding_asks_no_device_for_float64():
+def test_rotary_embedding_needs_no_float64_on_the_device():
     class Refusing(TorchDispatchMode):
         """MPS has no float64; the meta device stands in for it."""
 
@@ -132,7 +132,7 @@ def test_rotary_embedding_refuses(arguments, message):
         RotaryEmbedding(*arguments)
 
 
-def test_rotary_embedding_refuses_positions_outside_of_the_table():
+def test_rotary_embedding_refuses_positions_outside_the_table():
     rope = RotaryEmbedding(10_000.0, 8, 4)
     with pytest.raises(ValueError, match=r"got 5 positions, but the table ends at max_seq_len=4"):
         rope(torch.randn(5, 8))

@@ -37,7 +37,7 @@ def test_any_positions_and_blocks(monkeypatch, queries, keys, rows, scores):
     check(heads(3, queries, keys))
 
 
-def test_blocks_as_they_are():
+def test_default_block_sizes():
     check(heads(5, 300, 300, 16, 16))
 
 

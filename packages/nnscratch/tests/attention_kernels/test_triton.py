@@ -149,7 +149,7 @@ def test_it_is_an_operator_that_the_compiler_keeps(unchecked_shapes):
         torch.testing.assert_close(ours, right)
 
 
-def test_what_the_kernels_do_not_know_is_left_to_others():
+def test_unsupported_inputs_are_left_to_other_kernels():
     assert not can_flash(*(tensor.cpu() for tensor in heads(4, 4, 32)))
     assert not can_flash(*heads(4, 4, 32, torch.float64))
     assert not can_flash(*heads(0, 0, 32))

@@ -78,7 +78,7 @@ def test_a_row_does_not_depend_on_the_others(model, temperature):
     ]
 
 
-def test_equal_prompts_draw_differently(model):
+def test_equal_prompts_get_different_samples(model):
     written = complete(model, [[1, 2]] * 8, max_new_tokens=20, seed=0)
     assert len({tuple(row) for row in written}) == 8
 
@@ -171,7 +171,7 @@ def test_generation_keeps_no_graph_and_its_result_can_be_trained_on(model, train
     model.loss(result[:, :-1], result[:, 1:]).backward()
 
 
-def test_cached_logits_are_those_of_the_whole_input(model):
+def test_cached_logits_equal_those_of_a_single_call(model):
     ids = torch.randint(50, (2, 16))
     cache = KeyValueCache(2, 16)
     parts = [model(part, cache) for part in ids.split((9, 1, 6), dim=1)]
@@ -215,7 +215,7 @@ def test_draws_follow_the_model_s_probabilities(model):
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_a_model_that_has_diverged_is_named_as_such(model, temperature):
+def test_scores_that_are_not_finite_are_refused(model, temperature):
     with torch.no_grad():
         model.token_embeddings.weight[7] = math.nan
     with pytest.raises(ValueError, match="scores of the token after row 1 are not finite; its weights have diverged"):

@@ -83,13 +83,13 @@ REFUSED = [
 
 @pytest.mark.parametrize("function", [generate, complete, stream])
 @pytest.mark.parametrize(("prompt", "options", "message"), REFUSED)
-def test_what_cannot_be_continued_is_refused(model, unchecked_shapes, function, prompt, options, message):
+def test_invalid_prompts_and_options_are_refused(model, unchecked_shapes, function, prompt, options, message):
     options = {"max_new_tokens": 3} | options
     with pytest.raises(ValueError, match=message):
         function(model, prompt, **options)
 
 
-def test_padding_outside_of_the_vocabulary_is_refused(model):
+def test_padding_outside_the_vocabulary_is_refused(model):
     with pytest.raises(ValueError, match="pad_id=50 is not a token; choose an id from 0 to 49, or None"):
         generate(model, [[1], [2, 3]], max_new_tokens=3, pad_id=50)
 

@@ -7,7 +7,7 @@ from nnscratch import next_token_probabilities
 from nnscratch.generation.sampling import Sampler
 
 
-def test_draws_of_one_row_follow_the_probabilities_and_never_take_what_was_cut():
+def test_samples_follow_the_probabilities_within_top_k_and_top_p():
     logits = torch.randn(1, 20)
     expected = next_token_probabilities(logits, 0.7, top_k=10, top_p=0.8)
     sampler = Sampler(1, logits.device, 0.7, 10, 0.8, 0)
@@ -57,7 +57,7 @@ def slowly(logits, top_k, top_p):
 
 @pytest.mark.parametrize(("top_k", "top_p"), [(7, None), (None, 0.7), (None, 0.999), (300, 0.5), (3, 0.9), (1, 0.1)])
 @pytest.mark.parametrize("scale", [0.1, 1.0, 4.0])
-def test_what_is_kept_of_a_large_vocabulary(top_k, top_p, scale):
+def test_top_k_and_top_p_of_a_large_vocabulary(top_k, top_p, scale):
     logits = scale * torch.randn(5, 3000)
     kept = next_token_probabilities(logits, 1.0, top_k, top_p)
     torch.testing.assert_close(kept.sum(-1), torch.ones(5))
@@ -65,7 +65,7 @@ def test_what_is_kept_of_a_large_vocabulary(top_k, top_p, scale):
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 3])
-def test_of_equals_those_with_the_lower_ids_are_kept(top_k):
+def test_among_equals_the_lower_ids_are_kept(top_k):
     kept = next_token_probabilities(torch.tensor([[0.0, 1.0, 1.0, 1.0, 0.0]]), 1.0, top_k)
     assert kept[0].nonzero()[:, 0].tolist() == [1, 2, 3][:top_k]
     assert next_token_probabilities(torch.zeros(1, 500), 1.0, top_p=0.01)[0, :5].gt(0).all()

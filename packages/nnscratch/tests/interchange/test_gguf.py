@@ -96,7 +96,7 @@ def test_the_file_computes_the_model_s_logits(tmp_path, tokenizer_dir, config, c
     ("dtype", "stored", "file_type"),
     [("f32", torch.float32, 0), ("f16", torch.float16, 1), ("bf16", torch.bfloat16, 32)],
 )
-def test_every_tensor_is_there_in_its_dtype(tmp_path, tokenizer_dir, config, tied, dtype, stored, file_type):
+def test_every_tensor_is_stored_in_its_dtype(tmp_path, tokenizer_dir, config, tied, dtype, stored, file_type):
     model = varied(TransformerLM(dataclasses.replace(config, tie_embeddings=tied)))
     export_gguf(model, tokenizer_dir, tmp_path / "model.gguf", dtype=dtype)
     state = model.state_dict()
@@ -120,7 +120,7 @@ def test_every_tensor_is_there_in_its_dtype(tmp_path, tokenizer_dir, config, tie
     assert metadata_of(tmp_path / "model.gguf")["general.file_type"] == file_type
 
 
-def test_a_bfloat16_model_is_written_as_it_is(tmp_path, tokenizer_dir, config):
+def test_a_bfloat16_model_is_written_unchanged(tmp_path, tokenizer_dir, config):
     model = TransformerLM(config, dtype=torch.bfloat16)
     export_gguf(model, tokenizer_dir, tmp_path / "model.gguf", dtype="bf16")
     assert np.array_equal(tensors_of(tmp_path / "model.gguf")["output.weight"], model.lm_head.weight.detach().float())
@@ -228,7 +228,7 @@ def test_a_vocabulary_without_all_bytes_is_refused(tmp_path, content, config):
     ("name", "value"),
     [("norm", "post"), ("position", "none"), ("ffn", "silu"), ("qk_norm", True), ("logit_soft_cap", 30.0)],
 )
-def test_what_is_no_llama_is_refused(tmp_path, tokenizer_dir, config, name, value):
+def test_models_other_than_llamas_are_refused(tmp_path, tokenizer_dir, config, name, value):
     model = TransformerLM(dataclasses.replace(config, **{name: value}))
     with pytest.raises(ValueError, match=rf"{name}={value!r} is not a Llama; only {name}=.* can be exported"):
         export_gguf(model, tokenizer_dir, tmp_path / "model.gguf")

@@ -27,7 +27,7 @@ def exported(tmp_path, tokenizer_dir, config):
         ({"bos_token": None, "eos_token": "#"}, (49, 2)),
     ],
 )
-def test_tokens_around_a_text_are_those_of_the_settings(tmp_path, tokenizer_dir, model, settings, expected):
+def test_bos_and_eos_are_those_of_the_settings(tmp_path, tokenizer_dir, model, settings, expected):
     (tokenizer_dir / "tokenizer_config.json").write_text(json.dumps(settings))
     (tokenizer_dir / "special_tokens_map.json").write_text(json.dumps({}))
     export_huggingface(model, tokenizer_dir, tmp_path / "out")
@@ -36,7 +36,7 @@ def test_tokens_around_a_text_are_those_of_the_settings(tmp_path, tokenizer_dir,
         assert (written["bos_token_id"], written["eos_token_id"]) == expected
 
 
-def test_a_tokenizer_without_end_of_text_is_none_s_business(tmp_path, tokenizer_dir, model):
+def test_a_tokenizer_may_lack_an_end_of_text_token(tmp_path, tokenizer_dir, model):
     edit(tokenizer_dir / "tokenizer.json", {"added_tokens": []})
     edit(tokenizer_dir / "tokenizer_config.json", {"eos_token": ...})
     export_huggingface(model, tokenizer_dir, tmp_path / "out")
@@ -48,14 +48,14 @@ FIELDS = {"norm": "post", "position": "none", "ffn": "silu", "qk_norm": True, "l
 
 
 @pytest.mark.parametrize(("name", "value"), [*FIELDS.items(), ("norm", "none"), ("ffn", "relu_squared")])
-def test_what_is_no_llama_is_refused(tmp_path, tokenizer_dir, config, name, value):
+def test_models_other_than_llamas_are_refused(tmp_path, tokenizer_dir, config, name, value):
     model = TransformerLM(dataclasses.replace(config, **{name: value}))
     with pytest.raises(ValueError, match=rf"{name}={value!r} is not a Llama; only {name}=.* can be exported"):
         export_huggingface(model, tokenizer_dir, tmp_path / "out")
     assert names_in(tmp_path) == {"tokenizer"}
 
 
-def test_the_tokenizer_must_be_there_and_fit(tmp_path, tokenizer_dir, config, model):
+def test_the_tokenizer_must_exist_and_fit(tmp_path, tokenizer_dir, config, model):
     with pytest.raises(FileNotFoundError, match=r"no file '.*tokenizer.json'; name a directory with a saved tokenizer"):
         export_huggingface(model, tmp_path / "nowhere", tmp_path / "out")
     small = TransformerLM(dataclasses.replace(config, vocab_size=49))
@@ -91,7 +91,7 @@ def test_an_export_that_fails_leaves_what_was(exported, tmp_path, tokenizer_dir,
     assert names_in(tmp_path) == {"tokenizer", "out"}
 
 
-def test_an_export_takes_no_place_of_something_else(tmp_path, tokenizer_dir, model):
+def test_an_export_overwrites_neither_a_model_nor_a_file(tmp_path, tokenizer_dir, model):
     model.save_pretrained(tmp_path / "mine")
     with pytest.raises(ValueError, match=r"mine' holds a model of save_pretrained, which .*; name another directory"):
         export_huggingface(model, tokenizer_dir, tmp_path / "mine")

@@ -92,7 +92,7 @@ def test_rows_become_pairs_and_nothing_is_written(directory):
         ({"rope_parameters": {"rope_theta": "high"}}, "rope_parameters.rope_theta", "'high'", "a positive number"),
     ],
 )
-def test_what_the_config_cannot_express_is_refused(directory, changes, field, came, expected):
+def test_configs_that_cannot_be_expressed_are_refused(directory, changes, field, came, expected):
     change_config(directory, **changes)
     with pytest.raises(ValueError, match=rf"config.json' has {field}={came}, expected {expected}; "):
         import_huggingface(directory)
@@ -194,7 +194,7 @@ def test_missing_files_are_named(directory):
 
 
 @pytest.mark.parametrize("name", ["../other.safetensors", "pytorch_model.bin", 3])
-def test_an_index_names_only_safetensors_beside_it(directory, name):
+def test_an_index_may_only_name_safetensors_in_its_directory(directory, name):
     (directory / "model.safetensors").unlink()
     (directory / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {HEAD: name}}))
     with pytest.raises(ValueError, match=r"lists .*, expected a .safetensors file in the same directory; do not"):

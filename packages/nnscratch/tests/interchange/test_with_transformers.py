@@ -67,7 +67,7 @@ def test_transformers_gives_the_tokenizer_s_ids(tmp_path, transformers, config, 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("shard_size", ["1GB", "20KB"])
 @pytest.mark.parametrize("layout", ["its own", "version 4", "version 5"])
-def test_what_transformers_wrote_computes_the_same(tmp_path, transformers, tied, shard_size, layout):
+def test_a_model_of_transformers_computes_the_same(tmp_path, transformers, tied, shard_size, layout):
     sizes = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
     config = transformers.LlamaConfig(
         **sizes, num_attention_heads=4, max_position_embeddings=16, tie_word_embeddings=tied, rms_norm_eps=1e-4

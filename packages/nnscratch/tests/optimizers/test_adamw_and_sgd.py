@@ -127,7 +127,7 @@ def test_adamw_is_torch_s_for_parameters_of_all_kinds_in_chunks_of_any_size(numb
         torch.testing.assert_close(param, expected, atol=tolerance, rtol=tolerance)
 
 
-def test_adamw_goes_on_from_torch_s_state():
+def test_adamw_continues_from_torch_s_state():
     model, expected = network(), network()
     optimizer, theirs = AdamW(model.parameters()), torch.optim.AdamW(expected.parameters())
     train(expected, theirs, 20)

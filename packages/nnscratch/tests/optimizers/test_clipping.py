@@ -39,13 +39,13 @@ def test_a_single_tensor_and_nothing_to_clip():
     assert param.grad.norm().item() == pytest.approx(1, abs=1e-5)
 
 
-def test_the_norm_says_when_a_gradient_is_not_finite():
+def test_the_norm_is_nan_if_a_gradient_is():
     params = parameters(1.0)
     params[0].grad[0, 0] = math.nan
     assert clip_grad_norm(params, 1.0).isnan()
 
 
 @pytest.mark.parametrize("max_norm", [0, -1.0, math.nan])
-def test_a_norm_that_is_none_is_refused(max_norm):
+def test_an_invalid_maximum_norm_is_refused(max_norm):
     with pytest.raises(ValueError, match=f"max_norm={max_norm!r} is out of range; choose a positive number"):
         clip_grad_norm(parameters(1.0), max_norm)

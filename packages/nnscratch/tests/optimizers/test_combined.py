@@ -86,7 +86,7 @@ def test_groups_can_be_scheduled_and_keep_what_they_have():
     assert all(torch.equal(a, b) for a, b in zip(params, before, strict=True))
 
 
-def test_a_loaded_state_goes_on_to_the_bit():
+def test_a_loaded_state_continues_bit_for_bit():
     params = parameters()
     optimizer = combined(params)
     for step in range(3):
@@ -103,7 +103,7 @@ def test_a_loaded_state_goes_on_to_the_bit():
     assert optimizer.state_dict()["state"].keys() == {0, 1, 2}
 
 
-def test_states_from_before_are_kept():
+def test_existing_states_are_kept():
     param = parameters()[0]
     muon = Muon([param], lr=0.02)
     give_gradients([param], 0)
@@ -112,7 +112,7 @@ def test_states_from_before_are_kept():
     assert torch.equal(CombinedOptimizer([muon]).state[param]["momentum_buffer"], before)
 
 
-def test_copies_are_whole():
+def test_a_pickled_copy_works_alone():
     params = parameters()
     optimizer = combined(params)
     give_gradients(params, 0)
@@ -139,7 +139,7 @@ def test_a_group_joins_the_optimizer_that_it_names():
 
 
 @pytest.mark.parametrize("index", [-1, 2])
-def test_a_group_of_no_optimizer_is_refused(index):
+def test_a_group_without_an_optimizer_is_refused(index):
     optimizer = combined(parameters())
     with pytest.raises(ValueError, match=rf"optimizer_index={index} is out of range for 2 optimizers; choose 0 to 1"):
         optimizer.add_param_group({"params": [torch.zeros(3, requires_grad=True)], "optimizer_index": index})
@@ -159,7 +159,7 @@ def test_closure_is_called_once():
     assert calls == [True]
 
 
-def test_wrong_parts_are_refused():
+def test_no_optimizers_and_shared_parameters_are_refused():
     param = parameters()[0]
     with pytest.raises(ValueError, match="empty"):
         CombinedOptimizer([])

@@ -88,7 +88,7 @@ def test_muon_is_the_slow_reference(settings, dtype, tolerance):
 
 
 @pytest.mark.parametrize("settings", VARIANTS, ids=str)
-def test_a_batch_of_matrices_is_updated_as_one_by_one(settings):
+def test_a_batch_of_matrices_is_updated_like_single_matrices(settings):
     params, gradients = matrices_and_gradients(torch.float64)
     alone = copy.deepcopy(params)
     run(Muon(params, newton_schulz_dtype=torch.float64, **settings), params, gradients)
@@ -113,7 +113,7 @@ def test_state_dict_round_trip_is_bit_exact(settings, tmp_path):
         assert torch.equal(ours, theirs)
 
 
-def test_a_state_from_before_a_setting_existed_takes_this_optimizer_s():
+def test_settings_missing_from_an_old_state_keep_their_values():
     params, gradients = matrices_and_gradients(torch.float32, 2)
     optimizer = Muon(params)
     run(optimizer, params, gradients)
@@ -170,7 +170,7 @@ def test_a_gradient_of_zeros_changes_nothing_but_the_decay(settings):
     torch.testing.assert_close(param.detach(), before * (1 - 0.1 * settings.get("weight_decay", 0.1)))
 
 
-def test_normuon_makes_rows_alike_and_keeps_the_norm():
+def test_normuon_equalizes_rows_and_keeps_the_norm():
     param = nn.Parameter(torch.zeros(6, 3))
     grad = torch.randn(6, 3) * torch.tensor([1.0, 0.01, 3.0, 0.1, 1.0, 10.0]).unsqueeze(1)
     param.grad = grad
@@ -180,7 +180,7 @@ def test_normuon_makes_rows_alike_and_keeps_the_norm():
     torch.testing.assert_close(change.norm(dim=1), (expected / math.sqrt(6)).expand(6), atol=0, rtol=1e-4)
 
 
-def test_muon_refuses_what_is_no_matrix():
+def test_muon_refuses_parameters_that_are_not_matrices():
     for shape in ((3,), (2, 3, 4), ()):
         with pytest.raises(ValueError, match=r"Muon got a parameter of shape .*, expected matrices; give it to AdamW"):
             Muon([nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.zeros(shape))])
@@ -214,6 +214,6 @@ def test_settings_out_of_range_are_refused(settings, message):
         ({"coefficients": "remez"}, "coefficients='remez' is unknown; choose one of newton-schulz, polar-express"),
     ],
 )
-def test_settings_of_a_wrong_kind_are_refused(settings, message):
+def test_settings_of_the_wrong_type_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Muon([{"params": [nn.Parameter(torch.zeros(2, 2))], **settings}])
