@@ -1,4 +1,4 @@
-"""From a recipe to a model and its optimizer."""
+"""Construction of the model and the optimizer of a recipe."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -33,9 +33,9 @@ def model_config(recipe: Recipe, vocab_size: int) -> "TransformerConfig":
 
 
 def make_optimizer(model: "TransformerLM", recipe: Recipe) -> "Optimizer":
-    """AdamW for everything, or Muon for the matrices inside of the blocks and AdamW for the rest.
+    """AdamW for everything, or Muon for the matrices inside the blocks and AdamW for the rest.
 
-    A group's `lr_scale` is its rate as a multiple of the recipe's `learning_rate`, which the schedule sets.
+    The schedule sets `learning_rate`; a group's `lr_scale` is its own rate as a multiple of that.
     """
     from nnscratch import AdamW, CombinedOptimizer, Muon
 

@@ -1,4 +1,4 @@
-"""The command line: `python -m tinystories.run COMMAND`. Every command is a dataclass of its flags in `commands`."""
+"""The command line, `python -m tinystories.run COMMAND`; each command is a dataclass of its flags in `commands`."""
 
 import io
 import sys
@@ -26,7 +26,7 @@ Command = (
 
 
 def parse(arguments: Sequence[str] | None = None) -> Command:
-    """The command that arguments, by default the process's, ask for; wrong ones and `--help` end the process."""
+    """Parse arguments, by default those of the process, into a command; wrong ones and `--help` end the process."""
     command: Command = tyro.cli(
         Command,
         args=arguments,
@@ -38,8 +38,8 @@ def parse(arguments: Sequence[str] | None = None) -> Command:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the process's exit code: 0 done, 1 a run failed; of failures that of `run_command`."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # into a file, too, each line as it comes
+    """Run one command and return the exit code: 0 if done, 1 if a run failed, otherwise that of `run_command`."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # write each line at once, also into a file
         sys.stdout.reconfigure(line_buffering=True)
     return run_command(lambda: parse(arguments).run())
 

@@ -1,4 +1,4 @@
-"""From a run directory back to a model that writes."""
+"""Text from the model of a run directory."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +16,11 @@ SAMPLE_TOKENS = 256
 
 
 def load(run_dir: Path, device: str = "auto") -> "tuple[TransformerLM, Tokenizer]":
-    """The best model of a run, ready to write, and its tokenizer.
+    """Load the best model of a run in evaluation mode, and its tokenizer.
 
     Raises:
-        FileNotFoundError: this is no run directory, it has no checkpoint yet, or its tokenizer is gone.
-        ValueError: it is no run of this app, or one of another version.
+        FileNotFoundError: This is no run directory, it has no checkpoint yet, or its tokenizer is missing.
+        ValueError: The run belongs to another app or version.
     """
     from bpe import Tokenizer
     from nnscratch import TransformerLM
@@ -38,11 +38,11 @@ def load(run_dir: Path, device: str = "auto") -> "tuple[TransformerLM, Tokenizer
 
 
 def recorded_of(run_dir: Path) -> dict[str, Any]:
-    """What this app has recorded of a run: its recipe and where its tokenizer is.
+    """Read the records of this app about a run: its recipe and the path of its tokenizer.
 
     Raises:
-        FileNotFoundError: this is no run directory.
-        ValueError: it is one of something else.
+        FileNotFoundError: This is no run directory.
+        ValueError: The run belongs to another program.
     """
     from trainer import read_config
 
@@ -53,17 +53,17 @@ def recorded_of(run_dir: Path) -> dict[str, Any]:
 
 
 def tokenizer_directory(run_dir: Path) -> Path:
-    """Where the tokenizer of a run is.
+    """Directory of the tokenizer of a run.
 
     Raises:
-        FileNotFoundError: this is no run directory, or the tokenizer is gone.
-        ValueError: it is no run of this app.
+        FileNotFoundError: This is no run directory, or the tokenizer is missing.
+        ValueError: The run belongs to another program.
     """
     directory = Path(recorded_of(run_dir)["tokenizer"])
     if not directory.is_dir():
         raise FileNotFoundError(
-            f"the tokenizer of {run_dir} is not at {directory}: it was moved or deleted; `prepare` with the same "
-            f"--data-dir, text and vocabulary makes it again"
+            f"the tokenizer of {run_dir} is not at {directory}: it was moved or deleted; run `prepare` with the same "
+            f"--data-dir, text and vocabulary to make it again"
         )
     return directory
 
@@ -79,7 +79,7 @@ def write_story(
     top_p: float | None = 0.95,
     seed: int | None = 0,
 ) -> str:
-    """Continue a prompt up to the end-of-text token or `max_new_tokens`; the prompt is part of what is returned."""
+    """Continue a prompt up to the end-of-text token or `max_new_tokens`; return prompt and continuation."""
     pieces = stream_story(
         model,
         tokenizer,
@@ -104,10 +104,10 @@ def stream_story(
     top_p: float | None = 0.95,
     seed: int | None = 0,
 ) -> Iterator[str]:
-    """Continue a prompt, piece by piece: whole characters, without the prompt and the end-of-text token.
+    """Continue a prompt, yielding whole characters as they come, without the prompt and the end-of-text token.
 
     Raises:
-        ValueError: the prompt is empty, or an option is out of range.
+        ValueError: The prompt is empty, or an option is out of range.
     """
     from nnscratch import stream
 

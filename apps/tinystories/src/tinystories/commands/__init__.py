@@ -1,1 +1,1 @@
-"""One module for each command: its flags, which `--help` shows, and what it calls and prints."""
+"""The commands, one module each: a dataclass of flags, shown by `--help`, with a method `run`."""

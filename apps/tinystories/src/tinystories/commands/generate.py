@@ -1,4 +1,4 @@
-"""`generate`: a model writes, token by token."""
+"""`generate`: text from a model, printed token by token."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,18 +12,18 @@ from tinystories.writing import SAMPLE_PROMPT
 
 @dataclass(frozen=True)
 class Generate:
-    """Let a trained model continue a prompt."""
+    """Continue a prompt with a trained model."""
 
     run_directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run directory."""
     prompt: str = SAMPLE_PROMPT
     samples: int = 1
-    """How many continuations."""
+    """Number of continuations."""
     sampling: SamplingFlags = field(default_factory=SamplingFlags)
     device: str = "auto"
 
     def run(self) -> int:
-        """Write as the tokens come."""
+        """Print the text as the tokens come."""
         from tinystories.writing import load, stream_story
 
         if self.samples < 1:

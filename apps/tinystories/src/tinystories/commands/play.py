@@ -1,4 +1,4 @@
-"""`play`: a page on which a model writes."""
+"""`play`: a web page that writes stories with a model."""
 
 import warnings
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Play:
-    """Serve a page on which a trained model writes, with the probability of each token and its alternatives."""
+    """Serve a web page on which a trained model writes, with the probability of each token and its alternatives."""
 
     run_directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run directory."""
     port: int = 8000
-    """0 takes a free one."""
+    """Port; 0 takes a free one."""
     host: str = "127.0.0.1"
-    """Where to listen: only this machine can reach 127.0.0.1; 0.0.0.0 is open to the network."""
+    """Address to listen on: only this machine can reach 127.0.0.1; 0.0.0.0 is open to the network."""
     device: str = "auto"
 
     def run(self) -> int:
         """Serve until Ctrl-C."""
         if missing := [name for name in ("starlette", "uvicorn") if find_spec(name) is None]:
-            lacking = f"play needs {' and '.join(missing)}, which this environment lacks"
+            lacking = f"play needs {' and '.join(missing)}, not installed here"
             raise ModuleNotFoundError(f"{lacking}: pip install {' '.join(missing)} (or apps/tinystories[play])")
         from tinystories.playground.app import Playground, make_app
         from tinystories.playground.facts import model_facts
@@ -41,7 +41,7 @@ class Play:
             address = address_of(listener)
             if not is_loopback(address):
                 warnings.warn(
-                    f"--host {self.host}: everyone who can reach this machine can use the model, without a password",
+                    f"--host {self.host}: anyone who can reach this machine can use the model, without a password",
                     stacklevel=1,
                 )
             model, tokenizer = load(self.run_directory, self.device)
@@ -51,7 +51,7 @@ class Play:
                 playground = Playground(model, tokenizer, facts, is_stopping)
                 return make_app(playground, AllowedHosts.of(self.host, address))
 
-            print(f"Playground of {self.run_directory}: {url_of(listener)} (Ctrl-C ends it)", flush=True)
+            print(f"Playground of {self.run_directory}: {url_of(listener)} (Ctrl-C stops it)", flush=True)
             serve(make_server(app), listener)
-        print("ended")
+        print("stopped")
         return 0

@@ -1,1 +1,1 @@
-"""A page on which a model writes, and shows for each token what else it might have written."""
+"""A web page on which a model writes stories, with the probability and the alternatives of each token."""

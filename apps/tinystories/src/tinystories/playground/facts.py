@@ -1,4 +1,4 @@
-"""What the page says about the model."""
+"""Facts about the model on the page."""
 
 import math
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from trainer import read_metrics
 
 
 def model_facts(model: TransformerLM, tokenizer: Tokenizer, run_dir: Path) -> dict[str, Any]:
-    """Size, validation loss and limits of a run's model, and the settings that the page starts with."""
+    """Size, validation loss and limits of a run's model, and the initial settings of the page."""
     return {
         "run": run_dir.resolve().name,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -30,7 +30,7 @@ def model_facts(model: TransformerLM, tokenizer: Tokenizer, run_dir: Path) -> di
 
 
 def best_valid_loss(run_dir: Path) -> float | None:
-    """The lowest validation loss of a run in nats per token: that of the weights that write. None if there is none."""
+    """The lowest validation loss of a run in nats per token, which is that of the loaded weights; None if unknown."""
     try:
         records = read_metrics(run_dir)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Made-up experiments: directories of runs as the commands leave them, for every case that a run can end in."""
+"""Synthetic experiments: directories of runs as the commands leave them, for every way a run can end."""
 
 import json
 import math
@@ -16,13 +16,23 @@ STORY = "Once upon a time\nthere was"
 BYTES_PER_TOKEN = 3.0
 
 
-def make_run(directory, losses, *, at=None, diverged=False, story=STORY, bytes_per_token=BYTES_PER_TOKEN, **changes):
-    """A finished run with these validation losses; `at` is the step at which it was not finite any more.
+def make_run(
+    directory,
+    losses,
+    *,
+    at=None,
+    diverged=False,
+    story=STORY,
+    bytes_per_token=BYTES_PER_TOKEN,
+    recipe=RECIPE,
+    **changes,
+):
+    """Write a finished run with these validation losses; `at` is the first step with a loss that is not finite.
 
-    A step is one second of training; the evaluations are ten steps apart. `changes` are those of the recipe.
+    A step is one second of training; the evaluations are ten steps apart. `changes` are changes of the recipe.
     """
-    recipe = replace(RECIPE, **changes)
-    directory.mkdir(parents=True)
+    recipe = replace(recipe, **changes)
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps({"recorded": {"recipe": asdict(recipe)}}))
     (directory / "environment.json").write_text(json.dumps(ENVIRONMENT))
     tokens = recipe.batch_size * recipe.context_length
@@ -51,25 +61,25 @@ def make_run(directory, losses, *, at=None, diverged=False, story=STORY, bytes_p
 
 
 def bits_per_byte(loss, bytes_per_token=BYTES_PER_TOKEN):
-    """What a loss in nats per token is in bits per byte; None of None."""
+    """Convert a loss in nats per token to bits per byte; None stays None."""
     return None if loss is None else loss / math.log(2) / bytes_per_token
 
 
 def make_failure(directory, error):
-    """A run that ended with an error."""
+    """Write a run that ended with an error."""
     directory.mkdir(parents=True)
     (directory / "failure.json").write_text(json.dumps({"error": error}))
 
 
 def make_header(directory, **values):
-    """The file that says what kind of experiment it is."""
+    """Write `experiment.json`."""
     directory.mkdir(parents=True, exist_ok=True)
     known = {"kind": "ablations", "title": "A test", "dataset": "sample", "target_loss": None, "notes": []}
     (directory / "experiment.json").write_text(json.dumps(known | values))
 
 
 def make_group(directory, name, finals, **named):
-    """Runs of one variant that end at these losses; the first has seed 0."""
+    """Write runs of one variant that end at these losses; the first has seed 0, and None diverges."""
     for seed, final in enumerate(finals):
         folder = directory / (name if seed == 0 else f"{name}-seed-{seed}")
         if final is None:

@@ -5,7 +5,7 @@ import json
 import pytest
 from synthetic import bits_per_byte, make_failure, make_group, make_header, make_run
 
-from tinystories.results.records import KILLED_FOR_MEMORY, Curve, read_experiment, read_result
+from tinystories.results import KILLED_FOR_MEMORY, Curve, read_experiment, read_result
 
 
 def names(experiment):

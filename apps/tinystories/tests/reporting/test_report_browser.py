@@ -1,10 +1,10 @@
-"""The report in headless Chromium: complete, readable on a phone, and in need of nothing else."""
+"""The report in headless Chromium: complete, self-contained, and readable on a phone."""
 
 import pytest
 from synthetic import make_failure, make_group, make_header, make_run
 
-from tinystories.reporting.write import write_report
-from tinystories.results.records import read_experiment
+from tinystories.reporting import write_report
+from tinystories.results import read_experiment
 from tinystories.variants import VARIANTS
 
 PHONE = (390, 844)
