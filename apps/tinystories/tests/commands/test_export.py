@@ -1,4 +1,4 @@
-"""Exported models in the programs that they are for."""
+"""Exported models, opened by the programs they are written for."""
 
 import json
 
@@ -11,20 +11,13 @@ from tinystories.writing import load
 transformers = pytest.importorskip("transformers")
 
 
-@pytest.fixture
-def run(flags, tmp_path):
-    path = tmp_path / "run"
-    assert main(["train", "--out", str(path), *flags]) == 0
-    return path
-
-
-def test_transformers_opens_it_and_computes_the_same(run, tmp_path, capsys):
+def test_transformers_opens_it_and_computes_the_same(trained, tmp_path, capsys):
     out = tmp_path / "exported"
-    assert main(["export", str(run), str(out)]) == 0
+    assert main(["export", str(trained), str(out)]) == 0
     assert str(out) in capsys.readouterr().out
     theirs = transformers.AutoModelForCausalLM.from_pretrained(out)
     their_tokenizer = transformers.AutoTokenizer.from_pretrained(out)
-    ours, tokenizer = load(run, "cpu")
+    ours, tokenizer = load(trained, "cpu")
     ids = tokenizer.encode("Mia had 3 red balls.")
     assert their_tokenizer.encode("Mia had 3 red balls.") == ids
     batch = torch.tensor([ids[:16]])
@@ -32,15 +25,15 @@ def test_transformers_opens_it_and_computes_the_same(run, tmp_path, capsys):
         assert torch.allclose(theirs(batch).logits, ours(batch), atol=1e-4)
 
 
-def test_gguf_is_one_file(run, tmp_path):
+def test_gguf_is_one_file(trained, tmp_path):
     gguf = pytest.importorskip("gguf")
     out = tmp_path / "model.gguf"
-    assert main(["export", str(run), str(out), "--format", "gguf"]) == 0
+    assert main(["export", str(trained), str(out), "--format", "gguf"]) == 0
     names = {tensor.name for tensor in gguf.GGUFReader(out).tensors}
     assert {"token_embd.weight", "output.weight", "blk.1.ffn_gate.weight"} <= names
 
 
-def test_what_is_no_llama_is_refused_by_its_field(flags, tmp_path, capsys):
+def test_other_architectures_than_llama_are_refused(flags, tmp_path, capsys, quick):
     run = tmp_path / "nope"
     assert main(["train", "--out", str(run), "--variant", "nope", *flags]) == 0
     out = tmp_path / "exported"
@@ -49,17 +42,19 @@ def test_what_is_no_llama_is_refused_by_its_field(flags, tmp_path, capsys):
     assert not out.exists()
 
 
-def test_a_tokenizer_that_is_gone_is_named(run, tmp_path, capsys):
-    (tmp_path / "data").rename(tmp_path / "elsewhere")
+def test_a_missing_tokenizer_is_named(run, tmp_path, capsys):
+    config = json.loads((run / "config.json").read_text("utf-8"))
+    config["recorded"]["tokenizer"] = str(tmp_path / "moved")
+    (run / "config.json").write_text(json.dumps(config))
     assert main(["export", str(run), str(tmp_path / "exported")]) == 2
-    assert "tokenizer" in capsys.readouterr().err
+    assert f"is not at {tmp_path / 'moved'}: it was moved or deleted" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("format_name", ["huggingface", "gguf"])
 def test_a_run_is_not_damaged_by_its_export(run, format_name, capsys):
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     assert main(["export", str(run), str(run), "--format", format_name]) == 2
-    assert "has records of training, which an export would damage" in capsys.readouterr().err
+    assert "holds a training run, which an export would damage" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 

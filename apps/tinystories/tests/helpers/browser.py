@@ -54,8 +54,8 @@ class Browser:
         """The text of the first element as it is displayed."""
         return self.find(selector).text
 
-    def wait(self, condition, seconds=20):
-        """The first true value of a function without arguments; AssertionError if none comes in time."""
+    def wait(self, condition, seconds=300):
+        """The first true value of a function without arguments; the limit keeps a broken test from hanging."""
         deadline = time.monotonic() + seconds
         while not (value := condition()):
             assert time.monotonic() < deadline, f"nothing came of {condition} in {seconds} s"
@@ -63,7 +63,7 @@ class Browser:
         return value
 
     def is_wider_than_its_window(self):
-        """Whether one has to scroll sideways."""
+        """Whether the page is wider than the window."""
         return self.run("return document.documentElement.scrollWidth > window.innerWidth")
 
     def messages(self):
@@ -77,7 +77,7 @@ class Browser:
 
 
 def _missing():
-    """Why there is no Chromium to be had, or None."""
+    """The reason why Chromium is not available, or None."""
     try:
         import selenium  # noqa: F401
     except ImportError:
@@ -104,8 +104,8 @@ def chromium():
         environment.setenv("no_proxy", "localhost,127.0.0.1")
         environment.setenv("NO_PROXY", "localhost,127.0.0.1")
         driver = Chrome(options, ChromeService(shutil.which("chromedriver")))
-        driver.set_page_load_timeout(30)
-        driver.set_script_timeout(30)
+        driver.set_page_load_timeout(300)
+        driver.set_script_timeout(300)
         try:
             yield driver
         finally:

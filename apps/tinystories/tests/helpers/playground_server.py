@@ -1,4 +1,4 @@
-"""A small model that has learned nothing, and the playground's server with it."""
+"""A small untrained model, and the playground's server with it."""
 
 import http.client
 import json
@@ -15,6 +15,7 @@ from tinystories.playground.server import listen, make_server, url_of
 from tinystories.playground.story_request import MAX_BODY_BYTES
 
 CONTEXT = 48
+GUARD_SECONDS = 300  # only keeps a broken test from hanging
 FACTS = {
     "run": "small",
     "parameters": 12345,
@@ -39,7 +40,7 @@ def small_model():
 
 
 def follow(model, monkeypatch, tokens):
-    """Have a model give nearly all probability to these tokens, one after the other."""
+    """Make a model give nearly all probability to these tokens, one after the other."""
     rest = iter(tokens)
 
     def next_token_logits(*_, **more):
@@ -56,7 +57,7 @@ class Served:
         self.host = url.removeprefix("http://")
 
     def connection(self):
-        return http.client.HTTPConnection(self.host, timeout=30)
+        return http.client.HTTPConnection(self.host, timeout=GUARD_SECONDS)
 
     def request(self, method, path, body=None, **headers):
         """Status, headers and body of an answer; a header's name is written with underscores."""
@@ -88,6 +89,6 @@ def serving(model, tokenizer):
         yield Served(url_of(listener), server)
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(GUARD_SECONDS)
         listener.close()
         assert not thread.is_alive()

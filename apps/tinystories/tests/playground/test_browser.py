@@ -1,4 +1,4 @@
-"""The browser that other tests use sees what they rely on it to see."""
+"""The browser of the other tests: window, colours, waiting, and messages."""
 
 import pytest
 from browser import DESKTOP, PHONE

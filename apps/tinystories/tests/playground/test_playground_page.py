@@ -1,4 +1,4 @@
-"""The playground's page in headless Chromium: typing, writing, looking at tokens, what goes wrong."""
+"""The playground's page in headless Chromium: typing, writing, inspecting tokens, and errors."""
 
 import pytest
 from browser import DESKTOP, PHONE

@@ -44,9 +44,7 @@ def test_the_line_is_the_mean_and_the_band_from_the_lowest_to_the_highest(tmp_pa
 def test_an_interval_that_continues_outside_the_picture_has_an_arrowhead():
     def comparison(name, value, low, high):
         group = SimpleNamespace(name=name)
-        return SimpleNamespace(
-            group=group, verdict="worse", word="worse", bits_difference=Difference(value, low, high)
-        )
+        return SimpleNamespace(group=group, verdict="worse", word="worse", bits_difference=Difference(value, low, high))
 
     rows = [
         comparison("near", 0.05, 0.04, 0.06),

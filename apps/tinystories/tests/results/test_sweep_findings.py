@@ -11,9 +11,7 @@ def rates(directory, losses):
     """Study a sweep of single runs: {rate: loss}, None where it diverged."""
     make_header(directory, kind="lr-sweep")
     for rate, loss in losses.items():
-        make_run(
-            directory / f"rate-{rate:g}", [7.6, 4.0, loss], at=17 if loss is None else None, learning_rate=rate
-        )
+        make_run(directory / f"rate-{rate:g}", [7.6, 4.0, loss], at=17 if loss is None else None, learning_rate=rate)
     findings = study_rates(read_experiment(directory).groups)
     return [group and group.rate for group in (findings.best, findings.stable, findings.divergent)], [
         group.rate for group in findings.stable_again

@@ -1,4 +1,4 @@
-"""The real texts: `trainer.experiments.hub` downloads them, here a stub does."""
+"""TinyStories from the hub, with a stub in place of downloads, and shortened validation texts."""
 
 import gzip
 import hashlib
@@ -15,7 +15,7 @@ TEXT = "".join(f"Number {i} had {i * i} red balls.\n<|endoftext|>\n" for i in ra
 
 @pytest.fixture
 def downloads(tmp_path, monkeypatch):
-    """Has each file that the data set names; returns what was asked for."""
+    """Stands in for downloads of the files of a data set; returns the requests."""
     asked = []
 
     def download(dataset, directory, notify):
@@ -56,7 +56,8 @@ def test_the_files_of_the_hub_are_read_once(downloads, tmp_path, monkeypatch):
     assert [str(path).rpartition("/")[2] for path in read] == ["text.txt"]  # the first documents for validation
 
 
-def test_the_samples_validation_text_can_be_shorter_too(tmp_path):
+def test_the_samples_validation_text_can_be_shorter_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("tinystories.texts.datasets.SAMPLE_TRAIN_BYTES", 200_000)
     whole = resolve("sample", None, None, tmp_path, lambda line: None)
     short = resolve("sample", None, 5000, tmp_path, lambda line: None)
     assert short.train == whole.train
@@ -65,7 +66,7 @@ def test_the_samples_validation_text_can_be_shorter_too(tmp_path):
     assert resolve("sample", None, 100_000, tmp_path, lambda line: None) == whole
 
 
-def test_the_command_says_in_one_line_what_went_wrong(tmp_path, monkeypatch, capsys):
+def test_a_failed_download_is_reported_in_one_line(tmp_path, monkeypatch, capsys):
     def download(*_):
         raise DownloadError("the answer was 404")
 
@@ -74,7 +75,7 @@ def test_the_command_says_in_one_line_what_went_wrong(tmp_path, monkeypatch, cap
     assert main(["prepare", "--dataset", "tinystories"]) == 2
     assert capsys.readouterr().err == "error: the answer was 404\n"
     assert main([*["prepare", "--dataset", "tinystories"], "--valid-dataset", "mine.txt"]) == 2
-    assert "the tinystories has its own" in capsys.readouterr().err
+    assert "tinystories has its own" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

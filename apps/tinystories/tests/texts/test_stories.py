@@ -1,4 +1,4 @@
-"""The embedded stories: well-formed, rich in words, and true to the facts they begin with."""
+"""The embedded stories: well-formed, rich in words, and consistent with the facts of their beginnings."""
 
 import itertools
 import os
@@ -15,7 +15,7 @@ from tinystories.texts.plots import PLOTS
 from tinystories.texts.stories import OTHER, PRONOUNS, compose_story, draw_facts, tell
 from trainer.experiments.sample_corpus import documents, split_of
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 GENDERED = {"she": {"she", "her", "herself", "hers"}, "he": {"he", "him", "his", "himself"}}
 PLOT = {plot.name: plot for plot in PLOTS}
 
