@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tinystories.recipes import PRESETS, FeedForward, Norm, OptimizerName, Position, PresetName, Recipe, default_preset
-from tinystories.training import CompileMode, Machine, TokenFiles
-from tinystories.writing import SAMPLE_TOKENS
+from tinystories.training import MachineFlags as MachineFlags
+from tinystories.training import TokenFiles
 from trainer.support.durations import parse_duration
 
 if TYPE_CHECKING:
@@ -53,22 +53,6 @@ class DataFlags:
     def token_files(self, vocab_sizes: Iterable[int]) -> dict[int, TokenFiles]:
         """Prepare several sizes of the vocabulary, each once."""
         return {size: TokenFiles.of(self.prepare(size)) for size in sorted(set(vocab_sizes))}
-
-
-@dataclass(frozen=True)
-class MachineFlags:
-    """The machine."""
-
-    device: str = "auto"
-    """"auto" (CUDA, then MPS, then CPU) or a device such as cpu, mps, cuda:1."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Data type of the matrix products."""
-    compile: CompileMode = "auto"
-    """torch.compile; "auto" only on CUDA."""
-
-    def machine(self) -> Machine:
-        """Convert the flags for the training code."""
-        return Machine(device=self.device, dtype=self.dtype, compile=self.compile)
 
 
 @dataclass(frozen=True)
@@ -128,19 +112,3 @@ class RecipeFlags:
         if self.time_limit is not None:
             changes["time_limit_seconds"] = parse_duration(self.time_limit)
         return replace(PRESETS[preset](), **changes)
-
-
-@dataclass(frozen=True)
-class SamplingFlags:
-    """Choice of the next token."""
-
-    max_new_tokens: int = SAMPLE_TOKENS
-    """Limit on the length; a story ends earlier at <|endoftext|>."""
-    temperature: float = 0.8
-    """0 always takes the most likely token."""
-    top_k: int | None = None
-    """Sample only from the k most likely tokens."""
-    top_p: float | None = 0.95
-    """Sample only from the most likely tokens that together have this probability."""
-    seed: int = 0
-    """The same seed gives the same text."""

@@ -123,19 +123,7 @@ def cpu_course() -> Recipe:
 
 def gpu_course() -> Recipe:
     """The handout's base run: 327.68 M tokens."""
-    return Recipe(
-        vocab_size=10_000,
-        context_length=256,
-        d_model=512,
-        num_layers=4,
-        num_heads=16,
-        d_ff=1344,
-        steps=10_000,
-        batch_size=128,
-        learning_rate=3e-3,
-        warmup_fraction=0.02,
-        evaluations=50,
-    )
+    return replace(cpu_course(), steps=10_000, batch_size=128, learning_rate=3e-3, evaluations=50)
 
 
 PresetName = Literal["cpu-quick", "cpu-course", "gpu-course"]

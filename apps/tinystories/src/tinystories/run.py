@@ -6,23 +6,9 @@ from collections.abc import Sequence
 
 import tyro
 
-from tinystories.commands.ablations import Ablations
-from tinystories.commands.batch_sweep import BatchSweep
-from tinystories.commands.evaluate import Evaluate
-from tinystories.commands.export import Export
-from tinystories.commands.generate import Generate
-from tinystories.commands.lr_sweep import LrSweep
-from tinystories.commands.play import Play
-from tinystories.commands.prepare import Prepare
-from tinystories.commands.report import Report
-from tinystories.commands.tokenizer_report import TokenizerReport
-from tinystories.commands.train import Train
+from tinystories.commands import Command as Command
 from trainer.support.command_line import run_command
 from trainer.support.leaving import leave
-
-Command = (
-    Prepare | TokenizerReport | Train | LrSweep | BatchSweep | Ablations | Report | Evaluate | Generate | Play | Export
-)
 
 
 def parse(arguments: Sequence[str] | None = None) -> Command:

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from tinystories.building import make_optimizer, model_config
 from tinystories.recipes import Recipe
-from tinystories.writing import SAMPLE_PROMPT, write_story
+from tinystories.writing import SAMPLE_PROMPT, Sampling, write_story
 
 if TYPE_CHECKING:
     from bpe import Preparation
     from trainer import Summary, TrainConfig
 
 EVALUATED_TOKENS = 4096  # lower limit for a forward pass: small evaluation batches are slow
-CompileMode = Literal["auto", "on", "off"]
 WandbMode = Literal["auto", "online", "offline", "disabled"]
 
 
@@ -34,15 +33,25 @@ class TokenFiles:
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Device and number format, which are not part of a recipe."""
+class MachineFlags:
+    """The machine."""
 
     device: str = "auto"
-    """"auto" (CUDA, then MPS, then CPU) or a device such as "cpu", "mps", "cuda:1"."""
+    """"auto" (CUDA, then MPS, then CPU) or a device such as cpu, mps, cuda:1."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Data type of the matrix products; "auto" chooses a fast and safe one for the device."""
-    compile: CompileMode = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile; "auto" only on CUDA."""
+
+    def machine(self) -> "Machine":
+        """Convert the flags for the training code."""
+        return Machine(**asdict(self))
+
+
+@dataclass(frozen=True)
+class Machine(MachineFlags):
+    """Device and number format, which are not part of a recipe."""
+
     halve_on_out_of_memory: bool = True
     """Continue with smaller micro-batches when a batch does not fit into memory, instead of ending the run."""
 
@@ -121,7 +130,7 @@ def train(
     def sample(module: nn.Module, step: int) -> list[str]:
         if recipe.time_limit_seconds is None and step < recipe.steps:
             return []
-        return [write_story(cast(TransformerLM, module), tokenizer, SAMPLE_PROMPT, seed=recipe.seed)]
+        return [write_story(cast(TransformerLM, module), tokenizer, SAMPLE_PROMPT, Sampling(seed=recipe.seed))]
 
     trainer = Trainer(
         model,

@@ -8,8 +8,6 @@ from tinystories.recipes import Recipe
 
 LOWER_RATE_FRACTION = 0.25  # of the baseline's learning rate, for no_rmsnorm_low_lr
 
-Expectation = Literal["worse", "better"]
-
 
 @dataclass(frozen=True)
 class Variant:
@@ -21,7 +19,7 @@ class Variant:
     """Difference from the baseline, in a few words."""
     hypothesis: str
     """Prediction, written before the runs."""
-    expected: Expectation | None
+    expected: Literal["worse", "better"] | None
     """The hypothesis in a word: the loss compared with the baseline's; None for the baseline itself."""
 
 

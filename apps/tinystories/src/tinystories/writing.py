@@ -1,6 +1,7 @@
 """Text from the model of a run directory."""
 
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,25 @@ if TYPE_CHECKING:
     from nnscratch import TransformerLM
 
 SAMPLE_PROMPT = "Once upon a time"
-SAMPLE_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Choice of the next token."""
+
+    max_new_tokens: int = 256
+    """Limit on the length; a story ends earlier at <|endoftext|>."""
+    temperature: float = 0.8
+    """0 always takes the most likely token."""
+    top_k: int | None = None
+    """Sample only from the k most likely tokens."""
+    top_p: float | None = 0.95
+    """Sample only from the most likely tokens that together have this probability."""
+    seed: int = 0
+    """The same seed gives the same text."""
+
+
+DEFAULT_SAMPLING = Sampling()
 
 
 def load(run_dir: Path, device: str = "auto") -> "tuple[TransformerLM, Tokenizer]":
@@ -69,40 +88,14 @@ def tokenizer_directory(run_dir: Path) -> Path:
 
 
 def write_story(
-    model: "TransformerLM",
-    tokenizer: "Tokenizer",
-    prompt: str,
-    *,
-    max_new_tokens: int = SAMPLE_TOKENS,
-    temperature: float = 0.8,
-    top_k: int | None = None,
-    top_p: float | None = 0.95,
-    seed: int | None = 0,
+    model: "TransformerLM", tokenizer: "Tokenizer", prompt: str, sampling: Sampling = DEFAULT_SAMPLING
 ) -> str:
-    """Continue a prompt up to the end-of-text token or `max_new_tokens`; return prompt and continuation."""
-    pieces = stream_story(
-        model,
-        tokenizer,
-        prompt,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-    )
-    return prompt + "".join(pieces)
+    """Continue a prompt up to the end-of-text token or the limit on new tokens; return prompt and continuation."""
+    return prompt + "".join(stream_story(model, tokenizer, prompt, sampling))
 
 
 def stream_story(
-    model: "TransformerLM",
-    tokenizer: "Tokenizer",
-    prompt: str,
-    *,
-    max_new_tokens: int = SAMPLE_TOKENS,
-    temperature: float = 0.8,
-    top_k: int | None = None,
-    top_p: float | None = 0.95,
-    seed: int | None = 0,
+    model: "TransformerLM", tokenizer: "Tokenizer", prompt: str, sampling: Sampling = DEFAULT_SAMPLING
 ) -> Iterator[str]:
     """Continue a prompt, yielding whole characters as they come, without the prompt and the end-of-text token.
 
@@ -114,14 +107,5 @@ def stream_story(
     prompt_ids = tokenizer.encode(prompt)
     if not prompt_ids:
         raise ValueError("the prompt is empty: expected some text to continue")
-    token_ids = stream(
-        model,
-        prompt_ids,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        eos_id=tokenizer.eot_id,
-        seed=seed,
-    )
+    token_ids = stream(model, prompt_ids, eos_id=tokenizer.eot_id, **asdict(sampling))
     return tokenizer.decode_stream(token for token in token_ids if token != tokenizer.eot_id)

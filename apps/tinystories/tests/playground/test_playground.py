@@ -15,12 +15,11 @@ from small_runs import refused, summary_of
 from starlette.responses import StreamingResponse
 
 from nnscratch import complete
-from tinystories.flags import SamplingFlags
 from tinystories.playground.guard import AllowedHosts
 from tinystories.playground.story_request import MAX_BODY_BYTES, StoryRequest, read_story_request
 from tinystories.playground.tokens import write_tokens
 from tinystories.run import main
-from tinystories.writing import write_story
+from tinystories.writing import Sampling, write_story
 
 PROMPT = "Once upon a time"
 
@@ -38,7 +37,7 @@ def served(small):
 
 def write(small, prompt=PROMPT, story=(), next_token=None, **sampling):
     """The tokens of a story as a list."""
-    return list(write_tokens(*small, StoryRequest(prompt, tuple(story), next_token, SamplingFlags(**sampling))))
+    return list(write_tokens(*small, StoryRequest(prompt, tuple(story), next_token, Sampling(**sampling))))
 
 
 def text_of(tokens):
@@ -49,7 +48,7 @@ def text_of(tokens):
 def test_text_is_that_of_generate_with_the_same_seed(small, sampling):
     for seed in range(4):
         options = {"max_new_tokens": CONTEXT + 10, "seed": seed, **sampling}
-        assert PROMPT + text_of(write(small, **options)) == write_story(*small, PROMPT, **options)
+        assert PROMPT + text_of(write(small, **options)) == write_story(*small, PROMPT, Sampling(**options))
 
 
 def expected_chances(logits, temperature, top_p):
@@ -118,7 +117,7 @@ def test_parts_of_characters_are_shown_when_the_character_is_whole(small, monkey
 
 
 def test_a_request_has_the_defaults_of_generate():
-    assert read_story_request(b'{"prompt": "Mia"}') == StoryRequest("Mia", (), None, SamplingFlags())
+    assert read_story_request(b'{"prompt": "Mia"}') == StoryRequest("Mia", (), None, Sampling())
 
 
 BAD = {
@@ -165,7 +164,7 @@ def test_a_story_comes_line_by_line_and_says_how_it_ended(served, small):
     status, lines = served.ask({"prompt": PROMPT, "max_new_tokens": 30, "seed": 2})
     assert status == 200
     text = "".join(line["token"]["text"] for line in lines[:-1])
-    assert PROMPT + text == write_story(*small, PROMPT, max_new_tokens=30, seed=2)
+    assert PROMPT + text == write_story(*small, PROMPT, Sampling(max_new_tokens=30, seed=2))
     assert lines[-1] == {"end": "end_of_text" if lines[-2]["token"]["ends"] else "length"}
 
 
@@ -276,7 +275,9 @@ def test_a_server_that_ends_does_not_wait_for_stories(small, monkeypatch):
 def test_stories_at_the_same_time_are_not_mixed_up(small, monkeypatch):
     calls = counted(small[0], monkeypatch)
     prompts = [PROMPT, "Mia took", "the red ball", "home"]
-    expected = [write_story(*small, prompt, max_new_tokens=25, seed=seed) for seed, prompt in enumerate(prompts)]
+    expected = [
+        write_story(*small, prompt, Sampling(max_new_tokens=25, seed=seed)) for seed, prompt in enumerate(prompts)
+    ]
     texts = {}
 
     def tell(seed):

@@ -40,7 +40,8 @@ class Ablations(ExperimentFlags):
         if self.tune_rates:
             tuned = {variant.name: self._tuned(variant, recipes, files, out) for variant in variants}
             recipes = {name: at_best for name, (at_best, _) in tuned.items()}
-            runner.add_failures(error for _, failed in tuned.values() for error in failed.items())
+            for _, failed in tuned.values():
+                runner.failed |= failed
             runner.note(
                 f"Each variant is trained at its best learning rate of at most {MOST_RATES}, a factor of 2 apart, "
                 "found with the first seed."

@@ -1,13 +1,12 @@
 """`generate`: text from a model, printed token by token."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from tinystories.flags import SamplingFlags
-from tinystories.writing import SAMPLE_PROMPT
+from tinystories.writing import SAMPLE_PROMPT, Sampling
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Generate:
     prompt: str = SAMPLE_PROMPT
     samples: int = 1
     """Number of continuations."""
-    sampling: SamplingFlags = field(default_factory=SamplingFlags)
+    sampling: Sampling = field(default_factory=Sampling)
     device: str = "auto"
 
     def run(self) -> int:
@@ -32,18 +31,9 @@ class Generate:
         for number in range(self.samples):
             if self.samples > 1:
                 print(f"--- {number + 1} of {self.samples}")
-            story = stream_story(
-                model,
-                tokenizer,
-                self.prompt,
-                max_new_tokens=self.sampling.max_new_tokens,
-                temperature=self.sampling.temperature,
-                top_k=self.sampling.top_k,
-                top_p=self.sampling.top_p,
-                seed=self.sampling.seed + number,
-            )
             print(self.prompt, end="", flush=True)
-            for piece in story:
+            sampling = replace(self.sampling, seed=self.sampling.seed + number)
+            for piece in stream_story(model, tokenizer, self.prompt, sampling):
                 print(piece, end="", flush=True)
             print()
         return 0

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -138,11 +138,7 @@ class ExperimentRunner:
             raise
         for run in runs:
             self.failed.pop(run.name, None)
-        self.add_failures((run.name, run.failure or "") for run in failed)
-
-    def add_failures(self, failed: Iterable[tuple[str, str]]) -> None:
-        """Count other runs, given with their errors, as failures of the experiment."""
-        self.failed |= dict(failed)
+        self.failed |= {run.name: run.failure or "" for run in failed}
 
     def accept_lack_of_memory(self) -> bool:
         """Stop counting runs that ran out of memory as failures; return whether there were any."""

@@ -1,6 +1,6 @@
 """`tokenizer-report`: tokenizers measured on texts and compared."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 
@@ -36,17 +36,7 @@ class TokenizerReport:
         from tinystories.reporting import aligned
         from tinystories.tokenizers import Settings, brief_tables, investigate, write_report
 
-        settings = Settings(
-            corpora=self.corpora,
-            vocab_sizes=self.vocab_sizes,
-            tokenizers=self.tokenizers,
-            documents=self.documents,
-            seed=self.seed,
-            repeats=self.repeats,
-            throughput_bytes=self.throughput_bytes,
-            measure_again=self.measure_again,
-            data_dir=self.data_dir,
-        )
+        settings = Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
         self.out.mkdir(parents=True, exist_ok=True)
         findings = investigate(settings, print)
         path = write_report(findings, self.out)

@@ -1,15 +1,13 @@
 """Facts about the model on the page."""
 
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from bpe import Tokenizer
 from nnscratch import TransformerLM
-from tinystories.flags import SamplingFlags
 from tinystories.playground.story_request import MAX_BODY_BYTES
-from tinystories.writing import SAMPLE_PROMPT
+from tinystories.writing import SAMPLE_PROMPT, Sampling
 from trainer import read_metrics
 
 
@@ -25,7 +23,7 @@ def model_facts(model: TransformerLM, tokenizer: Tokenizer, run_dir: Path) -> di
         "device": str(model.token_embeddings.weight.device),
         "valid_loss": best_valid_loss(run_dir),
         "max_body_bytes": MAX_BODY_BYTES,
-        "settings": {"prompt": SAMPLE_PROMPT, **asdict(SamplingFlags())},
+        "settings": {"prompt": SAMPLE_PROMPT, **asdict(Sampling())},
     }
 
 
@@ -36,4 +34,4 @@ def best_valid_loss(run_dir: Path) -> float | None:
     except FileNotFoundError:
         return None
     losses = [record["loss"] for record in records if record["event"] == "eval" and record["loss"] is not None]
-    return min((loss for loss in losses if math.isfinite(loss)), default=None)
+    return min(losses, default=None)

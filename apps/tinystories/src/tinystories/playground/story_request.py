@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
 
-from tinystories.flags import SamplingFlags
+from tinystories.writing import Sampling
 
 MAX_BODY_BYTES = 262_144
 MAX_NEW_TOKENS = 4096
@@ -36,7 +36,7 @@ class StoryRequest:
     """Token ids already written after the prompt."""
     next_token: int | None = None
     """The id of the next token, chosen by the user; the model continues from there."""
-    sampling: SamplingFlags = field(default_factory=SamplingFlags)
+    sampling: Sampling = field(default_factory=Sampling)
     """Choice of the following tokens."""
 
 
@@ -52,7 +52,7 @@ def read_story_request(body: bytes) -> StoryRequest:
         raise RequestError(f"the request is not JSON ({error}): expected an object with a prompt") from None
     if not isinstance(values, dict):
         raise RequestError(f"the request is {_shown(values)}: expected a JSON object with a prompt")
-    names = {name.name for of in (StoryRequest, SamplingFlags) for name in fields(of)} - {"sampling"}
+    names = {name.name for of in (StoryRequest, Sampling) for name in fields(of)} - {"sampling"}
     if unknown := values.keys() - names:
         raise RequestError(f"unknown in the request: {_shown(min(unknown))}; expected {', '.join(sorted(names))}")
     prompt = values.get("prompt", "")
@@ -63,12 +63,12 @@ def read_story_request(body: bytes) -> StoryRequest:
     story = values.get("story", [])
     if not isinstance(story, list) or not all(_is_integer(token) for token in story):
         raise RequestError(f"story is {_shown(story)}: expected a list of token ids", "story")
-    plain = SamplingFlags()
+    plain = Sampling()
     next_token = values.get("next_token")
     if next_token is not None:
         next_token = _integer(next_token, "next_token", "next token", 0, sys.maxsize)
     top_k, top_p = values.get("top_k", plain.top_k), values.get("top_p", plain.top_p)
-    sampling = SamplingFlags(
+    sampling = Sampling(
         max_new_tokens=_integer(
             values.get("max_new_tokens", plain.max_new_tokens), "max_new_tokens", "length", 1, MAX_NEW_TOKENS
         ),

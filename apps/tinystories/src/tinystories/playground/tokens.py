@@ -2,15 +2,15 @@
 
 from codecs import getincrementaldecoder
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
 from bpe import Tokenizer
 from nnscratch import TransformerLM, next_token_probabilities, stream_with_logits
-from tinystories.flags import SamplingFlags
 from tinystories.playground.story_request import RequestError, StoryRequest
+from tinystories.writing import Sampling
 
 ALTERNATIVES = 10
 
@@ -102,17 +102,13 @@ def _steps(
     yield from stream_with_logits(
         model,
         ids,
-        max_new_tokens=count,
-        temperature=request.sampling.temperature,
-        top_k=request.sampling.top_k,
-        top_p=request.sampling.top_p,
         eos_id=tokenizer.eot_id,
-        seed=request.sampling.seed,
+        **asdict(replace(request.sampling, max_new_tokens=count)),
     )
 
 
 @torch.inference_mode()
-def _described(tokenizer: Tokenizer, token: int, text: str, logits: Tensor, sampling: SamplingFlags) -> Token:
+def _described(tokenizer: Tokenizer, token: int, text: str, logits: Tensor, sampling: Sampling) -> Token:
     plain = next_token_probabilities(logits[None], 1.0)[0]
     if sampling.temperature == 0:
         chances = torch.zeros_like(plain).index_fill_(0, logits.max(-1).indices, 1.0)

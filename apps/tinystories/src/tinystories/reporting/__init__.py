@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from tinystories.reporting.facts import key_figures
-from tinystories.reporting.numbers import duration
-from tinystories.reporting.tables import Rows, aligned, brief_table
+from tinystories.reporting.facts import key_figures as key_figures
+from tinystories.reporting.numbers import duration as duration
+from tinystories.reporting.tables import Rows as Rows
+from tinystories.reporting.tables import aligned as aligned
+from tinystories.reporting.tables import brief_table as brief_table
 from tinystories.results import Experiment
-
-__all__ = ["Rows", "aligned", "brief_table", "duration", "key_figures", "write_report"]
 
 
 def write_report(experiment: Experiment, directory: Path) -> list[Path]:

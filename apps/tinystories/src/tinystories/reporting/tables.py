@@ -21,21 +21,11 @@ from tinystories.variants import VARIANTS
 
 Rows = list[list[str]]
 VERDICT = "verdict"
-RECIPE_COLUMNS = ("seed", "learning_rate", "batch_size", "steps", "vocab_size")
+RECIPE_COLUMNS = "seed learning_rate batch_size steps vocab_size".split()
 SUMMARY_COLUMNS = (
-    "status",
-    "final_valid_loss",
-    "best_valid_loss",
-    "perplexity",
-    "bits_per_byte",
-    "parameters",
-    "tokens",
-    "seconds_total",
-    "seconds_training",
-    "tokens_per_second",
-    "mfu",
-    "peak_memory_bytes",
-)
+    "status final_valid_loss best_valid_loss perplexity bits_per_byte parameters tokens seconds_total seconds_training "
+    "tokens_per_second mfu peak_memory_bytes"
+).split()
 
 
 def results_table(experiment: Experiment) -> Rows:
@@ -64,20 +54,8 @@ def variants_table(experiment: Experiment) -> Rows:
 def cost_table(experiment: Experiment) -> Rows:
     """Parameters, time and memory, a row per group with a finished run: means over the runs that did not diverge."""
     is_ablation = experiment.kind == "ablations"  # in sweeps the first column holds the rate
-    rows = [
-        [
-            _first_column(experiment),
-            *(["learning rate"] if is_ablation else []),
-            "perplexity",
-            "parameters",
-            "tokens",
-            "training",
-            "whole run",
-            "tokens/s",
-            "MFU",
-            "peak memory",
-        ]
-    ]
+    columns = "perplexity|parameters|tokens|training|whole run|tokens/s|MFU|peak memory".split("|")
+    rows = [[_first_column(experiment), *(["learning rate"] if is_ablation else []), *columns]]
     for group in experiment.groups:
         if not group.runs:
             continue

@@ -22,10 +22,6 @@ class Sweep:
     seconds: list[float] = field(default_factory=list)
     """Duration of each run trained here."""
 
-    def __post_init__(self) -> None:
-        if self.jobs < 1:
-            raise ValueError(f"--jobs {self.jobs}: expected at least 1")
-
     def run_all(self, runs: Sequence[Run]) -> list[Run]:
         """Train the runs that are not finished.
 

@@ -1,5 +1,3 @@
 """Training texts: stories composed from a grammar, TinyStories from the Hugging Face hub, or the user's files."""
 
-from tinystories.texts.datasets import Texts, resolve
-
-__all__ = ["Texts", "resolve"]
+from tinystories.texts.datasets import resolve as resolve

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinystories.tokenizers.corpora import Corpus, default_vocab_size, parse_corpora, resolve_corpus
+from tinystories.tokenizers.corpora import SEPARATOR, Corpus, default_vocab_size, parse_corpora, resolve_corpus
 from tinystories.tokenizers.findings import Findings
 from tinystories.tokenizers.measurements import draw_documents, measure_compression, measure_speed
 from tinystories.tokenizers.training import (
     TrainedTokenizer,
-    check_vocab_size,
     cores,
     find_or_train,
     load_average,
@@ -40,7 +39,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         for size in self.vocab_sizes:
-            check_vocab_size(size)
+            if size < 257:
+                raise ValueError(f"--vocab-sizes {size}: expected at least 257 (256 bytes and {SEPARATOR})")
             if self.vocab_sizes.count(size) > 1:
                 raise ValueError(f"--vocab-sizes has {size} more than once: give each once")
         if self.documents < 2:

@@ -49,13 +49,6 @@ class Findings:
         return ratio_over_documents(*pair)
 
 
-def longest_tokens(tokenizer: TrainedTokenizer) -> list[tuple[int, bytes]]:
-    """The longest tokens with their ids, without special ones."""
-    from bpe.cli.inspection import summarize_vocabulary
-
-    return summarize_vocabulary(tokenizer.tokenizer, LONGEST).longest
-
-
 def record(findings: Findings) -> dict[str, Any]:
     """All numbers as plain values."""
     return {

@@ -6,7 +6,7 @@ from itertools import combinations
 from pathlib import Path
 
 from tinystories.reporting import Rows, duration
-from tinystories.tokenizers.findings import LONGEST, Findings, longest_tokens, record
+from tinystories.tokenizers.findings import LONGEST, Findings, record
 from tinystories.tokenizers.measurements import PILE_BYTES, Ratio, Speed, tokens_in_common
 from tinystories.tokenizers.training import TrainedTokenizer
 
@@ -75,20 +75,8 @@ def markdown(findings: Findings) -> str:
 
 def compression_table(findings: Findings) -> Rows:
     """Bytes per token of every tokenizer on every corpus."""
-    rows = [
-        [
-            "tokenizer",
-            "trained on",
-            "entries",
-            "corpus",
-            f"bytes/token, {findings.documents} documents",
-            "whole text",
-            "compared with",
-            "ratio",
-            "verdict",
-            "entries used",
-        ]
-    ]
+    columns = f"tokenizer|trained on|entries|corpus|bytes/token, {findings.documents} documents|whole text"
+    rows = [f"{columns}|compared with|ratio|verdict|entries used".split("|")]
     for corpus in findings.corpora:
         for tokenizer in findings.tokenizers:
             found = findings.compression(tokenizer.name, corpus.name)
@@ -113,22 +101,8 @@ def compression_table(findings: Findings) -> Rows:
 
 def training_table(findings: Findings) -> Rows:
     """Time and memory of training, one row for each tokenizer trained here."""
-    rows = [
-        [
-            "tokenizer",
-            "entries",
-            "text",
-            "seconds",
-            "pre-tokenising",
-            "merging",
-            "peak memory",
-            "before training",
-            "distinct pre-tokens",
-            "threads",
-            "load",
-            "measured (UTC)",
-        ]
-    ]
+    columns = "tokenizer|entries|text|seconds|pre-tokenising|merging|peak memory|before training"
+    rows = [f"{columns}|distinct pre-tokens|threads|load|measured (UTC)".split("|")]
     for tokenizer in findings.tokenizers:
         if (training := tokenizer.training) is not None:
             entries = tokenizer.tokenizer.vocab_size
@@ -185,31 +159,18 @@ def common_table(findings: Findings) -> Rows:
 
 
 def longest_table(tokenizer: TrainedTokenizer) -> Rows:
-    """The longest tokens of one tokenizer."""
-    return [
-        ["token", "bytes", "id"],
-        *([quoted(token), f"{len(token)}", f"{id_}"] for id_, token in longest_tokens(tokenizer)),
-    ]
+    """The longest tokens of one tokenizer, without special ones."""
+    from bpe.cli.inspection import summarize_vocabulary
+
+    longest = summarize_vocabulary(tokenizer.tokenizer, LONGEST).longest
+    return [["token", "bytes", "id"], *([quoted(token), f"{len(token)}", f"{id_}"] for id_, token in longest)]
 
 
 def speed_table(findings: Findings) -> Rows:
     """Bytes of text per second, and the time for The Pile."""
     threads = findings.speeds[0].threads
-    rows = [
-        [
-            "tokenizer",
-            "corpus",
-            "text",
-            "encode, 1 thread",
-            f"encode, {threads} thread{'s' * (threads > 1)}",
-            "first call",
-            "decode",
-            "round trip",
-            "The Pile",
-            "The Pile, 1 thread",
-            "The Pile, first call",
-        ]
-    ]
+    columns = f"tokenizer|corpus|text|encode, 1 thread|encode, {threads} thread{'s' * (threads > 1)}|first call|decode"
+    rows = [f"{columns}|round trip|The Pile|The Pile, 1 thread|The Pile, first call".split("|")]
     for speed in findings.speeds:
         rows.append(
             [

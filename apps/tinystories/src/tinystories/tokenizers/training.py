@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from tinystories.tokenizers.corpora import SEPARATOR, Corpus
@@ -78,16 +77,6 @@ class TrainedTokenizer:
     def size(self) -> int:
         """Entries: the number asked for, if it was trained here."""
         return self.training.vocab_size if self.training else self.tokenizer.vocab_size
-
-
-def check_vocab_size(vocab_size: int) -> None:
-    """Refuse a vocabulary without room for the bytes and the separator.
-
-    Raises:
-        ValueError: It is too small.
-    """
-    if vocab_size < 257:
-        raise ValueError(f"--vocab-sizes {vocab_size}: expected at least 257 (256 bytes and {SEPARATOR})")
 
 
 def open_tokenizer(text: str) -> TrainedTokenizer:
@@ -229,7 +218,7 @@ def _run(*arguments: str) -> str:
     return done.stdout.decode("utf-8")
 
 
-class MemoryWatch(threading.Thread):
+class MemoryWatch:
     """Peak memory of this process while it is watched, sampled every 5 ms.
 
     On Linux this is memory without pages of files, because a memory-mapped text is not held. The peak kept by the
@@ -238,23 +227,20 @@ class MemoryWatch(threading.Thread):
     """
 
     def __init__(self) -> None:
-        super().__init__(daemon=True)
         self.before_bytes = self.peak_bytes = self._now()
         self._finished = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> "MemoryWatch":
-        self.start()
+        self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._finished.set()
-        self.join()
+        self._thread.join()
         self._sample()
 
-    def run(self) -> None:
-        """Sample until the end."""
+    def _watch(self) -> None:
         while not self._finished.wait(_POLL_SECONDS):
             self._sample()
 

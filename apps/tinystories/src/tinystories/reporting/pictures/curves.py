@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from tinystories.reporting.numbers import mean, short_count
+from tinystories.reporting.pictures.axes import arrow_up
 from tinystories.reporting.pictures.style import Drawing, Theme, colour, gradient, label_ends, marker
 from tinystories.results import BASELINE, Group, Result
 
@@ -92,7 +93,8 @@ def learning_curves(groups: Sequence[Group], axis: Axis) -> Drawing:
 def comparable(groups: Sequence[Group]) -> Measure:
     """The measure to draw: bits per byte if vocabularies, and with them the units of the loss, differ."""
     runs = [run for group in groups for run in group.runs]
-    is_known = all(bits is not None or loss is None for run in runs for bits, loss in _both(run))
+    pairs = [pair for run in runs for pair in zip(run.valid.bits, run.valid.losses, strict=True)]
+    is_known = all(bits is not None or loss is None for bits, loss in pairs)
     return "bits" if is_known and len({run.recipe["vocab_size"] for run in runs}) > 1 else "losses"
 
 
@@ -100,7 +102,7 @@ def mean_line(runs: Sequence[Result], axis: Axis, measure: Measure) -> Line:
     """Average runs at each evaluation; evaluations with a loss that was not finite are left out."""
     line = Line([], [], [], [])
     for points in zip(*(_points(run, axis, measure) for run in runs), strict=False):
-        losses = [loss for _, loss in points if loss is not None and math.isfinite(loss)]
+        losses = [loss for _, loss in points if loss is not None]
         if len(losses) == len(points):
             line.places.append(mean([place for place, _ in points]) or 0.0)
             line.means.append(math.fsum(losses) / len(losses))
@@ -114,7 +116,7 @@ def window(groups: Sequence[Group], measure: Measure) -> tuple[float, float]:
     best, early = math.inf, []
     for group in groups:
         for run in group.runs:
-            finite = [loss for loss in getattr(run.valid, measure) if loss is not None and math.isfinite(loss)]
+            finite = [loss for loss in getattr(run.valid, measure) if loss is not None]
             best = min([best, *finite])
             if finite and not run.diverged:
                 early.append(finite[min(len(finite) - 1, max(1, len(finite) // 4))])
@@ -136,15 +138,11 @@ def _points(run: Result, axis: Axis, measure: Measure) -> list[tuple[float, floa
     return list(zip(getattr(run.valid, axis), getattr(run.valid, measure), strict=True))
 
 
-def _both(run: Result) -> list[tuple[float | None, float | None]]:
-    return list(zip(run.valid.bits, run.valid.losses, strict=True))
-
-
 def _draw_diverged(
     axes: "Axes", run: Result, axis: Axis, measure: Measure, tint: str, high: float
 ) -> tuple[float, float] | None:
     """Draw a run that diverged, and return the point where its finite losses end."""
-    points = [(x, y) for x, y in _points(run, axis, measure) if y is not None and math.isfinite(y)]
+    points = [(x, y) for x, y in _points(run, axis, measure) if y is not None]
     if not points:
         return None
     axes.plot([x for x, _ in points], [y for _, y in points], color=tint, linestyle="--", linewidth=1.2, alpha=0.9)
@@ -162,13 +160,4 @@ def _mark_ends_above(axes: "Axes", ends: Sequence[tuple[float, float, str]], hig
         while any(abs(place - other) < 0.07 * (right - left) for other in used):
             place -= 0.07 * (right - left)
         used.append(place)
-        axes.annotate(
-            f"{y:.2f}",
-            xy=(place, high),
-            xytext=(0, -24),
-            textcoords="offset points",
-            color=tint,
-            ha="center",
-            fontsize=8.5,
-            arrowprops={"arrowstyle": "->", "color": tint},
-        )
+        arrow_up(axes, place, high, f"{y:.2f}", tint)
