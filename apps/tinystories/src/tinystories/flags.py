@@ -80,7 +80,7 @@ class RecipeFlags:
     ffn: FeedForward | None = None
     """Kind of feed-forward layer."""
     tie_embeddings: bool | None = None
-    """One matrix as embedding and output layer."""
+    """Share one matrix between embedding and output layer."""
     qk_norm: bool | None = None
     """Normalise every head's queries and keys."""
     optimizer: OptimizerName | None = None

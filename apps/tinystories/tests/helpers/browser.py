@@ -63,7 +63,7 @@ class Browser:
         return value
 
     def is_wider_than_its_window(self):
-        """Whether the page is wider than the window."""
+        """Return True if the page is wider than the window."""
         return self.run("return document.documentElement.scrollWidth > window.innerWidth")
 
     def messages(self):

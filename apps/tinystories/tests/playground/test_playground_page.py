@@ -23,7 +23,7 @@ def served(small):
 
 
 class Page:
-    """What a user does on the page."""
+    """Actions of a user on the page."""
 
     def __init__(self, browser, url, size=DESKTOP):
         self.browser = browser
@@ -60,7 +60,7 @@ class Page:
         return self.browser.wait(lambda: self.browser.text("#error"))
 
     def details(self):
-        """What is shown about a token: its label, and the numbers beside it."""
+        """The details of a token: its label, and the numbers beside it."""
         shown = self.browser.find_all("#details .label, #details dd")
         return [element.text for element in shown]
 

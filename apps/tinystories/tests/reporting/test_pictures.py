@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from synthetic import make_failure, make_header, make_run
 
 from tinystories.reporting.document import compose
-from tinystories.reporting.pictures import LIGHT, differences
+from tinystories.reporting.pictures import LIGHT, differences, learning_curves
 from tinystories.reporting.pictures.curves import comparable, mean_line, window
 from tinystories.results import read_experiment
 from trainer.experiments.statistics import Difference
@@ -58,6 +58,14 @@ def test_an_interval_that_continues_outside_the_picture_has_an_arrowhead():
     heads = [(line.get_marker(), line.get_xdata()[0]) for line in axes.lines if line.get_marker() in ("<", ">")]
     assert heads == [("<", pytest.approx(-edge)), (">", pytest.approx(edge))]
     assert edge == pytest.approx(1.08 * 0.07 * 1.05, rel=0.01)
+
+
+def test_the_end_of_a_curve_above_the_window_is_short(tmp_path):
+    make_run(tmp_path / "baseline", [7.6, 4.0, 2.0])
+    make_run(tmp_path / "no_rmsnorm", [7.6, 10_364_872_044.59, None], at=17)
+    figure = Figure()
+    learning_curves(read_experiment(tmp_path).groups, "steps")(figure, LIGHT)
+    assert [text.get_text() for text in figure.axes[0].texts] == ["1e+10", "baseline", "no_rmsnorm ✗"]
 
 
 @pytest.mark.parametrize("kind", ["lr-sweep", "batch-sweep"])

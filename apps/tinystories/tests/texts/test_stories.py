@@ -88,7 +88,7 @@ def test_nearly_all_stories_are_distinct():
 @pytest.mark.parametrize("pronoun", ["she", "he"])
 @pytest.mark.parametrize("name", sorted(PLOT))
 def test_pronouns_agree_with_their_owners(name, pronoun):
-    """Where every person has one pronoun, no other occurs: each pronoun is somebody's, none is fixed in the text."""
+    """If all persons share a pronoun, no other occurs: every pronoun belongs to somebody, and none is fixed."""
     for seed in range(40):
         rng = random.Random(seed)
         facts = draw_facts(PLOT[name], rng)

@@ -26,7 +26,7 @@ SECONDS_BETWEEN_TABLES = 60.0
 
 @dataclass(frozen=True)
 class SweepFlags:
-    """How runs are trained."""
+    """Number of runs."""
 
     jobs: int = 1
     """Runs at the same time, each in its own process; they take turns on the CUDA devices."""

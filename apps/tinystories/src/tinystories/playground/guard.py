@@ -49,7 +49,7 @@ class AllowedHosts:
         return cls(frozenset(names), any_address=given.is_unspecified)
 
     def allow(self, name: str) -> bool:
-        """Whether a name is allowed."""
+        """Return True if a name is allowed."""
         return name in self.names or (self.any_address and _is_address(name))
 
 

@@ -42,7 +42,7 @@ def address_of(listener: socket.socket) -> str:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach an IP address."""
+    """Return True if only this machine can reach an IP address."""
     return ipaddress.ip_address(address).is_loopback
 
 

@@ -39,7 +39,7 @@ class Token:
     rank: int
     """1 for the most likely token."""
     ends: bool
-    """Whether it is the end-of-text token."""
+    """True for the end-of-text token."""
     alternatives: tuple[Candidate, ...]
     """The most likely tokens, in falling order; the chosen one may be among them."""
 

@@ -46,17 +46,17 @@ class Document:
 
     title: str
     missing: Facts
-    """What keeps the report from covering the whole experiment."""
+    """Gaps in the experiment, such as failed runs."""
     summary: Facts
     results: Rows
     reading: tuple[str, ...]
-    """How the numbers are to be read."""
+    """Notes on reading the numbers."""
     pictures: list[Picture]
     variants: Rows
-    """What each variant changes and was expected to do; empty for sweeps."""
+    """Changes and hypotheses of the variants; empty for sweeps."""
     stories: list[Story]
     setting: Facts
-    """What was run, and on what machine."""
+    """Settings and machine of the runs."""
     notes: tuple[str, ...]
     costs: Rows
     runs: Rows
@@ -117,5 +117,7 @@ def _batch_pictures(experiment: Experiment) -> list[Picture]:
         ):
             title = f"{label[0].upper()}{label[1:]} by batch size"
             pictures.append(Picture(name, title, f"{title}, interpolated between evaluations.", drawing))
-    pictures.append(Picture("batch-speeds", "Throughput by batch size", words.BATCH_SPEEDS, batch_speeds(batches)))
+    pictures.append(
+        Picture("batch-speeds", "Throughput by batch size", "Training throughput by batch size.", batch_speeds(batches))
+    )
     return pictures

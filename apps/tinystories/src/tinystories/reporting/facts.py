@@ -33,7 +33,7 @@ def key_figures(experiment: Experiment) -> Facts:
 
 
 def missing(experiment: Experiment) -> Facts:
-    """What keeps the report from covering the whole experiment; empty if nothing is known to be missing."""
+    """Gaps in the experiment, such as failed runs; empty if nothing is known to be missing."""
     # A batch that does not fit into memory is a result of a batch-sweep.
     failed = [one.name for one in experiment.failures if not (experiment.kind == "batch-sweep" and one.out_of_memory)]
     found = [("not finished", list(experiment.unfinished)), ("failed", failed)]
@@ -47,7 +47,7 @@ def missing(experiment: Experiment) -> Facts:
 
 
 def setting(experiment: Experiment) -> Facts:
-    """What was run, and on what machine; where runs differ, the different values, a few spelt out."""
+    """Settings and machine of the runs; where runs differ, up to three of the values."""
     runs = experiment.runs
     if not runs:
         return []

@@ -34,6 +34,11 @@ def difference_and_interval(difference: Difference | None) -> str:
     return f"{signed(difference.value)} [{signed(interval[0])}, {signed(interval[1])}]"
 
 
+def short_loss(value: float) -> str:
+    """A loss in a few characters: "6.15", "4e+06"."""
+    return f"{value:.2f}" if value < 1000 else f"{value:.0e}"
+
+
 def count(value: float | None) -> str:
     """A count with separators: "1,315,968"."""
     return UNKNOWN if value is None else f"{value:,.0f}"

@@ -40,7 +40,7 @@ def brief_table(experiment: Experiment) -> Rows:
 
 
 def variants_table(experiment: Experiment) -> Rows:
-    """What each variant of an ablation changes, and what was expected of it; empty for sweeps."""
+    """Changes, hypotheses and verdicts of the variants of an ablation; empty for sweeps."""
     if experiment.kind != "ablations":
         return []
     rows = [["variant", "change", "hypothesis", "expected", VERDICT]]

@@ -40,7 +40,7 @@ READING: dict[Kind, tuple[str, ...]] = {
         _SECONDS,
     ),
 }
-"""How to read the numbers of each kind of experiment."""
+"""Notes on reading the numbers, for each kind of experiment."""
 
 CURVES = (
     "the mean over runs, with a band from the lowest to the highest. Dashed lines that end in a cross diverged "
@@ -58,4 +58,3 @@ BATCH_LOSSES = (
     "Final validation loss of each batch size at its best learning rate: a dot per run, the line through the means."
 )
 BATCH_RATES = "The best learning rate of each batch size (large dots) among those tried (small dots); crosses diverged."
-BATCH_SPEEDS = "Training throughput against the batch size."

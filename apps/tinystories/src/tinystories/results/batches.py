@@ -19,7 +19,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class BatchFindings:
-    """One batch size."""
+    """Findings for one batch size."""
 
     batch_size: int
     tried: tuple[Group, ...]
@@ -38,7 +38,7 @@ class BatchFindings:
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether no run could be trained for lack of memory."""
+        """True if no run could be trained for lack of memory."""
         failures = [failure for group in self.tried for failure in group.failures]
         return not any(group.runs for group in self.tried) and any(failure.out_of_memory for failure in failures)
 

@@ -23,7 +23,7 @@ class Comparison:
     """None for the reference, without a reference, and across vocabularies, whose tokens are different units."""
     bits_difference: Difference | None
     verdict: str
-    """One word, with a count of runs in brackets where a count explains it: "better", "inconclusive (1 run)"."""
+    """A word, with a count of runs in brackets where that explains it: "better", "inconclusive (1 run)"."""
 
     @property
     def word(self) -> str:

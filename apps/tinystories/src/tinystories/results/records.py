@@ -53,12 +53,12 @@ class Result:
 
     @property
     def diverged(self) -> bool:
-        """Whether the run diverged, so that its loss must not enter an average."""
+        """True if the run diverged, so that its loss must not enter an average."""
         return bool(self.summary["diverged"]) or not _finite(self.summary["final_valid_loss"])
 
     @property
     def divergence(self) -> str:
-        """When and how the run diverged, or "no"."""
+        """Time and manner of the divergence, or "no"."""
         if not self.diverged:
             return "no"
         step = self.summary["diverged_at_step"]
@@ -76,7 +76,7 @@ class Failure:
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether the run lacked memory."""
+        """True if the run lacked memory."""
         return any(words in self.error.lower() for words in (*_MEMORY_ERRORS, KILLED_FOR_MEMORY))
 
 
@@ -106,7 +106,7 @@ class Group:
 
     @property
     def is_stable(self) -> bool:
-        """Whether there are runs and none diverged."""
+        """True if there are runs and none diverged."""
         return bool(self.runs) and not self.diverged
 
     def values(self, name: str) -> list[float]:
@@ -119,7 +119,6 @@ class Group:
 class Experiment:
     """A directory of runs."""
 
-    directory: Path
     kind: Kind
     title: str
     dataset: str | None
@@ -175,7 +174,6 @@ def read_experiment(directory: Path) -> Experiment:
     begun = sorted(path.parent.name for path in directory.glob("*/config.json"))
     known = {path.name for path in finished} | {failure.name for failure in failures}
     return Experiment(
-        directory=directory,
         kind=kind,
         title=header.get("title") or f"Runs in {directory.resolve().name}",
         dataset=header.get("dataset"),

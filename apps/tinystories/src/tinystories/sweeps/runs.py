@@ -1,4 +1,4 @@
-"""One run of a sweep: its recipe, its directory, how it ended, and training it with failures on record."""
+"""A run of a sweep: its recipe, directory and outcome, and its training with failures on record."""
 
 import json
 import math
@@ -26,7 +26,7 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run is complete: `summary.json` is written last."""
+        """True if the run is complete: `summary.json` is written last."""
         return (self.directory / "summary.json").exists()
 
     @property

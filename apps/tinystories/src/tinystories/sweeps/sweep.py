@@ -16,7 +16,7 @@ class Sweep:
     notify: Callable[[str], None]
     """Receives a line for each run that begins or ends."""
     on_finish: Callable[[], None] = lambda: None
-    """Called after each run, for an interim table."""
+    """Called after each run but the last, for an interim table."""
     jobs: int = 1
     """Runs at the same time, each in its own process; they take turns on the CUDA devices."""
     seconds: list[float] = field(default_factory=list)
@@ -57,11 +57,12 @@ class Sweep:
     def _ended(self, title: str, run: Run, seconds: float, left: int, error: str | None) -> None:
         """Report how a run ended, and estimate how long the rest will take."""
         self.seconds.append(seconds)
-        rest = ""
-        if left:
-            from trainer import format_duration
+        line = f"{title}: {f'failed: {error}' if error else outcome(run)}, {seconds:.0f} s"
+        if not left:
+            self.notify(line)
+            return
+        from trainer import format_duration
 
-            estimate = left * sum(self.seconds) / len(self.seconds) / self.jobs
-            rest = f"; {left} to go, about {format_duration(estimate)}"
-        self.notify(f"{title}: {f'failed: {error}' if error else outcome(run)}, {seconds:.0f} s{rest}")
+        estimate = left * sum(self.seconds) / len(self.seconds) / self.jobs
+        self.notify(f"{line}; {left} to go, about {format_duration(estimate)}")
         self.on_finish()

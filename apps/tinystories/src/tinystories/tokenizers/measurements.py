@@ -69,7 +69,7 @@ class Ratio:
 
     @property
     def differs_from_one(self) -> bool:
-        """Whether there is an interval, and it excludes 1."""
+        """True if there is an interval and it excludes 1."""
         return self.half_width is not None and abs(self.value - 1) > self.half_width
 
 
@@ -89,7 +89,7 @@ class Speed:
     encode_all_threads: list[float]
     decode: list[float]
     round_trip: bool
-    """Whether decoding returned the original text."""
+    """True if decoding returned the original text."""
 
     def rate(self, seconds: Sequence[float]) -> float:
         """Bytes of text per second, at the median of the calls."""

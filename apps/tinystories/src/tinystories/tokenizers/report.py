@@ -199,7 +199,7 @@ def table(rows: Rows) -> str:
 
 
 def verdict(ratio: Ratio, documents: int) -> str:
-    """Whether a tokenizer packs more bytes into a token than another: "better", "worse" or "inconclusive"."""
+    """Judge by a ratio of bytes per token: "better" if it exceeds 1, "worse" if it is below 1, or "inconclusive"."""
     if not ratio.differs_from_one:
         return f"inconclusive ({documents:,} documents)"
     return "better" if ratio.value > 1 else "worse"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tinystories.reporting.numbers import mean, short_count
+from tinystories.reporting.numbers import mean, short_count, short_loss
 from tinystories.reporting.pictures.axes import LOSS_LABEL, arrow_up, loss_window, plain_ticks
 from tinystories.reporting.pictures.style import Drawing, Theme
 from tinystories.results import BatchFindings, Cost, rate_of
@@ -98,7 +98,7 @@ def _against_batch(
             axes.set_ylim(*loss_window(means, [value for _, several in found for value in several]))
             for size, several in found:
                 if min(several) > axes.get_ylim()[1]:
-                    arrow_up(axes, size, axes.get_ylim()[1], f"{min(several):.2f}", theme.colours[0])
+                    arrow_up(axes, size, axes.get_ylim()[1], short_loss(min(several)), theme.colours[0])
         for batch in batches:
             if missing(batch):
                 arrow_up(axes, batch.batch_size, axes.get_ylim()[1], "not\nreached", theme.bad)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from tinystories.reporting.numbers import mean, short_count
+from tinystories.reporting.numbers import mean, short_count, short_loss
 from tinystories.reporting.pictures.axes import arrow_up
 from tinystories.reporting.pictures.style import Drawing, Theme, colour, gradient, label_ends, marker
 from tinystories.results import BASELINE, Group, Result
@@ -160,4 +160,4 @@ def _mark_ends_above(axes: "Axes", ends: Sequence[tuple[float, float, str]], hig
         while any(abs(place - other) < 0.07 * (right - left) for other in used):
             place -= 0.07 * (right - left)
         used.append(place)
-        arrow_up(axes, place, high, f"{y:.2f}", tint)
+        arrow_up(axes, place, high, short_loss(y), tint)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tinystories.reporting.numbers import mean
+from tinystories.reporting.numbers import mean, short_loss
 from tinystories.reporting.pictures.axes import LOSS_LABEL, arrow_up, loss_window, plain_ticks
 from tinystories.reporting.pictures.style import Drawing, Theme
 from tinystories.results import Group, RateFindings, rate_of
@@ -73,7 +73,7 @@ def _mark_losses_above(axes: "Axes", groups: Sequence[Group], high: float, theme
         above = [loss for loss in group.values("final_valid_loss")[:1] if loss > high]
         if above and group.rate:
             level = 1 - level if previous and math.log(group.rate / previous) < room else 0
-            arrow_up(axes, group.rate, high, f"{above[0]:.2f}", theme.colours[0], level)
+            arrow_up(axes, group.rate, high, short_loss(above[0]), theme.colours[0], level)
             previous = group.rate
 
 
