@@ -9,8 +9,8 @@ class TokenizerReport:
     """Train tokenizers on texts and report compression, throughput, training time and memory, and longest tokens."""
 
     corpora: tuple[str, ...] = ("sample",)
-    """Texts: "sample", "tinystories" or paths of text files as in --dataset; TRAIN,VALID for a file with a validation text
-    of its own (otherwise the last documents are held out); NAME=… gives a text a name."""
+    """Texts: "sample", "tinystories" or paths of text files as in --dataset; TRAIN,VALID for a file with a validation
+    text of its own (otherwise the last documents are held out); NAME=… gives a text a name."""
     vocab_sizes: tuple[int, ...] = ()
     """Entries of the tokenizers to train, each on every corpus; by default one size for each corpus, by the size of its
     text: 2048, from 100 MB on 10000, from 5 GB on 32000."""

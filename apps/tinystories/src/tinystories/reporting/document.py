@@ -117,7 +117,5 @@ def _batch_pictures(experiment: Experiment) -> list[Picture]:
         ):
             title = f"{label[0].upper()}{label[1:]} by batch size"
             pictures.append(Picture(name, title, f"{title}, interpolated between evaluations.", drawing))
-    pictures.append(
-        Picture("batch-speeds", "Throughput by batch size", "Training throughput by batch size.", batch_speeds(batches))
-    )
-    return pictures
+    title = "Training throughput by batch size"
+    return [*pictures, Picture("batch-speeds", title, f"{title}.", batch_speeds(batches))]

@@ -8,8 +8,7 @@ from tinystories.tokenizers.corpora import Corpus
 from tinystories.tokenizers.measurements import PILE_BYTES, Compression, Ratio, Speed, ratio_over_documents
 from tinystories.tokenizers.training import TrainedTokenizer
 
-LONGEST = 10
-"""Number of longest tokens shown."""
+LONGEST = 10  # tokens shown
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,11 @@ from pathlib import Path
 
 from tinystories.reporting import Rows, duration
 from tinystories.tokenizers.findings import LONGEST, Findings, record
-from tinystories.tokenizers.measurements import PILE_BYTES, Ratio, Speed, tokens_in_common
+from tinystories.tokenizers.measurements import LEAST_DOCUMENTS, PILE_BYTES, Ratio, Speed, tokens_in_common
 from tinystories.tokenizers.training import TrainedTokenizer
 
-_LONGEST_SHOWN = 80
-"""Characters of a token; its length in bytes stands beside it."""
-_PYTHON_BYTES = 1 << 20
-"""Size below which bpe encodes a text in plain Python."""
+_LONGEST_SHOWN = 80  # characters of a token, whose length in bytes stands beside it
+_PYTHON_BYTES = 1 << 20  # bpe encodes smaller texts in plain Python
 
 
 def write_report(findings: Findings, directory: Path) -> Path:
@@ -42,8 +40,9 @@ def markdown(findings: Findings) -> str:
         f"{findings.seed} (the same for every tokenizer) ± their standard deviation, and the whole validation text. "
         "No tokenizer was trained here on a validation text. The ratio divides bytes per token of the whole text by "
         "those of the tokenizer *compared with*: the smallest one trained on the corpus, or for tokenizers trained "
-        "elsewhere the one of the nearest size. Its ± is half the 95 % interval over documents; *better* and *worse* "
-        "mean that the interval excludes 1. *Entries used* is the share of the vocabulary that occurs in the text.",
+        "elsewhere the one of the nearest size. Its ± is half the 95 % interval over documents, which needs at least "
+        f"{LEAST_DOCUMENTS} of them; *better* and *worse* mean that the interval excludes 1. *Entries used* is "
+        "the share of the vocabulary that occurs in the text.",
         table(compression_table(findings)),
         "## Training",
         "Wall time of counting pre-tokens and of learning merges, measured once in a process of its own whose kernels "
