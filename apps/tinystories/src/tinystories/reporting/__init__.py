@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tinystories.reporting.facts import key_figures as key_figures
 from tinystories.reporting.numbers import duration as duration
+from tinystories.reporting.summary import key_figures as key_figures
 from tinystories.reporting.tables import Rows as Rows
 from tinystories.reporting.tables import aligned as aligned
 from tinystories.reporting.tables import brief_table as brief_table

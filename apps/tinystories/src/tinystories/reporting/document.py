@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinystories.reporting import words
-from tinystories.reporting.facts import Facts, key_figures, missing, setting
 from tinystories.reporting.pictures import (
     AXIS_LABELS,
     Drawing,
@@ -16,6 +15,7 @@ from tinystories.reporting.pictures import (
     learning_curves,
     rate_curve,
 )
+from tinystories.reporting.summary import Facts, key_figures, missing, setting
 from tinystories.reporting.tables import Rows, cost_table, results_table, runs_table, variants_table
 from tinystories.results import Experiment, Group, compare, study_batches, study_rates
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from tinystories.reporting import words
 from tinystories.reporting.document import Document
-from tinystories.reporting.facts import Facts
+from tinystories.reporting.summary import Facts
 from tinystories.reporting.tables import Rows
 
 
