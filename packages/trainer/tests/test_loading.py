@@ -20,16 +20,25 @@ class SlowSource(BatchSource):
         super().__init__(TokenSplit(make_tokens(), "x"), TrainConfig(**config))
         self.fails_at = fails_at
         self.read = []
+        self.finished = threading.Semaphore(0)
+        """Released after each batch."""
         self.may_go_on = threading.Event()
         self.may_go_on.set()
 
     def batch(self, batches, micro_step, rank=0, world_size=1):
-        assert self.may_go_on.wait(timeout=10)
+        assert self.may_go_on.wait(timeout=60)
         step = batches.first // 2
         self.read.append((step, micro_step, threading.current_thread().name))
         if (step, micro_step) == self.fails_at:
             raise OSError("the disk is gone")
-        return super().batch(batches, micro_step, rank, world_size)
+        batch = super().batch(batches, micro_step, rank, world_size)
+        self.finished.release()
+        return batch
+
+    def wait_for(self, count):
+        """Wait until so many more batches have been read."""
+        for _ in range(count):
+            assert self.finished.acquire(timeout=60)
 
 
 def in_step(step):
@@ -74,7 +83,7 @@ def test_the_next_batch_is_read_while_the_caller_computes(make_loader):
     loader = make_loader(source, ahead=True)
     for number, (step, micro_step) in enumerate(PLACES):
         loader.get(in_step(step), micro_step)
-        loader._next[1].result(timeout=10)  # nobody has asked for it yet
+        source.wait_for(2 if number == 0 else 1)  # nobody has asked for the last one yet
         assert [entry[:2] for entry in source.read] == [*PLACES, (6, 0)][: number + 2]
     assert {entry[2] for entry in source.read} == {"batches_0"}
 
@@ -83,10 +92,10 @@ def test_getting_does_not_wait_for_the_batch_after(make_loader):
     source = SlowSource()
     loader = make_loader(source, ahead=True)
     first = loader.get(in_step(0), 0)
-    loader._next[1].result(timeout=10)
+    source.wait_for(2)
     source.may_go_on.clear()
-    second = loader.get(in_step(0), 1)  # it was there; the one after it is not
-    assert not loader._next[1].done()
+    second = loader.get(in_step(0), 1)  # this batch was read ahead; the thread cannot read the one after it
+    assert len(source.read) == 2
     source.may_go_on.set()
     assert not torch.equal(first[0], second[0])
 
