@@ -114,6 +114,7 @@ class Session:
                 resumes=self.resumes,
                 config=self.task.description,
                 environment=environment,
+                best_checkpoint=self.store.best,
             )
         )
         self.task.model.train()

@@ -47,8 +47,8 @@ class Service:
 
 
 @contextmanager
-def serve():
-    """The service, at an address that is its `url`, until the end of the block."""
+def serve(status=200):
+    """The service, at an address that is its `url`, until the end of the block; other statuses refuse everything."""
     service = Service()
 
     class Handler(BaseHTTPRequestHandler):
@@ -61,7 +61,7 @@ def serve():
             elif self.path.endswith("/file_stream"):
                 service.take(json.loads(body))
             text = json.dumps(answer).encode("utf-8")
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
