@@ -1,6 +1,7 @@
 """The command line: `python -m owt_leaderboard --time-limit 1.5h`."""
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,6 @@ from owt_leaderboard.budget.clock import process_age
 from owt_leaderboard.recipe.recipes import RECIPES, RecipeName
 from owt_leaderboard.run.training import WandbMode
 from trainer.support.command_line import run_command
-from trainer.support.leaving import leave
 
 
 @dataclass(frozen=True)
@@ -98,4 +98,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    sys.exit(main())
