@@ -63,7 +63,7 @@ class Session:
         )
         self.meter = LossMeter(self.progress)
         ranks = self.processes.rank, self.processes.world_size
-        self.loader = BatchLoader(BatchSource(task.train_data, self.config), self.device, *ranks)
+        self.loader = BatchLoader(BatchSource(task.train_data, self.config, *ranks), self.device)
         self.step = TrainingStep(
             task.parallel,
             task.loss_fn,
