@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from trainer.evaluation import Evaluation, evaluate
     from trainer.interruption import TrainingInterrupted
     from trainer.loggers import BackgroundLogger, ConsoleLogger, JsonlLogger, Logger, TensorBoardLogger, WandbLogger
+    from trainer.records.environment import __version__
     from trainer.records.run_directory import RunLockedError, read_config, read_metrics
     from trainer.records.summary import Summary
-    from trainer.records.version import __version__
     from trainer.support.durations import format_duration, parse_duration
     from trainer.support.files import write_atomically
     from trainer.trainer import Trainer
@@ -70,7 +70,7 @@ _MODULE_OF = {
     "Trainer": "trainer",
     "TrainingInterrupted": "interruption",
     "WandbLogger": "loggers",
-    "__version__": "records.version",
+    "__version__": "records.environment",
     "evaluate": "evaluation",
     "format_duration": "support.durations",
     "get_batch": "data.windows",

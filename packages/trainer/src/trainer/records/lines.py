@@ -1,4 +1,4 @@
-"""One JSON object per line."""
+"""Records as JSON, one object per line."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from typing import Any, TypeAlias
 from trainer.support.files import naming
 
 Record: TypeAlias = Mapping[str, Any]
-"""One report: "event" is "train", "eval" or "notice"; a notice has a "message", the others are as in metrics.jsonl."""
+"""One report: "event" is "train", "eval" or "notice". A notice has a "message", others the fields of metrics.jsonl."""
 
 
 class JsonlLogger:
-    """Appends records to a file, each line complete on disk before the next begins.
+    """Appends records to a file.
 
-    JSON has no NaN or infinity: such a number becomes null and the record gets `"status": "not finite"`.
+    Each line is handed to the operating system as a whole, so that a killed process loses none; `sync` and `close`
+    flush to the disk. JSON has no NaN or infinity: such a number becomes null and the record gets
+    `"status": "not finite"`.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: If the file cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._file = self.path.open("ab")
         self.lines = 0
-        """Lines that were logged, and those before them if whoever opened the file has counted them."""
+        """Lines in the file, if the caller that opened it has set the number of earlier ones."""
 
     def log(self, record: Record) -> None:
         """Append one record and hand it to the operating system."""
@@ -38,7 +40,7 @@ class JsonlLogger:
         self.lines += 1
 
     def sync(self) -> None:
-        """Flush to the disk, so that not even a power failure takes what was logged."""
+        """Flush to the disk, so that even a power failure loses no line."""
         with naming(self.path):
             os.fsync(self._file.fileno())
 
@@ -51,7 +53,7 @@ class JsonlLogger:
 
 
 def finite_record(record: Record) -> dict[str, Any]:
-    """Return a record that JSON can express: null for numbers that are not finite, and a status that says so."""
+    """Return a record for JSON: numbers that are not finite become None, and a status says so."""
     values = {name: finite(value) for name, value in record.items()}
     if any(values[name] is None and record[name] is not None for name in values):
         values["status"] = "not finite"
@@ -59,5 +61,5 @@ def finite_record(record: Record) -> dict[str, Any]:
 
 
 def finite(value: Any) -> Any:
-    """Return None for a float that is not finite, anything else as it is."""
+    """Return None for a float that is not finite, and any other value unchanged."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
