@@ -12,9 +12,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from trainer.data.splits import TokenSource, TokenSplit
-from trainer.devices.devices import autocast
-from trainer.devices.transfer import to_device
+from trainer.data import TokenSource, TokenSplit
+from trainer.devices import autocast, to_device
 from trainer.distributed.processes import Processes
 
 LossFunction: TypeAlias = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]

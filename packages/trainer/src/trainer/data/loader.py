@@ -8,7 +8,7 @@ from typing import TypeAlias
 import torch
 
 from trainer.data.batches import BatchSource, StepBatches
-from trainer.devices.transfer import SentTensor, Transfer
+from trainer.devices import SentTensor, Transfer
 
 _Key: TypeAlias = tuple[StepBatches, int]
 """The batches of a step, and the number of the process's batch in the step."""

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from trainer.devices.transfer import to_device
+from trainer.devices import to_device
 
 TokenArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 SCAN_CHUNK = 1 << 20

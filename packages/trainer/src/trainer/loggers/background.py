@@ -6,12 +6,9 @@ import contextlib
 import queue
 import threading
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trainer.loggers.protocol import Logger, Record, RunInfo
-
-if TYPE_CHECKING:
-    from trainer.records.summary import Summary
+from trainer.loggers.protocol import Logger, Record, RunInfo, RunSummary
 
 
 class BackgroundLogger:
@@ -58,7 +55,7 @@ class BackgroundLogger:
         """Pass texts on, or drop them."""
         self._call("on_samples", step, list(texts), can_drop=True)
 
-    def on_finish(self, summary: Summary) -> None:
+    def on_finish(self, summary: RunSummary) -> None:
         """Pass it on."""
         self._call("on_finish", summary)
 

@@ -5,12 +5,8 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-from trainer.loggers.protocol import Logger, Record, RunInfo
-
-if TYPE_CHECKING:
-    from trainer.records.summary import Summary
+from trainer.loggers.protocol import Logger, Record, RunInfo, RunSummary
 
 
 class LoggerGroup:
@@ -31,7 +27,7 @@ class LoggerGroup:
         """Pass on what the model wrote."""
         self._call("on_samples", step, texts)
 
-    def on_finish(self, summary: Summary) -> None:
+    def on_finish(self, summary: RunSummary) -> None:
         """Tell that the run is complete."""
         self._call("on_finish", summary)
 

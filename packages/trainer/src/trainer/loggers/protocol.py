@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from trainer.records.lines import Record as Record  # handed on
+Record: TypeAlias = Mapping[str, Any]
+"""One report: "event" is "train", "eval" or "notice". A notice has a "message", others the fields of metrics.jsonl."""
 
 
 def numbers_of(record: Record) -> dict[str, float]:
@@ -38,6 +39,17 @@ class RunInfo:
     """The contents of environment.json, of this session."""
     best_checkpoint: Callable[[], Path | None] = lambda: None
     """Returns the directory of the best checkpoint so far, or None; the one of the whole run in `on_finish`."""
+
+
+class RunSummary(Protocol):
+    """The part of `trainer.Summary` that loggers use."""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the run."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for `json.dumps`."""
 
 
 @runtime_checkable

@@ -6,13 +6,10 @@ import importlib.util
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trainer.loggers.background import BackgroundLogger
-from trainer.loggers.protocol import Record, RunInfo, numbers_of
-
-if TYPE_CHECKING:
-    from trainer.records.summary import Summary
+from trainer.loggers.protocol import Record, RunInfo, RunSummary, numbers_of
 
 
 class TensorBoardLogger(BackgroundLogger):
@@ -65,7 +62,7 @@ class _EventFiles:
         for index, text in enumerate(texts):
             self._add_text(f"samples/{index}", text, step)
 
-    def on_finish(self, summary: Summary) -> None:
+    def on_finish(self, summary: RunSummary) -> None:
         self._add_text("summary", json.dumps(summary.to_json(), indent=2), summary.steps)
 
     def close(self) -> None:

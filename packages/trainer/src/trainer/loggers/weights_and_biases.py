@@ -12,14 +12,11 @@ import urllib.request
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from trainer.loggers.background import BackgroundLogger
-from trainer.loggers.protocol import Record, RunInfo, numbers_of
-
-if TYPE_CHECKING:
-    from trainer.records.summary import Summary
+from trainer.loggers.protocol import Record, RunInfo, RunSummary, numbers_of
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
 
@@ -192,7 +189,7 @@ class _WandbRun:
         rows = [[step, index, text] for index, text in enumerate(texts)]
         self._log(step, {"samples": wandb.Table(columns=["step", "index", "text"], data=rows)})
 
-    def on_finish(self, summary: Summary) -> None:
+    def on_finish(self, summary: RunSummary) -> None:
         import wandb
 
         if self._run is None or self._info is None:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from trainer.config import TrainConfig
-from trainer.data.splits import TokenSplit
+from trainer.data import TokenSplit
 
 _FINGERPRINT_TOKENS = 1 << 16
 

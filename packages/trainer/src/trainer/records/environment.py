@@ -23,7 +23,7 @@ def describe_environment(device: torch.device, dtype: torch.dtype, seed: int) ->
     import numpy as np
     import torch
 
-    from trainer.devices.devices import device_name
+    from trainer.devices import device_name
 
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
+from trainer.loggers.protocol import Record
 from trainer.support.files import naming
 
-Record: TypeAlias = Mapping[str, Any]
-"""One report: "event" is "train", "eval" or "notice". A notice has a "message", others the fields of metrics.jsonl."""
+__all__ = ["JsonlLogger", "Record", "finite", "finite_record"]
 
 
 class JsonlLogger:
