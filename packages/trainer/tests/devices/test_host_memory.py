@@ -93,7 +93,7 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
 
 @pytest.mark.parametrize("keeps", [True, False])
 def test_training_on_a_cpu_keeps_memory_and_then_releases_it(tmp_path, monkeypatch, keeps):
-    """What is not kept, because the environment says otherwise, is not given back either."""
+    """Memory that the environment's settings keep or return is left alone at the end, too."""
     from bigram_run import make_trainer
 
     calls = []

@@ -10,14 +10,14 @@ PROJECT = {"id": "1", "name": "p", "entity": {"id": "2", "name": "someone"}}
 
 
 class Service:
-    """What it was sent, and where it is."""
+    """Received rows, exit codes and run ids, and the address."""
 
     def __init__(self):
         self.rows, self.exit_codes, self.run_ids = [], [], []
         self.url = ""
 
     def answer(self, query):
-        """What a GraphQL query gets."""
+        """Answer a GraphQL query."""
         name, variables = query.get("operationName"), query.get("variables") or {}
         if name == "RunResumeStatus":
             self.run_ids.append(variables["name"])

@@ -1,4 +1,4 @@
-"""How command lines tell failures, and with which exit code."""
+"""Reports of failures on the command line, and exit codes."""
 
 import subprocess
 import sys

@@ -32,7 +32,7 @@ class RunInfo:
     step: int
     """The step that the run resumes from; 0 at the start."""
     resumes: bool
-    """Whether the run resumes from a checkpoint; records after `step` may have been logged before."""
+    """True if the run resumes from a checkpoint; records after `step` may have been logged before."""
     config: Mapping[str, Any]
     """The contents of config.json."""
     environment: Mapping[str, Any]

@@ -15,15 +15,15 @@ from trainer.loggers.protocol import Record, RunInfo, RunSummary, numbers_of
 class TensorBoardLogger(BackgroundLogger):
     """Writes event files for `tensorboard --logdir`: metrics over steps, samples, configuration and summary as text.
 
-    They are written by a thread, so that a slow disk does not stall training. A resumed run hides what it does again.
+    A thread writes them, so that a slow disk does not stall training. A resumed run replaces the steps that it repeats.
 
     Args:
-        directory: where the files go; None is `tensorboard/` in the run directory.
-        close_seconds: how long the end of the run waits for the last of them.
+        directory: Where the files go; None is `tensorboard/` in the run directory.
+        close_seconds: How long the end of the run waits for the last of them.
 
     Raises:
-        ModuleNotFoundError: tensorboard is not installed.
-        ValueError: `close_seconds` is not above 0.
+        ModuleNotFoundError: If tensorboard is not installed.
+        ValueError: If `close_seconds` is not above 0.
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None = None, *, close_seconds: float = 10.0) -> None:
@@ -37,7 +37,7 @@ class TensorBoardLogger(BackgroundLogger):
 
 
 class _EventFiles:
-    """The writer, for the thread."""
+    """The writer; all its methods are called in the background thread."""
 
     def __init__(self, directory: str | os.PathLike[str] | None) -> None:
         self._directory = directory
@@ -71,6 +71,6 @@ class _EventFiles:
             self._writer = None
 
     def _add_text(self, name: str, text: str, step: int) -> None:
-        """Text is shown as Markdown, and in a block of code as it is."""
+        """Add text as a block of code: TensorBoard renders other text as Markdown."""
         indented = "\n".join(f"    {line}" for line in text.split("\n"))
         self._writer.add_text(name, indented, step)
