@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer import TokenDataset, TrainConfig
@@ -48,7 +48,6 @@ def test_random_batches_of_one_process_are_those_of_get_batch():
         assert targets.is_contiguous()
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(9, 150), min_size=1, max_size=4), st.integers(1, 8), st.integers(0, 3), st.integers(0, 99))
 def test_shuffled_windows_cover_each_part_once_in_each_epoch(lengths, context_length, epoch, seed):
     """Adjacent windows from one offset per part, none across a part's end, and nearly everything."""
@@ -64,7 +63,6 @@ def test_shuffled_windows_cover_each_part_once_in_each_epoch(lengths, context_le
         assert length - len(starts) * context_length <= 2 * context_length
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.integers(12, 400), st.integers(1, 7), st.integers(1, 4), st.integers(2, 30))
 def test_every_window_once_per_epoch_in_batches_of_any_size(length, batch_size, accumulation, context_length):
     length = max(length, context_length + 1)
