@@ -50,8 +50,8 @@ class LoggerGroup:
                         logger.close()
                 name = getattr(logger, "label", type(logger).__name__)
                 warnings.warn(
-                    f"{name} failed ({type(error).__name__}: {error}) and is not used any more; "
-                    "training goes on and metrics.jsonl has every record",
+                    f"{name} failed ({type(error).__name__}: {error}) and gets no more calls; "
+                    "training continues, and metrics.jsonl has every record",
                     RuntimeWarning,
                     stacklevel=3,
                 )
