@@ -8,7 +8,6 @@ import tyro
 
 from tinystories.commands import Command as Command
 from trainer.support.command_line import run_command
-from trainer.support.leaving import leave
 
 
 def parse(arguments: Sequence[str] | None = None) -> Command:
@@ -31,4 +30,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    sys.exit(main())

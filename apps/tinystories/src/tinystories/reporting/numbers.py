@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from tinystories.results import DECIMALS, shown_interval
-from trainer.experiments.statistics import CONFIDENCE, Difference, Spread
+from trainer.experiments.comparison import CONFIDENCE, Difference, Spread
 
 PERCENT = f"{CONFIDENCE:.0%}".replace("%", " %")
 UNKNOWN = "-"

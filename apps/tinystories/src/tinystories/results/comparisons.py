@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinystories.results.records import Experiment, Group
-from trainer.experiments.statistics import Difference, Spread, difference, spread
+from trainer.experiments.comparison import Difference, Spread, difference, spread
 
 DECIMALS = 4  # of losses and bits per byte, wherever they are shown
 

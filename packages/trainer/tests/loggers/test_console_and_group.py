@@ -90,7 +90,7 @@ def test_failing_loggers_are_warned_about_once_and_stop_nothing(tmp_path):
     assert summary.status == "completed"
     messages = [str(warning.message) for warning in caught]
     assert len(messages) == 2
-    assert messages[0].startswith("Failing failed (ConnectionError: no network) and is not used any more")
+    assert messages[0].startswith("Failing failed (ConnectionError: no network) and gets no more calls")
     assert messages[1].startswith("FailingLater failed (ConnectionError: gone)")
     assert len(collector.records) > 10
 
