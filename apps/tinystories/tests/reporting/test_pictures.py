@@ -10,7 +10,7 @@ from tinystories.reporting.document import compose
 from tinystories.reporting.pictures import LIGHT, differences, learning_curves
 from tinystories.reporting.pictures.curves import comparable, mean_line, window
 from tinystories.results import read_experiment
-from trainer.experiments.statistics import Difference
+from trainer.experiments.comparison import Difference
 
 
 def test_the_window_is_that_in_which_runs_differ(tmp_path):
