@@ -249,10 +249,10 @@ sys.exit(main.main(sys.argv[1:]))
 @pytest.mark.parametrize(
     ("module", "arguments"),
     [
-        ("pretokens", "train large.txt --vocab-size 9000 -o made"),
-        ("pretokens", "count large.txt -o made"),
-        ("training", "train --from-counts a.counts --vocab-size 60000 -o made"),
-        ("streaming", "encode large.txt made.npy -t tokenizer"),
+        ("training.counting", "train large.txt --vocab-size 9000 -o made"),
+        ("training.counting", "count large.txt -o made"),
+        ("training.train", "train --from-counts a.counts --vocab-size 60000 -o made"),
+        ("encoding.token_files", "encode large.txt made.npy -t tokenizer"),
     ],
 )
 def test_control_c_leaves_nothing_half_written(folder, module, arguments):
