@@ -21,12 +21,12 @@ from shrink import shortest
 
 import bpe
 from bpe import PretokenCounts, reference
-from bpe.text.blocks import BlockCutter
-from bpe.text.special_tokens import SpecialTokenFinder
-from bpe.training.counting import count_blocks
-from bpe.training.train import learn_merges
+from bpe.text import BlockCutter, SpecialTokenFinder, scanner_of
+from bpe.training.counting import BlockCounter, KernelCounter, PythonCounter, count_with
+from bpe.training.merging_in_python import learn_merges_in_python
+from bpe.training.learning import learn_merges_with_kernels
 
-ENGINES = ("python", "kernels")
+ENGINES = {"python": learn_merges_in_python, "kernels": learn_merges_with_kernels}
 MERGES = 60
 
 
@@ -51,8 +51,15 @@ def counting_differences(
     for name, blocks in ways.items():
         for engine in ENGINES:
             for threads in (1, 2):
-                if dict(count_blocks(blocks, bpe.GPT2_PATTERN, threads, engine, finder)) != expected:
+                if dict(count_with(counter(engine, finder), blocks, threads)) != expected:
                     yield f"counts of a text {name}, {engine}, {threads} threads"
+
+
+def counter(engine: str, finder: SpecialTokenFinder) -> BlockCounter:
+    """Return a new counter of an engine."""
+    if engine == "python":
+        return PythonCounter(finder, bpe.GPT2_PATTERN)
+    return KernelCounter(finder, bpe.GPT2_PATTERN, scanner_of(bpe.GPT2_PATTERN))
 
 
 def training_differences(text: str, special_tokens: Sequence[str], documents: Sequence[str]) -> Iterator[str]:
@@ -74,8 +81,8 @@ def training_differences(text: str, special_tokens: Sequence[str], documents: Se
 def merging_differences(counts: dict[bytes, int]) -> Iterator[str]:
     """Yield the engines that do not learn the merges of the reference."""
     expected = reference.learn_merges(counts, MERGES)
-    for engine in ENGINES:
-        if learn_merges(PretokenCounts(counts), MERGES, engine) != expected:
+    for engine, learn in ENGINES.items():
+        if learn(PretokenCounts(counts), MERGES) != expected:
             yield f"merges, {engine}"
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import data_file
+from helpers import data_file
 
 from bpe import reference
 

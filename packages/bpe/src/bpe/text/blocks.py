@@ -1,4 +1,4 @@
-"""Cutting text into blocks, where no pre-token and no special token goes across."""
+"""Cuts of text into blocks that no pre-token and no special token crosses."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from bpe.text.special_tokens import Span, SpecialTokenFinder
 from bpe.text.utf8 import replace_malformed
 
 if TYPE_CHECKING:
+    import numpy as np
     import regex
 
 BLOCK_BYTES = 1 << 20
 
 _FIRST_REACH = 256
 _LAST_REACH = 4096
-"""What lies further from the end is looked through by a kernel."""
+"""Beyond this distance from the end, a kernel searches for a cut."""
 _WIDE_SPACES = tuple(
     character.encode()
     for character in "\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
@@ -28,19 +29,21 @@ _WIDE_SPACES = tuple(
 
 @dataclass(frozen=True)
 class Block:
-    """A stretch of text that can be encoded by itself.
+    """A part of a text that can be encoded by itself.
 
-    `spans` is where special tokens and borders between texts lie in it, if that is known already; the data then is
-    valid UTF-8. Otherwise both are still to be seen to.
+    `spans` lists the special tokens and the boundaries between texts, if they are known already; `data` is then valid
+    UTF-8. Otherwise `texts` and `arrays` search for special tokens and replace malformed UTF-8.
     """
 
     data: bytes | memoryview
     spans: list[Span] | None = None
 
     def texts(self, finder: SpecialTokenFinder) -> tuple[list[tuple[str, int]], int, int]:
-        """Return each text between special tokens with the index of the special token that follows it (-1: none).
+        """Return the block as strings.
 
-        And the number of bytes, and of U+FFFD among them that replace malformed UTF-8.
+        Returns:
+            Each text between special tokens with the index of the special token that follows it (-1: none), the number
+            of bytes, and the number of malformed sequences replaced by U+FFFD.
         """
         data, replaced = (bytes(self.data), 0) if self.spans is not None else replace_malformed(bytes(self.data))
         texts: list[tuple[str, int]] = []
@@ -51,14 +54,35 @@ class Block:
         texts.append((data[done:].decode("utf-8"), -1))
         return texts, len(data), replaced
 
+    def arrays(self, finder: SpecialTokenFinder) -> tuple[np.ndarray, np.ndarray, int]:
+        """Return the block as arrays for the kernels.
+
+        Returns:
+            The bytes (read-only uint8), the spans of special tokens (int64, shape (n, 3)), and the number of malformed
+            sequences replaced by U+FFFD.
+        """
+        import numpy as np
+
+        from bpe.kernels.machine.arrays import read_only
+        from bpe.kernels.scanning.utf8 import is_well_formed
+
+        data, replaced = read_only(self.data), 0
+        if self.spans is not None:
+            return data, np.array(self.spans, dtype=np.int64).reshape(-1, 3), 0
+        if not is_well_formed(data):
+            cleaned, replaced = replace_malformed(bytes(self.data))
+            data = read_only(cleaned)
+        return data, finder.span_array(data), replaced
+
 
 @lru_cache(maxsize=1)
 def _cuts_in_bytes() -> regex.Pattern[bytes]:
-    """Return a pattern that finds, from the end, places between two pre-tokens that no other text can change.
+    """Return a pattern that finds, from the end, boundaries of pre-tokens that the text around cannot change.
 
-    One is between an ASCII letter or digit and an ASCII character of another class: only white space and signs are
-    joined to what follows. Another is before white space that follows something else. (Within white space there is
-    none: what follows decides where its run is split.) This holds next to malformed UTF-8 too.
+    One is between an ASCII letter or digit and an ASCII character of another class, because only white space and other
+    characters can join the text that follows. Another is before white space that follows other text. (There is none
+    inside white space, because the text after a run decides where the run is split.) This also holds next to malformed
+    UTF-8.
     """
     import regex
 
@@ -69,10 +93,10 @@ def _cuts_in_bytes() -> regex.Pattern[bytes]:
 
 @lru_cache(maxsize=1)
 def _cuts_in_text() -> regex.Pattern[str]:
-    """Return a pattern that finds, from the end, such places among all characters.
+    """Return a pattern that finds, from the end, such boundaries among all characters.
 
-    There the character before is not white space and the two differ in class, except that an apostrophe may go
-    together with letters that follow.
+    The character before the boundary is not white space, and the two characters differ in class. An apostrophe before
+    letters is excluded, because they may be a contraction.
     """
     import regex
 
@@ -82,8 +106,8 @@ def _cuts_in_text() -> regex.Pattern[str]:
 
 
 @lru_cache(maxsize=1)
-def _cuts_after_words() -> tuple[regex.Pattern[bytes], regex.Pattern[str]]:
-    """Return both for patterns like cl100k's, where signs may go together with what follows: after words and digits."""
+def _cuts_after_letters_and_digits() -> tuple[regex.Pattern[bytes], regex.Pattern[str]]:
+    """Return both patterns for cl100k and its kind, where other characters may join the letters that follow them."""
     import regex
 
     return (
@@ -93,10 +117,10 @@ def _cuts_after_words() -> tuple[regex.Pattern[bytes], regex.Pattern[str]]:
 
 
 class BlockCutter:
-    """Cuts UTF-8, whole or as a stream, into blocks whose encodings, one after the other, are that of the whole.
+    """Cuts UTF-8, whole or as a stream, into blocks whose encodings, joined, are the encoding of the whole.
 
-    With a pattern that the kernels know, a block ends between two pre-tokens or after a special token; with any other
-    only after a special token, so that a document then is held in memory as a whole.
+    With a pattern that the kernels know, a block ends between two pre-tokens or after a special token. With any other
+    pattern a block ends only after a special token, so each document is held in memory as a whole.
     """
 
     def __init__(self, finder: SpecialTokenFinder, pattern: str) -> None:
@@ -104,7 +128,7 @@ class BlockCutter:
         self._scanner = scanner_of(pattern)
 
     def blocks(self, chunks: Iterable[bytes], block_bytes: int = 1) -> Iterator[Block]:
-        """Yield the blocks, of `block_bytes` or more, of a stream of chunks."""
+        """Yield blocks of at least `block_bytes` from a stream of chunks."""
         waiting: list[bytes] = []
         size, enough = 0, block_bytes
         for chunk in chunks:
@@ -119,13 +143,13 @@ class BlockCutter:
                 data = data[cut:]
                 enough = block_bytes
             else:
-                enough = 2 * size  # so that a text without a place to cut is not searched again with every chunk
+                enough = 2 * size  # so that a text without a cut is not searched again with every chunk
             waiting, size = [data], len(data)
         if size:
             yield Block(b"".join(waiting))
 
     def blocks_of(self, data: bytes | memoryview, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-        """Yield the blocks, of about `block_bytes`, of a text that is in memory or mapped; none is copied."""
+        """Yield blocks of about `block_bytes` of a text in memory, without copying it."""
         view = memoryview(data)
         start, size, searched = 0, block_bytes, 0
         while start + size < len(view):
@@ -134,23 +158,23 @@ class BlockCutter:
                 yield Block(view[start:cut])
                 start, size = cut, block_bytes
             else:
-                searched = start + size - self._finder.longest - 4  # near there more is known now
+                searched = start + size - self._finder.longest - 4  # the next search sees more text here
                 size *= 2
         if start < len(view):
             yield Block(view[start:])
 
     def _last_cut(self, data: bytes | memoryview, floor: int, end: int) -> int | None:
-        """Return the last place in data[floor:end], which what follows `end` cannot change, to cut before, if any."""
+        """Return the last cut in data[floor:end] that the text after `end` cannot change, or None."""
         if self._scanner is None:
             return self._end_of_last_special_token(data, floor, end)
-        # One that starts later may be a longer special token than is seen.
+        # A special token that starts later may be longer than the visible part.
         end = min(end, len(data) - max(self._finder.longest - 1, 1))
         reach = _FIRST_REACH
         while end > floor:
             start = max(floor, end - reach)
             window = bytes(data[start : end + 1])
-            for cut in _cut_places(window, self._scanner):
-                if 0 < cut <= end - start and not self._finder.stretches_over(data, start + cut):
+            for cut in _cuts(window, self._scanner):
+                if 0 < cut <= end - start and not self._finder.crosses(data, start + cut):
                     return start + cut
             if start == floor:
                 return None
@@ -160,32 +184,32 @@ class BlockCutter:
         return None
 
     def _distant_cut(self, data: bytes | memoryview, floor: int, end: int) -> int | None:
-        """Do what `_last_cut` does by a kernel."""
-        from bpe.kernels.scanning.cutting import last_cut
-        from bpe.text.block_arrays import read_only
-        from bpe.text.unicode_classes import class_table
+        """Return the last cut in data[floor:end], found by a kernel, or None."""
+        from bpe.kernels.machine.arrays import read_only
+        from bpe.kernels.scanning.unicode_classes import class_table
+        from bpe.kernels.scanning.utf8 import last_cut
 
-        array = read_only(data)
-        while (
-            cut := last_cut(array, floor, end, self._scanner.most_digits if self._scanner else 0, class_table())
-        ) > 0:
-            if not self._finder.stretches_over(data, cut):
+        array, most_digits = read_only(data), self._scanner.most_digits if self._scanner else 0
+        while (cut := last_cut(array, floor, end, most_digits, class_table())) > 0:
+            if not self._finder.crosses(data, cut):
                 return int(cut)
             end = cut - 1
         return None
 
     def _end_of_last_special_token(self, data: bytes | memoryview, floor: int, end: int) -> int | None:
-        """Return where the last special token in data[floor:end] ends, if it cannot become a longer one."""
+        """Return the end of the last special token in data[floor:end] that cannot become a longer one, or None."""
         horizon = end - floor - max(self._finder.longest - 1, 0)
         ends = [span[1] for span in self._finder.spans(bytes(data[floor:end])) if span[0] < horizon]
         return floor + ends[-1] if ends else None
 
 
-def _cut_places(window: bytes, scanner: Scanner) -> Iterator[int]:
-    """Yield places to cut before, the last one first: those next to ASCII, then those among other characters."""
-    in_bytes, in_text = (_cuts_in_bytes(), _cuts_in_text()) if scanner.most_digits == 0 else _cuts_after_words()
+def _cuts(window: bytes, scanner: Scanner) -> Iterator[int]:
+    """Yield cuts, the last one first: those next to ASCII characters, then those among other characters."""
+    in_bytes, in_text = (
+        (_cuts_in_bytes(), _cuts_in_text()) if scanner.most_digits == 0 else _cuts_after_letters_and_digits()
+    )
     for match in in_bytes.finditer(window):
-        # Of a character that begins before the window nobody knows what it is.
+        # The class of a character that begins before the window is unknown.
         known = window[match.start() - 1] < 0x80 or match.start() >= 4
         if known and not window[: match.start()].endswith(_WIDE_SPACES):
             yield match.start()
@@ -195,7 +219,7 @@ def _cut_places(window: bytes, scanner: Scanner) -> Iterator[int]:
     try:
         text = window[start:].decode("utf-8")
     except UnicodeDecodeError as error:
-        # A character that is cut off at the end is left out; malformed UTF-8 in between is not worth a search.
+        # Omit a character that is cut off at the end; do not search text with malformed UTF-8.
         if error.reason != "unexpected end of data":
             return
         text = window[start : start + error.start].decode("utf-8")
