@@ -88,9 +88,11 @@ class TokenizerSpec:
     @cached_property
     def special_ids(self) -> dict[str, int]:
         """The id of each special token; of several ids with the same bytes the last."""
-        wanted = {special.encode("utf-8"): special for special in self.special_tokens}
-        last = {wanted[token]: id_ for id_, token in sorted(self.vocab.items()) if token in wanted}
-        return {special: last[special] for special in self.special_tokens}
+        last = {special.encode("utf-8"): -1 for special in self.special_tokens}
+        for id_, token in self.vocab.items():
+            if token in last:
+                last[token] = max(last[token], id_)
+        return dict(zip(self.special_tokens, last.values(), strict=True))
 
     @cached_property
     def ordinary_tokens(self) -> dict[int, bytes]:

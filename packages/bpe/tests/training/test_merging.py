@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from bpe import GPT2_PATTERN, PretokenCounts, reference
 from bpe.text import Block, BlockCutter, SpecialTokenFinder, scanner_of
 from bpe.training.counting import KernelCounter, PythonCounter, count_with
-from bpe.training.merging_in_python import learn_merges_in_python
 from bpe.training.learning import learn_merges, learn_merges_with_kernels
+from bpe.training.merging_in_python import learn_merges_in_python
 
 ENGINES = [learn_merges_in_python, learn_merges_with_kernels]
 
