@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,11 +21,6 @@ BLOCK_BYTES = 1 << 20
 _FIRST_REACH = 256
 _LAST_REACH = 4096
 """Beyond this distance from the end, a kernel searches for a cut."""
-_WIDE_SPACES = tuple(
-    character.encode()
-    for character in "\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
-    "\u200a\u2028\u2029\u202f\u205f\u3000"
-)
 
 
 @dataclass(frozen=True)
@@ -73,47 +69,6 @@ class Block:
             cleaned, replaced = replace_malformed(bytes(self.data))
             data = read_only(cleaned)
         return data, finder.span_array(data), replaced
-
-
-@lru_cache(maxsize=1)
-def _cuts_in_bytes() -> regex.Pattern[bytes]:
-    """Return a pattern that finds, from the end, boundaries of pre-tokens that the text around cannot change.
-
-    One is between an ASCII letter or digit and an ASCII character of another class, because only white space and other
-    characters can join the text that follows. Another is before white space that follows other text. (There is none
-    inside white space, because the text after a run decides where the run is split.) This also holds next to malformed
-    UTF-8.
-    """
-    import regex
-
-    return regex.compile(
-        rb"(?r)(?<=[A-Za-z])(?=[\x00-@\[-`{-\x7f])|(?<=[0-9])(?=[\x00-/:-\x7f])|(?<=[^\t-\r ])(?=[\t-\r ])"
-    )
-
-
-@lru_cache(maxsize=1)
-def _cuts_in_text() -> regex.Pattern[str]:
-    """Return a pattern that finds, from the end, such boundaries among all characters.
-
-    The character before the boundary is not white space, and the two characters differ in class. An apostrophe before
-    letters is excluded, because they may be a contraction.
-    """
-    import regex
-
-    return regex.compile(
-        r"(?r)(?<=\p{L})(?=\P{L})|(?<=\p{N})(?=\P{N})|(?<=[^\s\p{L}\p{N}])(?=\s|\p{N})|(?<=[^\s\p{L}\p{N}'])(?=\p{L})"
-    )
-
-
-@lru_cache(maxsize=1)
-def _cuts_after_letters_and_digits() -> tuple[regex.Pattern[bytes], regex.Pattern[str]]:
-    """Return both patterns for cl100k and its kind, where other characters may join the letters that follow them."""
-    import regex
-
-    return (
-        regex.compile(rb"(?r)(?<=[A-Za-z])(?=[\x00-@\[-`{-\x7f])|(?<=[0-9])(?=[\x00-/:-\x7f])"),
-        regex.compile(r"(?r)(?<=\p{L})(?=\P{L})|(?<=\p{N})(?=\P{N})"),
-    )
 
 
 class BlockCutter:
@@ -204,24 +159,27 @@ class BlockCutter:
 
 
 def _cuts(window: bytes, scanner: Scanner) -> Iterator[int]:
-    """Yield cuts, the last one first: those next to ASCII characters, then those among other characters."""
-    in_bytes, in_text = (
-        (_cuts_in_bytes(), _cuts_in_text()) if scanner.most_digits == 0 else _cuts_after_letters_and_digits()
-    )
-    for match in in_bytes.finditer(window):
+    """Yield cuts of a part of a text, the last one first; any text may precede and follow it."""
+    # Malformed bytes become single characters, which no pattern joins with letters, digits or white space. The decoder
+    # holds back a character that is cut off at the end.
+    text = getincrementaldecoder("utf-8")("surrogateescape").decode(window)
+    for match in _cut_pattern(scanner.most_digits == 0).finditer(text):
+        cut = len(text[: match.start()].encode("utf-8", "surrogateescape"))
         # The class of a character that begins before the window is unknown.
-        known = window[match.start() - 1] < 0x80 or match.start() >= 4
-        if known and not window[: match.start()].endswith(_WIDE_SPACES):
-            yield match.start()
-    start = 0
-    while start < min(4, len(window)) and window[start] & 0xC0 == 0x80:
-        start += 1
-    try:
-        text = window[start:].decode("utf-8")
-    except UnicodeDecodeError as error:
-        # Omit a character that is cut off at the end; do not search text with malformed UTF-8.
-        if error.reason != "unexpected end of data":
-            return
-        text = window[start : start + error.start].decode("utf-8")
-    for found in in_text.finditer(text):
-        yield start + len(text[: found.start()].encode("utf-8"))
+        if cut >= 4 or (cut > 0 and window[cut - 1] < 0x80):
+            yield cut
+
+
+@lru_cache(maxsize=2)
+def _cut_pattern(gpt2: bool) -> regex.Pattern[str]:
+    """Return a pattern that finds, from the end, boundaries of pre-tokens that the text around cannot change.
+
+    At such a boundary two characters differ in class and the first is a letter or a digit. With GPT-2's pattern the
+    first may also be another character, except an apostrophe before letters, which may be a contraction; with cl100k's
+    other characters may join the letters after them. The first is never white space, because the text after a run of
+    white space decides where the run is split.
+    """
+    import regex
+
+    after_others = r"|(?<=[^\s\p{L}\p{N}])(?=\s|\p{N})|(?<=[^\s\p{L}\p{N}'])(?=\p{L})" if gpt2 else ""
+    return regex.compile(rf"(?r)(?<=\p{{L}})(?=\P{{L}})|(?<=\p{{N}})(?=\P{{N}}){after_others}")
