@@ -45,6 +45,7 @@ def every_character() -> str:
     return "".join(chr(point) for point in range(0x110000) if chr(point) not in SURROGATES)
 
 
+@lru_cache(maxsize=1)
 def classes_of_regex() -> dict[str, str]:
     """Return the class of each character for the `regex` module, which this package follows."""
     import regex

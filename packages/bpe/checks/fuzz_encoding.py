@@ -108,7 +108,7 @@ def first_difference(texts: Sequence[str], expected: Sequence[Ids], found: Seque
 
 
 def differ(one: Encode, other: Encode, texts: Sequence[str]) -> bool:
-    """Whether two ways of encoding give different ids."""
+    """Return whether two ways of encoding give different ids."""
     return one(texts) != other(texts)
 
 

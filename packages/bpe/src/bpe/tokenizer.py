@@ -124,7 +124,7 @@ class Tokenizer:
 
     @property
     def ignore_merges(self) -> bool:
-        """Whether a pre-token that is in the vocabulary becomes that token without merging."""
+        """True if a pre-token that is in the vocabulary becomes that token without merging."""
         return self._spec.ignore_merges
 
     @property

@@ -29,7 +29,7 @@ class TokenizerSpec:
     pattern: str = GPT2_PATTERN
     """The regular expression of a pre-token."""
     ignore_merges: bool = False
-    """Whether a pre-token that is in the vocabulary becomes that token without merging."""
+    """True if a pre-token that is in the vocabulary becomes that token without merging."""
     normalization: str | None = None
     """"NFC" if text between special tokens is first converted to that normal form."""
 

@@ -282,7 +282,7 @@ def sequence(*steps):
         ),
     ],
 )
-def test_what_is_refused(base, changes, message, tmp_path):
+def test_unsupported_settings_are_refused(base, changes, message, tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps({**base, **changes}), "utf-8")
     with pytest.raises(ValueError, match=message) as caught:
         Tokenizer.from_huggingface(tmp_path / "tokenizer.json")
@@ -311,7 +311,7 @@ def test_what_is_refused(base, changes, message, tmp_path):
         ({"merges": [["q", "q"]]}, r"merge \(b'q', b'q'\) needs token b'qq', which is not in the vocabulary"),
     ],
 )
-def test_what_models_are_refused(base, changes, message, tmp_path):
+def test_unsupported_models_are_refused(base, changes, message, tmp_path):
     content = {**base, "model": {**base["model"], **changes}}
     (tmp_path / "tokenizer.json").write_text(json.dumps(content), "utf-8")
     with pytest.raises(ValueError, match=message) as caught:
@@ -323,7 +323,7 @@ def test_what_models_are_refused(base, changes, message, tmp_path):
     "content",
     [b"", b"{", b'{"model": {"vocab": {"a": 0', b"[]", b"null", b'"text"', b"{}", b'{"model": {"vocab": {}}}'],
 )
-def test_what_is_no_tokenizer_json(content, tmp_path):
+def test_malformed_tokenizer_json_is_refused(content, tmp_path):
     (tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(ValueError, match=r"is not JSON|has no BPE model") as caught:
         Tokenizer.from_pretrained(tmp_path)

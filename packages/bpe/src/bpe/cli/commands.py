@@ -34,7 +34,7 @@ def _special_tokens(options: argparse.Namespace) -> list[str]:
 
 
 def _progress(options: argparse.Namespace) -> bool:
-    """Whether to report progress: as the options say, else if standard error is a terminal."""
+    """Return whether to report progress: as the options say, else if standard error is a terminal."""
     return sys.stderr.isatty() if options.progress is None else options.progress
 
 
@@ -144,7 +144,7 @@ def inspect(options: argparse.Namespace) -> None:
 
 
 def _color(choice: str) -> bool:
-    """Whether to print colours: as the option says, else on a terminal unless NO_COLOR is set (no-color.org)."""
+    """Return whether to print colours: as the option says, else on a terminal unless NO_COLOR is set (no-color.org)."""
     if choice == "auto":
         return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return choice == "always"

@@ -51,7 +51,7 @@ class Compression:
 
     documents: list[Document]
     more: bool
-    """Whether the text has further documents."""
+    """True if the text has further documents."""
     used: Counter[int]
     """The number of occurrences of each id."""
 

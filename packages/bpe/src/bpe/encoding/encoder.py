@@ -213,7 +213,7 @@ class TextEncoder:
         return text if self._normalization is None else unicodedata.normalize("NFC", text)
 
     def _worth_kernels(self, size: int) -> bool:
-        """Whether to encode about `size` bytes with the kernels."""
+        """Return whether to encode about `size` bytes with the kernels."""
         if self._scanner is None or size == 0:
             return False
         if self._kernels is not None:

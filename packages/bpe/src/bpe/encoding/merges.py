@@ -37,7 +37,7 @@ class Merges:
 
     @property
     def fit_kernels(self) -> bool:
-        """Whether the merges of the kernels have enough bits for every symbol and every rank."""
+        """Return whether the merges of the kernels have enough bits for every symbol and every rank."""
         from bpe.kernels.merging.applying import RANK_BITS, SYMBOL_BITS
 
         return self.vocab_size + 256 < 1 << SYMBOL_BITS and len(self._merge_ids[0]) < 1 << RANK_BITS

@@ -61,7 +61,7 @@ def _check_apart(source: str, first: Sequence[str], second: Sequence[str]) -> No
 
 
 def _overlaps(left: str, right: str) -> bool:
-    """Whether `right` can begin inside `left`."""
+    """Return whether `right` can begin inside `left`."""
     return right in left or any(left.endswith(right[:size]) for size in range(1, len(right)))
 
 

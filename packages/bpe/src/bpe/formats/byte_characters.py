@@ -48,7 +48,7 @@ def from_characters(text: str) -> bytes:
 
 
 def is_also_ordinary(special_token: str, merges: Iterable[Merge]) -> bool:
-    """Whether a special token is also the written form of another token: of a byte, or of a token in a merge.
+    """Return whether a special token is also the written form of another token: of a byte, or of a token in a merge.
 
     An ordinary token of the same text does not count, because both have the same bytes.
     """

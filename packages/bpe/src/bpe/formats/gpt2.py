@@ -78,7 +78,7 @@ def read_merges(path: StrPath) -> list[Merge]:
 
 
 def can_hold(spec: TokenizerSpec) -> bool:
-    """Whether readers of this format get the same ids: it implies GPT-2's pattern and neither of the two options."""
+    """Return whether readers get the same ids: the format implies GPT-2's pattern and neither of the two options."""
     return is_gpt2_pattern(spec.pattern) and spec.normalization is None and not spec.ignore_merges
 
 

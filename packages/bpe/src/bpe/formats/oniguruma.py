@@ -139,7 +139,7 @@ class _Translation:
 
     @staticmethod
     def _is_same_escape(part: str) -> bool:
-        """Whether a part is not an escape, or an escape with the same meaning in both dialects."""
+        """Return whether a part is not an escape, or an escape with the same meaning in both dialects."""
         if part.startswith(("\\p{", "\\P{")):
             name = re.sub(r"[\^_-]", "", part[3:-1]).lower()
             return not set("=: ") & set(part) and not _OTHER_PROPERTIES.fullmatch(name)

@@ -30,10 +30,10 @@ LONG_PRETOKEN_BYTES = 1 << 17
 
 
 def learning_loaded() -> bool:
-    """Whether this process has loaded the kernels that count pre-tokens and learn merges."""
+    """Return whether this process has loaded the kernels that count pre-tokens and learn merges."""
     return "bpe.kernels.tables.pretokens" in sys.modules
 
 
 def encoding_loaded() -> bool:
-    """Whether this process has loaded the kernels that encode."""
+    """Return whether this process has loaded the kernels that encode."""
     return "bpe.kernels.merging.encoding" in sys.modules

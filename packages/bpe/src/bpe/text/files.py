@@ -50,14 +50,14 @@ def find_files(paths: StrPath | Iterable[StrPath]) -> list[Path]:
 
 
 def _is_text(path: Path) -> bool:
-    """Whether a path in a folder is a text file, by its name and the files beside it."""
+    """Return whether a path in a folder is a text file, by its name and the files beside it."""
     if path.suffix not in TEXT_SUFFIXES or not path.is_file():
         return False
     return path.name != "merges.txt" or not any(path.with_name(name).is_file() for name in _BESIDE_MERGES)
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether the name of a file says that it is compressed."""
+    """Return whether the name of a file says that it is compressed."""
     return path.suffix in COMPRESSED_SUFFIXES
 
 

@@ -36,7 +36,7 @@ LLAMA3_PATTERN: str = (
 
 
 def is_gpt2_pattern(pattern: str) -> bool:
-    """Whether `pattern` is one of the published spellings of GPT-2's pattern."""
+    """Return whether `pattern` is one of the published spellings of GPT-2's pattern."""
     return pattern in _SAME_AS_GPT2
 
 

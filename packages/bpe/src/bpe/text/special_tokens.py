@@ -75,7 +75,7 @@ class SpecialTokenFinder:
         return list(zip(parts[::2], [*indices, -1], strict=True))
 
     def crosses(self, data: bytes | memoryview, cut: int) -> bool:
-        """Whether any special token in `data` lies on both sides of `cut`, even one that `spans` would not choose."""
+        """Return whether a special token in `data` lies on both sides of `cut`, even one that `spans` would omit."""
         start = max(0, cut - self.longest + 1)
         window = bytes(data[start : cut + self.longest - 1])
         for token in self._by_length:

@@ -135,7 +135,7 @@ class PretokenCounts(Mapping[bytes, int]):
         return f"PretokenCounts({len(self):,} distinct, {self.total:,} in all)"
 
     def agrees(self, special_tokens: Iterable[str] | None) -> bool:
-        """Whether the counts may have been made with these special tokens, in any order; None agrees with all."""
+        """Return whether these special tokens, in any order, may be those of the counts; None agrees with all."""
         return special_tokens is None or self.special_tokens is None or {*special_tokens} == {*self.special_tokens}
 
     @property

@@ -1,1 +1,1 @@
-"""What every kernel is built on: compilation and its disk cache, vector and atomic instructions, arrays."""
+"""Foundations of all kernels: compilation and its disk cache, vector and atomic instructions, arrays."""

@@ -15,7 +15,7 @@ from numba import njit
 from numba.core import config
 
 COMPILED = not getattr(config, "DISABLE_JIT", 0)
-"""Whether kernels are machine code; with NUMBA_DISABLE_JIT=1 the interpreter runs them."""
+"""True if kernels are machine code; with NUMBA_DISABLE_JIT=1 the interpreter runs them."""
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -81,7 +81,7 @@ def _encode_pretoken(
 
 @kernel
 def _has_space(cache: Cache) -> bool:
-    """Whether the cache has space for one more pre-token of any cacheable length."""
+    """Return whether the cache has space for one more pre-token of any cacheable length."""
     return (
         16 * (cache.used[0] + 1) <= 3 * cache.table.shape[0]
         and cache.used[1] + _LONGEST_CACHED <= cache.many_ids.shape[0]

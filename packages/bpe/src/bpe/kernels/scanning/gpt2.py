@@ -40,10 +40,10 @@ def _classify_other_characters(
     """
     letters, digits, double_spaces, triple_spaces = _NONE, _NONE, _NONE, _NONE
     while rest != _NONE:
-        place = trailing_zeros(rest)
-        size = character_size(data, position + place)
-        bits = ((_ONE << np.uint64(size)) - _ONE) << np.uint64(place)
-        kind = character_class(data, position + place, classes)
+        offset = trailing_zeros(rest)
+        size = character_size(data, position + offset)
+        bits = ((_ONE << np.uint64(size)) - _ONE) << np.uint64(offset)
+        kind = character_class(data, position + offset, classes)
         if kind == LETTER:
             letters |= bits
         elif kind == NUMBER:
@@ -90,13 +90,13 @@ def block_starts(data: np.ndarray, position: int, size: int, end: int, classes: 
     starts = (runs & ~(blanks << _ONE)) | (spaces & ~(spaces << _ONE)) | last_spaces | _ONE
     candidates = apostrophes & starts & valid
     while candidates != _NONE:
-        place = trailing_zeros(candidates)
+        offset = trailing_zeros(candidates)
         candidates &= candidates - _ONE
-        length = contraction_end(data, position + place, position + size if size < BLOCK else end) - position - place
+        length = contraction_end(data, position + offset, position + size if size < BLOCK else end) - position - offset
         if length > 0:
-            starts &= ~(_TWO << np.uint64(place))
-            if place + length < size:
-                starts |= _ONE << np.uint64(place + length)
+            starts &= ~(_TWO << np.uint64(offset))
+            if offset + length < size:
+                starts |= _ONE << np.uint64(offset + length)
     return starts
 
 
@@ -136,14 +136,14 @@ def next_ends(
         number = count_ones(starts)
         # Four at a time: up to three extra writes do no harm, and the end of the loop is predicted better.
         for group in range(0, number, 4):
-            place = np.uint64(count + group)
-            ends[place] = position + trailing_zeros(starts)
+            index = np.uint64(count + group)
+            ends[index] = position + trailing_zeros(starts)
             starts &= starts - _ONE
-            ends[place + _ONE] = position + trailing_zeros(starts)
+            ends[index + _ONE] = position + trailing_zeros(starts)
             starts &= starts - _ONE
-            ends[place + _TWO] = position + trailing_zeros(starts)
+            ends[index + _TWO] = position + trailing_zeros(starts)
             starts &= starts - _ONE
-            ends[place + _TWO + _ONE] = position + trailing_zeros(starts)
+            ends[index + _TWO + _ONE] = position + trailing_zeros(starts)
             starts &= starts - _ONE
         count += number
         if size < BLOCK:

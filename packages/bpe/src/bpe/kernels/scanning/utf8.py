@@ -15,7 +15,7 @@ _APOSTROPHE = 0x27
 
 @kernel
 def _continues(data: np.ndarray, position: int, number: int) -> bool:
-    """Whether there are `number` bytes from `position` and all continue a character."""
+    """Return whether there are `number` bytes from `position` and all continue a character."""
     if position + number > data.shape[0]:
         return False
     for offset in range(number):  # noqa: SIM110 (Numba has no `all`)
@@ -45,7 +45,7 @@ def well_formed_size(data: np.ndarray, position: int) -> int:
 
 @kernel
 def is_well_formed(data: np.ndarray) -> bool:
-    """Whether `data` (uint8) is well-formed UTF-8 from its first to its last byte."""
+    """Return whether `data` (uint8) is well-formed UTF-8 from its first to its last byte."""
     position = 0
     while position < data.shape[0]:
         if position + BLOCK <= data.shape[0]:

@@ -89,7 +89,7 @@ def pair_slot(pair: np.uint64, capacity: int) -> np.uint64:
 
 @kernel
 def same_bytes(first: np.ndarray, first_start: int, second: np.ndarray, second_start: int, length: int) -> bool:
-    """Whether two ranges of `length` bytes, at least eight, are equal."""
+    """Return whether two ranges of `length` bytes, at least eight, are equal."""
     for offset in range(0, length - _WORD, _WORD):
         if load_word(first, first_start + offset) != load_word(second, second_start + offset):
             return False

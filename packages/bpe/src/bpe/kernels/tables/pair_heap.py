@@ -29,7 +29,7 @@ def _compare_tokens(first: int, second: int, tokens: Tokens) -> int:
 
 @kernel
 def _before(key: np.uint64, count: int, other_key: np.uint64, other_count: int, tokens: Tokens) -> bool:
-    """Whether a pair is merged before another."""
+    """Return whether a pair is merged before another."""
     if count != other_count:
         return count > other_count
     left, other_left = np.int64(key >> _HALF), np.int64(other_key >> _HALF)
