@@ -141,7 +141,7 @@ class PretokenCounts(Mapping[bytes, int]):
     @property
     def total(self) -> int:
         """The number of pre-tokens counted, with repetitions."""
-        return sum(self._made.values()) if isinstance(self._made, dict) else _exact_sum(self._made[2])
+        return _exact_sum(self.arrays()[2])
 
     @property
     def distinct_bytes(self) -> int:
@@ -158,15 +158,16 @@ class PretokenCounts(Mapping[bytes, int]):
 
     def most_common(self, number: int) -> list[tuple[bytes, int]]:
         """Return the most frequent pre-tokens with their counts; among equals, the greater bytes come first."""
-        items: Iterable[tuple[bytes, int]] = self._counts.items() if isinstance(self._made, dict) else ()
-        if not isinstance(self._made, dict) and 0 < number < len(self):
-            pretokens, offsets, counts = self._made
-            least = -_partitioned(-counts, number - 1)
-            chosen = (counts >= least).nonzero()[0].tolist()
-            items = [(pretokens[offsets[i] : offsets[i + 1]].tobytes(), int(counts[i])) for i in chosen]
-        elif not isinstance(self._made, dict):
-            items = self._counts.items()
-        return sorted(items, key=lambda item: (item[1], item[0]), reverse=True)[: max(number, 0)]
+        import numpy as np
+
+        pretokens, offsets, counts = self.arrays()
+        number = min(number, len(counts))
+        if number < 1:
+            return []
+        least = np.partition(counts, len(counts) - number)[len(counts) - number]
+        chosen = (counts >= least).nonzero()[0].tolist()
+        items = [(pretokens[offsets[i] : offsets[i + 1]].tobytes(), int(counts[i])) for i in chosen]
+        return sorted(items, key=lambda item: (item[1], item[0]), reverse=True)[:number]
 
     def arrays(self) -> CountArrays:
         """Return bytes uint8 (total,), offsets int64 (n + 1,), counts int64 (n,) in any order; do not change them."""
@@ -211,10 +212,3 @@ def _exact_sum(counts: np.ndarray, times: np.ndarray | None = None) -> int:
     if weighted.sum() < _MOST / 2:
         return int((counts if times is None else counts * times).sum())
     return sum(counts.tolist() if times is None else map(mul, counts.tolist(), times.tolist()))
-
-
-def _partitioned(values: np.ndarray, index: int) -> int:
-    """Return the value at `index` of the sorted values."""
-    import numpy as np
-
-    return int(np.partition(values, index)[index])
