@@ -71,7 +71,8 @@ def test_encode_iterable_of_single_letters_without_a_cut(small):
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("block", [50, 1 << 22])
 def test_encode_file(small, with_kernels, tmp_path, monkeypatch, threads, block):
-    monkeypatch.setattr(TextFile.blocks, "__defaults__", (block,))
+    blocks = TextFile.blocks
+    monkeypatch.setattr(TextFile, "blocks", lambda file, cutter: blocks(file, cutter, block))
     text = (CORPUS + EOT) * 4
     (tmp_path / "text.txt").write_text(text, encoding="utf-8", newline="")
     for tokenizer in (small, with_kernels):
