@@ -98,17 +98,13 @@ def merge_more(state: MergeState, until: int) -> tuple[np.ndarray, ...]:
             found_at = np.empty(2 * (stop - first), dtype=np.int32)
         capacity = num_pairs + 2 * min(stop - first, np.int64(merged) + 1)
         if pair_keys.shape[0] < capacity:
-            pair_keys, pair_count = (
-                _enlarged(pair_keys, num_pairs, capacity),
-                _enlarged(pair_count, num_pairs, capacity),
-            )
-            list_start, list_size = (
-                _enlarged(list_start, num_pairs, capacity),
-                _enlarged(list_size, num_pairs, capacity),
-            )
+            pair_keys = _enlarged(pair_keys, num_pairs, capacity)
+            pair_count = _enlarged(pair_count, num_pairs, capacity)
+            list_start = _enlarged(list_start, num_pairs, capacity)
+            list_size = _enlarged(list_size, num_pairs, capacity)
         num_found = 0
         first_new = num_pairs
-        overlapping = 0  # count of pairs of two new symbols, each of which was a new symbol and `left` for a moment
+        overlapping = 0  # count of the pair (merged, merged), each counted as (merged, left) before its second merge
         for item in range(first, stop):
             position = np.uint64(positions[np.uint64(item)])
             partner = position + np.uint64(left_size)
