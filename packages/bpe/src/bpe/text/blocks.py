@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codecs import getincrementaldecoder
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -57,18 +57,25 @@ class Block:
             The bytes (read-only uint8), the spans of special tokens (int64, shape (n, 3)), and the number of malformed
             sequences replaced by U+FFFD.
         """
-        import numpy as np
-
-        from bpe.kernels.machine.arrays import read_only
-        from bpe.kernels.scanning.utf8 import is_well_formed
-
+        read_only, is_well_formed = _kernel_functions()
         data, replaced = read_only(self.data), 0
         if self.spans is not None:
+            import numpy as np
+
             return data, np.array(self.spans, dtype=np.int64).reshape(-1, 3), 0
         if not is_well_formed(data):
             cleaned, replaced = replace_malformed(bytes(self.data))
             data = read_only(cleaned)
-        return data, finder.span_array(data), replaced
+        return data, finder.find(data), replaced
+
+
+@lru_cache(maxsize=1)
+def _kernel_functions() -> tuple[Callable[[bytes | memoryview], np.ndarray], Callable[[np.ndarray], bool]]:
+    """Import `read_only` and `is_well_formed` once: an import in every call would delay short texts."""
+    from bpe.kernels.machine.arrays import read_only
+    from bpe.kernels.scanning.utf8 import is_well_formed
+
+    return read_only, is_well_formed
 
 
 class BlockCutter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -86,34 +86,32 @@ class SpecialTokenFinder:
                 found = window.find(token, found + 1)
         return False
 
-    def span_array(self, data: np.ndarray) -> np.ndarray:
-        """Return the spans of special tokens in read-only uint8 `data`, found by a kernel: int64, shape (n, 3)."""
+    @cached_property
+    def find(self) -> Callable[[np.ndarray], np.ndarray]:
+        """Function that finds the spans in read-only uint8 data by a kernel: int64, shape (n, 3)."""
         import numpy as np
 
         from bpe.kernels.scanning.special_tokens import find_special_tokens
 
-        tokens, offsets, firsts, indices = self._arrays
-        spans = np.empty((len(data) >> 6 if len(indices) else 0, 3), dtype=np.int64)
-        if len(indices):
+        offsets = np.zeros(len(self._by_length) + 1, dtype=np.int64)
+        np.cumsum([len(token) for token in self._by_length], out=offsets[1:])
+        tokens = np.frombuffer(b"".join(self._by_length), dtype=np.uint8)
+        firsts = np.frombuffer(bytes(sorted({token[0] for token in self._by_length})), dtype=np.uint8)
+        indices = np.array([self._index[token] for token in self._by_length], dtype=np.int64)
+
+        def find(data: np.ndarray) -> np.ndarray:
+            if not len(indices):
+                return np.empty((0, 3), dtype=np.int64)
+            spans = np.empty((len(data) >> 6, 3), dtype=np.int64)
             found = find_special_tokens(data, tokens, offsets, firsts, spans)
             if found > len(spans):
                 spans = np.empty((found, 3), dtype=np.int64)
                 find_special_tokens(data, tokens, offsets, firsts, spans)
             spans = spans[:found]
             spans[:, 2] = indices[spans[:, 2]]
-        return spans
+            return spans
 
-    @cached_property
-    def _arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The tokens for the kernel, the longest first: bytes, offsets, distinct first bytes, indices."""
-        import numpy as np
-
-        offsets = np.zeros(len(self._by_length) + 1, dtype=np.int64)
-        np.cumsum([len(token) for token in self._by_length], out=offsets[1:])
-        firsts = bytes(sorted({token[0] for token in self._by_length}))
-        indices = np.array([self._index[token] for token in self._by_length], dtype=np.int64)
-        tokens = np.frombuffer(b"".join(self._by_length), dtype=np.uint8)
-        return tokens, offsets, np.frombuffer(firsts, dtype=np.uint8), indices
+        return find
 
     @staticmethod
     def _spans_of_one(data: bytes, token: bytes) -> list[Span]:
