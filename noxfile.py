@@ -1,9 +1,11 @@
 """Development tasks. `nox -l` lists them; `nox -s tests` runs every project's tests."""
 
+import os
 import re
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import nox
 
@@ -18,26 +20,37 @@ PYPROJECT = {project: tomllib.loads(Path(project, "pyproject.toml").read_text("u
 DIRECTORY = {PYPROJECT[project]["project"]["name"]: project for project in PROJECTS}
 REPOSITORY = "."  # the checks of the repository as a whole, in tests/
 CONSTRAINTS = "--constraint=constraints.txt"
+NO_COMPILE = "--no-compile"  # Python compiles what it imports; compiling all of torch takes 14 s for each environment
 WITH_LIMITS = "apps/owt-leaderboard"  # whose tests marked `limits` need all cores
+SOURCES = os.pathsep.join(str(Path(project, "src").resolve()) for project in PROJECTS)
 
 
 def every(projects: list[str]) -> object:
-    """The decorator that makes one session per project, named by its folder: `nox -s "tests(bpe)"`."""
+    """Make one session per project, named by its folder: `nox -s "tests(bpe)"`."""
     ids = ["repository" if project == REPOSITORY else Path(project).name for project in projects]
     return nox.parametrize(
         "project", [nox.param(project, id=name) for project, name in zip(projects, ids, strict=True)]
     )
 
 
+def run(session: nox.Session, *command: str, **options: Any) -> None:
+    """Run a command that may take a minute to end after Ctrl-C.
+
+    A training run finishes its step and saves. By default nox sends SIGTERM after 0.3 s, which the trainer takes for a
+    second request to stop, at once and without saving.
+    """
+    session.run(*command, interrupt_timeout=60, terminate_timeout=60, **options)
+
+
 def requirement_name(requirement: str) -> str:
-    """The distribution that a requirement such as `torch>=2.6` asks for."""
+    """Return the distribution that a requirement such as `torch>=2.6` names."""
     return re.split(r"[\s\[<>=!~;]", requirement, maxsplit=1)[0]
 
 
 def with_siblings(requirement: str) -> dict[str, str]:
-    """What pip must be given for a project of this repository and those it depends on: {directory: requirement}.
+    """Return {directory: requirement} for a project of this repository and the siblings that it depends on.
 
-    pip cannot find siblings by itself, since they are on no index: all their paths go into one command.
+    pip cannot find siblings by itself, because they are on no index. All their paths therefore go into one command.
     """
     name = requirement_name(requirement)
     extras = match[0] if (match := re.search(r"\[.*?\]", requirement)) else ""
@@ -52,7 +65,7 @@ def install(session: nox.Session, project: str, *options: str, group: str | None
     """Install a project's wheel, its siblings' wheels and one of its dependency groups."""
     name = PYPROJECT[project]["project"]["name"]
     groups = [f"--group={project}/pyproject.toml:{group}"] if group else []
-    session.install(*with_siblings(name).values(), *groups, *(options or (CONSTRAINTS,)))
+    session.install(NO_COMPILE, *with_siblings(name).values(), *groups, *(options or (CONSTRAINTS,)))
 
 
 @nox.session
@@ -60,8 +73,8 @@ def install(session: nox.Session, project: str, *options: str, group: str | None
 def tests(session: nox.Session, project: str) -> None:
     """Test one project as its users install it: from its wheel, with only the dependencies it declares."""
     if project == REPOSITORY:
-        session.install("pytest", CONSTRAINTS)
-        session.run("pytest", "tests", *session.posargs)
+        session.install("pytest", "nox", CONSTRAINTS)
+        run(session, "pytest", "tests", *session.posargs)
         return
     install(session, project)
     session.install("pytest-xdist", CONSTRAINTS)
@@ -70,27 +83,28 @@ def tests(session: nox.Session, project: str) -> None:
     if project == WITH_LIMITS and session.posargs:  # which may choose tests, of either kind
         options, environment = [], {}
     elif project == WITH_LIMITS:
-        session.run("pytest", f"{project}/tests", "-m", "limits")
+        run(session, "pytest", f"{project}/tests", "-m", "limits")
         options += ["-m", "not limits"]
-    session.run("pytest", f"{project}/tests", *options, *session.posargs, env=environment)
+    run(session, "pytest", f"{project}/tests", *options, *session.posargs, env=environment)
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check formatting and lint, the from-scratch rule of nnscratch included."""
-    session.install("ruff", CONSTRAINTS)
-    session.run("ruff", "format", "--check", ".")
-    session.run("ruff", "check", ".")
+    """Check formatting, lint, which room imports which, and the rules of checks/house.py."""
+    session.install("ruff", "import-linter", CONSTRAINTS)
+    run(session, "ruff", "format", "--check", ".")
+    run(session, "ruff", "check", ".")
+    run(session, "lint-imports", "--no-cache", "--no-logo", env={"PYTHONPATH": SOURCES})
+    run(session, "python", "checks/house.py")
 
 
 @nox.session
 def types(session: nox.Session) -> None:
     """Type-check every package; each public signature must be annotated in full."""
-    session.install(
-        "mypy", *(f"./{project}" for project in PROJECTS), "matplotlib", "starlette", "uvicorn", CONSTRAINTS
-    )
+    projects = [f"./{project}" for project in PROJECTS]
+    session.install(NO_COMPILE, "mypy", *projects, "matplotlib", "starlette", "uvicorn", CONSTRAINTS)
     for project in PROJECTS:
-        session.run("mypy", f"{project}/src")
+        run(session, "mypy", f"{project}/src")
 
 
 @nox.session(default=False)
@@ -115,7 +129,7 @@ def minimums(session: nox.Session, project: str) -> None:
     peers = [peer for peer in peers if "regex" not in lowest or requirement_name(peer) != "transformers"]
     own = with_siblings(PYPROJECT[project]["project"]["name"]).values()
     session.install(*own, *peers, f"--constraint={file}")
-    session.run("pytest", f"{project}/tests", *session.posargs)
+    run(session, "pytest", f"{project}/tests", *session.posargs)
 
 
 @nox.session(default=False)
@@ -126,7 +140,7 @@ def kernels(session: nox.Session, mode: str) -> None:
     variable = {"boundscheck": "NUMBA_BOUNDSCHECK", "interpreted": "NUMBA_DISABLE_JIT"}[mode]
     # Machine code of its own, wherever a test goes.
     folder = Path(session.create_tmp(), "numba-cache").resolve()
-    session.run("pytest", "packages/bpe/tests", *session.posargs, env={variable: "1", "NUMBA_CACHE_DIR": str(folder)})
+    run(session, "pytest", "packages/bpe/tests", *session.posargs, env={variable: "1", "NUMBA_CACHE_DIR": str(folder)})
 
 
 @nox.session(default=False)
@@ -134,21 +148,21 @@ def kernels(session: nox.Session, mode: str) -> None:
 def fuzz(session: nox.Session, what: str) -> None:
     """Compare bpe with other libraries and with its reference on generated input: a million strings, 5,000 corpora."""
     install(session, "packages/bpe")
-    session.run("python", f"packages/bpe/checks/fuzz_{what}.py", *session.posargs)
+    run(session, "python", f"packages/bpe/checks/fuzz_{what}.py", *session.posargs)
 
 
 @nox.session(default=False)
 def kills(session: nox.Session) -> None:
     """Kill a training run 20 times, also while it writes checkpoints, and compare its end with an unharmed run's."""
     install(session, "packages/trainer")
-    session.run("python", "packages/trainer/checks/kills.py", *session.posargs)
+    run(session, "python", "packages/trainer/checks/kills.py", *session.posargs)
 
 
 @nox.session(default=False)
 def clock(session: nox.Session) -> None:
     """Hold three runs of 3 minutes to their limit: left alone, stopped for 20 s, and killed and gone on with."""
     install(session, "apps/owt-leaderboard")
-    session.run("python", "apps/owt-leaderboard/checks/clock.py", *session.posargs)
+    run(session, "python", "apps/owt-leaderboard/checks/clock.py", *session.posargs)
 
 
 @nox.session(default=False)
@@ -157,7 +171,7 @@ def bench(session: nox.Session, project: str) -> None:
     """Measure one project against its peers, in one run, and print the ratios."""
     group = "bench" if "bench" in PYPROJECT[project]["dependency-groups"] else "test"
     install(session, project, group=group)
-    session.run("python", f"{project}/benchmarks/run.py", *session.posargs)
+    run(session, "python", f"{project}/benchmarks/run.py", *session.posargs)
 
 
 @nox.session(default=False)
@@ -166,23 +180,23 @@ def build(session: nox.Session, project: str) -> None:
     """Build one project's source distribution and wheel into dist/, and check their metadata."""
     session.install("build", "twine")
     name = PYPROJECT[project]["project"]["name"].replace("-", "_")
-    session.run("python", "-m", "build", "--outdir=dist", project)
-    session.run("twine", "check", *map(str, Path("dist").glob(f"{name}-*")))
+    run(session, "python", "-m", "build", "--outdir=dist", project)
+    run(session, "twine", "check", *map(str, Path("dist").glob(f"{name}-*")))
 
 
 @nox.session(default=False, venv_backend="none")
 def dev(session: nox.Session) -> None:
     """Make .venv: every project, editable, with all test dependencies and the tools."""
     python = Path(".venv", "Scripts" if sys.platform == "win32" else "bin", "python")
-    session.run(sys.executable, "-m", "venv", ".venv")
-    session.run(python, "-m", "pip", "install", "--upgrade", "pip>=25.1")
+    run(session, sys.executable, "-m", "venv", ".venv")
+    run(session, python, "-m", "pip", "install", "--upgrade", "pip>=25.1")
     editable = [item for project in PROJECTS for item in ("--editable", f"./{project}")]
     groups = [f"--group={project}/pyproject.toml:test" for project in PROJECTS]
-    session.run(python, "-m", "pip", "install", *editable, *groups, "nox", "ruff", "mypy", CONSTRAINTS)
+    run(session, python, "-m", "pip", "install", *editable, *groups, "nox", "ruff", "mypy", CONSTRAINTS)
 
 
 @nox.session(default=False)
 def ablations(session: nox.Session) -> None:
     """The main job: install what it needs and run the ablations; arguments after -- are passed on."""
     install(session, "apps/tinystories", group=None)
-    session.run("python", "-m", "tinystories.run", "ablations", *session.posargs)
+    run(session, "python", "-m", "tinystories.run", "ablations", *session.posargs)

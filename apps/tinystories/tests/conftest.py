@@ -1,63 +1,60 @@
-"""A small text and the flags that make every command finish in a second or two."""
+"""Fixtures of all tests: folders of their own, a small text, flags of small runs, and a trained model."""
 
 import os
+import shutil
 import signal
-from dataclasses import replace
 
 import pytest
 
-# Models of these sizes are no faster with more threads, and much slower where something else has the cores.
+# More threads do not speed up models of these sizes, and slow them down on a busy machine.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 from browser import browser as browser
 from browser import chromium as chromium
+from small_runs import small_flags, write_stories
 
-from tinystories.recipes import cpu_quick
+from tinystories.run import main
 
-# Who starts the tests in the background has them ignore Ctrl-C, and every process that they start.
+# A process started in the background may ignore Ctrl-C, and its children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-TINY = replace(
-    cpu_quick(),
-    vocab_size=300,
-    context_length=16,
-    d_model=16,
-    num_layers=1,
-    num_heads=2,
-    d_ff=40,
-    steps=4,
-    batch_size=4,
-    evaluations=1,
-)
-SMALL = (
-    "--vocab-size 300 --context-length 16 --d-model 16 --num-layers 2 --num-heads 2 --d-ff 40 "
-    "--steps 8 --batch-size 4 --evaluations 2"
-)
 
 
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path, monkeypatch):
-    """Whatever a command writes by default lands in the test's own folder, not in the repository."""
+    """Run every test in a folder of its own, so that nothing is written into the repository."""
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
-def no_pictures(monkeypatch):
-    """Draw nothing: pictures took most of the time of these small experiments, and have tests of their own."""
-    monkeypatch.setattr("tinystories.reporting.pictures.style.rendered", lambda drawing, theme, form: b"")
+def quick(monkeypatch):
+    """Write no pictures and no stories: they take most of the time of small runs, and have tests of their own."""
+    monkeypatch.setattr("tinystories.reporting.pictures.rendered", lambda drawing, theme, form: b"")
+    monkeypatch.setattr("tinystories.reporting.html.rendered", lambda drawing, theme, form: b"")
     monkeypatch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
+    monkeypatch.setattr("tinystories.training.write_story", lambda *_, **__: "Once upon a time")
 
 
 @pytest.fixture
 def text(tmp_path):
     """A text file of 60 short stories."""
-    names = ["Mia", "Tom", "Ben", "Lily", "Sam"]
-    stories = [f"{names[i % 5]} had {i} red balls. {names[(i + 1) % 5]} took one home." for i in range(60)]
-    path = tmp_path / "stories.txt"
-    path.write_text("".join(f"{story}\n<|endoftext|>\n" for story in stories), "utf-8")
-    return path
+    return write_stories(tmp_path / "stories.txt")
 
 
 @pytest.fixture
 def flags(text, tmp_path):
-    """Flags for a small run on that text: `command + flags`."""
-    return ["--dataset", str(text), "--data-dir", str(tmp_path / "data"), "--device", "cpu", *SMALL.split()]
+    """Flags for a small run on that text: `[command, *flags]`."""
+    return small_flags(text, tmp_path / "data")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory):
+    """The directory of one trained model, shared by all tests: `run` is a copy to change."""
+    folder = tmp_path_factory.mktemp("trained")
+    flags = small_flags(write_stories(folder / "stories.txt"), folder / "data")
+    assert main(["train", "--out", str(folder / "run"), *flags]) == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of the trained run."""
+    return shutil.copytree(trained, tmp_path / "run")

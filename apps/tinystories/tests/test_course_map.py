@@ -1,7 +1,8 @@
-"""The map of the course names every problem; its commands parse, its links lead somewhere, its programs print that."""
+"""The map of the course: every problem is named, commands parse, links exist, programs print what is shown."""
 
 import contextlib
 import io
+import json
 import re
 import shlex
 from importlib import import_module
@@ -29,7 +30,7 @@ COMMANDS = {re.sub(r"(?<=[a-z])(?=[A-Z])", "-", command.__name__).lower() for co
 
 
 def course_map():
-    """The rows of the table: (problem, what answers it, what was measured)."""
+    """The rows of the table: (problem, answer, measurement)."""
     section = re.search(r"^## The course, .*?\n(.*?)^## ", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)[1]
     rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in section.splitlines() if line.startswith("| `")]
     return [tuple(cell.strip() for cell in row) for row in rows]
@@ -47,7 +48,7 @@ def commands(text):
 
 
 def check_command(words):
-    """Fail unless a command line is one that its program takes."""
+    """Fail unless the program of a command line accepts it."""
     if words[0] == "nox":
         assert words[1] == "-s"
         session = words[2].partition("(")[0]
@@ -57,7 +58,8 @@ def check_command(words):
     elif words[2] == "tinystories.run":
         assert type(run.parse(words[3:])).__name__.lower() == words[3].replace("-", "")
     elif words[2] == "owt_leaderboard":  # the other app, which need not be installed
-        source = (ROOT / "apps/owt-leaderboard/src/owt_leaderboard/__main__.py").read_text("utf-8")
+        folder = ROOT / "apps/owt-leaderboard/src/owt_leaderboard"
+        source = "\n".join(path.read_text("utf-8") for path in sorted(folder.rglob("*.py")))
         for flag in re.findall(r"--([\w-]+)", " ".join(words)):
             assert re.search(rf"^    {flag.replace('-', '_')}: ", source, re.MULTILINE), (words, flag)
     else:
@@ -104,7 +106,7 @@ def test_links_lead_somewhere(page):
 
 
 def programs():
-    """The programs of the answers with what stands below them."""
+    """The programs of the answers with the output shown below them."""
     return re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", ANSWERS.read_text("utf-8"), re.DOTALL)
 
 
@@ -134,18 +136,20 @@ def test_accounting_prints_what_the_answers_say(capsys):
         assert [line for line in expected.splitlines() if line not in printed] == []
 
 
-def test_numbers_of_the_map_are_those_of_the_accounting():
-    from nnscratch.accounting.presets import GPT2
-    from nnscratch.accounting.report import Training, model_report, training_report
+def test_numbers_of_the_map_are_those_of_the_accounting(capsys):
+    from nnscratch.accounting.__main__ import main
 
-    largest = model_report(GPT2["gpt2-xl"])
-    shares = largest["forward_share_by_part"]
-    training = training_report(GPT2["gpt2-xl"], Training(1024, 400_000, "adamw", 80, 19.5e12, 0.5))
-    (listed,) = [item for item in training["activations"] if item["counted"] == "the assignment's list"]
+    assert main(["--model", "gpt2-xl", "--format", "json"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    largest = record["models"]["gpt2-xl"]
+    training = record["training"]["gpt2-xl"]
+    listed = training["activations"][-1]  # by the assignment's list
     measured = {problem.strip("`"): result for problem, _, result in course_map()}
     for number in (
         f"{largest['parameters']:,} parameters, {largest['parameter_bytes'] / 1e9:.2f} GB",
-        f"{largest['forward_flops'] / 1e12:.3f} TFLOP, {shares['ffn']:.1%} of it".replace("%", " %"),
+        f"{largest['forward_flops'] / 1e12:.3f} TFLOP, {largest['forward_share_by_part']['ffn']:.1%} of it".replace(
+            "%", " %"
+        ),
     ):
         assert number in measured["transformer_accounting"]
     memory = f"{listed['bytes_per_sequence'] / 1e9:.1f} GB · batch + {training['fixed_bytes'] / 1e9:.1f} GB"

@@ -1,32 +1,29 @@
-"""Every preset and every variant builds and takes a step; variants change what they say and nothing else."""
+"""Presets and variants: parameters, a training step, changed settings, schedules."""
 
 from dataclasses import asdict, replace
 
 import pytest
 import torch
 
-from nnscratch import AdamW, TransformerLM
+from nnscratch import TransformerLM
 from tinystories.building import make_optimizer, model_config
 from tinystories.recipes import PRESETS, PresetName
 from tinystories.training import Machine, learning_rate_schedule, train_config
 from tinystories.variants import ABLATIONS, LOWER_RATE_FRACTION, VARIANTS, VariantName
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-def test_preset_builds_and_steps(preset):
+@pytest.mark.parametrize(
+    ("preset", "expected"),
+    [("cpu-quick", 1_315_968), ("cpu-course", 22_696_448), ("gpu-course", 22_696_448)],
+)
+def test_preset_builds(preset, expected):
+    """Parameters by hand: two matrices of the vocabulary, per block four of attention and three of SwiGLU, norms."""
     recipe = PRESETS[preset]()
-    torch.manual_seed(0)
-    model = TransformerLM(model_config(recipe, recipe.vocab_size))
-    optimizer = AdamW(model.parameters(), lr=recipe.learning_rate, betas=recipe.betas)
-    tokens = torch.randint(recipe.vocab_size, (1, recipe.context_length + 1))
-    losses = []
-    for _ in range(2):
-        loss = model.loss(tokens[:, :-1], tokens[:, 1:])
-        losses.append(loss.item())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    assert losses[1] < losses[0]
+    d, layers = recipe.d_model, recipe.num_layers
+    by_hand = 2 * recipe.vocab_size * d + layers * (4 * d * d + 3 * d * recipe.d_ff + 2 * d) + d
+    with torch.device("meta"):
+        model = TransformerLM(model_config(recipe, recipe.vocab_size))
+    assert sum(parameter.numel() for parameter in model.parameters()) == by_hand == expected
 
 
 @pytest.mark.parametrize("variant", ABLATIONS, ids=lambda variant: variant.name)

@@ -1,8 +1,8 @@
-"""Draw a bar chart of what `run.py --json FILE` measured.
+"""Draw a bar chart of the measurements that `run.py --json FILE` wrote.
 
     python figure.py FILE OUT.svg|OUT.png [--threads N]
 
-Left: seconds of training. Right: MB/s of encoding to an array, or to lists where a library makes only those.
+Left: seconds of training. Right: MB/s of encoding to an array, or to lists if a library makes only lists.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Any
 
 from tables import Run, cases, seconds_of
 
-OURS, THEIRS, INK = "#2f7ed8", "#9aa0a6", "#7a7f85"  # readable on white as on black
+OURS, THEIRS, INK = "#2f7ed8", "#9aa0a6", "#7a7f85"  # readable on white and on black
 LABELS = {"english_novels_100": "English novels", "tinystories_train": "TinyStories", "owt_train": "OpenWebText"}
 PEERS = {"train": ["gigabpe", "rustbpe", "tokenizers"], "encode": ["gigatoken", "tiktoken", "tokenizers"]}
 Bar = tuple[str, float, str]
 
 
 def training_bars(runs: list[Run], text: str, threads: int) -> list[Bar]:
-    """Return name, seconds and label of the bars of a text."""
+    """Return name, seconds and label of each bar of a text."""
     times = {name: seconds_of(runs, "train", text, threads, name) for name in ["bpe", *PEERS["train"]]}
     return [(name, time[0], f"{time[0]:.2f} s") for name, time in times.items() if time]
 
 
 def encoding_bars(runs: list[Run], text: str, threads: int, which: int) -> list[Bar]:
-    """Return name, MB/s and label of the bars of a text; `which` is 0 for first calls, 1 for later ones."""
+    """Return name, MB/s and label of each bar of a text; `which` is 0 for first calls, 1 for later calls."""
     size = next(run["bytes"] for run in runs if run["text"] == text)
     bars = []
     for name in ["bpe", *PEERS["encode"]]:
@@ -41,7 +41,7 @@ def encoding_bars(runs: list[Run], text: str, threads: int, which: int) -> list[
 
 
 def draw(axes: Any, groups: list[tuple[str, list[Bar]]], title: str) -> None:
-    """Draw groups of horizontal bars, each with its value beside it and no axis."""
+    """Draw groups of horizontal bars with their values and without an axis."""
     most = max(value for _, bars in groups for _, value, _ in bars)
     position = 0.0
     for heading, bars in groups:
@@ -65,12 +65,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("json", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--threads", type=int, help="default: the most that were measured with")
+    parser.add_argument("--threads", type=int, help="default: the largest number measured")
     options = parser.parse_args()
     import matplotlib as mpl
 
     mpl.use("agg")
-    mpl.rcParams["svg.hashsalt"] = "bpe"  # the same figures make the same file
+    mpl.rcParams["svg.hashsalt"] = "bpe"  # equal figures give an identical file
     from matplotlib import pyplot as plt
 
     results = json.loads(options.json.read_text(encoding="utf-8"))

@@ -1,9 +1,9 @@
-"""Encode and train on texts that are slow where time is not linear in the length of a piece or a line.
+"""Encode and train on texts that are slow unless time is linear in the length of a pre-token or a line.
 
     python hostile.py [--vocabularies FOLDER] [--repeats N]
 
-Encoding is `encode` with GPT-2's vocabulary by a tokenizer that has not seen the text, training is of 2,000 tokens;
-kernels are compiled before. Figures are medians of seconds; ids are checked to decode to the text.
+Encoding is `encode` with GPT-2's vocabulary by a tokenizer that has not seen the text; training learns 2,000 tokens.
+Kernels are compiled before. Figures are medians of seconds; the ids must decode to the text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def texts() -> dict[str, str]:
     return {
         "a million times 'a'": "a" * 10**6,
         "a million spaces": " " * 10**6,
-        "a million line ends": "\n" * 10**6,
+        "a million line breaks": "\n" * 10**6,
         "a million times '^'": "^" * 10**6,
         "a million random letters": "".join(draw.choices(LETTERS, k=10**6)),
         "10 MB of random letters": "".join(draw.choices(LETTERS, k=10**7)),

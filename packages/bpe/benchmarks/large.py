@@ -1,9 +1,9 @@
-"""Train on one large file and say how long counting and merging took, and how much memory.
+"""Train on one large file and report the time of counting and merging, and the memory.
 
     python large.py FILE VOCAB_SIZE [--threads N]
 
-Training runs in a process of its own, with kernels that were compiled before. Memory is what the process holds beside
-pages of files (RssAnon of /proc/PID/status, looked at every 50 ms), so that a file mapped to memory does not count.
+Training runs in a separate process, with kernels compiled before. Memory is the peak of RssAnon in /proc/PID/status,
+read every 50 ms, which excludes files mapped into memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EOT = "<|endoftext|>"
 
 
 class MemoryWatch(threading.Thread):
-    """Looks at the anonymous resident memory of a process until it is gone; `peak_mb` is the most it saw."""
+    """Reads the anonymous resident memory of a process until it ends; `peak_mb` is the maximum."""
 
     def __init__(self, process_id: int) -> None:
         super().__init__(daemon=True)
@@ -33,21 +33,21 @@ class MemoryWatch(threading.Thread):
         self.peak_mb = 0.0
 
     def run(self) -> None:
-        """Look every 50 ms."""
+        """Read it every 50 ms."""
         while True:
             try:
                 lines = self._status.read_text().splitlines()
             except OSError:
                 return
             kilobytes = [int(line.split()[1]) for line in lines if line.startswith("RssAnon:")]
-            if not kilobytes:  # it has ended and waits to be collected
+            if not kilobytes:  # the process has ended and waits to be collected
                 return
             self.peak_mb = max(self.peak_mb, kilobytes[0] * 1024 / 1e6)
             time.sleep(0.05)
 
 
 def train(path: Path, vocab_size: int, threads: int | None) -> None:
-    """Train in this process and print how long it took, as JSON."""
+    """Train in this process and print the times as JSON."""
     import bpe
 
     with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +65,7 @@ def train(path: Path, vocab_size: int, threads: int | None) -> None:
 
 
 def main() -> None:
-    """Start a process that trains, watch it, and print what it took."""
+    """Train in a separate process, and print its times and memory."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)
     parser.add_argument("vocab_size", type=int)
@@ -87,7 +87,7 @@ def main() -> None:
     watch.start()
     output, _ = child.communicate()
     if child.returncode:
-        sys.exit(f"training failed with status {child.returncode}; what it wrote is above")
+        sys.exit(f"training failed with status {child.returncode}; its output is above")
     found = json.loads(output.splitlines()[-1])
     size = options.file.stat().st_size
     facts = machine()
@@ -95,8 +95,8 @@ def main() -> None:
     print(f"to {found['vocab_size']:,} tokens, the longest {found['longest']}")
     print(f"counting {found['counting']:8.2f} s   {size / 1e6 / found['counting']:,.0f} MB/s")
     print(f"merging  {found['merging']:8.2f} s")
-    print(f"in all   {found['counting'] + found['merging']:8.2f} s")
-    print(f"memory   {watch.peak_mb:8,.0f} MB at most, pages of files left out")
+    print(f"total    {found['counting'] + found['merging']:8.2f} s")
+    print(f"memory   {watch.peak_mb:8,.0f} MB at most, without pages of files")
     print(f"threads  {options.threads or facts['cores']} of {facts['cores']} cores, {facts['processor']}")
 
 

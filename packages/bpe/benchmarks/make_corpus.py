@@ -1,9 +1,9 @@
-"""Write a large text file like TinyStories or OpenWebText, of made-up words, to measure with at full size.
+"""Write a large text file of made-up words that resembles TinyStories or OpenWebText, for measurements at full size.
 
     python make_corpus.py tinystories|openwebtext SIZE OUT        (SIZE such as 50MB or 11.9GB)
 
 `tinystories` has about 60,000 distinct pre-tokens. In `openwebtext` their number grows with the bytes n like
-3.45 n^0.62, as it does in OpenWebText, with curly quotes, dashes, digits, capitalised and non-ASCII words. The same
+3.45 n^0.62, as it does in OpenWebText, with curly quotes, dashes, digits, capitalized and non-ASCII words. The same
 arguments write the same file; memory is bounded by the vocabulary and 100 MB.
 """
 
@@ -20,19 +20,19 @@ from pathlib import Path
 
 import numpy as np
 
-WIDTH = 16  # bytes of a row of the table of pieces; zeros fill it up and are deleted in the end
-SLOTS = 14  # of a sentence: an opening, words and other signs, a closing
-SLOT_BYTES = {"tinystories": 3.4, "openwebtext": 4.2}  # on average, as measured
+WIDTH = 16  # bytes per row of the table of fragments, padded with zeros that are finally deleted
+SLOTS = 14  # of a sentence: an opening, words and punctuation, a closing
+SLOT_BYTES = {"tinystories": 3.4, "openwebtext": 4.2}  # measured averages
 LARGEST_BATCH = 1 << 14  # sentences made at a time
-TINYSTORIES_PIECES = 60_000
+TINYSTORIES_PRETOKENS = 60_000
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 Rows = np.ndarray  # uint8, shape (rows, WIDTH)
 
 
-def rows_of(pieces: list[str]) -> Rows:
-    """Return pieces of text as rows."""
-    return np.array([piece.encode() for piece in pieces], dtype=f"S{WIDTH}").view(np.uint8).reshape(-1, WIDTH)
+def rows_of(fragments: list[str]) -> Rows:
+    """Return text fragments as rows."""
+    return np.array([fragment.encode() for fragment in fragments], dtype=f"S{WIDTH}").view(np.uint8).reshape(-1, WIDTH)
 
 
 OPENINGS = {"tinystories": ["", "", ' "Oh,'], "openwebtext": ["", "", "", " “We", " “I", " “The", " (It", " —", " -"]}
@@ -49,7 +49,7 @@ SENTENCES_IN_DOCUMENT = 90
 
 
 def syllables(numbers: np.ndarray, onsets: str, vowels: list[str], codas: list[str]) -> list[np.ndarray]:
-    """Return what the digits of numbers spell in syllables: bytes of shape (numbers, 4) each, zeros where none."""
+    """Spell the digits of numbers as syllables: arrays of bytes of shape (numbers, 4), padded with zeros."""
     table = np.array([(o + v + c).encode() for o in onsets for v in vowels for c in codas], dtype="S4")
     base = len(table)
     parts: list[np.ndarray] = []
@@ -71,14 +71,14 @@ def syllables(numbers: np.ndarray, onsets: str, vowels: list[str], codas: list[s
 
 
 def compacted(rows: np.ndarray) -> Rows:
-    """Move the zeros of each row to its end and give it the usual width."""
+    """Move the zeros of each row to its end and extend it to the usual width."""
     order = np.argsort(rows == 0, axis=1, kind="stable")
     rows = np.take_along_axis(rows, order, axis=1)[:, :WIDTH]
     return np.pad(rows, ((0, 0), (0, WIDTH - rows.shape[1])))
 
 
 def spell(ids: np.ndarray, plain: bool) -> Rows:
-    """Return the piece of each word id, with its space; of every 20, unless plain, 4 are special in some way."""
+    """Return the fragment of each word id with its space; of every 20, unless plain, 4 are unusual words."""
     # The very short words are fewer in stories.
     numbers = ids + 300 * plain
     spelled = syllables(numbers, "bcdfghjklmnprstvwz", ["a", "e", "i", "o", "u"], ["", "n", "s", "r", "l"])
@@ -97,13 +97,13 @@ def spell(ids: np.ndarray, plain: bool) -> Rows:
     return compacted(words)
 
 
-def distinct_pieces(size: float) -> int:
-    """Return how many distinct pieces OpenWebText has in its first `size` bytes."""
+def distinct_pretokens(size: float) -> int:
+    """Return the number of distinct pre-tokens in the first `size` bytes of OpenWebText."""
     return int(3.45 * size**0.62)
 
 
 class Writer:
-    """Makes sentences, batch after batch."""
+    """Generates sentences in batches."""
 
     def __init__(self, kind: str, size: int) -> None:
         self._kind = kind
@@ -113,12 +113,12 @@ class Writer:
         fixed = ["", *OPENINGS[kind], *CLOSINGS[kind], *SIGNS[kind], *([self._end] if self._end else [])]
         self._first = len(fixed)
         growing = kind == "openwebtext"
-        most = int(1.1 * distinct_pieces(size)) + 50_000 if growing else TINYSTORIES_PIECES
+        most = int(1.1 * distinct_pretokens(size)) + 50_000 if growing else TINYSTORIES_PRETOKENS
         self._table = np.zeros((self._first + most, WIDTH), dtype=np.uint8)
         self._table[: self._first] = rows_of(fixed)
         self._known = 0
         if not growing:
-            self._learn(TINYSTORIES_PIECES)
+            self._learn(TINYSTORIES_PRETOKENS)
 
     def _learn(self, known: int) -> None:
         """Spell the words up to a number."""
@@ -129,13 +129,13 @@ class Writer:
         self._known = max(known, self._known)
 
     def _rows(self, which: str) -> np.ndarray:
-        """Return the rows of the table that hold openings, closings or signs."""
+        """Return the rows of the table with openings, closings or punctuation."""
         names = list(self._fixed)
         first = 1 + sum(len(self._fixed[name]) for name in names[: names.index(which)])
         return np.arange(first, first + len(self._fixed[which]))
 
     def _bytes(self, *shape: int) -> np.ndarray:
-        """Return random bytes, the cheapest random numbers there are."""
+        """Return random bytes, which are the cheapest random numbers."""
         return np.frombuffer(self._random.bytes(int(np.prod(shape))), dtype=np.uint8).reshape(shape)
 
     def _ranks(self, shape: tuple[int, int], words: int) -> np.ndarray:
@@ -152,9 +152,9 @@ class Writer:
         """Return sentences that follow `written` bytes of text, as rows of the table."""
         old = self._known
         if self._kind == "openwebtext":
-            self._learn(distinct_pieces(written + SLOT_BYTES[self._kind] * SLOTS * sentences))
+            self._learn(distinct_pretokens(written + SLOT_BYTES[self._kind] * SLOTS * sentences))
         rows = self._ranks((sentences, SLOTS), old or self._known)
-        rows[:, 1] += 14 - rows[:, 1] % 20  # capitalised
+        rows[:, 1] += 14 - rows[:, 1] % 20  # capitalized
         rows += self._first
         middle = rows[:, 2:-1]
         # Of 256 random bytes, 26 are a sign in place of a word and 38 nothing at all.
@@ -181,7 +181,7 @@ class Writer:
 
 
 def text(kind: str, size: int) -> Iterator[np.ndarray]:
-    """Yield a text of about `size` bytes in batches (uint8): never fewer than asked for, at most a few batches more."""
+    """Yield a text of at least `size` bytes, and at most a few batches more, in batches (uint8)."""
     writer = Writer(kind, size)
     spelling: deque[Future[np.ndarray]] = deque()
     started = written = 0
@@ -198,7 +198,7 @@ def text(kind: str, size: int) -> Iterator[np.ndarray]:
 
 
 def parse_size(value: str) -> int:
-    """Return the bytes of a size such as 50MB.
+    """Return the number of bytes of a size such as 50MB.
 
     Raises:
         ValueError: If it is not one.
@@ -210,7 +210,7 @@ def parse_size(value: str) -> int:
 
 
 def main() -> None:
-    """Write the file, then say how large it is and how long it took."""
+    """Write the file, then print its size and the time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=list(OPENINGS))
     parser.add_argument("size", type=parse_size)

@@ -1,4 +1,4 @@
-"""How each library is asked to train and to encode; what is returned is looked at after the clock has stopped."""
+"""Calls of each library for training and encoding; their results are examined after the clock has stopped."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ PRINTABLE = [*range(33, 127), *range(161, 173), *range(174, 256)]
 
 @dataclass(frozen=True)
 class Job:
-    """Something to time: `run` does the work, `result` turns what it returned into what is compared."""
+    """A timed call: `run` does the work, `result` converts its return value for the comparison."""
 
     run: Callable[[], Any]
     result: Callable[[Any], Any]
 
 
 def byte_of_character() -> dict[str, int]:
-    """Return the byte that each character of GPT-2's printable alphabet stands for."""
+    """Return the byte of each character of GPT-2's printable alphabet."""
     others = [byte for byte in range(256) if byte not in PRINTABLE]
     return {chr(byte): byte for byte in PRINTABLE} | {chr(256 + index): byte for index, byte in enumerate(others)}
 
 
 def tokens_of_merges(merges: Iterable[tuple[str, str]]) -> list[bytes]:
-    """Return the tokens that merges of GPT-2's printable alphabet make."""
+    """Return the tokens made by merges in GPT-2's printable alphabet."""
     table = byte_of_character()
     return [bytes(table[character] for character in left + right) for left, right in merges]
 
@@ -50,9 +50,9 @@ def train_bpe(path: Path, vocab_size: int, threads: int) -> Job:
 
 
 def train_gigabpe(path: Path, vocab_size: int, threads: int) -> Job:
-    """`gigabpe` reads files, in which it knows no separators: it is given a file without them.
+    """`gigabpe` reads files but knows no separators, so its file has none.
 
-    Its alphabet is only the bytes that occur, so its vocabulary is made that much smaller.
+    Its alphabet has only the bytes that occur, so its vocabulary is that much smaller.
     """
     import gigabpe
 
@@ -74,7 +74,7 @@ def train_gigabpe(path: Path, vocab_size: int, threads: int) -> Job:
 
 
 def train_rustbpe(path: Path, vocab_size: int, threads: int) -> Job:
-    """`rustbpe` takes documents; it knows no special tokens. Threads: RAYON_NUM_THREADS."""
+    """`rustbpe` takes documents and knows no special tokens. Threads: RAYON_NUM_THREADS."""
     import rustbpe
 
     def run() -> Any:
@@ -108,12 +108,12 @@ def train_tokenizers(path: Path, vocab_size: int, threads: int) -> Job:
 
 
 def read(path: Path) -> str:
-    """Return a text as it is, line ends included."""
+    """Return a text with its line ends unchanged."""
     return path.read_bytes().decode("utf-8")
 
 
 def read_with_utf8(path: Path) -> str:
-    """Return a text whose UTF-8 CPython has at hand already, as bytes are at hand for a library that takes bytes."""
+    """Return a text whose UTF-8 CPython has cached, just as a library that takes bytes gets them ready-made."""
     text = read(path)
     function = ctypes.pythonapi.PyUnicode_AsUTF8AndSize
     function.restype = ctypes.c_void_p
@@ -122,7 +122,7 @@ def read_with_utf8(path: Path) -> str:
 
 
 def flat(parts: Iterable[Any]) -> np.ndarray:
-    """Return the ids of documents one after another."""
+    """Return the concatenated ids of documents."""
     return np.concatenate([np.asarray(part, dtype=np.uint32) for part in parts])
 
 
@@ -141,7 +141,7 @@ def encode_bpe(folder: Path, path: Path, threads: int, task: str) -> Job:
 
 
 def taken(path: Path) -> np.ndarray:
-    """Return the ids of a token file and remove it, with what describes it."""
+    """Return the ids of a token file and remove it with its description."""
     ids: np.ndarray = np.load(path)
     path.unlink()
     path.with_suffix(".json").unlink(missing_ok=True)
@@ -149,7 +149,7 @@ def taken(path: Path) -> np.ndarray:
 
 
 def encode_gigatoken(folder: Path, path: Path, threads: int, task: str) -> Job:
-    """`gigatoken`, one text; files are saved as this package saves them. Threads: RAYON_NUM_THREADS."""
+    """`gigatoken` with one text; files are saved like those of this package. Threads: RAYON_NUM_THREADS."""
     import gigatoken
 
     tokenizer = gigatoken.Tokenizer(folder / "gpt2_tokenizer.json")
@@ -171,7 +171,7 @@ def encode_gigatoken(folder: Path, path: Path, threads: int, task: str) -> Job:
 
 
 def encode_gigatoken_batch(folder: Path, path: Path, threads: int, task: str) -> Job:
-    """`gigatoken` over documents, which are encoded in parallel; separators get no id. Threads: RAYON_NUM_THREADS."""
+    """`gigatoken` with documents, which it encodes in parallel; separators get no id. Threads: RAYON_NUM_THREADS."""
     import awkward
     import gigatoken
 
@@ -184,7 +184,7 @@ def encode_gigatoken_batch(folder: Path, path: Path, threads: int, task: str) ->
 
 
 def encode_tiktoken(folder: Path, path: Path, threads: int, task: str) -> Job:
-    """`tiktoken`: one text on one thread, or documents to lists on several."""
+    """`tiktoken` with one text on one thread, or with documents on several, to lists."""
     import json
 
     import tiktoken
@@ -204,7 +204,7 @@ def encode_tiktoken(folder: Path, path: Path, threads: int, task: str) -> Job:
 
 
 def encode_tokenizers(folder: Path, path: Path, threads: int, task: str) -> Job:
-    """`tokenizers` over documents, to lists. Threads: RAYON_NUM_THREADS."""
+    """`tokenizers` with documents, to lists. Threads: RAYON_NUM_THREADS."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(folder / "gpt2_tokenizer.json"))
@@ -226,4 +226,4 @@ TASKS = {
     "file": ["bpe", "gigatoken"],
     "list": ["bpe", "gigatoken", "tiktoken", "tokenizers"],
 }
-"""The libraries that do each task."""
+"""The libraries for each task."""

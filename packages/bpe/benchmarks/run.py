@@ -2,15 +2,15 @@
 
     python packages/bpe/benchmarks/run.py [--only train|encode] [--quick] [--texts NAME...] [--json FILE]
 
-Every figure is the median of several processes, in which nothing else runs; the libraries take turns. Each process
-has as many cores as threads. The text is in the page cache. Kernels are compiled and thread pools started before the
-clock is, by other tokenizers on another text; loading a vocabulary is not counted. "Cold" is the first call of a
-tokenizer, "warm" are later ones on the same text. A string has its UTF-8 at hand, as CPython keeps it. Training is
-timed from the path of a plain file to the merges, of which every library learns the same number; as their rules for
-ties differ from this package's, the tokens in common are counted instead of compared. Encoding is with GPT-2's
-vocabulary, and its ids must be the same everywhere. `gigatoken` is called twice over: one text at once, and as
-documents in parallel, whose separators it drops; ratios are to the faster. A library slower than 5 s is called twice,
-not three times, and slower than 10 s in one process only.
+Every figure is the median of several processes, each running one library; the libraries take turns. Each process has
+as many cores as threads. The text is in the page cache. Before the clock starts, another tokenizer compiles the kernels
+and starts the thread pools on another text; loading a vocabulary is not counted. "Cold" is the first call of a
+tokenizer, "warm" are later calls on the same text. CPython has cached the UTF-8 of a string beforehand. Training is
+timed from the path of a plain file to the merges, of which every library learns the same number; because other
+libraries break ties differently, the tokens in common are counted instead of compared. Encoding uses GPT-2's
+vocabulary, and all ids must be equal. `gigatoken` is called in two ways: with one text, and with documents in parallel,
+whose separators it drops; ratios refer to the faster way. A library slower than 5 s is called twice, not three times,
+and one slower than 10 s in one process only.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ VERY_SLOW_SECONDS = 10.0
 
 
 def unpack(name: str, folder: Path, limit: int | None) -> Path:
-    """Write a text, or the first lines of it, unpacked to `folder`."""
+    """Write a decompressed text, or its first lines, to `folder`."""
     source = DATA / name
     target = folder / name.removesuffix(".gz")
     with gzip.open(source) if name.endswith(".gz") else source.open("rb") as text, target.open("wb") as file:
@@ -51,7 +51,7 @@ def unpack(name: str, folder: Path, limit: int | None) -> Path:
 
 
 def measure(library: str, task: str, path: Path, threads: int, vocab_size: int) -> dict[str, Any]:
-    """Return what a worker measures in a process of its own."""
+    """Return the measurement of a worker in a separate process."""
     worker = Path(__file__).with_name("worker.py")
     arguments = [library, task, str(path), str(threads)]
     options = [f"--vocab-size={vocab_size}", f"--vocabularies={DATA / 'vocabularies'}"]
@@ -65,7 +65,7 @@ def measure(library: str, task: str, path: Path, threads: int, vocab_size: int) 
 
 
 def chosen(only: str | None, texts: list[Path], threads: list[int]) -> list[tuple[str, str, Path, int]]:
-    """Return library, task, text and threads of all that is to be measured, the libraries in turns."""
+    """Return library, task, text and threads of each measurement, with the libraries in turns."""
     cases = []
     for path in texts:
         for count in threads:
@@ -80,7 +80,7 @@ def chosen(only: str | None, texts: list[Path], threads: list[int]) -> list[tupl
 
 
 def compare(runs: list[dict[str, Any]]) -> list[str]:
-    """Put the share of tokens in common into the runs of training; return a line for each difference in ids."""
+    """Add the share of tokens in common to the runs of training; return a line for each difference in ids."""
     differences = []
     reference = {(run["task"], run["text"]): run for run in runs if run["library"] == "bpe"}
     for run in runs:
@@ -104,11 +104,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="2 MB of two texts, one repeat, two threads")
     parser.add_argument("--texts", nargs="+", metavar="NAME", help=f"of {', '.join(TEXTS)}")
     parser.add_argument("--threads", nargs="+", type=int, help="default: 1 2")
-    parser.add_argument("--repeats", type=int, help="processes for each figure (default: 3)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write all that was measured")
+    parser.add_argument("--repeats", type=int, help="processes per figure (default: 3)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="file for all measurements")
     options = parser.parse_args()
     if not DATA.exists():
-        sys.exit(f"no folder {DATA}: the texts to measure with are read from there")
+        sys.exit(f"no folder {DATA}: the texts are read from there")
     names = options.texts or (QUICK_TEXTS if options.quick else TEXTS)
     for name in names:
         if not (DATA / name).exists():

@@ -1,10 +1,9 @@
-"""Time new processes, from their start to their end: imports, training on little text, the first sentence.
+"""Time complete new processes: imports, training on a small text, the first sentence.
 
     python startup.py [--vocabularies FOLDER] [--repeats N]
 
-Numba's cache is empty for each of them, except where kernels are used: those are timed twice, so that the second time
-they come from the disk. "python" is an interpreter that does nothing, which is part of all the others. The text of
-133 kB is composed here.
+Numba's cache is empty for each process. Processes that use kernels are timed again with the cache filled. "python" is
+an interpreter that does nothing, which is part of all other times. The text of 133 kB is composed here.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ SENTENCE = "Once upon a time, there was a cat who didn't like the rain."
 
 
 def small_text(size: int) -> str:
-    """Return a text of so many bytes with a few thousand different words."""
+    """Return a text of `size` bytes with a few thousand different words."""
     text = "".join(f"word{index * 7919 % 3001} is not {index % 977}, they've said.\n" for index in range(size // 20))
     return text[:size]
 

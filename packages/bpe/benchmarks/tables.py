@@ -1,4 +1,4 @@
-"""Tables of what `run.py` measured, and the machine it was measured on."""
+"""Tables of the measurements of `run.py`, and a description of the machine."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from peers import TASKS
 Run = dict[str, Any]
 LIBRARIES = ["gigabpe", "rustbpe", "gigatoken", "tiktoken", "tokenizers"]
 TITLES = {
-    "train": "Training: seconds from a file to merges, and how many times as long as bpe the others take",
-    "array": "Encoding a string to an array of ids (encode_to_numpy), MB/s cold / warm, and bpe's speed over others'",
-    "file": "Encoding a file to a file of ids (encode_file), MB/s cold / warm, and bpe's speed over the other's",
-    "list": "Encoding a string to a list of ids (encode), MB/s cold / warm, and bpe's speed over the others'",
+    "train": "Training: seconds from a file to merges, and the time of the others relative to bpe",
+    "array": "Encoding a string to an array of ids (encode_to_numpy), MB/s cold / warm, bpe's speed relative to others",
+    "file": "Encoding a file to a file of ids (encode_file), MB/s cold / warm, and bpe's speed relative to the other",
+    "list": "Encoding a string to a list of ids (encode), MB/s cold / warm, and bpe's speed relative to others",
 }
 NONE = "n/a"
 
 
 def package(library: str) -> str:
-    """Return the distribution that a library of `TASKS` belongs to."""
+    """Return the distribution of a library of `TASKS`."""
     return library.removesuffix("-batch")
 
 
 def library_version(library: str) -> str | None:
-    """Return the version of a library that is installed, or None."""
+    """Return the version of a library, or None if it is not installed."""
     if library == "bpe":
         import bpe
 
@@ -48,7 +48,7 @@ def processor() -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the figures depend on: processor, cores, system, versions."""
+    """Return the facts that figures depend on: processor, cores, system, versions."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     packages = ["bpe", "numba", "numpy", *LIBRARIES]
     return {
@@ -61,14 +61,14 @@ def machine() -> dict[str, Any]:
 
 
 def machine_line() -> str:
-    """Return in one line what figures of this package alone depend on."""
+    """Return the facts that figures of this package depend on, in one line."""
     facts = machine()
     versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("bpe", "numba", "numpy"))
     return f"{facts['processor']}, {facts['cores']} cores, {facts['system']}, Python {facts['python']}, {versions}"
 
 
 def seconds_of(runs: Sequence[Run], task: str, text: str, threads: int, library: str) -> tuple[float, float] | None:
-    """Return the median seconds of first and of later calls (of training: twice the same), None if never measured."""
+    """Return the median seconds of first and later calls (equal for training), or None without a measurement."""
     found = [
         run["seconds"]
         for run in runs
@@ -82,13 +82,13 @@ def seconds_of(runs: Sequence[Run], task: str, text: str, threads: int, library:
 
 
 def cases(runs: Sequence[Run], task: str) -> list[tuple[str, int, int, int]]:
-    """Return the text, its bytes, the size of the vocabulary and the threads of each row of a table."""
+    """Return the text, its size, the size of the vocabulary and the threads of each row of a table."""
     rows = ((run["text"], run["bytes"], run["vocab_size"], run["threads"]) for run in runs if run["task"] == task)
     return sorted(dict.fromkeys(rows), key=lambda row: (row[0], row[3]))
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as lines, the first column to the left and the others to the right."""
+    """Return rows as lines with the first column aligned left and the others right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
     for first, *others in rows:
@@ -98,7 +98,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
 
 
 def training_table(runs: Sequence[Run]) -> str:
-    """Return the table of training."""
+    """Return the table for training."""
     peers = TASKS["train"][1:]
     header = ["text", "MB", "vocabulary", "threads", "bpe s"]
     header += [f"{peer} s" for peer in peers] + [f"{peer}/bpe" for peer in peers]
@@ -117,7 +117,7 @@ def training_table(runs: Sequence[Run]) -> str:
 
 
 def encoding_table(runs: Sequence[Run], task: str) -> str:
-    """Return the table of one way to encode."""
+    """Return the table for one task of encoding."""
     libraries = TASKS[task]
     peers = list(dict.fromkeys(package(library) for library in libraries if library != "bpe"))
     rows = [["text", "MB", "threads", *libraries, *(f"bpe/{peer}" for peer in peers)]]
@@ -128,7 +128,7 @@ def encoding_table(runs: Sequence[Run], task: str) -> str:
             row.append(f"{size / 1e6 / time[0]:.0f} / {size / 1e6 / time[1]:.0f}" if time else NONE)
         own = times["bpe"]
         for peer in peers:
-            # The faster of the ways to call the same library, cold and warm each.
+            # The faster way to call the same library, separately for cold and warm.
             others = [time for library in libraries if package(library) == peer and (time := times[library])]
             if own and others:
                 cold, warm = (min(time[which] for time in others) / own[which] for which in (0, 1))
@@ -149,7 +149,7 @@ def report(results: dict[str, Any]) -> str:
     facts = results["machine"]
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     lines += ["", f"{facts['processor']}, {facts['cores']} cores, {facts['system']}, Python {facts['python']}"]
-    lines += [f"{versions}; {results['date']}; processes for each median: {results['repeats']}"]
+    lines += [f"{versions}; {results['date']}; processes per median: {results['repeats']}"]
     for name in LIBRARIES:
         if facts["versions"][name] == "not installed":
             lines.append(f"{name} is not installed, so its columns are {NONE}: pip install {name}")

@@ -2,8 +2,8 @@
 
     python worker.py LIBRARY train|array|file|list FILE THREADS [--vocab-size N] [--vocabularies FOLDER] [--calls N]
 
-The first call ("cold") is that of a fresh tokenizer; kernels were compiled, and the libraries' thread pools started,
-by another tokenizer on another text before. Later calls ("warm") are of the same tokenizer on the same text.
+The first ("cold") call uses a new tokenizer; another tokenizer has compiled the kernels and started the thread pools on
+another text before. Later ("warm") calls use the same tokenizer on the same text.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 SLOW_SECONDS = 5.0
-"""A library that takes longer than this is called once more only, not twice."""
+"""A library that takes longer is called twice, not three times."""
 OTHER_BYTES = 2_000_000
 
 
 def confine(threads: int) -> None:
-    """Leave this process as many cores as threads, and tell Rust's thread pools; before any library is imported."""
+    """Restrict this process and the thread pools of Rust to `threads` cores, before any library is imported."""
     os.environ["RAYON_NUM_THREADS"] = str(threads)
     os.environ["TOKENIZERS_PARALLELISM"] = "true"
     if hasattr(os, "sched_setaffinity"):
@@ -32,7 +32,7 @@ def confine(threads: int) -> None:
 
 
 def peak_megabytes() -> float:
-    """Return the most memory this process has held, in MB; 0 where the system does not tell."""
+    """Return the peak memory of this process in MB; 0 where the system does not report it."""
     try:
         import resource
     except ImportError:
@@ -42,14 +42,14 @@ def peak_megabytes() -> float:
 
 
 def other_text() -> str:
-    """Return a text that none of the measured ones resembles, enough of it that the kernels are used."""
+    """Return a text unlike all measured texts, large enough for the kernels to be used."""
     words = [f"{number * 7919 % 99991:x}{number:o} " for number in range(60_000)]
     text = "".join(words)
     return (text * (OTHER_BYTES // len(text) + 1))[:OTHER_BYTES]
 
 
 def measure_training(library: str, path: Path, vocab_size: int, threads: int, other: Path) -> dict[str, Any]:
-    """Train once; the tokens learned are in the result."""
+    """Train once; the result includes the learned tokens."""
     from peers import TRAINERS
 
     TRAINERS[library](other, 1000, threads).run()
@@ -66,7 +66,7 @@ def measure_training(library: str, path: Path, vocab_size: int, threads: int, ot
 def measure_encoding(
     library: str, task: str, path: Path, threads: int, calls: int, vocabularies: Path, other: Path
 ) -> dict[str, Any]:
-    """Encode the same text several times; a digest of the ids, separators left out, is in the result."""
+    """Encode the same text several times; the result includes a digest of the ids without separators."""
     import numpy as np
     from peers import ENCODERS, EOT
 
@@ -84,18 +84,18 @@ def measure_encoding(
 
 
 def main() -> None:
-    """Measure what the arguments say."""
+    """Run one measurement."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("library")
     parser.add_argument("task", choices=["train", "array", "file", "list"])
     parser.add_argument("file", type=Path)
     parser.add_argument("threads", type=int)
-    parser.add_argument("--vocab-size", type=int, default=32_000, help="of training (default: %(default)s)")
+    parser.add_argument("--vocab-size", type=int, default=32_000, help="size for training (default: %(default)s)")
     parser.add_argument("--vocabularies", type=Path, help="folder of gpt2_vocab.json and the others, for encoding")
-    parser.add_argument("--calls", type=int, default=3, help="of encoding: one cold, the others warm")
+    parser.add_argument("--calls", type=int, default=3, help="calls for encoding: one cold, the others warm")
     options = parser.parse_args()
     confine(options.threads)
-    options.file.read_bytes()  # so that it is in the page cache
+    options.file.read_bytes()  # brings it into the page cache
     with tempfile.TemporaryDirectory() as folder:
         other = Path(folder, "other.txt")
         other.write_text(other_text(), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The encoders that are compared, and the code points that they class differently because their Unicode versions do."""
+"""The compared encoders, and the code points that they classify differently because their Unicode versions differ."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CL100K_PATTERN = (
 
 @dataclass(frozen=True)
 class Engine:
-    """Another encoder: texts to ids; texts with an `excluded` character are not given to it."""
+    """Another encoder from texts to ids, which gets no text with an `excluded` character."""
 
     name: str
     encode: Callable[[Sequence[str]], list[list[int]]]
@@ -41,10 +41,11 @@ class Engine:
 
 @lru_cache(maxsize=1)
 def every_character() -> str:
-    """Return all code points but surrogates."""
+    """Return all code points except surrogates."""
     return "".join(chr(point) for point in range(0x110000) if chr(point) not in SURROGATES)
 
 
+@lru_cache(maxsize=1)
 def classes_of_regex() -> dict[str, str]:
     """Return the class of each character for the `regex` module, which this package follows."""
     import regex
@@ -78,7 +79,7 @@ def classes_of_tokenizers() -> dict[str, str]:
 
 
 def differing(classes: dict[str, str]) -> dict[str, tuple[str, str]]:
-    """Return the characters that `regex` classes differently, with its class and the other one."""
+    """Return the characters that `regex` classifies differently, with its class and the other class."""
     own = classes_of_regex()
     pairs = (
         (character, own.get(character, "other"), classes.get(character, "other")) for character in every_character()
@@ -87,7 +88,7 @@ def differing(classes: dict[str, str]) -> dict[str, tuple[str, str]]:
 
 
 def ranges(differences: dict[str, tuple[str, str]]) -> list[str]:
-    """Return the ranges of code points in which classes differ, with the class of `regex` and the other one."""
+    """Return the ranges of code points whose classes differ, with the class of `regex` and the other class."""
     numbered = enumerate(sorted(differences))
     lines = []
     for (_, (ours, theirs)), group in groupby(numbered, lambda item: (ord(item[1]) - item[0], differences[item[1]])):
@@ -114,8 +115,8 @@ def own_cl100k() -> bpe.Tokenizer:
 
 
 def _batch_by_tiktoken(encoding: tiktoken.Encoding) -> Callable[[Sequence[str]], list[list[int]]]:
-    """Return a function that encodes texts, special tokens as such."""
-    # One by one: for short texts its thread pool costs more than it saves.
+    """Return a function that encodes texts and their special tokens."""
+    # One by one, because for short texts the thread pool costs more than it saves.
     return lambda texts: [encoding.encode(text, allowed_special="all") for text in texts]
 
 
@@ -145,7 +146,7 @@ def tiktoken_cl100k(special_ids: dict[str, int], excluded: frozenset[str]) -> En
 
 
 def tokenizers_gpt2(special_ids: dict[str, int], excluded: frozenset[str]) -> Engine:
-    """Return tokenizers with GPT-2's vocabulary; it cannot take lone surrogates."""
+    """Return tokenizers with GPT-2's vocabulary; it does not accept lone surrogates."""
     from tokenizers import AddedToken, Tokenizer
 
     tokenizer = Tokenizer.from_file(str(VOCABULARIES / "gpt2_tokenizer.json"))

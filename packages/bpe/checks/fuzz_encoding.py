@@ -2,10 +2,10 @@
 
     python fuzz_encoding.py [--strings N] [--seed N] [--skip-texts]
 
-Every way to encode is compared: small texts in Python, `encode_batch`, and large texts by the kernels on one and on two
-threads; GPT-2's vocabulary, and that of cl100k_base in Python. Characters whose class is another in the
-Unicode version of the other library are listed; strings with one are not given to it (they are to all ways here), and
-from whole texts they are taken out. Stops at the first difference, made as short as possible, with exit status 1.
+All ways of encoding are compared: small texts in Python, `encode_batch`, and large texts by the kernels on one and on
+two threads; with GPT-2's vocabulary, and with that of cl100k_base in Python. Characters that another library classifies
+differently because of its Unicode version are listed. That library gets no strings with such characters, and they are
+removed from whole texts. The program stops at the first difference, reduced to a short text, with exit status 1.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ Ids = list[int]
 Encode = Callable[[Sequence[str]], list[Ids]]
 BATCH = 25_000
 PYTHON_BYTES = 4 << 20
-"""A tokenizer that has seen so much is replaced by a fresh one, which encodes small texts in Python."""
+"""After so much text a tokenizer is replaced by a new one, so that small texts are encoded in Python."""
 TEXT_BYTES = 4 << 20
 ENOUGH_FOR_KERNELS = 3 << 20
 
 
 class Ways:
-    """The ways to encode with this package: each takes texts and returns their ids."""
+    """The ways of encoding with this package; each takes texts and returns their ids."""
 
     def __init__(self, tokenizer: bpe.Tokenizer, kernels: bool) -> None:
         self._pristine = tokenizer
@@ -60,7 +60,7 @@ class Ways:
         self._separator = tokenizer.token_to_id(SEPARATOR)
         self.all: dict[str, Encode] = {"encode in Python": self.in_python}
         if kernels:
-            # From now on these use kernels, whatever the size of a text.
+            # From now on these tokenizers use kernels, whatever the size of a text.
             self._batches.encode_to_numpy("a text " * (ENOUGH_FOR_KERNELS // 7))
             self._whole.encode_to_numpy("a text " * (ENOUGH_FOR_KERNELS // 7))
             self.all |= {
@@ -71,15 +71,15 @@ class Ways:
             }
 
     def by_kernels(self, texts: Sequence[str]) -> list[Ids]:
-        """Encode each by itself, with a tokenizer that uses kernels."""
+        """Encode each text separately, with a tokenizer that uses kernels."""
         return [self._whole.encode_to_numpy(text, threads=1).tolist() for text in texts]
 
     def in_batches(self, texts: Sequence[str]) -> list[Ids]:
-        """Encode all in a batch."""
+        """Encode all texts in a batch."""
         return [ids.tolist() for ids in self._batches.encode_batch(texts, threads=2)]
 
     def in_python(self, texts: Sequence[str]) -> list[Ids]:
-        """Encode each by itself, with a tokenizer that has not seen enough to use kernels."""
+        """Encode each text separately, with a tokenizer that has not seen enough text to use kernels."""
         found = []
         for text in texts:
             self._encoded += 4 * len(text)
@@ -90,7 +90,7 @@ class Ways:
         return found
 
     def joined(self, texts: Sequence[str], threads: int = 1) -> list[Ids]:
-        """Encode all in one text, with a special token between them."""
+        """Encode all texts joined by a special token."""
         if not texts:
             return []
         ids = self._whole.encode_to_numpy(SEPARATOR.join(texts), threads=threads)
@@ -108,12 +108,12 @@ def first_difference(texts: Sequence[str], expected: Sequence[Ids], found: Seque
 
 
 def differ(one: Encode, other: Encode, texts: Sequence[str]) -> bool:
-    """Say whether two ways to encode give different ids."""
+    """Return whether two ways of encoding give different ids."""
     return one(texts) != other(texts)
 
 
 def fail(texts: Sequence[str], index: int, names: str, different: Callable[[Sequence[str]], bool], seed: int) -> None:
-    """Print the shortest text, or texts, for which two ways to encode differ, and exit."""
+    """Print a reduced text, or several, for which two ways of encoding differ, and exit."""
     if index < len(texts) and different([texts[index]]):
         text = shortest(texts[index], lambda part: different([part]))
         print(f"seed {seed}: {names} differ on {text!r}")
@@ -125,7 +125,7 @@ def fail(texts: Sequence[str], index: int, names: str, different: Callable[[Sequ
 
 
 def check(texts: Sequence[str], ways: Ways, engines: Sequence[Engine], skipped: Counter[str], seed: int) -> None:
-    """Compare all ways to encode `texts` with the first one, and that one with the other libraries."""
+    """Compare all ways of encoding `texts` with the first way, and the first way with the other libraries."""
     (first, encode), *others = ways.all.items()
     expected = encode(texts)
     for name, way in others:
@@ -160,7 +160,7 @@ def parts(text: str, size: int) -> Iterator[list[str]]:
 
 
 def check_text(path: Path, gpt2: Ways, engines: Sequence[Engine], whole: bpe.Tokenizer, seed: int) -> str:
-    """Compare the ids of a whole text, and of its documents by all ways; return what to say of it."""
+    """Compare the ids of a whole text, and of its documents in all ways; return a summary."""
     text = read(path)
     excluded = frozenset().union(*(engine.excluded for engine in engines)) & set(text)
     removed = sum(map(text.count, excluded))
@@ -173,15 +173,15 @@ def check_text(path: Path, gpt2: Ways, engines: Sequence[Engine], whole: bpe.Tok
             sys.exit(
                 f"seed {seed}: ids of {path.name} as a whole differ from those of {engines[0].name}, {threads} threads"
             )
-    return f"{path.name}: {len(ids):,} ids equal; {removed} characters taken out"
+    return f"{path.name}: {len(ids):,} ids equal; {removed} characters removed"
 
 
 def main() -> None:
-    """Run all comparisons and print what was compared."""
+    """Run all comparisons and print a summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--strings", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--skip-texts", action="store_true", help="leave out the shared texts in full")
+    parser.add_argument("--skip-texts", action="store_true", help="skip the complete shared texts")
     options = parser.parse_args()
     if not DATA.exists():
         sys.exit(f"no folder {DATA}: vocabularies and texts are read from there")
@@ -190,7 +190,7 @@ def main() -> None:
     for name, found in differences.items():
         same = name != "tiktoken" and found == differences["tiktoken"]
         lines = ["the same as in tiktoken"] if same else ranges(found)
-        print(f"{len(found)} code points are of another class in {name}", *lines, sep="\n  ")
+        print(f"{len(found)} code points have another class in {name}", *lines, sep="\n  ")
     excluded = {name: frozenset(found) for name, found in differences.items()}
     gpt2, cl100k = own_gpt2(), own_cl100k()
     ids_gpt2, ids_cl100k = ({token: own.token_to_id(token) for token in SPECIAL_TOKENS} for own in (gpt2, cl100k))
@@ -212,10 +212,10 @@ def main() -> None:
         print(f"\r{done:,} strings, {time.perf_counter() - begin:.0f} s", end="", file=sys.stderr, flush=True)
     print(f"\n{done:,} strings have the same ids everywhere (seed {options.seed})")
     for name, number in skipped.items():
-        print(f"  {number:,} of them were not given to {name}: they have characters of another class or surrogates")
+        print(f"  {number:,} of them were skipped for {name}: they have characters of another class or surrogates")
     for path in [] if options.skip_texts else paths:
         print(check_text(path, ways, engines, gpt2, options.seed), flush=True)
-    print(f"{time.perf_counter() - begin:.0f} s in all")
+    print(f"{time.perf_counter() - begin:.0f} s in total")
 
 
 if __name__ == "__main__":

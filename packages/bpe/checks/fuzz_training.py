@@ -2,9 +2,8 @@
 
     python fuzz_training.py [--corpora N] [--seed N]
 
-Pre-tokens counted and merges learned by the kernels and in Python, whole, in blocks and from texts cut at random, on
-one and on two threads, must be those of `bpe.reference`. Stops at the first difference, made as short as possible,
-with exit status 1.
+The counts and merges of both engines must equal those of `bpe.reference`: for whole texts, blocks and random parts, on
+one and on two threads. The program stops at the first difference, reduced to a short text, with exit status 1.
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ from shrink import shortest
 
 import bpe
 from bpe import PretokenCounts, reference
-from bpe.text.blocks import BlockCutter
-from bpe.text.special_tokens import SpecialTokenFinder
-from bpe.training.counting import count_blocks
-from bpe.training.train import learn_merges
+from bpe.text import BlockCutter, SpecialTokenFinder, scanner_of
+from bpe.training.counting import BlockCounter, KernelCounter, PythonCounter, count_with
+from bpe.training.learning import learn_merges_with_kernels
+from bpe.training.merging_in_python import learn_merges_in_python
 
-ENGINES = ("python", "kernels")
+ENGINES = {"python": learn_merges_in_python, "kernels": learn_merges_with_kernels}
 MERGES = 60
 
 
 @lru_cache(maxsize=1000)
 def expected_counts(text: str, special_tokens: tuple[str, ...]) -> dict[bytes, int]:
-    """Return the pre-tokens of a text by the reference."""
+    """Return the counts of the reference."""
     return dict(reference.count_words(text, special_tokens))
 
 
 def counting_differences(
     text: str, special_tokens: Sequence[str], parts: Sequence[str], block_bytes: int
 ) -> Iterator[str]:
-    """Yield the ways to count that do not count as the reference does."""
+    """Yield the ways of counting that differ from the reference."""
     expected = expected_counts(text, tuple(special_tokens))
     finder = SpecialTokenFinder(special_tokens)
     cutter = BlockCutter(finder, bpe.GPT2_PATTERN)
@@ -51,18 +50,25 @@ def counting_differences(
     for name, blocks in ways.items():
         for engine in ENGINES:
             for threads in (1, 2):
-                if dict(count_blocks(blocks, bpe.GPT2_PATTERN, threads, engine, finder)) != expected:
+                if dict(count_with(counter(engine, finder), blocks, threads)) != expected:
                     yield f"counts of a text {name}, {engine}, {threads} threads"
 
 
+def counter(engine: str, finder: SpecialTokenFinder) -> BlockCounter:
+    """Return a new counter of an engine."""
+    if engine == "python":
+        return PythonCounter(finder, bpe.GPT2_PATTERN)
+    return KernelCounter(finder, bpe.GPT2_PATTERN, scanner_of(bpe.GPT2_PATTERN))
+
+
 def training_differences(text: str, special_tokens: Sequence[str], documents: Sequence[str]) -> Iterator[str]:
-    """Yield the ways to train that do not learn the merges of the reference."""
+    """Yield the ways of training that differ from the reference."""
     counts = expected_counts(text, tuple(special_tokens))
     yield from merging_differences(counts)
     together: dict[bytes, int] = {}
-    for document in documents:  # each is a text of its own
-        for word, count in expected_counts(document, tuple(special_tokens)).items():
-            together[word] = together.get(word, 0) + count
+    for document in documents:  # each is a separate text
+        for pretoken, count in expected_counts(document, tuple(special_tokens)).items():
+            together[pretoken] = together.get(pretoken, 0) + count
     expected = reference.learn_merges(together, MERGES)
     for threads in (1, 2):
         vocab_size = 256 + MERGES + len(special_tokens)
@@ -72,20 +78,20 @@ def training_differences(text: str, special_tokens: Sequence[str], documents: Se
 
 
 def merging_differences(counts: dict[bytes, int]) -> Iterator[str]:
-    """Yield the engines that do not learn the merges of the reference."""
+    """Yield the engines whose merges differ from the reference."""
     expected = reference.learn_merges(counts, MERGES)
-    for engine in ENGINES:
-        if learn_merges(PretokenCounts(counts), MERGES, engine) != expected:
+    for engine, learn in ENGINES.items():
+        if learn(PretokenCounts(counts), MERGES) != expected:
             yield f"merges, {engine}"
 
 
 def check_corpus(seed: int) -> str | None:
-    """Compare everything on one corpus; return what differs, with the shortest text that shows it."""
+    """Compare everything on one corpus; return a description of a difference with a short text that shows it."""
     generator = random.Random(seed)
     text, special = corpus(generator)
 
     def differences(part: str) -> list[str]:
-        again = random.Random(seed)  # the same cuts for the same text, while it is made shorter
+        again = random.Random(seed)  # the same cuts while the text is reduced
         found = list(counting_differences(part, special, cut(part, again), again.randint(1, 40)))
         return found + list(training_differences(part, special, cut(part, again)))
 
@@ -95,17 +101,19 @@ def check_corpus(seed: int) -> str | None:
         return f"{', '.join(differences(smallest))}: text {smallest!r}, special tokens {special!r}"
     counts = word_counts(generator)
     if list(merging_differences(counts)):
-        words = shortest(list(counts), lambda part: bool(list(merging_differences({w: counts[w] for w in part}))), 2000)
-        smaller = {word: counts[word] for word in words}
+        pretokens = shortest(
+            list(counts), lambda part: bool(list(merging_differences({w: counts[w] for w in part}))), 2000
+        )
+        smaller = {pretoken: counts[pretoken] for pretoken in pretokens}
         return f"{', '.join(merging_differences(smaller))}: counts {smaller!r}"
     return None
 
 
 def main() -> None:
-    """Check so many corpora and print how many."""
+    """Check a number of corpora."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", type=int, default=5000)
-    parser.add_argument("--seed", type=int, default=1, help="of the first corpus; the others follow")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the first corpus; the others follow")
     options = parser.parse_args()
     begin = time.perf_counter()
     for seed in range(options.seed, options.seed + options.corpora):
@@ -117,7 +125,7 @@ def main() -> None:
             print(f"\r{seed - options.seed + 1:,} corpora", end="", file=sys.stderr, flush=True)
     ways = f"{len(ENGINES)} engines, 1 and 2 threads, whole, in blocks and in parts"
     print(f"\n{options.corpora:,} corpora have the merges of the reference: {ways}; seeds from {options.seed}")
-    print(f"{time.perf_counter() - begin:.0f} s in all")
+    print(f"{time.perf_counter() - begin:.0f} s in total")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Making a text that fails shorter."""
+"""Reduction of a failing text."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ Text = TypeVar("Text", bound=Sequence[object])
 
 
 def shortest(text: Text, fails: Callable[[Text], bool], trials: int = 5000) -> Text:
-    """Return a part of `text`, a string or a list, that still fails and from which nothing can be left out.
+    """Return a part of `text`, a string or a list, that still fails and from which nothing can be removed.
 
-    Ever smaller parts are left out, as in Zeller and Hildebrandt 2002, "Simplifying and Isolating Failure-Inducing
-    Input"; after so many trials it is what was found so far.
+    Ever smaller parts are removed, as in Zeller and Hildebrandt 2002, "Simplifying and Isolating Failure-Inducing
+    Input". After `trials` attempts the shortest text so far is returned.
     """
     size = len(text)
     while size and trials:

@@ -1,12 +1,13 @@
-"""Files that appear whole or not at all, behind links too, and what is no file."""
+"""Files and folders that appear complete or not at all, behind links too; devices and pipes."""
 
 import os
+import stat
 import threading
 from pathlib import Path
 
 import pytest
 
-from bpe.files import check_file, check_folder, whole_file, write_text
+from bpe.files import check_file, check_folder, whole_directory, whole_file, write_text
 
 
 def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
@@ -50,10 +51,51 @@ def test_a_device_is_written_to_and_stays(tmp_path):
     assert list(tmp_path.iterdir()) == [link]
 
 
-def test_what_this_user_may_not_write_to_is_refused(tmp_path, monkeypatch):
+def test_paths_without_permission_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
-    with pytest.raises(PermissionError, match="may not be written to by this user; name another, or change its mode"):
+    with pytest.raises(
+        PermissionError, match=r"this user may not write to .*; name another file or folder, or change its mode"
+    ):
         check_folder(tmp_path / "a" / "b")
-    with pytest.raises(PermissionError, match="may not be written to by this user; name another, or change its mode"):
+    with pytest.raises(
+        PermissionError, match=r"this user may not write to .*; name another file or folder, or change its mode"
+    ):
         check_file(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the system has no such modes")
+def test_new_files_follow_the_mask_of_the_process_at_all_times(tmp_path, monkeypatch):
+    """Another thread that creates a file meanwhile must not see a changed mask."""
+    monkeypatch.setattr(os, "umask", None)
+    write_text(tmp_path / "made", "text")
+    monkeypatch.undo()
+    (tmp_path / "plain").touch()
+    assert stat.S_IMODE((tmp_path / "made").stat().st_mode) == stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the system cannot flush folders")
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_name_is_on_the_disk_after_the_content(tmp_path, monkeypatch, kind):
+    flushed, fsync = [], os.fsync
+
+    def record(handle):
+        flushed.append((os.fstat(handle).st_ino, (tmp_path / "made").exists()))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", record)
+    if kind == "file":
+        write_text(tmp_path / "made", "text")
+        assert flushed[0] == ((tmp_path / "made").stat().st_ino, False)
+    else:
+        with whole_directory(tmp_path / "made") as building:
+            (building / "file").write_text("text")
+    assert flushed[-1] == (tmp_path.stat().st_ino, True)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_failure_leaves_neither_file_nor_folder(tmp_path, error):
+    for make in (whole_file, whole_directory):
+        with pytest.raises(error), make(tmp_path / "made"):
+            raise error
     assert list(tmp_path.iterdir()) == []

@@ -1,10 +1,10 @@
-"""Preparing a data set: made once, taken up again, found again."""
+"""Preparation of a data set: made once, resumed after an interruption, found again."""
 
 import hashlib
 
 import numpy as np
 import pytest
-from conftest import CORPUS, EOT
+from helpers import CORPUS, EOT
 
 import bpe
 
@@ -22,7 +22,7 @@ def prepare(texts, tmp_path, **changes):
     return bpe.prepare(*texts, **settings), lines
 
 
-def test_what_is_prepared(texts, tmp_path, capsys):
+def test_a_preparation_has_a_tokenizer_and_two_token_files(texts, tmp_path, capsys):
     made, lines = prepare(texts, tmp_path)
     assert made.tokenizer == bpe.train(texts[0], 300) == bpe.Tokenizer.from_pretrained(made.tokenizer_directory)
     for path, tokens, report in zip(texts, (made.train_tokens, made.valid_tokens), made.reports, strict=True):
@@ -59,7 +59,7 @@ def test_nothing_is_made_twice(texts, tmp_path):
     assert not prepare(texts, tmp_path, special_tokens=[])[0].reused
 
 
-def test_an_interrupted_preparation_is_taken_up_again(texts, tmp_path, monkeypatch):
+def test_an_interrupted_preparation_is_resumed(texts, tmp_path, monkeypatch):
     whole, _ = prepare(texts, tmp_path)
     encode_file = bpe.Tokenizer.encode_file
 

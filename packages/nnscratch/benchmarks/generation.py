@@ -1,9 +1,9 @@
-"""Time generation with and without the cache, and one prompt at a time beside a batch, and print tokens per second.
+"""Measure tokens per second of generation: with and without the cache, for one prompt and for a batch.
 
     OMP_NUM_THREADS=2 python benchmarks/generation.py [--models base small] [--rounds 5] [--new-tokens 256] …
 
-The kinds take turns, so that whatever else the machine does falls on all of them; the figures are medians over the
-rounds. Tokens are drawn greedily unless a temperature is given; the weights are random, as they do not matter here.
+The variants alternate, so that other load on the machine affects all alike; figures are medians over the rounds.
+Decoding is greedy unless a temperature is given. The weights are random, which does not affect the speed.
 """
 
 import argparse
@@ -26,7 +26,7 @@ MODELS = {
 
 
 def in_turns(functions: dict[str, Callable[[int], object]], new_tokens: int, rounds: int) -> dict[str, float]:
-    """Return the median seconds that each takes for `new_tokens`, called in turns after a short call to warm up."""
+    """Return the median seconds of each function for `new_tokens`, alternating after a short warm-up."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for function in functions.values():
         function(min(8, new_tokens))
@@ -39,7 +39,7 @@ def in_turns(functions: dict[str, Callable[[int], object]], new_tokens: int, rou
 
 
 def report(config: TransformerConfig, options: argparse.Namespace) -> None:
-    """Measure one model and print a line for each kind and the two ratios that matter."""
+    """Measure one model, and print a row per variant and the two ratios of interest."""
     torch.manual_seed(0)
     model = TransformerLM(config)
     size, length, new = options.batch_size, options.prompt_tokens, options.new_tokens
@@ -50,14 +50,21 @@ def report(config: TransformerConfig, options: argparse.Namespace) -> None:
     def call(prompts: Tensor | list[Tensor], use_cache: bool = True) -> Callable[[int], object]:
         return lambda new: generate(model, prompts, max_new_tokens=new, use_cache=use_cache, **sampling)
 
-    anew, alone, batch, differing = "one prompt, no cache", "one prompt", f"batch of {size}", f"{size} of many lengths"
-    functions = {anew: call(prompts[:1], use_cache=False), alone: call(prompts[:1]), batch: call(prompts)}
-    functions[differing] = call(ragged)
+    uncached, alone, batch, mixed = (
+        "one prompt, no cache",
+        "one prompt",
+        f"batch of {size}",
+        f"{size} of many lengths",
+    )
+    functions = {uncached: call(prompts[:1], use_cache=False), alone: call(prompts[:1]), batch: call(prompts)}
+    functions[mixed] = call(ragged)
     seconds = in_turns(functions, new, options.rounds)
-    rates = {name: new * (1 if name in (anew, alone) else size) / seconds[name] for name in functions}
+    rates = {name: new * (1 if name in (uncached, alone) else size) / seconds[name] for name in functions}
     for name, rate in rates.items():
         print(f"  {name:24}{rate:10.1f} tokens/s", flush=True)
-    print(f"  the cache is {rates[alone] / rates[anew]:.1f} times as fast as computing all positions for each token")
+    print(
+        f"  the cache is {rates[alone] / rates[uncached]:.1f} times as fast as recomputing all positions for each token"
+    )
     print(f"  a batch of {size} has {rates[batch] / rates[alone]:.1f} times the throughput of one prompt at a time")
 
 

@@ -2,7 +2,8 @@
 
     python memory.py ours|torch eager|compiled float32|bfloat16 [DEVICE] [sizes as JSON]
 
-On a GPU what torch allocates; on a CPU the resident memory beyond that of a process that has imported torch only.
+On a GPU the figure is the memory allocated by torch, on a CPU the resident memory beyond that of a process that has
+only imported torch.
 """
 
 import json
@@ -13,7 +14,7 @@ import torch
 
 
 def resident(field: str) -> float:
-    """Return a memory figure of this process in MB (Linux): VmRSS, now, or VmHWM, the highest so far."""
+    """Return a memory figure of this process in MB (Linux): VmRSS, the current, or VmHWM, the peak."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) * 1024 / 1e6
@@ -21,7 +22,7 @@ def resident(field: str) -> float:
 
 
 def main() -> None:
-    """Measure what the arguments say."""
+    """Measure the steps that the arguments describe."""
     which, mode, dtype, device, sizes = sys.argv[1:6]
     before = resident("VmRSS") if device == "cpu" else 0.0
     from steps import make_step
@@ -30,7 +31,7 @@ def main() -> None:
     for _ in range(2):
         step()
     if device == "cpu":
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak, which is that of the compiler
+        Path("/proc/self/clear_refs").write_text("5")  # Reset the peak, which includes the compiler.
         step()
         print(resident("VmHWM") - before)
     else:

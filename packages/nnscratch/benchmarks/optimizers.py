@@ -1,8 +1,8 @@
-"""Time optimizer steps beside torch.optim's on the assignment's base model, in one run, and print the ratios.
+"""Time optimizer steps beside those of torch.optim on the assignment's base model, and print the ratios.
 
     OMP_NUM_THREADS=2 python benchmarks/optimizers.py [--rounds 30] [--device cpu]
 
-They take turns, so that whatever else the machine does falls on all; the figures are medians.
+The optimizers alternate, so that other load on the machine affects all alike; figures are medians.
 """
 
 import argparse
@@ -20,7 +20,7 @@ BASE = TransformerConfig(vocab_size=10_000, context_length=256, d_model=512, num
 
 
 def parameters(device: str) -> list[nn.Parameter]:
-    """Return the base model's parameters with gradients, drawn anew."""
+    """Return freshly initialized parameters of the base model, with gradients."""
     params = list(TransformerLM(BASE, device=device).parameters())
     for param in params:
         param.grad = torch.randn_like(param) * 1e-3
@@ -28,7 +28,7 @@ def parameters(device: str) -> list[nn.Parameter]:
 
 
 def in_turns(functions: dict[str, Callable[[], object]], rounds: int, device: str) -> dict[str, float]:
-    """Return the median seconds of each, called in turns after two rounds to warm up."""
+    """Return the median seconds of each function, alternating after two rounds of warm-up."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for index in range(rounds + 2):
         for name, function in functions.items():
@@ -44,14 +44,14 @@ def in_turns(functions: dict[str, Callable[[], object]], rounds: int, device: st
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=30, help="of AdamW, and a tenth as many of Muon (default 30)")
-    parser.add_argument("--compile", action="store_true", help="also AdamW by torch.compile, which takes a minute")
+    parser.add_argument("--rounds", type=int, default=30, help="for AdamW, and a tenth as many for Muon (default 30)")
+    parser.add_argument("--compile", action="store_true", help="also AdamW under torch.compile, which takes a minute")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default cpu")
     options = parser.parse_args()
     torch.manual_seed(0)
 
     def matrices() -> list[nn.Parameter]:
-        # the blocks' alone: the two tables of 10,000 rows belong to AdamW
+        # Only those of the blocks: the two tables of 10,000 rows belong to AdamW.
         return [
             param for param in parameters(options.device) if param.dim() == 2 and BASE.vocab_size not in param.shape
         ]
@@ -69,7 +69,7 @@ def main() -> None:
         "Muon normuon, cautious": Muon(matrices(), normuon=True, cautious_weight_decay=True).step,
     }
     if hasattr(torch.optim, "Muon"):
-        # in bfloat16 always, which a CPU without such instructions is slow at
+        # Always in bfloat16, which is slow on a CPU without such instructions.
         muon["Muon bfloat16"] = Muon(matrices(), newton_schulz_dtype=torch.bfloat16).step
         muon["torch.optim.Muon"] = torch.optim.Muon(matrices()).step
     count = sum(param.numel() for param in parameters(options.device))

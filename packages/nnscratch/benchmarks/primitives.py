@@ -1,4 +1,4 @@
-"""The primitives beside torch's, forward and backward pass."""
+"""Pairs of our primitives and those of torch, for timing forward and backward passes."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 import nnscratch
 from nnscratch import TransformerConfig
-from nnscratch.attention_kernels.causal import causal_attention
+from nnscratch.attention_kernels import causal_attention
 
 Pair = tuple[Callable[..., Tensor], Callable[..., Tensor], list[Tensor]]
 
@@ -21,13 +21,13 @@ class TorchSwiGLU(nn.Module):
         self.gate_and_value, self.down = nn.Linear(width, 2 * inner, bias=False), nn.Linear(inner, width, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the network's output."""
+        """Return the output for every vector."""
         gate, value = self.gate_and_value(x).chunk(2, dim=-1)
         return self.down(F.silu(gate) * value)
 
 
 def primitives(config: TransformerConfig, batch_size: int, device: str) -> dict[str, Pair]:
-    """Return, by name, a function of ours, the same of torch, and what both are called with."""
+    """Return our function, the one of torch, and the arguments of both, by name."""
     width, length, heads = config.d_model, config.context_length, config.num_heads
     rows = batch_size * length
 
@@ -73,7 +73,7 @@ def primitives(config: TransformerConfig, batch_size: int, device: str) -> dict[
 def differentiated(
     function: Callable[..., Tensor], inputs: list[Tensor], compiled: bool, dtype: torch.dtype, device: str
 ) -> Callable[[], None]:
-    """Return a call of the function with its backward pass, under autocast if `dtype` is narrow."""
+    """Return a call of the function and its backward pass, under autocast if `dtype` is narrow."""
     run = torch.compile(function, fullgraph=True) if compiled else function
 
     def call() -> None:

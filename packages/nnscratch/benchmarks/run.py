@@ -2,9 +2,10 @@
 
     python benchmarks/run.py [--rounds 7] [--device auto] [--quick] [--batch-size 8] [--d-model 512] …
 
-The whole training step of the assignment's base model beside the same model built from torch.nn (joint products,
-scaled_dot_product_attention, cross_entropy, fused AdamW), then each primitive: eager and compiled, float32 and bfloat16
-autocast. The two take turns; figures are medians, memory is the peak of a step in a process of its own.
+The first table has the whole training step of the assignment's base model beside the same model built from torch.nn
+(joint products, scaled_dot_product_attention, cross_entropy, fused AdamW), the second has each primitive; both eager
+and compiled, in float32 and under bfloat16 autocast. The two sides alternate. Times are medians; memory is the peak of
+a step in a separate process.
 """
 
 import argparse
@@ -37,7 +38,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def peak_memory(which: str, mode: str, dtype: str, device: str, sizes: dict[str, Any]) -> float | None:
-    """Return the peak memory of a step in MB, or None where it cannot be measured."""
+    """Return the peak memory of a step in MB, or None if it cannot be measured."""
     if device == "cpu" and not Path("/proc/self/clear_refs").exists():
         return None
     command = [sys.executable, str(Path(__file__).with_name("memory.py")), which, mode, dtype, device]
@@ -48,7 +49,7 @@ def peak_memory(which: str, mode: str, dtype: str, device: str, sizes: dict[str,
 
 
 def matrix_peak(device: str) -> float:
-    """Return the operations per second of a large bfloat16 matrix product, the best of five."""
+    """Return the FLOP/s of a large bfloat16 matrix product, the best of five."""
     a, b = (torch.randn(8192, 8192, device=device, dtype=torch.bfloat16) for _ in range(2))
     seconds, _ = min(side_by_side(lambda: a @ b, lambda: None, 3, device) for _ in range(5))
     return 2 * 8192**3 / seconds
@@ -79,7 +80,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--quick", action="store_true", help="a tiny model, to see that everything runs")
+    parser.add_argument("--quick", action="store_true", help="a tiny model, to check that everything runs")
     parser.add_argument("--only", choices=("steps", "primitives"))
     parser.add_argument("--modes", nargs="+", choices=("eager", "compiled"), default=["eager", "compiled"])
     for name, value in BASE.items():

@@ -1,4 +1,4 @@
-"""Whole training steps of the model and of its twin."""
+"""Whole training steps of our model and of its twin in torch.nn."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +24,7 @@ def make_step(
     ours = which == "ours"
     optimizer = AdamW(model.parameters()) if ours else torch.optim.AdamW(model.parameters(), fused=True)
     inputs, targets = torch.randint(config.vocab_size, (2, batch_size, config.context_length), device=device)
-    # torch's fused update is compiled code already.
+    # The fused update of torch is compiled code already.
     update = torch.compile(optimizer.step) if compiled and ours else optimizer.step
     loss_of = torch.compile(model.loss, fullgraph=True) if compiled else model.loss
 

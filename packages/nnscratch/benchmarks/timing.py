@@ -1,4 +1,4 @@
-"""Timing two ways of doing the same, in turns, so that whatever else the machine does falls on both."""
+"""Timing of two alternating functions, so that other load on the machine affects both alike."""
 
 import time
 from collections.abc import Callable
@@ -16,7 +16,7 @@ def synchronize(device: str) -> None:
 def side_by_side(
     ours: Callable[[], object], theirs: Callable[[], object], rounds: int, device: str
 ) -> tuple[float, float]:
-    """Return the median seconds of both, after two rounds to warm up or to compile."""
+    """Return the median seconds of both, after two rounds of warm-up and compilation."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for index in range(rounds + 2):
         for function, times in zip((ours, theirs), seconds, strict=True):

@@ -1,4 +1,4 @@
-"""The same language model in the words of torch.nn, with joint products for q, k, v and for both inputs of the gate."""
+"""The same language model in torch.nn, with joint products for q, k, v and for both inputs of the gate."""
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -8,7 +8,7 @@ from nnscratch import TransformerConfig
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn adjacent pairs: by complex numbers, or in real arithmetic where the compiler fuses only that."""
+    """Rotate adjacent pairs: by complex numbers, or in real arithmetic for the compiler, which fuses only that."""
     if torch.compiler.is_compiling():
         even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
         return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2).to(x.dtype)
@@ -17,7 +17,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 class TwinBlock(nn.Module):
-    """The block."""
+    """Transformer block in torch.nn."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class TwinBlock(nn.Module):
 
 
 class Twin(nn.Module):
-    """The model, with the loss of all logits at once."""
+    """Transformer language model in torch.nn, with all logits in memory for the loss."""
 
     cos: Tensor
     sin: Tensor

@@ -1,11 +1,11 @@
-"""Run exported models in llama.cpp and compare ids, greedy texts and probabilities with ours.
+"""Run exported models in llama.cpp, and compare token ids, greedy texts and probabilities with ours.
 
     pip install xllamacpp packages/bpe packages/nnscratch[gguf]
     python packages/nnscratch/checks/llama_cpp.py [--dtype f32|f16|bf16] [--strings 2000] [--narrow-cache]
 
-A small model with random weights and a tokenizer trained on two sentences, tied and untied. llama.cpp keeps keys and
-values in float32 here, with `--narrow-cache` in float16, which is its default. Ends with status 1 if ids differ, or
-greedy texts although nothing is rounded to fewer bits.
+The models are small, tied and untied, with random weights and a tokenizer trained on two sentences. llama.cpp keeps
+keys and values in float32 here; `--narrow-cache` selects float16, its default. The exit status is 1 if ids differ, or
+if greedy texts differ although nothing is rounded to fewer bits.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NEW_TOKENS = 24
 
 
 def make_model(tied: bool) -> TransformerLM:
-    """Return a model whose gains are not 1, so that one left out would be seen."""
+    """Return a model with gains other than 1, so that a missing gain shows."""
     torch.manual_seed(0)
     model = TransformerLM(
         TransformerConfig(
@@ -56,7 +56,7 @@ def make_model(tied: bool) -> TransformerLM:
 
 
 class LlamaCpp:
-    """llama.cpp's server with one model."""
+    """Server of llama.cpp with one model."""
 
     def __init__(self, path: Path, narrow_cache: bool) -> None:
         parameters = xllamacpp.CommonParams()
@@ -72,7 +72,7 @@ class LlamaCpp:
         self.address = address if address.startswith("http") else f"http://{address}"
 
     def ask(self, route: str, **body: Any) -> Any:
-        """Return the answer to a request."""
+        """Return the response to a request."""
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self.address + route, json.dumps(body).encode(), headers)
         with urllib.request.urlopen(request, timeout=60) as answer:
@@ -80,7 +80,7 @@ class LlamaCpp:
 
 
 def compare(tied: bool, options: argparse.Namespace, folder: Path) -> bool:
-    """Print what differs; say whether ids and texts are the same."""
+    """Print the differences and return whether ids and texts are equal."""
     tokenizer = bpe.train_from_iterator(TEXTS, 400)
     tokenizer.save_pretrained(folder / "tokenizer")
     model = make_model(tied)
@@ -108,11 +108,11 @@ def compare(tied: bool, options: argparse.Namespace, folder: Path) -> bool:
             )
             with torch.no_grad():
                 expected = model(torch.tensor([seen]))[0, -1].log_softmax(-1)
-            for step in answer.get("completion_probabilities", []):  # there is none for an end of text
+            for step in answer.get("completion_probabilities", []):  # An end of text has none.
                 for token in step["top_logprobs"]:
                     furthest = max(furthest, abs(token["logprob"] - float(expected[token["id"]])))
     print(
-        f"{options.dtype}, {'tied' if tied else 'untied'}: {different} of {len(strings):,} strings have other ids, "
+        f"{options.dtype}, {'tied' if tied else 'untied'}: {different} of {len(strings):,} strings have different ids, "
         f"{other_texts} of {len(PROMPTS)} greedy texts differ, log-probabilities differ by {furthest:.1e} at most"
     )
     exact = options.dtype == "f32" and not options.narrow_cache
@@ -120,7 +120,7 @@ def compare(tied: bool, options: argparse.Namespace, folder: Path) -> bool:
 
 
 def main() -> None:
-    """Compare both kinds of model."""
+    """Compare an untied and a tied model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", choices=("f32", "f16", "bf16"), default="f32")
     parser.add_argument("--strings", type=int, default=2000)

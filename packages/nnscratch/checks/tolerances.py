@@ -1,10 +1,11 @@
-"""Compare every primitive with torch at the sizes of the assignment's tests, beside the tolerances that these allow.
+"""Compare every primitive with torch, at the sizes and against the tolerances of the assignment's tests.
 
     python packages/nnscratch/checks/tolerances.py
 
-For each problem of the assignment: the largest difference between what this package computes in float32 and what
-torch.nn, torch.nn.functional or torch.optim compute in float64 from the same numbers, divided by the value where that
-is above 1. Ends with status 1 if one is above what is allowed: 1e-6 where the assignment says nothing.
+The table has one row per problem of the assignment, with the largest difference between the result of this package in
+float32 and that of torch.nn, torch.nn.functional or torch.optim in float64 from the same inputs, relative to the value
+where that is above 1. The exit status is 1 if a difference exceeds its tolerance, which is 1e-6 where the assignment
+names none.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ CONFIG = TransformerConfig(
 
 
 def rotated(x: Tensor) -> Tensor:
-    """Return x of shape (..., length, d_k) turned at positions 0, 1, … as a product of complex numbers."""
+    """Return x of shape (..., length, d_k), rotated at positions 0, 1, … by products of complex numbers."""
     length, size = x.shape[-2:]
     angles = torch.outer(torch.arange(length), CONFIG.rope_theta ** -(torch.arange(0, size, 2).double() / size))
     pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous())
@@ -50,7 +51,7 @@ def rotated(x: Tensor) -> Tensor:
 
 
 def attention_of(weights: dict[str, Tensor], x: Tensor, rotate: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return causal self-attention of x by torch.nn.functional; weights have the names of `CausalSelfAttention`."""
+    """Return causal self-attention of x by torch.nn.functional, for weights named as in `CausalSelfAttention`."""
     q, k, v = (
         F.linear(x, weights[f"{name}_proj.weight"]).unflatten(-1, (CONFIG.num_heads, -1)).transpose(-3, -2)
         for name in "qkv"
@@ -77,7 +78,7 @@ def block_of(weights: dict[str, Tensor], x: Tensor) -> Tensor:
 
 
 def logits_of(weights: dict[str, Tensor], ids: Tensor) -> Tensor:
-    """Return the model's logits by torch.nn.functional."""
+    """Return the logits of the model by torch.nn.functional."""
     x = F.embedding(ids, weights["token_embeddings.weight"])
     for layer in range(CONFIG.num_layers):
         x = block_of(below(weights, f"layers.{layer}."), x)
@@ -85,12 +86,12 @@ def logits_of(weights: dict[str, Tensor], ids: Tensor) -> Tensor:
 
 
 def below(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Return the weights whose names begin so, without it."""
+    """Return the weights whose names begin with a prefix, with the prefix removed."""
     return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
 
 
 def exact(module: nn.Module) -> dict[str, Tensor]:
-    """Return a module's weights in float64."""
+    """Return the weights of a module in float64."""
     return {name: weight.double() for name, weight in module.state_dict().items()}
 
 
@@ -101,7 +102,7 @@ def difference(ours: Tensor, theirs: Tensor) -> float:
 
 
 def layers() -> Iterator[tuple[str, float, float]]:
-    """Compare the layers: (problem, largest difference, what is allowed)."""
+    """Compare the layers: (problem, largest difference, tolerance)."""
     x = torch.randn(BATCH, QUERIES, CONFIG.d_model)
     ids = torch.randint(CONFIG.vocab_size, (BATCH, QUERIES))
     linear, embedding = Linear(CONFIG.d_model, CONFIG.d_ff), Embedding(CONFIG.vocab_size, CONFIG.d_model)
@@ -123,12 +124,12 @@ def layers() -> Iterator[tuple[str, float, float]]:
 
 
 def rope_of_heads() -> RotaryEmbedding:
-    """Return positions for heads of the model."""
+    """Return the rotary embedding of the model's heads."""
     return RotaryEmbedding(CONFIG.rope_theta, CONFIG.d_model // CONFIG.num_heads, CONFIG.context_length)
 
 
 def masked_attention(batch: tuple[int, ...]) -> float:
-    """Compare attention with a random mask for inputs with these batch dimensions."""
+    """Compare attention under a random mask, for inputs with these batch dimensions."""
     q, k, v = (torch.randn(*batch, length, CONFIG.d_model) for length in (QUERIES, KEYS, KEYS))
     mask = (torch.rand(*batch, QUERIES, KEYS) < 0.5) | torch.eye(QUERIES, KEYS, dtype=torch.bool)
     expected = F.scaled_dot_product_attention(q.double(), k.double(), v.double(), attn_mask=mask)
@@ -136,7 +137,7 @@ def masked_attention(batch: tuple[int, ...]) -> float:
 
 
 def model() -> Iterator[tuple[str, float, float]]:
-    """Compare the block and the model, at full length and cut to half of it."""
+    """Compare the block and the model, at full and at half length."""
     lm = TransformerLM(CONFIG)
     x, block = torch.randn(BATCH, QUERIES, CONFIG.d_model), lm.layers[0]
     yield "transformer_block", difference(block(x), block_of(exact(block), x.double())), 1e-6
@@ -146,7 +147,7 @@ def model() -> Iterator[tuple[str, float, float]]:
 
 
 def training() -> Iterator[tuple[str, float, float]]:
-    """Compare the loss, the optimizer, the schedule and the clipping."""
+    """Compare the loss, the optimizer, the schedule and clipping."""
     logits, targets = torch.randn(8, 5), torch.randint(5, (8,))
     scaled = [(scale * logits, targets) for scale in (1, 1000)]
     errors = [difference(cross_entropy(*pair), F.cross_entropy(pair[0].double(), pair[1])) for pair in scaled]
@@ -186,7 +187,7 @@ def adamw() -> float:
 
 
 def main() -> int:
-    """Print a line for each problem; return 1 if a difference is above what is allowed."""
+    """Print one row per problem; return 1 if a difference exceeds its tolerance."""
     torch.manual_seed(0)
     rows = [*layers(), *model(), *training()]
     print(f"{'problem':<30}{'largest difference':>20}{'allowed':>12}")

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from nnscratch import CausalSelfAttention, Linear, RotaryEmbedding, scaled_dot_product_attention
-from nnscratch.generation.cache import LayerCache
+from nnscratch.cache import LayerCache
 
 
 def qkv(*batch, queries=12, keys=16, d_k=8, d_v=6, dtype=torch.float32):
@@ -160,19 +160,19 @@ def test_no_position_sees_a_later_one():
     torch.testing.assert_close(module(x)[:, :4], module(changed)[:, :4], atol=0, rtol=0)
 
 
-def test_qk_norm_makes_the_size_of_inputs_of_no_matter():
+def test_qk_norm_makes_attention_independent_of_the_scale_of_its_inputs():
     module, x = CausalSelfAttention(16, 2, qk_norm=True), torch.randn(1, 6, 16)
     torch.testing.assert_close(module(100 * x), 100 * module(x), atol=1e-3, rtol=1e-3)
     assert {"q_norm.weight", "k_norm.weight"} < set(module.state_dict())
 
 
 @pytest.mark.parametrize("pieces", [(5,), (1, 1, 1, 1, 1), (3, 2)])
-def test_cache_gives_what_all_at_once_gives(pieces):
+def test_cached_attention_equals_a_single_call(pieces):
     module, x = CausalSelfAttention(16, 4, RotaryEmbedding(10_000.0, 4, 16)), torch.randn(2, 5, 16)
     cache = LayerCache(5)
     parts = [module(part, cache=cache) for part in x.split(pieces, dim=1)]
     torch.testing.assert_close(torch.cat(parts, dim=1), module(x), atol=1e-6, rtol=1e-5)
-    with pytest.raises(ValueError, match="1 positions came, but the cache has 5 of 5; reset it or make a longer one"):
+    with pytest.raises(ValueError, match="got 1 positions, but the cache is full up to 5 of 5; reset it"):
         module(x[:, :1], cache=cache)
     cache.reset()
     torch.testing.assert_close(module(x[:1], cache=cache), module(x[:1]))
@@ -245,13 +245,3 @@ def test_changed_projections_act_with_a_cache_and_without(unchecked_shapes, chan
 def test_heads_must_divide_the_width(num_heads):
     with pytest.raises(ValueError, match=f"num_heads={num_heads} does not divide d_model=16; choose a divisor"):
         CausalSelfAttention(16, num_heads)
-
-
-@pytest.mark.parametrize("masked", [False, True])
-def test_attention_without_gradients_takes_the_queries_in_parts(masked, monkeypatch):
-    inputs = [torch.randn(2, 3, length, 8) for length in (12, 16, 16)]
-    mask = torch.rand(2, 1, 12, 16) < 0.5 if masked else None
-    expected = scaled_dot_product_attention(*inputs, mask)
-    monkeypatch.setattr("nnscratch.attention._SCORES_AT_ONCE", 2 * 3 * 16 * 5)
-    with torch.no_grad():
-        torch.testing.assert_close(scaled_dot_product_attention(*inputs, mask), expected, atol=1e-6, rtol=1e-5)

@@ -2,11 +2,11 @@ import pytest
 import torch
 
 from nnscratch import KeyValueCache, generate
-from nnscratch.generation.cache import LayerCache
+from nnscratch.cache import LayerCache
 
 
-@pytest.mark.parametrize(("prompt", "new", "held"), [(3, 5, 7), (3, 100, 16), (16, 1, None), (17, 5, None)])
-def test_the_cache_is_no_longer_than_it_needs_to_be(model, monkeypatch, prompt, new, held):
+@pytest.mark.parametrize(("prompt", "new", "held"), [(3, 5, 7), (3, 20, 16), (16, 1, None), (17, 5, None)])
+def test_the_cache_is_as_long_as_needed(model, monkeypatch, prompt, new, held):
     made = []
     monkeypatch.setattr(
         "nnscratch.generation.decoding.KeyValueCache", lambda *sizes: made.append(sizes) or KeyValueCache(*sizes)
@@ -23,9 +23,9 @@ def test_a_cache_gives_views_and_keeps_its_buffers():
     assert torch.equal(held, torch.cat((first, second), dim=2))
     assert torch.equal(values[:, :, 4:], 2 * second)
     assert keys.data_ptr() == held.data_ptr()
-    with pytest.raises(ValueError, match="2 positions came, but the cache has 5 of 6; reset it or make a longer one"):
+    with pytest.raises(ValueError, match="got 2 positions, but the cache is full up to 5 of 6; reset it"):
         cache.append(first[:, :, :2], first[:, :, :2])
-    with pytest.raises(ValueError, match=r"keys of shape \(1, 3, 1, 5\) came, but the cache holds positions of \(2, 3"):
+    with pytest.raises(ValueError, match=r"keys have shape \(1, 3, 1, 5\), but the cache holds a batch of \(2, 3"):
         cache.append(second[:1], second[:1])
     cache.reset()
     assert cache.append(first, first)[0].data_ptr() == keys.data_ptr()
@@ -34,6 +34,6 @@ def test_a_cache_gives_views_and_keeps_its_buffers():
 
 
 @pytest.mark.parametrize("sizes", [(0, 4), (2, 0)])
-def test_a_cache_of_nothing_is_refused(sizes):
+def test_an_empty_cache_is_refused(sizes):
     with pytest.raises(ValueError, match="choose"):
         KeyValueCache(*sizes)

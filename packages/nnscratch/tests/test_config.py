@@ -9,7 +9,7 @@ from nnscratch import TransformerConfig
 SIZES = {"vocab_size": 50, "context_length": 16, "d_model": 32, "num_layers": 2, "num_heads": 4, "d_ff": 64}
 
 
-def test_defaults_are_the_course_s_and_the_order_is_fixed():
+def test_defaults_and_the_order_of_fields():
     config = TransformerConfig(50, 16, 32, 2, 4, 64, 10_000.0)
     assert config == TransformerConfig(**SIZES)
     assert (config.norm, config.position, config.ffn, config.tie_embeddings) == ("pre", "rope", "swiglu", False)
@@ -18,7 +18,7 @@ def test_defaults_are_the_course_s_and_the_order_is_fixed():
         config.d_ff = 3
 
 
-def test_a_config_goes_through_json():
+def test_a_config_survives_json():
     config = TransformerConfig(**SIZES, norm="post", tie_embeddings=True, logit_soft_cap=30.0)
     assert TransformerConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert TransformerConfig.from_dict(SIZES) == TransformerConfig(**SIZES)
@@ -27,22 +27,22 @@ def test_a_config_goes_through_json():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        *(({name: 0}, f"{name}=0 is not a size; choose an integer of at least 1") for name in SIZES),
-        ({"d_model": 32.0}, "d_model=32.0 is not a size"),
-        ({"num_layers": True}, "num_layers=True is not a size"),
+        *(({name: 0}, f"{name}=0 is out of range; choose an integer of at least 1") for name in SIZES),
+        ({"d_model": 32.0}, "d_model=32.0 is out of range"),
+        ({"num_layers": True}, "num_layers=True is out of range"),
         ({"norm": "layer"}, "norm='layer' is unknown; choose one of pre, post, none"),
         ({"position": "sine"}, "position='sine' is unknown; choose one of rope, none"),
         ({"ffn": "gelu"}, "ffn='gelu' is unknown; choose one of swiglu, silu, relu_squared"),
         ({"tie_embeddings": 1}, "tie_embeddings=1 is not a switch; choose True or False"),
         ({"qk_norm": "yes"}, "qk_norm='yes' is not a switch"),
-        ({"rope_theta": 0.0}, "rope_theta=0.0 is not positive"),
-        ({"norm_eps": math.nan}, "norm_eps=nan is not positive; choose a number above 0"),
-        ({"logit_soft_cap": 0.0}, "logit_soft_cap=0.0 is not positive; choose a number above 0, or None"),
+        ({"rope_theta": 0.0}, "rope_theta=0.0 is out of range"),
+        ({"norm_eps": math.nan}, "norm_eps=nan is out of range; choose a number above 0"),
+        ({"logit_soft_cap": 0.0}, "logit_soft_cap=0.0 is out of range; choose a number above 0, or None"),
         ({"num_heads": 5}, "num_heads=5 does not divide d_model=32; choose a divisor of it"),
-        ({"num_heads": 32}, "d_model=32 over num_heads=32 gives heads of 1, which rope cannot turn in pairs"),
+        ({"num_heads": 32}, "d_model=32 over num_heads=32 gives heads of 1, which rope cannot rotate in pairs"),
     ],
 )
-def test_what_makes_no_model_is_refused(unchecked_shapes, changes, message):
+def test_invalid_configs_are_refused(unchecked_shapes, changes, message):
     with pytest.raises(ValueError, match=message):
         TransformerConfig.from_dict(SIZES | changes)
 
@@ -52,7 +52,7 @@ def test_odd_heads_are_fine_without_rope():
 
 
 def test_from_dict_refuses_unknown_and_missing_fields():
-    with pytest.raises(ValueError, match=r"unknown fields \['dff'\] of a model config; known are context_length, d_ff"):
+    with pytest.raises(ValueError, match=r"unknown fields \['dff'\] in a model config; known are context_length, d_ff"):
         TransformerConfig.from_dict(SIZES | {"dff": 3})
     with pytest.raises(ValueError, match="a model config lacks d_model, d_ff; add them"):
         TransformerConfig.from_dict({key: SIZES[key] for key in SIZES if key not in ("d_model", "d_ff")})

@@ -1,4 +1,4 @@
-"""Nothing in the sources comes from torch.nn, torch.nn.functional or torch.optim but what is allowed."""
+"""The from-scratch rule: no source uses torch.nn, torch.nn.functional or torch.optim beyond a list of names."""
 
 import ast
 from pathlib import Path
@@ -35,7 +35,7 @@ METHODS = {"softmax", "log_softmax", "relu", "relu_"}
 
 
 def dotted(node):
-    """The name that a chain of attributes spells, or None."""
+    """Dotted name of a chain of attributes, or None."""
     parts = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
@@ -44,7 +44,7 @@ def dotted(node):
 
 
 def forbidden(source):
-    """What a source uses that is not from scratch."""
+    """Names in a source that are not from scratch."""
     tree, meaning, used = ast.parse(source), {}, set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -100,10 +100,10 @@ def test_source_is_from_scratch(path):
         "from torch import nn\nnn.init.xavier_uniform_(w)",
     ],
 )
-def test_the_walk_finds(source):
+def test_forbidden_names_are_found(source):
     assert forbidden(source)
 
 
-def test_the_walk_lets_pass_what_is_allowed():
+def test_allowed_names_pass():
     source = "from torch import nn, optim\nnn.Parameter(x); nn.init.trunc_normal_(x)\nclass A(optim.Optimizer): pass"
     assert not forbidden(source)

@@ -1,4 +1,4 @@
-"""What a CUDA device must compute as the CPU does; run by `pytest -m gpu` where there is one."""
+"""Comparison of a CUDA device with the CPU; run by `pytest -m gpu` on a machine with a GPU."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ def test_loss_and_gradients_are_those_of_the_cpu():
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-def test_training_in_bfloat16_learns_a_batch_by_heart(compiled, unchecked_shapes):
+def test_training_in_bfloat16_memorizes_a_batch(compiled, unchecked_shapes):
     model, tokens = model_and_tokens()
     model, tokens = model.cuda(), tokens.cuda()
     optimizer = AdamW(model.parameters(), lr=3e-3)
@@ -57,7 +57,7 @@ def test_training_in_bfloat16_learns_a_batch_by_heart(compiled, unchecked_shapes
 
 @pytest.mark.parametrize("soft_cap", [None, 15.0])
 def test_the_loss_is_one_graph(soft_cap, unchecked_shapes):
-    """A break in it, such as at the choice of a kernel, costs more than the compiler gains, and nothing tells."""
+    """A graph break, such as at the choice of a kernel, costs more than the compiler gains, and is silent."""
     torch.compiler.reset()
     torch.manual_seed(0)
     model = TransformerLM(replace(CONFIG, qk_norm=True, logit_soft_cap=soft_cap)).cuda()

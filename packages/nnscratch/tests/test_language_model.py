@@ -23,7 +23,7 @@ def bigram():
     return Bigram(TransformerConfig(20, 8, 16, 1, 2, 16, logit_soft_cap=3.0))
 
 
-def test_a_model_of_one_s_own_has_logits_and_a_loss(bigram):
+def test_a_custom_model_has_logits_and_a_loss(bigram):
     inputs, targets = torch.randint(20, (2, 2, 8))
     table = 3 * torch.tanh(bigram.token_embeddings.weight @ bigram.lm_head.weight.T / 3)
     logits = bigram(inputs)
@@ -31,11 +31,11 @@ def test_a_model_of_one_s_own_has_logits_and_a_loss(bigram):
     torch.testing.assert_close(bigram.next_token_logits(inputs), table[inputs[:, -1]])
     loss = bigram.loss(inputs, targets)
     torch.testing.assert_close(loss, F.cross_entropy(logits.flatten(0, 1), targets.flatten()))
-    with pytest.raises(ValueError, match="an input of 9 tokens is longer than context_length=8"):
+    with pytest.raises(ValueError, match="an input of 9 tokens exceeds context_length=8"):
         bigram(torch.zeros(1, 9, dtype=torch.long))
 
 
-def test_a_model_of_one_s_own_writes(bigram):
+def test_a_custom_model_generates(bigram):
     following = bigram(torch.arange(20)[:, None])[:, 0].argmax(-1).tolist()
     expected = [3]
     for _ in range(12):  # beyond the context
@@ -55,7 +55,7 @@ def test_the_cache_knows_the_last_tokens_while_it_holds_any(bigram):
     assert cache.last_token_ids is None
 
 
-def test_a_model_that_computes_nothing_is_named():
+def test_a_model_without_features_is_refused():
     class Empty(LanguageModel):
         config = TransformerConfig(20, 8, 16, 1, 2, 16)
 

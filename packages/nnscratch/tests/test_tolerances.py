@@ -1,4 +1,4 @@
-"""The check of checks/tolerances.py: it passes, and would not if something were wrong."""
+"""The check of checks/tolerances.py passes, and fails if a primitive is wrong."""
 
 import importlib.util
 from pathlib import Path
@@ -28,6 +28,7 @@ def test_every_primitive_is_within_its_tolerance(check):
 
 
 def test_a_wrong_primitive_is_found(check, monkeypatch, capsys):
+    monkeypatch.setattr(check, "training", list)
     monkeypatch.setattr(check, "softmax", lambda x, dim: (x - x.mean(dim, keepdim=True)).softmax(dim) + 2e-6)
     assert check.main() == 1
     assert "softmax                                    2.0e-06       1e-06" in capsys.readouterr().out

@@ -1,19 +1,12 @@
 import dataclasses
-import itertools
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from variants import VARIANTS
 
 from nnscratch import AdamW, TransformerBlock, TransformerConfig, TransformerLM, count_parameters
-
-VARIANTS = [
-    {"norm": norm, "position": position, "ffn": ffn}
-    for norm, position, ffn in itertools.product(
-        ("pre", "post", "none"), ("rope", "none"), ("swiglu", "silu", "relu_squared")
-    )
-] + [{"tie_embeddings": True}, {"qk_norm": True}, {"logit_soft_cap": 5.0}]
 
 
 def ids(config, length=None, batch=2):
@@ -102,7 +95,7 @@ def test_no_logit_depends_on_a_later_token(config, changes):
     torch.testing.assert_close(model(token_ids)[:, :9], model(changed)[:, :9], atol=1e-5, rtol=1e-5)
 
 
-def test_which_norms_there_are(config):
+def test_the_norms_of_each_kind(config):
     def norms(kind):
         names = TransformerLM(dataclasses.replace(config, norm=kind)).state_dict()
         return {name for name in names if ".ln" in name or name.startswith("ln")}
@@ -114,7 +107,7 @@ def test_which_norms_there_are(config):
 
 
 @pytest.mark.parametrize("norm", ["post", "none"])
-def test_where_the_norm_stands(config, norm):
+def test_the_place_of_the_norm(config, norm):
     block, x = TransformerBlock(dataclasses.replace(config, norm=norm)), torch.randn(2, 5, 32)
     first, second = (block.ln1, block.ln2) if norm == "post" else (lambda y: y, lambda y: y)
     middle = first(x + block.attn(x))
@@ -145,7 +138,7 @@ def test_tied_embeddings_are_one_matrix_and_start_with_small_logits(config):
     assert loss == pytest.approx(math.log(1000), abs=1.0)
 
 
-def test_a_new_model_knows_nothing(config):
+def test_a_new_model_predicts_all_tokens_alike(config):
     model = TransformerLM(TransformerConfig(1000, 16, 64, 2, 4, 128))
     inputs, targets = torch.randint(1000, (2, 16, 16))
     assert model.loss(inputs, targets).item() == pytest.approx(math.log(1000), abs=0.3)
@@ -162,7 +155,7 @@ def test_logits_stay_below_the_cap(config):
 
 
 def test_too_long_an_input_is_refused(model, config):
-    with pytest.raises(ValueError, match=r"an input of 17 tokens is longer than context_length=16; shorten it or"):
+    with pytest.raises(ValueError, match=r"an input of 17 tokens exceeds context_length=16; shorten it or"):
         model(ids(config, 17))
     with pytest.raises(ValueError, match="17 tokens"):
         model.loss(ids(config, 17), ids(config, 17))
@@ -180,10 +173,10 @@ def test_no_tokens_have_no_logits(config, shape, grad):
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
 @pytest.mark.parametrize(
-    "changes", [{}, VARIANTS[-1], {"qk_norm": True, "norm": "post", "ffn": "relu_squared"}], ids=str
+    "changes", [{"logit_soft_cap": 5.0}, {"qk_norm": True, "norm": "post", "ffn": "relu_squared"}], ids=str
 )
 def test_compiles_as_one_graph(unchecked_shapes, config, changes):
-    model = TransformerLM(dataclasses.replace(config, **changes))
+    model = TransformerLM(dataclasses.replace(config, num_layers=1, **changes))
     inputs, targets = ids(config), ids(config)
     loss = model.loss(inputs, targets)
     expected = torch.autograd.grad(loss, list(model.parameters()))
@@ -192,7 +185,7 @@ def test_compiles_as_one_graph(unchecked_shapes, config, changes):
     torch.testing.assert_close(compiled, loss)
     for ours, exact in zip(torch.autograd.grad(compiled, list(model.parameters())), expected, strict=True):
         torch.testing.assert_close(ours, exact, atol=1e-5, rtol=1e-4)
-    logits = torch.compile(model, fullgraph=True, backend="aot_eager")(inputs)
+    logits = torch.compile(model, fullgraph=True, backend="eager")(inputs)
     torch.testing.assert_close(logits, model(inputs), atol=1e-5, rtol=1e-5)
 
 
@@ -208,13 +201,13 @@ def test_autocast_stays_close_and_gives_gradients_in_float32(model, config):
     assert all(param.grad.dtype == torch.float32 for param in model.parameters())
 
 
-def test_a_model_can_be_made_without_memory(config):
+def test_a_model_can_be_built_on_meta(config):
     model = TransformerLM(config, device="meta", dtype=torch.bfloat16)
     assert {param.device.type for param in model.parameters()} == {"meta"}
     assert {param.dtype for param in model.parameters()} == {torch.bfloat16}
 
 
-def test_a_model_without_memory_knows_its_shapes(config):
+def test_a_model_on_meta_computes_shapes(config):
     model, token_ids = TransformerLM(config, device="meta"), ids(config).to("meta")
     logits = model(token_ids)
     assert (logits.device.type, logits.shape) == ("meta", (*token_ids.shape, config.vocab_size))

@@ -1,7 +1,8 @@
 """`python -m owt_leaderboard.ablate`: switches of the speedrun, one by one."""
 
+import sys
+
 from owt_leaderboard.commands.ablate import main
-from trainer.support.leaving import leave
 
 if __name__ == "__main__":
-    leave(main())
+    sys.exit(main())

@@ -1,7 +1,8 @@
 """`python -m owt_leaderboard.evaluate`: the final loss of a run again."""
 
+import sys
+
 from owt_leaderboard.commands.evaluate import main
-from trainer.support.leaving import leave
 
 if __name__ == "__main__":
-    leave(main())
+    sys.exit(main())

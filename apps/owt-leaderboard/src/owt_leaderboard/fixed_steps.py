@@ -1,7 +1,8 @@
 """`python -m owt_leaderboard.fixed_steps`: a run of a number of steps."""
 
+import sys
+
 from owt_leaderboard.commands.fixed_steps import main
-from trainer.support.leaving import leave
 
 if __name__ == "__main__":
-    leave(main())
+    sys.exit(main())

@@ -1,7 +1,8 @@
 """`python -m owt_leaderboard.plan`: size, tokens, speed and loss to expect."""
 
+import sys
+
 from owt_leaderboard.commands.plan import main
-from trainer.support.leaving import leave
 
 if __name__ == "__main__":
-    leave(main())
+    sys.exit(main())

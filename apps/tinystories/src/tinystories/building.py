@@ -1,6 +1,7 @@
-"""From a recipe to a model and its optimizer."""
+"""Construction of the model and the optimizer of a recipe."""
 
 from collections.abc import Iterable
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from tinystories.recipes import Recipe
@@ -16,26 +17,15 @@ def model_config(recipe: Recipe, vocab_size: int) -> "TransformerConfig":
     """The recipe's architecture for a tokenizer of `vocab_size` entries."""
     from nnscratch import TransformerConfig
 
-    return TransformerConfig(
-        vocab_size=vocab_size,
-        context_length=recipe.context_length,
-        d_model=recipe.d_model,
-        num_layers=recipe.num_layers,
-        num_heads=recipe.num_heads,
-        d_ff=recipe.d_ff,
-        rope_theta=recipe.rope_theta,
-        norm=recipe.norm,
-        position=recipe.position,
-        ffn=recipe.ffn,
-        tie_embeddings=recipe.tie_embeddings,
-        qk_norm=recipe.qk_norm,
-    )
+    names = {field.name for field in fields(TransformerConfig)} & {field.name for field in fields(Recipe)}
+    settings = {name: getattr(recipe, name) for name in names}
+    return TransformerConfig(**settings | {"vocab_size": vocab_size})
 
 
 def make_optimizer(model: "TransformerLM", recipe: Recipe) -> "Optimizer":
-    """AdamW for everything, or Muon for the matrices inside of the blocks and AdamW for the rest.
+    """AdamW for everything, or Muon for the matrices inside the blocks and AdamW for the rest.
 
-    A group's `lr_scale` is its rate as a multiple of the recipe's `learning_rate`, which the schedule sets.
+    The schedule sets `learning_rate`; a group's `lr_scale` is its own rate as a multiple of that.
     """
     from nnscratch import AdamW, CombinedOptimizer, Muon
 

@@ -1,4 +1,4 @@
-"""Flags that several commands share, as dataclasses: what stands here is what `--help` shows."""
+"""Flags shared by several commands, as dataclasses; their docstrings are the text of `--help`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tinystories.recipes import PRESETS, FeedForward, Norm, OptimizerName, Position, PresetName, Recipe, default_preset
-from tinystories.training import CompileMode, Machine, TokenFiles
-from tinystories.writing import SAMPLE_TOKENS
+from tinystories.training import MachineFlags as MachineFlags
+from tinystories.training import TokenFiles
 from trainer.support.durations import parse_duration
 
 if TYPE_CHECKING:
@@ -19,25 +19,26 @@ class DataFlags:
     """The text."""
 
     dataset: str = "sample"
-    """"sample" (stories composed here, no network needed), "tinystories" (TinyStories V2 from the Hugging Face hub, 2.2
-    GB, downloaded once) or the path of a text file (.txt, .gz, .zst) whose documents are separated by <|endoftext|>."""
+    """"sample" (stories composed on this machine, no network needed), "tinystories" (TinyStories V2 from the Hugging
+    Face hub, 2.2 GB, downloaded once) or the path of a text file (.txt, .gz, .zst) whose documents are separated by
+    <|endoftext|>."""
     valid_dataset: Path | None = None
-    """Validation text; without it the last documents of --dataset are held out."""
+    """Validation text; by default the last documents of --dataset are held out."""
     valid_bytes: int = 100_000
-    """Use only the first documents of the validation text, up to this many bytes, because the whole of it is evaluated
-    many times; 0 uses all of it."""
+    """Use only the first documents of the validation text, up to this many bytes, because all of it is evaluated many
+    times; 0 uses the whole text."""
     data_dir: Path = Path("data")
-    """Where tokenizers and token files are kept, to be found again."""
+    """Directory of tokenizers and token files, for reuse."""
 
     @property
     def name(self) -> str:
-        """The data set in a word, for directories and titles."""
+        """Short name of the data set, for directories and titles."""
         return Path(self.dataset).name.split(".")[0]
 
     def prepare(self, vocab_size: int) -> "Preparation":
         """Find or make the texts, the tokenizer and the token files."""
         from bpe import prepare
-        from tinystories.texts.datasets import resolve
+        from tinystories.texts import resolve
 
         texts = resolve(self.dataset, self.valid_dataset, self.valid_bytes or None, self.data_dir, print)
         return prepare(
@@ -50,34 +51,18 @@ class DataFlags:
         )
 
     def token_files(self, vocab_sizes: Iterable[int]) -> dict[int, TokenFiles]:
-        """The same for several sizes of the vocabulary, each made once."""
+        """Prepare several sizes of the vocabulary, each once."""
         return {size: TokenFiles.of(self.prepare(size)) for size in sorted(set(vocab_sizes))}
 
 
 @dataclass(frozen=True)
-class MachineFlags:
-    """The machine."""
-
-    device: str = "auto"
-    """"auto" (CUDA, then MPS, then CPU) or a device such as cpu, mps, cuda:1."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Data type of the matrix products."""
-    compile: CompileMode = "auto"
-    """torch.compile; "auto" only on CUDA."""
-
-    def machine(self) -> Machine:
-        """The same for the training code."""
-        return Machine(device=self.device, dtype=self.dtype, compile=self.compile)
-
-
-@dataclass(frozen=True)
 class RecipeFlags:
-    """Changes to the preset; everything left out keeps the preset's value."""
+    """Changes to the preset; other settings keep the preset's value."""
 
     preset: PresetName | Literal["auto"] = "auto"
-    """The recipe to start from; "auto" is gpu-course on CUDA and cpu-quick elsewhere."""
+    """Recipe to start from; "auto" is gpu-course on CUDA and cpu-quick elsewhere."""
     vocab_size: int | None = None
-    """Entries of the tokenizer."""
+    """Entries of the tokenizer's vocabulary."""
     context_length: int | None = None
     """Tokens in one window."""
     d_model: int | None = None
@@ -89,57 +74,41 @@ class RecipeFlags:
     d_ff: int | None = None
     """Width inside the feed-forward layers."""
     norm: Norm | None = None
-    """RMSNorm before each part of a block, after its sum, or nowhere."""
+    """RMSNorm before each part of a block, after its residual sum, or nowhere."""
     position: Position | None = None
     """Rotary position embedding, or none."""
     ffn: FeedForward | None = None
     """Kind of feed-forward layer."""
     tie_embeddings: bool | None = None
-    """One matrix as embedding and output layer."""
+    """Share one matrix between embedding and output layer."""
     qk_norm: bool | None = None
     """Normalise every head's queries and keys."""
     optimizer: OptimizerName | None = None
-    """AdamW for everything, or Muon for the matrices inside of the blocks."""
+    """AdamW for everything, or Muon for the matrices inside the blocks."""
     steps: int | None = None
     """Optimizer steps."""
     time_limit: str | None = None
-    """Train for this long (90s, 5m, 1.5h) instead, everything included; the schedule then follows the clock."""
+    """Train for this long (90s, 5m, 1.5h) instead, evaluations included; the schedule follows the clock."""
     batch_size: int | None = None
     """Windows per step."""
     learning_rate: float | None = None
-    """AdamW's rate after the warm-up."""
+    """AdamW's learning rate after the warm-up."""
     muon_learning_rate: float | None = None
-    """Rate of the matrices inside of the blocks with --optimizer muon."""
+    """Learning rate of the matrices inside the blocks with --optimizer muon."""
     warmup_fraction: float | None = None
-    """Share of the steps in which the rate rises."""
+    """Fraction of the steps in which the learning rate rises."""
     weight_decay: float | None = None
-    """Fraction by which parameters shrink in a step, per unit of the rate."""
+    """Fraction by which parameters shrink in a step, per unit of the learning rate."""
     evaluations: int | None = None
-    """Evaluations over the run."""
+    """Number of evaluations."""
     seed: int | None = None
-    """Seeds the weights, the order of the data and the samples."""
+    """Seed of the weights, the order of the data and the samples."""
 
     def recipe(self, device: str) -> Recipe:
-        """The preset with the changes; `device` chooses the preset where none is named."""
+        """Apply the changes to the preset; without a named preset, `device` chooses it."""
         preset = default_preset(device) if self.preset == "auto" else self.preset
         names = [field.name for field in fields(self) if field.name not in ("preset", "time_limit")]
         changes = {name: value for name in names if (value := getattr(self, name)) is not None}
         if self.time_limit is not None:
             changes["time_limit_seconds"] = parse_duration(self.time_limit)
         return replace(PRESETS[preset](), **changes)
-
-
-@dataclass(frozen=True)
-class SamplingFlags:
-    """How the next token is chosen."""
-
-    max_new_tokens: int = SAMPLE_TOKENS
-    """It ends earlier where the model writes <|endoftext|>."""
-    temperature: float = 0.8
-    """0 always takes the likeliest token."""
-    top_k: int | None = None
-    """Choose among the k likeliest tokens only."""
-    top_p: float | None = 0.95
-    """Choose among the likeliest tokens that together have this probability."""
-    seed: int = 0
-    """The same seed draws the same text."""

@@ -1,4 +1,4 @@
-"""Functions that return one training run in full. An ablation is a small change of one; flags only override."""
+"""Recipes: complete settings of one training run, which ablations and flags change."""
 
 import math
 from collections.abc import Callable
@@ -13,10 +13,10 @@ OptimizerName = Literal["adamw", "muon"]
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One training run of a Transformer language model, everything included that decides its result.
+    """All settings that determine the result of training one Transformer language model.
 
     Raises:
-        ValueError: a number is out of range.
+        ValueError: A number is out of range.
     """
 
     vocab_size: int
@@ -38,28 +38,28 @@ class Recipe:
     """Normalise every head's queries and keys."""
 
     steps: int
-    """Optimizer steps; with a time limit, ticks of the clock."""
+    """Optimizer steps; with a time limit, ticks of the schedule."""
     time_limit_seconds: float | None = None
-    """Train for this long instead, everything included, as many steps as there is time for."""
+    """Train for this long instead, start-up and evaluations included, with as many steps as fit."""
     batch_size: int
     """Windows per optimizer step."""
     optimizer: OptimizerName = "adamw"
-    """"muon" takes the matrices inside of the blocks, and leaves the rest to AdamW."""
+    """"muon" trains the matrices inside the blocks with Muon and the rest with AdamW."""
     learning_rate: float
-    """AdamW's rate at the end of the warm-up; a cosine then takes it to `final_learning_rate_fraction` of it."""
+    """AdamW's rate at the end of the warm-up; a cosine then lowers it to `final_learning_rate_fraction` of this."""
     muon_learning_rate: float = 0.02
-    """The same for Muon, in units of the spectral norm of an update."""
+    """Muon's rate at the end of the warm-up, in units of the spectral norm of an update."""
     final_learning_rate_fraction: float = 0.1
     warmup_fraction: float = 0.1
-    """Share of the steps in which the rate rises from zero."""
+    """Fraction of the steps in which the rate rises from zero."""
     weight_decay: float = 0.1
     betas: tuple[float, float] = (0.9, 0.95)
     max_grad_norm: float = 1.0
-    """Global L2 norm that gradients are clipped to."""
+    """Limit on the global L2 norm of the gradients."""
     evaluations: int = 10
-    """Evaluations of the whole validation text, evenly spread; one more before the first step."""
+    """Evaluations of the whole validation text, evenly spaced, plus one before the first step."""
     seed: int = 0
-    """Seeds the weights, the order of the data and the samples."""
+    """Seed of the weights, the order of the data and the samples."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "evaluations"):
@@ -71,25 +71,25 @@ class Recipe:
 
     @property
     def tokens(self) -> int:
-        """Tokens seen in the whole run."""
+        """Training tokens of the whole run."""
         return self.steps * self.batch_size * self.context_length
 
     @property
     def length(self) -> str:
-        """How long a run is, in words."""
+        """Length of a run in words."""
         if self.time_limit_seconds is not None:
             return f"{self.time_limit_seconds:g} seconds each"
         return f"{self.tokens:,} tokens each"
 
 
 def at_rate(recipe: Recipe, rate: float) -> Recipe:
-    """The recipe at another rate; Muon's changes in the same proportion."""
+    """The recipe at another learning rate; Muon's rate changes in the same proportion."""
     factor = rate / recipe.learning_rate
     return replace(recipe, learning_rate=rate, muon_learning_rate=recipe.muon_learning_rate * factor)
 
 
 def cpu_quick() -> Recipe:
-    """Minutes on two CPU cores: the assignment's architecture, small enough to run six variants over a coffee."""
+    """Minutes on two CPU cores: the assignment's architecture, small enough for six variants in a coffee break."""
     return Recipe(
         vocab_size=2048,
         context_length=128,
@@ -123,19 +123,7 @@ def cpu_course() -> Recipe:
 
 def gpu_course() -> Recipe:
     """The handout's base run: 327.68 M tokens."""
-    return Recipe(
-        vocab_size=10_000,
-        context_length=256,
-        d_model=512,
-        num_layers=4,
-        num_heads=16,
-        d_ff=1344,
-        steps=10_000,
-        batch_size=128,
-        learning_rate=3e-3,
-        warmup_fraction=0.02,
-        evaluations=50,
-    )
+    return replace(cpu_course(), steps=10_000, batch_size=128, learning_rate=3e-3, evaluations=50)
 
 
 PresetName = Literal["cpu-quick", "cpu-course", "gpu-course"]
@@ -147,7 +135,7 @@ PRESETS: dict[PresetName, Callable[[], Recipe]] = {
 
 
 def default_preset(device: str) -> PresetName:
-    """The preset for a device such as "auto" or "cuda:1": what it finishes in minutes."""
+    """The preset for a device such as "auto" or "cuda:1"."""
     from trainer import resolve_device
 
     return "gpu-course" if resolve_device(device).type == "cuda" else "cpu-quick"

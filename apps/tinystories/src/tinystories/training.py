@@ -1,4 +1,4 @@
-"""From a recipe and prepared data to a finished run directory."""
+"""Training of one recipe on prepared data into a run directory."""
 
 import os
 from collections.abc import Callable
@@ -8,20 +8,19 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from tinystories.building import make_optimizer, model_config
 from tinystories.recipes import Recipe
-from tinystories.writing import SAMPLE_PROMPT, write_story
+from tinystories.writing import SAMPLE_PROMPT, Sampling, write_story
 
 if TYPE_CHECKING:
     from bpe import Preparation
     from trainer import Summary, TrainConfig
 
-EVALUATED_TOKENS = 4096  # in a forward pass at least, because batches of one would take their time
-CompileMode = Literal["auto", "on", "off"]
+EVALUATED_TOKENS = 4096  # lower limit for a forward pass: small evaluation batches are slow
 WandbMode = Literal["auto", "online", "offline", "disabled"]
 
 
 @dataclass(frozen=True)
 class TokenFiles:
-    """A tokenizer's directory and the two texts as token files."""
+    """A tokenizer's directory, and the two texts as token files."""
 
     tokenizer: Path
     train: Path
@@ -29,26 +28,36 @@ class TokenFiles:
 
     @classmethod
     def of(cls, preparation: "Preparation") -> "TokenFiles":
-        """Those that were prepared."""
+        """The files of a `Preparation`."""
         return cls(preparation.tokenizer_directory, preparation.train_tokens, preparation.valid_tokens)
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Where and how to compute: this does not belong to a recipe."""
+class MachineFlags:
+    """The machine."""
 
     device: str = "auto"
-    """"auto" (CUDA, then MPS, then CPU) or a device such as "cpu", "mps", "cuda:1"."""
+    """"auto" (CUDA, then MPS, then CPU) or a device such as cpu, mps, cuda:1."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Data type of the matrix products; "auto" takes what is fast and safe on the device."""
-    compile: CompileMode = "auto"
+    """Data type of the matrix products; "auto" chooses a fast and safe one for the device."""
+    compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile; "auto" only on CUDA."""
+
+    def machine(self) -> "Machine":
+        """Convert the flags for the training code."""
+        return Machine(**asdict(self))
+
+
+@dataclass(frozen=True)
+class Machine(MachineFlags):
+    """Device and number format, which are not part of a recipe."""
+
     halve_on_out_of_memory: bool = True
-    """Go on in smaller micro batches where a batch has no room; else that ends the run."""
+    """Continue with smaller micro-batches when a batch does not fit into memory, instead of ending the run."""
 
 
 def train_config(recipe: Recipe, machine: Machine) -> "TrainConfig":
-    """The recipe's training loop on a machine."""
+    """Configuration of the training loop for a recipe on a machine."""
     from trainer import TrainConfig
 
     interval = max(1, recipe.steps // recipe.evaluations)
@@ -73,12 +82,12 @@ def train_config(recipe: Recipe, machine: Machine) -> "TrainConfig":
 
 
 def learning_rate_schedule(recipe: Recipe) -> Callable[[int], float]:
-    """Linear warm-up, then a cosine that is at its minimum at the last step."""
+    """Linear warm-up, then a cosine that reaches its minimum at the last step."""
     from nnscratch import cosine_schedule
 
     def schedule(step: int) -> float:
         return cosine_schedule(
-            step + 1,  # step 0 is the first update, and a rate of zero would waste it
+            step + 1,  # the first update has step 0, and a rate of zero would waste it
             max_lr=recipe.learning_rate,
             min_lr=recipe.learning_rate * recipe.final_learning_rate_fraction,
             warmup_steps=round(recipe.steps * recipe.warmup_fraction),
@@ -97,12 +106,12 @@ def train(
     quiet: bool = False,
     wandb: WandbMode = "disabled",
 ) -> "Summary":
-    """Train one model into a run directory; a run that was interrupted goes on, one that is finished is only read.
+    """Train one model into a run directory; resume an interrupted run, and only read a finished one.
 
     Raises:
-        ModuleNotFoundError: wandb is asked for and not installed.
-        ValueError: the directory holds a run of another recipe, or the data do not fit the recipe.
-        trainer.TrainingInterrupted: SIGINT or SIGTERM came; everything is saved.
+        ModuleNotFoundError: wandb is requested and not installed.
+        ValueError: The directory holds a run of another recipe, or the data do not fit the recipe.
+        trainer.TrainingInterrupted: SIGINT or SIGTERM arrived; everything is saved.
     """
     import torch
     from torch import nn
@@ -121,7 +130,7 @@ def train(
     def sample(module: nn.Module, step: int) -> list[str]:
         if recipe.time_limit_seconds is None and step < recipe.steps:
             return []
-        return [write_story(cast(TransformerLM, module), tokenizer, SAMPLE_PROMPT, seed=recipe.seed)]
+        return [write_story(cast(TransformerLM, module), tokenizer, SAMPLE_PROMPT, Sampling(seed=recipe.seed))]
 
     trainer = Trainer(
         model,

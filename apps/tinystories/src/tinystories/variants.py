@@ -1,4 +1,4 @@
-"""The ablations: each a named small change of one recipe, with what it is expected to do."""
+"""The ablations: named small changes of a recipe, each with a hypothesis."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -6,9 +6,7 @@ from typing import Literal
 
 from tinystories.recipes import Recipe
 
-LOWER_RATE_FRACTION = 0.25  # of the baseline's learning rate, for the second run without norms
-
-Expectation = Literal["worse", "better"]
+LOWER_RATE_FRACTION = 0.25  # of the baseline's learning rate, for no_rmsnorm_low_lr
 
 
 @dataclass(frozen=True)
@@ -18,11 +16,11 @@ class Variant:
     name: str
     change: Callable[[Recipe], Recipe]
     what: str
-    """What differs from the baseline, in a few words."""
+    """Difference from the baseline, in a few words."""
     hypothesis: str
-    """Written before the runs."""
-    expected: Expectation | None
-    """The hypothesis in a word: how the loss will be beside the baseline's; None is the baseline itself."""
+    """Prediction, written before the runs."""
+    expected: Literal["worse", "better"] | None
+    """The hypothesis in a word: the loss compared with the baseline's; None for the baseline itself."""
 
 
 ABLATIONS: tuple[Variant, ...] = (
@@ -30,69 +28,69 @@ ABLATIONS: tuple[Variant, ...] = (
         "baseline",
         lambda recipe: recipe,
         "pre-norm, RoPE, SwiGLU",
-        "The reference that the others are compared with.",
+        "The reference for the other variants.",
         None,
     ),
     Variant(
         "no_rmsnorm",
         lambda recipe: replace(recipe, norm="none"),
         "no RMSNorm, same learning rate",
-        "Without norms the best rate of the baseline is too high: training diverges or ends worse.",
+        "Without norms, the baseline's best rate is too high: training diverges or ends worse.",
         "worse",
     ),
     Variant(
         "no_rmsnorm_low_lr",
         lambda recipe: replace(recipe, norm="none", learning_rate=recipe.learning_rate * LOWER_RATE_FRACTION),
         f"no RMSNorm, {LOWER_RATE_FRACTION:g} of the learning rate",
-        "A lower rate is stable without norms, but slower than the baseline.",
+        "A lower rate is stable without norms, but learns more slowly than the baseline.",
         "worse",
     ),
     Variant(
         "post_norm",
         lambda recipe: replace(recipe, norm="post"),
         "norm after each residual sum",
-        "Post-norm trains, a little worse and less steadily than pre-norm.",
+        "Post-norm trains a little worse and less stably than pre-norm.",
         "worse",
     ),
     Variant(
         "nope",
         lambda recipe: replace(recipe, position="none"),
         "no position embedding",
-        "The causal mask gives away some position: training works, worse than with RoPE.",
+        "The causal mask reveals some position: training works, but worse than with RoPE.",
         "worse",
     ),
     Variant(
         "silu",
         lambda recipe: replace(recipe, ffn="silu", d_ff=4 * recipe.d_model),
         "SiLU feed-forward, d_ff = 4 d_model",
-        "At matched parameters the gate of SwiGLU helps a little.",
+        "With as many parameters, the gate of SwiGLU helps a little.",
         "worse",
     ),
     Variant(
         "tied_embeddings",
         lambda recipe: replace(recipe, tie_embeddings=True),
         "one matrix as embedding and output layer",
-        "Small models miss the parameters, and the two uses want other rates: a little worse.",
+        "Small models need the parameters, and the two uses need different rates: a little worse.",
         "worse",
     ),
     Variant(
         "qk_norm",
         lambda recipe: replace(recipe, qk_norm=True),
         "queries and keys normalised",
-        "Bounded attention scores are steadier at a high learning rate: a little better.",
+        "Bounded attention scores are more stable at a high learning rate: a little better.",
         "better",
     ),
     Variant(
         "relu_squared",
         lambda recipe: replace(recipe, ffn="relu_squared", d_ff=4 * recipe.d_model),
         "ReLU² feed-forward, d_ff = 4 d_model",
-        "At matched parameters as good as the gate of SwiGLU or better (So et al. 2021), in fewer products.",
+        "With as many parameters, as good as SwiGLU or better (So et al. 2021), in fewer products.",
         "better",
     ),
     Variant(
         "muon",
         lambda recipe: replace(recipe, optimizer="muon"),
-        "Muon for the matrices inside of the blocks",
+        "Muon for the matrices inside the blocks",
         "Orthogonal updates learn more per token than AdamW's: clearly better.",
         "better",
     ),
@@ -100,21 +98,21 @@ ABLATIONS: tuple[Variant, ...] = (
         "half_vocabulary",
         lambda recipe: replace(recipe, vocab_size=recipe.vocab_size // 2),
         "tokenizer of half the size",
-        "Shorter tokens mean less text in as many tokens: worse in bits per byte.",
+        "Shorter tokens mean less text for as many tokens: worse in bits per byte.",
         "worse",
     ),
     Variant(
         "double_vocabulary",
         lambda recipe: replace(recipe, vocab_size=recipe.vocab_size * 2),
         "tokenizer of twice the size",
-        "More text in as many tokens outweighs that each token is seen less often: better in bits per byte.",
+        "More text for as many tokens outweighs fewer examples of each token: better in bits per byte.",
         "better",
     ),
     Variant(
         "speedrun",
         lambda recipe: replace(recipe, optimizer="muon", qk_norm=True, ffn="relu_squared", d_ff=4 * recipe.d_model),
         "Muon, QK-norm and ReLU² together",
-        "What helps alone adds up in good part.",
+        "Most of the single gains add up.",
         "better",
     ),
 )
@@ -145,6 +143,6 @@ SETS: dict[str, tuple[str, ...]] = {
 
 
 def chosen_variants(names: Sequence[str]) -> list[Variant]:
-    """The variants of these names, which may be those of sets, each once and in the order of the table."""
+    """The variants of these names or sets, each once and in the order of `ABLATIONS`."""
     wanted = {variant for name in names for variant in SETS.get(name, (name,))}
     return [variant for name, variant in VARIANTS.items() if name in wanted]

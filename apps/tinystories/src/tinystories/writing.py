@@ -1,6 +1,7 @@
-"""From a run directory back to a model that writes."""
+"""Text from the model of a run directory."""
 
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +13,33 @@ if TYPE_CHECKING:
     from nnscratch import TransformerLM
 
 SAMPLE_PROMPT = "Once upon a time"
-SAMPLE_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Choice of the next token."""
+
+    max_new_tokens: int = 256
+    """Limit on the length; a story ends earlier at <|endoftext|>."""
+    temperature: float = 0.8
+    """0 always takes the most likely token."""
+    top_k: int | None = None
+    """Sample only from the k most likely tokens."""
+    top_p: float | None = 0.95
+    """Sample only from the most likely tokens that together have this probability."""
+    seed: int = 0
+    """The same seed gives the same text."""
+
+
+DEFAULT_SAMPLING = Sampling()
 
 
 def load(run_dir: Path, device: str = "auto") -> "tuple[TransformerLM, Tokenizer]":
-    """The best model of a run, ready to write, and its tokenizer.
+    """Load the best model of a run in evaluation mode, and its tokenizer.
 
     Raises:
-        FileNotFoundError: this is no run directory, it has no checkpoint yet, or its tokenizer is gone.
-        ValueError: it is no run of this app, or one of another version.
+        FileNotFoundError: This is no run directory, it has no checkpoint yet, or its tokenizer is missing.
+        ValueError: The run belongs to another app or version.
     """
     from bpe import Tokenizer
     from nnscratch import TransformerLM
@@ -38,11 +57,11 @@ def load(run_dir: Path, device: str = "auto") -> "tuple[TransformerLM, Tokenizer
 
 
 def recorded_of(run_dir: Path) -> dict[str, Any]:
-    """What this app has recorded of a run: its recipe and where its tokenizer is.
+    """Read the records of this app about a run: its recipe and the path of its tokenizer.
 
     Raises:
-        FileNotFoundError: this is no run directory.
-        ValueError: it is one of something else.
+        FileNotFoundError: This is no run directory.
+        ValueError: The run belongs to another program.
     """
     from trainer import read_config
 
@@ -53,75 +72,40 @@ def recorded_of(run_dir: Path) -> dict[str, Any]:
 
 
 def tokenizer_directory(run_dir: Path) -> Path:
-    """Where the tokenizer of a run is.
+    """Directory of the tokenizer of a run.
 
     Raises:
-        FileNotFoundError: this is no run directory, or the tokenizer is gone.
-        ValueError: it is no run of this app.
+        FileNotFoundError: This is no run directory, or the tokenizer is missing.
+        ValueError: The run belongs to another program.
     """
     directory = Path(recorded_of(run_dir)["tokenizer"])
     if not directory.is_dir():
         raise FileNotFoundError(
-            f"the tokenizer of {run_dir} is not at {directory}: it was moved or deleted; `prepare` with the same "
-            f"--data-dir, text and vocabulary makes it again"
+            f"the tokenizer of {run_dir} is not at {directory}: it was moved or deleted; run `prepare` with the same "
+            f"--data-dir, text and vocabulary to make it again"
         )
     return directory
 
 
 def write_story(
-    model: "TransformerLM",
-    tokenizer: "Tokenizer",
-    prompt: str,
-    *,
-    max_new_tokens: int = SAMPLE_TOKENS,
-    temperature: float = 0.8,
-    top_k: int | None = None,
-    top_p: float | None = 0.95,
-    seed: int | None = 0,
+    model: "TransformerLM", tokenizer: "Tokenizer", prompt: str, sampling: Sampling = DEFAULT_SAMPLING
 ) -> str:
-    """Continue a prompt up to the end-of-text token or `max_new_tokens`; the prompt is part of what is returned."""
-    pieces = stream_story(
-        model,
-        tokenizer,
-        prompt,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
-    )
-    return prompt + "".join(pieces)
+    """Continue a prompt up to the end-of-text token or the limit on new tokens; return prompt and continuation."""
+    return prompt + "".join(stream_story(model, tokenizer, prompt, sampling))
 
 
 def stream_story(
-    model: "TransformerLM",
-    tokenizer: "Tokenizer",
-    prompt: str,
-    *,
-    max_new_tokens: int = SAMPLE_TOKENS,
-    temperature: float = 0.8,
-    top_k: int | None = None,
-    top_p: float | None = 0.95,
-    seed: int | None = 0,
+    model: "TransformerLM", tokenizer: "Tokenizer", prompt: str, sampling: Sampling = DEFAULT_SAMPLING
 ) -> Iterator[str]:
-    """Continue a prompt, piece by piece: whole characters, without the prompt and the end-of-text token.
+    """Continue a prompt, yielding whole characters as they come, without the prompt and the end-of-text token.
 
     Raises:
-        ValueError: the prompt is empty, or an option is out of range.
+        ValueError: The prompt is empty, or an option is out of range.
     """
     from nnscratch import stream
 
     prompt_ids = tokenizer.encode(prompt)
     if not prompt_ids:
         raise ValueError("the prompt is empty: expected some text to continue")
-    token_ids = stream(
-        model,
-        prompt_ids,
-        max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        eos_id=tokenizer.eot_id,
-        seed=seed,
-    )
+    token_ids = stream(model, prompt_ids, eos_id=tokenizer.eot_id, **asdict(sampling))
     return tokenizer.decode_stream(token for token in token_ids if token != tokenizer.eot_id)

@@ -1,74 +1,49 @@
 """Byte-level byte-pair encoding: training and encoding, exact and fast.
 
-Importing this package is light: numpy, regex and numba are imported by the first call that needs them.
+Importing this package is light: numpy, regex and numba are imported by the first call that needs them. `bpe.api` lists
+the public names.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
-
-from bpe.text.patterns import GPT2_PATTERN
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bpe.encoding.token_files import EncodeReport
-    from bpe.errors import InvalidUTF8Warning, UnknownTokenError
-    from bpe.preparation import Preparation, prepare
-    from bpe.text.documents import divide, first_documents, hold_out_documents
-    from bpe.tokenizer import Tokenizer
-    from bpe.training.counting import count_pretokens
-    from bpe.training.counts import PretokenCounts
-    from bpe.training.train import train, train_from_counts, train_from_iterator
+    from bpe.api import *  # noqa: F403
 
     __version__: str
 
-__all__ = [
-    "GPT2_PATTERN",
-    "EncodeReport",
-    "InvalidUTF8Warning",
-    "Preparation",
-    "PretokenCounts",
-    "Tokenizer",
-    "UnknownTokenError",
-    "__version__",
-    "count_pretokens",
-    "divide",
-    "first_documents",
-    "hold_out_documents",
-    "prepare",
-    "train",
-    "train_from_counts",
-    "train_from_iterator",
-]
 
-_MODULE_OF = {
-    "EncodeReport": "encoding.token_files",
-    "InvalidUTF8Warning": "errors",
-    "Preparation": "preparation",
-    "PretokenCounts": "training.counts",
-    "Tokenizer": "tokenizer",
-    "UnknownTokenError": "errors",
-    "__version__": "version",
-    "count_pretokens": "training.counting",
-    "divide": "text.documents",
-    "first_documents": "text.documents",
-    "hold_out_documents": "text.documents",
-    "prepare": "preparation",
-    "train": "training.train",
-    "train_from_counts": "training.train",
-    "train_from_iterator": "training.train",
-}
-
-
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first used (PEP 562)."""
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module 'bpe' has no attribute {name!r}; it has {', '.join(__all__)}")
-    value = getattr(import_module(f"bpe.{_MODULE_OF[name]}"), name)
+def __getattr__(name: str) -> Any:
+    """Import a public name or a submodule at its first use (PEP 562)."""
+    value = _import(name)
     globals()[name] = value
     return value
 
 
+def _import(name: str) -> Any:
+    """Return a public name or a submodule."""
+    if name == "__version__":
+        return import_module("bpe.preparation").package_version()
+    if name.startswith("__") and name != "__all__":
+        raise AttributeError(f"module 'bpe' has no attribute {name!r}")
+    if name != "__all__":
+        # Submodules first: modules of this package may import them while `bpe.api` is being imported.
+        try:
+            return import_module(f"bpe.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"bpe.{name}":
+                raise
+    api = vars(import_module("bpe.api"))
+    public = sorted(["__version__", *(key for key in api if not key.startswith("_"))])
+    if name == "__all__":
+        return public
+    if name not in public:
+        raise AttributeError(f"module 'bpe' has no attribute {name!r}; it has {', '.join(public)}")
+    return api[name]
+
+
 def __dir__() -> list[str]:
     """List the public names, imported or not yet."""
-    return sorted(set(globals()) | set(__all__))
+    return sorted({*globals(), *__getattr__("__all__")})

@@ -1,14 +1,14 @@
-"""The errors and warnings of this package that are not plain built-ins."""
+"""Errors and warnings of this package beyond the built-in ones."""
 
 from __future__ import annotations
 
 
 class UnknownTokenError(ValueError, KeyError):
-    """A token or token id that the vocabulary does not have; also a KeyError, as a dictionary would raise."""
+    """A token or token id is not in the vocabulary; also a KeyError, as a dictionary would raise."""
 
     # KeyError would show the message in quotes.
     __str__ = Exception.__str__
 
 
 class InvalidUTF8Warning(UserWarning):
-    """A file held malformed UTF-8, which was replaced by U+FFFD; emitted once per file with the number of places."""
+    """Malformed UTF-8 in a file was replaced by U+FFFD; issued once per file with the number of replacements."""

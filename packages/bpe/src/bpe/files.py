@@ -1,10 +1,11 @@
-"""Writing files so that they are either whole or not there."""
+"""Files and folders that are written completely or not at all."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
+import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,36 +16,66 @@ from typing import BinaryIO
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Open a binary file that takes its name only when it is complete and on the disk.
 
-    Links are followed and stay. Devices and pipes, which cannot be replaced by a file, are written to directly.
+    Links are followed and kept. Devices and pipes, which a file cannot replace, are written to directly.
 
     Raises:
         OSError: If the folder does not exist or cannot be written to.
     """
     check_file(path)
-    # Not of /dev/stdout and its like, which are links to names that are no files.
+    # Resolved only for files: /dev/stdout and its like are links to names that are not files.
     target = Path(os.path.realpath(path))
     if path.exists() and not target.is_file():
         with path.open("wb") as file:
             yield file
         return
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent)
+    temporary = _temporary_name(target)
     try:
-        with os.fdopen(handle, "w+b") as file:
+        with temporary.open("x+b") as file:
             yield file
             sync(file)
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(target)
+        temporary.replace(target)
+        _sync_folder(target.parent)
     except BaseException:
         with suppress(FileNotFoundError):
-            Path(name).unlink()
+            temporary.unlink()
         raise
 
 
-def check_file(path: Path) -> None:
-    """Refuse a name that no file can be written under.
+@contextmanager
+def whole_directory(path: Path) -> Iterator[Path]:
+    """Create a folder to fill, which takes its name only when it is complete; parent folders are created.
+
+    If another process creates the same folder in the meantime, the other one stays.
 
     Raises:
-        OSError: If it is a folder, or there is no folder to write it into, or one that this user may not write to.
+        OSError: If the parent folder cannot be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary_name(path)
+    temporary.mkdir()
+    try:
+        temporary.chmod(path.parent.stat().st_mode)  # readable by everyone who can read the parent folder
+        yield temporary
+        try:
+            temporary.rename(path)
+        except OSError:
+            if not path.exists():
+                raise
+        _sync_folder(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _temporary_name(path: Path) -> Path:
+    """Return an unused hidden name beside a path."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+
+
+def check_file(path: Path) -> None:
+    """Refuse a name under which no file can be written.
+
+    Raises:
+        OSError: If the name is a folder, or its folder does not exist or cannot be written to by this user.
     """
     if path.is_dir():
         raise IsADirectoryError(f"{str(path)!r} is a folder, expected the name of a file to write; name a file in it")
@@ -57,47 +88,54 @@ def check_file(path: Path) -> None:
 
 
 def check_folder(path: Path) -> None:
-    """Refuse a name that no folder can be made or filled under.
+    """Refuse a name under which no folder can be created or filled.
 
     Raises:
-        OSError: If it or what it is to lie in is no folder, or one that this user may not write to.
+        OSError: If the name or a parent is not a folder, or cannot be written to by this user.
     """
-    there = path
-    while not os.path.lexists(there):
-        there = there.parent
-    if not there.is_dir():
+    existing = path
+    while not os.path.lexists(existing):
+        existing = existing.parent
+    if not existing.is_dir():
         raise NotADirectoryError(
-            f"{str(there)!r} is no folder, so nothing can be written to {str(path)!r}; name another"
+            f"{str(existing)!r} is not a folder, so nothing can be written to {str(path)!r}; name another"
         )
-    _check_permission(there)
+    _check_permission(existing)
 
 
 def _check_permission(path: Path) -> None:
-    """Refuse what this user may not write to."""
+    """Refuse a path that this user may not write to."""
     if not os.access(path, os.W_OK | os.X_OK if path.is_dir() else os.W_OK):
-        raise PermissionError(f"{str(path)!r} may not be written to by this user; name another, or change its mode")
+        raise PermissionError(
+            f"this user may not write to {str(path)!r}; name another file or folder, or change its mode"
+        )
 
 
 def sync(file: BinaryIO) -> None:
-    """Bring what has been written to a file to the disk."""
+    """Flush a file to the disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
+def _sync_folder(folder: Path) -> None:
+    """Flush the names in a folder to the disk, where the system can do so."""
+    if os.name != "posix":
+        return
+    with suppress(OSError):  # some file systems cannot flush folders; the file itself is on the disk
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def write_text(path: Path, text: str) -> None:
-    """Write a whole file of UTF-8 text, with line ends as they are in `text`."""
+    """Write a whole UTF-8 file; line ends stay as they are in `text`."""
     with whole_file(path) as file:
         file.write(text.encode("utf-8"))
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of the bytes of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _umask() -> int:
-    """Return the mask of this process for new files, which `mkstemp` does not follow."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,4 +1,4 @@
-"""BPE as its definition reads, slow and obvious: what the fast code is tested against.
+"""BPE as its definition reads, slow and obvious: the fast code is tested against this module.
 
 Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units" (arXiv:1508.07909), over bytes.
 """
@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import regex
 
-from bpe.text.patterns import GPT2_PATTERN
+from bpe.text import GPT2_PATTERN
 
 Pair = tuple[bytes, bytes]
 
@@ -31,41 +31,41 @@ def count_words(text: str, special_tokens: Sequence[str] = (), pattern: str = GP
     return Counter(match.group().encode() for part in ordinary for match in regex.finditer(pattern, part))
 
 
-def merge_pair(word: Sequence[bytes], pair: Pair) -> list[bytes]:
-    """Replace every occurrence of a pair in a word by its concatenation, from left to right."""
+def merge_pair(pretoken: Sequence[bytes], pair: Pair) -> list[bytes]:
+    """Replace every occurrence of a pair in a pre-token by its concatenation, from left to right."""
     merged: list[bytes] = []
     index = 0
-    while index < len(word):
-        if tuple(word[index : index + 2]) == pair:
+    while index < len(pretoken):
+        if tuple(pretoken[index : index + 2]) == pair:
             merged.append(pair[0] + pair[1])
             index += 2
         else:
-            merged.append(word[index])
+            merged.append(pretoken[index])
             index += 1
     return merged
 
 
 def learn_merges(counts: Mapping[bytes, int], max_merges: int) -> list[Pair]:
-    """Return the merges in order: each the most frequent pair of its time, the greater pair of bytes among equals."""
-    words = [([bytes([byte]) for byte in word], count) for word, count in counts.items()]
+    """Return the merges in order: each the most frequent pair at its time, among equals the greater pair of bytes."""
+    pretokens = [([bytes([byte]) for byte in pretoken], count) for pretoken, count in counts.items()]
     merges: list[Pair] = []
     while len(merges) < max_merges:
         pairs: Counter[Pair] = Counter()
-        for word, count in words:
-            for pair in pairwise(word):
+        for pretoken, count in pretokens:
+            for pair in pairwise(pretoken):
                 pairs[pair] += count
         if not pairs:
             break
         best = max(pairs, key=lambda pair: (pairs[pair], pair))
         merges.append(best)
-        words = [(merge_pair(word, best), count) for word, count in words]
+        pretokens = [(merge_pair(pretoken, best), count) for pretoken, count in pretokens]
     return merges
 
 
-def encode_word(word: bytes, merges: Sequence[Pair]) -> list[bytes]:
-    """Apply the merges to one pre-token, the earliest merge that fits first."""
+def encode_word(pretoken: bytes, merges: Sequence[Pair]) -> list[bytes]:
+    """Apply the merges to one pre-token; the earliest merge that applies comes first."""
     rank = {pair: index for index, pair in reversed(list(enumerate(merges)))}
-    parts = [bytes([byte]) for byte in word]
+    parts = [bytes([byte]) for byte in pretoken]
     while True:
         candidates = [pair for pair in pairwise(parts) if pair in rank]
         if not candidates:

@@ -1,4 +1,4 @@
-"""Running work on a thread pool in order, with a bounded number of items under way."""
+"""Ordered work on a thread pool with a bounded number of pending items."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Result = TypeVar("Result")
 
 
 def check_threads(threads: int | None) -> int:
-    """Return the number of threads to use; None is one for each core this process may run on.
+    """Return the number of threads to use; None means one for each core that this process may run on.
 
     Raises:
-        ValueError: If it is not a whole number of at least 1.
+        ValueError: If `threads` is not an integer of at least 1.
     """
     if threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -28,22 +28,23 @@ def check_threads(threads: int | None) -> int:
 def map_in_order(
     function: Callable[[Item], Result], items: Iterable[Item], threads: int, *, kernels: bool = True
 ) -> Iterator[Result]:
-    """Yield `function(item)` for each item, in order; at most two items per thread are held at a time.
+    """Yield `function(item)` for each item, in order; at most two items per thread are pending at a time.
 
-    A function that calls kernels must release the interpreter lock where it works, as they do. It is not called by
-    this thread even if `threads` is 1: only so can Ctrl-C not arrive within Numba, which may not survive it.
+    A function that calls kernels spends its time without the interpreter lock. Even with `threads` 1 it runs in another
+    thread: Ctrl-C then cannot arrive inside Numba, which may not survive it. Functions in pure Python (`kernels` False)
+    run in this thread if `threads` is 1.
     """
     if threads == 1 and not kernels:
         yield from map(function, items)
         return
     pool = ThreadPoolExecutor(threads, thread_name_prefix="bpe")
     try:
-        under_way: deque[Future[Result]] = deque()
+        pending: deque[Future[Result]] = deque()
         for item in items:
-            under_way.append(pool.submit(function, item))
-            if len(under_way) >= 2 * threads:
-                yield under_way.popleft().result()
-        while under_way:
-            yield under_way.popleft().result()
+            pending.append(pool.submit(function, item))
+            if len(pending) >= 2 * threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from hashlib import sha256
 from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
-from bpe.encoding.encoder import TextEncoder
-from bpe.encoding.merge_rules import MergeTable
+from bpe.encoding import EncodeReport, TextEncoder, encode_file, encode_iterable
 from bpe.errors import UnknownTokenError
-from bpe.text.patterns import GPT2_PATTERN, compile_pattern, is_gpt2_pattern
-from bpe.text.special_tokens import END_OF_TEXT, check_special_tokens
-from bpe.text.utf8 import StrPath, utf8
-from bpe.tokenizer_files import TokenizerFiles
-from bpe.vocabulary import checked_merge, checked_normalization, checked_vocab, merge_ids
+from bpe.text import END_OF_TEXT, GPT2_PATTERN, StrPath, check_special_tokens
+from bpe.vocabulary import TokenizerSpec
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from bpe.encoding.token_files import EncodeReport
 
-
-class Tokenizer(TokenizerFiles):
-    """Byte-level BPE over a vocabulary, merges in order of priority, and special tokens.
+class Tokenizer:
+    """Byte-level BPE with a vocabulary, merges in order of priority, and special tokens.
 
     Special tokens in a text are always encoded as such, the longest first. Lone surrogates in a string, which UTF-8
-    cannot hold, are encoded as U+FFFD.
+    cannot represent, are encoded as U+FFFD.
     """
 
     def __init__(
@@ -41,174 +33,132 @@ class Tokenizer(TokenizerFiles):
         ignore_merges: bool = False,
         normalization: str | None = None,
     ) -> None:
-        """Make a tokenizer.
+        """Create a tokenizer.
 
         Args:
             vocab: The bytes of each id, in any layout.
             merges: Pairs of tokens in order of priority.
-            special_tokens: Those that the vocabulary lacks are appended to it.
-            pattern: The regular expression of a pre-token; GPT-2's runs in kernels, any other in `regex`.
-            ignore_merges: Whether a pre-token that is in the vocabulary is that token without merging, as in tiktoken
-                and in Llama 3. It makes a difference only where merging would not lead to that token.
-            normalization: "NFC" to put text between special tokens into that normal form first, as Qwen does; or None.
+            special_tokens: Special tokens; those that the vocabulary lacks get the next ids.
+            pattern: The regular expression of a pre-token. GPT-2's and cl100k's patterns run in kernels, any other in
+                `regex`.
+            ignore_merges: Whether a pre-token that is in the vocabulary becomes that token without merging, as in
+                tiktoken and Llama 3. It matters only where merging would lead to other tokens.
+            normalization: "NFC" to convert text between special tokens to that normal form first, as Qwen does; or
+                None.
 
         Raises:
-            ValueError: If an id or a token is not one, a merge needs a token that is not there, or a special token,
-                the pattern or the normalisation is wrong.
+            TypeError: If `vocab` is not a mapping, or `special_tokens` is a single string.
+            ValueError: If an id, token, merge or special token is malformed, a merge needs a token that the vocabulary
+                lacks, or the pattern or the normalization is wrong.
         """
-        self._take(checked_vocab(vocab), [checked_merge(merge) for merge in merges], special_tokens, pattern)
-        self._ignore_merges = bool(ignore_merges)
-        self._normalization: str | None = checked_normalization(normalization)
-        self._merge_ids = merge_ids(self._merges, self._ids)
+        self._spec = TokenizerSpec.checked(
+            vocab,
+            merges,
+            special_tokens,
+            pattern=pattern,
+            ignore_merges=ignore_merges,
+            normalization=normalization,
+        )
 
     @classmethod
-    def _of_training(
-        cls,
-        tokens: list[bytes],
-        merges: list[tuple[bytes, bytes]],
-        special_tokens: list[str],
-        pattern: str,
-    ) -> Tokenizer:
-        """Make a tokenizer of what this package has learned, without looking at each token again."""
+    def from_spec(cls, spec: TokenizerSpec) -> Self:
+        """Create a tokenizer from a definition that has been checked; subclasses get their own constructor called."""
+        if cls.__init__ is not Tokenizer.__init__:
+            return cls(
+                spec.vocab,
+                spec.merges,
+                spec.special_tokens,
+                pattern=spec.pattern,
+                ignore_merges=spec.ignore_merges,
+                normalization=spec.normalization,
+            )
         made = cls.__new__(cls)
-        made._take(dict(enumerate(tokens)), merges, special_tokens, pattern)
-        made._merge_ids = merge_ids(merges, made._ids)
+        made._spec = spec
         return made
-
-    def _take(
-        self,
-        vocab: dict[int, bytes],
-        merges: list[tuple[bytes, bytes]],
-        special_tokens: Iterable[str] | None,
-        pattern: str,
-    ) -> None:
-        """Keep what a tokenizer is made of, give ids to special tokens that have none, and look up all ids."""
-        self._vocab = vocab
-        self._merges = merges
-        self._special_tokens = check_special_tokens(special_tokens)
-        self._pattern = pattern
-        self._ignore_merges = False
-        self._normalization = None
-        if not is_gpt2_pattern(pattern):
-            compile_pattern(pattern)
-        # Where several ids have the same bytes, ordinary text gets the first and a special token the last.
-        last_ids = {token: id_ for id_, token in sorted(self._vocab.items())}
-        next_id = max(self._vocab, default=-1) + 1
-        for special in self._special_tokens:
-            token = special.encode("utf-8")
-            if token not in last_ids:
-                last_ids[token] = next_id
-                self._vocab[next_id] = token
-                next_id += 1
-        self._ids = {token: id_ for id_, token in sorted(self._vocab.items(), reverse=True)}
-        self._special_ids = [last_ids[special.encode("utf-8")] for special in self._special_tokens]
-        self._vocab_size = next_id
 
     @cached_property
     def _encoder(self) -> TextEncoder:
-        """What encodes, made when it is first needed, and what it remembers of the pieces it has seen."""
-        return TextEncoder(
-            MergeTable(self._ids, self._merge_ids, self._vocab_size, ignore_merges=self._ignore_merges),
-            self._special_tokens,
-            self._special_ids,
-            pattern=self._pattern,
-            normalization=self._normalization,
-            id_dtype=self.id_dtype,
-        )
+        """The encoder with its cache, created at its first use."""
+        return TextEncoder(self._spec)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the encoder and what it remembers when pickled."""
-        return {name: value for name, value in self.__dict__.items() if name not in ("_encoder", "sha256")}
+        """Leave out the encoder and its cache when pickled."""
+        return {name: value for name, value in self.__dict__.items() if name != "_encoder"}
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Tokenizer):
             return NotImplemented
-        return self._identity() == other._identity()
+        return self._spec == other._spec
 
     def __hash__(self) -> int:
         return hash(self.sha256)
 
-    def _identity(self) -> tuple[object, ...]:
-        """Return all that makes this tokenizer encode and decode as it does."""
-        special = self._special_tokens, self._special_ids
-        return self._vocab, self._merges, special, self._pattern, self._ignore_merges, self._normalization
-
     def __len__(self) -> int:
-        return self._vocab_size
+        return self.vocab_size
 
     def __repr__(self) -> str:
-        return f"Tokenizer({len(self._vocab):,} tokens, {len(self._merges):,} merges, special {self._special_tokens})"
+        spec = self._spec
+        return f"Tokenizer({len(spec.vocab):,} tokens, {len(spec.merges):,} merges, special {spec.special_tokens})"
 
-    # --- what it is ---------------------------------------------------------------------------------------------------
+    # --- definition ---------------------------------------------------------------------------------------------------
 
     @property
     def vocab(self) -> dict[int, bytes]:
         """The bytes of each token id, special tokens included (a copy)."""
-        return dict(self._vocab)
+        return dict(self._spec.vocab)
 
     @property
     def merges(self) -> list[tuple[bytes, bytes]]:
         """The merges in order of priority (a copy)."""
-        return list(self._merges)
+        return list(self._spec.merges)
 
     @property
     def special_tokens(self) -> list[str]:
         """The special tokens (a copy)."""
-        return list(self._special_tokens)
+        return list(self._spec.special_tokens)
 
     @property
     def pattern(self) -> str:
         """The regular expression that splits text into pre-tokens."""
-        return self._pattern
+        return self._spec.pattern
 
     @property
     def ignore_merges(self) -> bool:
-        """Whether a pre-token that is in the vocabulary is that token without merging."""
-        return self._ignore_merges
+        """True if a pre-token that is in the vocabulary becomes that token without merging."""
+        return self._spec.ignore_merges
 
     @property
     def normalization(self) -> str | None:
-        """The normal form that text is put into before it is split: "NFC" or None."""
-        return self._normalization
+        """The normal form to which text is converted before it is split: "NFC" or None."""
+        return self._spec.normalization
 
     @property
     def vocab_size(self) -> int:
-        """The number of ids a model must provide for: the largest id and one; without gaps, the number of tokens."""
-        return self._vocab_size
+        """The number of ids that a model must provide for: the largest id plus one."""
+        return self._spec.vocab_size
+
+    @property
+    def id_dtype(self) -> str:
+        """The dtype of ids in arrays and token files: "uint16" if every id fits, else "uint32"."""
+        return self._spec.id_dtype
 
     @property
     def eot_id(self) -> int | None:
         """The id of `<|endoftext|>`, or None if it is not a special token here."""
-        if END_OF_TEXT not in self._special_tokens:
-            return None
-        return self._special_ids[self._special_tokens.index(END_OF_TEXT)]
+        return self._spec.special_ids.get(END_OF_TEXT)
 
-    @cached_property
+    @property
     def sha256(self) -> str:
-        """The SHA-256, in hexadecimal, of all that makes this tokenizer encode and decode as it does."""
-        ids = sorted(self._vocab)
-        tokens = [self._vocab[id_] for id_ in ids]
-        parts = [part for merge in self._merges for part in merge]
-        facts = [self._special_tokens, self._special_ids, self._pattern, self._ignore_merges, self._normalization]
-        digest = sha256(json.dumps([len(tokens), len(parts), *facts]).encode("utf-8"))
-        for numbers in (ids, map(len, tokens), map(len, parts)):
-            digest.update(" ".join(map(str, numbers)).encode("ascii"))
-        digest.update(b"".join(tokens))
-        digest.update(b"".join(parts))
-        return digest.hexdigest()
+        """The SHA-256, in hexadecimal, of everything that decides how this tokenizer encodes and decodes."""
+        return self._spec.sha256
 
     def token_to_id(self, token: bytes | str) -> int:
-        """Return the id of a token, given as bytes or as a string; a special token comes before an ordinary one.
+        """Return the id of a token, given as bytes or as a string; special tokens take precedence over ordinary ones.
 
         Raises:
             UnknownTokenError: If the vocabulary has no such token (a ValueError and a KeyError).
         """
-        if isinstance(token, str) and token in self._special_tokens:
-            return self._special_ids[self._special_tokens.index(token)]
-        data = utf8(token) if isinstance(token, str) else bytes(token)
-        if data not in self._ids:
-            raise UnknownTokenError(f"token {token!r} is not in the vocabulary of {len(self._vocab)} tokens; encode it")
-        return self._ids[data]
+        return self._spec.id_of(token)
 
     # --- text to ids --------------------------------------------------------------------------------------------------
 
@@ -216,55 +166,47 @@ class Tokenizer(TokenizerFiles):
         """Return the token ids of a text.
 
         Raises:
-            TypeError: If it is not a string.
-            ValueError: If it has a byte that the vocabulary has no token for.
+            TypeError: If `text` is not a string.
+            ValueError: If the text has a byte that the vocabulary has no token for.
         """
         return self._encoder.to_list(_checked_text(text))
 
     def encode_to_numpy(self, text: str, threads: int | None = None) -> np.ndarray:
         """Return the token ids of a text: shape (tokens,), uint16 if every id fits, else uint32.
 
-        A long text is divided among `threads`, None being all cores; the ids do not depend on it.
+        A long text is split among `threads` (None: all cores); the ids do not depend on it.
         """
         return self._encoder.to_numpy(_checked_text(text), threads)
 
     def encode_batch(self, texts: Iterable[str], threads: int | None = None) -> list[np.ndarray]:
-        """Return the token ids of each text, as `encode_to_numpy` does; `threads` is None for all cores."""
+        """Return the token ids of each text, as `encode_to_numpy` does; `threads` None uses all cores."""
         if isinstance(texts, str | bytes):
             raise TypeError(f"texts is one {type(texts).__name__}, expected an iterable of str; write [text]")
         return self._encoder.batch([_checked_text(text) for text in texts], threads)
 
     def encode_iterable(self, iterable: Iterable[str]) -> Iterator[int]:
-        """Yield the token ids of the texts joined together, reading lazily and holding little of them.
+        """Yield the token ids of the texts joined together, lazily and in bounded memory.
 
-        The ids are those of `encode` of the whole, wherever it is cut. What is held back reaches to the last place
-        that later text cannot change; with another pattern than GPT-2's, to the last special token.
+        The ids equal those of `encode` of the whole text, however it is split. Text is held back from the last point
+        that later text cannot change. With a pattern that the kernels do not know, or with a normalization, that point
+        is the last special token.
         """
-        from bpe.encoding.token_files import encode_iterable
-
         return encode_iterable(self._encoder, iterable)
 
     def encode_file(
         self, path: StrPath, out_npy: StrPath, threads: int | None = None, *, progress: bool = False
     ) -> EncodeReport:
-        """Encode a text file of any size to a NumPy file, with facts about it in a .json file beside it.
+        """Encode a text file of any size to a NumPy file, with a .json file beside it that describes it.
 
-        `threads` is None for all cores; `progress` says whether to report on stderr. The file takes its name when it
-        is complete: one that was interrupted is made again from the start.
+        `threads` None uses all cores; `progress` reports on stderr. The file takes its name when it is complete, so an
+        interrupted call leaves nothing and starts again from the beginning.
 
         Raises:
             OSError: If a file cannot be read or written.
-            ValueError: If the text is empty, or `out_npy` does not end in .npy, or it or the .json beside it is the
-                text itself or no token file.
+            ValueError: If the text is empty, `out_npy` does not end in .npy, or one of the two files would replace the
+                text itself or a file that is not a token file.
         """
-        from bpe.encoding.token_files import encode_file
-
-        return encode_file(self, self._encoder, path, out_npy, threads, progress=progress)
-
-    @property
-    def id_dtype(self) -> str:
-        """The type of ids in arrays and token files: "uint16" if every id fits, else "uint32"."""
-        return "uint16" if self._vocab_size <= 1 << 16 else "uint32"
+        return encode_file(self._encoder, path, out_npy, threads, progress=progress)
 
     # --- ids to text --------------------------------------------------------------------------------------------------
 
@@ -274,7 +216,7 @@ class Tokenizer(TokenizerFiles):
         Raises:
             UnknownTokenError: If an id is not in the vocabulary (a ValueError and a KeyError).
         """
-        vocab = self._vocab
+        vocab = self._spec.vocab
         ids = ids.tolist() if hasattr(ids, "tolist") else ids
         try:
             return b"".join([vocab[id_] for id_ in ids])
@@ -286,13 +228,13 @@ class Tokenizer(TokenizerFiles):
         return self.decode_bytes(ids).decode("utf-8", "replace")
 
     def decode_stream(self, iterable_of_ids: Iterable[int]) -> Iterator[str]:
-        """Yield the text of token ids as they come, never a part of a character; joined, it is `decode` of all."""
+        """Yield the text of token ids as they arrive, never part of a character; joined, it equals `decode`."""
         from codecs import getincrementaldecoder
 
         decoder = getincrementaldecoder("utf-8")("replace")
         for id_ in iterable_of_ids:
             try:
-                token = self._vocab[index(id_)]
+                token = self._spec.vocab[index(id_)]
             except KeyError:
                 raise self._unknown_id(id_) from None
             if text := decoder.decode(token):
@@ -303,12 +245,73 @@ class Tokenizer(TokenizerFiles):
     def _unknown_id(self, id_: object) -> UnknownTokenError:
         """Return the error for an id that the vocabulary does not have."""
         return UnknownTokenError(
-            f"token id {id_!r} is not in the vocabulary, expected 0 to {self._vocab_size - 1}; check the ids"
+            f"token id {id_!r} is not in the vocabulary, expected 0 to {self.vocab_size - 1}; check the ids"
         )
+
+    # --- files of other libraries -------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_files(cls, vocab_path: StrPath, merges_path: StrPath, special_tokens: Iterable[str] | None = None) -> Self:
+        """Read GPT-2's format: vocab.json and merges.txt (with or without its version line)."""
+        from bpe.formats import gpt2
+
+        return cls.from_spec(gpt2.load(vocab_path, merges_path, check_special_tokens(special_tokens)))
+
+    @classmethod
+    def from_pretrained(cls, directory: StrPath) -> Self:
+        """Read a folder that `save_pretrained` wrote, or any with a tokenizer.json of byte-level BPE."""
+        from bpe.formats import directory as directory_format
+
+        return cls.from_spec(directory_format.load(directory))
+
+    def save_pretrained(self, directory: StrPath) -> None:
+        """Write tokenizer.json and the settings of `transformers`, vocab.json and merges.txt, tokenizer.tiktoken.
+
+        A file is omitted, and an old one deleted, where its readers would get other ids: GPT-2's two files imply
+        GPT-2's pattern, and tokenizer.tiktoken needs merges in the order of their ids.
+        """
+        from bpe.formats import directory as directory_format
+
+        directory_format.save(self._spec, directory)
+
+    @classmethod
+    def from_tiktoken(
+        cls,
+        path: StrPath,
+        pattern: str = GPT2_PATTERN,
+        special_tokens: Mapping[str, int] | Iterable[str] | None = None,
+    ) -> Self:
+        """Read a .tiktoken file of ranks; it has neither a pattern nor special tokens, which may come with ids."""
+        from bpe.formats import tiktoken
+
+        return cls.from_spec(tiktoken.load(path, pattern, special_tokens))
+
+    def save_tiktoken(self, path: StrPath) -> None:
+        """Write a .tiktoken file of ranks, without pattern and special tokens.
+
+        Raises:
+            ValueError: If the ids do not follow the order of the merges, which the format requires.
+        """
+        from bpe.formats import tiktoken
+
+        tiktoken.save(self._spec, path)
+
+    @classmethod
+    def from_huggingface(cls, tokenizer_json_path: StrPath) -> Self:
+        """Read a tokenizer.json of the `tokenizers` library that is byte-level BPE."""
+        from bpe.formats import huggingface
+
+        return cls.from_spec(huggingface.load(tokenizer_json_path))
+
+    def save_huggingface(self, path: StrPath) -> None:
+        """Write a tokenizer.json with which the `tokenizers` library gives the same ids."""
+        from bpe.formats import huggingface
+
+        huggingface.save(self._spec, path)
 
 
 def _checked_text(text: str) -> str:
-    """Return a text, or refuse what is none."""
+    """Return a text, or refuse any other type."""
     if not isinstance(text, str):
         raise TypeError(f"text is a {type(text).__name__}, expected a str; decode bytes first")
     return text

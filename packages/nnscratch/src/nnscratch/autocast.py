@@ -1,13 +1,21 @@
-"""What hand-written autograd functions must do themselves to work under torch.autocast."""
+"""Dtypes in which hand-written autograd functions compute: autocast's for products, float32 at least for sums."""
 
 import torch
 from torch import Tensor
 
 
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype for sums and exponentials of `dtype`: float32, or float64 for float64."""
+    return torch.promote_types(dtype, torch.float32)
+
+
 def cast_for_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:
-    """Return the tensors in autocast's dtype where autocast is on, as it would do for a matrix product."""
+    """Cast tensors to autocast's dtype where autocast is on, as it does for the inputs of a matrix product.
+
+    Autocast does not reach into a `torch.autograd.Function`, so functions of this package call it first.
+    """
     device_type = tensors[0].device.type
-    # Of a device type that has no autocast, such as meta, asking whether it is on is an error.
+    # On a device type without autocast, such as meta, `is_autocast_enabled` raises.
     if not torch.amp.is_autocast_available(device_type) or not torch.is_autocast_enabled(device_type):
         return tensors
     dtype = torch.get_autocast_dtype(device_type)

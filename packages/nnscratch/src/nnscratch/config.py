@@ -1,4 +1,4 @@
-"""The description of a Transformer language model."""
+"""Architecture of a Transformer language model as a frozen dataclass."""
 
 import math
 from collections.abc import Mapping
@@ -9,62 +9,62 @@ Norm = Literal["pre", "post", "none"]
 Position = Literal["rope", "none"]
 FeedForward = Literal["swiglu", "silu", "relu_squared"]
 
-_SIZES = ("vocab_size", "context_length", "d_model", "num_layers", "num_heads", "d_ff")
+SIZES = ("vocab_size", "context_length", "d_model", "num_layers", "num_heads", "d_ff")
 _CHOICES = {"norm": get_args(Norm), "position": get_args(Position), "ffn": get_args(FeedForward)}
 _SWITCHES = ("tie_embeddings", "qk_norm")
 
 
 def _is_number(value: object) -> bool:
-    """Tell whether a value is a finite int or float (a bool is neither here)."""
+    """Return whether a value is a finite int or float (a bool is not)."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True)
 class TransformerConfig:
-    """The architecture of a `TransformerLM`.
+    """Architecture of a `TransformerLM`.
 
     Raises:
-        ValueError: if a field does not make a model, or fields contradict one another.
+        ValueError: If a field is out of range, or fields contradict one another.
     """
 
     vocab_size: int
     """Number of tokens."""
     context_length: int
-    """The most positions that the model sees at once, in tokens."""
+    """Maximum number of positions in an input."""
     d_model: int
     """Width of the residual stream."""
     num_layers: int
     """Number of blocks."""
     num_heads: int
-    """Attention heads of each block; they divide `d_model`."""
+    """Number of attention heads in each block; a divisor of `d_model`."""
     d_ff: int
-    """Inner width of the feed-forward networks: about 8/3 · d_model for "swiglu", 4 · d_model for the others."""
+    """Inner width of the feed-forward networks: usually 8/3 · d_model for "swiglu" and 4 · d_model for the others."""
     rope_theta: float = 10_000.0
-    """Base of the rotary embedding's angles."""
+    """Base of the angles of the rotary embedding."""
     norm: Norm = field(default="pre", kw_only=True)
-    """Where RMSNorm stands: "pre", x + f(norm(x)); "post", norm(x + f(x)); "none", x + f(x).
+    """Place of the norms: "pre", x + f(norm(x)); "post", norm(x + f(x)); "none", x + f(x).
 
-    Only "pre" has a final norm, `ln_final`: with "post" the last block's output is normalised already, and "none" has
-    no norm at all.
+    Only "pre" has a final norm, `ln_final`: with "post" the output of the last block is already normalized, and "none"
+    has no norms.
     """
     position: Position = field(default="rope", kw_only=True)
-    """How positions are told apart: "rope", or "none", only by what the causal mask leaves visible."""
+    """Position information: "rope" (rotary embedding), or "none", which leaves only the causal mask."""
     ffn: FeedForward = field(default="swiglu", kw_only=True)
-    """Kind of feed-forward network; "silu" and "relu_squared" have two matrices, "swiglu" three."""
+    """Kind of feed-forward network; "swiglu" has three matrices, "silu" and "relu_squared" have two."""
     tie_embeddings: bool = field(default=False, kw_only=True)
-    """Use one matrix as embedding and as output layer; it is drawn with standard deviation 1 / sqrt(d_model)."""
+    """Share one matrix between embedding and output layer, with initial standard deviation 1 / sqrt(d_model)."""
     qk_norm: bool = field(default=False, kw_only=True)
-    """Normalise every head's queries and keys."""
+    """Normalize the queries and keys of every head."""
     logit_soft_cap: float | None = field(default=None, kw_only=True)
     """If given, logits z become cap · tanh(z / cap)."""
     norm_eps: float = field(default=1e-5, kw_only=True)
     """Added to the mean square in every RMSNorm."""
 
     def __post_init__(self) -> None:
-        for name in _SIZES:
+        for name in SIZES:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name}={value!r} is not a size; choose an integer of at least 1")
+                raise ValueError(f"{name}={value!r} is out of range; choose an integer of at least 1")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
@@ -73,10 +73,10 @@ class TransformerConfig:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not a switch; choose True or False")
         for name in ("rope_theta", "norm_eps"):
             if not _is_number(getattr(self, name)) or getattr(self, name) <= 0:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not positive; choose a number above 0")
+                raise ValueError(f"{name}={getattr(self, name)!r} is out of range; choose a number above 0")
         cap = self.logit_soft_cap
         if cap is not None and (not _is_number(cap) or cap <= 0):
-            raise ValueError(f"logit_soft_cap={cap!r} is not positive; choose a number above 0, or None for no cap")
+            raise ValueError(f"logit_soft_cap={cap!r} is out of range; choose a number above 0, or None for no cap")
         if self.d_model % self.num_heads:
             raise ValueError(
                 f"num_heads={self.num_heads} does not divide d_model={self.d_model}; choose a divisor of it"
@@ -84,7 +84,7 @@ class TransformerConfig:
         if self.position == "rope" and self.head_size % 2:
             raise ValueError(
                 f"d_model={self.d_model} over num_heads={self.num_heads} gives heads of {self.head_size}, which rope "
-                f"cannot turn in pairs; choose an even head size, or position='none'"
+                f"cannot rotate in pairs; choose an even head size, or position='none'"
             )
 
     @property
@@ -93,7 +93,7 @@ class TransformerConfig:
         return self.d_model // self.num_heads
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as what JSON can hold."""
+        """Return the fields as a dictionary that JSON can represent."""
         return asdict(self)
 
     @classmethod
@@ -101,11 +101,11 @@ class TransformerConfig:
         """Return the config with these fields; fields with a default may be absent.
 
         Raises:
-            ValueError: for a field that is unknown or missing, or a value that `TransformerConfig` refuses.
+            ValueError: If a field is unknown, missing or out of range.
         """
         known = {item.name for item in fields(cls)}
         if unknown := sorted(values.keys() - known):
-            raise ValueError(f"unknown fields {unknown!r} of a model config; known are {', '.join(sorted(known))}")
-        if missing := [name for name in _SIZES if name not in values]:
+            raise ValueError(f"unknown fields {unknown!r} in a model config; known are {', '.join(sorted(known))}")
+        if missing := [name for name in SIZES if name not in values]:
             raise ValueError(f"a model config lacks {', '.join(missing)}; add them")
         return cls(**values)

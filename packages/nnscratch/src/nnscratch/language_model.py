@@ -1,4 +1,4 @@
-"""What language models have in common, whatever is between their embeddings and their output layer."""
+"""Base class of language models, whatever lies between their embeddings and their output layer."""
 
 from abc import ABC, abstractmethod
 from typing import Protocol
@@ -8,13 +8,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nnscratch.argument_checks import check_token_ids, shape_error
-from nnscratch.generation.cache import KeyValueCache
+from nnscratch.cache import KeyValueCache
 from nnscratch.layers import Embedding, Linear
 from nnscratch.losses import linear_cross_entropy
 
 
 class LanguageModelConfig(Protocol):
-    """What a `LanguageModel` and its generation need to know; `TransformerConfig` explains the fields."""
+    """Fields of a config that a `LanguageModel` and its generation use, as described in `TransformerConfig`."""
 
     @property
     def vocab_size(self) -> int:
@@ -22,30 +22,21 @@ class LanguageModelConfig(Protocol):
 
     @property
     def context_length(self) -> int:
-        """The most positions that the model sees at once, in tokens."""
+        """Maximum number of positions in an input."""
 
     @property
     def num_layers(self) -> int:
-        """Number of layers that keep keys and values."""
+        """Number of layers that have a cache."""
 
     @property
     def logit_soft_cap(self) -> float | None:
         """If given, logits z become cap · tanh(z / cap)."""
 
 
-def _beside_padding(
-    padding: Int[Tensor, "batch"], start: int, end: int
-) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq {end}"]]:
-    """Return the positions of columns start … end in rows that begin with padding, and what they may attend to."""
-    columns = torch.arange(end, device=padding.device)
-    positions = (columns[start:] - padding.unsqueeze(-1)).clamp_(min=0)
-    return positions, (columns >= padding[:, None, None]) & (columns <= columns[start:, None])
-
-
 class LanguageModel(nn.Module, ABC):
-    """A model that gives each position a score for every next token: base class of `TransformerLM`.
+    """Model that computes a score for every next token at each position: the base class of `TransformerLM`.
 
-    A subclass sets `config`, `token_embeddings` and `lm_head`, and defines `_features`. It then has logits, the
+    A subclass sets `config`, `token_embeddings` and `lm_head`, and defines `_features`. In return it has logits and the
     training loss, and works with `generate`, `complete` and `stream`.
     """
 
@@ -61,7 +52,7 @@ class LanguageModel(nn.Module, ABC):
         cache: KeyValueCache | None,
         mask: Bool[Tensor, "batch seq keys"] | None,
     ) -> Float[Tensor, "batch seq d_model"]:
-        """Return what the output layer gets; `CausalSelfAttention` explains the arguments."""
+        """Return the input of the output layer; the arguments are those of `CausalSelfAttention`."""
 
     def hidden_states(
         self,
@@ -69,11 +60,11 @@ class LanguageModel(nn.Module, ABC):
         cache: KeyValueCache | None = None,
         padding: Int[Tensor, "batch"] | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
-        """Return what the output layer gets; `forward` explains the arguments.
+        """Return the input of the output layer; the arguments are those of `forward`.
 
         Raises:
-            ValueError: if `token_ids` are not (batch, seq) integers, or with what the cache holds longer than
-                `context_length`.
+            ValueError: If `token_ids` are not (batch, seq) integers, or exceed `context_length` together with the
+                positions in the cache.
         """
         check_token_ids("token_ids", token_ids)
         if token_ids.dim() != 2:
@@ -82,12 +73,12 @@ class LanguageModel(nn.Module, ABC):
         length = start + token_ids.shape[1]
         if length > self.config.context_length:
             raise ValueError(
-                f"an input of {length} tokens is longer than context_length={self.config.context_length}; "
+                f"an input of {length} tokens exceeds context_length={self.config.context_length}; "
                 f"shorten it or build the model with a longer context"
             )
         positions, mask = None, None
         if padding is not None:
-            positions, mask = _beside_padding(padding, start, length)
+            positions, mask = _positions_and_mask(padding, start, length)
         features = self._features(token_ids, positions, cache, mask)
         if cache is not None and token_ids.shape[1] > 0:
             cache.last_token_ids = token_ids[:, -1]
@@ -102,13 +93,14 @@ class LanguageModel(nn.Module, ABC):
         """Return the logits of the token after each position.
 
         Args:
-            token_ids: at most `context_length` ids in each row.
-            cache: earlier positions' keys and values; `token_ids` are taken to follow them, and are added to it.
-            padding: how many ids at the start of each row, those in the cache included, only fill it up: nothing
-                attends to them, and the row's positions start after them. What they give themselves is of no use.
+            token_ids: At most `context_length` ids in each row.
+            cache: Keys and values of earlier positions; `token_ids` follow them and are appended.
+            padding: Number of ids at the start of each row, including those in the cache, that are padding. Nothing
+                attends to them, and positions are counted from the first id after them. Their own logits have no
+                meaning.
 
         Raises:
-            ValueError: if there are more than `context_length` positions.
+            ValueError: If there are more than `context_length` positions.
         """
         return self._logits(self.hidden_states(token_ids, cache, padding))
 
@@ -118,7 +110,7 @@ class LanguageModel(nn.Module, ABC):
         cache: KeyValueCache | None = None,
         padding: Int[Tensor, "batch"] | None = None,
     ) -> Float[Tensor, "batch vocab_size"]:
-        """Return the last position's logits, without those of the others; `forward` explains the arguments."""
+        """Return the logits at the last position only; the arguments are those of `forward`."""
         return self._logits(self.hidden_states(token_ids, cache, padding)[:, -1])
 
     def _logits(self, hidden: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch vocab_size"]:
@@ -127,17 +119,26 @@ class LanguageModel(nn.Module, ABC):
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def loss(self, inputs: Int[Tensor, "batch seq"], targets: Int[Tensor, "batch seq"]) -> Float[Tensor, ""]:
-        """Return the mean cross-entropy in nats per target, without ever holding all logits.
+        """Return the mean cross-entropy in nats per target, computed in chunks by `linear_cross_entropy`.
 
         Args:
-            inputs: token ids.
-            targets: the id that follows each of them.
+            inputs: Token ids.
+            targets: Id of the token that follows each of them.
 
         Raises:
-            ValueError: if the two differ in shape, or there are more than `context_length` positions.
+            ValueError: If inputs and targets differ in shape, or there are more than `context_length` positions.
         """
         if targets.shape != inputs.shape:
-            raise shape_error("targets", targets, f"{tuple(inputs.shape)}, as inputs have")
+            raise shape_error("targets", targets, f"{tuple(inputs.shape)}, the shape of inputs")
         return linear_cross_entropy(
             self.hidden_states(inputs), self.lm_head.weight, targets, logit_soft_cap=self.config.logit_soft_cap
         )
+
+
+def _positions_and_mask(
+    padding: Int[Tensor, "batch"], start: int, end: int
+) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq {end}"]]:
+    """Return positions and attention mask of the columns start … end - 1 in rows that begin with padding."""
+    columns = torch.arange(end, device=padding.device)
+    positions = (columns[start:] - padding.unsqueeze(-1)).clamp_(min=0)
+    return positions, (columns >= padding[:, None, None]) & (columns <= columns[start:, None])

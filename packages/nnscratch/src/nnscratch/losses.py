@@ -1,4 +1,4 @@
-"""Cross-entropy of a linear layer's outputs that never holds all logits."""
+"""Cross-entropy of logits, cross-entropy of a linear layer in chunks, and perplexity."""
 
 import math
 from typing import Any
@@ -9,30 +9,105 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nnscratch.argument_checks import check_last_dimension, check_token_ids, shape_error
-from nnscratch.autocast import cast_for_autocast
-from nnscratch.functional import at_least_float32
+from nnscratch.autocast import at_least_float32, cast_for_autocast
 
-# Logits held at once. On a CPU few enough to stay in its caches, elsewhere enough to fill the device.
+# Logits in memory at once: on a CPU few enough for its caches, elsewhere enough to fill the device.
 _CPU_CHUNK_LOGITS = 2**22
 _GPU_CHUNK_LOGITS = 2**28
-_LARGEST_PLAIN_CAP = 50.0  # logits up to it need no maximum taken off: sums of their exponentials fit into float32
-_GPU_ROW_MULTIPLE = 128  # tensor cores read aligned rows of a chunk's gradient, transposed
+_GPU_ROW_MULTIPLE = 128  # Tensor cores read aligned rows when a chunk's gradient is transposed.
+_LARGEST_PLAIN_CAP = 50.0  # Sums of exponentials of logits up to here fit into float32 without subtracting the maximum.
+
+
+def cross_entropy(logits: Float[Tensor, "*batch vocab_size"], targets: Int[Tensor, "*batch"]) -> Float[Tensor, ""]:
+    """Return the mean over all positions of -log softmax(logits)[target], in nats.
+
+    The loss is computed in float32 at least, as the log-sum-exp of logits minus their maximum. Any number of batch
+    dimensions is allowed, where `torch.nn.functional.cross_entropy` expects the classes in the second dimension.
+
+    Raises:
+        ValueError: If the shape of `targets` is not that of `logits` without the last dimension, or `targets` are not
+            integers.
+    """
+    check_token_ids("targets", targets)
+    if logits.shape[:-1] != targets.shape:
+        raise shape_error("targets", targets, f"{tuple(logits.shape[:-1])}, one target for each row of logits")
+    return _CrossEntropy.apply(logits.reshape(-1, logits.shape[-1]), targets.long().reshape(-1, 1))
+
+
+def perplexity(loss: Float[Tensor, "*any"] | float) -> Float[Tensor, "*any"]:
+    """Return exp(loss), for a mean cross-entropy in nats per token."""
+    return torch.as_tensor(loss).exp()
+
+
+def linear_cross_entropy(
+    hidden: Float[Tensor, "*batch d_model"],
+    weight: Float[Tensor, "vocab_size d_model"],
+    targets: Int[Tensor, "*batch"],
+    *,
+    logit_soft_cap: float | None = None,
+) -> Float[Tensor, ""]:
+    """Return cross_entropy(hidden @ weight.T, targets) in nats, computed in chunks of positions.
+
+    In eager mode only one chunk of logits is in memory at a time. Each chunk gives its share of the loss and, if
+    gradients are needed, of the gradients (the idea is described in Wijmans et al. 2024 and Hsu et al. 2024). Matrix
+    products are in the dtype of `hidden`, or autocast's; exponentials and sums are in float32 at least.
+
+    Args:
+        hidden: Features before the output layer.
+        weight: Weight of the output layer, one row per token.
+        targets: Correct token at each position.
+        logit_soft_cap: If given, logits z become cap · tanh(z / cap) before the softmax.
+
+    Raises:
+        ValueError: If the shapes do not match, or `targets` are not integers.
+    """
+    check_token_ids("targets", targets)
+    check_last_dimension("hidden", hidden, weight.shape[-1], "d_model")
+    if hidden.shape[:-1] != targets.shape:
+        raise shape_error("targets", targets, f"{tuple(hidden.shape[:-1])}, one target for each hidden vector")
+    hidden, weight = cast_for_autocast(hidden, weight)
+    grad = torch.is_grad_enabled()
+    return _LinearCrossEntropy.apply(
+        hidden.reshape(-1, hidden.shape[-1]),
+        weight.to(hidden.dtype),
+        targets.reshape(-1).long(),
+        logit_soft_cap,
+        grad and hidden.requires_grad,
+        grad and weight.requires_grad,
+    )
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """Mean of log-sum-exp minus the target's logit, for logits of shape (positions, vocab_size)."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+        wide = logits.to(at_least_float32(logits.dtype))
+        maxima = wide.amax(-1, keepdim=True)
+        sums = (wide - maxima).exp_().sum(-1, keepdim=True)
+        ctx.save_for_backward(logits, maxima, sums, targets)
+        # Subtract first: added to a large maximum, the logarithm would lose its digits.
+        return (sums.log() + (maxima - wide.gather(-1, targets))).mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
+        logits, maxima, sums, targets = ctx.saved_tensors
+        grad = grad_outputs[0] / max(targets.shape[0], 1)
+        # d loss / d logits = (softmax - onehot) / positions
+        result = (logits - maxima).exp_().mul_(grad / sums)
+        return result.scatter_add_(-1, targets, -grad.expand(targets.shape)).to(logits.dtype), None
 
 
 def _chunk_rows(device_type: str, count: int, vocab_size: int) -> int:
-    """Return how many of `count` positions have their logits computed at once."""
+    """Return the number of positions in a chunk, for `count` positions in all."""
     if device_type == "cpu":
         return max(1, _CPU_CHUNK_LOGITS // vocab_size)
-    most = max(1, _GPU_CHUNK_LOGITS // vocab_size // _GPU_ROW_MULTIPLE)  # from here on in units of that many rows
+    # On a GPU count in multiples of 128 rows and make all chunks but the last of equal size.
+    most = max(1, _GPU_CHUNK_LOGITS // vocab_size // _GPU_ROW_MULTIPLE)
     needed = math.ceil(count / _GPU_ROW_MULTIPLE)
     chunks = max(1, math.ceil(needed / most))
-    return _GPU_ROW_MULTIPLE * max(1, math.ceil(needed / chunks))  # chunks of equal size, the last one aside
-
-
-def _rescaled(saved: Tensor, factor: Tensor) -> Tensor:
-    """Return the product in the type of `saved`, computed in float32."""
-    # A factor with a dimension decides on the type of the product, where one without would be rounded beforehand.
-    return torch.mul(saved, factor.view(1), out=torch.empty_like(saved))
+    return _GPU_ROW_MULTIPLE * max(1, math.ceil(needed / chunks))
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -51,18 +126,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
         wide = at_least_float32(hidden.dtype)
         count = hidden.shape[0]
         rows = _chunk_rows(hidden.device.type, count, weight.shape[0])
-        # In float16 most shares of a mean would round to 0, so there the gradients wait for theirs until the backward
-        # pass; what adds up over positions is made smaller by about the root of their number, so that it fits.
-        small_range = hidden.dtype == torch.float16
-        divisor, power = (1, 2.0 ** -math.ceil(math.log2(max(count, 1)) / 2)) if small_range else (count, 1.0)
-        ctx.factors = (1 / max(count, 1), 1 / (max(count, 1) * power)) if small_range else None
+        divisor, power, factors = _scales(hidden.dtype, count)
+        ctx.factors = factors
         total = hidden.new_zeros((), dtype=wide)
         hidden_grad = torch.empty_like(hidden) if hidden_needs_grad else None
         weight_grad = torch.zeros_like(weight, dtype=wide) if weight_needs_grad else None
         for start in range(0, count, rows):
             part, target = hidden[start : start + rows], targets[start : start + rows].unsqueeze(-1)
             logits = (part @ weight.T).to(wide)
-            if soft_cap is not None:  # from here on logits are tanh(z / cap), soft_cap times less than those that count
+            if soft_cap is not None:  # From here on logits are tanh(z / cap), without the factor soft_cap.
                 logits.div_(soft_cap).tanh_()
             chosen = logits.gather(-1, target)
             if soft_cap is None:
@@ -82,18 +154,18 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 continue
             # d loss / d logits = (softmax - onehot) / count
             grad = exponentials.mul_(sums.mul_(divisor).reciprocal_())
-            if torch.compiler.is_compiling():  # which fuses this, where a scatter needs the whole chunk in memory
+            if torch.compiler.is_compiling():  # The compiler fuses this; a scatter needs the whole chunk in memory.
                 is_target = torch.arange(weight.shape[0], device=target.device) == target
                 grad = torch.where(is_target, grad - 1 / divisor, grad)
             else:
                 grad.scatter_add_(-1, target, torch.full_like(chosen, -1 / divisor))
-            if soft_cap is not None:  # the derivative of tanh is 1 - tanh²
+            if soft_cap is not None:  # d tanh(x) / dx = 1 - tanh(x)²
                 grad.addcmul_(grad * logits, logits, value=-1)
             grad = grad.to(hidden.dtype)
             if hidden_grad is not None:
                 hidden_grad[start : start + rows] = grad @ weight
             if weight_grad is not None:
-                weight_grad += grad.T @ (part * power if small_range else part)
+                weight_grad += grad.T @ (part if factors is None else part * power)
         ctx.save_for_backward(hidden_grad, None if weight_grad is None else weight_grad.to(weight.dtype))
         return total / count
 
@@ -109,39 +181,21 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return (*scaled, None, None, None, None)
 
 
-def linear_cross_entropy(
-    hidden: Float[Tensor, "*batch d_model"],
-    weight: Float[Tensor, "vocab_size d_model"],
-    targets: Int[Tensor, "*batch"],
-    *,
-    logit_soft_cap: float | None = None,
-) -> Float[Tensor, ""]:
-    """Return cross_entropy(hidden @ weight.T, targets) in nats, computed in chunks of positions.
+def _scales(dtype: torch.dtype, count: int) -> tuple[int, float, tuple[float, float] | None]:
+    """Return the divisor of gradients, a factor for sums over positions, and factors for the backward pass.
 
-    The logits of all positions never exist together: each chunk's are turned into its share of the loss and, if
-    gradients will be asked for, of the gradients (Wijmans et al. 2024 and Hsu et al. 2024 describe the idea). Matrix
-    products are in the dtype of `hidden`, or autocast's; exponentials and sums are in float32 at least.
-
-    Args:
-        hidden: features before the output layer.
-        weight: the output layer's weight, rows are tokens.
-        targets: the right token of each position.
-        logit_soft_cap: if given, logits z become cap · tanh(z / cap) before the softmax.
-
-    Raises:
-        ValueError: if the shapes do not belong together, or `targets` holds no integers.
+    A mean over `count` positions divides immediately, except in float16: there most shares would round to
+    0, so the backward pass divides. Until then, sums over positions are smaller by about the root of the number of
+    positions, so that they fit.
     """
-    check_token_ids("targets", targets)
-    check_last_dimension("hidden", hidden, weight.shape[-1], "d_model")
-    if hidden.shape[:-1] != targets.shape:
-        raise shape_error("targets", targets, f"{tuple(hidden.shape[:-1])}, one for each of the hidden vectors")
-    hidden, weight = cast_for_autocast(hidden, weight)
-    grad = torch.is_grad_enabled()
-    return _LinearCrossEntropy.apply(
-        hidden.reshape(-1, hidden.shape[-1]),
-        weight.to(hidden.dtype),
-        targets.reshape(-1).long(),
-        logit_soft_cap,
-        grad and hidden.requires_grad,
-        grad and weight.requires_grad,
-    )
+    if dtype != torch.float16:
+        return count, 1.0, None
+    count = max(count, 1)
+    power = 2.0 ** -math.ceil(math.log2(count) / 2)
+    return 1, power, (1 / count, 1 / (count * power))
+
+
+def _rescaled(saved: Tensor, factor: Tensor) -> Tensor:
+    """Return the product in the dtype of `saved`, computed in float32."""
+    # A factor with one dimension takes part in choosing the dtype; a factor without would be rounded first.
+    return torch.mul(saved, factor.view(1), out=torch.empty_like(saved))

@@ -1,5 +1,6 @@
-"""The Transformer block and the Transformer language model."""
+"""Transformer block and Transformer language model, with loading and saving."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -7,17 +8,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nnscratch.attention import CausalSelfAttention
+from nnscratch.cache import KeyValueCache, LayerCache
 from nnscratch.config import TransformerConfig
-from nnscratch.generation.cache import KeyValueCache, LayerCache
+from nnscratch.interchange import read_huggingface, read_pretrained, untied_state, write_pretrained
 from nnscratch.language_model import LanguageModel
-from nnscratch.layers import (
-    Embedding,
-    Linear,
-    ReLUSquaredFeedForward,
-    RMSNorm,
-    SiLUFeedForward,
-    SwiGLU,
-)
+from nnscratch.layers import Embedding, Linear, ReLUSquaredFeedForward, RMSNorm, SiLUFeedForward, SwiGLU
 from nnscratch.rotary_embedding import RotaryEmbedding
 
 _FEED_FORWARD = {"swiglu": SwiGLU, "silu": SiLUFeedForward, "relu_squared": ReLUSquaredFeedForward}
@@ -30,15 +25,15 @@ def _rotary_embedding(config: TransformerConfig, device: torch.device | str | No
 
 
 class TransformerBlock(nn.Module):
-    """Attention and a feed-forward network, each added to what came in.
+    """Attention and a feed-forward network, each with a residual connection.
 
     With norm "pre", x + f(norm(x)) (Xiong et al. 2020); "post", norm(x + f(x)) (Vaswani et al. 2017); "none", x + f(x).
 
     Args:
-        config: the architecture.
-        rope: the rotary embedding to share with other blocks; by default the block makes its own, if it needs one.
-        device: where the parameters live.
-        dtype: their type.
+        config: The architecture.
+        rope: Rotary embedding to share with other blocks; by default the block makes its own if it needs one.
+        device: Device of the parameters.
+        dtype: Dtype of the parameters.
     """
 
     def __init__(
@@ -73,7 +68,7 @@ class TransformerBlock(nn.Module):
         cache: LayerCache | None = None,
         mask: Bool[Tensor, "*#mask seq keys"] | None = None,
     ) -> Float[Tensor, "*batch seq d_model"]:
-        """Return the residual stream after the block; `CausalSelfAttention` explains the arguments."""
+        """Return the residual stream after the block; the arguments are those of `CausalSelfAttention`."""
         if self.norm == "pre":
             x = x + self.attn(self.ln1(x), token_positions, cache, mask)
             return x + self.ffn(self.ln2(x))
@@ -85,12 +80,12 @@ class TransformerBlock(nn.Module):
 
 
 class TransformerLM(LanguageModel):
-    """A decoder-only Transformer that gives each position a score for every next token.
+    """Decoder-only Transformer that computes a score for every next token at each position.
 
     Args:
-        config: the architecture.
-        device: where the parameters live.
-        dtype: their type.
+        config: The architecture.
+        device: Device of the parameters.
+        dtype: Dtype of the parameters.
     """
 
     config: TransformerConfig
@@ -104,7 +99,8 @@ class TransformerLM(LanguageModel):
         super().__init__()
         self.config = config
         rope = _rotary_embedding(config, device)
-        # A tied matrix is an output layer too: with the embedding's usual variance of 1 logits would have d_model.
+        # A tied matrix is an output layer too: with an embedding's usual variance of 1 logits would have variance
+        # d_model.
         std = config.d_model**-0.5 if config.tie_embeddings else 1.0
         self.token_embeddings = Embedding(config.vocab_size, config.d_model, device, dtype, std=std)
         self.layers = nn.ModuleList(TransformerBlock(config, rope, device, dtype) for _ in range(config.num_layers))
@@ -127,19 +123,56 @@ class TransformerLM(LanguageModel):
         return self.ln_final(x) if self.config.norm == "pre" else x
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write `config.json` and `model.safetensors` into a directory, which is made if need be."""
-        from nnscratch.interchange.native import save_pretrained
-
-        save_pretrained(self, directory)
+        """Write `config.json` and `model.safetensors` into a directory, which is created if necessary."""
+        write_pretrained(Path(directory), self.config.to_dict(), untied_state(self, self.config.tie_embeddings))
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, device: torch.device | str = "cpu") -> "TransformerLM":
-        """Return the model that `save_pretrained` wrote.
+        """Load a model that `save_pretrained` wrote, each parameter in the dtype in which it was saved.
 
         Raises:
-            FileNotFoundError: if a file is missing.
-            ValueError: if the files are damaged or do not belong together.
+            FileNotFoundError: If a file is missing.
+            ValueError: If the files are damaged or do not belong together.
         """
-        from nnscratch.interchange.native import load_pretrained
+        values, weights = read_pretrained(Path(directory))
+        return cls._from_weights(TransformerConfig.from_dict(values), weights, device)
 
-        return load_pretrained(directory, device)
+    @classmethod
+    def _from_weights(
+        cls, config: TransformerConfig, weights: Mapping[str, Tensor], device: torch.device | str
+    ) -> "TransformerLM":
+        """Build a model around weights, of which a tied output layer may be missing."""
+        model = cls(config, device=device, dtype=next(iter(weights.values())).dtype)
+        for name, param in model.named_parameters():  # Norms, for example, may be in a wider dtype than the rest.
+            param.data = param.data.to(weights.get(name, param).dtype)
+        tied = {"lm_head.weight": weights["token_embeddings.weight"]} if config.tie_embeddings else {}
+        model.load_state_dict({**weights, **tied})
+        return model
+
+
+def import_huggingface(directory: str | Path, device: torch.device | str = "cpu") -> TransformerLM:
+    """Load a LlamaForCausalLM from a directory that transformers, or `export_huggingface`, wrote.
+
+    The files read are config.json and model.safetensors, or the shards listed in model.safetensors.index.json; never a
+    pickle. Rows of the query and key projections return to the order of adjacent pairs.
+
+    The model has the dtype of the weights, whatever config.json says. If they have several (say, float32 norms among
+    bfloat16 matrices), it has the narrowest dtype that represents all of them exactly. `model.to(dtype)` changes it.
+
+    Args:
+        directory: A local directory.
+        device: Device of the parameters.
+
+    Raises:
+        FileNotFoundError: If config.json, the weights or a shard is missing.
+        ValueError: If a file is damaged; if the config asks for something that `TransformerConfig` cannot express,
+            naming the field; if parameters are missing, unexpected, of the wrong shape or not floating point.
+    """
+    config, weights = read_huggingface(Path(directory), _parameter_shapes)
+    return TransformerLM._from_weights(config, weights, device)
+
+
+def _parameter_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
+    """Return the shape of every parameter of a model, without allocating memory for it."""
+    state = TransformerLM(config, device="meta").state_dict()
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}

@@ -103,7 +103,7 @@ class Trainer:
         self.loggers: Sequence[Logger] = [ConsoleLogger()] if loggers is None else loggers
         self.sample = sample
         self._place = find_place()
-        BatchSource(self._splits[0], config).rows(self._place.world_size)  # refuses what cannot be shared
+        BatchSource(self._splits[0], config, self._place.rank, self._place.world_size)  # refuses what cannot be shared
         self.device = resolve_process_device(config.device, self._place)
         self.dtype = resolve_dtype(config.dtype, self.device)
         peak = peak_flops(device_name(self.device), self.dtype)

@@ -17,8 +17,8 @@ SESSIONS_FILE = "sessions.json"
 EXIT_SECONDS = 3.0
 """Seconds of a limit that are reserved for the end of the process, after everything is written.
 
-On two cores the interpreter needs 1.3 to 1.9 s to take torch apart; a GPU also has contexts and pinned memory to
-release.
+On two cores the exit takes about 0.4 s, and 1.3 to 1.9 s if torch's objects are collected. Busy cores need longer, and
+a GPU has contexts and pinned memory to release.
 """
 _BEAT_SECONDS = 0.5
 _MAX_AGE_AT_IMPORT = 3600.0  # more is a container whose /proc and clock disagree, not a slow import

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nnscratch import RotaryEmbedding, TransformerBlock
-from nnscratch.generation.cache import LayerCache
+from nnscratch.cache import LayerCache
 from owt_leaderboard.model.config import SpeedrunConfig
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from owt_leaderboard.recipe import FULL
 
 if TYPE_CHECKING:
-    from trainer.experiments.statistics import Difference
+    from trainer.experiments.comparison import Difference
 
 Results = Mapping[str, Sequence[Mapping[str, Any]]]
 """Summaries of the finished runs of each variant."""
@@ -19,7 +19,7 @@ def table(results: Results, settings: Mapping[str, Sequence[str]], seeds: int, t
 
     `settings` are the assignments of each variant, and `budget` is that of each run in words.
     """
-    from trainer.experiments.statistics import CONFIDENCE, difference, spread
+    from trainer.experiments.comparison import CONFIDENCE, difference, spread
 
     def values(name: str, key: str) -> list[float]:
         return [run[key] for run in results.get(name, ()) if run.get(key) is not None and not run["diverged"]]
@@ -58,7 +58,7 @@ def write_results(out: Path, results: Results, text: str) -> None:
 
 
 def _mean(values: Sequence[float], digits: int) -> str:
-    from trainer.experiments.statistics import spread
+    from trainer.experiments.comparison import spread
 
     if not values:
         return ""

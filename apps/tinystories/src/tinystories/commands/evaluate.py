@@ -1,4 +1,4 @@
-"""`evaluate`: a model on any text."""
+"""`evaluate`: the loss of a model on any text."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ class Evaluate:
     """Text file (.txt, .gz, .zst)."""
     device: str = "auto"
     batch_size: int = 16
-    """Windows in one forward pass; it changes the speed, not the result."""
+    """Windows in one forward pass; affects the speed, not the result."""
 
     def run(self) -> int:
         """Evaluate, and print the three numbers."""

@@ -1,29 +1,28 @@
-"""`generate`: a model writes, token by token."""
+"""`generate`: text from a model, printed token by token."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from tinystories.flags import SamplingFlags
-from tinystories.writing import SAMPLE_PROMPT
+from tinystories.writing import SAMPLE_PROMPT, Sampling
 
 
 @dataclass(frozen=True)
 class Generate:
-    """Let a trained model continue a prompt."""
+    """Continue a prompt with a trained model."""
 
     run_directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run directory."""
     prompt: str = SAMPLE_PROMPT
     samples: int = 1
-    """How many continuations."""
-    sampling: SamplingFlags = field(default_factory=SamplingFlags)
+    """Number of continuations."""
+    sampling: Sampling = field(default_factory=Sampling)
     device: str = "auto"
 
     def run(self) -> int:
-        """Write as the tokens come."""
+        """Print the text as the tokens come."""
         from tinystories.writing import load, stream_story
 
         if self.samples < 1:
@@ -32,18 +31,9 @@ class Generate:
         for number in range(self.samples):
             if self.samples > 1:
                 print(f"--- {number + 1} of {self.samples}")
-            story = stream_story(
-                model,
-                tokenizer,
-                self.prompt,
-                max_new_tokens=self.sampling.max_new_tokens,
-                temperature=self.sampling.temperature,
-                top_k=self.sampling.top_k,
-                top_p=self.sampling.top_p,
-                seed=self.sampling.seed + number,
-            )
             print(self.prompt, end="", flush=True)
-            for piece in story:
+            sampling = replace(self.sampling, seed=self.sampling.seed + number)
+            for piece in stream_story(model, tokenizer, self.prompt, sampling):
                 print(piece, end="", flush=True)
             print()
         return 0

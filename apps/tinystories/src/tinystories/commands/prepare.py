@@ -7,14 +7,14 @@ from tinystories.flags import DataFlags
 
 @dataclass(frozen=True)
 class Prepare:
-    """Train the tokenizer and write the token files, and nothing else."""
+    """Train the tokenizer and write the token files."""
 
     data: DataFlags = field(default_factory=DataFlags)
     vocab_size: int = 2048
-    """Entries of the tokenizer."""
+    """Entries of the tokenizer's vocabulary."""
 
     def run(self) -> int:
-        """Prepare, and print where everything is."""
+        """Prepare, and print the paths."""
         preparation = self.data.prepare(self.vocab_size)
         print(f"Tokenizer: {preparation.tokenizer_directory}")
         print(f"Tokens: {preparation.train_tokens}, {preparation.valid_tokens}")

@@ -1,20 +1,24 @@
-"""What the commands share that train several runs and report on them."""
+"""Parts shared by the commands: flags of experiments, the runner that trains their runs, reports and hints."""
 
+import json
+import os
+import shlex
+import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from tinystories.commands.report import report
-from tinystories.results.records import EXPERIMENT_FILE, Failure, read_header
+from tinystories.flags import DataFlags, MachineFlags, RecipeFlags
+from tinystories.writing import SAMPLE_PROMPT
 
 if TYPE_CHECKING:
-    from tinystories.flags import DataFlags, MachineFlags
     from tinystories.recipes import Recipe
-    from tinystories.sweeps.sweep import Run
+    from tinystories.results import Experiment, Kind
+    from tinystories.sweeps import Run
     from tinystories.training import Machine, TokenFiles
 
 SECONDS_BETWEEN_TABLES = 60.0
@@ -22,12 +26,12 @@ SECONDS_BETWEEN_TABLES = 60.0
 
 @dataclass(frozen=True)
 class SweepFlags:
-    """How runs are trained."""
+    """Number of runs."""
 
     jobs: int = 1
-    """Runs at the same time, each in a process of its own: for several CUDA devices, which take turns."""
+    """Runs at the same time, each in its own process; they take turns on the CUDA devices."""
     seeds: int = 1
-    """Runs of each, with the seeds --seed, --seed + 1, …: differences are only told from chance with several."""
+    """Runs of each, with the seeds --seed, --seed + 1, …; verdicts need several."""
 
     def check(self) -> None:
         """Refuse numbers below 1."""
@@ -36,65 +40,97 @@ class SweepFlags:
                 raise ValueError(f"--{name} {getattr(self, name)}: expected at least 1")
 
 
-class ExperimentFlags(Protocol):
-    """What the commands that train several runs have in common."""
+@dataclass(frozen=True, kw_only=True)
+class ExperimentFlags:
+    """Flags of the commands that train several runs."""
 
-    @property
-    def data(self) -> "DataFlags":
-        """The text."""
-
-    @property
-    def machine(self) -> "MachineFlags":
-        """The machine."""
-
-    @property
-    def sweep(self) -> SweepFlags:
-        """How many runs at the same time."""
+    out: Path | None = None
+    """Directory of the runs and the report; by default runs/COMMAND-NAME, with the name of the data set."""
+    sweep: SweepFlags = field(default_factory=SweepFlags)
+    data: DataFlags = field(default_factory=DataFlags)
+    recipe: RecipeFlags = field(default_factory=RecipeFlags)
+    machine: MachineFlags = field(default_factory=MachineFlags)
 
 
-class Experiment:
+class ExperimentRunner:
     """Trains the runs of an experiment and keeps its report.
 
     Args:
-        directory: where the runs are.
-        kind: "ablations", "lr-sweep" or "batch-sweep".
-        title: the report's title.
-        flags: the text, the machine and how many runs there are at the same time.
-        recipe: what the runs have in common, but for what the experiment changes.
-        files: their texts, by size of the vocabulary.
-        machine: where to train, if not on that of the flags.
+        directory: Directory of the runs.
+        kind: Kind of the experiment.
+        title: Title of the report.
+        flags: The text, the machine and the number of runs at the same time.
+        recipe: Settings that the runs have in common, except for those that the experiment changes.
+        files: Token files by size of the vocabulary.
+        machine: Where to train, if not on the machine of the flags.
 
     Raises:
-        ValueError: the directory has another experiment, or the same of another recipe or text.
+        ValueError: The directory holds another experiment, or the same one with another recipe or text.
     """
 
     def __init__(
         self,
         directory: Path,
-        kind: str,
+        kind: "Kind",
         title: str,
         flags: ExperimentFlags,
         recipe: "Recipe",
         files: "dict[int, TokenFiles]",
         machine: "Machine | None" = None,
     ) -> None:
-        from tinystories.sweeps.sweep import Sweep, describe_experiment
+        from tinystories.results import read_header, write_header
+        from tinystories.sweeps import Sweep
 
         self.directory = directory
         self.notes: list[str] = []
         self.failed: dict[str, str] = {}
-        """The runs that failed, and why."""
+        """Names of the runs that failed, with their errors."""
+        self._files = files
         before = read_header(directory)
         shared = {"recipe": _shared(recipe), "texts": _texts_of(files[recipe.vocab_size])}
         _check_same(directory, before, {"kind": kind, "shared": shared})
-        self._describe = partial(describe_experiment, directory, kind, title, flags.data.name, shared=shared)
-        # What an earlier call has found stays until this one has found it again.
+        self._describe = partial(write_header, directory, kind, title, flags.data.name, shared=shared)
+        # Findings of an earlier call stay until this one has replaced them.
         self._describe(target_loss=before.get("target_loss"), notes=before.get("notes", ()))
         self._sweep = Sweep(machine or flags.machine.machine(), print, self._refresh, flags.sweep.jobs)
         self._refreshed = time.monotonic()
 
-    def train(self, runs: "Sequence[Run]") -> "list[Run]":
-        """Train what is not finished, and return what failed."""
+    def run(self, recipe: "Recipe", name: str, number: int = 0) -> "Run":
+        """The run of a recipe with the seed `recipe.seed + number`; the name of the first seed has no suffix."""
+        from tinystories.sweeps import Run
+
+        seed = recipe.seed + number
+        directory = self.directory / (name if number == 0 else f"{name}-seed-{seed}")
+        return Run(replace(recipe, seed=seed), directory, self._files[recipe.vocab_size])
+
+    def runs_at(self, recipe: "Recipe", rate: float, *, seeds: int = 1, prefix: str = "") -> "list[Run]":
+        """The runs of a recipe at one learning rate, one for each seed."""
+        from tinystories.recipes import at_rate
+
+        return [self.run(at_rate(recipe, rate), f"{prefix}rate-{rate:g}", number) for number in range(seeds)]
+
+    def try_rates(
+        self, recipe: "Recipe", *, seeds: int = 1, prefix: str = ""
+    ) -> Callable[[Sequence[float]], dict[float, float]]:
+        """Return a function that trains a recipe at several rates and returns the mean loss at each.
+
+        The loss is infinite where a run diverged or failed.
+
+        Args:
+            recipe: What to train.
+            seeds: Runs at each rate.
+            prefix: Beginning of the names of the runs.
+        """
+
+        def losses(rates: Sequence[float]) -> dict[float, float]:
+            runs = {rate: self.runs_at(recipe, rate, seeds=seeds, prefix=prefix) for rate in rates}
+            self.train([run for several in runs.values() for run in several])
+            return {rate: sum(run.final_loss for run in several) / seeds for rate, several in runs.items()}
+
+        return losses
+
+    def train(self, runs: "Sequence[Run]") -> None:
+        """Train the runs that are not finished."""
         try:
             failed = self._sweep.run_all(runs)
         except (ValueError, OSError):
@@ -102,19 +138,16 @@ class Experiment:
             raise
         for run in runs:
             self.failed.pop(run.name, None)
-        self.add_failures((run.name, run.failure or "") for run in failed)
-        return failed
-
-    def add_failures(self, failed: Iterable[tuple[str, str]]) -> None:
-        """Count other runs, and why they failed, as failures of the experiment."""
-        self.failed |= dict(failed)
+        self.failed |= {run.name: run.failure or "" for run in failed}
 
     def accept_lack_of_memory(self) -> bool:
-        """Do not count runs that had no room as failures of the experiment, and tell whether there were any."""
-        without_room = [name for name, error in self.failed.items() if Failure(name, error).out_of_memory]
-        for name in without_room:
+        """Stop counting runs that ran out of memory as failures; return whether there were any."""
+        from tinystories.results import Failure
+
+        out_of_memory = [name for name, error in self.failed.items() if Failure(name, error).out_of_memory]
+        for name in out_of_memory:
             del self.failed[name]
-        return bool(without_room)
+        return bool(out_of_memory)
 
     def note(self, sentence: str) -> None:
         """Keep a sentence for the report, and print it."""
@@ -122,7 +155,7 @@ class Experiment:
         self.notes.append(sentence)
 
     def finish(self, target_loss: float | None = None) -> int:
-        """Write the report, print its table, name the runs that failed, and return the exit code."""
+        """Write the report, print its table and the runs that failed, and return the exit code."""
         self._describe(target_loss=target_loss, notes=self.notes)
         report(self.directory)
         for name, error in self.failed.items():
@@ -130,35 +163,66 @@ class Experiment:
         return 1 if self.failed else 0
 
     def _remove_if_empty(self) -> None:
-        """Leave nothing behind where wrong input let no run begin."""
+        """Leave nothing behind if wrong input kept every run from beginning."""
+        from tinystories.results import EXPERIMENT_FILE
+
         if [path.name for path in self.directory.iterdir()] == [EXPERIMENT_FILE]:
             (self.directory / EXPERIMENT_FILE).unlink()
             self.directory.rmdir()
 
     def _refresh(self) -> None:
-        """Print the table on the way, but not after every short run."""
+        """Print an interim table, but not after every short run."""
+        from tinystories.results import read_experiment
+
         if time.monotonic() - self._refreshed > SECONDS_BETWEEN_TABLES:
-            report(self.directory, on_the_way=True)
+            print_table(read_experiment(self.directory))
             self._refreshed = time.monotonic()
 
 
-def _shared(recipe: "Recipe") -> dict[str, Any]:
-    """The settings that all runs of an experiment have, or change from; seeds may be added, evaluations say nothing."""
-    from dataclasses import asdict
+def report(directory: Path) -> None:
+    """Print the table and the key figures of the runs in a directory, write their report, and print a next step."""
+    from tinystories.reporting import key_figures, write_report
+    from tinystories.results import read_experiment
 
+    experiment = read_experiment(directory)
+    print_table(experiment)
+    for name, value in key_figures(experiment):
+        print(f"{name}: {value}")
+    paths = write_report(experiment, directory)
+    print("Report: " + " ".join(str(path) for path in paths if path.name.startswith("report.")))
+    if (best := experiment.best_run) is not None:
+        print(next_step(best.directory))
+
+
+def print_table(experiment: "Experiment") -> None:
+    """Print the losses and verdicts of an experiment."""
+    from tinystories.reporting import aligned, brief_table
+
+    print(f"\n{aligned(brief_table(experiment))}\n")
+
+
+def next_step(run_dir: Path) -> str:
+    """A line with the command that lets the model of a run write, ready to be copied."""
+    found = shutil.which("python")
+    is_this = "NOX_CURRENT_SESSION" not in os.environ and found and Path(found).parent == Path(sys.executable).parent
+    python = "python" if is_this else os.path.relpath(sys.executable)
+    command = shlex.join([python, "-m", "tinystories.run", "generate", str(run_dir)])
+    return f'Next: {command} --prompt "{SAMPLE_PROMPT}"'
+
+
+def _shared(recipe: "Recipe") -> dict[str, Any]:
+    """Settings that all runs of an experiment share or vary; seeds may be added, and evaluations do not matter."""
     return {name: value for name, value in asdict(recipe).items() if name not in ("seed", "evaluations")}
 
 
 def _texts_of(files: "TokenFiles") -> str:
-    """The directory of the token files, which is named by their content and that of the tokenizer."""
+    """The directory of the token files, whose name depends on their content and on the tokenizer."""
     return files.train.parent.name
 
 
 def _check_same(directory: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse to mix experiments; what an earlier version did not write down is not compared."""
-    import json
-
-    now = json.loads(json.dumps(now))  # which makes lists of tuples
+    """Refuse to mix experiments in one directory."""
+    now = json.loads(json.dumps(now))  # turns tuples into lists
     differing = [name for name in now if name in before and before[name] != now[name]]
     if not differing or not any(directory.glob("*/config.json")):
         return
@@ -169,11 +233,6 @@ def _check_same(directory: Path, before: dict[str, Any], now: dict[str, Any]) ->
         pairs = [(name, known.get(name), asked[name]) for name in asked if known.get(name) != asked[name]]
     shown = "; ".join(f"{name} was {old!r}, now {new!r}" for name, old, new in pairs[:3])
     raise ValueError(
-        f"{directory} has runs of another experiment: {shown}. Repeat that command to go on with it, or choose another "
+        f"{directory} holds runs of another experiment: {shown}. Repeat that command to resume it, or choose another "
         "directory with --out"
     )
-
-
-def seeded_name(name: str, number: int, seed: int) -> str:
-    """The directory of a run: the first seed has the name alone."""
-    return name if number == 0 else f"{name}-seed-{seed}"

@@ -1,6 +1,6 @@
-"""`tokenizer-report`: tokenizers on corpora, measured and compared."""
+"""`tokenizer-report`: tokenizers measured on texts and compared."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 
@@ -9,50 +9,38 @@ class TokenizerReport:
     """Train tokenizers on texts and report compression, throughput, training time and memory, and longest tokens."""
 
     corpora: tuple[str, ...] = ("sample",)
-    """One or several: "sample", "tinystories" or the path of a text file as in --dataset; TRAIN,VALID for a file with a
-    validation text of its own (otherwise the last documents are held out); NAME=… gives it a name."""
+    """Texts: "sample", "tinystories" or paths of text files as in --dataset; TRAIN,VALID for a file with a validation
+    text of its own (otherwise the last documents are held out); NAME=… gives a text a name."""
     vocab_sizes: tuple[int, ...] = ()
-    """Entries of the tokenizers that are trained, each on every corpus; without it, one size for each corpus by the
-    size of its text: 2048, from 100 MB on 10000, from 5 GB on 32000."""
+    """Entries of the tokenizers to train, each on every corpus; by default one size for each corpus, by the size of its
+    text: 2048, from 100 MB on 10000, from 5 GB on 32000."""
     tokenizers: tuple[str, ...] = ()
-    """Directories of tokenizers that exist (with a tokenizer.json) to compare with; NAME=DIRECTORY gives one a name."""
+    """Directories of existing tokenizers (with a tokenizer.json) to compare with; NAME=DIRECTORY gives one a name."""
     documents: int = 10
-    """Documents that are drawn from each validation text."""
+    """Documents to draw from each validation text."""
     seed: int = 0
-    """Draws the documents."""
+    """Seed of the draw."""
     repeats: int = 5
-    """Calls of which throughput is the median."""
+    """Calls whose median is the throughput."""
     throughput_bytes: int = 10_000_000
-    """Throughput is measured on the first documents of the training text, up to this many bytes."""
+    """Measure throughput on the first documents of the training text, up to this many bytes."""
     measure_again: bool = False
-    """Train again where tokenizers are found, and keep the new times and memory."""
+    """Train again even where a tokenizer exists, and keep the new times and memory."""
     out: Path = Path("runs/tokenizers")
     """Directory of the report."""
     data_dir: Path = Path("data")
-    """Where tokenizers are kept, with what their training took, to be found again."""
+    """Directory of tokenizers and their training measurements, for reuse."""
 
     def run(self) -> int:
-        """Measure what is asked for, print the tables, and write the report."""
-        from tinystories.reporting.tables import aligned
-        from tinystories.tokenizers import tables
-        from tinystories.tokenizers.comparison import Settings, investigate
-        from tinystories.tokenizers.report import write_report
+        """Measure, print the tables, and write the report."""
+        from tinystories.reporting import aligned
+        from tinystories.tokenizers import Settings, brief_tables, investigate, write_report
 
-        settings = Settings(
-            corpora=self.corpora,
-            vocab_sizes=self.vocab_sizes,
-            tokenizers=self.tokenizers,
-            documents=self.documents,
-            seed=self.seed,
-            repeats=self.repeats,
-            throughput_bytes=self.throughput_bytes,
-            measure_again=self.measure_again,
-            data_dir=self.data_dir,
-        )
+        settings = Settings(**{field.name: getattr(self, field.name) for field in fields(Settings)})
         self.out.mkdir(parents=True, exist_ok=True)
         findings = investigate(settings, print)
         path = write_report(findings, self.out)
-        for table in (tables.compression_table, tables.training_table, tables.speed_table):
-            print(f"\n{aligned(table(findings))}")
+        for table in brief_tables(findings):
+            print(f"\n{aligned(table)}")
         print(f"\nReport: {path}")
         return 0

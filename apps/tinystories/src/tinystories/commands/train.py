@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tinystories.commands.hints import next_step
+from tinystories.commands.shared import next_step
 from tinystories.flags import DataFlags, MachineFlags, RecipeFlags
 from tinystories.training import WandbMode
 from tinystories.variants import VARIANTS, VariantName
@@ -16,16 +16,16 @@ class Train:
     out: Path = Path("runs/train")
     """The run directory."""
     variant: VariantName = "baseline"
-    """The change of the recipe to train with."""
+    """Change of the recipe to train with."""
     data: DataFlags = field(default_factory=DataFlags)
     wandb: WandbMode = "disabled"
-    """Records to Weights & Biases, too: "auto" only if a key is configured, "offline" for a later `wandb sync`; needs
+    """Also log to Weights & Biases: "auto" only if a key is configured, "offline" for a later `wandb sync`; needs
     packages/trainer[wandb]."""
     recipe: RecipeFlags = field(default_factory=RecipeFlags)
     machine: MachineFlags = field(default_factory=MachineFlags)
 
     def run(self) -> int:
-        """Train, and print what to do next."""
+        """Train, and print a next step."""
         from tinystories.training import TokenFiles, train
 
         recipe = VARIANTS[self.variant].change(self.recipe.recipe(self.machine.device))

@@ -1,4 +1,4 @@
-"""The page's server as an application: which request gets which answer."""
+"""The web application: the page, the facts about the model, and stories as streams of JSON lines."""
 
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -30,17 +30,17 @@ PAGE = {
     "connection.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
-DISCARDED_BYTES = 64 * MAX_BODY_BYTES  # read to the end where possible: an answer in the middle of it may get lost
+DISCARDED_BYTES = 64 * MAX_BODY_BYTES  # a client may miss an answer sent before its request was read
 
 
 class Playground:
-    """The answers for one model.
+    """Request handlers for one model.
 
     Args:
-        model: ready to write.
-        tokenizer: its own.
-        facts: what the page says about it.
-        is_stopping: whether the server is to end; a story then ends, too.
+        model: Model in evaluation mode.
+        tokenizer: Its tokenizer.
+        facts: Facts shown on the page.
+        is_stopping: Returns whether the server is shutting down, which also ends the stories.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class Playground:
 
     @cached_property
     def _turns(self) -> CapacityLimiter:
-        """One token at a time: stories of several pages take turns. Only an event loop can make it."""
+        """Admits one token at a time: stories of several pages take turns. Created lazily, inside the event loop."""
         return CapacityLimiter(1)
 
     async def describe(self, request: Request) -> Response:
-        """Answer with the facts."""
+        """Send the facts."""
         return JSONResponse(self.facts)
 
     async def write(self, request: Request) -> Response:
-        """Answer with lines of JSON, one for each token of a story; the last one says how it ended."""
+        """Send a line of JSON for each token of a story, and a last one with the reason of its end."""
         try:
             story_request = read_story_request(await _body(request))
             start = partial(write_tokens, self.model, self.tokenizer, story_request)
@@ -72,7 +72,7 @@ class Playground:
         return StreamingResponse(self._lines(tokens), media_type="application/x-ndjson")
 
     async def _lines(self, tokens: Iterator[Token]) -> AsyncIterator[str]:
-        """The lines as they come. When the page is gone this is cancelled, and no further token is computed."""
+        """The lines as they come. A page that disconnects cancels this, and no further token is computed."""
         end = "length"
         while end == "length":
             if self.is_stopping():
@@ -80,8 +80,8 @@ class Playground:
                 return
             try:
                 token = await to_thread.run_sync(next, tokens, None, limiter=self._turns)
-            except (ValueError, RuntimeError) as error:  # scores that are not finite, or no memory left
-                yield _line({"error": f"the model cannot go on: {error}"})
+            except (ValueError, RuntimeError) as error:  # logits that are not finite, or no memory left
+                yield _line({"error": f"the model cannot continue: {error}"})
                 return
             if token is None:
                 break
@@ -92,7 +92,7 @@ class Playground:
 
 
 def make_app(playground: Playground, hosts: AllowedHosts) -> Starlette:
-    """The page, its model's facts at /model, and stories at /story."""
+    """The application: the page at /, facts about its model at /model, and stories at /story."""
     folder = files(__package__) / "page"
     return Starlette(
         routes=[
@@ -111,17 +111,17 @@ async def _send(content: bytes, media_type: str, request: Request) -> Response:
 
 
 async def _explain(request: Request, error: Exception) -> Response:
-    """An answer to what the server does not have."""
+    """Answer requests for paths and methods that do not exist."""
     assert isinstance(error, HTTPException)
     came = f"{request.method} {request.url.path}"
     return JSONResponse({"error": f"{came}: {error.detail}"}, error.status_code, error.headers)
 
 
 async def _body(request: Request) -> bytes:
-    """The request's body.
+    """The body of a request.
 
     Raises:
-        RequestError: it is too long. It is read to its end then, but not kept.
+        RequestError: The body is too long. It is read to its end, but not kept.
     """
     parts, length = [], 0
     async for part in request.stream():

@@ -1,8 +1,8 @@
-"""Who may use the server: its own page, and no other web site.
+"""Access control: only the server's own page may use it, no other web site.
 
-A page of a foreign site can send requests to this machine (CSRF), and can have its own name point here to be taken for
-our page (DNS rebinding). Browsers say in `Host` which name was used and in `Origin` whose page asks; neither can be
-changed by a page.
+A page of a foreign site can send requests to this machine (CSRF), and can let its own name point here to pose as our
+page (DNS rebinding). Browsers put the name that was used into `Host` and the origin of the page into `Origin`; a page
+can change neither.
 """
 
 import ipaddress
@@ -30,16 +30,16 @@ RESPONSE_HEADERS = {
 
 @dataclass(frozen=True)
 class AllowedHosts:
-    """The names by which the server may be called."""
+    """Names under which the server may be addressed."""
 
     names: frozenset[str]
-    """In small letters."""
+    """In lower case."""
     any_address: bool
-    """Also every IP address: none can be made to point elsewhere."""
+    """Also allow every IP address, because no site can redirect one."""
 
     @classmethod
     def of(cls, host: str, address: str) -> "AllowedHosts":
-        """Those of a server that was told to listen at `host` and does so at the IP address `address`."""
+        """The names of a server that was asked to listen at `host` and does so at the IP address `address`."""
         given = ipaddress.ip_address(address)
         names = {host.lower(), address}
         if given.is_loopback or given.is_unspecified:
@@ -49,12 +49,12 @@ class AllowedHosts:
         return cls(frozenset(names), any_address=given.is_unspecified)
 
     def allow(self, name: str) -> bool:
-        """Whether a name is one of them."""
+        """Return True if a name is allowed."""
         return name in self.names or (self.any_address and _is_address(name))
 
 
 def refusal(method: str, headers: Mapping[str, str], hosts: AllowedHosts) -> tuple[int, str] | None:
-    """The HTTP status and the reason to refuse a request; None to let it through."""
+    """The HTTP status and the reason to refuse a request; None to accept it."""
     host = headers.get("host", "")
     name = _name(host)
     if name is None or not hosts.allow(name):
@@ -71,7 +71,7 @@ def refusal(method: str, headers: Mapping[str, str], hosts: AllowedHosts) -> tup
 
 
 class Guard:
-    """Refuses what `refusal` says, and adds the headers that keep the page to itself."""
+    """Middleware that refuses requests according to `refusal`, and adds headers that isolate the page."""
 
     def __init__(self, app: ASGIApp, hosts: AllowedHosts) -> None:
         self.app, self.hosts = app, hosts
@@ -93,7 +93,7 @@ class Guard:
 
 
 def _name(host: str) -> str | None:
-    """The name or address in a Host header, without the port; None if it is none."""
+    """The name or address in a Host header, without the port; None if it cannot be parsed."""
     try:
         return urlsplit(f"//{host}").hostname
     except ValueError:

@@ -1,4 +1,4 @@
-"""Serving the page until Ctrl-C."""
+"""The web server: its socket, its address, and serving until Ctrl-C."""
 
 import errno
 import ipaddress
@@ -11,10 +11,10 @@ from starlette.types import ASGIApp
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that waits for connections at a name or address of this machine; port 0 takes a free one.
+    """Open a socket that listens at a name or address of this machine; port 0 takes a free one.
 
     Raises:
-        ValueError: the port or the host is wrong, or the port is taken or not allowed.
+        ValueError: The port or the host is wrong, or the port is taken or not allowed.
     """
     if not 0 <= port <= 65535:
         raise ValueError(f"--port {port}: expected 1 to 65535, or 0 for a free one")
@@ -27,12 +27,12 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise ValueError(
-                f"port {port} of {host} is taken: give another --port, or --port 0 for a free one"
+                f"port {port} of {host} is taken: choose another --port, or --port 0 for a free one"
             ) from None
         if error.errno == errno.EADDRNOTAVAIL:
             raise ValueError(f"--host {host}: expected an address of this machine, such as 127.0.0.1") from None
         if error.errno in (errno.EACCES, errno.EPERM):
-            raise ValueError(f"--port {port}: not allowed for this user; give one above 1023") from None
+            raise ValueError(f"--port {port}: not allowed for this user; choose one above 1023") from None
         raise
 
 
@@ -42,12 +42,12 @@ def address_of(listener: socket.socket) -> str:
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach an IP address."""
+    """Return True if only this machine can reach an IP address."""
     return ipaddress.ip_address(address).is_loopback
 
 
 def url_of(listener: socket.socket) -> str:
-    """What to open in a browser on this machine."""
+    """The URL to open in a browser on this machine."""
     address, port = listener.getsockname()[:2]
     ip = ipaddress.ip_address(address)
     if ip.is_unspecified:
@@ -56,10 +56,10 @@ def url_of(listener: socket.socket) -> str:
 
 
 def make_server(make_app: Callable[[Callable[[], bool]], ASGIApp]) -> uvicorn.Server:
-    """A server that lets no request go on for long once it is to end.
+    """Make a server that ends its requests soon after it was asked to stop.
 
     Args:
-        make_app: returns the application, given what tells whether the server is to end.
+        make_app: Returns the application; its argument is a function that tells whether the server is stopping.
     """
     server: uvicorn.Server
     config = uvicorn.Config(
@@ -78,6 +78,6 @@ def make_server(make_app: Callable[[Callable[[], bool]], ASGIApp]) -> uvicorn.Se
 
 
 def serve(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Answer requests at a socket that `listen` returned, until SIGINT."""
-    with suppress(KeyboardInterrupt):  # uvicorn has ended in order, and repeats the signal
+    """Answer requests at a socket from `listen`, until SIGINT."""
+    with suppress(KeyboardInterrupt):  # uvicorn shuts down cleanly and then repeats the signal
         server.run(sockets=[listener])

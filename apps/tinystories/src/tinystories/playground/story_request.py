@@ -1,4 +1,4 @@
-"""What the page asks for, checked."""
+"""Requests of the page, read and checked."""
 
 import json
 import math
@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
 
-from tinystories.flags import SamplingFlags
+from tinystories.writing import Sampling
 
 MAX_BODY_BYTES = 262_144
 MAX_NEW_TOKENS = 4096
@@ -14,11 +14,11 @@ MAX_TEMPERATURE = 10
 
 
 class RequestError(ValueError):
-    """A request that cannot be done: the message says what came and what was expected.
+    """A request that cannot be fulfilled; the message names the value that arrived and the expected one.
 
     Args:
-        message: for the user.
-        field: the name of the value that is wrong; None if it is the request as a whole.
+        message: Message for the user.
+        field: Name of the wrong value; None if the whole request is wrong.
     """
 
     def __init__(self, message: str, field: str | None = None) -> None:
@@ -28,23 +28,23 @@ class RequestError(ValueError):
 
 @dataclass(frozen=True)
 class StoryRequest:
-    """A beginning, and how to go on from it. What is left out is as `generate` has it."""
+    """A beginning, and settings for its continuation; defaults are those of `generate`."""
 
     prompt: str
     """The text to continue."""
     story: tuple[int, ...] = ()
     """Token ids already written after the prompt."""
     next_token: int | None = None
-    """The id of the token after these, chosen by the user; the model goes on from there."""
-    sampling: SamplingFlags = field(default_factory=SamplingFlags)
-    """How the next tokens are chosen."""
+    """The id of the next token, chosen by the user; the model continues from there."""
+    sampling: Sampling = field(default_factory=Sampling)
+    """Choice of the following tokens."""
 
 
 def read_story_request(body: bytes) -> StoryRequest:
     """Read a request from JSON.
 
     Raises:
-        RequestError: it is no JSON object, or a value is missing, unknown, of another type or out of range.
+        RequestError: It is no JSON object, or a value is missing, unknown, of another type or out of range.
     """
     try:
         values = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
@@ -52,7 +52,7 @@ def read_story_request(body: bytes) -> StoryRequest:
         raise RequestError(f"the request is not JSON ({error}): expected an object with a prompt") from None
     if not isinstance(values, dict):
         raise RequestError(f"the request is {_shown(values)}: expected a JSON object with a prompt")
-    names = {name.name for of in (StoryRequest, SamplingFlags) for name in fields(of)} - {"sampling"}
+    names = {name.name for of in (StoryRequest, Sampling) for name in fields(of)} - {"sampling"}
     if unknown := values.keys() - names:
         raise RequestError(f"unknown in the request: {_shown(min(unknown))}; expected {', '.join(sorted(names))}")
     prompt = values.get("prompt", "")
@@ -63,12 +63,12 @@ def read_story_request(body: bytes) -> StoryRequest:
     story = values.get("story", [])
     if not isinstance(story, list) or not all(_is_integer(token) for token in story):
         raise RequestError(f"story is {_shown(story)}: expected a list of token ids", "story")
-    plain = SamplingFlags()
+    plain = Sampling()
     next_token = values.get("next_token")
     if next_token is not None:
         next_token = _integer(next_token, "next_token", "next token", 0, sys.maxsize)
     top_k, top_p = values.get("top_k", plain.top_k), values.get("top_p", plain.top_p)
-    sampling = SamplingFlags(
+    sampling = Sampling(
         max_new_tokens=_integer(
             values.get("max_new_tokens", plain.max_new_tokens), "max_new_tokens", "length", 1, MAX_NEW_TOKENS
         ),
@@ -82,7 +82,7 @@ def read_story_request(body: bytes) -> StoryRequest:
 
 def _temperature(value: Any) -> float:
     if not _is_number(value) or not 0 <= value <= MAX_TEMPERATURE:
-        expected = f"a number from 0 (always the likeliest token) to {MAX_TEMPERATURE}"
+        expected = f"a number from 0 (always the most likely token) to {MAX_TEMPERATURE}"
         raise RequestError(f"temperature is {_shown(value)}: expected {expected}", "temperature")
     return float(value)
 
@@ -109,7 +109,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _shown(value: object) -> str:
-    """A value as it came, cut short."""
+    """A value as it arrived, truncated."""
     text = json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode("utf-8")  # lone surrogates
     return text if len(text) <= 40 else text[:40] + " …"
 

@@ -1,16 +1,16 @@
-"""A story token by token: the chance that each one had, and that others had in its place."""
+"""Stories token by token, each with its probability and its alternatives."""
 
 from codecs import getincrementaldecoder
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
 
 from bpe import Tokenizer
 from nnscratch import TransformerLM, next_token_probabilities, stream_with_logits
-from tinystories.flags import SamplingFlags
 from tinystories.playground.story_request import RequestError, StoryRequest
+from tinystories.writing import Sampling
 
 ALTERNATIVES = 10
 
@@ -21,11 +21,11 @@ class Candidate:
 
     id: int
     label: str
-    """Its text; where it is only a part of a character, its bytes in hexadecimal."""
+    """Its text; for a part of a character, its bytes in hexadecimal."""
     chance: float
-    """Its probability as it is drawn: at this temperature, after top-k and top-p; 0 if these leave it out."""
+    """Its probability when sampling, at this temperature and after top-k and top-p; 0 if these exclude it."""
     probability: float
-    """Its probability by the model alone: temperature 1, nothing left out."""
+    """Its probability according to the model alone: temperature 1, nothing excluded."""
 
 
 @dataclass(frozen=True)
@@ -34,23 +34,23 @@ class Token:
 
     chosen: Candidate
     text: str
-    """What it adds to the text: whole characters, also those that began in the token before. Empty for the end of text,
-    and as long as a character is not complete."""
+    """The whole characters that it adds to the text, including those begun by the token before. Empty for the end of
+    text, and while a character is incomplete."""
     rank: int
-    """1 if no token is likelier."""
+    """1 for the most likely token."""
     ends: bool
-    """Whether it is the end of text."""
+    """True for the end-of-text token."""
     alternatives: tuple[Candidate, ...]
-    """The likeliest tokens, the likeliest first; the chosen one may be among them."""
+    """The most likely tokens, in falling order; the chosen one may be among them."""
 
 
 def write_tokens(model: TransformerLM, tokenizer: Tokenizer, request: StoryRequest) -> Iterator[Token]:
-    """Continue a story, token by token. For a prompt alone, the texts joined are what `generate` writes with that seed.
+    """Continue a story, token by token; for a prompt alone, the joined texts equal those of `generate` with that seed.
 
-    A token that the user chose is the first one and counts as one of `max_new_tokens`.
+    A token chosen by the user comes first and counts towards `max_new_tokens`.
 
     Raises:
-        RequestError: at once, if the prompt is longer than the model's context, or an id is not in the vocabulary.
+        RequestError: Immediately, if the prompt exceeds the model's context or an id is not in the vocabulary.
     """
     ids = _start(model, tokenizer, request)
     if request.next_token is not None and request.next_token >= tokenizer.vocab_size:
@@ -60,7 +60,7 @@ def write_tokens(model: TransformerLM, tokenizer: Tokenizer, request: StoryReque
 
 
 def _start(model: TransformerLM, tokenizer: Tokenizer, request: StoryRequest) -> list[int]:
-    """The ids of the prompt and of what was written already."""
+    """The ids of the prompt and of the story so far."""
     prompt = tokenizer.encode(request.prompt)
     context = model.config.context_length
     if len(prompt) > context:
@@ -89,7 +89,7 @@ def _tokens(model: TransformerLM, tokenizer: Tokenizer, request: StoryRequest, i
 def _steps(
     model: TransformerLM, tokenizer: Tokenizer, request: StoryRequest, ids: list[int]
 ) -> Iterator[tuple[int, Tensor]]:
-    """Each token and the logits, (vocab_size,), in whose place it came."""
+    """Each token with the logits, (vocab_size,), that it was drawn from."""
     count = request.sampling.max_new_tokens
     if request.next_token is not None:
         recent = torch.tensor([ids[-model.config.context_length :]], device=model.token_embeddings.weight.device)
@@ -102,17 +102,13 @@ def _steps(
     yield from stream_with_logits(
         model,
         ids,
-        max_new_tokens=count,
-        temperature=request.sampling.temperature,
-        top_k=request.sampling.top_k,
-        top_p=request.sampling.top_p,
         eos_id=tokenizer.eot_id,
-        seed=request.sampling.seed,
+        **asdict(replace(request.sampling, max_new_tokens=count)),
     )
 
 
 @torch.inference_mode()
-def _described(tokenizer: Tokenizer, token: int, text: str, logits: Tensor, sampling: SamplingFlags) -> Token:
+def _described(tokenizer: Tokenizer, token: int, text: str, logits: Tensor, sampling: Sampling) -> Token:
     plain = next_token_probabilities(logits[None], 1.0)[0]
     if sampling.temperature == 0:
         chances = torch.zeros_like(plain).index_fill_(0, logits.max(-1).indices, 1.0)
@@ -134,7 +130,7 @@ def _described(tokenizer: Tokenizer, token: int, text: str, logits: Tensor, samp
 
 
 def label(tokenizer: Tokenizer, token: int) -> str:
-    """A token alone: its text, or in angle brackets the bytes of a part of a character."""
+    """The text of a single token, or the bytes of a partial character in angle brackets."""
     data = tokenizer.decode_bytes([token])
     try:
         return data.decode("utf-8")

@@ -1,1 +1,35 @@
-"""What an experiment has shown: statistics, findings in words, tables, pictures, and the report made of them."""
+"""Reports of experiments: tables, key figures and pictures, written as Markdown, HTML and CSV."""
+
+from pathlib import Path
+
+from tinystories.reporting.numbers import duration as duration
+from tinystories.reporting.summary import key_figures as key_figures
+from tinystories.reporting.tables import Rows as Rows
+from tinystories.reporting.tables import aligned as aligned
+from tinystories.reporting.tables import brief_table as brief_table
+from tinystories.results import Experiment
+
+
+def write_report(experiment: Experiment, directory: Path) -> list[Path]:
+    """Write `report.md`, `report.html`, `runs.csv` and the pictures into `directory`, each file atomically.
+
+    Returns:
+        Their paths, the two reports first.
+    """
+    from tinystories.reporting.document import compose
+    from tinystories.reporting.html import html
+    from tinystories.reporting.markdown import markdown
+    from tinystories.reporting.pictures import LIGHT, rendered
+    from tinystories.reporting.tables import runs_csv
+    from trainer import write_atomically
+
+    document = compose(experiment)
+    contents = {
+        "report.md": markdown(document).encode("utf-8"),
+        "report.html": html(document).encode("utf-8"),
+        "runs.csv": runs_csv(experiment).encode("utf-8"),
+        **{f"{picture.name}.png": rendered(picture.drawing, LIGHT, "png") for picture in document.pictures},
+    }
+    for name in reversed(contents):  # the reports last, when the files they show exist
+        write_atomically(directory / name, contents[name])
+    return [directory / name for name in contents]

@@ -1,18 +1,18 @@
-"""The report as one HTML file that needs nothing else: no network, no scripts, no other files."""
+"""The report as one self-contained HTML file: no network, no scripts, no other files."""
 
 import base64
 
+from tinystories.reporting import words
 from tinystories.reporting.document import Document
-from tinystories.reporting.markdown import NOTHING_WRITTEN, PROMPT_NOTE
+from tinystories.reporting.pictures import DARK, LIGHT, rendered
+from tinystories.reporting.tables import VERDICT
 
 TEMPLATE = "report.html.jinja"
 
 
 def html(document: Document) -> str:
-    """The whole report; its pictures, for light and dark, are inside. All text is escaped, a model's above all."""
+    """The whole report with its pictures embedded, for light and dark screens; all text is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    from tinystories.reporting.pictures.style import DARK, LIGHT, rendered
 
     environment = Environment(
         loader=PackageLoader("tinystories.reporting"),
@@ -29,9 +29,7 @@ def html(document: Document) -> str:
         }
         for picture in document.pictures
     ]
-    return environment.get_template(TEMPLATE).render(
-        document=document, pictures=pictures, prompt_note=PROMPT_NOTE, nothing_written=NOTHING_WRITTEN
-    )
+    return environment.get_template(TEMPLATE).render(document=document, pictures=pictures, words=words, verdict=VERDICT)
 
 
 def _data_uri(content: bytes) -> str:

@@ -1,11 +1,11 @@
-"""Numbers as people read them. Where something is unknown, the text says "-"."""
+"""Numbers formatted for people; an unknown value is "-"."""
 
 import math
 from collections.abc import Sequence
 
-from trainer.experiments.statistics import CONFIDENCE, Difference, Spread
+from tinystories.results import DECIMALS, shown_interval
+from trainer.experiments.comparison import CONFIDENCE, Difference, Spread
 
-DECIMALS = 4  # of losses and bits per byte
 PERCENT = f"{CONFIDENCE:.0%}".replace("%", " %")
 UNKNOWN = "-"
 
@@ -17,15 +17,6 @@ def mean_and_spread(spread: Spread | None, form: str = f".{DECIMALS}f") -> str:
     if spread.deviation is None:
         return format(spread.mean, form)
     return f"{spread.mean:{form}} ± {spread.deviation:{form}}"
-
-
-def shown_interval(difference: Difference | None) -> tuple[float, float] | None:
-    """The interval with as many decimals as are shown, rounded outwards: what excludes 0 on paper excludes it."""
-    if difference is None or difference.low is None or difference.high is None:
-        return None
-    scale = 10**DECIMALS
-    # Adding zero turns -0.0 into 0.0.
-    return math.floor(difference.low * scale) / scale + 0.0, math.ceil(difference.high * scale) / scale + 0.0
 
 
 def signed(value: float) -> str:
@@ -41,6 +32,11 @@ def difference_and_interval(difference: Difference | None) -> str:
     if interval is None:
         return signed(difference.value)
     return f"{signed(difference.value)} [{signed(interval[0])}, {signed(interval[1])}]"
+
+
+def short_loss(value: float) -> str:
+    """A loss in a few characters: "6.15", "4e+06"."""
+    return f"{value:.2f}" if value < 1000 else f"{value:.0e}"
 
 
 def count(value: float | None) -> str:
@@ -66,7 +62,7 @@ def memory(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time: "40.3 s", "5 min 12 s", "2 h 05 min"."""
+    """A duration: "40.3 s", "5 min 12 s", "2 h 05 min", "11.6 days"."""
     if seconds is None:
         return UNKNOWN
     if seconds < 100:
@@ -75,6 +71,8 @@ def duration(seconds: float | None) -> str:
     if minutes < 100:
         return f"{minutes} min {rest:02d} s"
     hours, minutes = divmod(minutes, 60)
+    if hours >= 48:
+        return f"{seconds / 86_400:,.1f} days"
     return f"{hours} h {minutes:02d} min"
 
 
@@ -83,11 +81,6 @@ def mean(values: Sequence[float]) -> float | None:
     return math.fsum(values) / len(values) if values else None
 
 
-def listed(words: Sequence[str]) -> str:
-    """Words as a sentence has them: "a, b and c"."""
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
-
-
-def several(number: int, singular: str, plural: str | None = None) -> str:
+def several(number: int, noun: str) -> str:
     """A number and its noun: "1 run", "3 runs"."""
-    return f"{number} {singular if number == 1 else plural or singular + 's'}"
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,6 +1,8 @@
-"""The tables: rows of text, the header first."""
+"""Tables of a report: rows of text, the header first."""
 
-from collections.abc import Callable, Sequence
+import csv
+import io
+from collections.abc import Sequence
 
 from tinystories.reporting.numbers import (
     PERCENT,
@@ -14,60 +16,46 @@ from tinystories.reporting.numbers import (
     several,
     short_count,
 )
-from tinystories.results.batches import study_batches
-from tinystories.results.comparisons import compare, summarised
-from tinystories.results.rates import study_rates, to_best
-from tinystories.results.records import Experiment, Group
+from tinystories.results import BatchFindings, Experiment, Group, compare, study_batches, summarised
+from tinystories.variants import VARIANTS
 
 Rows = list[list[str]]
+VERDICT = "verdict"
+RECIPE_COLUMNS = "seed learning_rate batch_size steps vocab_size".split()
+SUMMARY_COLUMNS = (
+    "status final_valid_loss best_valid_loss perplexity bits_per_byte parameters tokens seconds_total seconds_training "
+    "tokens_per_second mfu peak_memory_bytes"
+).split()
 
 
 def results_table(experiment: Experiment) -> Rows:
-    """What came out, a row per variant, rate or batch size."""
-    tables: dict[str, Callable[[Experiment], Rows]] = {
-        "ablations": _ablations,
-        "lr-sweep": _rates,
-        "batch-sweep": _batches,
-    }
-    return tables[experiment.kind](experiment)
+    """Losses and verdicts, a row per variant, rate or batch size."""
+    return _batches(experiment) if experiment.kind == "batch-sweep" else _compared(experiment)
 
 
 def brief_table(experiment: Experiment) -> Rows:
-    """The same for a terminal: of the differences to the baseline only the one that the finding speaks of."""
+    """The same for a terminal: of the differences only the one in bits per byte."""
+    rows = results_table(experiment)
+    return rows if experiment.kind == "batch-sweep" else [[*row[:4], *row[5:]] for row in rows]
+
+
+def variants_table(experiment: Experiment) -> Rows:
+    """Changes, hypotheses and verdicts of the variants of an ablation; empty for sweeps."""
     if experiment.kind != "ablations":
-        return results_table(experiment)
-    rows = [["variant", "finding", "runs", "validation loss", "bits per byte", f"to baseline [{PERCENT}]"]]
+        return []
+    rows = [["variant", "change", "hypothesis", "expected", VERDICT]]
     for comparison in compare(experiment):
-        unit = "" if comparison.in_nats or comparison.difference is None else " bits/byte"
-        rows.append(
-            [
-                comparison.group.name,
-                comparison.finding,
-                runs_cell(comparison.group),
-                mean_and_spread(comparison.loss),
-                mean_and_spread(comparison.bits),
-                difference_and_interval(comparison.difference) + unit,
-            ]
-        )
+        if (variant := VARIANTS.get(comparison.group.name)) is not None:
+            expected = variant.expected or UNKNOWN
+            rows.append([variant.name, variant.what, variant.hypothesis, expected, comparison.verdict])
     return rows
 
 
 def cost_table(experiment: Experiment) -> Rows:
-    """What it took, a row per group with a finished run: means over the runs that did not diverge."""
-    is_ablation = experiment.kind == "ablations"  # in sweeps the first column says the rate
-    header = [
-        _first_column(experiment),
-        *(["learning rate"] if is_ablation else []),
-        "perplexity",
-        "parameters",
-        "tokens",
-        "training",
-        "whole run",
-        "tokens/s",
-        "MFU",
-        "peak memory",
-    ]
-    rows = []
+    """Parameters, time and memory, a row per group with a finished run: means over the runs that did not diverge."""
+    is_ablation = experiment.kind == "ablations"  # in sweeps the first column holds the rate
+    columns = "perplexity|parameters|tokens|training|whole run|tokens/s|MFU|peak memory".split("|")
+    rows = [[_first_column(experiment), *(["learning rate"] if is_ablation else []), *columns]]
     for group in experiment.groups:
         if not group.runs:
             continue
@@ -87,11 +75,11 @@ def cost_table(experiment: Experiment) -> Rows:
                 memory(max(group.values("peak_memory_bytes"), default=None)),
             ]
         )
-    return [header, *rows]
+    return rows
 
 
 def runs_table(experiment: Experiment) -> Rows:
-    """Every single run, failed ones with their reason."""
+    """Every single run, failed ones with their error."""
     rows = [["run", "seed", "validation loss", "bits per byte", "steps", "whole run", "spikes", "end"]]
     for group in experiment.groups:
         for run in group.runs:
@@ -114,6 +102,18 @@ def runs_table(experiment: Experiment) -> Rows:
     return rows
 
 
+def runs_csv(experiment: Experiment) -> str:
+    """The finished runs as CSV, one line each after a line of names; unknown values are empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["run", "group", *RECIPE_COLUMNS, *SUMMARY_COLUMNS])
+    for group in experiment.groups:
+        for run in group.runs:
+            values = [run.recipe.get(name) for name in RECIPE_COLUMNS] + [run.summary[name] for name in SUMMARY_COLUMNS]
+            writer.writerow([run.name, group.name, *values])
+    return text.getvalue()
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> str:
     """Rows as plain text in columns, for a terminal: words to the left, numbers to the right."""
     is_text = [column == 0 or all(row[column][:1].isalpha() for row in rows) for column in range(len(rows[0]))]
@@ -128,29 +128,21 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def runs_cell(group: Group) -> str:
-    """How many runs there are and what became of them: "3, 1 diverged"."""
-    parts = [str(len(group.runs) + len(group.failures))]
-    if group.diverged:
-        parts.append(f"{len(group.diverged)} diverged")
-    if group.failures:
-        parts.append(f"{len(group.failures)} failed")
-    return ", ".join(parts)
-
-
 def _first_column(experiment: Experiment) -> str:
     return {"ablations": "variant", "lr-sweep": "learning rate", "batch-sweep": "batch and rate"}[experiment.kind]
 
 
-def _ablations(experiment: Experiment) -> Rows:
-    to_baseline = f"to baseline [{PERCENT}]"
-    rows = [["variant", "finding", "runs", "validation loss", to_baseline, "bits per byte", to_baseline]]
+def _compared(experiment: Experiment) -> Rows:
+    """Groups beside their reference, in both units."""
+    difference = f"to {'best' if experiment.kind == 'lr-sweep' else 'baseline'} [{PERCENT}]"
+    first = _first_column(experiment)
+    rows = [[first, VERDICT, "runs", "validation loss", difference, "bits per byte", difference]]
     for comparison in compare(experiment):
         rows.append(
             [
                 comparison.group.name,
-                comparison.finding,
-                runs_cell(comparison.group),
+                comparison.verdict,
+                _runs(comparison.group),
                 mean_and_spread(comparison.loss),
                 difference_and_interval(comparison.loss_difference),
                 mean_and_spread(comparison.bits),
@@ -160,56 +152,27 @@ def _ablations(experiment: Experiment) -> Rows:
     return rows
 
 
-def _rates(experiment: Experiment) -> Rows:
-    findings = study_rates(experiment.groups)
-    rows = [["learning rate", "finding", "runs", "validation loss", f"to best [{PERCENT}]", "bits per byte"]]
-    for group in experiment.groups:
-        change = to_best(group, findings.best) if findings.best and group is not findings.best else None
-        rows.append(
-            [
-                group.name,
-                _stability(group, is_best=group is findings.best),
-                runs_cell(group),
-                mean_and_spread(summarised(group, "final_valid_loss")),
-                difference_and_interval(change),
-                mean_and_spread(summarised(group, "bits_per_byte")),
-            ]
-        )
-    return rows
-
-
-def _stability(group: Group, *, is_best: bool) -> str:
-    if not group.runs:
-        return "failed"
+def _runs(group: Group) -> str:
+    """The number of runs and how many of them did not end well: "3, 1 diverged"."""
+    parts = [str(len(group.runs) + len(group.failures))]
     if group.diverged:
-        return f"diverged: {group.diverged[0].divergence}"
-    return "lowest loss" if is_best else "stable"
+        parts.append(f"{len(group.diverged)} diverged")
+    if group.failures:
+        parts.append(f"{len(group.failures)} failed")
+    return ", ".join(parts)
 
 
 def _batches(experiment: Experiment) -> Rows:
     target = experiment.target_loss
-    reach = "" if target is None else f" to {target:.4g}"
-    costs = [] if target is None else [f"tokens{reach}", f"training{reach}"]
+    costs = [] if target is None else [f"tokens to {target:.4g}", f"training to {target:.4g}"]
     rows = [["batch", "best rate", "rates", "validation loss", "bits per byte", *costs, "tokens/s", "peak memory"]]
     for found in study_batches(experiment):
         best = found.best
         if best is None:
-            reason = "out of memory" if found.out_of_memory else _without_best(found.tried)
+            diverged = any(group.diverged for group in found.tried)
+            reason = "out of memory" if found.out_of_memory else "diverged" if diverged else "failed"
             rows.append([str(found.batch_size), reason, str(len(found.tried)), *[UNKNOWN] * (len(rows[0]) - 3)])
             continue
-        cells = []
-        if target is not None:
-            partly = f" ({len(found.reached)} of {several(len(found.costs), 'run')})"
-            suffix = partly if len(found.reached) < len(found.costs) else ""
-            tokens, seconds = (
-                mean([cost.tokens for cost in found.reached]),
-                mean([cost.seconds for cost in found.reached]),
-            )
-            cells = (
-                [f"{short_count(tokens)}{suffix}", f"{duration(seconds)}{suffix}"]
-                if found.reached
-                else ["not reached"] * 2
-            )
         rows.append(
             [
                 str(found.batch_size),
@@ -217,7 +180,7 @@ def _batches(experiment: Experiment) -> Rows:
                 str(len(found.tried)),
                 mean_and_spread(summarised(best, "final_valid_loss")),
                 mean_and_spread(summarised(best, "bits_per_byte")),
-                *cells,
+                *([] if target is None else _cost_cells(found)),
                 mean_and_spread(summarised(best, "tokens_per_second"), ",.0f"),
                 memory(max(best.values("peak_memory_bytes"), default=None)),
             ]
@@ -225,5 +188,11 @@ def _batches(experiment: Experiment) -> Rows:
     return rows
 
 
-def _without_best(groups: Sequence[Group]) -> str:
-    return "diverged" if any(group.diverged for group in groups) else "failed"
+def _cost_cells(found: BatchFindings) -> list[str]:
+    """Tokens and seconds to the target, over the runs that reached it."""
+    if not found.reached:
+        return ["not reached"] * 2
+    partly = f" ({len(found.reached)} of {several(len(found.costs), 'run')})"
+    suffix = partly if len(found.reached) < len(found.costs) else ""
+    tokens, seconds = (mean([cost.tokens for cost in found.reached]), mean([cost.seconds for cost in found.reached]))
+    return [f"{short_count(tokens)}{suffix}", f"{duration(seconds)}{suffix}"]

@@ -1,35 +1,35 @@
-"""What a sweep of batch sizes has found: the best rate of each, and what a target loss costs."""
+"""Findings of a sweep of batch sizes: the best rate of each, and the price of a target loss."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tinystories.results.rates import best_group
+from tinystories.results.comparisons import best_group
 from tinystories.results.records import Curve, Experiment, Group
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What it took to come down to a loss, interpolated between evaluations."""
+    """Price of reaching a loss, interpolated between evaluations."""
 
     tokens: float
     seconds: float
-    """Of training."""
+    """Training time."""
 
 
 @dataclass(frozen=True)
 class BatchFindings:
-    """One batch size."""
+    """Findings for one batch size."""
 
     batch_size: int
     tried: tuple[Group, ...]
-    """Its learning rates."""
+    """Groups of its learning rates."""
     best: Group | None
     """The rate with the lowest mean loss among those at which no run diverged."""
     at_end: Literal["lowest", "highest", "only"] | None
-    """Whether the best rate is at an end of those tried, so that a better one may lie outside."""
+    """Position of the best rate if it is at an end of those tried, so that a better one may lie outside."""
     costs: tuple[Cost | None, ...]
-    """Per run at the best rate: what the target loss took; None if it was not reached. Empty without a target."""
+    """Price of the target loss per run at the best rate; None if not reached. Empty without a target."""
 
     @property
     def reached(self) -> list[Cost]:
@@ -38,13 +38,13 @@ class BatchFindings:
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether nothing could be trained for want of memory."""
+        """True if no run could be trained for lack of memory."""
         failures = [failure for group in self.tried for failure in group.failures]
         return not any(group.runs for group in self.tried) and any(failure.out_of_memory for failure in failures)
 
 
 def study_batches(experiment: Experiment) -> list[BatchFindings]:
-    """What was found for every batch size, from the smallest."""
+    """Study every batch size, from the smallest to the largest."""
     sizes = sorted({group.batch_size for group in experiment.groups if group.batch_size is not None})
     return [
         _study(size, [group for group in experiment.groups if group.batch_size == size], experiment.target_loss)
@@ -53,7 +53,7 @@ def study_batches(experiment: Experiment) -> list[BatchFindings]:
 
 
 def cost_of(curve: Curve, target: float) -> Cost | None:
-    """Tokens and seconds at which a curve first comes down to `target`; None if it does not."""
+    """Tokens and seconds at which a curve first reaches `target`; None if it never does."""
     previous: tuple[float, float, float] | None = None
     for tokens, seconds, loss in zip(curve.tokens, curve.seconds, curve.losses, strict=True):
         if loss is None:

@@ -1,38 +1,46 @@
-"""What experiments left in their directories, read back for tables and pictures."""
+"""Experiments read back from their directories: runs, failures, and the groups of runs that belong together."""
 
 import json
 import math
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
-from tinystories.results.grouping import Key, Kind, group_key
 from tinystories.variants import VARIANTS
 
+Kind = Literal["ablations", "lr-sweep", "batch-sweep"]
 EXPERIMENT_FILE = "experiment.json"
 FAILURE_FILE = "failure.json"
 KILLED_FOR_MEMORY = ", perhaps for lack of memory"
 BASELINE = "baseline"
+_MEMORY_ERRORS = ("out of memory", "outofmemory", "memoryerror", "can't allocate memory", "alloc_failed")
+
+_Key = tuple[str, float | None, int | None]
+"""Name, learning rate and batch size of a group; the numbers are set by a sweep."""
+_SEED = re.compile(r"(?P<name>.+?)(?:-seed-\d+)?")
+_RATE = re.compile(r"(?:batch-(?P<batch>\d+)-)?rate-(?P<rate>.+)")
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The evaluations of a run; the lists have equal length, and None marks what was not finite or is not known."""
+    """The evaluations of a run, as lists of equal length; None marks a value that was not finite or is not known."""
 
     steps: list[int]
     tokens: list[int]
     """Training tokens seen."""
     seconds: list[float]
-    """Of training; evaluations and the start are not counted."""
+    """Training time, without evaluations and start-up."""
     losses: list[float | None]
     """Nats per token."""
     bits: list[float | None]
-    """The same in bits per byte."""
+    """Bits per byte."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """One finished run."""
+    """A finished run."""
 
     name: str
     directory: Path
@@ -45,12 +53,12 @@ class Result:
 
     @property
     def diverged(self) -> bool:
-        """Whether the run came to nothing: its loss says nothing that could be averaged."""
+        """True if the run diverged, so that its loss must not enter an average."""
         return bool(self.summary["diverged"]) or not _finite(self.summary["final_valid_loss"])
 
     @property
     def divergence(self) -> str:
-        """When and how the run diverged, or "no"."""
+        """Time and manner of the divergence, or "no"."""
         if not self.diverged:
             return "no"
         step = self.summary["diverged_at_step"]
@@ -68,30 +76,22 @@ class Failure:
 
     @property
     def out_of_memory(self) -> bool:
-        """Whether memory was what it lacked."""
-        words = (
-            "out of memory",
-            "outofmemory",
-            "memoryerror",
-            "can't allocate memory",
-            "alloc_failed",
-            KILLED_FOR_MEMORY,
-        )
-        return any(word in self.error.lower() for word in words)
+        """True if the run lacked memory."""
+        return any(words in self.error.lower() for words in (*_MEMORY_ERRORS, KILLED_FOR_MEMORY))
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed only."""
+    """Runs that differ only in their seed."""
 
     name: str
-    """The variant, or what the sweep set: "0.012", "16 at 0.012"."""
+    """The variant, or the setting of a sweep: "0.012", "16 at 0.012"."""
     rate: float | None
     """The learning rate that a sweep set; None in ablations."""
     batch_size: int | None
-    """The batch size that a sweep set; None in the others."""
+    """The batch size that a batch-sweep set; None otherwise."""
     runs: tuple[Result, ...]
-    """Finished, ordered by seed."""
+    """Finished runs, ordered by seed."""
     failures: tuple[Failure, ...]
 
     @property
@@ -101,16 +101,16 @@ class Group:
 
     @property
     def diverged(self) -> tuple[Result, ...]:
-        """The runs that did."""
+        """The runs that diverged."""
         return tuple(run for run in self.runs if run.diverged)
 
     @property
     def is_stable(self) -> bool:
-        """Whether there are runs and none diverged."""
+        """True if there are runs and none diverged."""
         return bool(self.runs) and not self.diverged
 
     def values(self, name: str) -> list[float]:
-        """What the summaries of the stable runs say; runs that do not know it are left out."""
+        """A number from the summaries of the stable runs, without runs that do not have it."""
         found = (run.summary.get(name) for run in self.stable)
         return [float(value) for value in found if value is not None and _finite(value)]
 
@@ -119,7 +119,6 @@ class Group:
 class Experiment:
     """A directory of runs."""
 
-    directory: Path
     kind: Kind
     title: str
     dataset: str | None
@@ -127,9 +126,9 @@ class Experiment:
     """The validation loss whose price in tokens and seconds a batch-sweep compares."""
     notes: tuple[str, ...]
     groups: tuple[Group, ...]
-    """Variants in the order of the table of ablations, then others by name; sweeps by batch size and rate."""
+    """Variants in the order of `VARIANTS`, then others by name; groups of sweeps by batch size and rate."""
     unfinished: tuple[str, ...]
-    """Runs that were begun and neither finished nor failed."""
+    """Runs that began and have neither finished nor failed."""
 
     @property
     def runs(self) -> list[Result]:
@@ -138,7 +137,7 @@ class Experiment:
 
     @property
     def failures(self) -> list[Failure]:
-        """All runs that failed."""
+        """All failed runs."""
         return [failure for group in self.groups for failure in group.failures]
 
     @property
@@ -151,7 +150,7 @@ class Experiment:
 
     @property
     def baseline(self) -> Group | None:
-        """What the other variants are compared with."""
+        """The group that the other variants are compared with."""
         return next((group for group in self.groups if group.name == BASELINE), None)
 
 
@@ -159,33 +158,37 @@ def read_experiment(directory: Path) -> Experiment:
     """Read an experiment, finished or not.
 
     Raises:
-        FileNotFoundError: no run in it has finished or failed.
-        ValueError: `experiment.json` is not what it should be.
+        FileNotFoundError: No run in the directory has finished or failed.
+        ValueError: `experiment.json` cannot be understood.
     """
     header = read_header(directory)
     kind: Kind = header.get("kind", "ablations")
     finished = sorted(path.parent for path in directory.glob("*/summary.json"))
-    failed = sorted(path.parent for path in directory.glob(f"*/{FAILURE_FILE}") if path.parent not in finished)
-    if not finished and not failed:
+    failures = [
+        Failure(path.parent.name, error)
+        for path in sorted(directory.glob(f"*/{FAILURE_FILE}"))
+        if (error := read_failure(path.parent)) is not None
+    ]
+    if not finished and not failures:
         raise FileNotFoundError(f"{directory} holds no finished run; python -m tinystories.run ablations makes some")
-    begun = sorted(path.parent for path in directory.glob("*/config.json"))
+    begun = sorted(path.parent.name for path in directory.glob("*/config.json"))
+    known = {path.name for path in finished} | {failure.name for failure in failures}
     return Experiment(
-        directory=directory,
         kind=kind,
         title=header.get("title") or f"Runs in {directory.resolve().name}",
         dataset=header.get("dataset"),
         target_loss=header.get("target_loss"),
         notes=tuple(header.get("notes", ())),
-        groups=_grouped(kind, [read_result(path) for path in finished], [_read_failure(path) for path in failed]),
-        unfinished=tuple(path.name for path in begun if path not in finished and path not in failed),
+        groups=_grouped(kind, [read_result(path) for path in finished], failures),
+        unfinished=tuple(name for name in begun if name not in known),
     )
 
 
 def read_header(directory: Path) -> dict[str, Any]:
-    """Read what `experiment.json` says of a directory of runs; empty if there is none.
+    """Read the `experiment.json` of a directory of runs; empty if there is none.
 
     Raises:
-        ValueError: it is not what it should be.
+        ValueError: The file cannot be understood.
     """
     path = directory / EXPERIMENT_FILE
     if not path.exists():
@@ -200,12 +203,55 @@ def read_header(directory: Path) -> dict[str, Any]:
     return header
 
 
+def write_header(
+    directory: Path,
+    kind: Kind,
+    title: str,
+    dataset: str,
+    *,
+    shared: Mapping[str, Any],
+    target_loss: float | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Write `experiment.json`, from which a report learns the purpose of the runs in a directory.
+
+    Args:
+        directory: Directory of the runs; created if need be.
+        kind: Kind of the experiment.
+        title: Title of the report.
+        dataset: Name of the text.
+        shared: Settings that all runs have in common, so that no others are mixed in.
+        target_loss: The loss at which batch sizes are compared, in nats per token.
+        notes: Sentences for the report.
+    """
+    from trainer import write_atomically
+
+    directory.mkdir(parents=True, exist_ok=True)
+    content = {
+        "kind": kind,
+        "title": title,
+        "dataset": dataset,
+        "target_loss": target_loss,
+        "notes": list(notes),
+        "shared": dict(shared),
+    }
+    write_atomically(directory / EXPERIMENT_FILE, json.dumps(content, indent=2).encode("utf-8") + b"\n")
+
+
+def read_failure(directory: Path) -> str | None:
+    """The error that ended the last attempt at a run; None if there was none or the run has finished since."""
+    path = directory / FAILURE_FILE
+    if (directory / "summary.json").exists() or not path.exists():
+        return None
+    return str(json.loads(path.read_text("utf-8"))["error"])
+
+
 def read_result(directory: Path) -> Result:
     """Read one run.
 
     Raises:
-        FileNotFoundError: the run is not finished (it has no `summary.json`).
-        ValueError: it is no run of this app.
+        FileNotFoundError: The run is not finished (it has no `summary.json`).
+        ValueError: It is not a run of this app.
     """
     from tinystories.writing import recorded_of
     from trainer import read_metrics
@@ -217,7 +263,7 @@ def read_result(directory: Path) -> Result:
         )
     evaluations = [record for record in read_metrics(directory) if record["event"] == "eval"]
     samples = directory / "samples.jsonl"
-    # Not splitlines, which also divides at characters that JSON leaves as they are, such as U+2028.
+    # Not splitlines: it also splits at characters such as U+2028, which JSON leaves unescaped.
     texts = samples.read_text("utf-8").rstrip("\n").split("\n") if samples.exists() else []
     return Result(
         name=directory.name,
@@ -236,32 +282,45 @@ def read_result(directory: Path) -> Result:
     )
 
 
-def _read_failure(directory: Path) -> Failure:
-    return Failure(directory.name, json.loads((directory / FAILURE_FILE).read_text("utf-8"))["error"])
-
-
 def _grouped(kind: Kind, results: list[Result], failures: list[Failure]) -> tuple[Group, ...]:
-    keys = {result.name: group_key(kind, result.name, result.recipe) for result in results}
-    keys |= {failure.name: group_key(kind, failure.name, {}) for failure in failures}
+    keys = {result.name: _key(kind, result.name, result.recipe) for result in results}
+    keys |= {failure.name: _key(kind, failure.name, {}) for failure in failures}
     order = list(VARIANTS)
 
-    def position(key: Key) -> tuple[float, float, int, str]:
+    def position(key: _Key) -> tuple[float, float, int, str]:
         name, rate, batch_size = key
         return batch_size or 0, rate or 0.0, order.index(name) if name in order else len(order), name
+
+    def seed(result: Result) -> tuple[int, str]:
+        return result.recipe.get("seed", 0), result.name
 
     return tuple(
         Group(
             *key,
-            runs=tuple(
-                sorted(
-                    (result for result in results if keys[result.name] == key),
-                    key=lambda result: (result.recipe.get("seed", 0), result.name),
-                )
-            ),
+            runs=tuple(sorted((result for result in results if keys[result.name] == key), key=seed)),
             failures=tuple(failure for failure in failures if keys[failure.name] == key),
         )
         for key in sorted(set(keys.values()), key=position)
     )
+
+
+def _key(kind: Kind, directory_name: str, recipe: dict[str, Any]) -> _Key:
+    """The group of a run, by the name of its directory: a failed run has nothing else, and its `recipe` is empty."""
+    match = _SEED.fullmatch(directory_name)
+    name = match["name"] if match else directory_name
+    if kind == "ablations":
+        return name, None, None
+    setting = _RATE.fullmatch(name)
+    try:
+        rate = float(setting["rate"]) if setting else recipe.get("learning_rate")
+    except ValueError:
+        rate = recipe.get("learning_rate")
+    if rate is None:
+        return name, None, None
+    if kind == "lr-sweep":
+        return f"{rate:g}", rate, None
+    batch_size = int(setting["batch"]) if setting and setting["batch"] else recipe.get("batch_size")
+    return f"{batch_size} at {rate:g}", rate, batch_size
 
 
 def _finite(value: float | None) -> bool:

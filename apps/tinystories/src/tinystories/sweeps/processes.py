@@ -1,4 +1,4 @@
-"""Several runs at the same time, each in a process of its own, so that none can take another down with it."""
+"""Several runs at the same time, each in its own process, so that a crash ends only that run."""
 
 import os
 import signal
@@ -6,32 +6,40 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
 
-from tinystories.results.records import FAILURE_FILE, KILLED_FOR_MEMORY
+from tinystories.results import FAILURE_FILE, KILLED_FOR_MEMORY
+from tinystories.sweeps.runs import Run, record_failure
 from tinystories.sweeps.worker import DONE, FAILED, INTERRUPTED, WRONG_INPUT, write_task
 from tinystories.training import Machine
 
-if TYPE_CHECKING:
-    from tinystories.sweeps.sweep import Run, Sweep
 
-
-def train_side_by_side(runs: "Sequence[tuple[int, Run]]", total: int, sweep: "Sweep") -> None:
-    """Train runs in `sweep.jobs` processes.
+def train_side_by_side(
+    runs: Sequence[tuple[int, Run]],
+    total: int,
+    *,
+    jobs: int,
+    machine: Machine,
+    notify: Callable[[str], None],
+    ended: Callable[[str, Run, float, int, str | None], None],
+) -> None:
+    """Train runs in several processes.
 
     Args:
-        runs: the runs and their numbers in the whole sweep.
-        total: how many there are in the whole sweep.
-        sweep: where and how, and who is told.
+        runs: The runs, each with its number in the whole sweep.
+        total: Number of runs in the whole sweep.
+        jobs: Processes at the same time.
+        machine: Where and how to compute.
+        notify: Receives a line for each run that begins.
+        ended: Called after each run with its title, the run, its seconds, the number of runs left, and its error.
 
     Raises:
-        KeyboardInterrupt: SIGINT or SIGTERM came; every run has saved what it had.
-        ValueError: a run was given wrong input; the others have saved what they had.
+        KeyboardInterrupt: SIGINT or SIGTERM arrived; every run has saved its progress.
+        ValueError: A run was given wrong input; the others have saved their progress.
     """
-    waiting, slots = list(runs), list(range(sweep.jobs))
+    waiting, slots = list(runs), list(range(jobs))
     running: dict[int, _Worker] = {}
     left = len(waiting)
     with _signals_as_keyboard_interrupt():
@@ -41,14 +49,14 @@ def train_side_by_side(runs: "Sequence[tuple[int, Run]]", total: int, sweep: "Sw
                     number, run = waiting.pop(0)
                     slot = slots.pop(0)
                     title = f"[{number}/{total}] {run.name}"
-                    sweep.notify(title)
-                    running[slot] = _Worker(title, run, sweep.machine, environment_of(sweep.machine, slot, sweep.jobs))
+                    notify(title)
+                    running[slot] = _Worker(title, run, machine, environment_of(machine, slot, jobs))
                 time.sleep(0.05)
                 for slot in [slot for slot, worker in running.items() if worker.process.poll() is not None]:
                     worker = running.pop(slot)
                     slots.append(slot)
                     left -= 1
-                    sweep.ended(worker.title, worker.run, worker.seconds, left, worker.error())
+                    ended(worker.title, worker.run, worker.seconds, left, worker.error())
         finally:
             for worker in running.values():
                 worker.process.send_signal(signal.SIGINT)
@@ -57,9 +65,9 @@ def train_side_by_side(runs: "Sequence[tuple[int, Run]]", total: int, sweep: "Sw
 
 
 def environment_of(machine: Machine, slot: int, jobs: int) -> dict[str, str]:
-    """The environment of a worker: its share of the cores and, where no CUDA device is named, the next one in turn.
+    """Environment of a worker: its share of the cores and, unless a CUDA device is named, the next device in turn.
 
-    The device is the only one that the worker sees, so that runs do not record which it was, and go on with any.
+    The worker sees only that device. The run therefore does not record which one it was, and can resume on any.
     """
     environment = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))} | os.environ
     if machine.device in ("auto", "cuda"):
@@ -72,19 +80,15 @@ def environment_of(machine: Machine, slot: int, jobs: int) -> dict[str, str]:
 
 
 class _Worker:
-    """A process that trains a run."""
+    """A process that trains one run."""
 
-    def __init__(self, title: str, run: "Run", machine: Machine, environment: dict[str, str]) -> None:
+    def __init__(self, title: str, run: Run, machine: Machine, environment: dict[str, str]) -> None:
         self.title, self.run = title, run
         self._began = time.perf_counter()
-        (run.directory / FAILURE_FILE).unlink(missing_ok=True)  # of another try
+        (run.directory / FAILURE_FILE).unlink(missing_ok=True)  # of an earlier attempt
+        # The worker ignores the arguments; they appear in the records of its run.
         self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "tinystories.sweeps.worker",
-                *sys.argv[1:],
-            ],  # for its records: it does not read them
+            [sys.executable, "-m", "tinystories.sweeps.worker", *sys.argv[1:]],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -92,55 +96,53 @@ class _Worker:
             encoding="utf-8",
             errors="replace",
             env=environment,
-            # Ctrl-C comes to the sweep alone, which passes it on: the second signal to a run would end it at once.
+            # Ctrl-C must reach only the sweep, which passes it on: a run exits immediately on its second signal.
             process_group=0 if os.name == "posix" else None,
         )
-        self._task, self._said = write_task(run, machine), ""
-        self._talk = threading.Thread(target=self._communicate, daemon=True)
-        self._talk.start()
+        self._task, self._stderr = write_task(run, machine), ""
+        self._communication = threading.Thread(target=self._communicate, daemon=True)
+        self._communication.start()
 
     @property
     def seconds(self) -> float:
-        """Since it was started."""
+        """Time since the process was started."""
         return time.perf_counter() - self._began
 
     def wait(self) -> int:
-        """The exit code, when the process has ended and has been listened to."""
-        self._talk.join()
+        """Wait until the process has ended and its output has been read; return its exit code."""
+        self._communication.join()
         return self.process.wait()
 
     def error(self) -> str | None:
-        """Why the run failed, of a process that has ended; None if it did not.
+        """The error of a run whose process has ended; None if there was none.
 
         Raises:
-            KeyboardInterrupt: it was interrupted.
-            ValueError: its input was wrong.
+            KeyboardInterrupt: The process was interrupted.
+            ValueError: Its input was wrong.
         """
-        from tinystories.sweeps.sweep import record_failure
-
         code = self.wait()
         if code == DONE:
             return None
         if code == FAILED and self.run.failure is not None:
             return self.run.failure
         if code == WRONG_INPUT:
-            raise ValueError(f"{self.run.name}: {self._said}")
+            raise ValueError(f"{self.run.name}: {self._stderr}")
         if code in (INTERRUPTED, -signal.SIGINT, -signal.SIGTERM):
             raise KeyboardInterrupt
         reason = f"exit code {code}"
         if code < 0:
             reason = f"ended by {signal.Signals(-code).name}"
-        if code == -getattr(signal, "SIGKILL", 0):  # so Linux ends the process that has the most memory
+        if code == -getattr(signal, "SIGKILL", 0):  # Linux kills the process that uses the most memory
             reason += KILLED_FOR_MEMORY
-        return record_failure(self.run, f"the process failed ({reason}): {self._said[-500:]}".rstrip(": "))
+        return record_failure(self.run, f"the process failed ({reason}): {self._stderr[-500:]}".rstrip(": "))
 
     def _communicate(self) -> None:
-        self._said = self.process.communicate(self._task)[1].strip()
+        self._stderr = self.process.communicate(self._task)[1].strip()
 
 
 @contextmanager
 def _signals_as_keyboard_interrupt() -> Iterator[None]:
-    """Let SIGTERM, and a terminal that is closed, end the sweep in the same orderly way as SIGINT does."""
+    """Let SIGTERM, and SIGHUP from a closed terminal, end the sweep in the same orderly way as SIGINT."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

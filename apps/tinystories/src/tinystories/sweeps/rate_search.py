@@ -1,29 +1,29 @@
-"""Which learning rates to try next: searches that propose some, are told their losses, and propose again."""
+"""Searches for learning rates: generators that propose rates, receive their losses, and propose again."""
 
 import math
 from collections.abc import Callable, Generator, Sequence
 
 Search = Generator[list[float], dict[float, float], None]
-"""Yields rates to try, and is sent the loss of each, infinite where training diverged."""
+"""Yields rates to try, and receives the loss at each, infinite where training diverged."""
 
 COARSE = 4.0  # between the first rates
 FINE = 2.0  # around the best of them
 
 
 def round_rate(rate: float) -> float:
-    """A rate with two significant digits, which names can show."""
+    """Round a rate to two significant digits, for names of runs."""
     return float(f"{rate:.2g}")
 
 
 def find_edge(start: float, *, max_rates: int) -> Search:
-    """Sweep from far below `start` up into divergence, then look closer at the best rate and at the edge of stability.
+    """Sweep from far below `start` up into divergence, then refine the best rate and the edge of stability.
 
     Rates lie a factor of 4 apart at first, of 2 around the best one, and of sqrt(2) around the best of those. Between
-    the highest stable rate and the lowest one that diverges two more are tried, each in the geometric middle.
+    the highest stable rate and the lowest one that diverges, the search tries two more, each the geometric mean.
 
     Args:
-        start: a rate that is thought to be good.
-        max_rates: the most rates to try.
+        start: A rate expected to be good.
+        max_rates: Limit on the number of rates.
     """
     tried: dict[float, float] = {}
 
@@ -49,12 +49,12 @@ def find_edge(start: float, *, max_rates: int) -> Search:
 
 
 def climb(start: float, *, max_rates: int, factor: float = FINE) -> Search:
-    """Try `start` and its neighbours, and go on towards the better side until the best rate has two worse neighbours.
+    """Try `start` and its neighbours, and continue in the better direction until both neighbours of the best are worse.
 
     Args:
-        start: a rate that is thought to be good.
-        max_rates: the most rates to try.
-        factor: between neighbours.
+        start: A rate expected to be good.
+        max_rates: Limit on the number of rates.
+        factor: Ratio of neighbouring rates.
     """
     tried: dict[float, float] = {}
     proposal = [round_rate(rate) for rate in (start, start / factor, start * factor)][:max_rates]
@@ -73,7 +73,7 @@ def climb(start: float, *, max_rates: int, factor: float = FINE) -> Search:
 
 
 def given(rates: Sequence[float]) -> Search:
-    """Try these rates and no other."""
+    """Try exactly these rates."""
     yield list(rates)
 
 
@@ -84,7 +84,7 @@ def best_rate(losses: dict[float, float]) -> float | None:
 
 
 def edge_of_stability(losses: dict[float, float]) -> tuple[float | None, float | None]:
-    """The lowest rate that diverged, and before it the highest stable rate below; None for what there is not."""
+    """The highest stable rate below the lowest divergent one, and the latter; None for a rate that does not exist."""
     divergent = min((rate for rate, loss in losses.items() if not math.isfinite(loss)), default=None)
     stable = [rate for rate, loss in losses.items() if math.isfinite(loss) and (divergent is None or rate < divergent)]
     return max(stable, default=None), divergent
@@ -94,11 +94,11 @@ def explore(search: Search, try_rates: Callable[[list[float]], dict[float, float
     """Run a search to its end.
 
     Args:
-        search: what proposes rates.
-        try_rates: gives the loss of each, infinite where training diverged.
+        search: Proposes rates.
+        try_rates: Returns the loss at each rate, infinite where training diverged.
 
     Returns:
-        The loss of every rate that was tried.
+        The loss at every rate tried.
     """
     losses: dict[float, float] = {}
     rates = next(search, None)
@@ -113,6 +113,6 @@ def explore(search: Search, try_rates: Callable[[list[float]], dict[float, float
 
 
 def _try(tried: dict[float, float], rates: list[float]) -> Search:
-    """Propose rates, unless there are none, and keep what comes of them."""
+    """Propose rates, unless there are none, and add their losses to `tried`."""
     if rates:
         tried |= yield rates

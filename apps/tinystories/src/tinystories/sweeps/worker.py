@@ -6,22 +6,21 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tinystories.recipes import Recipe
-from tinystories.sweeps.sweep import Run, train_recorded
+from tinystories.sweeps.runs import Run, train_recorded
 from tinystories.training import Machine, TokenFiles
-from trainer.support.leaving import leave
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 def write_task(run: Run, machine: Machine) -> str:
-    """What a worker is to do, as `read_task` takes it."""
+    """Serialise a run for a worker; the inverse of `read_task`."""
     files = {name: str(path.resolve()) for name, path in asdict(run.files).items()}
     task = {"recipe": asdict(run.recipe), "directory": str(run.directory), "files": files, "machine": asdict(machine)}
     return json.dumps(task)
 
 
 def read_task(text: str) -> tuple[Run, Machine]:
-    """The run and the machine of a task."""
+    """Read the run and the machine back from the text of `write_task`."""
     task = json.loads(text)
     recipe = Recipe(**{**task["recipe"], "betas": tuple(task["recipe"]["betas"])})
     files = TokenFiles(**{name: Path(path) for name, path in task["files"].items()})
@@ -29,7 +28,7 @@ def read_task(text: str) -> tuple[Run, Machine]:
 
 
 def main() -> int:
-    """Train the run; the exit code says how it ended, and standard error why."""
+    """Train the run; the exit code and standard error report how it ended."""
     from trainer import TrainingInterrupted
 
     run, machine = read_task(sys.stdin.read())
@@ -44,4 +43,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Which text to train on: embedded, downloaded or the user's, as one training and one validation file."""
+"""Training and validation text: embedded, downloaded, or files of the user."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +13,12 @@ TINYSTORIES = HubDataset(
     repository="roneneldan/TinyStories",
     train="TinyStoriesV2-GPT4-train.txt",
     valid="TinyStoriesV2-GPT4-valid.txt",
-    advice="Files from elsewhere are given by --dataset PATH --valid-dataset PATH; --dataset sample needs none",
+    advice="For files from elsewhere use --dataset PATH --valid-dataset PATH; --dataset sample needs no download",
 )
 
 
 class Texts(NamedTuple):
-    """A training and a validation text, and the SHA-256 of files for which it is known."""
+    """A training and a validation text, and the SHA-256 of files whose digest is known."""
 
     train: Path
     valid: Path
@@ -31,20 +31,20 @@ def resolve(
     """Find or make the training text and the validation text.
 
     Args:
-        dataset: "sample" for stories that are composed here and now, "tinystories" for the files on the Hugging Face
-            hub, or the path of a text file, `.gz` or `.zst` too.
-        valid_dataset: the validation text; None holds out the last documents of the training text.
-        valid_bytes: take only the first documents of the validation text, up to this many bytes; None takes it whole.
-        data_dir: where files that are made are kept, to be found again.
-        notify: gets one line for each thing worth telling.
+        dataset: "sample" for stories composed on this machine, "tinystories" for the files on the Hugging Face hub, or
+            the path of a text file, also `.gz` or `.zst`.
+        valid_dataset: Validation text; None holds out the last documents of the training text.
+        valid_bytes: Take only the first documents of the validation text, up to this many bytes; None takes all.
+        data_dir: Directory of the files made here, for reuse.
+        notify: Receives progress messages of one line.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        trainer.experiments.hub.DownloadError: a file cannot be downloaded, or is not what it should be.
-        ValueError: a validation text beside the sample or "tinystories", or a text that cannot be divided.
+        FileNotFoundError: The file does not exist.
+        trainer.experiments.hub.DownloadError: A file cannot be downloaded, or its checksum differs.
+        ValueError: A validation text was given for the sample or "tinystories", or a text cannot be split.
     """
     if dataset in ("sample", TINYSTORIES.name) and valid_dataset is not None:
-        raise ValueError(f"--valid-dataset {valid_dataset}: the {dataset} has its own; give --dataset PATH too")
+        raise ValueError(f"--valid-dataset {valid_dataset}: {dataset} has its own; give --dataset PATH too")
     from bpe import divide, first_documents
 
     if dataset == "sample":

@@ -1,4 +1,4 @@
-"""The plots of the sample stories: paragraphs of templates whose end depends on facts told at their beginning."""
+"""Plots of the sample stories: paragraphs of templates whose endings depend on facts from their beginnings."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ RULES = {
 
 @dataclass(frozen=True)
 class Plot:
-    """A name, the paragraphs, and the table whose rows tie its problem to its solution (fact `case`), if it has one."""
+    """A name, paragraphs, and for some plots a table whose rows tie a problem to its solution (the fact `case`)."""
 
     name: str
     paragraphs: tuple[str, ...]

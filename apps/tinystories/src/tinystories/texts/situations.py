@@ -1,10 +1,10 @@
-"""What may happen in the sample stories: a row ties a problem to the very thing that solves it."""
+"""Events of the sample stories: each row ties a problem to its solution."""
 
 from __future__ import annotations
 
 from trainer.experiments.grammar import table
 
-RESCUES = table(  # the helper can do the one thing that this obstacle asks for
+RESCUES = table(  # the helper has the ability that the obstacle needs
     "helper ability trouble attempt failed solved lesson",
     """
     mole; dig faster than anyone; fell down a narrow hole; reached into the hole with one arm; the hole was much too deep; dug a tunnel from the side and pushed it out; digging

@@ -1,7 +1,7 @@
-"""Composes short stories for small children: the embedded sample corpus.
+"""The embedded sample corpus: short stories for small children, composed from a grammar.
 
-A story first draws its facts (who, where, which toy, which problem and what solves it) and then tells them in one of
-many phrasings; whatever is mentioned twice is the same both times, so there is something to learn beyond the sentence.
+A story first draws its facts (characters, place, toy, a problem and its solution) and then tells them in one of many
+phrasings. Facts mentioned twice agree, so that a model can learn more than single sentences.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def compose_story(rng: random.Random) -> str:
 
 
 def draw_facts(plot: Plot, rng: random.Random) -> dict[str, Fact]:
-    """Draw all that a plot's templates mention; the friend's pronoun differs from the hero's, all names differ."""
+    """Draw all facts of a plot's templates; the friend's pronoun differs from the hero's, and all names differ."""
     case = pick(rng, plot.cases)
     pronoun = pick(rng, ("she", "he"))
     animal_names = pick_distinct(rng, words.ANIMAL_NAMES, 4)
@@ -64,7 +64,7 @@ def draw_facts(plot: Plot, rng: random.Random) -> dict[str, Fact]:
         "venue": pick(rng, words.VENUES),
         "errand": pick(rng, words.ERRANDS),
         "toy": toys[0],
-        "toy_use_mine": toys[0]["use"].replace("{hero.their}", "my"),  # as it is said in dialogue
+        "toy_use_mine": toys[0]["use"].replace("{hero.their}", "my"),  # in direct speech
         "toy2": toys[1],
         "toy3": toys[2],
         "toy4": toys[3],
@@ -86,7 +86,7 @@ def draw_facts(plot: Plot, rng: random.Random) -> dict[str, Fact]:
 
 
 def tell(plot: Plot, facts: Mapping[str, Fact], rng: random.Random) -> str:
-    """Tell a plot with the given facts; every third story is one paragraph, the others a paragraph a line."""
+    """Tell a plot with the given facts; a third of the stories is one paragraph, the others have one per line."""
     separator = pick(rng, (" ", "\n", "\n"))
     return separator.join(_GRAMMAR.render(paragraph, facts, rng).strip() for paragraph in plot.paragraphs)
 

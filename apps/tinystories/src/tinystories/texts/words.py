@@ -1,6 +1,6 @@
-"""Who and what may occur in the sample stories: characters, places, toys, treats, weather.
+"""Vocabulary of the sample stories: characters, places, toys, treats, weather.
 
-Rows of a table hold facts that belong together, so that a story stays true to itself; a field may mention the hero.
+A row of a table holds facts that belong together, so that a story stays consistent; a field may mention the hero.
 """
 
 from __future__ import annotations

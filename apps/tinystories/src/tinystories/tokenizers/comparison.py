@@ -1,28 +1,34 @@
-"""The whole experiment: corpora resolved, tokenizers trained or opened, everything measured."""
+"""The comparison from end to end: resolve corpora, train or open tokenizers, measure everything."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tinystories.tokenizers.corpora import Corpus, default_vocab_size, parse_corpora, resolve_corpus
+from tinystories.tokenizers.corpora import SEPARATOR, Corpus, default_vocab_size, parse_corpora, resolve_corpus
 from tinystories.tokenizers.findings import Findings
-from tinystories.tokenizers.machine import describe_machine
 from tinystories.tokenizers.measurements import draw_documents, measure_compression, measure_speed
-from tinystories.tokenizers.training import TrainedTokenizer, check_vocab_size, find_or_train, open_tokenizer
+from tinystories.tokenizers.training import (
+    TrainedTokenizer,
+    cores,
+    find_or_train,
+    load_average,
+    open_tokenizer,
+    processor,
+)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to do; as the flags of the command say it.
+    """Settings of a comparison, as the flags of the command give them.
 
     Raises:
-        ValueError: a number is too small, or something is given twice.
+        ValueError: A number is too small, or something is given twice.
     """
 
     corpora: Sequence[str]
     vocab_sizes: Sequence[int]
-    """Empty for one size for each corpus."""
+    """Empty for one default size for each corpus."""
     tokenizers: Sequence[str]
     documents: int
     seed: int
@@ -33,7 +39,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         for size in self.vocab_sizes:
-            check_vocab_size(size)
+            if size < 257:
+                raise ValueError(f"--vocab-sizes {size}: expected at least 257 (256 bytes and {SEPARATOR})")
             if self.vocab_sizes.count(size) > 1:
                 raise ValueError(f"--vocab-sizes has {size} more than once: give each once")
         if self.documents < 2:
@@ -45,20 +52,22 @@ class Settings:
 
 
 def investigate(settings: Settings, notify: Callable[[str], None]) -> Findings:
-    """Do it all: what can be refused first, then the trainings, then the measurements.
+    """Check all input, then train, then measure.
 
     Raises:
-        FileNotFoundError: a text or a tokenizer is not there.
-        ValueError: a flag cannot be read, a corpus has too few documents, or two tokenizers have the same name.
-        trainer.experiments.hub.DownloadError: a text cannot be downloaded.
+        FileNotFoundError: A text or a tokenizer does not exist.
+        ValueError: A flag cannot be read, a corpus has too few documents, or two tokenizers have the same name.
+        trainer.experiments.hub.DownloadError: A text cannot be downloaded.
     """
-    machine = describe_machine()
+    machine = _describe_machine()
     choices = parse_corpora(settings.corpora)
     existing = [open_tokenizer(text) for text in settings.tokenizers]
     corpora = [resolve_corpus(choice, settings.data_dir, notify) for choice in choices]
     for corpus in corpora:
         if corpus.valid.samefile(corpus.train):
-            raise ValueError(f"--corpora: {corpus.valid} is both texts of {corpus.name}; leave it out to hold some out")
+            raise ValueError(
+                f"--corpora: {corpus.valid} is both texts of {corpus.name}; leave one out, and documents are held out"
+            )
         if len(corpus.documents) < settings.documents:
             raise ValueError(
                 f"--documents {settings.documents}: the validation text {corpus.valid} of {corpus.name} has only "
@@ -68,6 +77,33 @@ def investigate(settings: Settings, notify: Callable[[str], None]) -> Findings:
     _check_names([*(f"{corpus.name}-{size}" for corpus, size in jobs), *(tokenizer.name for tokenizer in existing)])
     trained = [find_or_train(corpus, size, settings.data_dir, settings.measure_again, notify) for corpus, size in jobs]
     return _measured(settings, machine, corpora, trained + existing, notify)
+
+
+def _describe_machine() -> dict[str, Any]:
+    """Plain values: time, place and versions of the measurements."""
+    import platform
+    import sys
+    from datetime import UTC, datetime
+    from importlib.metadata import version
+
+    import bpe
+    from trainer.records.environment import describe_git
+
+    git = describe_git()
+    return {
+        "begun": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "commit": git and git["commit"],
+        "uncommitted_changes": git and git["dirty"],
+        "processor": processor(),
+        "cores": cores(),
+        "load_average": load_average(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "bpe": bpe.__version__,
+        "numpy": version("numpy"),
+        "numba": version("numba"),
+    }
 
 
 def _check_names(names: list[str]) -> None:

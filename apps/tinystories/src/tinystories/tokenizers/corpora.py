@@ -1,4 +1,4 @@
-"""The texts that tokenizers are compared on: named on the command line, found or made, and read by documents."""
+"""Texts that tokenizers are compared on: named on the command line, found or made, and read as documents."""
 
 import re
 import warnings
@@ -13,7 +13,7 @@ _FORMS = "sample, tinystories, a path, TRAIN,VALID or NAME=TRAIN,VALID"
 
 @dataclass(frozen=True)
 class CorpusChoice:
-    """What was asked for: a data set as `datasets.resolve` takes it, and what to call it."""
+    """A request: a data set as `texts.resolve` takes it, and a name for it."""
 
     name: str
     dataset: str
@@ -28,18 +28,18 @@ class Corpus:
     train: Path
     valid: Path
     known_digest: str | None = None
-    """The SHA-256 of the training text's file, where it is known."""
+    """SHA-256 of the training text's file, if known."""
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 of the training text's file, in hexadecimal."""
+        """SHA-256 of the training text's file, in hexadecimal."""
         from bpe.files import file_digest
 
         return self.known_digest or file_digest(self.train)
 
     @cached_property
     def documents(self) -> list[str]:
-        """The documents of the validation text, all in memory, as they stand between separators; blank ones left out.
+        """The documents between the separators of the validation text, without blank ones, all in memory.
 
         Malformed UTF-8 becomes U+FFFD, with a warning.
         """
@@ -47,29 +47,29 @@ class Corpus:
         return [document for document in documents if document.strip()]
 
     def beginning(self, max_bytes: int) -> str:
-        """The first documents of the training text, as many as fit into `max_bytes`, with their separators.
+        """The first documents of the training text that fit into `max_bytes`, with their separators.
 
-        One document that is longer is cut.
+        A first document longer than `max_bytes` is truncated.
         """
         data = _read(self.train, max_bytes + 1)
         if len(data) <= max_bytes:
             return _decoded(data, self.train)
         found = data.rfind(SEPARATOR.encode(), 0, max_bytes)
         end = found + len(SEPARATOR) if found >= 0 else max_bytes
-        while data[end] & 0xC0 == 0x80:  # not within a character
+        while data[end] & 0xC0 == 0x80:  # not inside a character
             end -= 1
         return _decoded(data[:end], self.train)
 
 
 def parse_corpora(texts: Sequence[str]) -> list[CorpusChoice]:
-    """Read what `--corpora` was given; a text that is the path of a file is that path, whatever signs are in it.
+    """Read the values of `--corpora`; the path of an existing file may contain any characters.
 
     Raises:
-        ValueError: one cannot be read, or two have the same name.
+        ValueError: A value cannot be read, or two have the same name.
     """
     choices = [_choice(text) for text in texts]
     if not choices:
-        raise ValueError(f"--corpora names none: expected one or more of {_FORMS}")
+        raise ValueError(f"--corpora is empty: expected one or more of {_FORMS}")
     names = [choice.name for choice in choices]
     for name in names:
         if names.count(name) > 1:
@@ -78,19 +78,15 @@ def parse_corpora(texts: Sequence[str]) -> list[CorpusChoice]:
 
 
 def resolve_corpus(choice: CorpusChoice, data_dir: Path, notify: Callable[[str], None]) -> Corpus:
-    """Find or make the texts of one corpus; the validation text is taken whole.
-
-    Raises:
-        FileNotFoundError, ValueError, trainer.experiments.hub.DownloadError: as `datasets.resolve`.
-    """
-    from tinystories.texts.datasets import resolve
+    """Find or make the texts of one corpus, with the whole validation text; raises what `texts.resolve` raises."""
+    from tinystories.texts import resolve
 
     texts = resolve(choice.dataset, choice.valid, None, data_dir, notify)
     return Corpus(choice.name, texts.train, texts.valid, texts.digests.get(texts.train))
 
 
 def default_vocab_size(corpus: Corpus) -> int:
-    """Entries for a text of this size: 10,000 and 32,000 for those of the handout, TinyStories and OpenWebText."""
+    """Entries for a text of this size: those of the handout for TinyStories (10,000) and OpenWebText (32,000)."""
     size = corpus.train.stat().st_size
     if size < 100e6:
         return 2_048
@@ -108,12 +104,14 @@ def _choice(text: str) -> CorpusChoice:
         raise ValueError(f"--corpora {text}: {train} has its own validation text; leave out ,{valid[0]}")
     name = name or Path(train).name.split(".")[0] or Path(train).name
     if not re.fullmatch(r"[\w.-]+", name):
-        raise ValueError(f"--corpora {text}: the name {name!r} is not of letters, digits and _.-; give one: NAME=PATH")
+        raise ValueError(
+            f"--corpora {text}: expected letters, digits and _.- in the name {name!r}; choose one with NAME=PATH"
+        )
     return CorpusChoice(name, train, Path(valid[0]) if valid else None)
 
 
 def _read(path: Path, max_bytes: int | None = None) -> bytes:
-    """The bytes of a text, unpacked; only the first of them, if a number is given."""
+    """The decompressed bytes of a text, at most `max_bytes` of them."""
     from bpe.text.compression import open_text_file
 
     chunks: list[bytes] = []

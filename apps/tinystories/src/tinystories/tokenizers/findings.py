@@ -1,4 +1,4 @@
-"""Everything that was measured, what follows from comparing it, and the same as plain values for a JSON file."""
+"""All measurements with comparisons between them, and their record as plain values for a JSON file."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -8,13 +8,12 @@ from tinystories.tokenizers.corpora import Corpus
 from tinystories.tokenizers.measurements import PILE_BYTES, Compression, Ratio, Speed, ratio_over_documents
 from tinystories.tokenizers.training import TrainedTokenizer
 
-LONGEST = 10
-"""So many of the longest tokens are shown."""
+LONGEST = 10  # tokens shown
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All measurements; a compression and a speed for every tokenizer on every corpus, in their order."""
+    """All measurements: a compression and a speed for every tokenizer on every corpus, in their order."""
 
     machine: dict[str, Any]
     documents: int
@@ -26,7 +25,7 @@ class Findings:
     speeds: list[Speed]
 
     def compression(self, tokenizer: str, corpus: str) -> Compression:
-        """How a tokenizer compresses a corpus."""
+        """The compression of a corpus by a tokenizer."""
         return next(found for found in self.compressions if (found.tokenizer, found.corpus) == (tokenizer, corpus))
 
     def of_corpus(self, corpus: str) -> list[TrainedTokenizer]:
@@ -34,25 +33,19 @@ class Findings:
         return [tokenizer for tokenizer in self.tokenizers if tokenizer.corpus == corpus]
 
     def own(self, tokenizer: TrainedTokenizer, corpus: str) -> TrainedTokenizer:
-        """The corpus' own tokenizer to compare with: that of the same size, or of the nearest."""
+        """The tokenizer trained on the corpus that has the same or the nearest size."""
         return min(self.of_corpus(corpus), key=lambda own: abs(own.size - tokenizer.size))
 
-    def tokens_against(self, tokenizer: str, reference: str, corpus: str) -> Ratio:
-        """Tokens that one tokenizer needs for a corpus, by those that another needs."""
-        pair = [self.compression(name, corpus).tokens for name in (tokenizer, reference)]
-        return ratio_over_documents(*pair)
+    def reference(self, tokenizer: TrainedTokenizer, corpus: str) -> TrainedTokenizer:
+        """The tokenizer to compare with: the smallest trained on the corpus, for foreign tokenizers `own`."""
+        if tokenizer.corpus == corpus:
+            return min(self.of_corpus(corpus), key=lambda own: own.size)
+        return self.own(tokenizer, corpus)
 
     def bytes_per_token_against(self, tokenizer: str, reference: str, corpus: str) -> Ratio:
-        """Bytes per token of one tokenizer on a corpus, by those of another."""
+        """Bytes per token of one tokenizer on a corpus, divided by those of another."""
         pair = [self.compression(name, corpus).tokens for name in (reference, tokenizer)]
         return ratio_over_documents(*pair)
-
-
-def longest_tokens(tokenizer: TrainedTokenizer) -> list[tuple[int, bytes]]:
-    """The longest tokens with their ids, special ones left out."""
-    from bpe.cli.inspection import summarize_vocabulary
-
-    return summarize_vocabulary(tokenizer.tokenizer, LONGEST).longest
 
 
 def record(findings: Findings) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is measured of a tokenizer: how far it compresses documents, how fast it is, what its tokens are."""
+"""Measurements of a tokenizer: compression of documents, throughput, and tokens shared with another."""
 
 import math
 import pickle
@@ -9,20 +9,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.experiments.statistics import CONFIDENCE, student_quantile
+from trainer.experiments.comparison import CONFIDENCE, student_quantile
 
 if TYPE_CHECKING:
     from bpe import Tokenizer
 
 PILE_BYTES = 825e9
-"""The Pile, as the handout has it."""
+"""Size of The Pile according to the handout."""
 LEAST_DOCUMENTS = 30
-"""An interval from fewer documents would lean on a distribution that their mean need not have."""
+"""With fewer documents, their mean may be too far from normal for an interval."""
 
 
 @dataclass(frozen=True)
 class Compression:
-    """How one tokenizer compresses the documents of one validation text; separators belong to no document."""
+    """Compression of the documents of one validation text by one tokenizer, without separators."""
 
     tokenizer: str
     corpus: str
@@ -33,7 +33,7 @@ class Compression:
     sampled: list[int]
     """Indices of the documents that were drawn."""
     entries_used: int
-    """How many different tokens the whole text uses."""
+    """Number of different tokens in the whole text."""
 
     def ratios(self, indices: Sequence[int]) -> list[float]:
         """Bytes per token of these documents."""
@@ -46,12 +46,12 @@ class Compression:
 
     @property
     def sample_deviation(self) -> float:
-        """Standard deviation (n - 1) of the same."""
+        """Standard deviation (n - 1) of bytes per token over the documents drawn."""
         return statistics.stdev(self.ratios(self.sampled))
 
     @property
     def whole(self) -> float:
-        """Bytes per token of the whole text: all bytes by all tokens."""
+        """Bytes per token of the whole text: all bytes divided by all tokens."""
         return sum(self.bytes) / sum(self.tokens)
 
     @property
@@ -62,37 +62,37 @@ class Compression:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A ratio of two sums over documents, and half the width of its 95% interval over documents; None: too few."""
+    """A ratio of two sums over documents, with half the width of its 95 % interval; None with too few documents."""
 
     value: float
     half_width: float | None
 
     @property
     def differs_from_one(self) -> bool:
-        """Whether 1 lies outside of the interval, as far as there is one."""
+        """True if there is an interval and it excludes 1."""
         return self.half_width is not None and abs(self.value - 1) > self.half_width
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds that one tokenizer takes for one text, each call by itself."""
+    """Seconds of single calls of one tokenizer on one text."""
 
     tokenizer: str
     corpus: str
     text_bytes: int
     tokens: int
     threads: int
-    """All threads; the other measurement is of one."""
+    """Number of threads of `encode_all_threads`."""
     first_call: float
-    """Encoding with all threads by a fresh tokenizer: its tables are made, and no piece of text is known to it."""
+    """Encoding with all threads by a new tokenizer, whose tables are built and whose cache is empty."""
     encode_one_thread: list[float]
     encode_all_threads: list[float]
     decode: list[float]
     round_trip: bool
-    """Whether decoding gave the very text back."""
+    """True if decoding returned the original text."""
 
     def rate(self, seconds: Sequence[float]) -> float:
-        """Bytes of text per second, the median of calls."""
+        """Bytes of text per second, at the median of the calls."""
         return self.text_bytes / statistics.median(seconds)
 
     def rate_range(self, seconds: Sequence[float]) -> tuple[float, float]:
@@ -101,17 +101,17 @@ class Speed:
 
 
 def draw_documents(number: int, of: int, seed: int) -> list[int]:
-    """Indices of so many documents of a text, drawn without repetition; every tokenizer gets the same ones."""
+    """Draw indices of documents without repetition; every tokenizer gets the same ones."""
     return sorted(random.Random(seed).sample(range(of), number))
 
 
 def measure_compression(
     name: str, tokenizer: "Tokenizer", corpus: str, documents: Sequence[str], sampled: list[int]
 ) -> Compression:
-    """Encode every document by itself.
+    """Encode every document separately.
 
     Raises:
-        ValueError: the vocabulary lacks a byte of the text.
+        ValueError: The vocabulary lacks a byte of the text.
     """
     import numpy as np
 
@@ -125,10 +125,10 @@ def measure_compression(
 
 
 def ratio_over_documents(above: Sequence[int], below: Sequence[int]) -> Ratio:
-    """The sum of one quantity by the sum of another, with the spread of this ratio over the documents.
+    """Divide the sum of one quantity by the sum of another, with an interval over the documents.
 
-    The spread is the ratio estimator's of survey sampling: documents are taken as drawn at random, and each brings both
-    quantities, so that what is common to them (long documents, hard ones) cancels out.
+    This is the ratio estimator of survey sampling. Documents count as drawn at random, and each brings both quantities,
+    so that common effects (long or hard documents) cancel.
     """
     value = sum(above) / sum(below)
     number = len(above)
@@ -140,10 +140,10 @@ def ratio_over_documents(above: Sequence[int], below: Sequence[int]) -> Ratio:
 
 
 def measure_speed(name: str, tokenizer: "Tokenizer", corpus: str, text: str, repeats: int) -> Speed:
-    """Time encoding to an array and decoding, each several times after a first time that does not count."""
+    """Time encoding to an array and decoding, each several times after a warm-up call."""
     from bpe.threads import check_threads
 
-    _fresh(tokenizer).encode_to_numpy(text)  # loads what is shared by all tokenizers
+    _fresh(tokenizer).encode_to_numpy(text)  # loads parts shared by all tokenizers
     fresh = _fresh(tokenizer)
     (first,) = _seconds(lambda: fresh.encode_to_numpy(text), 1)
     one = _seconds(lambda: fresh.encode_to_numpy(text, threads=1), repeats)
@@ -156,18 +156,18 @@ def measure_speed(name: str, tokenizer: "Tokenizer", corpus: str, text: str, rep
 
 
 def tokens_in_common(one: "Tokenizer", other: "Tokenizer") -> int:
-    """How many tokens two vocabularies share, by their bytes."""
+    """Count the tokens, by their bytes, that two vocabularies share."""
     return len(set(one.vocab.values()) & set(other.vocab.values()))
 
 
 def _fresh(tokenizer: "Tokenizer") -> "Tokenizer":
-    """The same tokenizer, without what it remembers of texts: a copy by pickle leaves that out."""
+    """Copy a tokenizer without its cache, which pickle leaves out."""
     copy: Tokenizer = pickle.loads(pickle.dumps(tokenizer))
     return copy
 
 
 def _seconds(call: Callable[[], object], repeats: int) -> list[float]:
-    """Seconds of each of several calls."""
+    """Time several calls, each separately."""
     seconds = []
     for _ in range(repeats):
         begin = time.perf_counter()

@@ -1,52 +1,62 @@
-"""Tokenizers trained on corpora, each in a process of its own, kept with what its training took, and found again."""
+"""Tokenizers trained in processes of their own, which measure themselves, and kept with their measurements.
+
+    python -m tinystories.tokenizers.training TEXT VOCAB_SIZE DIRECTORY
+
+is such a process: it writes the tokenizer into the directory and prints the measurements as JSON.
+"""
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tinystories.tokenizers.corpora import SEPARATOR, Corpus
-from tinystories.tokenizers.training_process import KERNEL_BYTES
 
 if TYPE_CHECKING:
     from bpe import Tokenizer
 
-_PROCESS = [sys.executable, "-m", "tinystories.tokenizers.training_process"]
+_PROCESS = [sys.executable, "-m", "tinystories.tokenizers.training"]
+_KERNEL_BYTES = 250_000  # training on a smaller file may do without compiled kernels
+_POLL_SECONDS = 0.005
+_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
 class Training:
-    """What training one tokenizer took, when it was measured; the kernels were loaded before."""
+    """Measurements of one training; the kernels were loaded before."""
 
     vocab_size: int
     """Entries that were asked for."""
     text: str
-    """Name of the text's file, and its size."""
+    """Name of the text's file."""
     text_bytes: int
     seconds: float
-    """Wall time: counting pre-tokens and learning merges; neither reading a digest nor writing the tokenizer."""
+    """Wall time of counting pre-tokens and learning merges, without reading a digest or writing the tokenizer."""
     seconds_pretokenising: float
     seconds_merging: float
     pretokens: int
     pretokens_distinct: int
     peak_memory_bytes: int | None
-    """The most that the process held beside pages of files; None where the system does not tell."""
+    """Peak memory of the process without pages of files; None where the system does not report it."""
     memory_before_bytes: int | None
-    """What it held before: Python, libraries and kernels."""
+    """Memory before training: Python, libraries and kernels."""
     threads: int
     processor: str
     cores: int
     load_average: float | None
-    """Processes that wanted a core in the minute before, on average: with other work the seconds are too many."""
+    """Average number of processes that wanted a core in the minute before; other work makes training slower."""
     bpe: str
     measured: str
     """Date and time, UTC."""
@@ -54,37 +64,27 @@ class Training:
 
 @dataclass(frozen=True)
 class TrainedTokenizer:
-    """A tokenizer to look at: trained here, or one that was there."""
+    """A tokenizer to examine: trained here, or an existing one."""
 
     name: str
     tokenizer: "Tokenizer"
     directory: Path
     corpus: str | None = None
-    """Which corpus it was trained on, if that was here."""
+    """The corpus it was trained on, if it was trained here."""
     training: Training | None = None
 
     @property
     def size(self) -> int:
-        """Entries: those that were asked for, if it was trained here."""
+        """Entries: the number asked for, if it was trained here."""
         return self.training.vocab_size if self.training else self.tokenizer.vocab_size
 
 
-def check_vocab_size(vocab_size: int) -> None:
-    """Refuse a vocabulary that does not hold the bytes and the separator.
-
-    Raises:
-        ValueError: it is too small.
-    """
-    if vocab_size < 257:
-        raise ValueError(f"--vocab-sizes {vocab_size}: expected at least 257 (256 bytes and {SEPARATOR})")
-
-
 def open_tokenizer(text: str) -> TrainedTokenizer:
-    """Open a tokenizer that exists: `DIRECTORY` or `NAME=DIRECTORY`, as `bpe.Tokenizer.from_pretrained` reads it.
+    """Open an existing tokenizer: `DIRECTORY` or `NAME=DIRECTORY`, as `bpe.Tokenizer.from_pretrained` reads it.
 
     Raises:
-        FileNotFoundError: there is no tokenizer.json in the directory.
-        ValueError: it is of another kind than byte-level BPE.
+        FileNotFoundError: There is no tokenizer.json in the directory.
+        ValueError: It is not a byte-level BPE tokenizer.
     """
     from bpe import Tokenizer
 
@@ -98,26 +98,26 @@ def open_tokenizer(text: str) -> TrainedTokenizer:
 def find_or_train(
     corpus: Corpus, vocab_size: int, data_dir: Path, measure_again: bool, notify: Callable[[str], None]
 ) -> TrainedTokenizer:
-    """Return the tokenizer of a corpus, trained now or before, with what its training took when it was trained.
+    """Return the tokenizer of a corpus, trained now or earlier, with the measurements of its training.
 
-    It lies in `data_dir/tokenizers/KEY`, where the key stands for the bytes of the training text, the size of the
-    vocabulary and the version of bpe.
+    It lives in `data_dir/tokenizers/KEY`. The key depends on the bytes of the training text, the size of the vocabulary
+    and the version of bpe.
 
     Args:
-        corpus: what to train on.
-        vocab_size: entries to stop at; fewer if no pair is left.
-        data_dir: where tokenizers are kept.
-        measure_again: train in any case, and keep what it takes now.
-        notify: gets a line for each training.
+        corpus: What to train on.
+        vocab_size: Entries to stop at; fewer if no pair is left to merge.
+        data_dir: Directory of tokenizers.
+        measure_again: Train even if the tokenizer exists, and keep the new measurements.
+        notify: Receives a line for each training.
 
     Raises:
-        OSError: a file cannot be read or written.
-        ValueError: the text is empty, or training it again gave another tokenizer.
-        ChildProcessError: the process that trains was ended by something else, such as the system without memory.
+        OSError: A file cannot be read or written.
+        ValueError: The text is empty, or training again gave another tokenizer.
+        ChildProcessError: Something else ended the training process, such as a system without memory.
     """
     from bpe import GPT2_PATTERN, Tokenizer, __version__
 
-    measured = [field.name for field in fields(Training)]  # what was kept by another version of this app is left alone
+    measured = [field.name for field in fields(Training)]  # measurements of other versions of this app do not match
     facts = [corpus.digest, corpus.train.suffix, vocab_size, SEPARATOR, GPT2_PATTERN, __version__, measured]
     key = hashlib.sha256(json.dumps(facts).encode("utf-8")).hexdigest()[:16]
     made = data_dir / "tokenizers" / key
@@ -130,12 +130,36 @@ def find_or_train(
     return TrainedTokenizer(name, tokenizer, made / "tokenizer", corpus.name, training)
 
 
+def processor() -> str:
+    """Model name of the processor."""
+    import torch
+
+    from trainer.devices.devices import device_name
+
+    return device_name(torch.device("cpu"))
+
+
+def cores() -> int:
+    """Number of cores that this process may use, which is the number of threads that bpe starts."""
+    from bpe.threads import check_threads
+
+    return check_threads(None)
+
+
+def load_average() -> float | None:
+    """Average number of processes that wanted a core in the last minute; None where the system does not report it."""
+    try:
+        return round(os.getloadavg()[0], 2)
+    except (AttributeError, OSError):  # Windows
+        return None
+
+
 def _train_into(made: Path, text: Path, vocab_size: int) -> None:
-    """Train in a process of its own into a folder that appears whole; of one that is there renew the measurements."""
+    """Train in a new process, into a folder that appears complete; of an existing one renew the measurements."""
     from bpe import Tokenizer
     from trainer import write_atomically
 
-    if text.stat().st_size >= KERNEL_BYTES:
+    if text.stat().st_size >= _KERNEL_BYTES:
         _compile_kernels()
     made.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{made.name}.", dir=made.parent))
@@ -157,7 +181,6 @@ def _train_into(made: Path, text: Path, vocab_size: int) -> None:
 
 def _measure(text: Path, vocab_size: int, directory: Path) -> Training:
     import bpe
-    from tinystories.tokenizers.machine import cores, load_average, processor
 
     begun, load = datetime.now(UTC).isoformat(timespec="seconds"), load_average()
     measured = json.loads(_run(str(text), str(vocab_size), str(directory)))
@@ -176,20 +199,120 @@ def _measure(text: Path, vocab_size: int, directory: Path) -> Training:
 
 @cache
 def _compile_kernels() -> None:
-    """Have the kernels compiled to the disk by a process that ends: compiling must not count as memory of training."""
+    """Compile the kernels to disk in another process: the memory of compiling must not count as that of training."""
     _run()
 
 
 def _run(*arguments: str) -> str:
-    """Run the process that trains, pass its warnings on, and return what it prints."""
+    """Run the training process, pass on its warnings, and return its output."""
     done = subprocess.run([*_PROCESS, *arguments], capture_output=True, check=False)
     messages = done.stderr.decode("utf-8", "replace").strip()
     if done.returncode == 2:
         raise ValueError(messages)
     if done.returncode:
         raise ChildProcessError(
-            f"the process that trains ended with {done.returncode}: {messages or 'it said nothing'}"
+            f"the training process ended with {done.returncode}: {messages or 'it printed no message'}"
         )
     for message in messages.splitlines():
         warnings.warn(message, UserWarning, stacklevel=2)
     return done.stdout.decode("utf-8")
+
+
+class MemoryWatch:
+    """Peak memory of this process while it is watched, sampled every 5 ms.
+
+    On Linux this is memory without pages of files, because a memory-mapped text is not held. The peak kept by the
+    system (`ru_maxrss`) does not help there: a process inherits it from its parent. Elsewhere `ru_maxrss`, with pages
+    of files, is all there is.
+    """
+
+    def __init__(self) -> None:
+        self.before_bytes = self.peak_bytes = self._now()
+        self._finished = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> "MemoryWatch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._finished.set()
+        self._thread.join()
+        self._sample()
+
+    def _watch(self) -> None:
+        while not self._finished.wait(_POLL_SECONDS):
+            self._sample()
+
+    def _sample(self) -> None:
+        now = self._now()
+        if now is not None:
+            self.peak_bytes = max(self.peak_bytes or 0, now)
+
+    @staticmethod
+    def _now() -> int | None:
+        """Bytes in use, or None where the system does not report them."""
+        try:
+            lines = _STATUS.read_text("ascii").splitlines()
+        except OSError:  # not Linux
+            try:
+                import resource
+            except ImportError:  # Windows
+                return None
+            unit = 1 if sys.platform == "darwin" else 1024
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")), None)
+
+
+def _load_kernels() -> None:
+    """Make bpe load or compile its kernels, by training on a text that resembles no real one."""
+    import bpe
+
+    with tempfile.TemporaryDirectory() as folder:
+        other = Path(folder, "other.txt")
+        other.write_text("".join(f"{number * 7919 % 99991:x}{number:o} " for number in range(120_000)), "ascii")
+        bpe.train(other, 500)
+
+
+def _train_here(text: Path, vocab_size: int, directory: Path) -> dict[str, Any]:
+    """Train, write the tokenizer into `directory`, and return seconds, bytes of memory and counts."""
+    import bpe
+
+    if text.stat().st_size >= _KERNEL_BYTES:
+        _load_kernels()
+    with MemoryWatch() as memory:
+        begin = time.perf_counter()
+        counts = bpe.count_pretokens(text)
+        counted = time.perf_counter()
+        tokenizer = bpe.train_from_counts(counts, vocab_size)
+        merged = time.perf_counter()
+    tokenizer.save_pretrained(directory)
+    return {
+        "seconds": merged - begin,
+        "seconds_pretokenising": counted - begin,
+        "seconds_merging": merged - counted,
+        "pretokens": counts.total,
+        "pretokens_distinct": len(counts),
+        "peak_memory_bytes": memory.peak_bytes,
+        "memory_before_bytes": memory.before_bytes,
+        "threads": cores(),
+    }
+
+
+def _main() -> int:
+    """Train as the arguments say; without arguments only load the kernels, so that they are compiled on disk."""
+    warnings.showwarning = lambda message, *_, **__: print(message, file=sys.stderr)
+    try:
+        if len(sys.argv) == 1:
+            _load_kernels()
+        else:
+            text, vocab_size, directory = sys.argv[1:]
+            print(json.dumps(_train_here(Path(text), int(vocab_size), Path(directory))))
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(_main())

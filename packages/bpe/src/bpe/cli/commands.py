@@ -1,4 +1,4 @@
-"""What the commands of the command line do; `bpe.__main__` parses their options."""
+"""The commands of the command line, one function each."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ from functools import reduce
 from operator import add
 from pathlib import Path
 
+from bpe.cli import inspection
 from bpe.files import check_file, check_folder, whole_file
-from bpe.formats.split_patterns import write_pattern
-from bpe.text.patterns import GPT2_PATTERN, compile_pattern
-from bpe.text.special_tokens import END_OF_TEXT
+from bpe.formats import write_pattern
+from bpe.text import END_OF_TEXT, GPT2_PATTERN, compile_pattern
 from bpe.tokenizer import Tokenizer
-from bpe.training.counting import count_pretokens
-from bpe.training.counts import PretokenCounts
-from bpe.training.train import train as train_on_files
-from bpe.training.train import train_from_counts
+from bpe.training import PretokenCounts, count_pretokens, train_from_counts
+from bpe.training import train as train_on_files
 
 _DECODED_AT_ONCE = 1 << 20
 
 
 def _special_tokens(options: argparse.Namespace) -> list[str]:
-    """Return the special tokens that the options ask for.
+    """Return the special tokens of the options.
 
     Raises:
-        ValueError: If some are given and none are asked for.
+        ValueError: If the options contradict each other.
     """
     if options.no_special_tokens:
         if options.special_token:
-            raise ValueError("--special-token and --no-special-tokens contradict each other; leave one out")
+            raise ValueError("--special-token and --no-special-tokens contradict each other; omit one of them")
         return []
     return options.special_token or [END_OF_TEXT]
 
 
 def _progress(options: argparse.Namespace) -> bool:
-    """Say whether to report progress: as asked for, else if somebody is looking."""
+    """Return whether to report progress: as the options say, else if standard error is a terminal."""
     return sys.stderr.isatty() if options.progress is None else options.progress
 
 
 def _check_can_be_saved(pattern: str) -> None:
-    """Refuse, before the work and not after it, a pattern that `save_pretrained` cannot write."""
+    """Refuse a pattern that `save_pretrained` cannot write before the work starts."""
     compile_pattern(pattern)
     write_pattern(pattern)
 
 
 def train(options: argparse.Namespace) -> None:
-    """Train a tokenizer, on texts or on counts, and save it."""
+    """Train a tokenizer on texts or on counts, and save it."""
     check_folder(Path(options.output))
     if options.from_counts:
         if options.paths:
-            raise ValueError("texts and --from-counts are both given; leave one out, or count the texts first")
+            raise ValueError("texts and --from-counts are both given; omit one of them, or count the texts first")
         if options.pattern is not None:
-            raise ValueError("--pattern and --from-counts are both given, but counts know their pattern; leave it out")
+            raise ValueError(
+                "--pattern and --from-counts are both given, but counts know their pattern; omit --pattern"
+            )
         counts = reduce(add, map(PretokenCounts.load, options.from_counts))
         _check_can_be_saved(counts.pattern)
         asked = options.special_token or options.no_special_tokens or counts.special_tokens is None
@@ -77,7 +77,7 @@ def train(options: argparse.Namespace) -> None:
 
 
 def count(options: argparse.Namespace) -> None:
-    """Count pre-tokens, print the most frequent, and keep them if asked to."""
+    """Count pre-tokens, print the most frequent, and save all of them if an output is given."""
     if options.output:
         check_file(Path(options.output))
     counts = count_pretokens(
@@ -90,8 +90,8 @@ def count(options: argparse.Namespace) -> None:
     if options.output:
         counts.save(options.output)
     print(f"{len(counts):,} distinct pre-tokens, {counts.total:,} in all, {counts.total_bytes:,} bytes")
-    for piece, number in counts.most_common(max(options.top, 0)):
-        print(f"{number:>14,}  {piece.decode('utf-8', 'replace')!r}")
+    for pretoken, number in counts.most_common(max(options.top, 0)):
+        print(f"{number:>14,}  {pretoken.decode('utf-8', 'replace')!r}")
     if options.output:
         print(f"written to {options.output}")
 
@@ -107,7 +107,7 @@ def encode(options: argparse.Namespace) -> None:
 
 
 def decode(options: argparse.Namespace) -> None:
-    """Decode a token file to a file or to standard output, exactly to the byte."""
+    """Decode a token file to a file or to standard output, byte for byte."""
     import numpy as np
 
     tokenizer = Tokenizer.from_pretrained(options.tokenizer)
@@ -116,7 +116,7 @@ def decode(options: argparse.Namespace) -> None:
     try:
         ids = np.load(options.tokens, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"file {options.tokens!r} is not a NumPy array: {error}; make it with encode") from None
+        raise ValueError(f"file {options.tokens!r} is not a NumPy array: {error}; create it with encode") from None
     if ids.ndim != 1 or ids.dtype.kind not in "ui":
         raise ValueError(f"file {options.tokens!r} has {ids.dtype} of shape {ids.shape}, expected one row of token ids")
     parts = (tokenizer.decode_bytes(ids[i : i + _DECODED_AT_ONCE]) for i in range(0, len(ids), _DECODED_AT_ONCE))
@@ -129,25 +129,22 @@ def decode(options: argparse.Namespace) -> None:
 
 
 def inspect(options: argparse.Namespace) -> None:
-    """Print what a tokenizer is, how it compresses a file, or how it splits a text."""
-    from bpe.cli import inspection
-    from bpe.cli import inspection_report as report
-
+    """Describe a tokenizer, its compression of a file, or its split of a text."""
     tokenizer = Tokenizer.from_pretrained(options.tokenizer)
     if options.text is not None:
         tokens = [(id_, tokenizer.decode_bytes([id_])) for id_ in tokenizer.encode(options.text)]
-        print(report.split_report(tokens, color=_color(options.color)))
+        print(inspection.split_report(tokens, color=_color(options.color)))
     elif options.file is not None:
         if options.documents < 1:
             raise ValueError(f"--documents is {options.documents}, expected at least 1")
         compression = inspection.measure_compression(tokenizer, options.file, options.documents)
-        print(report.compression_report(tokenizer, compression))
+        print(inspection.compression_report(tokenizer, compression))
     else:
-        print(report.vocabulary_report(tokenizer, inspection.summarize_vocabulary(tokenizer, options.longest)))
+        print(inspection.vocabulary_report(tokenizer, inspection.summarize_vocabulary(tokenizer, options.longest)))
 
 
 def _color(choice: str) -> bool:
-    """Say whether to print colours: as asked for, else on a terminal whose user has not said no (no-color.org)."""
+    """Return whether to print colours: as the option says, else on a terminal unless NO_COLOR is set (no-color.org)."""
     if choice == "auto":
         return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return choice == "always"

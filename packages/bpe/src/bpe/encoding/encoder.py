@@ -1,37 +1,27 @@
-"""Encoding text of any size: in plain Python or by the kernels, whichever is worth it, in blocks that threads share."""
+"""Encoding of texts of any size: in plain Python or by the kernels, in blocks that threads share."""
 
 from __future__ import annotations
 
-import sys
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
-from bpe.encoding.in_python import PieceEncoder
-from bpe.encoding.merge_rules import MergeTable
-from bpe.text.blocks import BLOCK_BYTES, Block, BlockCutter
-from bpe.text.patterns import scanner_of
-from bpe.text.special_tokens import SpecialTokenFinder
-from bpe.text.utf8 import utf8, utf8_view
+from bpe import kernels
+from bpe.encoding.in_python import PretokenEncoder
+from bpe.encoding.merges import Merges
+from bpe.text import BLOCK_BYTES, Block, BlockCutter, Span, SpecialTokenFinder, scanner_of, utf8, utf8_view
 from bpe.threads import check_threads, map_in_order
+from bpe.vocabulary import TokenizerSpec
 
 if TYPE_CHECKING:
     import numpy as np
 
     from bpe.encoding.with_kernels import BlockEncoder, EncodedBlock
-    from bpe.text.special_tokens import Span
-
-KERNEL_BYTES = 1 << 20
-"""A text of so many bytes is worth loading the kernels for, in a process that has not loaded them."""
-KERNEL_BYTES_IN_ALL = 8 << 20
-"""So are texts that together have so many."""
-_SMALL_TEXT = 1 << 16
-"""Texts of up to so many bytes are not divided among threads, nor worth the tables of the kernels."""
 
 
 class EncodedText(NamedTuple):
-    """The ids of a block of a longer text; the bytes encoded, and the U+FFFD in them for malformed UTF-8."""
+    """The ids of a block of a longer text, the bytes encoded, and the malformed sequences replaced by U+FFFD."""
 
     ids: list[int] | np.ndarray
     bytes: int
@@ -39,63 +29,54 @@ class EncodedText(NamedTuple):
 
 
 class TextEncoder:
-    """Turns text into ids, with what it remembers of pieces it has seen; several threads may use it at once."""
+    """Encodes text with a cache of pre-tokens; several threads may use it at once."""
 
-    def __init__(
-        self,
-        table: MergeTable,
-        special_tokens: Sequence[str],
-        special_ids: Sequence[int],
-        *,
-        pattern: str,
-        normalization: str | None,
-        id_dtype: str,
-    ) -> None:
-        self._table = table
-        self._special_ids = special_ids
-        self._finder = SpecialTokenFinder(special_tokens)
-        self._normalization = normalization
-        self._scanner = scanner_of(pattern)
-        self._pieces = PieceEncoder(table, pattern)
+    def __init__(self, spec: TokenizerSpec) -> None:
+        self.spec = spec
+        self._merges = Merges(spec)
+        self._special_ids = list(spec.special_ids.values())
+        self._finder = SpecialTokenFinder(spec.special_tokens)
+        self._normalization = spec.normalization
+        self._scanner = scanner_of(spec.pattern)
+        self._pretokens = PretokenEncoder(self._merges, spec.pattern)
         self._kernels: BlockEncoder | None = None
         self._bytes_in_python = 0
-        self._id_dtype = id_dtype
-        # Characters of two blocks can only be joined by normalisation where a special token does not stand between.
-        self.cutter = BlockCutter(self._finder, pattern if normalization is None else "")
+        # Normalization can join characters of two blocks, except where a special token stands between them.
+        self.cutter = BlockCutter(self._finder, spec.pattern if spec.normalization is None else "")
 
     def load_kernels(self) -> BlockEncoder:
-        """Return the encoder that uses kernels, compiled or taken from the disk cache at its first use."""
+        """Return the encoder that uses kernels, which are compiled or read from the disk cache at their first use."""
         if self._kernels is None:
             from bpe.encoding.with_kernels import BlockEncoder
 
             if self._scanner is None:
                 raise ValueError("the kernels do not know the pattern of this tokenizer")
             self._kernels = BlockEncoder(
-                self._table, self._finder, self._special_ids, scanner=self._scanner, id_dtype=self._id_dtype
+                self._merges, self._finder, self._special_ids, scanner=self._scanner, id_dtype=self.spec.id_dtype
             )
         return self._kernels
 
     def expect(self, size: int) -> None:
-        """Load the kernels if so many bytes, which are to come in blocks, are worth it."""
+        """Load the kernels if they pay off for `size` bytes that will come in blocks."""
         if self._worth_kernels(size):
             self.load_kernels()
 
     def to_list(self, text: str) -> list[int]:
         """Return the ids of a text as a list."""
         if not self._worth_kernels(len(text)):
-            return self._in_python(Block(utf8(text)))[0]
+            return self._text_in_python(text)
         ids: list[int] = []
-        # While a part is made a list of, the others are encoded.
+        # While one part is converted to a list, threads encode the others.
         for part in self._parts(text, check_threads(None)):
             ids += self._numbers[part].tolist()
         return ids
 
     @cached_property
     def _numbers(self) -> np.ndarray:
-        """Every id as a Python number: one for all lists, which makes lists faster and much smaller."""
+        """Every id as one Python object that all lists share, which makes lists faster and much smaller."""
         import numpy as np
 
-        return np.arange(self._table.vocab_size).astype(object)
+        return np.arange(self.spec.vocab_size).astype(object)
 
     def to_numpy(self, text: str, threads: int | None) -> np.ndarray:
         """Return the ids of a text as an array."""
@@ -103,8 +84,8 @@ class TextEncoder:
 
         threads = check_threads(threads)
         if not self._worth_kernels(len(text)):
-            return np.array(self._in_python(Block(utf8(text)))[0], dtype=self._id_dtype)
-        ids = np.empty(len(text) // 3, dtype=self._id_dtype)
+            return np.array(self._text_in_python(text), dtype=self.spec.id_dtype)
+        ids = np.empty(len(text) // 3, dtype=self.spec.id_dtype)
         size = 0
         for part in self._parts(text, threads):
             if size + len(part) > len(ids):
@@ -116,12 +97,12 @@ class TextEncoder:
 
     def _parts(self, text: str, threads: int) -> Iterator[np.ndarray]:
         """Yield the ids of a text in parts, by the kernels."""
-        if len(text) <= _SMALL_TEXT:
+        if len(text) <= kernels.SMALL_TEXT_BYTES:
             yield self._with_kernels(Block(utf8(text))).ids
             return
         data = utf8_view(text)
-        # Enough blocks for the threads, but not so small that the call of a kernel for each counts.
-        size = min(BLOCK_BYTES, max(len(data) // (4 * threads), _SMALL_TEXT))
+        # Enough blocks for the threads, but large enough for the cost of a kernel call not to matter.
+        size = min(BLOCK_BYTES, max(len(data) // (4 * threads), kernels.SMALL_TEXT_BYTES))
         for encoded in map_in_order(self._with_kernels, self.cutter.blocks_of(data, size), threads):
             yield encoded.ids
 
@@ -131,14 +112,14 @@ class TextEncoder:
         if not self._worth_kernels(sum(map(len, texts))):
             return [self.to_numpy(text, 1) for text in texts]
         ids: list[np.ndarray] = []
-        waiting: list[np.ndarray] = []  # parts of a text that goes on
+        waiting: list[np.ndarray] = []  # parts of an unfinished text
         for encoded, last_spans in map_in_order(self._encode_job, self._jobs(texts), threads):
             if not last_spans:
                 waiting.append(encoded.ids)
                 continue
             start = 0
-            for place in last_spans:
-                end = int(encoded.ends[place])
+            for span in last_spans:
+                end = int(encoded.ends[span])
                 waiting.append(encoded.ids[start:end])
                 ids.append(_joined(waiting) if len(waiting) > 1 else waiting[0].copy())
                 waiting.clear()
@@ -150,7 +131,7 @@ class TextEncoder:
         return self._with_kernels(job[0]), job[1]
 
     def _jobs(self, texts: Iterable[str]) -> Iterator[tuple[Block, list[int]]]:
-        """Yield blocks, and which of their spans end a text: several of short texts, none inside of a long one."""
+        """Yield blocks with the indices of the spans that end a text: several for short texts, none in a long one."""
         parts: list[bytes] = []
         spans: list[Span] = []
         last_spans: list[int] = []
@@ -174,11 +155,11 @@ class TextEncoder:
             yield Block(b"".join(parts), spans), last_spans
 
     def block(self, block: Block) -> EncodedText:
-        """Return the ids of a block that the cutter made of a longer text."""
+        """Return the ids of a block that the cutter cut from a longer text."""
         if self._worth_kernels(len(block.data)):
             encoded = self._with_kernels(block)
             return EncodedText(encoded.ids, encoded.bytes, encoded.replaced)
-        return EncodedText(*self._in_python(block))
+        return self._block_in_python(block)
 
     def _with_kernels(self, block: Block) -> EncodedBlock:
         """Encode a block with the kernels."""
@@ -188,19 +169,32 @@ class TextEncoder:
             return encoder.encode(block)._replace(bytes=size, replaced=replaced)
         return encoder.encode(block)
 
-    def _in_python(self, block: Block) -> tuple[list[int], int, int]:
-        """Return the ids of a block, its bytes, and the U+FFFD put in for malformed UTF-8, without the kernels."""
+    def _text_in_python(self, text: str) -> list[int]:
+        """Encode a string without kernels."""
+        try:
+            ids = self._parts_in_python(self._finder.split(text))
+        except UnicodeEncodeError:  # a lone surrogate, or a pair of them
+            ids = self._parts_in_python(self._finder.split(utf8(text).decode("utf-8")))
+        self._bytes_in_python += len(text)
+        return ids
+
+    def _block_in_python(self, block: Block) -> EncodedText:
+        """Encode a block without kernels."""
+        parts, size, replaced = block.texts(self._finder)
+        self._bytes_in_python += size
+        return EncodedText(self._parts_in_python(parts), size, replaced)
+
+    def _parts_in_python(self, parts: Iterable[tuple[str, int]]) -> list[int]:
+        """Encode texts, each with the index of the special token that follows it (-1: none)."""
         ids: list[int] = []
-        texts, size, replaced = block.texts(self._finder)
-        for text, special in texts:
-            ids += self._pieces.encode(self._form(text))
+        for text, special in parts:
+            ids += self._pretokens.encode(self._form(text))
             if special >= 0:
                 ids.append(self._special_ids[special])
-        self._bytes_in_python += size
-        return ids, size, replaced
+        return ids
 
     def _normalized(self, block: Block) -> tuple[Block, int, int]:
-        """Return a block with its text between special tokens normalised, its bytes before, and the U+FFFD put in."""
+        """Normalize the text between special tokens; also return its size before and the number of replacements."""
         texts, size, replaced = block.texts(self._finder)
         parts: list[bytes] = []
         spans: list[Span] = []
@@ -215,22 +209,25 @@ class TextEncoder:
         return Block(b"".join(parts), spans), size, replaced
 
     def _form(self, text: str) -> str:
-        """Return a text without special tokens in the normal form of this tokenizer."""
+        """Convert a text without special tokens to the normal form of this tokenizer."""
         return text if self._normalization is None else unicodedata.normalize("NFC", text)
 
     def _worth_kernels(self, size: int) -> bool:
-        """Say whether to encode about `size` bytes with the kernels, if they know the pattern."""
+        """Return whether to encode about `size` bytes with the kernels."""
         if self._scanner is None or size == 0:
             return False
         if self._kernels is not None:
             return True
-        loaded = size >= _SMALL_TEXT and "bpe.kernels.merging.encoding" in sys.modules
-        worth = loaded or size >= KERNEL_BYTES or self._bytes_in_python + size >= KERNEL_BYTES_IN_ALL
-        return worth and self._table.fits_kernels
+        worth = (
+            size >= kernels.ENCODING_BYTES
+            or self._bytes_in_python + size >= kernels.ENCODING_BYTES_IN_TOTAL
+            or (size >= kernels.SMALL_TEXT_BYTES and kernels.encoding_loaded())
+        )
+        return worth and self._merges.fit_kernels
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Return the arrays one after the other."""
+    """Return the concatenation of arrays, without a copy of a single one."""
     import numpy as np
 
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -1,30 +1,26 @@
-"""Encoding pieces in plain Python: for short texts, and for other patterns than GPT-2's."""
+"""Encoding of pre-tokens in plain Python: for short texts, and for patterns that the kernels do not know."""
 
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING
 
-from bpe.text.patterns import split_pieces
+from bpe.encoding.merges import Merges
+from bpe.kernels import LONG_PRETOKEN_BYTES
+from bpe.text import split_pretokens
 from bpe.threads import map_in_order
-
-if TYPE_CHECKING:
-    from bpe.encoding.merge_rules import MergeTable
 
 _MAX_CACHED = 1 << 16
 _LONGEST_CACHED = 64
-_KERNEL_BYTES = 1 << 17
-"""A piece of so many bytes is worth loading a kernel for: merging it here takes 0.4 s."""
 _DEAD = -1
 
 
-class PieceEncoder:
-    """Encodes text between special tokens, one pre-token at a time, remembering short ones (a bounded number)."""
+class PretokenEncoder:
+    """Encodes text between special tokens, one pre-token at a time, with a bounded cache of short ones."""
 
-    def __init__(self, table: MergeTable, pattern: str) -> None:
-        self._table = table
+    def __init__(self, merges: Merges, pattern: str) -> None:
+        self._merges = merges
         self._pattern = pattern
-        self._known: dict[str, list[int]] = {}
+        self._cache: dict[str, list[int]] = {}
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of a text without special tokens.
@@ -33,93 +29,82 @@ class PieceEncoder:
             ValueError: If the text has a byte that the vocabulary has no token for.
         """
         ids: list[int] = []
-        known = self._known
-        for piece in split_pieces(self._pattern, text):
-            found = known.get(piece)
+        cache = self._cache
+        for pretoken in split_pretokens(self._pattern, text):
+            found = cache.get(pretoken)
             if found is None:
-                found = self._encode_piece(piece.encode("utf-8"))
-                if len(piece) <= _LONGEST_CACHED:
-                    if len(known) >= _MAX_CACHED:
-                        known.clear()
-                    known[piece] = found
+                found = self._encode_pretoken(pretoken.encode("utf-8"))
+                if len(pretoken) <= _LONGEST_CACHED:
+                    if len(cache) >= _MAX_CACHED:
+                        cache.clear()
+                    cache[pretoken] = found
             ids += found
         return ids
 
-    def _encode_piece(self, piece: bytes) -> list[int]:
+    def _encode_pretoken(self, pretoken: bytes) -> list[int]:
         """Return the ids of one pre-token."""
-        whole = self._table.whole_ids.get(piece)
+        whole = self._merges.whole_ids.get(pretoken)
         if whole is not None:
             return [whole]
-        byte_symbols, vocab_size = self._table.byte_symbols, self._table.vocab_size
-        if len(piece) >= _KERNEL_BYTES and self._table.fits_kernels:
-            (ids,) = map_in_order(self._merge_with_kernel, [piece], 1)
+        byte_symbols, vocab_size = self._merges.byte_symbols, self._merges.vocab_size
+        if len(pretoken) >= LONG_PRETOKEN_BYTES and self._merges.fit_kernels:
+            (ids,) = map_in_order(self._merge_with_kernel, [pretoken], 1)
         else:
-            ids = merge_symbols([byte_symbols[byte] for byte in piece], self._table.rules)
+            ids = merge_symbols([byte_symbols[byte] for byte in pretoken], self._merges.ranks)
         for id_ in ids:
             if id_ >= vocab_size:
                 raise missing_byte_error(id_ - vocab_size)
         return ids
 
-    def _merge_with_kernel(self, piece: bytes) -> list[int]:
-        """Return the symbols that a long piece is merged to."""
+    def _merge_with_kernel(self, pretoken: bytes) -> list[int]:
+        """Return the symbols to which a long pre-token is merged."""
         import numpy as np
 
+        from bpe.kernels.machine.arrays import read_only
         from bpe.kernels.merging.applying import SHORT
-        from bpe.kernels.merging.long_pre_tokens import encode_long_piece
-        from bpe.text.block_arrays import read_only
+        from bpe.kernels.merging.long_pretokens import encode_long_pretoken
 
-        rules = self._table.arrays
-        room, out = np.empty((2, SHORT), dtype=np.int64), np.empty(len(piece), dtype=np.uint32)
-        count = encode_long_piece(
-            read_only(piece),
-            0,
-            len(piece),
-            rules.byte_symbols,
-            rules.symbol_sizes,
-            room,
-            rules.table,
-            rules.products,
-            out,
-            0,
-        )
-        ids: list[int] = out[:count].tolist()
+        buffer, out = np.empty((2, SHORT), dtype=np.int64), np.empty(len(pretoken), dtype=np.uint32)
+        number = encode_long_pretoken(read_only(pretoken), 0, len(pretoken), self._merges.arrays, buffer, out, 0)
+        ids: list[int] = out[:number].tolist()
         return ids
 
 
 def missing_byte_error(byte: int) -> ValueError:
     """Return the error for a byte that the vocabulary has no token for."""
     return ValueError(
-        f"byte {bytes([byte])!r} is not in the vocabulary, expected all 256 bytes in it to encode any text; add it"
+        f"byte {bytes([byte])!r} is not in the vocabulary, which needs all 256 bytes to encode any text; add it"
     )
 
 
-def merge_symbols(symbols: list[int], rules: dict[tuple[int, int], tuple[int, int]]) -> list[int]:
-    """Merge the pair of the lowest rank, the leftmost first, until none is left; changes `symbols`.
+def merge_symbols(symbols: list[int], ranks: dict[tuple[int, int], tuple[int, int]]) -> list[int]:
+    """Apply the merge of the lowest rank, the leftmost first, until none applies; changes `symbols`.
 
-    Takes time proportional to n log n: a heap of ranks over linked symbols.
+    Takes time proportional to n log n, with a heap of ranks and linked symbols. `ranks` holds the rank and the
+    resulting symbol of each pair.
     """
     length = len(symbols)
     after = list(range(1, length + 1))
     before = list(range(-1, length - 1))
     heap: list[tuple[int, int, int, int]] = []
 
-    def offer(left: int, right: int) -> None:
-        rule = rules.get((symbols[left], symbols[right]))
-        if rule is not None:
-            heapq.heappush(heap, (rule[0], left, right, rule[1]))
+    def push(left: int, right: int) -> None:
+        merge = ranks.get((symbols[left], symbols[right]))
+        if merge is not None:
+            heapq.heappush(heap, (merge[0], left, right, merge[1]))
 
     for index in range(length - 1):
-        offer(index, index + 1)
+        push(index, index + 1)
     while heap:
-        rank, left, right, product = heapq.heappop(heap)
-        if after[left] != right or rules.get((symbols[left], symbols[right])) != (rank, product):
-            continue  # one of the two has been merged with another one since
-        symbols[left] = product
+        rank, left, right, merged = heapq.heappop(heap)
+        if after[left] != right or ranks.get((symbols[left], symbols[right])) != (rank, merged):
+            continue  # one of the two symbols has been merged with another since
+        symbols[left] = merged
         symbols[right] = _DEAD
         following = after[left] = after[right]
         if following < length:
             before[following] = left
-            offer(left, following)
+            push(left, following)
         if before[left] >= 0:
-            offer(before[left], left)
+            push(before[left], left)
     return [symbol for symbol in symbols if symbol != _DEAD]

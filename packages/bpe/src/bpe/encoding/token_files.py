@@ -1,4 +1,4 @@
-"""Encoding texts that are not held in memory: iterables of strings, and files."""
+"""Encoding of texts that do not fit into memory: iterables of strings, and files."""
 
 from __future__ import annotations
 
@@ -8,18 +8,13 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from bpe.cli.progress import Progress
+from bpe.encoding.encoder import TextEncoder
 from bpe.files import sync, whole_file, write_text
-from bpe.text.compression import is_compressed
-from bpe.text.files import TextFile
-from bpe.text.utf8 import StrPath, utf8
+from bpe.progress import Progress
+from bpe.text import StrPath, TextFile, is_compressed, utf8
 from bpe.threads import check_threads, map_in_order
-
-if TYPE_CHECKING:
-    from bpe.encoding.encoder import TextEncoder
-    from bpe.tokenizer import Tokenizer
+from bpe.vocabulary import TokenizerSpec
 
 _LARGEST_BATCH = 1 << 16
 _HEADER_BYTES = 128
@@ -29,7 +24,7 @@ _MOST_SIDECAR_BYTES = 1 << 16
 
 @dataclass(frozen=True)
 class EncodeReport:
-    """What `encode_file` did: `bytes` are those of the text in UTF-8 after malformed places were replaced."""
+    """Result of `encode_file`; `bytes` is the size of the text after the replacement of malformed UTF-8."""
 
     tokens: int
     bytes: int
@@ -40,12 +35,12 @@ class EncodeReport:
 
     @property
     def bytes_per_token(self) -> float:
-        """Bytes of text for each token: the compression."""
+        """Bytes of text per token: the compression."""
         return self.bytes / self.tokens
 
     @property
     def megabytes_per_second(self) -> float:
-        """Millions of bytes of text encoded in a second; 0 if no time was taken."""
+        """Megabytes of text encoded per second; 0 if no time was measured."""
         return self.bytes / 1e6 / self.seconds if self.seconds else 0.0
 
 
@@ -53,7 +48,7 @@ def encode_iterable(encoder: TextEncoder, iterable: Iterable[str]) -> Iterator[i
     """Yield the ids of the strings of `iterable` joined together, lazily and in bounded memory.
 
     Raises:
-        TypeError: If something in it is not a string.
+        TypeError: If an item is not a string.
     """
     for block in encoder.cutter.blocks(_batches(iterable)):
         ids = encoder.block(block).ids
@@ -61,7 +56,7 @@ def encode_iterable(encoder: TextEncoder, iterable: Iterable[str]) -> Iterator[i
 
 
 def _batches(texts: Iterable[str]) -> Iterator[bytes]:
-    """Yield the UTF-8 of the texts, at first one by one, then more and more at a time, never half a surrogate pair."""
+    """Yield the UTF-8 of the texts, first one by one, then in growing batches, never with half a surrogate pair."""
     waiting: list[str] = []
     size = 0
     enough = 1
@@ -73,7 +68,7 @@ def _batches(texts: Iterable[str]) -> Iterator[bytes]:
         if size < enough or not text:
             continue
         joined = "".join(waiting)
-        # A high surrogate at the end waits for its other half.
+        # A high surrogate at the end waits for its low surrogate.
         split = len(joined) - ("\ud800" <= joined[-1] <= "\udbff")
         if split:
             yield utf8(joined[:split])
@@ -84,7 +79,6 @@ def _batches(texts: Iterable[str]) -> Iterator[bytes]:
 
 
 def encode_file(
-    tokenizer: Tokenizer,
     encoder: TextEncoder,
     path: StrPath,
     out_npy: StrPath,
@@ -92,18 +86,19 @@ def encode_file(
     *,
     progress: bool = False,
 ) -> EncodeReport:
-    """Encode a text file to a one-dimensional .npy file and a .json file of the same stem that describes it.
+    """Encode a text file to a one-dimensional .npy file, and describe it in a .json file of the same stem.
 
-    The text is read, encoded and written in blocks, in order. Both files are on the disk before the .json and right
-    after it the .npy take their names, so that where the .npy is, the .json is. What fails leaves both as they were.
+    The text is read, encoded and written in blocks, in order. Both files are on the disk before they take their names,
+    first the .json and then the .npy, so that a .npy never lacks its .json. A failure leaves both as they were.
 
     Raises:
         OSError: If a file cannot be read or written.
-        ValueError: If the text is empty, `out_npy` does not end in .npy or is no regular file, it or the .json is the
-            text itself, or the .json is there and describes no token file.
+        ValueError: If the text is empty, `out_npy` does not end in .npy or is not a regular file, one of the two files
+            is the text itself, or the .json exists and does not describe a token file.
     """
     import numpy as np
 
+    spec = encoder.spec
     begin = time.perf_counter()
     threads = check_threads(threads)
     target = Path(out_npy)
@@ -121,34 +116,34 @@ def encode_file(
         with whole_file(target) as file, report:
             file.write(bytes(_HEADER_BYTES))
             for ids, size, replaced in map_in_order(encoder.block, text.blocks(encoder.cutter), threads):
-                text.took(size, replaced)
+                text.record(size, replaced)
                 tokens += len(ids)
                 report.update(text.bytes)
-                file.write(np.asarray(ids, dtype=tokenizer.id_dtype).data)
+                file.write(np.asarray(ids, dtype=spec.id_dtype).data)
             file.seek(0)
-            file.write(_npy_header(tokens, tokenizer.id_dtype))
+            file.write(_npy_header(tokens, spec.id_dtype))
             sync(file)
             made = os.fstat(file.fileno()).st_ino
-            write_text(sidecar, _sidecar(tokenizer, text, tokens))
+            write_text(sidecar, _sidecar(spec, text, tokens))
     except BaseException:
-        # A description must not stay beside other tokens than it describes, or alone.
+        # The description must not stay alone or beside other tokens than it describes.
         if made is not None and not (target.exists() and target.stat().st_ino == made):
-            _put_back(sidecar, earlier)
+            _restore(sidecar, earlier)
         raise
     text.warn()
-    return EncodeReport(tokens, text.bytes, tokenizer.id_dtype, text.invalid_utf8, time.perf_counter() - begin, target)
+    return EncodeReport(tokens, text.bytes, spec.id_dtype, text.invalid_utf8, time.perf_counter() - begin, target)
 
 
 def _check_targets(text: Path, tokens: Path, sidecar: Path) -> bytes | None:
-    """Refuse to write over the text, or over a .json of something else; return the description that is replaced.
+    """Refuse to overwrite the text or an unrelated .json file; return the description that will be replaced.
 
     Raises:
         IsADirectoryError: If one of the files to write is a folder.
-        ValueError: If they are something else that is not theirs to replace.
+        ValueError: If one of them is the text, a device, or a file that does not describe a token file.
     """
     for target in (tokens, sidecar):
         if text.exists() and target.exists() and target.samefile(text):
-            raise ValueError(f"{str(target)!r} would be written over the text itself; give the token file another name")
+            raise ValueError(f"{str(target)!r} would overwrite the text itself; give the token file another name")
         if target.is_dir():
             raise IsADirectoryError(f"{str(target)!r} is a folder, expected the name of a file to write; give another")
         if target.exists() and not target.is_file():
@@ -163,14 +158,14 @@ def _check_targets(text: Path, tokens: Path, sidecar: Path) -> bytes | None:
         described = None
     if not isinstance(described, dict) or described.get("format") != _FORMAT:
         raise ValueError(
-            f"{str(sidecar)!r} is there and describes no token file, but the description of {tokens.name!r} would "
+            f"{str(sidecar)!r} exists and does not describe a token file, but the description of {tokens.name!r} would "
             "replace it; move it away, or give the token file another name"
         )
     return content
 
 
-def _put_back(sidecar: Path, earlier: bytes | None) -> None:
-    """Bring back the description that was there, or that there was none."""
+def _restore(sidecar: Path, earlier: bytes | None) -> None:
+    """Restore the earlier description, or delete the new one if there was none."""
     if earlier is None:
         sidecar.unlink(missing_ok=True)
     else:
@@ -179,24 +174,24 @@ def _put_back(sidecar: Path, earlier: bytes | None) -> None:
 
 
 def _npy_header(tokens: int, dtype: str) -> bytes:
-    """Return the header of a one-dimensional .npy file, version 1.0 of the format, always of the same size."""
+    """Return the header of a one-dimensional .npy file in version 1.0 of the format, always of the same size."""
     description = {"uint16": "<u2", "uint32": "<u4"}[dtype]
     fields = f"{{'descr': '{description}', 'fortran_order': False, 'shape': ({tokens},), }}"
     start = b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little")
     return start + fields.ljust(_HEADER_BYTES - 11).encode("ascii") + b"\n"
 
 
-def _sidecar(tokenizer: Tokenizer, text: TextFile, tokens: int) -> str:
-    """Return the description of a token file as JSON."""
+def _sidecar(spec: TokenizerSpec, text: TextFile, tokens: int) -> str:
+    """Return the JSON description of a token file."""
     facts = {
         "format": _FORMAT,
         "version": 1,
         "tokens": tokens,
         "bytes": text.bytes,
-        "dtype": tokenizer.id_dtype,
-        "vocab_size": tokenizer.vocab_size,
+        "dtype": spec.id_dtype,
+        "vocab_size": spec.vocab_size,
         "invalid_utf8": text.invalid_utf8,
         "source": text.path.name,
-        "tokenizer_sha256": tokenizer.sha256,
+        "tokenizer_sha256": spec.sha256,
     }
     return json.dumps(facts, indent=2) + "\n"

@@ -1,4 +1,4 @@
-"""Encoding blocks of UTF-8 with the kernels."""
+"""Encoding of blocks of UTF-8 by the kernels."""
 
 from __future__ import annotations
 
@@ -10,51 +10,48 @@ import numpy as np
 
 from bpe.encoding.in_python import missing_byte_error
 from bpe.kernels.merging.applying import SHORT
-from bpe.kernels.merging.encoding import CACHE_FULL, MISSING_BYTE, ROOM, Cache, encode_spans, move_cache
-from bpe.text.block_arrays import arrays_of
-from bpe.text.unicode_classes import class_table
+from bpe.kernels.merging.encoding import CACHE_FULL, EXTRA_IDS, MISSING_BYTE, Cache, encode_spans, move_cache
+from bpe.kernels.scanning.unicode_classes import class_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bpe.encoding.merge_rules import MergeTable
-    from bpe.text.blocks import Block
-    from bpe.text.patterns import Scanner
-    from bpe.text.special_tokens import SpecialTokenFinder
+    from bpe.encoding.merges import Merges
+    from bpe.text import Block, Scanner, SpecialTokenFinder
 
 FIRST_CACHED, MOST_CACHED = 1 << 14, 1 << 20
-"""Pieces that a tokenizer has room for at first and at most, a quarter of it free: 56 bytes each, 56 MiB in all."""
+"""Slots of the cache of a tokenizer at first and at most, a quarter of them unused: 56 bytes each, 56 MiB in total."""
 
 
 class EncodedBlock(NamedTuple):
-    """The ids of a block, and what became of its bytes."""
+    """The ids of a block, and statistics of its bytes."""
 
     ids: np.ndarray
     """uint16 or uint32, shape (tokens,)."""
     ends: np.ndarray
-    """The number of ids up to and with each span of the block: int64, shape (spans,)."""
+    """The number of ids up to and including each span of the block: int64, shape (spans,)."""
     bytes: int
-    """Bytes encoded, after malformed UTF-8 was replaced."""
+    """Number of bytes encoded, after the replacement of malformed UTF-8."""
     replaced: int
-    """U+FFFD put in for malformed UTF-8."""
+    """Number of malformed sequences replaced by U+FFFD."""
 
 
-class _Room:
-    """What one thread works with."""
+class _Buffers:
+    """The working memory of one thread."""
 
     def __init__(self) -> None:
         self.merging = np.empty((2, SHORT), dtype=np.int64)
         self._out = np.empty(0, dtype=np.uint32)
 
     def out(self, tokens: int) -> np.ndarray:
-        """Return an array for so many ids."""
+        """Return an array of at least `tokens` elements."""
         if len(self._out) < tokens:
             self._out = np.empty(tokens + tokens // 4, dtype=np.uint32)
         return self._out
 
 
 def _new_cache(capacity: int) -> Cache:
-    """Return an empty cache for three quarters of `capacity` pieces."""
+    """Return an empty cache with `capacity` slots."""
     return Cache(
         np.zeros(4 * capacity, dtype=np.uint64),
         np.empty(2 * capacity, dtype=np.uint32),
@@ -64,26 +61,26 @@ def _new_cache(capacity: int) -> Cache:
 
 
 class BlockEncoder:
-    """Encodes blocks; several threads may use it at once, and share what they learn."""
+    """Encodes blocks; several threads may use it at once and share its cache."""
 
     def __init__(
         self,
-        table: MergeTable,
+        merges: Merges,
         finder: SpecialTokenFinder,
         special_ids: Sequence[int],
         *,
         scanner: Scanner,
         id_dtype: str,
     ) -> None:
-        self._rules = table.arrays
+        self._merges = merges.arrays
         self._finder = finder
-        # The last entry is for index -1: a border between two texts.
+        # The last entry is for index -1: a boundary between two texts.
         self._special_ids = np.array([*special_ids, -1], dtype=np.int64)
         self._scanner = scanner
         self._id_dtype = id_dtype
         self._cache = _new_cache(FIRST_CACHED)
         self._replacing = Lock()
-        self._idle: SimpleQueue[_Room] = SimpleQueue()
+        self._idle: SimpleQueue[_Buffers] = SimpleQueue()
 
     def encode(self, block: Block) -> EncodedBlock:
         """Encode a block.
@@ -91,12 +88,12 @@ class BlockEncoder:
         Raises:
             ValueError: If the text has a byte that the vocabulary has no token for.
         """
-        data, spans, replaced = arrays_of(block, self._finder)
+        data, spans, replaced = block.arrays(self._finder)
         try:
-            room = self._idle.get_nowait()
+            buffers = self._idle.get_nowait()
         except Empty:
-            room = _Room()
-        out = room.out(len(data) + len(spans) + ROOM)
+            buffers = _Buffers()
+        out = buffers.out(len(data) + len(spans) + EXTRA_IDS)
         progress = np.zeros(3, dtype=np.int64)
         ends = np.empty(len(spans), dtype=np.int64)
         state = CACHE_FULL
@@ -108,28 +105,28 @@ class BlockEncoder:
                 self._special_ids,
                 self._scanner,
                 class_table(),
-                self._rules,
+                self._merges,
                 cache,
-                room.merging,
+                buffers.merging,
                 progress,
                 ends,
                 out,
             )
             if state == CACHE_FULL:
-                cache = self._instead_of(cache)
+                cache = self._replacement_of(cache)
         ids = out[: progress[2]].astype(self._id_dtype)
-        self._idle.put(room)
+        self._idle.put(buffers)
         if state == MISSING_BYTE:
-            symbols = self._rules.byte_symbols
+            symbols = self._merges.byte_symbols
             raise missing_byte_error(
-                next(byte for byte in data[progress[1] :].tolist() if symbols[byte] >= self._rules.vocab_size)
+                next(byte for byte in data[progress[1] :].tolist() if symbols[byte] >= self._merges.vocab_size)
             )
         return EncodedBlock(ids, ends, len(data), replaced)
 
-    def _instead_of(self, full: Cache) -> Cache:
-        """Return a cache to go on with: that of another thread, one twice as large, or at last an empty one.
+    def _replacement_of(self, full: Cache) -> Cache:
+        """Return a cache with space: one made by another thread, one twice as large, or finally an empty one.
 
-        Threads that are still using the old one may go on with it to the end of their block.
+        Threads that use the old cache may continue with it to the end of their block.
         """
         with self._replacing:
             if self._cache is full:

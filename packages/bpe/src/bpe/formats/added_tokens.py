@@ -1,4 +1,4 @@
-"""The added tokens of a tokenizer.json: those found in the text before anything else, special or not."""
+"""The added tokens of a tokenizer.json, special or not, which are found before the text is split."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import permutations
 
 from bpe.formats.byte_characters import is_also_ordinary
-from bpe.formats.settings import list_of, object_of, refuse, unsupported
+from bpe.formats.json_files import list_of, object_of, refuse, unsupported
 
 _UNSUPPORTED = ("single_word", "lstrip", "rstrip")
 
@@ -15,8 +15,8 @@ def read_added_tokens(source: str, value: object, vocab: Mapping[str, int], *, n
     """Return the id of each added token.
 
     Raises:
-        ValueError: If one is malformed, is found by rules that are not supported, or would get another id than the
-            file says from the `tokenizers` library, which numbers those that `vocab` lacks itself.
+        ValueError: If a token is malformed, needs a way of matching that is not supported, or has an id that differs
+            from the one the `tokenizers` library assigns (it numbers tokens that `vocab` lacks itself).
     """
     ids: dict[str, int] = {}
     in_normalized = []
@@ -32,26 +32,26 @@ def read_added_tokens(source: str, value: object, vocab: Mapping[str, int], *, n
             in_normalized.append(content)
         ids[content] = id_
     _check_ids(source, ids, vocab)
-    # The library looks for one kind in what the other kind has left.
+    # The library searches for one kind in the text that the other kind leaves.
     _check_apart(source, in_normalized, [content for content in ids if content not in set(in_normalized)])
     return ids
 
 
 def _check_ids(source: str, ids: Mapping[str, int], vocab: Mapping[str, int]) -> None:
-    """Check that added tokens have the ids that they have in the vocabulary or would be given."""
+    """Check that added tokens have the ids that the vocabulary or the library gives them."""
     following = len(vocab)
     for content, id_ in ids.items():
         expected = vocab.get(content, following)
         if id_ != expected:
             raise ValueError(
                 f"{source} has id {id_} for the added token {content!r}, expected {expected}, which the library "
-                "tokenizers gives it; correct the id, or put the token into model.vocab"
+                "tokenizers assigns; correct the id, or put the token into model.vocab"
             )
         following += content not in vocab
 
 
 def _check_apart(source: str, first: Sequence[str], second: Sequence[str]) -> None:
-    """Refuse two kinds of tokens that can overlap in a text, where it matters which are looked for first."""
+    """Refuse two kinds of tokens that can overlap in a text, because the order of the search would matter."""
     for one in first:
         for other in second:
             if any(_overlaps(left, right) for left, right in permutations((one, other))):
@@ -61,15 +61,15 @@ def _check_apart(source: str, first: Sequence[str], second: Sequence[str]) -> No
 
 
 def _overlaps(left: str, right: str) -> bool:
-    """Say whether `right` can begin inside of `left`."""
+    """Return whether `right` can begin inside `left`."""
     return right in left or any(left.endswith(right[:size]) for size in range(1, len(right)))
 
 
 def check_written(source: str, special_tokens: Iterable[str], merges: Sequence[tuple[bytes, bytes]]) -> None:
-    """Refuse an added token whose text is also how an ordinary token is written, so that they share an id.
+    """Refuse an added token whose text is also the written form of an ordinary token, so that they share an id.
 
     Raises:
-        ValueError: If there is one.
+        ValueError: If there is such a token.
     """
     for token in special_tokens:
         if is_also_ordinary(token, merges):

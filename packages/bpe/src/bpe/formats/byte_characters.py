@@ -1,20 +1,16 @@
-"""Tokens as GPT-2's files and tokenizer.json write them: a printable character for every byte."""
+"""Tokens in the written form of GPT-2's files and tokenizer.json: a printable character for every byte."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from bpe.tokenizer import Tokenizer
-
-Merge = tuple[bytes, bytes]
+from bpe.vocabulary import Merge, TokenizerSpec
 
 
 @lru_cache(maxsize=1)
 def byte_characters() -> tuple[str, ...]:
-    """Return the character that stands for each byte: itself if printable in Latin-1, else U+0100 and on."""
+    """Return the character for each byte: its Latin-1 character if printable, else a character from U+0100."""
     printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
     others = iter(range(0x100, 0x200))
     return tuple(chr(byte if byte in printable else next(others)) for byte in range(256))
@@ -22,27 +18,27 @@ def byte_characters() -> tuple[str, ...]:
 
 @lru_cache(maxsize=1)
 def _bytes_of_characters() -> dict[int, int | None]:
-    """Return a table for `str.translate` to the characters whose numbers are the bytes."""
+    """Return a table for `str.translate` from the characters for bytes to Latin-1."""
     table: dict[int, int | None] = {ord(character): byte for byte, character in enumerate(byte_characters())}
     return table
 
 
 @lru_cache(maxsize=1)
 def _characters_of_bytes() -> dict[int, str]:
-    """Return a table for `str.translate` from the characters whose numbers are the bytes."""
+    """Return a table for `str.translate` from Latin-1 to the characters for bytes."""
     return dict(enumerate(byte_characters()))
 
 
 def to_characters(token: bytes) -> str:
-    """Return a token with each byte written as its character."""
+    """Return the written form of a token: the character for each byte."""
     return token.decode("latin-1").translate(_characters_of_bytes())
 
 
 def from_characters(text: str) -> bytes:
-    """Return the token that was written with `to_characters`.
+    """Return the token with a written form.
 
     Raises:
-        ValueError: If a character stands for no byte.
+        ValueError: If a character does not stand for a byte.
     """
     table = _bytes_of_characters()
     for character in text:
@@ -52,9 +48,9 @@ def from_characters(text: str) -> bytes:
 
 
 def is_also_ordinary(special_token: str, merges: Iterable[Merge]) -> bool:
-    """Say whether the text of a special token is also how a byte, or a part or product of a merge, is written.
+    """Return whether a special token is also the written form of another token: of a byte, or of a token in a merge.
 
-    That of other bytes only: an ordinary token that is the same text is no matter.
+    An ordinary token of the same text does not count, because both have the same bytes.
     """
     if special_token.isascii():
         return False
@@ -66,10 +62,10 @@ def is_also_ordinary(special_token: str, merges: Iterable[Merge]) -> bool:
 
 
 def decode_vocab(vocab: Mapping[str, int], special_tokens: Iterable[str], source: str) -> dict[int, bytes]:
-    """Return the vocabulary by id, from one by written token; special tokens are written as they are.
+    """Return the vocabulary by id from a vocabulary by written form; the written form of a special token is its text.
 
     Raises:
-        ValueError: If an id is no whole number or comes twice, or a token is not written as one.
+        ValueError: If an id is not an integer or occurs twice, or a token is not a written form.
     """
     special = set(special_tokens)
     by_id: dict[int, bytes] = {}
@@ -87,48 +83,47 @@ def decode_vocab(vocab: Mapping[str, int], special_tokens: Iterable[str], source
 
 
 def last_of_each(merges: Sequence[Merge]) -> list[Merge]:
-    """Return merges with only the last of equal ones, the one that counts for the readers of these files."""
+    """Keep the last of equal merges, which is the one that counts for other readers of these files."""
     return list(dict.fromkeys(reversed(merges)))[::-1]
 
 
-def encode_merges(tokenizer: Tokenizer) -> list[tuple[str, str]]:
-    """Return the written merges; of equal ones only the first, the one that counts here."""
-    return [(to_characters(left), to_characters(right)) for left, right in dict.fromkeys(tokenizer.merges)]
+def encode_merges(spec: TokenizerSpec) -> list[tuple[str, str]]:
+    """Return the written form of the merges; of equal merges the first, which is the one that counts here."""
+    return [(to_characters(left), to_characters(right)) for left, right in dict.fromkeys(spec.merges)]
 
 
-def encode_vocab(tokenizer: Tokenizer) -> dict[str, int]:
-    """Return the vocabulary by written token, in order of ids.
+def encode_vocab(spec: TokenizerSpec) -> dict[str, int]:
+    """Return the vocabulary by written form, in order of ids.
 
     Raises:
-        ValueError: If two tokens would be written alike, or merges use a special token by the bytes it is not
-            written with, so that the format cannot hold them.
+        ValueError: If two tokens have the same written form, or a merge needs the bytes of a special token, whose
+            written form is its text; the format cannot hold either.
     """
-    special = {tokenizer.token_to_id(token): token for token in tokenizer.special_tokens}
+    special = {id_: token for token, id_ in spec.special_ids.items()}
     vocab: dict[str, int] = {}
-    for id_, token in sorted(tokenizer.vocab.items()):
+    for id_, token in sorted(spec.vocab.items()):
         text = special.get(id_) or to_characters(token)
         if text in vocab:
             raise ValueError(
                 f"ids {vocab[text]} and {id_} are both written {text!r}, which the format cannot hold; rename one"
             )
         vocab[text] = id_
-    _check_special_tokens(tokenizer, vocab)
+    _check_special_tokens(spec, vocab)
     return vocab
 
 
-def _check_special_tokens(tokenizer: Tokenizer, vocab: Mapping[str, int]) -> None:
-    """Refuse special tokens that would not be read back as they are, given the written vocabulary."""
-    merges = tokenizer.merges
-    hidden = {}  # ordinary tokens that are special tokens too, and are not written as merges write them
-    for text in tokenizer.special_tokens:
-        if is_also_ordinary(text, merges):
+def _check_special_tokens(spec: TokenizerSpec, vocab: Mapping[str, int]) -> None:
+    """Refuse special tokens that the written vocabulary would not give back."""
+    hidden = {}  # ordinary tokens that are special tokens, too, and whose written form in merges is missing
+    for text in spec.special_tokens:
+        if is_also_ordinary(text, spec.merges):
             raise ValueError(
-                f"special token {text!r} is also how other bytes are written, which the format cannot hold; rename it"
+                f"special token {text!r} is the written form of other bytes, which the format cannot hold; rename it"
             )
         token = text.encode("utf-8")
         if to_characters(token) not in vocab:
             hidden[token] = text
-    for merge in merges if hidden else ():
+    for merge in spec.merges if hidden else ():
         for token in (*merge, merge[0] + merge[1]):
             if token in hidden:
                 raise ValueError(

@@ -1,15 +1,13 @@
-"""GPT-2's format: vocab.json and merges.txt, with every byte written as a printable character."""
+"""GPT-2's format: vocab.json and merges.txt, with a printable character for every byte."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from bpe.files import write_text
 from bpe.formats.byte_characters import (
-    Merge,
     decode_vocab,
     encode_merges,
     encode_vocab,
@@ -18,23 +16,31 @@ from bpe.formats.byte_characters import (
     last_of_each,
 )
 from bpe.formats.json_files import read_json, read_text
-from bpe.text.patterns import is_gpt2_pattern
-from bpe.text.utf8 import StrPath
-
-if TYPE_CHECKING:
-    from bpe.tokenizer import Tokenizer
+from bpe.text import StrPath, is_gpt2_pattern
+from bpe.vocabulary import Merge, TokenizerSpec
 
 _VERSION_LINE = "#version: 0.2"
 
 
-def read_vocab(path: StrPath, special_tokens: Iterable[str] = (), merges: Sequence[Merge] = ()) -> dict[int, bytes]:
-    """Read vocab.json: an object of written token to id.
-
-    Special tokens in it are written as they are. One whose text also writes a byte or, as far as `merges` tell,
-    another ordinary token is taken for that, so that the special token gets an id of its own.
+def load(vocab_path: StrPath, merges_path: StrPath, special_tokens: Sequence[str] = ()) -> TokenizerSpec:
+    """Read vocab.json and merges.txt; the files do not say which tokens are special.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If a file does not exist.
+        ValueError: If a file is malformed, or a merge needs a token that the vocabulary lacks.
+    """
+    merges = read_merges(merges_path)
+    return TokenizerSpec.checked(read_vocab(vocab_path, special_tokens, merges), merges, special_tokens)
+
+
+def read_vocab(path: StrPath, special_tokens: Iterable[str] = (), merges: Sequence[Merge] = ()) -> dict[int, bytes]:
+    """Read vocab.json: an object from written form to id.
+
+    The written form of a special token is its text. If that is also the written form of a byte or, judging by `merges`,
+    of another ordinary token, the entry is the ordinary token, and the special token gets an id of its own.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
         ValueError: If it is not such an object.
     """
     source = f"file {str(path)!r}"
@@ -45,13 +51,13 @@ def read_vocab(path: StrPath, special_tokens: Iterable[str] = (), merges: Sequen
 
 
 def read_merges(path: StrPath) -> list[Merge]:
-    """Read merges.txt: two written tokens on a line with a space between them, perhaps after a version line.
+    """Read merges.txt: two written forms per line with a space between them, optionally after a version line.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If a line is something else.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If a line is anything else.
     """
-    # Not splitlines: it takes more characters for ends of lines than the format does.
+    # Not splitlines, which knows more line breaks than the format does.
     lines = read_text(path).replace("\r\n", "\n").split("\n")
     first = 1 if lines[0].startswith("#version:") else 0
     merges: list[Merge] = []
@@ -71,21 +77,17 @@ def read_merges(path: StrPath) -> list[Merge]:
     return last_of_each(merges)
 
 
-def obstacle(tokenizer: Tokenizer) -> str:
-    """Return why readers of this format would give other ids, or nothing: it implies how text is prepared."""
-    if not is_gpt2_pattern(tokenizer.pattern):
-        return "it does not hold a pattern, and readers take GPT-2's"
-    if tokenizer.normalization:
-        return "it does not say that text is normalised"
-    return "it does not say that merges are ignored for whole tokens" if tokenizer.ignore_merges else ""
+def can_hold(spec: TokenizerSpec) -> bool:
+    """Return whether readers get the same ids: the format implies GPT-2's pattern and neither of the two options."""
+    return is_gpt2_pattern(spec.pattern) and spec.normalization is None and not spec.ignore_merges
 
 
-def save(tokenizer: Tokenizer, vocab_path: StrPath, merges_path: StrPath) -> None:
+def save(spec: TokenizerSpec, vocab_path: StrPath, merges_path: StrPath) -> None:
     """Write vocab.json and merges.txt; neither holds the pattern or says which tokens are special.
 
     Raises:
-        ValueError: If the format cannot hold the vocabulary.
+        ValueError: If the format cannot hold the vocabulary; see `encode_vocab`.
     """
-    lines = [_VERSION_LINE, *(f"{left} {right}" for left, right in encode_merges(tokenizer))]
-    write_text(Path(vocab_path), json.dumps(encode_vocab(tokenizer), ensure_ascii=False) + "\n")
+    lines = [_VERSION_LINE, *(f"{left} {right}" for left, right in encode_merges(spec))]
+    write_text(Path(vocab_path), json.dumps(encode_vocab(spec), ensure_ascii=False) + "\n")
     write_text(Path(merges_path), "\n".join(lines) + "\n")

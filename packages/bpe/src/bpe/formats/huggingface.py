@@ -1,16 +1,15 @@
-"""The tokenizer.json of the `tokenizers` library, as far as it is plain byte-level BPE."""
+"""The tokenizer.json of the `tokenizers` library, if it is plain byte-level BPE."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bpe.files import write_text
 from bpe.formats.added_tokens import check_written, read_added_tokens
 from bpe.formats.byte_characters import (
-    Merge,
     byte_characters,
     decode_vocab,
     encode_merges,
@@ -18,37 +17,33 @@ from bpe.formats.byte_characters import (
     from_characters,
     last_of_each,
 )
-from bpe.formats.json_files import read_json
-from bpe.formats.settings import list_of, object_of, refuse, unsupported
+from bpe.formats.json_files import list_of, object_of, read_json, refuse, unsupported
 from bpe.formats.split_patterns import BYTE_LEVEL, read_normalization, read_pattern, write_pattern
-from bpe.text.utf8 import StrPath
-
-if TYPE_CHECKING:
-    from bpe.tokenizer import Tokenizer
+from bpe.text import StrPath
+from bpe.vocabulary import Merge, TokenizerSpec
 
 _UNSUPPORTED_MODEL = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
 _POST_PROCESSORS = frozenset({"ByteLevel", "TemplateProcessing", "RobertaProcessing", "BertProcessing", "Sequence"})
 
 
-def load(path: StrPath) -> Tokenizer:
-    """Read a tokenizer.json of the kind of GPT-2, Llama 3 or Qwen.
+def load(path: StrPath) -> TokenizerSpec:
+    """Read a tokenizer.json like those of GPT-2, Llama 3 or Qwen.
 
-    Its added tokens become special tokens, whether they are called special there or not: all are found before the
-    text is split. What a post-processor would put around a text (a beginning-of-text token, say) is not put there: the
-    ids are those that the library gives with `add_special_tokens=False`.
+    All its added tokens become special tokens, because all are found before the text is split. Tokens that a
+    post-processor puts around a text, such as a beginning-of-text token, are not added: the ids equal those of the
+    library with `add_special_tokens=False`.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not byte-level BPE, or asks for something that would change ids and is not supported.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not byte-level BPE, or has a setting that would change ids and is not supported.
     """
-    from bpe.tokenizer import Tokenizer
-
     source = f"file {str(path)!r}"
     content = read_json(path)
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict) or not isinstance(model.get("vocab"), dict) or "merges" not in model:
         raise ValueError(f"{source} has no BPE model, expected a tokenizer.json of byte-level BPE; check it")
-    refuse(source, "model.type", model.get("type", "BPE") != "BPE" and model["type"])
+    if model.get("type", "BPE") != "BPE":
+        raise unsupported(source, "model.type", model["type"], "'BPE'")
     for name in _UNSUPPORTED_MODEL:
         refuse(source, f"model.{name}", model.get(name))
     for name in ("truncation", "padding"):
@@ -62,22 +57,22 @@ def load(path: StrPath) -> Tokenizer:
     vocab = decode_vocab({**model["vocab"], **added}, added, source)
     ignore_merges = bool(model.get("ignore_merges"))
     try:
-        tokenizer = Tokenizer(
+        spec = TokenizerSpec.checked(
             vocab, merges, list(added), pattern=pattern, ignore_merges=ignore_merges, normalization=normalization
         )
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     for token, id_ in added.items():
-        if tokenizer.token_to_id(token) != id_:
+        if spec.special_ids[token] != id_:
             raise ValueError(
                 f"{source} has id {id_} for the added token {token!r}, expected one above that of the ordinary token "
-                f"of the same bytes, {tokenizer.token_to_id(token)}; rename the added token"
+                f"of the same bytes, {spec.special_ids[token]}; rename the added token"
             )
-    return tokenizer
+    return spec
 
 
 def _check_rest(source: str, content: Mapping[str, Any], vocab: Mapping[str, int]) -> None:
-    """Check what does not change ids, so that nothing unknown goes unnoticed."""
+    """Check the settings that do not change ids, so that no unknown setting goes unnoticed."""
     unknown_token = content["model"].get("unk_token")
     if unknown_token and not all(character in vocab for character in byte_characters()):
         raise unsupported(source, "model.unk_token", unknown_token, "none where the vocabulary lacks some of the bytes")
@@ -94,7 +89,7 @@ def _check_rest(source: str, content: Mapping[str, Any], vocab: Mapping[str, int
 
 
 def _merge(source: str, merge: object) -> Merge:
-    """Return a merge written as "A B" (older files) or ["A", "B"]."""
+    """Return a merge in the form "A B" (older files) or ["A", "B"]."""
     parts = merge.split(" ") if isinstance(merge, str) else merge
     if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) and part for part in parts):
         raise ValueError(f"{source} has the merge {merge!r}, expected two tokens; check it")
@@ -104,19 +99,19 @@ def _merge(source: str, merge: object) -> Merge:
         raise ValueError(f"{source} has the merge {merge!r}: {error}") from None
 
 
-def save(tokenizer: Tokenizer, path: StrPath) -> None:
+def save(spec: TokenizerSpec, path: StrPath) -> None:
     """Write a tokenizer.json with which the `tokenizers` library gives the same ids.
 
-    All special tokens are called special there. The library decodes most of them as they are, but not one of letters
-    like é, whose characters all stand for bytes too.
+    All special tokens are marked as special. The library decodes most of them to their text, but not those made only of
+    letters like é, which also stand for bytes.
 
     Raises:
         ValueError: If the format cannot hold the tokenizer.
     """
-    write_text(Path(path), to_json(tokenizer))
+    write_text(Path(path), to_json(spec))
 
 
-def to_json(tokenizer: Tokenizer) -> str:
+def to_json(spec: TokenizerSpec) -> str:
     """Return the tokenizer.json of a tokenizer.
 
     Raises:
@@ -127,11 +122,9 @@ def to_json(tokenizer: Tokenizer) -> str:
         "version": "1.0",
         "truncation": None,
         "padding": None,
-        "added_tokens": [
-            {"id": tokenizer.token_to_id(token), "content": token, **plain} for token in tokenizer.special_tokens
-        ],
-        "normalizer": {"type": tokenizer.normalization} if tokenizer.normalization else None,
-        "pre_tokenizer": write_pattern(tokenizer.pattern),
+        "added_tokens": [{"id": id_, "content": token, **plain} for token, id_ in spec.special_ids.items()],
+        "normalizer": {"type": spec.normalization} if spec.normalization else None,
+        "pre_tokenizer": write_pattern(spec.pattern),
         "post_processor": None,
         "decoder": BYTE_LEVEL,
         "model": {
@@ -142,9 +135,9 @@ def to_json(tokenizer: Tokenizer) -> str:
             "end_of_word_suffix": None,
             "fuse_unk": False,
             "byte_fallback": False,
-            "ignore_merges": tokenizer.ignore_merges,
-            "vocab": encode_vocab(tokenizer),
-            "merges": encode_merges(tokenizer),
+            "ignore_merges": spec.ignore_merges,
+            "vocab": encode_vocab(spec),
+            "merges": encode_merges(spec),
         },
     }
     return json.dumps(content, ensure_ascii=False, indent=1) + "\n"

@@ -1,4 +1,4 @@
-"""Reading whole files of text and JSON, with errors that name the file."""
+"""JSON and text files of other libraries, and their settings: errors name the file and the unsupported setting."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bpe.text.utf8 import StrPath
+from bpe.text import StrPath
+
+_LONGEST_VALUE = 120
 
 
 def read_text(path: StrPath) -> str:
     """Return the text of a file.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If the file does not exist.
         ValueError: If it is not UTF-8.
     """
     if not Path(path).exists():
@@ -25,11 +27,11 @@ def read_text(path: StrPath) -> str:
 
 
 def read_json(path: StrPath) -> Any:
-    """Return what a JSON file holds.
+    """Return the content of a JSON file.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is not JSON, or an object in it has a name twice.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it is not JSON, or an object has the same name twice.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -44,3 +46,43 @@ def read_json(path: StrPath) -> Any:
         return json.loads(read_text(path), object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise ValueError(f"file {str(path)!r} is not JSON: {error}; check it") from None
+
+
+def unsupported(source: str, name: str, value: object, expected: str = "none") -> ValueError:
+    """Return the error for a setting whose value is not supported."""
+    shown = repr(value)
+    if len(shown) > _LONGEST_VALUE:
+        shown = f"{shown[:_LONGEST_VALUE]}..."
+    return ValueError(f"{source} has {name} = {shown}, expected {expected}: not supported here; use its own library")
+
+
+def refuse(source: str, name: str, value: object) -> None:
+    """Refuse a setting that has a value.
+
+    Raises:
+        ValueError: If the value is neither None, false, empty nor zero.
+    """
+    if value:
+        raise unsupported(source, name, value)
+
+
+def object_of(source: str, name: str, value: object) -> dict[str, Any]:
+    """Return a setting that must be a JSON object.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    if not isinstance(value, dict):
+        raise unsupported(source, name, value, "a JSON object")
+    return value
+
+
+def list_of(source: str, name: str, value: object) -> list[Any]:
+    """Return a setting that must be a JSON array.
+
+    Raises:
+        ValueError: If it is anything else.
+    """
+    if not isinstance(value, list):
+        raise unsupported(source, name, value, "a JSON array")
+    return value

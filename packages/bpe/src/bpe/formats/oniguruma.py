@@ -1,9 +1,8 @@
-r"""Patterns for Oniguruma, which runs those in a tokenizer.json, and for `regex`, which runs ours.
+r"""Translation of patterns between `regex`, which runs ours, and Oniguruma, which runs those of a tokenizer.json.
 
-The two read the same text differently in places: in `{1,3}+` the plus is possessive in `regex` and one more repetition
-in Oniguruma; `^` and `$` are the ends of the text in one and of lines in the other; `\w`, `\p{Word}` and `\p{XDigit}`
-have not the same characters.
-What has an equal is translated, the rest is refused.
+The two dialects differ. In `{1,3}+` the plus is possessive in `regex` and another repetition in Oniguruma. `^` and `$`
+match at the ends of the text in `regex` and of lines in Oniguruma. `\w`, `\p{Word}` and `\p{XDigit}` stand for
+different characters. Constructs with an equivalent are translated, all others are refused.
 """
 
 from __future__ import annotations
@@ -22,11 +21,13 @@ _PARTS = re.compile(
 )
 _ESCAPE = re.compile(r"\\([pP]\{[^}]*\}|.)", re.DOTALL)
 _ESCAPED_WORD = re.compile(r"(?<!\\)((?:\\\\)*)\\w")
-_WORD = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200C\u200D"  # what \w is in `regex`
+_WORD = r"\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\u200C\u200D"  # the meaning of \w in `regex`
 
 _SAME_GROUPS = frozenset({"(", "(?:", "(?=", "(?!", "(?<=", "(?<!", "(?>", "(?i:", "(?-i:"})
 _SAME_LETTERS = frozenset("sSdDrntfvaxu")
-_OTHER_PROPERTIES = re.compile(r"(is)?(word|xdigit|posix\w*)")  # without case, and signs that both skip in names
+_OTHER_PROPERTIES = re.compile(
+    r"(is)?(word|xdigit|posix\w*)"
+)  # in lower case, without the characters that both engines ignore in names
 _TO_ONIGURUMA = {
     "(?s:": "(?m:",
     "(?m:$)": "$",
@@ -40,32 +41,32 @@ _TO_ONIGURUMA = {
 
 
 class _Part(NamedTuple):
-    """A piece of a pattern, and whether it is something with nothing but an interval after it."""
+    """A part of a pattern; `counted` if it ends with an interval without a second quantifier."""
 
     text: str
     counted: bool = False
 
 
 def to_oniguruma(pattern: str) -> str:
-    """Return a pattern of `regex` as Oniguruma must be given it to match the same.
+    """Translate a pattern of `regex` to an equivalent pattern of Oniguruma.
 
     Raises:
-        ValueError: If it has something that Oniguruma reads otherwise or does not know.
+        ValueError: If a construct has another meaning in Oniguruma or is unknown there.
     """
     return _Translation(pattern, "Oniguruma", {**_TO_ONIGURUMA, r"\A": r"\A"}).result()
 
 
 def from_oniguruma(pattern: str) -> str:
-    """Return a pattern of Oniguruma as `regex` must be given it to match the same.
+    """Translate a pattern of Oniguruma to an equivalent pattern of `regex`.
 
     Raises:
-        ValueError: If it has something that `regex` reads otherwise or does not know.
+        ValueError: If a construct has another meaning in `regex` or is unknown there.
     """
     return _Translation(pattern, "regex", {theirs: ours for ours, theirs in _TO_ONIGURUMA.items()}).result()
 
 
 class _Translation:
-    """One pass over a pattern, collecting the parts of every group that is open."""
+    """One pass over a pattern that collects the parts of every open group."""
 
     def __init__(self, pattern: str, engine: str, table: dict[str, str]) -> None:
         self._pattern = pattern
@@ -123,7 +124,7 @@ class _Translation:
         return _Part(part.text + quantifier, counted=not quantifier.endswith("?"))
 
     def _character_class(self, text: str) -> str:
-        r"""Return a class of characters, with \w spelt out or not."""
+        r"""Return a character class with \w written out for Oniguruma, or contracted for `regex`."""
         if self._engine == "Oniguruma":
             translated = _ESCAPED_WORD.sub(lambda match: match[1] + _WORD, text)
             rest = _ESCAPED_WORD.sub(r"\1", text)
@@ -138,7 +139,7 @@ class _Translation:
 
     @staticmethod
     def _is_same_escape(part: str) -> bool:
-        """Say whether a part is no escape, or one that means the same to both."""
+        """Return whether a part is not an escape, or an escape with the same meaning in both dialects."""
         if part.startswith(("\\p{", "\\P{")):
             name = re.sub(r"[\^_-]", "", part[3:-1]).lower()
             return not set("=: ") & set(part) and not _OTHER_PROPERTIES.fullmatch(name)
@@ -147,5 +148,6 @@ class _Translation:
     def _refusal(self, part: str) -> ValueError:
         """Return the error for a part that cannot be translated."""
         return ValueError(
-            f"pattern {self._pattern!r} has {part!r}, which {self._engine} reads otherwise or does not know; rewrite it"
+            f"pattern {self._pattern!r} has {part!r}, which {self._engine} does not know or understands differently; "
+            "rewrite it"
         )

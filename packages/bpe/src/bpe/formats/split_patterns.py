@@ -1,21 +1,21 @@
-"""How a tokenizer.json says that text is normalised and split."""
+"""The normalizer and the pre-tokenizer of a tokenizer.json."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from bpe.formats.json_files import list_of, object_of, refuse, unsupported
 from bpe.formats.oniguruma import from_oniguruma, to_oniguruma
-from bpe.formats.settings import list_of, object_of, refuse, unsupported
-from bpe.text.patterns import GPT2_PATTERN
+from bpe.text import GPT2_PATTERN
 
-UNDIVIDED_PATTERN = r"(?s:.+)"
-"""The pattern that leaves a text in one piece, as ByteLevel does without its own."""
+UNSPLIT_PATTERN = r"(?s:.+)"
+"""The pattern that does not split a text, like ByteLevel without its own pattern."""
 
 BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 
 
 def _steps(source: str, name: str, value: object, members: str) -> list[dict[str, Any]]:
-    """Return the steps of a setting: those of a Sequence, of Sequences in it, or the one that it is."""
+    """Return the steps of a setting: the members of a Sequence (also of nested ones), or the setting itself."""
     if value is None:
         return []
     step = object_of(source, name, value)
@@ -26,10 +26,10 @@ def _steps(source: str, name: str, value: object, members: str) -> list[dict[str
 
 
 def read_normalization(source: str, normalizer: object) -> str | None:
-    """Return the normal form that a normalizer asks for, or None.
+    """Return the normal form of a normalizer, or None.
 
     Raises:
-        ValueError: If it is anything but NFC.
+        ValueError: If it is anything except NFC.
     """
     steps = _steps(source, "normalizer", normalizer, "normalizers")
     for step in steps:
@@ -39,7 +39,7 @@ def read_normalization(source: str, normalizer: object) -> str | None:
 
 
 def read_pattern(source: str, pre_tokenizer: object) -> str:
-    """Return the pattern of a pre-tokenizer: ByteLevel with GPT-2's, or Split by a pattern and then ByteLevel.
+    """Return the pattern of a pre-tokenizer: ByteLevel with GPT-2's pattern, or a Split by a pattern before ByteLevel.
 
     Raises:
         ValueError: If it is anything else.
@@ -51,7 +51,7 @@ def read_pattern(source: str, pre_tokenizer: object) -> str:
     refuse(source, "pre_tokenizer.add_prefix_space", steps[-1].get("add_prefix_space"))
     uses_gpt2 = steps[-1].get("use_regex", True)
     if len(steps) == 1:
-        return GPT2_PATTERN if uses_gpt2 else UNDIVIDED_PATTERN
+        return GPT2_PATTERN if uses_gpt2 else UNSPLIT_PATTERN
     refuse(source, "pre_tokenizer.use_regex (of ByteLevel after a Split)", uses_gpt2)
     split = steps[0]
     pattern = object_of(source, "pre_tokenizer.pattern", split.get("pattern")).get("Regex")
@@ -67,15 +67,15 @@ def read_pattern(source: str, pre_tokenizer: object) -> str:
 
 
 def write_pattern(pattern: str) -> dict[str, Any]:
-    """Return the pre-tokenizer that splits by a pattern.
+    """Return the pre-tokenizer for a pattern.
 
     Raises:
-        ValueError: If the pattern cannot be written so that it matches the same there.
+        ValueError: If Oniguruma has no equivalent of the pattern.
     """
     if pattern == GPT2_PATTERN:
         return dict(BYTE_LEVEL)
     byte_level = {**BYTE_LEVEL, "use_regex": False}
-    if pattern == UNDIVIDED_PATTERN:
+    if pattern == UNSPLIT_PATTERN:
         return byte_level
     split = {"type": "Split", "pattern": {"Regex": to_oniguruma(pattern)}, "behavior": "Isolated", "invert": False}
     return {"type": "Sequence", "pretokenizers": [split, byte_level]}

@@ -1,8 +1,9 @@
-"""tiktoken's format: a line for each token, its bytes in Base64 and its rank, which is both its id and its priority.
+"""tiktoken's format: one line per token with its bytes in Base64 and its rank, which is its id and its priority.
 
-tiktoken takes a pre-token that is a token for that token, and otherwise merges any two neighbours that together are a
-token, the lowest rank first. Whatever the text around, a token can come from one pair only: the two parts that are
-left when its own bytes are merged so. These pairs are the merges; tokens without one need `ignore_merges`.
+tiktoken first looks up the whole pre-token. If it is not a token, any two neighbours that together are a token are
+merged, the lowest rank first. Whatever the text around it, a token can arise from one pair only: the last two parts
+that remain when its own bytes are merged in this way. These pairs are the merges; tokens without such a pair need
+`ignore_merges`.
 """
 
 from __future__ import annotations
@@ -12,36 +13,31 @@ import binascii
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from bpe.files import write_text
 from bpe.formats.json_files import read_text
-from bpe.text.special_tokens import check_special_tokens
-from bpe.text.utf8 import StrPath
-
-if TYPE_CHECKING:
-    from bpe.tokenizer import Tokenizer
+from bpe.text import StrPath, check_special_tokens
+from bpe.vocabulary import Merge, TokenizerSpec
 
 _NO_RANK = 1 << 62
 
 
 class RecoveredMerges(NamedTuple):
-    """The merges that ranks stand for, in order of priority, and the tokens that no merge makes."""
+    """The merges implied by ranks, in order of priority, and the tokens that no merge makes."""
 
-    merges: list[tuple[bytes, bytes]]
+    merges: list[Merge]
     unmade: list[bytes]
 
 
-def load(path: StrPath, pattern: str, special_tokens: Mapping[str, int] | Iterable[str] | None) -> Tokenizer:
+def load(path: StrPath, pattern: str, special_tokens: Mapping[str, int] | Iterable[str] | None) -> TokenizerSpec:
     """Read a .tiktoken file; special tokens come with their ids, or are appended in their order.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is not one, it lacks bytes that its tokens have, or a special token has the id of
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is malformed or lacks a byte of one of its tokens, or a special token has the id of
             another token.
     """
-    from bpe.tokenizer import Tokenizer
-
     ranks = read_ranks(path)
     for byte in sorted(set(b"".join(ranks))):
         if bytes([byte]) not in ranks:
@@ -55,25 +51,25 @@ def load(path: StrPath, pattern: str, special_tokens: Mapping[str, int] | Iterab
                     f"special token {special!r} has id {id_}, which {vocab[id_]!r} has; give it another id"
                 )
             vocab[id_] = special.encode("utf-8")
-    tokenizer = Tokenizer(
+    spec = TokenizerSpec.checked(
         vocab, merges, check_special_tokens(special_tokens), pattern=pattern, ignore_merges=bool(unmade)
     )
     if isinstance(special_tokens, Mapping):
         for special, id_ in special_tokens.items():
-            if tokenizer.token_to_id(special) != id_:
+            if spec.special_ids[special] != id_:
                 raise ValueError(
-                    f"special token {special!r} has id {id_}, expected one above {tokenizer.token_to_id(special)}, the "
+                    f"special token {special!r} has id {id_}, expected one above {spec.special_ids[special]}, the "
                     "rank of the token of the same bytes; give it a higher id"
                 )
-    return tokenizer
+    return spec
 
 
 def read_ranks(path: StrPath) -> dict[bytes, int]:
     """Read the rank of every token.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If a line is not Base64 and a number, or a token or rank comes twice.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If a line is not Base64 and a number, or a token or rank occurs twice.
     """
     ranks: dict[bytes, int] = {}
     tokens = 0
@@ -93,13 +89,13 @@ def read_ranks(path: StrPath) -> dict[bytes, int]:
     if not ranks or len(ranks) != tokens or len(set(ranks.values())) != tokens:
         raise ValueError(
             f"file {str(path)!r} has {tokens} lines, {len(ranks)} tokens and {len(set(ranks.values()))} ranks in "
-            "them, expected some tokens, each once and with a rank of its own; check it"
+            "them, expected at least one token, and each token and each rank once; check it"
         )
     return ranks
 
 
 def recover_merges(ranks: Mapping[bytes, int]) -> RecoveredMerges:
-    """Return the merges that ranks stand for, by merging the bytes of each token until two parts are left."""
+    """Return the merges implied by ranks: the bytes of each token are merged until two parts are left."""
     found = RecoveredMerges([], [])
     for token in sorted((token for token in ranks if len(token) > 1), key=ranks.__getitem__):
         parts = _last_parts(token, ranks)
@@ -119,67 +115,62 @@ def _last_parts(token: bytes, ranks: Mapping[bytes, int]) -> list[bytes]:
         lowest = min(pair_ranks)
         if lowest == _NO_RANK:
             break
-        place = pair_ranks.index(lowest)
-        del pair_ranks[place]
-        parts[place] += parts.pop(place + 1)
-        if place:
-            pair_ranks[place - 1] = rank_of(parts[place - 1] + parts[place], _NO_RANK)
-        if place < len(pair_ranks):
-            pair_ranks[place] = rank_of(parts[place] + parts[place + 1], _NO_RANK)
+        first = pair_ranks.index(lowest)
+        del pair_ranks[first]
+        parts[first] += parts.pop(first + 1)
+        if first:
+            pair_ranks[first - 1] = rank_of(parts[first - 1] + parts[first], _NO_RANK)
+        if first < len(pair_ranks):
+            pair_ranks[first] = rank_of(parts[first] + parts[first + 1], _NO_RANK)
     return parts
 
 
-def save(tokenizer: Tokenizer, path: StrPath) -> None:
-    """Write a .tiktoken file of all tokens that are not special.
+def save(spec: TokenizerSpec, path: StrPath) -> None:
+    """Write a .tiktoken file of all tokens except the special tokens.
 
     Raises:
         ValueError: If tiktoken would give other ids with it.
     """
-    reason = obstacle(tokenizer)
+    reason = obstacle(spec)
     if reason:
         raise ValueError(f"this tokenizer cannot be written for tiktoken: {reason}; use save_huggingface")
-    save_ranks(tokenizer, path)
+    save_ranks(spec, path)
 
 
-def save_ranks(tokenizer: Tokenizer, path: StrPath) -> None:
+def save_ranks(spec: TokenizerSpec, path: StrPath) -> None:
     """Write the .tiktoken file of a tokenizer that has no `obstacle`."""
-    tokens = sorted(_ordinary_tokens(tokenizer).items())
+    tokens = sorted(spec.ordinary_tokens.items())
     lines = [f"{base64.b64encode(token).decode('ascii')} {id_}\n" for id_, token in tokens]
     write_text(Path(path), "".join(lines))
 
 
-def _ordinary_tokens(tokenizer: Tokenizer) -> dict[int, bytes]:
-    """Return the vocabulary without the special tokens."""
-    special = {tokenizer.token_to_id(token) for token in tokenizer.special_tokens}
-    return {id_: token for id_, token in tokenizer.vocab.items() if id_ not in special}
+def obstacle(spec: TokenizerSpec) -> str:
+    """Return the reason why tiktoken would give other ids, or an empty string if it gives the same.
 
-
-def obstacle(tokenizer: Tokenizer) -> str:
-    """Return why tiktoken would give other ids than a tokenizer, or nothing if it gives the same.
-
-    Merges beyond those that the ranks stand for do no harm in the order of the ids they make: their two parts never
-    are neighbours when it is their turn.
+    Merges beyond those implied by the ranks do no harm if they follow the order of the ids they make: their two parts
+    are never neighbours when their turn comes.
     """
-    tokens = _ordinary_tokens(tokenizer)
+    tokens = spec.ordinary_tokens
     ranks = {token: id_ for id_, token in tokens.items()}
-    if tokenizer.normalization:
-        return f"it puts text into {tokenizer.normalization} first"
+    if spec.normalization:
+        return f"it normalizes text to {spec.normalization} first"
     if any(bytes([byte]) not in ranks for byte in range(256)):
         return "its vocabulary lacks some of the 256 bytes"
     if len(ranks) != len(tokens):
         return "two of its ids have the same bytes"
-    merges = tokenizer.merges
     made: list[int] = []
-    for left, right in merges:
+    for left, right in spec.merges:
         if left + right not in ranks:
             return f"its merge {(left, right)!r} makes a special token"
         made.append(ranks[left + right])
     recovered = recover_merges(ranks)
-    if recovered.unmade and not tokenizer.ignore_merges:
-        return f"no merges make its token {recovered.unmade[0]!r}, which tiktoken gives for a pre-token of these bytes"
-    missing = set(recovered.merges).difference(merges)
+    if recovered.unmade and not spec.ignore_merges:
+        return (
+            f"no merges make its token {recovered.unmade[0]!r}, which tiktoken returns for a pre-token of these bytes"
+        )
+    missing = set(recovered.merges).difference(spec.merges)
     if missing:
-        return f"it lacks the merge {min(missing)!r}, which its ids stand for"
+        return f"it lacks the merge {min(missing)!r}, which its ids imply"
     if any(before > after for before, after in pairwise(made)):
         return "its ids do not follow the order of its merges"
     return ""

@@ -1,8 +1,9 @@
-"""Cutting text into blocks, where no pre-token and no special token goes across."""
+"""Cuts of text into blocks that no pre-token and no special token crosses."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from codecs import getincrementaldecoder
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -12,35 +13,33 @@ from bpe.text.special_tokens import Span, SpecialTokenFinder
 from bpe.text.utf8 import replace_malformed
 
 if TYPE_CHECKING:
+    import numpy as np
     import regex
 
 BLOCK_BYTES = 1 << 20
 
 _FIRST_REACH = 256
 _LAST_REACH = 4096
-"""What lies further from the end is looked through by a kernel."""
-_WIDE_SPACES = tuple(
-    character.encode()
-    for character in "\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
-    "\u200a\u2028\u2029\u202f\u205f\u3000"
-)
+"""Beyond this distance from the end, a kernel searches for a cut."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """A stretch of text that can be encoded by itself.
+    """A part of a text that can be encoded by itself.
 
-    `spans` is where special tokens and borders between texts lie in it, if that is known already; the data then is
-    valid UTF-8. Otherwise both are still to be seen to.
+    `spans` lists the special tokens and the boundaries between texts, if they are known already; `data` is then valid
+    UTF-8. Otherwise `texts` and `arrays` search for special tokens and replace malformed UTF-8.
     """
 
     data: bytes | memoryview
     spans: list[Span] | None = None
 
     def texts(self, finder: SpecialTokenFinder) -> tuple[list[tuple[str, int]], int, int]:
-        """Return each text between special tokens with the index of the special token that follows it (-1: none).
+        """Return the block as strings.
 
-        And the number of bytes, and of U+FFFD among them that replace malformed UTF-8.
+        Returns:
+            Each text between special tokens with the index of the special token that follows it (-1: none), the number
+            of bytes, and the number of malformed sequences replaced by U+FFFD.
         """
         data, replaced = (bytes(self.data), 0) if self.spans is not None else replace_malformed(bytes(self.data))
         texts: list[tuple[str, int]] = []
@@ -51,52 +50,39 @@ class Block:
         texts.append((data[done:].decode("utf-8"), -1))
         return texts, len(data), replaced
 
+    def arrays(self, finder: SpecialTokenFinder) -> tuple[np.ndarray, np.ndarray, int]:
+        """Return the block as arrays for the kernels.
 
-@lru_cache(maxsize=1)
-def _cuts_in_bytes() -> regex.Pattern[bytes]:
-    """Return a pattern that finds, from the end, places between two pre-tokens that no other text can change.
+        Returns:
+            The bytes (read-only uint8), the spans of special tokens (int64, shape (n, 3)), and the number of malformed
+            sequences replaced by U+FFFD.
+        """
+        read_only, is_well_formed = _kernel_functions()
+        data, replaced = read_only(self.data), 0
+        if self.spans is not None:
+            import numpy as np
 
-    One is between an ASCII letter or digit and an ASCII character of another class: only white space and signs are
-    joined to what follows. Another is before white space that follows something else. (Within white space there is
-    none: what follows decides where its run is split.) This holds next to malformed UTF-8 too.
-    """
-    import regex
-
-    return regex.compile(
-        rb"(?r)(?<=[A-Za-z])(?=[\x00-@\[-`{-\x7f])|(?<=[0-9])(?=[\x00-/:-\x7f])|(?<=[^\t-\r ])(?=[\t-\r ])"
-    )
-
-
-@lru_cache(maxsize=1)
-def _cuts_in_text() -> regex.Pattern[str]:
-    """Return a pattern that finds, from the end, such places among all characters.
-
-    There the character before is not white space and the two differ in class, except that an apostrophe may go
-    together with letters that follow.
-    """
-    import regex
-
-    return regex.compile(
-        r"(?r)(?<=\p{L})(?=\P{L})|(?<=\p{N})(?=\P{N})|(?<=[^\s\p{L}\p{N}])(?=\s|\p{N})|(?<=[^\s\p{L}\p{N}'])(?=\p{L})"
-    )
+            return data, np.array(self.spans, dtype=np.int64).reshape(-1, 3), 0
+        if not is_well_formed(data):
+            cleaned, replaced = replace_malformed(bytes(self.data))
+            data = read_only(cleaned)
+        return data, finder.find(data), replaced
 
 
 @lru_cache(maxsize=1)
-def _cuts_after_words() -> tuple[regex.Pattern[bytes], regex.Pattern[str]]:
-    """Return both for patterns like cl100k's, where signs may go together with what follows: after words and digits."""
-    import regex
+def _kernel_functions() -> tuple[Callable[[bytes | memoryview], np.ndarray], Callable[[np.ndarray], bool]]:
+    """Import `read_only` and `is_well_formed` once: an import in every call would delay short texts."""
+    from bpe.kernels.machine.arrays import read_only
+    from bpe.kernels.scanning.utf8 import is_well_formed
 
-    return (
-        regex.compile(rb"(?r)(?<=[A-Za-z])(?=[\x00-@\[-`{-\x7f])|(?<=[0-9])(?=[\x00-/:-\x7f])"),
-        regex.compile(r"(?r)(?<=\p{L})(?=\P{L})|(?<=\p{N})(?=\P{N})"),
-    )
+    return read_only, is_well_formed
 
 
 class BlockCutter:
-    """Cuts UTF-8, whole or as a stream, into blocks whose encodings, one after the other, are that of the whole.
+    """Cuts UTF-8, whole or as a stream, into blocks whose encodings, joined, are the encoding of the whole.
 
-    With a pattern that the kernels know, a block ends between two pre-tokens or after a special token; with any other
-    only after a special token, so that a document then is held in memory as a whole.
+    With a pattern that the kernels know, a block ends between two pre-tokens or after a special token. With any other
+    pattern a block ends only after a special token, so each document is held in memory as a whole.
     """
 
     def __init__(self, finder: SpecialTokenFinder, pattern: str) -> None:
@@ -104,7 +90,7 @@ class BlockCutter:
         self._scanner = scanner_of(pattern)
 
     def blocks(self, chunks: Iterable[bytes], block_bytes: int = 1) -> Iterator[Block]:
-        """Yield the blocks, of `block_bytes` or more, of a stream of chunks."""
+        """Yield blocks of at least `block_bytes` from a stream of chunks."""
         waiting: list[bytes] = []
         size, enough = 0, block_bytes
         for chunk in chunks:
@@ -119,13 +105,13 @@ class BlockCutter:
                 data = data[cut:]
                 enough = block_bytes
             else:
-                enough = 2 * size  # so that a text without a place to cut is not searched again with every chunk
+                enough = 2 * size  # so that a text without a cut is not searched again with every chunk
             waiting, size = [data], len(data)
         if size:
             yield Block(b"".join(waiting))
 
     def blocks_of(self, data: bytes | memoryview, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-        """Yield the blocks, of about `block_bytes`, of a text that is in memory or mapped; none is copied."""
+        """Yield blocks of about `block_bytes` of a text in memory, without copying it."""
         view = memoryview(data)
         start, size, searched = 0, block_bytes, 0
         while start + size < len(view):
@@ -134,23 +120,23 @@ class BlockCutter:
                 yield Block(view[start:cut])
                 start, size = cut, block_bytes
             else:
-                searched = start + size - self._finder.longest - 4  # near there more is known now
+                searched = start + size - self._finder.longest - 4  # the next search sees more text here
                 size *= 2
         if start < len(view):
             yield Block(view[start:])
 
     def _last_cut(self, data: bytes | memoryview, floor: int, end: int) -> int | None:
-        """Return the last place in data[floor:end], which what follows `end` cannot change, to cut before, if any."""
+        """Return the last cut in data[floor:end] that the text after `end` cannot change, or None."""
         if self._scanner is None:
             return self._end_of_last_special_token(data, floor, end)
-        # One that starts later may be a longer special token than is seen.
+        # A special token that starts later may be longer than the visible part.
         end = min(end, len(data) - max(self._finder.longest - 1, 1))
         reach = _FIRST_REACH
         while end > floor:
             start = max(floor, end - reach)
             window = bytes(data[start : end + 1])
-            for cut in _cut_places(window, self._scanner):
-                if 0 < cut <= end - start and not self._finder.stretches_over(data, start + cut):
+            for cut in _cuts(window, self._scanner):
+                if 0 < cut <= end - start and not self._finder.crosses(data, start + cut):
                     return start + cut
             if start == floor:
                 return None
@@ -160,44 +146,47 @@ class BlockCutter:
         return None
 
     def _distant_cut(self, data: bytes | memoryview, floor: int, end: int) -> int | None:
-        """Do what `_last_cut` does by a kernel."""
-        from bpe.kernels.scanning.cutting import last_cut
-        from bpe.text.block_arrays import read_only
-        from bpe.text.unicode_classes import class_table
+        """Return the last cut in data[floor:end], found by a kernel, or None."""
+        from bpe.kernels.machine.arrays import read_only
+        from bpe.kernels.scanning.unicode_classes import class_table
+        from bpe.kernels.scanning.utf8 import last_cut
 
-        array = read_only(data)
-        while (
-            cut := last_cut(array, floor, end, self._scanner.most_digits if self._scanner else 0, class_table())
-        ) > 0:
-            if not self._finder.stretches_over(data, cut):
+        array, most_digits = read_only(data), self._scanner.most_digits if self._scanner else 0
+        while (cut := last_cut(array, floor, end, most_digits, class_table())) > 0:
+            if not self._finder.crosses(data, cut):
                 return int(cut)
             end = cut - 1
         return None
 
     def _end_of_last_special_token(self, data: bytes | memoryview, floor: int, end: int) -> int | None:
-        """Return where the last special token in data[floor:end] ends, if it cannot become a longer one."""
+        """Return the end of the last special token in data[floor:end] that cannot become a longer one, or None."""
         horizon = end - floor - max(self._finder.longest - 1, 0)
         ends = [span[1] for span in self._finder.spans(bytes(data[floor:end])) if span[0] < horizon]
         return floor + ends[-1] if ends else None
 
 
-def _cut_places(window: bytes, scanner: Scanner) -> Iterator[int]:
-    """Yield places to cut before, the last one first: those next to ASCII, then those among other characters."""
-    in_bytes, in_text = (_cuts_in_bytes(), _cuts_in_text()) if scanner.most_digits == 0 else _cuts_after_words()
-    for match in in_bytes.finditer(window):
-        # Of a character that begins before the window nobody knows what it is.
-        known = window[match.start() - 1] < 0x80 or match.start() >= 4
-        if known and not window[: match.start()].endswith(_WIDE_SPACES):
-            yield match.start()
-    start = 0
-    while start < min(4, len(window)) and window[start] & 0xC0 == 0x80:
-        start += 1
-    try:
-        text = window[start:].decode("utf-8")
-    except UnicodeDecodeError as error:
-        # A character that is cut off at the end is left out; malformed UTF-8 in between is not worth a search.
-        if error.reason != "unexpected end of data":
-            return
-        text = window[start : start + error.start].decode("utf-8")
-    for found in in_text.finditer(text):
-        yield start + len(text[: found.start()].encode("utf-8"))
+def _cuts(window: bytes, scanner: Scanner) -> Iterator[int]:
+    """Yield cuts of a part of a text, the last one first; any text may precede and follow it."""
+    # Malformed bytes become single characters, which no pattern joins with letters, digits or white space. The decoder
+    # holds back a character that is cut off at the end.
+    text = getincrementaldecoder("utf-8")("surrogateescape").decode(window)
+    for match in _cut_pattern(scanner.most_digits == 0).finditer(text):
+        cut = len(text[: match.start()].encode("utf-8", "surrogateescape"))
+        # The class of a character that begins before the window is unknown.
+        if cut >= 4 or (cut > 0 and window[cut - 1] < 0x80):
+            yield cut
+
+
+@lru_cache(maxsize=2)
+def _cut_pattern(gpt2: bool) -> regex.Pattern[str]:
+    """Return a pattern that finds, from the end, boundaries of pre-tokens that the text around cannot change.
+
+    At such a boundary two characters differ in class and the first is a letter or a digit. With GPT-2's pattern the
+    first may also be another character, except an apostrophe before letters, which may be a contraction; with cl100k's
+    other characters may join the letters after them. The first is never white space, because the text after a run of
+    white space decides where the run is split.
+    """
+    import regex
+
+    after_others = r"|(?<=[^\s\p{L}\p{N}])(?=\s|\p{N})|(?<=[^\s\p{L}\p{N}'])(?=\p{L})" if gpt2 else ""
+    return regex.compile(rf"(?r)(?<=\p{{L}})(?=\P{{L}})|(?<=\p{{N}})(?=\P{{N}}){after_others}")

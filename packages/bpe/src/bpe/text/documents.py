@@ -1,22 +1,20 @@
-"""Divides a text of many documents into a training and a validation text, at document borders, in bounded memory."""
+"""Training and validation texts, split from a text of many documents at document boundaries, in bounded memory."""
+
+from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
-from bpe.files import file_digest
-from bpe.text.compression import is_compressed, open_text_file
+from bpe.files import file_digest, sync, whole_directory
+from bpe.text.files import is_compressed, open_text_file
+from bpe.text.special_tokens import END_OF_TEXT
 
-SEPARATOR = "<|endoftext|>"
 HOLDOUT_FRACTION = 0.05
 CHUNK_BYTES = 1 << 22
 
@@ -27,42 +25,42 @@ def divide(
     directory: Path,
     *,
     valid_bytes: int | None = None,
-    separator: str = SEPARATOR,
+    separator: str = END_OF_TEXT,
     notify: Callable[[str], None] | None = None,
     digests: Mapping[Path, str] | None = None,
 ) -> tuple[Path, Path]:
-    """Return a training text and a validation text, making files only where the given ones do not do.
+    """Return a training text and a validation text, creating files only where the given files do not suffice.
 
     Args:
-        train_path: a text file (`.txt`, `.gz`, `.zst`) of documents separated by `separator`.
-        valid_path: the validation text; None holds out the last twentieth of the training text, in whole documents.
-        directory: where files that are made are kept; their names carry a digest of the text, so they are found again.
-        valid_bytes: keep only the first documents of the validation text, up to this many bytes; None keeps all.
-        separator: what stands between documents.
-        notify: gets one line for each file that is made or found again.
-        digests: the SHA-256, in hexadecimal, of files for which it is known: these are not read for the names.
+        train_path: A text file (`.txt`, `.gz`, `.zst`) of documents separated by `separator`.
+        valid_path: The validation text; None holds out the last twentieth of the training text, in whole documents.
+        directory: Folder for created files; their names contain a digest of the text, so that they are found again.
+        valid_bytes: Keep only the first documents of the validation text, up to this many bytes; None keeps all.
+        separator: The string between documents.
+        notify: Called with one line for each file that is created or found again.
+        digests: SHA-256, in hexadecimal, of files for which it is known; these files are not read for their names.
 
     Raises:
-        FileNotFoundError: one of the files does not exist.
-        ValueError: a text cannot be divided, because it is empty or has only one document; or an empty separator.
+        FileNotFoundError: If one of the files does not exist.
+        ValueError: If a text cannot be split because it is empty or has only one document, or the separator is empty.
     """
     _check_separator(separator)
     for path in filter(None, (train_path, valid_path)):
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such file; give the path of a text file")
-    tell = notify or (lambda line: None)
+    report = notify or (lambda line: None)
     known = digests or {}
     if valid_path is None:
         whole = train_path
         train_path, valid_path = hold_out_documents(whole, directory, separator=separator, digest=known.get(whole))
-        tell(f"validation text: the last documents of {whole}, held out in {valid_path}")
+        report(f"validation text: the last documents of {whole}, held out in {valid_path}")
     if valid_bytes is not None:
         whole = valid_path
         valid_path = first_documents(
             whole, directory, max_bytes=valid_bytes, separator=separator, digest=known.get(whole)
         )
         if valid_path != whole:
-            tell(f"validation text: the first {valid_path.stat().st_size:,} bytes of {whole}, whole documents")
+            report(f"validation text: the first {valid_path.stat().st_size:,} bytes of {whole}, whole documents")
     return train_path, valid_path
 
 
@@ -70,115 +68,115 @@ def hold_out_documents(
     path: Path,
     directory: Path,
     *,
-    separator: str = SEPARATOR,
+    separator: str = END_OF_TEXT,
     fraction: float = HOLDOUT_FRACTION,
     digest: str | None = None,
 ) -> tuple[Path, Path]:
-    """Divide a text into its first documents, for training, and its last ones, for validation.
+    """Split a text into its first documents, for training, and its last documents, for validation.
 
     Args:
-        path: the text.
-        directory: where the two files are kept, in a folder named by a digest of the text (and of `separator`).
-        separator: what stands between documents.
-        fraction: share of the bytes that validation gets, about: in whole documents and at least one; what is only
-            white space is no document.
-        digest: the SHA-256 of the text's file, if it is known.
+        path: The text.
+        directory: Folder for the two files, in a subfolder named by a digest of the text (and of `separator`).
+        separator: The string between documents.
+        fraction: Approximate share of the bytes for validation, in whole documents and at least one. White space alone
+            is not a document.
+        digest: The SHA-256 of the file, if it is known.
 
     Returns:
         The paths of the training text and the validation text.
 
     Raises:
-        ValueError: a fraction outside of (0, 1), an empty separator, or a text of fewer than two documents.
+        ValueError: If `fraction` is outside (0, 1), the separator is empty, or the text has fewer than two documents.
     """
     _check_separator(separator)
     if not 0 < fraction < 1:
-        raise ValueError(f"fraction is {fraction!r}: expected a share between 0 and 1, such as 0.05")
+        raise ValueError(f"fraction is {fraction!r}, expected a share between 0 and 1, such as 0.05")
     made = directory / _folder_name(f"held-out-{fraction:g}", path, separator, digest)
     if not made.exists():
-        borders = _borders(path, separator)
-        cuts, total = borders.between(), borders.total
+        boundaries = _find_boundaries(path, separator)
+        cuts, total = boundaries.between_documents(), boundaries.total
         if not cuts:
-            number = "one document" if borders.last >= 0 else "no text"
+            number = "one document" if boundaries.last >= 0 else "no text"
             raise ValueError(
-                f"{path} has {number}: expected two or more with {separator} between them, to hold some out for "
-                "validation; give a validation text of its own"
+                f"{str(path)!r} has {number}, expected two or more documents with {separator} between them, to hold "
+                "some out for validation; give a separate validation text"
             )
         cut = cuts[max(0, bisect_right(cuts, total * (1 - fraction)) - 1)]
-        with _appearing(made) as building:
+        with whole_directory(made) as building:
             _copy(path, building / "train.txt", 0, cut)
             _copy(path, building / "valid.txt", cut, total)
     return made / "train.txt", made / "valid.txt"
 
 
 def first_documents(
-    path: Path, directory: Path, *, max_bytes: int, separator: str = SEPARATOR, digest: str | None = None
+    path: Path, directory: Path, *, max_bytes: int, separator: str = END_OF_TEXT, digest: str | None = None
 ) -> Path:
-    """Return a text of the first documents of another, as many as fit into `max_bytes` and at least one.
+    """Return a text of the first documents of another: as many as fit into `max_bytes`, and at least one.
 
     Args:
-        path: the text.
-        directory: where the file is kept, in a folder named by a digest of the text (and of `separator`).
-        max_bytes: size that the result may have, in bytes of plain text.
-        separator: what stands between documents.
-        digest: the SHA-256 of the text's file, if it is known.
+        path: The text.
+        directory: Folder for the file, in a subfolder named by a digest of the text (and of `separator`).
+        max_bytes: Largest size of the result in bytes of decompressed text.
+        separator: The string between documents.
+        digest: The SHA-256 of the file, if it is known.
 
     Returns:
         `path` itself if all of it fits, else the path of the new file.
 
     Raises:
-        ValueError: `max_bytes` is below 1, or `separator` is empty.
+        ValueError: If `max_bytes` is below 1, or `separator` is empty.
     """
     _check_separator(separator)
     if max_bytes < 1:
-        raise ValueError(f"max_bytes is {max_bytes!r}: expected 1 or more")
+        raise ValueError(f"max_bytes is {max_bytes!r}, expected 1 or more")
     made = directory / _folder_name(f"first-{max_bytes}", path, separator, digest)
     if not made.exists():
-        borders = _borders(path, separator)
-        ends = borders.behind_text()
-        if borders.total <= max_bytes or not ends:
+        boundaries = _find_boundaries(path, separator)
+        cuts = boundaries.after_documents()
+        if boundaries.total <= max_bytes or not cuts:
             return path
-        with _appearing(made) as building:
-            _copy(path, building / "text.txt", 0, ends[max(0, bisect_right(ends, max_bytes) - 1)])
+        with whole_directory(made) as building:
+            _copy(path, building / "text.txt", 0, cuts[max(0, bisect_right(cuts, max_bytes) - 1)])
     return made / "text.txt"
 
 
 def _check_separator(separator: str) -> None:
-    """Refuse a separator that is nothing, which would be everywhere."""
+    """Refuse an empty separator, which would be found everywhere."""
     if not separator:
-        raise ValueError(f"separator is {separator!r}: expected what stands between documents, such as {SEPARATOR!r}")
+        raise ValueError(f"separator is {separator!r}, expected the string between documents, such as {END_OF_TEXT!r}")
 
 
 def _folder_name(start: str, path: Path, separator: str, digest: str | None) -> str:
-    """Return the name of the folder for what is made of a text: another for other bytes, and for another reading."""
+    """Return the name of the folder for files made of a text: different for different bytes and separators."""
     name = f"{start}-{(digest or file_digest(path))[:16]}"
-    if separator == SEPARATOR and not is_compressed(path):
-        return name  # as it has always been, so that what has been made is found again
+    if separator == END_OF_TEXT and not is_compressed(path):
+        return name  # the name used by all versions, so that existing files are found again
     suffix = path.suffix if is_compressed(path) else ""
     return f"{name}-{hashlib.sha256(json.dumps([separator, suffix]).encode()).hexdigest()[:8]}"
 
 
-class _Borders(NamedTuple):
-    """Where a text may be cut: all offsets are in bytes of plain text."""
+class _Boundaries(NamedTuple):
+    """Possible cuts of a text; all offsets are in bytes of decompressed text."""
 
-    ends: array
-    """The offset behind every separator and its line end."""
+    ends: array[int]
+    """The offset after each separator and its line break."""
     first: int
-    """The first byte that is neither white space nor of a separator; -1 if there is none, as `last`."""
+    """The first byte that is neither white space nor part of a separator; -1 if there is none, as `last`."""
     last: int
     total: int
 
-    def behind_text(self) -> array:
-        """Return the ends that have text before them."""
+    def after_documents(self) -> array[int]:
+        """Return the ends that have a document before them."""
         return self.ends[bisect_right(self.ends, self.first) :] if self.first >= 0 else array("q")
 
-    def between(self) -> array:
-        """Return the ends that have text before them and behind them."""
-        ends = self.behind_text()
+    def between_documents(self) -> array[int]:
+        """Return the ends that have documents before and after them."""
+        ends = self.after_documents()
         return ends[: bisect_right(ends, self.last)]
 
 
-def _borders(path: Path, separator: str) -> _Borders:
-    """Find the separators of a text, and where what stands between them begins and ends."""
+def _find_boundaries(path: Path, separator: str) -> _Boundaries:
+    """Find the separators of a text, and its first and last byte of a document."""
     mark = separator.encode()
     ends = array("q")
     total, tail = 0, b""
@@ -187,32 +185,32 @@ def _borders(path: Path, separator: str) -> _Borders:
         text = tail + chunk
         start = total - len(tail)
         total += len(chunk)
-        behind, found = 0, 0
+        done, found = 0, 0
         while found >= 0:
-            found = text.find(mark, behind)
+            found = text.find(mark, done)
             end = found + len(mark)
-            # Where none is found, the beginning of one may stand at the end.
-            until = found if found >= 0 else max(behind, len(text) - len(mark) + 1) if chunk else len(text)
-            piece = text[behind:until].rstrip()
-            if piece:
-                last = start + behind + len(piece) - 1
-                first = start + behind + len(piece) - len(piece.lstrip()) if first < 0 else first
+            # Without a match, the end of the text may be the beginning of a separator.
+            until = found if found >= 0 else max(done, len(text) - len(mark) + 1) if chunk else len(text)
+            document = text[done:until].rstrip()
+            if document:
+                last = start + done + len(document) - 1
+                first = start + done + len(document) - len(document.lstrip()) if first < 0 else first
             if found < 0 or (chunk and end + 2 > len(text)):
-                behind = until
-                break  # its line end may stand in the next chunk
-            behind = end + _line_end(text[end : end + 2])
-            ends.append(start + behind)
-        tail = text[behind:]
-    return _Borders(ends, first, last, total)
+                done = until
+                break  # the line break after the separator may be in the next chunk
+            done = end + _line_break_size(text[end : end + 2])
+            ends.append(start + done)
+        tail = text[done:]
+    return _Boundaries(ends, first, last, total)
 
 
-def _line_end(text: bytes) -> int:
-    """Return how many bytes of line end a text begins with."""
+def _line_break_size(text: bytes) -> int:
+    """Return the number of bytes of the line break at the start of a text, 0 if there is none."""
     return 2 if text == b"\r\n" else int(text[:1] == b"\n")
 
 
 def _copy(source: Path, target: Path, begin: int, end: int) -> None:
-    """Write the bytes from `begin` to `end` of a text, unpacked, to a new file."""
+    """Write the bytes from `begin` to `end` of a text, decompressed, to a new file."""
     position = 0
     with target.open("wb") as file:
         for chunk in open_text_file(source, CHUNK_BYTES):
@@ -220,25 +218,4 @@ def _copy(source: Path, target: Path, begin: int, end: int) -> None:
             position += len(chunk)
             if position >= end:
                 break
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextmanager
-def _appearing(directory: Path) -> Iterator[Path]:
-    """A directory to fill, which takes its name when it is complete, or never.
-
-    Where another process has made the same one in the meantime, that stays.
-    """
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
-    try:
-        building.chmod(directory.parent.stat().st_mode)  # that of mkdtemp keeps other users out
-        yield building
-        try:
-            building.rename(directory)
-        except OSError:
-            if not directory.exists():
-                raise
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+        sync(file)

@@ -1,4 +1,4 @@
-"""Pre-tokenisation patterns: those of GPT-2 and cl100k, which the kernels know, and any other, which `regex` runs."""
+"""Pre-tokenization patterns: GPT-2's and cl100k's, which kernels implement, and any other, which `regex` runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import regex
 
 GPT2_PATTERN: str = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
-"""GPT-2's pattern: contractions; runs of letters, digits or other signs with one space before; white space."""
+"""GPT-2's pattern: contractions; runs of letters, digits or other characters with one space before; white space."""
 
 _SAME_AS_GPT2 = frozenset(
     {
@@ -21,7 +21,6 @@ _SAME_AS_GPT2 = frozenset(
         r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s""",
     }
 )
-
 
 CL100K_PATTERN: str = (
     r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|"""
@@ -33,25 +32,25 @@ LLAMA3_PATTERN: str = (
     r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"""
     r"""\s*[\r\n]+|\s+(?!\S)|\s+"""
 )
-"""The pattern of Llama 3, and of cl100k_base at first: white space at the end of a text is split differently."""
+"""The pattern of Llama 3, and of early cl100k_base: it splits white space at the end of a text differently."""
 
 
 def is_gpt2_pattern(pattern: str) -> bool:
-    """Say whether `pattern` is one of the published spellings of GPT-2's pattern."""
+    """Return whether `pattern` is one of the published spellings of GPT-2's pattern."""
     return pattern in _SAME_AS_GPT2
 
 
 class Scanner(NamedTuple):
-    """A pattern that the kernels know."""
+    """A pattern that the kernels implement."""
 
     most_digits: int
-    """0 for GPT-2's pattern; for patterns like cl100k's the most digits that go together."""
+    """0 for GPT-2's pattern; for cl100k and its kind the largest number of digits in a pre-token."""
     end_is_special: int
-    """1 if white space at the end of a text is one piece whatever is in it, as in tiktoken's cl100k."""
+    """1 if white space at the end of a text is always one pre-token, as in tiktoken's cl100k; else 0."""
 
 
 def _scanners() -> dict[str, Scanner]:
-    """Return the scanner of each pattern that has one: GPT-2's, and cl100k's for one, two or three digits together."""
+    """Return the scanner of each known pattern: GPT-2's, and cl100k's for up to one, two or three digits."""
     scanners = dict.fromkeys(_SAME_AS_GPT2, Scanner(0, 0))
     for pattern, end_is_special in ((CL100K_PATTERN, 1), (LLAMA3_PATTERN, 0)):
         before, after = re.split(r"\{1,3\}\+?", pattern)
@@ -65,16 +64,16 @@ _SCANNERS = _scanners()
 
 
 def scanner_of(pattern: str) -> Scanner | None:
-    """Return how the kernels find the pre-tokens of a pattern, or None if only `regex` can."""
+    """Return the scanner with which the kernels implement a pattern, or None if only `regex` can run it."""
     return _SCANNERS.get(pattern)
 
 
 @lru_cache(maxsize=32)
 def compile_pattern(pattern: str) -> regex.Pattern[str]:
-    """Compile a pre-tokenisation pattern with `regex`.
+    """Compile a pre-tokenization pattern with `regex`.
 
     Raises:
-        ValueError: If it is not a string, is empty, or `regex` does not accept it.
+        ValueError: If the pattern is not a string, is empty, or `regex` rejects it.
     """
     import regex
 
@@ -86,14 +85,14 @@ def compile_pattern(pattern: str) -> regex.Pattern[str]:
         raise ValueError(f"pattern {pattern!r} is not a regular expression of the `regex` module: {error}") from error
 
 
-def split_pieces(pattern: str, text: str) -> Iterator[str]:
-    """Yield the pre-tokens of `text`, in order; stretches the pattern leaves out are pieces of their own.
+def split_pretokens(pattern: str, text: str) -> Iterator[str]:
+    """Yield the pre-tokens of `text` in order; text that the pattern does not match forms pre-tokens of its own.
 
-    Joined together they are `text` again, whatever the pattern.
+    Whatever the pattern, the pre-tokens joined together are `text`.
     """
     compiled = compile_pattern(pattern)
     if is_gpt2_pattern(pattern):
-        yield from compiled.findall(text)  # it matches every character, so nothing can be left out
+        yield from compiled.findall(text)  # GPT-2's pattern matches every character
         return
     done = 0
     for match in compiled.finditer(text):

@@ -1,29 +1,37 @@
-"""Counting pre-tokens in files and blocks of text."""
+"""Counting of pre-tokens in files and in blocks of text, in plain Python or by the kernels."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import chain
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol
 
-from bpe.cli.progress import Progress
-from bpe.text.blocks import Block, BlockCutter
-from bpe.text.compression import is_compressed
-from bpe.text.files import TextFile
-from bpe.text.patterns import GPT2_PATTERN, Scanner, compile_pattern, scanner_of, split_pieces
-from bpe.text.special_tokens import END_OF_TEXT, SpecialTokenFinder, check_special_tokens
-from bpe.text.utf8 import StrPath, find_files
+from bpe.kernels import COUNTING_BYTES
+from bpe.progress import Progress
+from bpe.text import (
+    END_OF_TEXT,
+    GPT2_PATTERN,
+    Block,
+    BlockCutter,
+    Scanner,
+    SpecialTokenFinder,
+    StrPath,
+    TextFile,
+    check_special_tokens,
+    compile_pattern,
+    find_files,
+    is_compressed,
+    scanner_of,
+    split_pretokens,
+)
 from bpe.threads import check_threads, map_in_order
 from bpe.training.counts import PretokenCounts
 
 if TYPE_CHECKING:
-    from bpe.training.word_table import WordTable
-
-PYTHON_BYTES = 1 << 20
-"""Up to this much text is counted in Python: loading the kernels would take longer than the work."""
+    from bpe.kernels.tables.pretokens import PretokenTable
 
 
 def count_pretokens(
@@ -37,10 +45,10 @@ def count_pretokens(
     """Count the pre-tokens of text files; special tokens separate texts and are not counted.
 
     Args:
-        paths: One path or several: files (plain, .gz, .zst) or folders of them; each file is a text of its own.
+        paths: One path or several: files (plain, .gz, .zst) or folders of them; each file is a separate text.
         special_tokens: Strings that are taken out before the text is split.
-        pattern: The regular expression of a pre-token; those of GPT-2 and cl100k run in kernels, others in `regex`.
-        threads: How many threads to use; None is all cores.
+        pattern: The regular expression of a pre-token. GPT-2's and cl100k's run in kernels, others in `regex`.
+        threads: The number of threads; None uses all cores.
         progress: Whether to report on stderr.
 
     Raises:
@@ -48,24 +56,23 @@ def count_pretokens(
         ValueError: If a file is empty or an argument is wrong.
     """
     special = check_special_tokens(special_tokens)
-    finder = SpecialTokenFinder(special)
     compile_pattern(pattern)
     threads = check_threads(threads)
     files = [TextFile(path) for path in find_files(paths)]
-    cutter = BlockCutter(finder, pattern)
-    counter = _counter(files, finder, pattern)
+    finder = SpecialTokenFinder(special)
+    counter = _counter_for_files(files, finder, pattern)
 
     def count(item: tuple[TextFile, Block]) -> tuple[TextFile, int, int, int]:
         file, block = item
         return (file, len(block.data), *counter.count(block))
 
-    # With another pattern, the interpreter does the work: more threads would only stand in each other's way.
+    cutter = BlockCutter(finder, pattern)
     blocks = ((file, block) for file in files for block in file.blocks(cutter))
-    kernels = isinstance(counter, _KernelCounter)
     with Progress("counting", _total_bytes(files), enabled=progress) as report:
         done = 0
-        for file, read, size, replaced in map_in_order(count, blocks, threads if kernels else 1, kernels=kernels):
-            file.took(size, replaced)
+        threads = threads if counter.kernels else 1  # more threads would compete for the interpreter
+        for file, read, size, replaced in map_in_order(count, blocks, threads, kernels=counter.kernels):
+            file.record(size, replaced)
             done += read
             report.update(done)
     for file in files:
@@ -76,68 +83,60 @@ def count_pretokens(
 
 
 def _total_bytes(files: list[TextFile]) -> int | None:
-    """Return the size of the text in all files, if it is known before they are read."""
+    """Return the size of the text in all files, or None if it is unknown before they are read."""
     if any(is_compressed(file.path) for file in files):
         return None
     return sum(file.path.stat().st_size for file in files)
 
 
-def _counter(files: list[TextFile], finder: SpecialTokenFinder, pattern: str) -> _Counter:
-    """Return what counts these files: the kernels, or Python for little text and for patterns they do not know."""
-    # What the kernels cost to load is worth it for less compressed text.
+def _counter_for_files(files: list[TextFile], finder: SpecialTokenFinder, pattern: str) -> BlockCounter:
+    """Return the counter for files: kernels, or Python for small texts and for patterns that no kernel knows."""
+    # Compressed text is assumed to be four times as large when decompressed.
     size = sum(file.path.stat().st_size * (4 if is_compressed(file.path) else 1) for file in files)
     streams = any(not Path(file.path).is_file() for file in files)
     scanner = scanner_of(pattern)
-    if scanner is not None and (size > PYTHON_BYTES or streams):
-        return _KernelCounter(finder, pattern, scanner)
-    return _PythonCounter(finder, pattern)
+    if scanner is not None and (size > COUNTING_BYTES or streams):
+        return KernelCounter(finder, pattern, scanner)
+    return PythonCounter(finder, pattern)
 
 
-def count_blocks(
-    blocks: Iterable[Block], pattern: str, threads: int, engine: str = "auto", finder: SpecialTokenFinder | None = None
-) -> PretokenCounts:
-    """Count the pre-tokens of blocks of text.
+def count_blocks(blocks: Iterable[Block], finder: SpecialTokenFinder, pattern: str, threads: int) -> PretokenCounts:
+    """Count the pre-tokens of blocks; `finder` searches the blocks whose special tokens are not known."""
+    scanner = scanner_of(pattern)
+    rest = iter(blocks)
+    head: list[Block] = []
+    size = 0
+    while scanner is not None and size <= COUNTING_BYTES and (block := next(rest, None)) is not None:
+        head.append(block)
+        size += len(block.data)
+    if scanner is not None and size > COUNTING_BYTES:
+        return count_with(KernelCounter(finder, pattern, scanner), chain(head, rest), threads)
+    return count_with(PythonCounter(finder, pattern), chain(head, rest), threads)
 
-    `engine` is "python", "kernels", or "auto": Python for little text and for patterns that the kernels do not know;
-    `finder` is for blocks that do not know their special tokens.
-    """
-    finder = finder or SpecialTokenFinder([])
-    if engine == "auto":
-        engine, blocks = _chosen_engine(blocks, pattern)
-    scanner, kernels = scanner_of(pattern), engine == "kernels"
-    counter = _KernelCounter(finder, pattern, scanner) if kernels and scanner else _PythonCounter(finder, pattern)
-    for _ in map_in_order(counter.count, blocks, threads if kernels else 1, kernels=kernels):
+
+def count_with(counter: BlockCounter, blocks: Iterable[Block], threads: int) -> PretokenCounts:
+    """Count the pre-tokens of blocks with a given counter."""
+    for _ in map_in_order(counter.count, blocks, threads if counter.kernels else 1, kernels=counter.kernels):
         pass
     return counter.counts()
 
 
-def _chosen_engine(blocks: Iterable[Block], pattern: str) -> tuple[str, Iterable[Block]]:
-    """Return the engine for so much text, and the blocks, of which the first may have been looked at."""
-    if scanner_of(pattern) is None:
-        return "python", blocks
-    head: list[Block] = []
-    size = 0
-    rest: Iterator[Block] = iter(blocks)
-    for block in rest:
-        head.append(block)
-        size += len(block.data)
-        if size > PYTHON_BYTES:
-            return "kernels", chain(head, rest)
-    return "python", head
+class BlockCounter(Protocol):
+    """Counts the pre-tokens of blocks, from several threads at once if `kernels`."""
 
-
-class _Counter(Protocol):
-    """Counts blocks, from several threads at once."""
+    kernels: bool
 
     def count(self, block: Block) -> tuple[int, int]:
-        """Count a block; return its bytes and the U+FFFD put in for malformed UTF-8."""
+        """Count a block; return its number of bytes and of malformed sequences replaced by U+FFFD."""
 
     def counts(self) -> PretokenCounts:
-        """Return the counts of all blocks, after the last."""
+        """Return the counts of all blocks, after the last one."""
 
 
-class _PythonCounter:
-    """Counts with `regex`."""
+class PythonCounter:
+    """Counts with `regex`, in one thread."""
+
+    kernels = False
 
     def __init__(self, finder: SpecialTokenFinder, pattern: str) -> None:
         self._finder = finder
@@ -145,44 +144,49 @@ class _PythonCounter:
         self._counts: Counter[str] = Counter()
 
     def count(self, block: Block) -> tuple[int, int]:
+        """Count a block; see `BlockCounter`."""
         texts, size, replaced = block.texts(self._finder)
         for text, _ in texts:
-            self._counts.update(split_pieces(self._pattern, text))
+            self._counts.update(split_pretokens(self._pattern, text))
         return size, replaced
 
     def counts(self) -> PretokenCounts:
-        pieces = {piece.encode("utf-8"): count for piece, count in self._counts.items()}
-        return PretokenCounts._trusted(pieces, self._pattern)
+        """Return the counts of all blocks."""
+        counts = {pretoken.encode("utf-8"): count for pretoken, count in self._counts.items()}
+        return PretokenCounts.from_trusted(counts, pattern=self._pattern)
 
 
-class _KernelCounter:
-    """Counts with one table per thread, and adds the tables."""
+class KernelCounter:
+    """Counts with one table per thread, and finally adds the tables."""
+
+    kernels = True
 
     def __init__(self, finder: SpecialTokenFinder, pattern: str, scanner: Scanner) -> None:
         self._finder = finder
         self._pattern = pattern
         self._scanner = scanner
-        self._idle: SimpleQueue[WordTable] = SimpleQueue()
-        self._tables: list[WordTable] = []
+        self._idle: SimpleQueue[PretokenTable] = SimpleQueue()
+        self._tables: list[PretokenTable] = []
 
     def count(self, block: Block) -> tuple[int, int]:
-        from bpe.text.block_arrays import arrays_of
-        from bpe.training.word_table import WordTable
+        """Count a block; see `BlockCounter`."""
+        from bpe.kernels.tables.pretokens import PretokenTable
 
-        data, spans, replaced = arrays_of(block, self._finder)
+        data, spans, replaced = block.arrays(self._finder)
         try:
             table = self._idle.get_nowait()
         except Empty:
-            table = WordTable()
+            table = PretokenTable()
             self._tables.append(table)
         table.count(data, spans, self._scanner)
         self._idle.put(table)
         return len(data), replaced
 
     def counts(self) -> PretokenCounts:
-        from bpe.training.word_table import WordTable
+        """Return the counts of all blocks."""
+        from bpe.kernels.tables.pretokens import PretokenTable
 
-        total, *others = self._tables or [WordTable()]
+        total, *others = self._tables or [PretokenTable()]
         while others:
-            total.add(*others.pop().words())
-        return PretokenCounts.from_arrays(*total.words(), pattern=self._pattern)
+            total.add(*others.pop().arrays())
+        return PretokenCounts.from_arrays(*total.arrays(), pattern=self._pattern)

@@ -1,4 +1,4 @@
-"""How often each distinct pre-token occurs, in arrays where there are many."""
+"""Counts of distinct pre-tokens, in arrays where there are many."""
 
 from __future__ import annotations
 
@@ -8,25 +8,23 @@ from itertools import pairwise
 from operator import mul
 from typing import TYPE_CHECKING
 
-from bpe.text.patterns import GPT2_PATTERN
-from bpe.text.special_tokens import check_special_tokens
-from bpe.text.utf8 import StrPath
+from bpe.text import GPT2_PATTERN, StrPath, check_special_tokens
 
 if TYPE_CHECKING:
     import numpy as np
 
-    WordArrays = tuple[np.ndarray, np.ndarray, np.ndarray]
+    CountArrays = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 _MOST = 2**63 - 1
-"""The largest count: in arrays, counts are int64."""
+"""The largest count: counts in arrays are int64."""
 
 
 class PretokenCounts(Mapping[bytes, int]):
-    """How often each distinct pre-token (bytes) occurs; `a + b` adds them up, `save` and `load` keep them.
+    """Number of occurrences of each distinct pre-token (bytes); `a + b` adds counts, `save` and `load` store them.
 
-    The counts of parts of a corpus, added together, are the counts of the whole: parts may be counted on several
-    machines. `pattern` is what the text was split by, `special_tokens` what was taken out of it before, as a tuple;
-    None if that is not known.
+    The counts of the parts of a corpus add up to the counts of the whole, so parts may be counted on several machines.
+    `pattern` is the pattern that split the text; `special_tokens` is a tuple of the special tokens that were taken out
+    before, or None if they are unknown.
     """
 
     def __init__(
@@ -36,23 +34,23 @@ class PretokenCounts(Mapping[bytes, int]):
         pattern: str = GPT2_PATTERN,
         special_tokens: Iterable[str] | None = None,
     ) -> None:
-        """Take the counts of a mapping.
+        """Copy the counts of a mapping.
 
         Raises:
-            TypeError: If the special tokens are one string.
-            ValueError: If a key is not non-empty bytes, a count not a whole number from 1 to 2**63 - 1, or a special
-                token not a non-empty string.
+            TypeError: If `special_tokens` is a single string.
+            ValueError: If a key is not non-empty bytes, a count is not an integer from 1 to 2**63 - 1, or a special
+                token is not a non-empty string.
         """
-        for piece, count in (counts or {}).items():
-            if not isinstance(piece, bytes) or not piece:
-                raise ValueError(f"pre-token {piece!r} is not non-empty bytes; encode strings as UTF-8")
+        for pretoken, count in (counts or {}).items():
+            if not isinstance(pretoken, bytes) or not pretoken:
+                raise ValueError(f"pre-token {pretoken!r} is not non-empty bytes; encode strings as UTF-8")
             if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count < 2**63:
                 raise ValueError(
-                    f"count of pre-token {piece!r} is {count!r}, expected a whole number from 1 to 2**63 - 1"
+                    f"count of pre-token {pretoken!r} is {count!r}, expected a whole number from 1 to 2**63 - 1"
                 )
         self.pattern = pattern
         self.special_tokens = None if special_tokens is None else tuple(check_special_tokens(special_tokens))
-        self._made: dict[bytes, int] | WordArrays = dict(counts or {})
+        self._made: dict[bytes, int] | CountArrays = dict(counts or {})
 
     @classmethod
     def from_arrays(
@@ -64,32 +62,32 @@ class PretokenCounts(Mapping[bytes, int]):
         pattern: str = GPT2_PATTERN,
         special_tokens: Iterable[str] | None = None,
     ) -> PretokenCounts:
-        """Make counts of the arrays that `arrays` returns, which are not copied; no pre-token may come twice."""
+        """Create counts from arrays in the form of `arrays`, without copying them; each pre-token must occur once."""
         made = cls(pattern=pattern, special_tokens=special_tokens)
         made._made = (words, offsets, counts)
         return made
 
     @classmethod
-    def _trusted(
-        cls, counts: dict[bytes, int], pattern: str, special_tokens: Iterable[str] | None = None
+    def from_trusted(
+        cls, counts: dict[bytes, int], *, pattern: str, special_tokens: Iterable[str] | None = None
     ) -> PretokenCounts:
-        """Wrap counts made by this package without looking at each."""
+        """Wrap a dictionary of counts without a copy and without checking each."""
         made = cls(pattern=pattern, special_tokens=special_tokens)
         made._made = counts
         return made
 
     @cached_property
     def _counts(self) -> dict[bytes, int]:
-        """The counts as a dictionary, which is made when the first of them is asked for."""
+        """The counts as a dictionary, created at the first access to a single count."""
         if isinstance(self._made, dict):
             return self._made
-        words, offsets, counts = self._made
-        data = words.tobytes()
-        pieces = (data[start:end] for start, end in pairwise(offsets.tolist()))
-        return dict(zip(pieces, counts.tolist(), strict=True))
+        pretokens, offsets, counts = self._made
+        data = pretokens.tobytes()
+        keys = (data[start:end] for start, end in pairwise(offsets.tolist()))
+        return dict(zip(keys, counts.tolist(), strict=True))
 
-    def __getitem__(self, piece: bytes) -> int:
-        return self._counts[piece]
+    def __getitem__(self, pretoken: bytes) -> int:
+        return self._counts[pretoken]
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._counts)
@@ -119,15 +117,15 @@ class PretokenCounts(Mapping[bytes, int]):
             )
         if isinstance(self._made, dict) and isinstance(other._made, dict):
             total = dict(self._made)
-            for piece, count in other.items():
-                total[piece] = total.get(piece, 0) + count
-            return PretokenCounts._trusted(total, self.pattern, special)
-        from bpe.training.word_table import WordTable
+            for pretoken, count in other.items():
+                total[pretoken] = total.get(pretoken, 0) + count
+            return PretokenCounts.from_trusted(total, pattern=self.pattern, special_tokens=special)
+        from bpe.kernels.tables.pretokens import PretokenTable
 
-        table = WordTable()
+        table = PretokenTable()
         table.add(*self.arrays())
         table.add(*other.arrays())
-        return PretokenCounts.from_arrays(*table.words(), pattern=self.pattern, special_tokens=special)
+        return PretokenCounts.from_arrays(*table.arrays(), pattern=self.pattern, special_tokens=special)
 
     def __radd__(self, other: object) -> PretokenCounts:
         # sum() starts with 0.
@@ -137,41 +135,42 @@ class PretokenCounts(Mapping[bytes, int]):
         return f"PretokenCounts({len(self):,} distinct, {self.total:,} in all)"
 
     def agrees(self, special_tokens: Iterable[str] | None) -> bool:
-        """Say whether these special tokens, in any order, may be those taken out; None agrees with all."""
+        """Return whether these special tokens, in any order, may be those of the counts; None agrees with all."""
         return special_tokens is None or self.special_tokens is None or {*special_tokens} == {*self.special_tokens}
 
     @property
     def total(self) -> int:
-        """The number of pre-tokens counted, repetitions included."""
-        return sum(self._made.values()) if isinstance(self._made, dict) else _exact_sum(self._made[2])
+        """The number of pre-tokens counted, with repetitions."""
+        return _exact_sum(self.arrays()[2])
 
     @property
     def distinct_bytes(self) -> int:
-        """The number of bytes of the distinct pre-tokens."""
+        """The total number of bytes of the distinct pre-tokens."""
         return sum(map(len, self._made)) if isinstance(self._made, dict) else len(self._made[0])
 
     @property
     def total_bytes(self) -> int:
-        """The number of bytes of the pre-tokens counted, repetitions included."""
+        """The number of bytes of the pre-tokens counted, with repetitions."""
         if isinstance(self._made, dict):
-            return sum(len(piece) * count for piece, count in self._made.items())
+            return sum(len(pretoken) * count for pretoken, count in self._made.items())
         _, offsets, counts = self._made
         return _exact_sum(counts, offsets[1:] - offsets[:-1])
 
     def most_common(self, number: int) -> list[tuple[bytes, int]]:
-        """Return the most frequent pre-tokens with their counts, the greater bytes first among equals."""
-        items: Iterable[tuple[bytes, int]] = self._counts.items() if isinstance(self._made, dict) else ()
-        if not isinstance(self._made, dict) and 0 < number < len(self):
-            words, offsets, counts = self._made
-            least = -_partitioned(-counts, number - 1)
-            chosen = (counts >= least).nonzero()[0].tolist()
-            items = [(words[offsets[i] : offsets[i + 1]].tobytes(), int(counts[i])) for i in chosen]
-        elif not isinstance(self._made, dict):
-            items = self._counts.items()
-        return sorted(items, key=lambda item: (item[1], item[0]), reverse=True)[: max(number, 0)]
+        """Return the most frequent pre-tokens with their counts; among equals, the greater bytes come first."""
+        import numpy as np
 
-    def arrays(self) -> WordArrays:
-        """Return bytes uint8 (total,), offsets int64 (n + 1,) and counts int64 (n,), in any order. Do not write."""
+        pretokens, offsets, counts = self.arrays()
+        number = min(number, len(counts))
+        if number < 1:
+            return []
+        least = np.partition(counts, len(counts) - number)[len(counts) - number]
+        chosen = (counts >= least).nonzero()[0].tolist()
+        items = [(pretokens[offsets[i] : offsets[i + 1]].tobytes(), int(counts[i])) for i in chosen]
+        return sorted(items, key=lambda item: (item[1], item[0]), reverse=True)[:number]
+
+    def arrays(self) -> CountArrays:
+        """Return bytes uint8 (total,), offsets int64 (n + 1,), counts int64 (n,) in any order; do not change them."""
         if not isinstance(self._made, dict):
             return self._made
         import numpy as np
@@ -182,40 +181,34 @@ class PretokenCounts(Mapping[bytes, int]):
         return np.frombuffer(b"".join(self._made), dtype=np.uint8), offsets, counts
 
     def save(self, path: StrPath) -> None:
-        """Write the counts to a compact file; the same counts make the same file.
+        """Write the counts to a compact file; equal counts give identical files.
 
         Raises:
             OSError: If it cannot be written.
         """
         from bpe.training import counts_file
 
-        counts_file.save(self, path)
+        counts_file.save(path, *self.arrays(), pattern=self.pattern, special_tokens=self.special_tokens)
 
     @classmethod
     def load(cls, path: StrPath) -> PretokenCounts:
         """Read counts that `save` wrote.
 
         Raises:
-            OSError: If there is no such file, or it cannot be read.
-            ValueError: If it is not such a file, damaged, or of a newer version.
+            OSError: If the file does not exist or cannot be read.
+            ValueError: If it is not a file of counts, is damaged, or has a newer version.
         """
         from bpe.training import counts_file
 
-        return counts_file.load(path)
+        content = counts_file.load(path)
+        return cls.from_arrays(*content[:3], pattern=content.pattern, special_tokens=content.special_tokens)
 
 
 def _exact_sum(counts: np.ndarray, times: np.ndarray | None = None) -> int:
-    """Return the sum of the counts, each `times` a number if given; where 64 bits may not do, in Python."""
+    """Return the sum of the counts, each multiplied by `times` if given; in Python where 64 bits may not suffice."""
     import numpy as np
 
     weighted = counts.astype(np.float64) if times is None else counts.astype(np.float64) * times
     if weighted.sum() < _MOST / 2:
         return int((counts if times is None else counts * times).sum())
     return sum(counts.tolist() if times is None else map(mul, counts.tolist(), times.tolist()))
-
-
-def _partitioned(values: np.ndarray, place: int) -> int:
-    """Return the value that would stand at `place` if the values were sorted."""
-    import numpy as np
-
-    return int(np.partition(values, place)[place])

@@ -1,4 +1,4 @@
-"""Learning merges in plain Python, for inputs so small that loading the kernels would take longer."""
+"""Learning of merges in plain Python, for inputs so small that loading the kernels would take longer."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _PAST_ALL_BYTES = "\u0100"
 
 
 def _descending(token: bytes) -> str:
-    """Return a string that sorts the other way round: first the greater bytes, and a prefix after what it begins."""
+    """Return a string that sorts in reverse: greater bytes first, and a prefix after the longer strings it begins."""
     return token.translate(_COMPLEMENT).decode("latin-1") + _PAST_ALL_BYTES
 
 
-def learn_merges(counts: Mapping[bytes, int], max_merges: int) -> list[Pair]:
-    """Return the merges in order, at most `max_merges`, as `bpe.reference.learn_merges` does, with less work.
+def learn_merges_in_python(counts: Mapping[bytes, int], max_merges: int) -> list[Pair]:
+    """Return at most `max_merges` merges in order, like `bpe.reference.learn_merges` but with less work.
 
-    Only words that have the merged pair are touched, and the heap keeps one entry per pair whose count is an upper
-    bound: it is put right when it comes to the top.
+    Only pre-tokens that contain the merged pair are visited. The heap has one entry per pair, whose count is an upper
+    bound that is corrected when the entry reaches the top.
     """
-    words = [[bytes([byte]) for byte in word] for word in counts]
+    pretokens = [[bytes([byte]) for byte in pretoken] for pretoken in counts]
     weights = list(counts.values())
     pair_counts: defaultdict[Pair, int] = defaultdict(int)
-    words_with: defaultdict[Pair, set[int]] = defaultdict(set)
-    for index, word in enumerate(words):
-        for pair in pairwise(word):
+    pretokens_with: defaultdict[Pair, set[int]] = defaultdict(set)
+    for index, pretoken in enumerate(pretokens):
+        for pair in pairwise(pretoken):
             pair_counts[pair] += weights[index]
-            words_with[pair].add(index)
+            pretokens_with[pair].add(index)
     heap = [_entry(pair, count) for pair, count in pair_counts.items()]
     heapq.heapify(heap)
     merges: list[Pair] = []
@@ -47,8 +47,8 @@ def learn_merges(counts: Mapping[bytes, int], max_merges: int) -> list[Pair]:
         heapq.heappop(heap)
         merges.append(pair)
         created: set[Pair] = set()
-        for index in words_with.pop(pair):
-            _merge_in_word(words[index], pair, weights[index], index, pair_counts, words_with, created)
+        for index in pretokens_with.pop(pair):
+            _merge_in_pretoken(pretokens[index], pair, weights[index], index, pair_counts, pretokens_with, created)
         del pair_counts[pair]
         created.discard(pair)
         for new in created:
@@ -58,35 +58,35 @@ def learn_merges(counts: Mapping[bytes, int], max_merges: int) -> list[Pair]:
 
 
 def _entry(pair: Pair, count: int) -> tuple[int, str, Pair]:
-    """Return a heap entry: the highest count first, then the greater pair of byte strings."""
+    """Return a heap entry; the highest count sorts first, then the greater pair of byte strings."""
     return -count, _descending(pair[0]) + _descending(pair[1]), pair
 
 
-def _merge_in_word(
-    word: list[bytes],
+def _merge_in_pretoken(
+    pretoken: list[bytes],
     pair: Pair,
     weight: int,
     index: int,
     pair_counts: defaultdict[Pair, int],
-    words_with: defaultdict[Pair, set[int]],
+    pretokens_with: defaultdict[Pair, set[int]],
     created: set[Pair],
 ) -> None:
-    """Merge a pair in one word, in place, and bring the counts of its neighbours up to date."""
+    """Merge a pair in one pre-token, in place, and update the counts of the neighbouring pairs."""
     left, right = pair
-    product = left + right
-    place = 0
-    while place < len(word) - 1:
-        if word[place] != left or word[place + 1] != right:
-            place += 1
+    merged = left + right
+    position = 0
+    while position < len(pretoken) - 1:
+        if pretoken[position] != left or pretoken[position + 1] != right:
+            position += 1
             continue
-        if place > 0:
-            pair_counts[word[place - 1], left] -= weight
-            created.add(_count((word[place - 1], product), weight, index, pair_counts, words_with))
-        if place + 2 < len(word):
-            pair_counts[right, word[place + 2]] -= weight
-            created.add(_count((product, word[place + 2]), weight, index, pair_counts, words_with))
-        word[place : place + 2] = [product]
-        place += 1
+        if position > 0:
+            pair_counts[pretoken[position - 1], left] -= weight
+            created.add(_count((pretoken[position - 1], merged), weight, index, pair_counts, pretokens_with))
+        if position + 2 < len(pretoken):
+            pair_counts[right, pretoken[position + 2]] -= weight
+            created.add(_count((merged, pretoken[position + 2]), weight, index, pair_counts, pretokens_with))
+        pretoken[position : position + 2] = [merged]
+        position += 1
 
 
 def _count(
@@ -94,9 +94,9 @@ def _count(
     weight: int,
     index: int,
     pair_counts: defaultdict[Pair, int],
-    words_with: defaultdict[Pair, set[int]],
+    pretokens_with: defaultdict[Pair, set[int]],
 ) -> Pair:
-    """Count one more occurrence of a pair, in word `index`, and return the pair."""
+    """Count another occurrence of a pair, in the pre-token of this index, and return the pair."""
     pair_counts[pair] += weight
-    words_with[pair].add(index)
+    pretokens_with[pair].add(index)
     return pair

@@ -1,6 +1,6 @@
-"""Parameters, floating-point operations, memory and time of a model, computed from its config and without torch.
+"""Accounting: parameters, floating-point operations, memory and training time of a model, from its config alone.
 
-`python -m nnscratch.accounting --help` prints them as tables.
+This room needs no torch. `python -m nnscratch.accounting` prints the results as tables or JSON.
 """
 
 from nnscratch.accounting.activations import activation_values, handout_activation_values
@@ -14,8 +14,10 @@ from nnscratch.accounting.flops import (
 )
 from nnscratch.accounting.memory import MemoryEstimate, largest_batch_size, memory_estimate
 from nnscratch.accounting.parameters import count_parameters, parameters_by_part
+from nnscratch.accounting.presets import GPT2
 
 __all__ = [
+    "GPT2",
     "MatrixProduct",
     "MemoryEstimate",
     "activation_values",

@@ -1,4 +1,4 @@
-"""Command line: python -m nnscratch.accounting."""
+"""Command line of `python -m nnscratch.accounting`."""
 
 import argparse
 import dataclasses
@@ -8,23 +8,22 @@ import sys
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from nnscratch.accounting import report, tables
+from nnscratch.accounting import tables
 from nnscratch.accounting.memory import OPTIMIZER_TENSORS
 from nnscratch.accounting.presets import GPT2, LONG_CONTEXT
-from nnscratch.config import FeedForward, Norm, Position, TransformerConfig
+from nnscratch.config import SIZES, FeedForward, Norm, Position, TransformerConfig
 
-_SIZES = ("vocab_size", "context_length", "d_model", "num_layers", "num_heads", "d_ff")
 _DESCRIPTION = """\
-Print parameters, floating-point operations, memory and training time of a model.
+Print parameters, floating-point operations (FLOP), memory and training time of a model.
 
-Without a model: the tables that Stanford's CS336 asks for in assignment 1 (problems transformer_accounting and
-adamwAccounting), GPT-2 small to XL with a gated feed-forward network and a separate output layer. With --model that
-model, with options of the architecture in place of its own; without --model all six sizes are needed.
-GB are 10^9 bytes. Operations are those of matrix products, attention over the whole square of positions."""
+Without options: the tables of assignment 1 of Stanford's CS336 (problems transformer_accounting and adamwAccounting)
+for GPT-2 small to XL with a gated feed-forward network and a separate output layer. With --model: that model, in which
+options of the architecture replace its own. Without --model all six sizes are required.
+GB are 10^9 bytes. FLOP are those of matrix products, with attention over the whole square of positions."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print what is asked for; return 0, or 2 after a one-line message on stderr."""
+    """Print the tables; return 0, or 2 after a one-line error on stderr."""
     options = build_parser().parse_args(arguments)
     try:
         config = chosen_config(options)
@@ -35,13 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         print(text if options.format == "table" else json.dumps(values, indent=2), flush=True)
     except BrokenPipeError:
-        # A reader like `head` has seen enough; the interpreter would fail on the rest again while it exits.
+        # A reader such as `head` closed the pipe; without this the interpreter would fail again while it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """Return the parser."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m nnscratch.accounting",
         description=_DESCRIPTION,
@@ -49,18 +48,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
     model = parser.add_argument_group("model")
     model.add_argument("--model", choices=GPT2, help="one of the assignment's models")
-    for name in _SIZES:
+    for name in SIZES:
         model.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N")
     model.add_argument("--ffn", choices=get_args(FeedForward), help="kind of feed-forward network (default: swiglu)")
-    model.add_argument("--norm", choices=get_args(Norm), help="where norms stand (default: pre)")
-    model.add_argument("--position", choices=get_args(Position), help="how positions are told apart (default: rope)")
+    model.add_argument("--norm", choices=get_args(Norm), help="place of the norms (default: pre)")
+    model.add_argument("--position", choices=get_args(Position), help="position information (default: rope)")
     for name, meaning in (
-        ("tie-embeddings", "one matrix as embedding and output layer"),
-        ("qk-norm", "normalise queries and keys"),
+        ("tie-embeddings", "share one matrix between embedding and output layer"),
+        ("qk-norm", "normalize queries and keys"),
     ):
         model.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=f"{meaning} (default: no)")
     training = parser.add_argument_group("training")
-    training.add_argument("--batch-size", type=int, default=1024, metavar="N", help="sequences (default: 1024)")
+    training.add_argument(
+        "--batch-size", type=int, default=1024, metavar="N", help="sequences per step (default: 1024)"
+    )
     training.add_argument("--steps", type=int, default=400_000, metavar="N", help="updates (default: 400000)")
     training.add_argument("--optimizer", choices=OPTIMIZER_TENSORS, default="adamw", help="default: adamw")
     training.add_argument(
@@ -70,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     training.add_argument(
         "--flops-per-second", type=float, default=19.5e12, metavar="F", help="of the device (default: 19.5e12)"
     )
-    training.add_argument("--mfu", type=float, default=0.5, metavar="U", help="share of it reached (default: 0.5)")
+    training.add_argument("--mfu", type=float, default=0.5, metavar="U", help="achieved share of it (default: 0.5)")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
     return parser
 
@@ -79,32 +80,32 @@ def chosen_config(options: argparse.Namespace) -> TransformerConfig | None:
     """Return the model that the options describe, or None if they describe none.
 
     Raises:
-        ValueError: if sizes are missing, or do not make a model.
+        ValueError: If sizes are missing or out of range.
     """
-    names = (*_SIZES, "ffn", "norm", "position", "tie_embeddings", "qk_norm")
+    names = (*SIZES, "ffn", "norm", "position", "tie_embeddings", "qk_norm")
     given: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.model:
         return dataclasses.replace(GPT2[options.model], **given)
     if not given:
         return None
-    if missing := [f"--{name.replace('_', '-')}" for name in _SIZES if name not in given]:
-        raise ValueError(f"a model of your own lacks {', '.join(missing)}; give them, or a --model to start from")
+    if missing := [f"--{name.replace('_', '-')}" for name in SIZES if name not in given]:
+        raise ValueError(f"the model lacks {', '.join(missing)}; add them, or start from a --model")
     return TransformerConfig(**given)
 
 
-def training_of(options: argparse.Namespace) -> report.Training:
-    """Return how the options train."""
-    return report.Training(
-        **{field.name: getattr(options, field.name) for field in dataclasses.fields(report.Training)}
+def training_of(options: argparse.Namespace) -> tables.Training:
+    """Return the training settings among the options."""
+    return tables.Training(
+        **{field.name: getattr(options, field.name) for field in dataclasses.fields(tables.Training)}
     )
 
 
 def handout(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """Return the assignment's tables as values and as text."""
-    models = {name: report.model_report(config) for name, config in GPT2.items()}
+    """Return the tables of the assignment as values and as text."""
+    models = {name: tables.model_report(config) for name, config in GPT2.items()}
     largest = GPT2["gpt2-xl"]
-    long = report.model_report(dataclasses.replace(largest, context_length=LONG_CONTEXT))
-    training = report.training_report(largest, training_of(options))
+    long = tables.model_report(dataclasses.replace(largest, context_length=LONG_CONTEXT))
+    training = tables.training_report(largest, training_of(options))
     text = "\n\n".join(
         (
             tables.sizes({**models, "gpt2-xl, long": long}),
@@ -118,9 +119,9 @@ def handout(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
 
 
 def one_model(name: str, config: TransformerConfig, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
-    """Return one model's tables as values and as text."""
-    model = report.model_report(config)
-    training = report.training_report(config, training_of(options))
+    """Return the tables of one model as values and as text."""
+    model = tables.model_report(config)
+    training = tables.training_report(config, training_of(options))
     text = "\n\n".join(
         (
             tables.sizes({name: model}),

@@ -1,7 +1,7 @@
-"""What a forward pass keeps for the backward pass, in numbers per sequence.
+"""Activations: the numbers per sequence that a forward pass keeps for the backward pass.
 
-Each function stands for one kind of layer of this package and changes with its backward pass;
-`tests/test_accounting.py` compares their sum with what autograd really keeps.
+Each private function counts one kind of layer and has to follow its backward pass. `tests/accounting/` compares their
+sum with the tensors that autograd keeps.
 """
 
 from nnscratch.accounting.parameters import FEED_FORWARD_MATRICES, norm_count
@@ -9,40 +9,40 @@ from nnscratch.config import TransformerConfig
 
 
 def _norm(config: TransformerConfig, length: int) -> int:
-    # The input, which is a sum that nobody else keeps, and a number per row.
+    # The input, a sum that no other layer keeps, and one number per row.
     return length * (config.d_model + 1)
 
 
 def _attention(config: TransformerConfig, length: int) -> int:
     width, heads = config.d_model, config.num_heads
-    # The input of the qkv product; q, k, v and output of the attention and a number per row, from which the backward
-    # pass computes the weights anew; the output projection's input is a rearranged copy.
+    # The input of the qkv product; q, k, v, the attention output and one number per row and head, from which the
+    # backward pass recomputes the weights; the input of the output projection, which is a rearranged copy.
     values = length * width + 4 * length * width + heads * length + length * width
     if config.qk_norm:
-        values += length * (3 * width + 2 * heads)  # q and k before the norm are views of the whole product
+        values += length * (3 * width + 2 * heads)  # q and k before the norm are views of the whole product.
     return values
 
 
 def _feed_forward(config: TransformerConfig, length: int) -> int:
-    # The input; for the gate its two inputs, for silu x and its sigmoid, for relu² x clamped;
-    # the input of the last product.
+    # The input of the network; two inputs of the gate, or x and sigmoid(x) of SiLU, or max(x, 0) of squared ReLU; the
+    # input of the last product.
     return length * config.d_model + {"swiglu": 3, "silu": 3, "relu_squared": 2}[config.ffn] * length * config.d_ff
 
 
 def _loss(config: TransformerConfig, length: int) -> int:
-    # The gradient with respect to the features, which the loss computes on its way forward.
+    # The gradient with respect to the features, which the loss computes in its forward pass.
     return length * config.d_model
 
 
 def activation_values(config: TransformerConfig, context_length: int | None = None) -> int:
     """Return the numbers that `TransformerLM.loss` keeps for the backward pass, per sequence.
 
-    Copies of weights are not among them: the three projections' joint matrix, 3 · d_model² in each layer, and the
-    output layer's gradient, both whatever the batch.
+    They exclude tensors whose size is independent of the batch: the joint matrix of the three projections, 3 · d_model²
+    in each layer, and the gradient of the output layer.
 
     Args:
-        config: the model.
-        context_length: tokens in a sequence; by default the config's.
+        config: The model.
+        context_length: Tokens per sequence; by default that of the config.
     """
     length = config.context_length if context_length is None else context_length
     layer = _attention(config, length) + _feed_forward(config, length)
@@ -50,15 +50,16 @@ def activation_values(config: TransformerConfig, context_length: int | None = No
 
 
 def handout_activation_values(config: TransformerConfig, context_length: int | None = None) -> int:
-    """Return the outputs of the components that the assignment lists (problem adamwAccounting), per sequence.
+    """Return the numbers in the outputs of the components that problem adamwAccounting lists, per sequence.
 
-    In each block the norms, q, k, v, the products of queries and keys, the softmax, the weighted sum, the output
-    projection, and the feed-forward network's products, activation and, if it has one, gate; then the final norm,
-    the logits and each position's cross-entropy. It is what a program holds that keeps every result once.
+    The components are, in each block, the norms, q, k, v, the products of queries and keys, the softmax, the weighted
+    sum, the output projection, and the products, the activation and the gate (if any) of the feed-forward network; then
+    the final norm, the logits and the cross-entropy at each position. A program that keeps every result once holds
+    them.
 
     Args:
-        config: the model.
-        context_length: tokens in a sequence; by default the config's.
+        config: The model.
+        context_length: Tokens per sequence; by default that of the config.
     """
     length = config.context_length if context_length is None else context_length
     width, squares = config.d_model, config.num_heads * length * length

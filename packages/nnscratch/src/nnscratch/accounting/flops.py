@@ -1,4 +1,4 @@
-"""How much a model computes, in floating-point operations, and how long that takes."""
+"""Floating-point operations (FLOPs) of a model, and the training time that follows from them."""
 
 from dataclasses import dataclass
 
@@ -10,11 +10,11 @@ Number = int | float
 
 @dataclass(frozen=True)
 class MatrixProduct:
-    """A product of (rows, inner) and (inner, columns), made `times` times in the forward pass of one sequence."""
+    """Product of (rows, inner) and (inner, columns), computed `times` times in the forward pass of one sequence."""
 
     name: str
     part: str
-    """Where `flops_by_part` counts it: qkv, attention, output, ffn or lm_head."""
+    """Part to which `flops_by_part` assigns it: qkv, attention, output, ffn or lm_head."""
     rows: int
     inner: int
     columns: int
@@ -22,29 +22,29 @@ class MatrixProduct:
 
     @property
     def flops(self) -> int:
-        """Floating-point operations of all of them: each is rows · columns sums of `inner` products."""
+        """FLOPs of all `times` products; each product consists of rows · columns sums of `inner` products."""
         return 2 * self.rows * self.inner * self.columns * self.times
 
 
 def _length(config: TransformerConfig, context_length: int | None) -> int:
     length = config.context_length if context_length is None else context_length
     if length < 1:
-        raise ValueError(f"context_length={length!r} is no sequence; choose at least 1")
+        raise ValueError(f"context_length={length!r} is out of range; choose at least 1")
     return length
 
 
 def matrix_products(config: TransformerConfig, context_length: int | None = None) -> list[MatrixProduct]:
     """Return every matrix product of the forward pass of one sequence.
 
-    Attention is counted over the whole square of positions, the masked half included, as the assignment and
-    `torch.utils.flop_counter` count it.
+    Attention is counted over the whole square of positions, including the masked half, as in the assignment and in
+    `torch.utils.flop_counter`.
 
     Args:
-        config: the model.
-        context_length: tokens in the sequence; by default the config's.
+        config: The model.
+        context_length: Tokens in the sequence; by default that of the config.
 
     Raises:
-        ValueError: if the length is below 1.
+        ValueError: If the length is below 1.
     """
     length = _length(config, context_length)
     width, inner, layers, heads, head = (
@@ -69,19 +69,19 @@ def matrix_products(config: TransformerConfig, context_length: int | None = None
 def flops_by_part(
     config: TransformerConfig, context_length: int | None = None, *, backward: bool = False
 ) -> dict[str, float]:
-    """Return the floating-point operations per token of each part: qkv, attention, output, ffn, lm_head.
+    """Return the FLOPs per token of each part: qkv, attention, output, ffn, lm_head.
 
-    Counted are the products of `matrix_products`. These are the model's operations, the numerator of a model FLOP
-    utilisation (Chowdhery et al. 2022, appendix B): a kernel that skips the masked half of attention's square does
-    fewer, and one that computes attention weights again in the backward pass does more.
+    The count consists of the products of `matrix_products`. It is the numerator of model FLOPs utilization (Chowdhery
+    et al. 2022, appendix B), independent of the implementation: a kernel that skips the masked half of attention
+    computes less, and one that recomputes attention weights in the backward pass computes more.
 
     Args:
-        config: the model.
-        context_length: tokens in a sequence; by default the config's.
-        backward: count forward and backward pass; a backward pass is two forward passes.
+        config: The model.
+        context_length: Tokens per sequence; by default that of the config.
+        backward: Count the forward and the backward pass; a backward pass is two forward passes.
 
     Raises:
-        ValueError: if the length is below 1.
+        ValueError: If the length is below 1.
     """
     length, factor = _length(config, context_length), 3 if backward else 1
     parts: dict[str, float] = {}
@@ -91,16 +91,16 @@ def flops_by_part(
 
 
 def flops_per_token(config: TransformerConfig, context_length: int | None = None, *, backward: bool = False) -> float:
-    """Return the sum of `flops_by_part`: the floating-point operations for one token."""
+    """Return the FLOPs per token, the sum of `flops_by_part`."""
     return sum(flops_by_part(config, context_length, backward=backward).values())
 
 
 def adamw_flops(config: TransformerConfig, *, weight_decay: bool = True) -> int:
-    """Return the floating-point operations of one step of AdamW (Loshchilov and Hutter 2019, algorithm 2).
+    """Return the FLOPs of one step of AdamW (Loshchilov and Hutter 2019, algorithm 2).
 
-    For each parameter 3 for the mean (two products, a sum), 4 for the mean square (one more product), 5 for the
-    update (root, sum with eps, quotient, product with the rate, difference) and 2 for the decay (product, difference):
-    14. What is the same for all parameters is computed once and not counted.
+    Each parameter takes 14: 3 for the mean (two products, a sum), 4 for the mean square (one more product), 5 for the
+    update (root, sum with eps, quotient, product with the rate, difference) and 2 for the decay (product, difference).
+    Values shared by all parameters are computed once and not counted.
     """
     return (14 if weight_decay else 12) * count_parameters(config)
 
@@ -114,18 +114,18 @@ def training_seconds(
     mfu: Number = 1.0,
     context_length: int | None = None,
 ) -> float:
-    """Return how long training takes, in seconds; the optimizer's operations are too few to count.
+    """Return the training time in seconds, without the optimizer, whose FLOPs are negligible.
 
     Args:
-        config: the model.
-        steps: number of updates.
-        batch_size: sequences in a step.
-        flops_per_second: the most that the device can do.
-        mfu: share of it that training reaches, model FLOP utilisation, above 0 and up to 1.
-        context_length: tokens in a sequence; by default the config's.
+        config: The model.
+        steps: Number of updates.
+        batch_size: Sequences per step.
+        flops_per_second: Peak throughput of the device.
+        mfu: Model FLOPs utilization, the achieved share of the peak, above 0 and up to 1.
+        context_length: Tokens per sequence; by default that of the config.
 
     Raises:
-        ValueError: if a value is out of range.
+        ValueError: If a value is out of range.
     """
     for name, value in (("steps", steps), ("batch_size", batch_size), ("flops_per_second", flops_per_second)):
         if not value > 0:

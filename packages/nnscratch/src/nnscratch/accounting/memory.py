@@ -1,4 +1,4 @@
-"""How much memory training takes."""
+"""Memory of a training step."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from nnscratch.accounting.parameters import count_parameters
 from nnscratch.config import TransformerConfig
 
 OPTIMIZER_TENSORS = {"sgd": 0, "muon": 1, "adamw": 2}
-"""Numbers that each optimizer keeps for a parameter."""
+"""Numbers per parameter in the state of each optimizer."""
 
 
 @dataclass(frozen=True)
@@ -19,16 +19,16 @@ class MemoryEstimate:
     gradients: int
     optimizer_state: int
     activations: int
-    """What the forward pass keeps for the backward pass."""
+    """Tensors that the forward pass keeps for the backward pass."""
 
     @property
     def fixed(self) -> int:
-        """What does not grow with the batch: all but the activations."""
+        """Memory independent of the batch size: everything but the activations."""
         return self.parameters + self.gradients + self.optimizer_state
 
     @property
     def total(self) -> int:
-        """All of it."""
+        """Sum of all parts."""
         return self.fixed + self.activations
 
 
@@ -40,25 +40,25 @@ def memory_estimate(
     optimizer: str = "adamw",
     bytes_per_value: int = 4,
 ) -> MemoryEstimate:
-    """Return the memory that training with `TransformerLM.loss` takes, in bytes, before any workspace.
+    """Return the memory of training with `TransformerLM.loss`, in bytes, without workspace.
 
-    Activations are those that this package's layers keep (`activation_values`); the logits never exist as a whole, and
-    a chunk of them is workspace.
+    Activations are those that the layers of this package keep (`activation_values`). Logits are computed in chunks, and
+    a chunk counts as workspace.
 
     Args:
-        config: the model.
-        batch_size: sequences in a step.
-        context_length: tokens in a sequence; by default the config's.
+        config: The model.
+        batch_size: Sequences per step.
+        context_length: Tokens per sequence; by default that of the config.
         optimizer: "adamw" keeps two numbers per parameter, "muon" one (NorMuon one more per row), "sgd" none.
         bytes_per_value: 4 for float32.
 
     Raises:
-        ValueError: if a size is below 1 or the optimizer is unknown.
+        ValueError: If a size is below 1 or the optimizer is unknown.
     """
     length = config.context_length if context_length is None else context_length
     for name, value in (("batch_size", batch_size), ("context_length", length), ("bytes_per_value", bytes_per_value)):
         if value < 1:
-            raise ValueError(f"{name}={value!r} is no size; choose at least 1")
+            raise ValueError(f"{name}={value!r} is out of range; choose at least 1")
     if optimizer not in OPTIMIZER_TENSORS:
         raise ValueError(f"optimizer={optimizer!r} is unknown; choose one of {', '.join(OPTIMIZER_TENSORS)}")
     parameters = count_parameters(config) * bytes_per_value
@@ -71,12 +71,12 @@ def memory_estimate(
 
 
 def largest_batch_size(fixed: int, per_sequence: int, memory: int | float) -> int:
-    """Return the largest batch with per_sequence · batch + fixed bytes in `memory` bytes; 0 if not even one fits.
+    """Return the largest batch size for which fixed + per_sequence · batch bytes fit in `memory`; 0 if none does.
 
     Raises:
-        ValueError: if a size is negative or not finite, or a sequence takes nothing.
+        ValueError: If a size is negative or not finite, or `per_sequence` is 0.
     """
     for name, value, least in (("fixed", fixed, 0), ("per_sequence", per_sequence, 1), ("memory", memory, 0)):
         if not least <= value < math.inf:
-            raise ValueError(f"{name}={value!r} is not a size in bytes; choose a finite number of at least {least}")
+            raise ValueError(f"{name}={value!r} is out of range; choose a finite number of bytes of at least {least}")
     return max(0, int((memory - fixed) // per_sequence))

@@ -1,4 +1,4 @@
-"""How many numbers a model learns."""
+"""Number of parameters of a model, in all and by part."""
 
 from collections.abc import Iterable
 from typing import Any, Protocol, runtime_checkable
@@ -6,19 +6,19 @@ from typing import Any, Protocol, runtime_checkable
 from nnscratch.config import TransformerConfig
 
 FEED_FORWARD_MATRICES = {"swiglu": 3, "silu": 2, "relu_squared": 2}
-"""Matrices of d_model · d_ff numbers in each kind of feed-forward network."""
+"""Number of (d_model, d_ff) matrices in each kind of feed-forward network."""
 
 
 @runtime_checkable
 class HasParameters(Protocol):
-    """A `torch.nn.Module`, named by what is needed of it so that this file does without torch."""
+    """Stand-in for `torch.nn.Module`, so that this module does not need torch."""
 
     def parameters(self) -> Iterable[Any]:
-        """Return the parameters, a shared one once."""
+        """Return the parameters, each shared one once."""
 
 
 def norm_count(config: TransformerConfig) -> int:
-    """Return how many norms over d_model numbers the model has; those of queries and keys are not among them."""
+    """Return the number of norms over d_model numbers, which excludes those of queries and keys."""
     return {"pre": 2 * config.num_layers + 1, "post": 2 * config.num_layers, "none": 0}[config.norm]
 
 
@@ -39,7 +39,7 @@ def parameters_by_part(config: TransformerConfig) -> dict[str, int]:
 
 
 def count_parameters(model: HasParameters | TransformerConfig) -> int:
-    """Return the number of parameters of a module, or of the `TransformerLM` of a config; a shared one counts once."""
+    """Return the number of parameters of a module, or of the `TransformerLM` with a config; shared ones count once."""
     if isinstance(model, TransformerConfig):
         return sum(parameters_by_part(model).values())
     return sum(param.numel() for param in model.parameters())

@@ -1,4 +1,4 @@
-"""The GPT-2 sizes as the assignment has them."""
+"""GPT-2 sizes of the assignment."""
 
 from nnscratch.config import TransformerConfig
 
@@ -13,8 +13,8 @@ GPT2 = {
     "gpt2-large": _gpt2(36, 1_280, 20),
     "gpt2-xl": _gpt2(48, 1_600, 25),
 }
-"""Layers, widths and heads of Radford et al. 2019. The gated feed-forward network, here of d_ff = 4 · d_model, and the
-separate output layer make them larger than the published models."""
+"""Layers, widths and heads of Radford et al. 2019. The gated feed-forward network, here with d_ff = 4 · d_model, and
+the separate output layer make these models larger than the published ones."""
 
 LONG_CONTEXT = 16_384
-"""The context length for which the assignment asks how the shares change."""
+"""Context length for which the assignment asks how the shares of the parts change."""

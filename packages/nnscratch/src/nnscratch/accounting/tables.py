@@ -1,13 +1,93 @@
-"""The values of `nnscratch.accounting.report` as text."""
+"""Output of `python -m nnscratch.accounting`: reports of plain values for JSON, and the same values as text tables."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from nnscratch.accounting.activations import activation_values, handout_activation_values
+from nnscratch.accounting.flops import adamw_flops, flops_by_part, flops_per_token, matrix_products, training_seconds
+from nnscratch.accounting.memory import largest_batch_size, memory_estimate
+from nnscratch.accounting.parameters import count_parameters, parameters_by_part
+from nnscratch.config import TransformerConfig
+
+SECONDS_PER_DAY = 86_400
 PARTS = ("qkv", "attention", "output", "ffn", "lm_head")
 
 
+@dataclass(frozen=True)
+class Training:
+    """Settings of a training run, and its device."""
+
+    batch_size: int
+    """Sequences per step."""
+    steps: int
+    optimizer: str
+    memory_gb: float
+    """Memory of the device, in 10⁹ bytes."""
+    flops_per_second: float
+    mfu: float
+    """Share of `flops_per_second` that training achieves."""
+    bytes_per_value: int = 4
+
+
+def model_report(config: TransformerConfig) -> dict[str, Any]:
+    """Return parameters and FLOPs of a model at its context length; bytes are those of float32."""
+    length = config.context_length
+    parts = flops_by_part(config)
+    per_token = flops_per_token(config)
+    return {
+        "config": config.to_dict(),
+        "parameters": count_parameters(config),
+        "parameters_by_part": parameters_by_part(config),
+        "parameter_bytes": 4 * count_parameters(config),
+        "forward_flops": round(per_token * length),
+        "forward_flops_by_part": {name: round(flops * length) for name, flops in parts.items()},
+        "forward_share_by_part": {name: flops / per_token for name, flops in parts.items()},
+        "training_flops_per_token": flops_per_token(config, backward=True),
+        "matrix_products": [asdict(product) | {"flops": product.flops} for product in matrix_products(config)],
+    }
+
+
+def training_report(config: TransformerConfig, training: Training) -> dict[str, Any]:
+    """Return memory and time of training, with activations as in this package and as in the assignment."""
+    size = training.bytes_per_value
+    estimate = memory_estimate(config, 1, optimizer=training.optimizer, bytes_per_value=size)
+    memory = training.memory_gb * 1e9
+    kept = {
+        "kept by this package": activation_values(config),
+        "the assignment's list": handout_activation_values(config),
+    }
+    seconds = training_seconds(
+        config,
+        steps=training.steps,
+        batch_size=training.batch_size,
+        flops_per_second=training.flops_per_second,
+        mfu=training.mfu,
+    )
+    return {
+        **asdict(training),
+        "parameter_bytes": estimate.parameters,
+        "gradient_bytes": estimate.gradients,
+        "optimizer_state_bytes": estimate.optimizer_state,
+        "fixed_bytes": estimate.fixed,
+        "activations": [
+            {
+                "counted": name,
+                "bytes_per_sequence": values * size,
+                "bytes_at_batch_size": estimate.fixed + training.batch_size * values * size,
+                "largest_batch_size": largest_batch_size(estimate.fixed, values * size, memory),
+            }
+            for name, values in kept.items()
+        ],
+        "adamw_step_flops": adamw_flops(config) if training.optimizer == "adamw" else None,
+        "training_step_flops": flops_per_token(config, backward=True) * config.context_length * training.batch_size,
+        "tokens": training.steps * training.batch_size * config.context_length,
+        "training_days": seconds / SECONDS_PER_DAY,
+    }
+
+
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return lines of aligned columns, the first to the left and the others to the right."""
+    """Return aligned columns, the first flush left and the others flush right."""
     lines = [header, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     texts = []
@@ -19,7 +99,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def sizes(models: dict[str, dict[str, Any]]) -> str:
-    """Return the models side by side: sizes, parameters, and the share of each part in a forward pass."""
+    """Return a table of models with their sizes, parameters, and the share of each part in a forward pass."""
     header = ["model", "tokens", "layers", "d_model", "heads", "d_ff", "parameters", "float32", "forward"]
     rows = []
     for name, model in models.items():
@@ -32,7 +112,7 @@ def sizes(models: dict[str, dict[str, Any]]) -> str:
 
 
 def products(model: dict[str, Any]) -> str:
-    """Return a model's matrix products for one sequence, with their operations and shares."""
+    """Return a table of the matrix products for one sequence, with their FLOPs and shares."""
     rows = []
     for item in model["matrix_products"]:
         shape = f"({item['rows']:,} x {item['inner']:,}) ({item['inner']:,} x {item['columns']:,})"
@@ -43,13 +123,13 @@ def products(model: dict[str, Any]) -> str:
 
 
 def parameters(model: dict[str, Any]) -> str:
-    """Return a model's parameters by part."""
+    """Return a table of the parameters by part."""
     rows = [[name, f"{count:,}"] for name, count in model["parameters_by_part"].items()]
     return table(["part", "parameters"], [*rows, ["all", f"{model['parameters']:,}"]])
 
 
 def training(report: dict[str, Any]) -> str:
-    """Return memory and time of training as lines."""
+    """Return memory and time of training as lines of text."""
     batch, memory = report["batch_size"], report["memory_gb"]
     kinds = (("parameters", "parameter_bytes"), ("gradients", "gradient_bytes"), ("state", "optimizer_state_bytes"))
     lines = [

@@ -1,4 +1,4 @@
-"""Causal attention in plain torch that never holds all scores, only blocks that fit a processor's caches."""
+"""Causal attention in plain torch with the scores in blocks that fit a processor's caches, forward and backward."""
 
 import math
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nnscratch.functional import at_least_float32
+from nnscratch.autocast import at_least_float32
 
 _SCORES_AT_ONCE = 2**19
 _QUERIES_AT_ONCE = 64
@@ -17,36 +17,31 @@ _QUERIES_AT_ONCE = 64
 def blockwise_attention(
     q: Float[Tensor, "batch queries d_k"], k: Float[Tensor, "batch keys d_k"], v: Float[Tensor, "batch keys d_v"]
 ) -> Float[Tensor, "batch queries d_v"]:
-    """Return causal softmax(q kᵀ / sqrt(d_k)) v; the queries are the last of the keys' positions.
+    """Return causal softmax(q kᵀ / sqrt(d_k)) v; the queries belong to the last positions of the keys.
 
-    Forward and backward pass take the scores in blocks of queries with all keys that they see; the backward pass
-    computes them anew from the logarithm of each row's sum (Dao et al. 2022, appendix B). Memory is linear in the
-    number of positions. Scores and sums are in float32 at least. It is one operator for torch.compile, so that a long
-    context does not make a long program.
-
-    Raises:
-        ValueError: if there are more queries than keys.
+    Both passes compute the scores of a block of queries with all keys that they attend to. The backward pass recomputes
+    them from the logarithm of each row's sum (Dao et al. 2022, appendix B), so memory is linear in the number of
+    positions. Scores and sums are in float32 at least. torch.compile sees one operator, so that a long context does not
+    make a long program.
     """
-    if k.shape[1] < q.shape[1]:
-        raise ValueError(f"{q.shape[1]} queries came with {k.shape[1]} keys; pass the keys of all positions")
     return _forward(q, k, v)[0]
 
 
 def _parts(batch: int, queries: int, keys: int) -> Iterator[slice]:
-    """Yield parts of the batch: as much at once as caches hold the scores of, for a block of queries."""
+    """Yield slices of the batch, each as large as the caches hold the scores of for a block of queries."""
     at_once = max(1, _SCORES_AT_ONCE // max(min(queries, _QUERIES_AT_ONCE) * keys, 1))
     for first in range(0, batch, at_once):
         yield slice(first, min(first + at_once, batch))
 
 
 def _blocks(queries: int) -> Iterator[slice]:
-    """Yield parts of the queries."""
+    """Yield slices of the queries."""
     for first in range(0, queries, _QUERIES_AT_ONCE):
         yield slice(first, min(first + _QUERIES_AT_ONCE, queries))
 
 
 def _scores(q: Tensor, k: Tensor, future: Tensor) -> Tensor:
-    """Return q kᵀ of a block of queries and the keys up to its last one, -inf where a key comes after a query."""
+    """Return q kᵀ for a block of queries and the keys up to its last one, -inf where a key comes after a query."""
     rows = q.shape[1]
     scores = torch.bmm(q, k.mT)
     scores[..., k.shape[1] - rows :] += future[:rows, :rows]
@@ -54,7 +49,7 @@ def _scores(q: Tensor, k: Tensor, future: Tensor) -> Tensor:
 
 
 def _future(queries: int, like: Tensor) -> Tensor:
-    """Return -inf where a key comes after a query of the same block, and 0 elsewhere."""
+    """Return a square block with -inf where a key comes after a query, and 0 elsewhere."""
     size = min(queries, _QUERIES_AT_ONCE)
     return torch.full((size, size), -math.inf, dtype=at_least_float32(like.dtype), device=like.device).triu_(1)
 
@@ -63,11 +58,11 @@ def _future(queries: int, like: Tensor) -> Tensor:
 def _forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     batch, queries, d_k = q.shape
     keys, future = k.shape[1], _future(queries, q)
-    wide, scale = future.dtype, math.log2(math.e) / math.sqrt(d_k)
+    wide, scale_for_exp2 = future.dtype, math.log2(math.e) / math.sqrt(d_k)
     output = v.new_empty(batch, queries, v.shape[-1])
     normalizers = future.new_empty(batch, queries, 1)
     for part in _parts(batch, queries, keys):
-        part_q, part_k, part_v = q[part].to(wide) * scale, k[part].to(wide), v[part].to(wide)
+        part_q, part_k, part_v = q[part].to(wide) * scale_for_exp2, k[part].to(wide), v[part].to(wide)
         for rows in _blocks(queries):
             end = keys - queries + rows.stop
             weights = _scores(part_q[:, rows], part_k[:, :end], future)
@@ -91,13 +86,14 @@ def _backward(
     batch, queries, d_k = q.shape
     keys, future = k.shape[1], _future(queries, q)
     wide, scale = future.dtype, 1 / math.sqrt(d_k)
-    # What every weight's gradient loses to the normalisation.
+    scale_for_exp2 = scale * math.log2(math.e)
+    # The normalization subtracts each row's sum from the gradients of its weights.
     row_sums = (grad.to(wide) * output).sum(-1, keepdim=True).mul_(scale)
     q_grad, k_grad, v_grad = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
     for part in _parts(batch, queries, keys):
         part_q, part_k, part_v, part_grad = q[part], k[part], v[part], grad[part]
-        wide_q, wide_k = part_q.to(wide) * (scale * math.log2(math.e)), part_k.to(wide)
-        # The scores' gradient gets its scale here, where numbers are few and not rounded yet.
+        wide_q, wide_k = part_q.to(wide) * scale_for_exp2, part_k.to(wide)
+        # The scores' gradient is scaled here, where numbers are few and not yet rounded.
         wide_v, wide_grad = part_v.to(wide), part_grad.to(wide) * scale
         part_k_grad, part_v_grad = torch.zeros_like(wide_k), torch.zeros_like(wide_v)
         for rows in _blocks(queries):

@@ -1,10 +1,10 @@
-"""The Triton kernels of causal flash attention's backward pass: scores are computed anew from each row's log-sum-exp.
+"""Triton kernels of causal flash attention's backward pass, which recompute the scores from each row's log-sum-exp.
 
-FlashAttention-2 (Dao 2023, algorithm 2), in one kernel for keys and values and one for queries, so that no program
-waits for another one's sums. `flash_forward_kernels` explains scales and positions.
+The algorithm is FlashAttention-2's (Dao 2023, algorithm 2), with one kernel for keys and values and one for queries, so
+that no program waits for the sums of another. `triton_forward` explains scales and positions.
 """
 
-from typing import no_type_check  # a checker of shapes may not wrap what Triton reads
+from typing import no_type_check  # Triton compiles the source, so a shape checker must not wrap it.
 
 import triton
 import triton.language as tl
@@ -14,7 +14,7 @@ from nnscratch.attention_kernels.triton_blocks import head_pointer, load_rows, p
 LN_2 = tl.constexpr(0.6931471805599453)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["queries"])
 @no_type_check
 def row_sums_kernel(
     output_pointer,
@@ -32,7 +32,7 @@ def row_sums_kernel(
     FEATURES: tl.constexpr,
     QUERY_BLOCK: tl.constexpr,
 ) -> None:
-    """Write each row's sum of output · gradient, which the softmax takes off every weight's gradient."""
+    """Store each row's sum of output · gradient, which the softmax subtracts from the gradients of its weights."""
     index, block, _ = program_of(queries, QUERY_BLOCK)
     rows = block * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
     features = tl.arange(0, FEATURES)
@@ -56,12 +56,12 @@ def _weights_and_gradient(
     rows,
     columns,
     offset,
-    scale,
+    scale_for_exp2,
     MASKED: tl.constexpr,
     PRECISION: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor]:
-    """Return a block of softmax weights and the gradient with respect to their scores, queries by keys."""
-    scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
+    """Return a block of softmax weights and the gradient with respect to their scores, (queries, keys)."""
+    scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale_for_exp2
     if MASKED:
         scores = tl.where(columns[None, :] <= rows[:, None] + offset, scores, -float("inf"))
     weights = tl.exp2(scores - normalizers[:, None])
@@ -88,22 +88,22 @@ def _query_blocks(
     end,
     offset,
     queries,
-    scale,
+    scale_for_exp2,
     MASKED: tl.constexpr,
     HEAD_SIZE: tl.constexpr,
     PRECISION: tl.constexpr,
     QUERY_BLOCK: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor]:
-    """Add what the queries from `begin` to `end` contribute to the gradients of a block of keys and values."""
+    """Add the contribution of the queries from `begin` to `end` to the gradients of a block of keys and values."""
     for start in range(begin, end, QUERY_BLOCK):
         rows = start + tl.arange(0, QUERY_BLOCK)
         q = load_rows(q_pointer, q_row, rows, features, queries, HEAD_SIZE, True)
         grad = load_rows(grad_pointer, grad_row, rows, features, queries, HEAD_SIZE, True)
-        # A normaliser of infinity gives rows beyond the last query weights of 0.
+        # A normalizer of infinity gives rows beyond the last query weights of 0.
         normalizers = tl.load(normalizer_pointer + rows, mask=rows < queries, other=float("inf"))
         sums = tl.load(sums_pointer + rows, mask=rows < queries, other=0.0)
-        # Keys by queries, so that no product wants a computed matrix transposed, which would go through shared memory.
-        scores = tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale
+        # (keys, queries): transposing a computed matrix for a product would take it through shared memory.
+        scores = tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale_for_exp2
         if MASKED:
             scores = tl.where(columns[:, None] <= rows[None, :] + offset, scores, -float("inf"))
         weights = tl.exp2(scores - normalizers[None, :])
@@ -114,7 +114,7 @@ def _query_blocks(
     return k_grad, v_grad
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["queries", "keys"])
 @no_type_check
 def key_value_gradient_kernel(
     q_pointer,
@@ -146,14 +146,14 @@ def key_value_gradient_kernel(
     heads,
     queries,
     keys,
-    scale,
+    scale_for_exp2,
     HEAD_SIZE: tl.constexpr,
     FEATURES: tl.constexpr,
     PRECISION: tl.constexpr,
     QUERY_BLOCK: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
 ) -> None:
-    """Write the gradients of a block of keys and values, from all queries that see them."""
+    """Store the gradients of a block of keys and values, from all queries that attend to them."""
     index, block, _ = program_of(keys, KEY_BLOCK)
     first = block * KEY_BLOCK
     columns = first + tl.arange(0, KEY_BLOCK)
@@ -171,21 +171,21 @@ def key_value_gradient_kernel(
     sums_pointer += index.to(tl.int64) * queries
     k_grad = tl.zeros((KEY_BLOCK, FEATURES), tl.float32)
     v_grad = tl.zeros((KEY_BLOCK, FEATURES), tl.float32)
-    # Queries before `begin` see none of these keys, those from `all_visible` on see all of them.
+    # Queries before `begin` attend to none of these keys, queries from `all_visible` on to all of them.
     begin = tl.maximum(first - offset, 0) // QUERY_BLOCK * QUERY_BLOCK
     all_visible = tl.maximum(first + KEY_BLOCK - 1 - offset, 0)
     all_visible = tl.minimum((all_visible + QUERY_BLOCK - 1) // QUERY_BLOCK * QUERY_BLOCK, queries)
     k_grad, v_grad = _query_blocks(
         k, v, q_pointer, grad_pointer, normalizer_pointer, sums_pointer, q_row, grad_row, columns, features,
-        k_grad, v_grad, begin, all_visible, offset, queries, scale, True, HEAD_SIZE, PRECISION, QUERY_BLOCK,
+        k_grad, v_grad, begin, all_visible, offset, queries, scale_for_exp2, True, HEAD_SIZE, PRECISION, QUERY_BLOCK,
     )  # fmt: skip
     k_grad, v_grad = _query_blocks(
         k, v, q_pointer, grad_pointer, normalizer_pointer, sums_pointer, q_row, grad_row, columns, features,
-        k_grad, v_grad, all_visible, queries, offset, queries, scale, False, HEAD_SIZE, PRECISION, QUERY_BLOCK,
+        k_grad, v_grad, all_visible, queries, offset, queries, scale_for_exp2, False, HEAD_SIZE, PRECISION, QUERY_BLOCK,
     )  # fmt: skip
     k_grad_pointer = head_pointer(k_grad_pointer, k_grad_batch, k_grad_head, heads, index)
     v_grad_pointer = head_pointer(v_grad_pointer, v_grad_batch, v_grad_head, heads, index)
-    store_rows(k_grad_pointer, k_grad_row, columns, features, keys, HEAD_SIZE, k_grad * (scale * LN_2))
+    store_rows(k_grad_pointer, k_grad_row, columns, features, keys, HEAD_SIZE, k_grad * (scale_for_exp2 * LN_2))
     store_rows(v_grad_pointer, v_grad_row, columns, features, keys, HEAD_SIZE, v_grad)
 
 
@@ -207,25 +207,25 @@ def _key_blocks(
     end,
     offset,
     keys,
-    scale,
+    scale_for_exp2,
     MASKED: tl.constexpr,
     HEAD_SIZE: tl.constexpr,
     PRECISION: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
 ) -> tl.tensor:
-    """Add what the keys from `begin` to `end` contribute to the gradient of a block of queries."""
+    """Add the contribution of the keys from `begin` to `end` to the gradient of a block of queries."""
     for start in range(begin, end, KEY_BLOCK):
         columns = start + tl.arange(0, KEY_BLOCK)
         k = load_rows(k_pointer, k_row, columns, features, keys, HEAD_SIZE, MASKED)
         v = load_rows(v_pointer, v_row, columns, features, keys, HEAD_SIZE, MASKED)
         _, score_grad = _weights_and_gradient(
-            q, k, v, grad, normalizers, sums, rows, columns, offset, scale, MASKED, PRECISION
+            q, k, v, grad, normalizers, sums, rows, columns, offset, scale_for_exp2, MASKED, PRECISION
         )
         q_grad = tl.dot(score_grad.to(k.dtype), k, q_grad, input_precision=PRECISION)
     return q_grad
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["queries", "keys"])
 @no_type_check
 def query_gradient_kernel(
     q_pointer,
@@ -253,14 +253,14 @@ def query_gradient_kernel(
     heads,
     queries,
     keys,
-    scale,
+    scale_for_exp2,
     HEAD_SIZE: tl.constexpr,
     FEATURES: tl.constexpr,
     PRECISION: tl.constexpr,
     QUERY_BLOCK: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
 ) -> None:
-    """Write the gradient of a block of queries, from all keys that they see."""
+    """Store the gradient of a block of queries, from all keys that they attend to."""
     index, block, blocks = program_of(queries, QUERY_BLOCK)
     first = (blocks - 1 - block) * QUERY_BLOCK
     rows = first + tl.arange(0, QUERY_BLOCK)
@@ -289,11 +289,11 @@ def query_gradient_kernel(
     end = tl.minimum(keys, first + QUERY_BLOCK + offset)
     q_grad = _key_blocks(
         q, grad, normalizers, sums, k_pointer, v_pointer, k_row, v_row, rows, features, q_grad,
-        0, all_visible, offset, keys, scale, False, HEAD_SIZE, PRECISION, KEY_BLOCK,
+        0, all_visible, offset, keys, scale_for_exp2, False, HEAD_SIZE, PRECISION, KEY_BLOCK,
     )  # fmt: skip
     q_grad = _key_blocks(
         q, grad, normalizers, sums, k_pointer, v_pointer, k_row, v_row, rows, features, q_grad,
-        all_visible, end, offset, keys, scale, True, HEAD_SIZE, PRECISION, KEY_BLOCK,
+        all_visible, end, offset, keys, scale_for_exp2, True, HEAD_SIZE, PRECISION, KEY_BLOCK,
     )  # fmt: skip
     q_grad_pointer = head_pointer(q_grad_pointer, q_grad_batch, q_grad_head, heads, index)
-    store_rows(q_grad_pointer, q_grad_row, rows, features, queries, HEAD_SIZE, q_grad * (scale * LN_2))
+    store_rows(q_grad_pointer, q_grad_row, rows, features, queries, HEAD_SIZE, q_grad * (scale_for_exp2 * LN_2))

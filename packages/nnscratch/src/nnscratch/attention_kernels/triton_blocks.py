@@ -1,9 +1,9 @@
-"""What the Triton kernels of attention share: reading and writing blocks of rows of one head.
+"""Triton functions that all attention kernels share: loading and storing blocks of rows of one head.
 
-Tensors are (batch, heads, positions, features) with any strides but the last, which is 1.
+Tensors are (batch, heads, positions, features). The last stride is 1, the others are arbitrary.
 """
 
-from typing import no_type_check  # a checker of shapes may not wrap what Triton reads
+from typing import no_type_check  # Triton compiles the source, so a shape checker must not wrap it.
 
 import triton
 import triton.language as tl
@@ -12,9 +12,9 @@ import triton.language as tl
 @triton.jit
 @no_type_check
 def program_of(positions, BLOCK: tl.constexpr) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
-    """Return the head of this program, which block of positions it has, and how many blocks there are.
+    """Return the index of this program's head, the index of its block of positions, and the number of blocks.
 
-    All programs lie on one axis, since CUDA takes 65,535 at most on the others; those of a head are side by side, for
+    All programs lie on one axis, because CUDA limits the others to 65,535. Programs of one head are neighbors, because
     they read the same keys and values.
     """
     blocks = tl.cdiv(positions, BLOCK)
@@ -24,14 +24,14 @@ def program_of(positions, BLOCK: tl.constexpr) -> tuple[tl.tensor, tl.tensor, tl
 @triton.jit
 @no_type_check
 def head_pointer(pointer, batch_stride, head_stride, heads, index) -> tl.tensor:
-    """Return the pointer to a head, of those of all rows of the batch."""
+    """Return the pointer to the head with this index, counted over all heads of all sequences."""
     return pointer + (index // heads).to(tl.int64) * batch_stride + (index % heads).to(tl.int64) * head_stride
 
 
 @triton.jit
 @no_type_check
 def load_rows(pointer, stride, rows, features, row_count, HEAD_SIZE: tl.constexpr, MASKED: tl.constexpr) -> tl.tensor:
-    """Return a block of rows, with zeros beyond the edges."""
+    """Load a block of rows, with zeros beyond the edges."""
     pointers = pointer + rows[:, None].to(tl.int64) * stride + features[None, :]
     if MASKED:
         return tl.load(pointers, mask=(rows[:, None] < row_count) & (features[None, :] < HEAD_SIZE), other=0.0)
@@ -43,7 +43,7 @@ def load_rows(pointer, stride, rows, features, row_count, HEAD_SIZE: tl.constexp
 @triton.jit
 @no_type_check
 def store_rows(pointer, stride, rows, features, row_count, HEAD_SIZE: tl.constexpr, values) -> None:
-    """Write what lies within the edges of a block of rows."""
+    """Store the part of a block of rows that lies within the edges."""
     pointers = pointer + rows[:, None].to(tl.int64) * stride + features[None, :]
     inside = (rows[:, None] < row_count) & (features[None, :] < HEAD_SIZE)
     tl.store(pointers, values.to(pointer.dtype.element_ty), mask=inside)

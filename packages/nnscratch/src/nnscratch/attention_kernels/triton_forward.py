@@ -1,12 +1,12 @@
-"""The Triton kernel of causal flash attention's forward pass: scores live on the chip, and never all of them at once.
+"""Triton kernel of causal flash attention's forward pass, with scores in on-chip memory only.
 
-It is the online softmax (Milakov and Gimelshein 2018) as arranged in FlashAttention-2 (Dao 2023, algorithm 1).
-Exponentials are powers of two, whose logarithm's factor is part of the scale. Query i stands at position
-i + keys - queries and sees the keys up to there. A program handles one block of queries of one head; only blocks on the
-diagonal and those beyond an edge are masked.
+The kernel computes the online softmax (Milakov and Gimelshein 2018) as arranged in FlashAttention-2 (Dao 2023,
+algorithm 1). Exponentials are powers of two, and the factor log2(e) is part of `scale_for_exp2`. Query i is at position
+i + keys - queries and attends to the keys up to there. Each program handles one block of queries of one head. Only
+blocks on the diagonal and blocks beyond an edge are masked.
 """
 
-from typing import no_type_check  # a checker of shapes may not wrap what Triton reads
+from typing import no_type_check  # Triton compiles the source, so a shape checker must not wrap it.
 
 import triton
 import triton.language as tl
@@ -31,7 +31,7 @@ def _forward_blocks(
     end,
     offset,
     keys,
-    scale,
+    scale_for_exp2,
     MASKED: tl.constexpr,
     HEAD_SIZE: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -41,7 +41,7 @@ def _forward_blocks(
     for start in range(begin, end, KEY_BLOCK):
         columns = start + tl.arange(0, KEY_BLOCK)
         k = load_rows(k_pointer, k_row, columns, features, keys, HEAD_SIZE, MASKED)
-        scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale
+        scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale_for_exp2
         if MASKED:
             scores = tl.where(columns[None, :] <= rows[:, None] + offset, scores, -float("inf"))
         new_maximum = tl.maximum(maximum, tl.max(scores, 1))
@@ -54,7 +54,7 @@ def _forward_blocks(
     return maximum, total, gathered
 
 
-# One program serves all lengths: those of generation and of a text's last window are of any divisibility.
+# Not specialized on lengths: generation and a text's last window have lengths of any divisibility.
 @triton.jit(do_not_specialize=["queries", "keys"])
 @no_type_check
 def forward_kernel(
@@ -78,18 +78,18 @@ def forward_kernel(
     heads,
     queries,
     keys,
-    scale,
+    scale_for_exp2,
     HEAD_SIZE: tl.constexpr,
     FEATURES: tl.constexpr,
     PRECISION: tl.constexpr,
     QUERY_BLOCK: tl.constexpr,
     KEY_BLOCK: tl.constexpr,
 ) -> None:
-    """Write the outputs of a block of queries, and the base-2 logarithm of each row's sum of exponentials.
+    """Store the outputs of a block of queries, and the base-2 logarithm of each row's sum of exponentials.
 
-    `scale` is log2(e) / sqrt(d_k); FEATURES is HEAD_SIZE rounded up to a power of two.
+    `scale_for_exp2` is log2(e) / sqrt(d_k). FEATURES is HEAD_SIZE rounded up to a power of two.
     """
-    # The last blocks have the most keys to look at, so they go first.
+    # The last blocks have the most keys, so they start first.
     index, block, blocks = program_of(queries, QUERY_BLOCK)
     first = (blocks - 1 - block) * QUERY_BLOCK
     rows = first + tl.arange(0, QUERY_BLOCK)
@@ -107,11 +107,11 @@ def forward_kernel(
     end = tl.minimum(keys, first + QUERY_BLOCK + offset)
     maximum, total, gathered = _forward_blocks(
         q, k_pointer, v_pointer, k_row, v_row, rows, features, maximum, total, gathered,
-        0, all_visible, offset, keys, scale, False, HEAD_SIZE, PRECISION, KEY_BLOCK,
+        0, all_visible, offset, keys, scale_for_exp2, False, HEAD_SIZE, PRECISION, KEY_BLOCK,
     )  # fmt: skip
     maximum, total, gathered = _forward_blocks(
         q, k_pointer, v_pointer, k_row, v_row, rows, features, maximum, total, gathered,
-        all_visible, end, offset, keys, scale, True, HEAD_SIZE, PRECISION, KEY_BLOCK,
+        all_visible, end, offset, keys, scale_for_exp2, True, HEAD_SIZE, PRECISION, KEY_BLOCK,
     )  # fmt: skip
     output_pointer = head_pointer(output_pointer, output_batch, output_head, heads, index)
     store_rows(output_pointer, output_row, rows, features, queries, HEAD_SIZE, gathered / total[:, None])

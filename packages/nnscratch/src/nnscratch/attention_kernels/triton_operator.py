@@ -1,47 +1,74 @@
-"""Causal attention on GPUs by our Triton kernels, as operators that torch.compile keeps."""
+"""Causal attention on GPUs by our own Triton kernels, as operators that torch.compile keeps."""
 
 import math
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 MAX_HEAD_SIZE = 128
-_HAS_TRITON = find_spec("triton") is not None  # not asked in a function, where torch.compile could not follow it
+_HAS_TRITON = find_spec("triton") is not None  # Asked here, because torch.compile could not trace the question.
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+_ROW_SUM_BLOCK = 64
 
-# Queries and keys in a block, warps and pipeline stages, by kernel and features: the best first, and then what needs
-# less memory on the chip, for smaller devices. Blocks of float32 are half as long.
-_Blocks = tuple[int, int, int, int]
-_FORWARD: dict[int, list[_Blocks]] = {
-    32: [(128, 64, 4, 3), (64, 64, 4, 2)],
-    64: [(128, 64, 4, 3), (64, 64, 4, 2), (64, 32, 4, 2)],
-    128: [(128, 64, 8, 3), (64, 64, 4, 2), (64, 32, 4, 1)],
+
+class Tiles(NamedTuple):
+    """Block sizes of a kernel and how a program executes them."""
+
+    queries: int
+    """Queries in a block."""
+    keys: int
+    """Keys in a block."""
+    warps: int
+    stages: int
+    """Depth of the software pipeline."""
+
+    def for_dtype(self, dtype: torch.dtype) -> "Tiles":
+        """Return the tiles for a dtype: float32 takes twice the memory, so its blocks are half as long."""
+        if dtype != torch.float32:
+            return self
+        return self._replace(queries=self.queries // 2, keys=self.keys // 2)
+
+    def launch_options(self) -> dict[str, int]:
+        """Return the keyword arguments of a kernel launch."""
+        return {
+            "QUERY_BLOCK": self.queries,
+            "KEY_BLOCK": self.keys,
+            "num_warps": self.warps,
+            "num_stages": self.stages,
+        }
+
+
+# Tiles by head size, rounded up to a power of two. The fastest come first, then tiles that need less on-chip memory,
+# for smaller devices.
+FORWARD_TILES: dict[int, list[Tiles]] = {
+    32: [Tiles(128, 64, 4, 3), Tiles(64, 64, 4, 2)],
+    64: [Tiles(128, 64, 4, 3), Tiles(64, 64, 4, 2), Tiles(64, 32, 4, 2)],
+    128: [Tiles(128, 64, 8, 3), Tiles(64, 64, 4, 2), Tiles(64, 32, 4, 1)],
 }
-_KEY_VALUE_GRADIENT: dict[int, list[_Blocks]] = {
-    32: [(64, 128, 8, 3), (64, 64, 4, 2)],
-    64: [(64, 128, 8, 3), (64, 64, 4, 2), (32, 64, 4, 2)],
-    128: [(64, 128, 8, 3), (32, 64, 4, 2), (32, 32, 4, 1)],
+KEY_VALUE_GRADIENT_TILES: dict[int, list[Tiles]] = {
+    32: [Tiles(64, 128, 8, 3), Tiles(64, 64, 4, 2)],
+    64: [Tiles(64, 128, 8, 3), Tiles(64, 64, 4, 2), Tiles(32, 64, 4, 2)],
+    128: [Tiles(64, 128, 8, 3), Tiles(32, 64, 4, 2), Tiles(32, 32, 4, 1)],
 }
-_QUERY_GRADIENT: dict[int, list[_Blocks]] = {
-    32: [(128, 64, 4, 3), (64, 64, 4, 2)],
-    64: [(128, 64, 8, 3), (64, 64, 4, 2), (64, 32, 4, 2)],
-    128: [(128, 64, 8, 2), (64, 32, 4, 2), (32, 32, 4, 1)],
+QUERY_GRADIENT_TILES: dict[int, list[Tiles]] = {
+    32: [Tiles(128, 64, 4, 3), Tiles(64, 64, 4, 2)],
+    64: [Tiles(128, 64, 8, 3), Tiles(64, 64, 4, 2), Tiles(64, 32, 4, 2)],
+    128: [Tiles(128, 64, 8, 2), Tiles(64, 32, 4, 2), Tiles(32, 32, 4, 1)],
 }
 _chosen: dict[tuple[Any, ...], int] = {}
 
 
 def can_flash(q: Tensor, k: Tensor, v: Tensor) -> bool:
-    """Say whether `flash_attention` takes these: on a GPU, of a type and size that the kernels know, and not empty."""
+    """Return whether `flash_attention` supports these inputs: on a GPU, in dtype and head size, and not empty."""
     return (
         q.is_cuda
         and _HAS_TRITON
         and q.dtype in _DTYPES
         and q.shape[-1] == v.shape[-1] <= MAX_HEAD_SIZE
-        and k.shape[-2] >= q.shape[-2]
         and q.numel() > 0
     )
 
@@ -51,36 +78,29 @@ def flash_attention(
     k: Float[Tensor, "batch heads keys d_k"],
     v: Float[Tensor, "batch heads keys d_k"],
 ) -> Float[Tensor, "batch heads queries d_k"]:
-    """Return causal softmax(q kᵀ / sqrt(d_k)) v; the queries are the last of the keys' positions.
+    """Return causal softmax(q kᵀ / sqrt(d_k)) v for inputs that `can_flash` accepts.
 
-    Products are in the dtype of the inputs, sums and exponentials in float32. Neither pass holds scores outside of the
-    chip, so the memory is linear in the number of positions.
-
-    Raises:
-        ValueError: if there are more queries than keys, or heads are wider than 128.
+    The queries belong to the last positions of the keys. Products are in the dtype of the inputs, sums and exponentials
+    in float32. Scores stay on the chip in both passes, so memory is linear in the number of positions.
     """
-    if k.shape[-2] < q.shape[-2]:
-        raise ValueError(f"{q.shape[-2]} queries came with {k.shape[-2]} keys; pass the keys of all positions")
-    if q.shape[-1] > MAX_HEAD_SIZE:
-        raise ValueError(f"d_k={q.shape[-1]} is too wide for the chip; choose heads of at most {MAX_HEAD_SIZE}")
     return _forward(*(tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in (q, k, v)))[0]
 
 
 def _like_heads(tensor: Tensor) -> Tensor:
-    """Return an empty (batch, heads, positions, features) whose heads can be joined without a copy."""
+    """Return an empty (batch, heads, positions, features) tensor whose heads can be joined without a copy."""
     batch, heads, positions, features = tensor.shape
     return tensor.new_empty(batch, positions, heads, features).transpose(1, 2)
 
 
 def _constants(q: Tensor) -> dict[str, Any]:
-    """Return what the kernels are compiled for."""
+    """Return the compile-time constants of the kernels."""
     exact = q.dtype == torch.float32 and torch.get_float32_matmul_precision() == "highest"
     features = max(16, 1 << (q.shape[-1] - 1).bit_length())
     return {"HEAD_SIZE": q.shape[-1], "FEATURES": features, "PRECISION": "ieee" if exact else "tf32"}
 
 
-def _scale(q: Tensor) -> float:
-    """Return log2(e) / sqrt(d_k)."""
+def _scale_for_exp2(q: Tensor) -> float:
+    """Return log2(e) / sqrt(d_k), with which the softmax's exponentials become powers of two."""
     return math.log2(math.e) / math.sqrt(q.shape[-1])
 
 
@@ -89,14 +109,14 @@ def _strides(*tensors: Tensor) -> list[int]:
 
 
 def _grid(q: Tensor, positions: int, block: int) -> tuple[int]:
-    """Return the number of programs, one for each block of positions of each head."""
+    """Return the number of programs: one for each block of positions of each head."""
     return (q.shape[0] * q.shape[1] * -(-positions // block),)
 
 
-def _launch(kernel: Any, table: dict[int, list[_Blocks]], q: Tensor, run: Callable[[_Blocks], Any]) -> None:
-    """Run a kernel with the first blocks that fit the device, and remember them.
+def _launch(kernel: Any, table: dict[int, list[Tiles]], q: Tensor, run: Callable[[Tiles], Any]) -> None:
+    """Run a kernel with the first tiles that fit the device, and remember them.
 
-    Triton launches on the current device, which need not be that of the tensors.
+    Triton launches on the current device, which may differ from the device of the tensors.
     """
     from triton.runtime.errors import OutOfResources
 
@@ -105,12 +125,9 @@ def _launch(kernel: Any, table: dict[int, list[_Blocks]], q: Tensor, run: Callab
     key = (id(kernel), features, q.dtype, q.device)
     while True:
         index = _chosen.get(key, 0)
-        query_block, key_block, warps, stages = choices[index]
-        if q.dtype == torch.float32:
-            query_block, key_block = query_block // 2, key_block // 2
         try:
             with torch.cuda.device_of(q):
-                return run((query_block, key_block, warps, stages))
+                return run(choices[index].for_dtype(q.dtype))
         except OutOfResources:
             if index + 1 == len(choices):
                 raise
@@ -125,9 +142,8 @@ def _forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     output = _like_heads(q)
     normalizers = q.new_empty(batch, heads, queries, dtype=torch.float32)
 
-    def run(blocks: _Blocks) -> None:
-        query_block, key_block, warps, stages = blocks
-        forward_kernel[_grid(q, queries, query_block)](
+    def run(tiles: Tiles) -> None:
+        forward_kernel[_grid(q, queries, tiles.queries)](
             q,
             k,
             v,
@@ -137,15 +153,12 @@ def _forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             heads,
             queries,
             k.shape[2],
-            _scale(q),
+            _scale_for_exp2(q),
             **_constants(q),
-            QUERY_BLOCK=query_block,
-            KEY_BLOCK=key_block,
-            num_warps=warps,
-            num_stages=stages,
+            **tiles.launch_options(),
         )
 
-    _launch(forward_kernel, _FORWARD, q, run)
+    _launch(forward_kernel, FORWARD_TILES, q, run)
     return output, normalizers
 
 
@@ -161,12 +174,12 @@ def _backward(
     from nnscratch.attention_kernels import triton_backward as kernels
 
     _, heads, queries, _ = q.shape
-    keys, scale, constants = k.shape[2], _scale(q), _constants(q)
+    keys, scale_for_exp2, constants = k.shape[2], _scale_for_exp2(q), _constants(q)
     grad = grad if grad.stride(-1) == 1 else grad.contiguous()
     q_grad, k_grad, v_grad = _like_heads(q), _like_heads(k), _like_heads(v)
     sums = torch.empty_like(normalizers)
     with torch.cuda.device_of(q):
-        kernels.row_sums_kernel[_grid(q, queries, 64)](
+        kernels.row_sums_kernel[_grid(q, queries, _ROW_SUM_BLOCK)](
             output,
             grad,
             sums,
@@ -175,56 +188,39 @@ def _backward(
             queries,
             constants["HEAD_SIZE"],
             constants["FEATURES"],
-            QUERY_BLOCK=64,
+            QUERY_BLOCK=_ROW_SUM_BLOCK,
         )
+    inputs = (q, k, v, grad, normalizers, sums)
 
-    def run_key_value(blocks: _Blocks) -> None:
-        query_block, key_block, warps, stages = blocks
-        kernels.key_value_gradient_kernel[_grid(q, keys, key_block)](
-            q,
-            k,
-            v,
-            grad,
-            normalizers,
-            sums,
+    def run_key_value(tiles: Tiles) -> None:
+        kernels.key_value_gradient_kernel[_grid(q, keys, tiles.keys)](
+            *inputs,
             k_grad,
             v_grad,
             *_strides(q, k, v, grad, k_grad, v_grad),
             heads,
             queries,
             keys,
-            scale,
+            scale_for_exp2,
             **constants,
-            QUERY_BLOCK=query_block,
-            KEY_BLOCK=key_block,
-            num_warps=warps,
-            num_stages=stages,
+            **tiles.launch_options(),
         )
 
-    def run_query(blocks: _Blocks) -> None:
-        query_block, key_block, warps, stages = blocks
-        kernels.query_gradient_kernel[_grid(q, queries, query_block)](
-            q,
-            k,
-            v,
-            grad,
-            normalizers,
-            sums,
+    def run_query(tiles: Tiles) -> None:
+        kernels.query_gradient_kernel[_grid(q, queries, tiles.queries)](
+            *inputs,
             q_grad,
             *_strides(q, k, v, grad, q_grad),
             heads,
             queries,
             keys,
-            scale,
+            scale_for_exp2,
             **constants,
-            QUERY_BLOCK=query_block,
-            KEY_BLOCK=key_block,
-            num_warps=warps,
-            num_stages=stages,
+            **tiles.launch_options(),
         )
 
-    _launch(kernels.key_value_gradient_kernel, _KEY_VALUE_GRADIENT, q, run_key_value)
-    _launch(kernels.query_gradient_kernel, _QUERY_GRADIENT, q, run_query)
+    _launch(kernels.key_value_gradient_kernel, KEY_VALUE_GRADIENT_TILES, q, run_key_value)
+    _launch(kernels.query_gradient_kernel, QUERY_GRADIENT_TILES, q, run_query)
     return q_grad, k_grad, v_grad
 
 

@@ -1,4 +1,4 @@
-"""Prompts of one length or several as one batch of token ids."""
+"""Prompts in any form, combined into one batch of token ids."""
 
 import reprlib
 from collections.abc import Sequence
@@ -22,27 +22,27 @@ Prompts = (
 
 @dataclass(frozen=True)
 class PromptBatch:
-    """Prompts that end in the same column; what is before the shorter ones is padding."""
+    """Prompts padded on the left to a common length."""
 
     ids: Int[Tensor, "batch longest"]
     padding: Int[Tensor, "batch"] | None
-    """Columns of padding in each row; None if there are none anywhere."""
+    """Number of padding ids in each row; None if there are none anywhere."""
     most_padding: int
-    """The largest of these, known without asking the device."""
+    """The largest of these numbers, known on the host."""
 
 
 def check_token_id(name: str, token_id: int | None, vocab_size: int) -> None:
-    """Refuse an id that is not in the vocabulary."""
+    """Check that an id is None or in the vocabulary."""
     if token_id is not None and (not is_integer(token_id) or not 0 <= token_id < vocab_size):
-        raise ValueError(f"{name}={token_id!r} is no token; choose an id from 0 to {vocab_size - 1}, or None")
+        raise ValueError(f"{name}={token_id!r} is not a token; choose an id from 0 to {vocab_size - 1}, or None")
 
 
 def _integers(value: Any, name: str) -> Tensor:
-    """Return a tensor of what came, of any shape but not empty."""
+    """Return a value as a tensor of int64, of any shape but not empty."""
     try:
         if isinstance(value, str | bytes):
             raise TypeError("text")
-        # A copy, because torch warns about sharing an array that may not be written to.
+        # A copy, because torch warns when it shares memory with a read-only array.
         ids = value if isinstance(value, Tensor) else torch.tensor(value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         raise ValueError(
@@ -50,8 +50,8 @@ def _integers(value: Any, name: str) -> Tensor:
         ) from None
     if ids.numel() == 0:
         raise ValueError(
-            f"{name} of shape {tuple(ids.shape)} cannot be continued; pass at least one prompt, and in each of them "
-            f"at least one token, such as the one that ends a text"
+            f"{name} has shape {tuple(ids.shape)}, which cannot be continued; pass at least one prompt, each with at "
+            f"least one token, such as the end-of-text token"
         )
     if ids.is_floating_point() or ids.is_complex() or ids.dtype == torch.bool:
         raise ValueError(f"{name} has dtype {ids.dtype}, expected integers; pass token ids")
@@ -59,9 +59,9 @@ def _integers(value: Any, name: str) -> Tensor:
 
 
 def _rows(prompt_ids: Any) -> list[Tensor] | Tensor:
-    """Return the prompts as rows, or as the (batch, prompt) that they are already."""
+    """Return the prompts as a list of rows, or as the (batch, prompt) tensor that they are already."""
     if not hasattr(prompt_ids, "ndim") and hasattr(prompt_ids, "__len__") and not isinstance(prompt_ids, str | bytes):
-        # Rows are what has a length; a number of any library, or a tensor of no dimension, has none.
+        # A row has a length. A number of any library, or a tensor without dimensions, has none.
         items = list(prompt_ids)
         if any(getattr(item, "ndim", 0) or (hasattr(item, "__len__") and not hasattr(item, "ndim")) for item in items):
             rows = [_integers(item, f"prompt_ids[{index}]") for index, item in enumerate(items)]
@@ -69,29 +69,29 @@ def _rows(prompt_ids: Any) -> list[Tensor] | Tensor:
                 if row.dim() != 1:
                     raise ValueError(
                         f"prompt_ids[{index}] has shape {tuple(row.shape)}; "
-                        f"each prompt of several is one sequence of token ids"
+                        f"each of several prompts must be one sequence of token ids"
                     )
             return rows
     ids = _integers(prompt_ids, "prompt_ids")
     if ids.dim() not in (1, 2):
         raise ValueError(
-            f"prompt_ids have shape {tuple(ids.shape)}; pass (batch, prompt), or (prompt,) for a single one"
+            f"prompt_ids have shape {tuple(ids.shape)}; pass (batch, prompt), or (prompt,) for a single prompt"
         )
     return ids.unsqueeze(0) if ids.dim() == 1 else ids
 
 
 def as_batch(prompt_ids: Prompts, vocab_size: int, device: torch.device, pad_id: int) -> PromptBatch:
-    """Return prompts in any of their forms as one batch.
+    """Return prompts in any form as one batch.
 
     Raises:
-        ValueError: if there is no prompt, one is empty, or something is not an id of the vocabulary.
+        ValueError: If there is no prompt, a prompt is empty, or something is not an id of the vocabulary.
     """
     rows = _rows(prompt_ids)
     everything = rows if isinstance(rows, Tensor) else torch.cat([row.to(rows[0].device) for row in rows])
     low, high = int(everything.min()), int(everything.max())
     if low < 0 or high >= vocab_size:
         raise ValueError(
-            f"prompt_ids span {low} to {high}, but vocab_size={vocab_size}; encode with the model's tokenizer"
+            f"prompt_ids range from {low} to {high}, but vocab_size={vocab_size}; encode with the model's tokenizer"
         )
     if isinstance(rows, Tensor):
         return PromptBatch(rows.to(device), None, 0)

@@ -1,4 +1,4 @@
-"""Choosing each row's next token from the model's scores."""
+"""Sampling: choosing the next token of each row from the model's scores."""
 
 import math
 import sys
@@ -10,11 +10,11 @@ from torch import Tensor
 
 from nnscratch.functional import softmax
 
-_DRAWN_AT_ONCE = 64  # numbers for each row: one by one, a large batch would spend its time in calls
+_DRAWN_AT_ONCE = 64  # Random numbers per row and call: one at a time would cost a large batch too many calls.
 
 
 def is_integer(value: object) -> bool:
-    """Tell whether a value is a whole number of any library (a bool is none)."""
+    """Return whether a value is an integer of any library (a bool is not)."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
@@ -23,8 +23,8 @@ def _is_number(value: object) -> bool:
 
 
 def _likeliest(probabilities: Float[Tensor, "batch vocab_size"], count: int) -> Int[Tensor, "batch {count}"]:
-    """Return the ids of the `count` likeliest tokens, the likeliest first and of equals the lower id."""
-    # The bits of floats that are not negative order as the floats do, and leave room to tell equals apart.
+    """Return the ids of the `count` most likely tokens in order; among equals the lower id comes first."""
+    # The bits of nonnegative floats sort like the floats, and leave room for the id as a second key.
     ids = torch.arange(probabilities.shape[-1], device=probabilities.device)
     keys = (probabilities.view(torch.int32).long() << 32) - ids
     return keys.topk(count, dim=-1).indices
@@ -33,12 +33,12 @@ def _likeliest(probabilities: Float[Tensor, "batch vocab_size"], count: int) -> 
 def _nucleus(
     probabilities: Float[Tensor, "batch vocab_size"], top_p: float, count: int
 ) -> tuple[Int[Tensor, "batch some"], Float[Tensor, "batch some"]]:
-    """Return ids, among them the fewest of probability `top_p` together, and the probabilities, 0 for the others.
+    """Return the most likely ids and their probabilities, set to 0 outside the smallest set with total `top_p`.
 
     Args:
-        probabilities: what sums to 1 in each row.
-        top_p: above 0 and below 1.
-        count: how many ids to sort at first, because as a rule a few of many hold nearly everything.
+        probabilities: Rows that sum to 1.
+        top_p: Total probability, above 0 and below 1.
+        count: Number of ids to sort first. Usually a few of many hold nearly all of the probability.
     """
     vocab_size = probabilities.shape[-1]
     while True:
@@ -54,17 +54,17 @@ def _nucleus(
 def next_token_probabilities(
     logits: Float[Tensor, "batch vocab_size"], temperature: float, top_k: int | None = None, top_p: float | None = None
 ) -> Float[Tensor, "batch vocab_size"]:
-    """Return softmax(logits / temperature), cut down to the likeliest tokens and scaled to a sum of 1, in float32.
+    """Return softmax(logits / temperature) in float32, restricted to the most likely tokens and rescaled to sum to 1.
 
-    Of tokens that are equally likely those with the lower id are kept.
+    Among equally likely tokens those with the lower id are kept.
 
     Args:
-        logits: scores of the next token.
-        temperature: above 0; below 1 it sharpens the distribution, above 1 it flattens it.
-        top_k: keep the `top_k` likeliest (Fan et al. 2018).
-        top_p: of those, keep the fewest whose probabilities sum to `top_p` at least (Holtzman et al. 2020).
+        logits: Scores of the next token.
+        temperature: Above 0; below 1 sharpens the distribution, above 1 flattens it.
+        top_k: Keep the `top_k` most likely tokens (Fan et al. 2018).
+        top_p: Of those, keep the smallest set with a total probability of at least `top_p` (Holtzman et al. 2020).
     """
-    # Subtracting the maximum first keeps a tiny temperature from making inf - inf, and the bound from making 0 / 0.
+    # Subtracting the maximum first avoids inf - inf for a tiny temperature, and the bound avoids 0 / 0.
     logits = logits.float()
     smallest = torch.finfo(logits.dtype).tiny
     probabilities = softmax((logits - logits.amax(-1, keepdim=True)) / max(temperature, smallest), dim=-1)
@@ -80,21 +80,21 @@ def next_token_probabilities(
 
 
 class Sampler:
-    """Chooses the next token of each row of a batch, step by step.
+    """Sampler of the next token of each row of a batch, step by step.
 
-    Each row has random numbers of its own, which depend on the seed and the row's number alone: neither other rows,
-    nor how many there are, nor the device change what a row draws from the same probabilities.
+    Each row has random numbers of its own, which depend only on the seed and the index of the row: neither other rows,
+    nor their number, nor the device change the samples of a row from the same probabilities.
 
     Args:
-        batch: number of rows.
-        device: where the scores will be.
-        temperature: 0 takes the likeliest token, of equals the one with the lowest id.
-        top_k: draw only from the `top_k` likeliest tokens.
-        top_p: draw only from the fewest tokens that have this probability together.
-        seed: start of all random numbers; None draws one from torch's global generator.
+        batch: Number of rows.
+        device: Device of the scores.
+        temperature: 0 chooses the most likely token, among equals the one with the lowest id.
+        top_k: Sample only from the `top_k` most likely tokens.
+        top_p: Sample only from the smallest set of tokens with this total probability.
+        seed: Seed of all random numbers; None draws one from torch's global generator.
 
     Raises:
-        ValueError: if an option is out of range, or, at a step, the scores are not finite.
+        ValueError: If an option is out of range, or the scores at a step are not finite.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class Sampler:
         if top_p is not None and (not _is_number(top_p) or not 0 < top_p <= 1):
             raise ValueError(f"top_p={top_p!r} is out of range; choose a number above 0 and at most 1, or None for all")
         if seed is not None and (not is_integer(seed) or not 0 <= seed <= sys.maxsize):
-            raise ValueError(f"seed={seed!r} starts no generator; choose an integer from 0 to {sys.maxsize}, or None")
+            raise ValueError(f"seed={seed!r} is out of range; choose an integer from 0 to {sys.maxsize}, or None")
         self.temperature, self.top_k, self.top_p = temperature, top_k, top_p
         self._device = device
         self._generators: list[torch.Generator] = []
@@ -121,7 +121,7 @@ class Sampler:
             first = None if seed is None else torch.Generator().manual_seed(int(seed))
             seeds = torch.randint(sys.maxsize, (batch,), generator=first).tolist()
             self._generators = [torch.Generator().manual_seed(row_seed) for row_seed in seeds]
-        # A token of a probability below 1e-7 is too small a step for float32, but MPS has nothing wider.
+        # Cumulative sums in float32 lose tokens with a probability below 1e-7, but MPS has no float64.
         self._dtype = torch.float32 if device.type == "mps" else torch.float64
         self._draws = torch.empty(0)
         self._drawn = 0
@@ -135,11 +135,12 @@ class Sampler:
         probabilities = next_token_probabilities(logits, self.temperature, self.top_k, self.top_p)
         sums = probabilities.to(self._dtype).cumsum(-1)
         self._check(sums[:, -1])
-        # Inversion: the first token up to which the sum is at least a share in (0, 1] of all. Its own part is not 0.
+        # Inverse transform: the first token at which the cumulative sum reaches a random share, in (0, 1], of the
+        # total.
         return torch.searchsorted(sums, self._next_draws() * sums[:, -1:]).squeeze(-1)
 
     def _next_draws(self) -> Float[Tensor, "batch 1"]:
-        """Return each row's next number from (0, 1]."""
+        """Return the next random number in (0, 1] of each row."""
         index = self._drawn % _DRAWN_AT_ONCE
         if index == 0:
             drawn = [torch.rand(_DRAWN_AT_ONCE, dtype=self._dtype, generator=row) for row in self._generators]
@@ -153,5 +154,5 @@ class Sampler:
             row = int(finite.int().argmin())
             raise ValueError(
                 f"the model's scores of the token after row {row} are not finite; its weights have diverged or "
-                f"overflow: load an earlier checkpoint, or use a dtype of wider range"
+                f"overflowed: load an earlier checkpoint, or use a dtype with a wider range"
             )

@@ -1,1 +1,17 @@
-"""Exchange of models with other software."""
+"""Model files: our own format, Hugging Face directories and GGUF, without the class of the model.
+
+Readers return a config and a state dict. `TransformerLM.from_pretrained` and `import_huggingface` build the model.
+"""
+
+from nnscratch.interchange.gguf import export_gguf
+from nnscratch.interchange.huggingface import export_huggingface, read_huggingface
+from nnscratch.interchange.native import read_pretrained, untied_state, write_pretrained
+
+__all__ = [
+    "export_gguf",
+    "export_huggingface",
+    "read_huggingface",
+    "read_pretrained",
+    "untied_state",
+    "write_pretrained",
+]

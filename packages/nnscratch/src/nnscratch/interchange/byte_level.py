@@ -1,11 +1,11 @@
-"""Byte-level BPE with GPT-2's pattern, as a tokenizer.json describes it and llama.cpp knows it."""
+"""Reading a byte-level BPE with GPT-2's pattern from a tokenizer.json, for llama.cpp."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from nnscratch.interchange.tokenizer_files import TokenizerFiles
 
-# The published spellings of GPT-2's pattern, which split every text alike.
+# Published spellings of GPT-2's pattern; all split every text alike.
 _GPT2_PATTERNS = (
     r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
     r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+""",
@@ -16,30 +16,30 @@ _PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 BYTE_CHARACTERS = frozenset(map(chr, _PRINTABLE)) | frozenset(
     chr(256 + index) for index in range(256 - len(_PRINTABLE))
 )
-"""The characters that stand for bytes in GPT-2's files: printable ones for themselves, the rest from U+0100 on."""
+"""Characters that represent bytes in GPT-2's files: printable ones themselves, the rest from U+0100 on."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The tokens and merges of a byte-level BPE."""
+    """Tokens and merges of a byte-level BPE."""
 
     ids: dict[str, int]
-    """Of every token, by its text: ordinary ones in GPT-2's printable characters, added ones as they are."""
+    """Id of every token by its text: in GPT-2's printable characters, except for added tokens."""
     texts: dict[int, str]
-    """The same the other way round."""
+    """Text of every token by its id."""
     added: dict[int, bool]
-    """The ids of added tokens, and whether they are special."""
+    """Ids of added tokens, with True for special ones."""
     merges: list[str]
-    """Two tokens with a space between them, in the order of their ranks."""
+    """Merges as two tokens with a space between them, in the order of ranks."""
     bos_id: int
     eos_id: int
 
 
 def read_byte_level(files: TokenizerFiles) -> Vocabulary:
-    """Return what a tokenizer.json says, if llama.cpp would give the same ids by `tokenizer.ggml.pre=gpt-2`.
+    """Return the vocabulary of a tokenizer.json that llama.cpp encodes alike with `tokenizer.ggml.pre=gpt-2`.
 
     Raises:
-        ValueError: naming the field, if it is not byte-level BPE with GPT-2's pattern and nothing more, or there is no
+        ValueError: If the tokenizer is anything but byte-level BPE with GPT-2's pattern, naming the field, or has no
             end-of-text token.
     """
     content = files.content
@@ -58,7 +58,7 @@ def read_byte_level(files: TokenizerFiles) -> Vocabulary:
     added = _added_tokens(files)
     texts = {index: text for text, index in files.ids.items()}
     if len(texts) < len(files.ids):
-        raise _refusal(files, "model.vocab", "two tokens with one id", "an id for each")
+        raise _refusal(files, "model.vocab", "two tokens with one id", "one id for each token")
     ordinary = [text for index, text in texts.items() if index not in added]
     strange = [text for text in ordinary if not text or not BYTE_CHARACTERS.issuperset(text)]
     if strange:
@@ -66,14 +66,14 @@ def read_byte_level(files: TokenizerFiles) -> Vocabulary:
     if missing := len(BYTE_CHARACTERS.difference(ordinary)):
         raise _refusal(files, "model.vocab", f"{256 - missing} of the bytes", "all 256")
     if files.eos_id is None:
-        # llama.cpp would take token 11 for it.
+        # llama.cpp would use token 11.
         raise _refusal(
             files, "eos_token", None, "an end-of-text token, named in tokenizer_config.json or <|endoftext|>"
         )
     bos_id = files.eos_id if files.bos_id is None else files.bos_id
     merges = [_merge(files, merge) for merge in model.get("merges") or []]
     if not merges:
-        raise _refusal(files, "model.merges", [], "at least one, without which llama.cpp opens no file")
+        raise _refusal(files, "model.merges", [], "at least one merge, because llama.cpp opens no file without")
     return Vocabulary(files.ids, texts, added, merges, bos_id, files.eos_id)
 
 
@@ -85,7 +85,7 @@ def _refusal(files: TokenizerFiles, name: str, came: object, expected: str) -> V
 
 
 def _check_pattern(files: TokenizerFiles, pre_tokenizer: Any) -> None:
-    """Refuse a pre-tokenizer other than ByteLevel with its own pattern, or a Split by GPT-2's and then ByteLevel."""
+    """Check that the pre-tokenizer is ByteLevel with its own pattern, or a Split by GPT-2's and then ByteLevel."""
     name = "pre_tokenizer"
     steps = [pre_tokenizer]
     if isinstance(pre_tokenizer, dict) and pre_tokenizer.get("type") == "Sequence":
@@ -121,7 +121,7 @@ def _added_tokens(files: TokenizerFiles) -> dict[int, bool]:
 
 
 def _merge(files: TokenizerFiles, merge: Any) -> str:
-    """Return a merge, which older files write as "A B" and newer ones as ["A", "B"]."""
+    """Return a merge as "A B", which newer files write as ["A", "B"]."""
     parts = merge.split(" ") if isinstance(merge, str) else merge
     if not isinstance(parts, list) or len(parts) != 2 or not all(part in files.ids for part in parts):
         raise _refusal(files, "model.merges", merge, "two tokens of the vocabulary")

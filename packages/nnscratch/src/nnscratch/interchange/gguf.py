@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from nnscratch.config import TransformerConfig
 from nnscratch.interchange.byte_level import Vocabulary, read_byte_level
 from nnscratch.interchange.files import replacing
 from nnscratch.interchange.llama import renamed, require_llama
 from nnscratch.interchange.native import untied_state
 from nnscratch.interchange.tokenizer_files import read_tokenizer_files
-from nnscratch.transformer import TransformerLM
+from nnscratch.language_model import LanguageModel
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,27 +37,28 @@ _NAMES = {
 _BLOCK = "blk"
 
 
-def export_gguf(model: TransformerLM, tokenizer_dir: str | Path, path: str | Path, *, dtype: str = "f32") -> None:
+def export_gguf(model: LanguageModel, tokenizer_dir: str | Path, path: str | Path, *, dtype: str = "f32") -> None:
     """Write a model and its tokenizer as one GGUF file of architecture "llama".
 
-    llama.cpp turns adjacent pairs of queries and keys, as this package does, so rows keep their order. A tied output
-    layer is left out, and llama.cpp takes the embedding for it. No token is put before or after a text that is encoded.
+    llama.cpp rotates adjacent pairs of queries and keys, as this package does, so rows keep their order. A tied output
+    layer is left out, and llama.cpp uses the embedding in its place. Encoding adds no token before or after a text.
 
-    Ids that the tokenizer does not use, as when the model's vocabulary was rounded up, become unused tokens called
-    "[PAD300]" after their id.
+    Ids without a token, which exist if the model's vocabulary was rounded up, become unused tokens named after their
+    id, such as "[PAD300]".
 
     Args:
-        model: a model that is a Llama: norm "pre", position "rope", ffn "swiglu", no qk_norm, no logit_soft_cap.
-        tokenizer_dir: where the `tokenizer.json` of a byte-level BPE with GPT-2's pattern is.
-        path: the file to write; its directory is made if need be. An older file is replaced at once.
-        dtype: how matrices are stored, "f32", "f16" or "bf16"; norms are always float32.
+        model: A `TransformerLM` that is a Llama: norm "pre", position "rope", ffn "swiglu", no qk_norm, no
+            logit_soft_cap.
+        tokenizer_dir: Directory with the `tokenizer.json` of a byte-level BPE with GPT-2's pattern.
+        path: File to write; its directory is created if necessary. An older file is replaced atomically.
+        dtype: Dtype of the stored matrices, "f32", "f16" or "bf16"; norms are always float32.
 
     Raises:
-        ImportError: if the package `gguf` is not installed.
-        ValueError: if the model is not a Llama; if the tokenizer is not byte-level BPE with GPT-2's pattern, has no
+        ImportError: If the package `gguf` is not installed.
+        ValueError: If the model is not a Llama; if the tokenizer is not byte-level BPE with GPT-2's pattern, has no
             end-of-text token or more tokens than the model; if a weight is too large for float16.
-        FileNotFoundError: if there is no `tokenizer.json`.
-        IsADirectoryError: if `path` is a directory.
+        FileNotFoundError: If there is no `tokenizer.json`.
+        IsADirectoryError: If `path` is a directory.
     """
     try:
         from gguf import GGUFWriter
@@ -66,18 +68,18 @@ def export_gguf(model: TransformerLM, tokenizer_dir: str | Path, path: str | Pat
         ) from error
     if dtype not in _DTYPES:
         raise ValueError(f"dtype={dtype!r} is unknown; choose one of {', '.join(_DTYPES)}")
-    require_llama(model.config)
+    config = require_llama(model.config)
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{str(path)!r} is a directory, expected the name of a file; add model.gguf to it")
-    vocabulary = read_byte_level(read_tokenizer_files(Path(tokenizer_dir), model.config.vocab_size))
+    vocabulary = read_byte_level(read_tokenizer_files(Path(tokenizer_dir), config.vocab_size))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         writer = GGUFWriter(temporary, "llama")
         try:
-            _add_architecture(writer, model, dtype)
-            _add_vocabulary(writer, vocabulary, model.config.vocab_size)
-            _add_tensors(writer, model, dtype)
+            _add_architecture(writer, config, dtype)
+            _add_vocabulary(writer, vocabulary, config.vocab_size)
+            _add_tensors(writer, untied_state(model, config.tie_embeddings), dtype)
             writer.write_header_to_file()
             writer.write_kv_data_to_file()
             writer.write_tensors_to_file()
@@ -85,10 +87,9 @@ def export_gguf(model: TransformerLM, tokenizer_dir: str | Path, path: str | Pat
             writer.close()
 
 
-def _add_architecture(writer: GGUFWriter, model: TransformerLM, dtype: str) -> None:
+def _add_architecture(writer: GGUFWriter, config: TransformerConfig, dtype: str) -> None:
     from gguf import GGML_QUANT_VERSION, GGUFType, LlamaFileType
 
-    config = model.config
     writer.add_type(GGUFType.MODEL)
     writer.add_context_length(config.context_length)
     writer.add_embedding_length(config.d_model)
@@ -113,7 +114,7 @@ def _add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary, vocab_size: int)
         text = vocabulary.texts.get(index)
         if text is None:
             text, kind = f"[PAD{index}]", TokenType.UNUSED
-            while text in vocabulary.ids:  # llama.cpp wants every token to have a text of its own
+            while text in vocabulary.ids:  # llama.cpp expects every token to have a text of its own.
                 text = f"[{text}]"
         elif index in vocabulary.added:
             kind = TokenType.CONTROL if vocabulary.added[index] else TokenType.USER_DEFINED
@@ -132,15 +133,15 @@ def _add_vocabulary(writer: GGUFWriter, vocabulary: Vocabulary, vocab_size: int)
     writer.add_add_eos_token(False)
 
 
-def _add_tensors(writer: GGUFWriter, model: TransformerLM, dtype: str) -> None:
-    for name, tensor in untied_state(model).items():
+def _add_tensors(writer: GGUFWriter, weights: dict[str, torch.Tensor], dtype: str) -> None:
+    for name, tensor in weights.items():
         kind = "f32" if tensor.dim() == 1 else dtype
         array, raw_dtype = _stored(name, tensor, kind)
         writer.add_tensor(renamed(name, _NAMES, _BLOCK), array, raw_dtype=raw_dtype)
 
 
 def _stored(name: str, tensor: torch.Tensor, dtype: str) -> tuple[np.ndarray, Any]:
-    """Return a tensor's values as `GGUFWriter.add_tensor` takes them, and their type there."""
+    """Return the values and the type of a tensor as arguments of `GGUFWriter.add_tensor`."""
     from gguf import GGMLQuantizationType
 
     values = tensor.detach().cpu().to(_DTYPES[dtype]).contiguous()
@@ -148,6 +149,6 @@ def _stored(name: str, tensor: torch.Tensor, dtype: str) -> tuple[np.ndarray, An
         raise ValueError(
             f"{name} has a weight of {tensor.abs().max().item():.4g}, and float16 ends at 65504; choose dtype='bf16'"
         )
-    if dtype == "bf16":  # numpy has no bfloat16, so its bytes are passed on
+    if dtype == "bf16":  # numpy has no bfloat16, so the bytes are passed.
         return values.view(torch.uint8).numpy(), GGMLQuantizationType.BF16
     return values.numpy(), None

@@ -1,4 +1,4 @@
-"""What makes a `TransformerLM` a Llama, and how the rows of its projections are ordered elsewhere."""
+"""Rules for Llama models: the configs that are one, and names and order of rows of parameters in other formats."""
 
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
@@ -9,36 +9,42 @@ from torch import Tensor
 
 from nnscratch.config import TransformerConfig
 
-FREE = frozenset(
+_FREE = frozenset(
     "vocab_size context_length d_model num_layers num_heads d_ff rope_theta tie_embeddings norm_eps".split()
 )
-"""The fields in which one Llama differs from another."""
+"""Fields in which one Llama differs from another."""
 
 
-def require_llama(config: TransformerConfig) -> None:
-    """Refuse what is not a Llama: norm "pre", position "rope", ffn "swiglu", and no addition to that.
+def require_llama(config: object) -> TransformerConfig:
+    """Return the config if it is that of a Llama: norm "pre", position "rope", ffn "swiglu", and nothing else.
 
     Raises:
-        ValueError: naming the first field that is in the way.
+        TypeError: If it is the config of another class of models.
+        ValueError: If it is not that of a Llama, naming the first field with another value.
     """
+    if not isinstance(config, TransformerConfig):
+        raise TypeError(
+            f"the config is of class {type(config).__name__}, expected TransformerConfig; export a TransformerLM"
+        )
     wanted: dict[str, Any] = {"norm": "pre", "position": "rope", "ffn": "swiglu"}
     for field in fields(config):
-        # Every other field is an addition to the architecture, which its default leaves out.
+        # Every other field adds to the architecture, and its default leaves the addition out.
         value, plain = getattr(config, field.name), wanted.get(field.name, field.default)
-        if field.name not in FREE and plain is not MISSING and value != plain:
+        if field.name not in _FREE and plain is not MISSING and value != plain:
             raise ValueError(
                 f"{field.name}={value!r} is not a Llama; only {field.name}={plain!r} can be exported, "
                 f"so keep the model in the format of save_pretrained"
             )
+    return config
 
 
 def renamed(name: str, names: Mapping[str, str], block: str) -> str:
-    """Return a parameter's name in another format.
+    """Return the name of a parameter in another format.
 
     Args:
-        name: a name in our state dict, such as "layers.0.attn.q_proj.weight".
-        names: what a module, or a part of a layer, is called there.
-        block: what stands before a layer's number there.
+        name: Name in our state dict, such as "layers.0.attn.q_proj.weight".
+        names: Name in the other format of each module, and of each part of a layer.
+        block: Prefix of a layer's number in the other format.
     """
     module = name.removesuffix(".weight")
     if not module.startswith("layers."):
@@ -48,7 +54,7 @@ def renamed(name: str, names: Mapping[str, str], block: str) -> str:
 
 
 def is_rotated(name: str) -> bool:
-    """Tell whether a parameter of ours makes what the rotary embedding turns: queries or keys."""
+    """Return whether a parameter produces the inputs of the rotary embedding: queries or keys."""
     return name.endswith(("attn.q_proj.weight", "attn.k_proj.weight"))
 
 

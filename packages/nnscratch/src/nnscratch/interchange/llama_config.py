@@ -1,4 +1,4 @@
-"""The config.json of a LlamaForCausalLM, in the layouts of versions 4 and 5 of transformers."""
+"""Writing and reading the config.json of a LlamaForCausalLM, in the layouts of transformers 4 and 5."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from nnscratch.config import TransformerConfig
-from nnscratch.interchange.json_files import read_object
+from nnscratch.interchange.files import read_object
 
 _ARCHITECTURE = "LlamaForCausalLM"
 _SIZES = {
@@ -17,7 +17,7 @@ _SIZES = {
     "num_attention_heads": "num_heads",
     "intermediate_size": "d_ff",
 }
-# What the fields must be if they are there; transformers takes the same where they are not.
+# Required values of fields that may be absent; transformers has the same defaults.
 _FIXED = {
     "hidden_act": "silu",
     "attention_bias": False,
@@ -34,7 +34,7 @@ _DEFAULT_THETA = 10_000.0
 def llama_config(
     config: TransformerConfig, dtype: torch.dtype, bos_id: int | None, eos_id: int | None
 ) -> dict[str, Any]:
-    """Return the config.json of a model. Ids are written even if they are None, since the defaults are 1 and 2."""
+    """Return the config.json of a model. Ids are written even if they are None, because the defaults are 1 and 2."""
     return {
         "architectures": [_ARCHITECTURE],
         "model_type": "llama",
@@ -58,11 +58,12 @@ def llama_config(
 def read_llama_config(path: Path) -> TransformerConfig:
     """Return the architecture that a config.json describes.
 
-    Fields that are absent mean what transformers takes them to mean. Fields that say nothing about the architecture
-    (token ids, dtype, initializer_range, …) are not looked at.
+    Absent fields have the defaults of transformers. Fields unrelated to the architecture (token ids, dtype,
+    initializer_range, …) are ignored.
 
     Raises:
-        ValueError: if the file is no JSON object, or a field asks for what `TransformerConfig` cannot express.
+        ValueError: If the file is not a JSON object, or a field asks for something that `TransformerConfig` cannot
+            express.
     """
     content = read_object(path, "fetch or save the model again")
     _check_architecture(path, content)
@@ -102,17 +103,13 @@ def _check_architecture(path: Path, content: dict[str, Any]) -> None:
 def _size(path: Path, content: dict[str, Any], name: str) -> int:
     value = content.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(
-            f"{str(path)!r} has {name}={value!r}, expected an integer of at least 1; write into it what the model has"
-        )
+        raise ValueError(f"{str(path)!r} has {name}={value!r}, expected an integer of at least 1; correct the field")
     return value
 
 
 def _number(path: Path, name: str, value: object) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
-        raise ValueError(
-            f"{str(path)!r} has {name}={value!r}, expected a positive number; write into it what the model has"
-        )
+        raise ValueError(f"{str(path)!r} has {name}={value!r}, expected a positive number; correct the field")
     return float(value)
 
 
@@ -128,7 +125,7 @@ def _check_heads(path: Path, content: dict[str, Any], width: int, num_heads: int
 
 
 def _rope_theta(path: Path, content: dict[str, Any]) -> float:
-    """Return the base of the angles, which version 4 has at the top and version 5 in `rope_parameters`."""
+    """Return the base of the angles, which is at the top level in version 4 and in `rope_parameters` in version 5."""
     found = {"rope_theta": content.get("rope_theta")}
     for field in ("rope_scaling", "rope_parameters"):
         settings = content.get(field)

@@ -1,4 +1,4 @@
-"""Weights in model.safetensors, or in the shards that model.safetensors.index.json lists."""
+"""Reading weights from model.safetensors, or from the shards listed in model.safetensors.index.json."""
 
 from collections.abc import Collection, Iterator, Mapping
 from functools import reduce
@@ -9,28 +9,28 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from nnscratch.interchange.json_files import read_object
+from nnscratch.interchange.files import read_object
 
 _SINGLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 _FLOATING = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
-# Tables of angles that versions of transformers before 4.32 saved; they follow from rope_theta.
+# Tables of angles that transformers saved before version 4.32; rope_theta determines them.
 _DERIVED = ".self_attn.rotary_emb.inv_freq"
 
 
 class StoredTensor(NamedTuple):
-    """What a file says of a tensor in it."""
+    """Shape and dtype of a tensor according to the header of its file."""
 
     shape: tuple[int, ...]
     dtype: str
 
 
 def find_shards(directory: Path) -> list[Path]:
-    """Return the files with a directory's weights.
+    """Return the files with the weights in a directory.
 
     Raises:
-        FileNotFoundError: if there are none, or one of them is missing.
-        ValueError: if the index is damaged or names a file outside of the directory.
+        FileNotFoundError: If there are none, or a shard is missing.
+        ValueError: If the index is damaged or names a file outside the directory.
     """
     if (directory / _SINGLE).is_file():
         return [directory / _SINGLE]
@@ -50,18 +50,22 @@ def find_shards(directory: Path) -> list[Path]:
 def _weight_map(index: Path) -> dict[str, str]:
     files = read_object(index, "fetch or save the model again").get("weight_map")
     if not isinstance(files, dict) or not files:
-        raise ValueError(f"{str(index)!r} has no weight_map, expected names with their files; save the model again")
+        raise ValueError(
+            f"{str(index)!r} has no weight_map, expected names with their files; fetch or save the model again"
+        )
     for name in files.values():
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
-            raise ValueError(f"{str(index)!r} lists {name!r}, expected a .safetensors file beside it; do not trust it")
+            raise ValueError(
+                f"{str(index)!r} lists {name!r}, expected a .safetensors file in the same directory; do not trust it"
+            )
     return files
 
 
 def read_headers(shards: list[Path]) -> dict[str, StoredTensor]:
-    """Return what the files hold, without reading the values.
+    """Return shapes and dtypes of all tensors in the files, without reading values.
 
     Raises:
-        ValueError: if a file is damaged, or two of them hold one tensor.
+        ValueError: If a file is damaged, or two files hold the same tensor.
     """
     found: dict[str, StoredTensor] = {}
     for shard in shards:
@@ -69,7 +73,9 @@ def read_headers(shards: list[Path]) -> dict[str, StoredTensor]:
             with safe_open(shard, framework="pt") as file:
                 for name in file.keys():  # noqa: SIM118 - not a dictionary
                     if name in found:
-                        raise ValueError(f"{str(shard)!r} has {name} as another shard has; fetch the model again")
+                        raise ValueError(
+                            f"{str(shard)!r} has {name}, which is in another shard too; fetch the model again"
+                        )
                     view = file.get_slice(name)
                     found[name] = StoredTensor(tuple(view.get_shape()), view.get_dtype())
         except SafetensorError as error:
@@ -80,30 +86,30 @@ def read_headers(shards: list[Path]) -> dict[str, StoredTensor]:
 def check_names_and_shapes(
     directory: Path, stored: Mapping[str, StoredTensor], expected: Mapping[str, tuple[int, ...]], optional: set[str]
 ) -> torch.dtype:
-    """Compare what files hold with what a model needs, and return the narrowest dtype that holds all of it.
+    """Check stored tensors against the parameters of a model, and return the narrowest dtype that represents them all.
 
     Args:
-        directory: where the files are, for messages.
-        stored: what they hold.
-        expected: the shapes of the model's parameters, in (rows, columns).
-        optional: those that may be absent.
+        directory: Directory of the files, for messages.
+        stored: Headers of the stored tensors.
+        expected: Shapes of the parameters by their names in the files, (rows, columns).
+        optional: Names of parameters that may be absent.
 
     Raises:
-        ValueError: if parameters are missing, unexpected, of a wrong shape or not floating point.
+        ValueError: If parameters are missing, unexpected, of the wrong shape or not floating point.
     """
     used = {name for name in stored if not name.endswith(_DERIVED)}
     if missing := sorted(expected.keys() - optional - used):
         raise ValueError(f"the weights in {str(directory)!r} lack {_some(missing)}; fetch or save the model again")
     if unexpected := sorted(used - expected.keys()):
         raise ValueError(
-            f"the weights in {str(directory)!r} have {_some(unexpected)}, for which config.json leaves no place; "
-            f"check that both are of one model"
+            f"the weights in {str(directory)!r} have {_some(unexpected)}, which config.json does not account for; "
+            f"check that both belong to one model"
         )
     for name in sorted(used):
         if stored[name].shape != expected[name]:
             raise ValueError(
                 f"{name} in {str(directory)!r} has shape {stored[name].shape}, expected {expected[name]} from "
-                f"config.json; check that both are of one model"
+                f"config.json; check that both belong to one model"
             )
         if stored[name].dtype not in _FLOATING:
             raise ValueError(
@@ -114,7 +120,7 @@ def check_names_and_shapes(
 
 
 def read_tensors(shards: list[Path], names: Collection[str]) -> Iterator[tuple[str, Tensor]]:
-    """Yield those of the named tensors that the files hold."""
+    """Yield the tensors in the files that have one of the names."""
     for shard in shards:
         with safe_open(shard, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - not a dictionary
@@ -123,6 +129,6 @@ def read_tensors(shards: list[Path], names: Collection[str]) -> Iterator[tuple[s
 
 
 def _some(names: list[str]) -> str:
-    """Return the first of the names and how many more there are."""
+    """Return the first three names and the number of the others."""
     more = len(names) - 3
     return ", ".join(names[:3]) + (f" and {more} more" if more > 0 else "")

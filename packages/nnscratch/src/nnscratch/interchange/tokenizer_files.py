@@ -1,10 +1,10 @@
-"""The files of a tokenizer that go with an exported model."""
+"""Reading the files of a tokenizer that accompany an exported model."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnscratch.interchange.json_files import read_object
+from nnscratch.interchange.files import read_object
 
 TOKENIZER_JSON = "tokenizer.json"
 SETTINGS_FILE = "tokenizer_config.json"
@@ -17,33 +17,33 @@ _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_
 
 @dataclass(frozen=True)
 class TokenizerFiles:
-    """What the files of a tokenizer say."""
+    """Content of the files of a tokenizer."""
 
     path: Path
-    """Where its tokenizer.json is."""
+    """Path of the tokenizer.json."""
     content: dict[str, Any]
-    """The tokenizer.json."""
+    """Content of the tokenizer.json."""
     settings: dict[str, Any]
-    """The tokenizer_config.json; empty if there is none."""
+    """Content of the tokenizer_config.json; empty if there is none."""
     ids: dict[str, int]
-    """The id of every token, as written in the file; added tokens are among them."""
+    """Id of every token by its text in the file, including added tokens."""
     bos_id: int | None
-    """The token before a text: as the settings name it, or <|endoftext|>, or none."""
+    """Token before a text: the one named in the settings, else <|endoftext|>, else none."""
     eos_id: int | None
-    """The token after a text: as the settings name it, or <|endoftext|>, or none."""
+    """Token after a text: the one named in the settings, else <|endoftext|>, else none."""
 
 
 def read_tokenizer_files(directory: Path, vocab_size: int) -> TokenizerFiles:
     """Read a directory with a tokenizer.json for a model of `vocab_size` tokens.
 
     Raises:
-        FileNotFoundError: if there is no tokenizer.json.
-        ValueError: if a file is damaged, an id is beyond the model's vocabulary, or the settings name a token that
+        FileNotFoundError: If there is no tokenizer.json.
+        ValueError: If a file is damaged, an id is beyond the model's vocabulary, or the settings name a token that
             tokenizer.json lacks.
     """
     path = directory / TOKENIZER_JSON
     if not path.is_file():
-        raise FileNotFoundError(f"no file {str(path)!r}; name a directory to which a tokenizer was saved")
+        raise FileNotFoundError(f"no file {str(path)!r}; name a directory with a saved tokenizer")
     content = read_object(path, _ADVICE)
     ids = _token_ids(path, content)
     if max(ids.values()) >= vocab_size:
@@ -73,14 +73,14 @@ def _token_ids(path: Path, content: dict[str, Any]) -> dict[str, int]:
     vocab = model.get("vocab") if isinstance(model, dict) else None
     if not vocab:
         raise ValueError(f"{str(path)!r} has no model.vocab, expected tokens with their ids; {_ADVICE}")
-    if isinstance(vocab, list):  # Unigram has pairs of token and score, in the order of their ids
+    if isinstance(vocab, list):  # Unigram lists pairs of token and score in the order of ids.
         vocab = {entry[0]: index for index, entry in enumerate(vocab)}
     ids = dict(vocab)
     for token in content.get("added_tokens") or []:
         if ids.setdefault(token["content"], token["id"]) != token["id"]:
             raise ValueError(
-                f"{str(path)!r} has the token {token['content']!r} as {ids[token['content']]} and, among added tokens, "
-                f"as {token['id']}, expected one id; rename the added token"
+                f"{str(path)!r} has the token {token['content']!r} with id {ids[token['content']]} in the "
+                f"vocabulary and {token['id']} among the added tokens, expected one id; rename the added token"
             )
     if wrong := [index for index in ids.values() if not isinstance(index, int) or index < 0]:
         raise ValueError(f"{str(path)!r} has the id {wrong[0]!r}, expected integers of at least 0; {_ADVICE}")
@@ -88,12 +88,12 @@ def _token_ids(path: Path, content: dict[str, Any]) -> dict[str, int]:
 
 
 def _role_id(directory: Path, role: str, token: object, ids: dict[str, int]) -> int | None:
-    """Return the id of a token that the settings name: as text, or as an object with the text in `content`."""
+    """Return the id of a token that the settings name, as a string or as an object with the string in `content`."""
     text = token.get("content") if isinstance(token, dict) else token
     if text is None:
         return None
     if text not in ids:
-        # transformers would add it, with an id that the model does not have.
+        # transformers would add the token, with an id beyond the model's vocabulary.
         raise ValueError(
             f"{SETTINGS_FILE} of {str(directory)!r} has {role}={text!r}, expected a token of {TOKENIZER_JSON}; "
             f"remove it there, or train the tokenizer with it"

@@ -8,8 +8,8 @@ from torch import Tensor, nn, optim
 
 from nnscratch.optimizers.checks import check_absent, check_fraction, check_not_negative, gradients
 
-# Numbers of a parameter that a CPU's thread takes through all operations before it turns to the next: with its
-# gradient, mean and mean square they stay in the caches, where whole parameters would come from memory each time.
+# Numbers of a parameter that a CPU thread takes through all operations before the next ones. With their gradient, mean
+# and mean square they stay in the caches; whole parameters would be read from memory by every operation.
 _NUMBERS_PER_THREAD = 2**17
 
 
@@ -21,31 +21,31 @@ class AdamW(optim.Optimizer):
     param -= lr · weight_decay · param
     param -= lr · (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 
-    These are the numbers of `torch.optim.AdamW`, whose state dicts load here unless `amsgrad` or `maximize` is on.
-    There switches choose how they are computed, here the device does. `lr` may be changed between steps, and t counts
-    each parameter's own steps, those in which it had a gradient.
+    The results are those of `torch.optim.AdamW`, whose state dicts load here unless `amsgrad` or `maximize` is on.
+    torch selects an implementation by flags; here the device decides. `lr` may change between steps. t counts the steps
+    of each parameter in which it had a gradient.
 
-    `torch.compile(optimizer.step)` is compiled at its first steps and not again as t and `lr` go on: once for a rate
-    that is a tensor, twice for numbers. On a CPU it is the fastest, because a compiler makes one pass over memory of
-    what are seven operations otherwise.
+    `torch.compile(optimizer.step)` compiles in its first steps and not again as t and `lr` change: once if `lr` is a
+    tensor, twice if it is a number. It is the fastest on a CPU, because the compiler fuses seven passes over memory
+    into one.
 
-    The state of a parameter is `exp_avg` (m) and `exp_avg_sq` (v), like the parameter, and `step` (t), a tensor of one
-    number on the CPU.
+    The state of a parameter consists of `exp_avg` (m) and `exp_avg_sq` (v), in the shape and dtype of the parameter,
+    and `step` (t), a tensor of one number on the CPU.
 
     Args:
-        params: parameters or groups of them.
-        lr: learning rate: about the largest change of a parameter in one step.
-        betas: decay rates of the mean and of the mean square of the gradient, per step.
-        eps: added to the root mean square, in the unit of the gradient.
-        weight_decay: fraction by which a parameter shrinks in one step, per unit of `lr`.
+        params: Parameters or parameter groups.
+        lr: Learning rate: about the largest change of a parameter in one step.
+        betas: Decay rates of the mean and of the mean square of the gradient, per step.
+        eps: Added to the root mean square, in the unit of the gradient.
+        weight_decay: Fraction by which a parameter shrinks in one step, per unit of `lr`.
 
     Raises:
-        ValueError: if a hyperparameter is out of range, or a group or a state that is loaded has a setting of torch's
-            that would be ignored.
+        ValueError: If a hyperparameter is out of range, or a group or a loaded state has a setting of
+            `torch.optim.AdamW` that would be ignored.
     """
 
     step_compiles: ClassVar[bool] = True
-    """`torch.compile(optimizer.step)` makes one program for all t, and for any `lr` that is a tensor of one number."""
+    """`torch.compile(optimizer.step)` gives one program for all t, and for any `lr` that is a tensor of one number."""
 
     def __init__(
         self,
@@ -60,23 +60,23 @@ class AdamW(optim.Optimizer):
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over a state, unless it asks for what would be ignored."""
+        """Restore a state, unless it has a setting that would be ignored."""
         for group in state.get("param_groups", ()):
             _check_meaning(group)
         super().__setstate__(state)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters with settings of their own.
+        """Add parameters with their own settings.
 
         Raises:
-            ValueError: if a setting is out of range, or one of torch's that would be ignored.
+            ValueError: If a setting is out of range, or a setting of `torch.optim.AdamW` would be ignored.
         """
         _check(param_group)
         super().add_param_group(param_group)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters, and return the loss if a `closure` computes it."""
+        """Update the parameters and return the loss if a `closure` computes it."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -99,7 +99,7 @@ class AdamW(optim.Optimizer):
     def _state_of(self, param: Tensor) -> dict[str, Any]:
         state = self.state[param]
         if "step" not in state:
-            # A number would be a constant of compiled steps, which had to be compiled again and again.
+            # As a Python number it would be baked into the graph and force a recompile every step.
             state["step"] = torch.tensor(0.0, device="cpu")
             state["exp_avg"] = torch.zeros_like(param)
             state["exp_avg_sq"] = torch.zeros_like(param)
@@ -107,7 +107,7 @@ class AdamW(optim.Optimizer):
 
 
 def _check(settings: dict[str, Any]) -> None:
-    """Refuse settings out of range, of which a group may have only some."""
+    """Check the ranges of settings, of which a group may have only some."""
     check_not_negative(**{name: settings[name] for name in ("lr", "eps", "weight_decay") if name in settings})
     if "betas" in settings:
         beta1, beta2 = settings["betas"]
@@ -116,19 +116,19 @@ def _check(settings: dict[str, Any]) -> None:
 
 
 def _check_meaning(group: dict[str, Any]) -> None:
-    """Refuse settings of `torch.optim.AdamW` and `Adam` with which these numbers would be others."""
+    """Check that no setting of `torch.optim.AdamW` or `Adam` asks for a different update."""
     check_absent("AdamW", group, ("amsgrad", "maximize"))
     if group.get("decoupled_weight_decay") is False and group.get("weight_decay"):
         raise ValueError(
-            f"AdamW got a group of torch.optim.Adam with weight_decay={group['weight_decay']!r}, which there is "
-            f"added to the gradient: expected decoupled weight decay; set it to 0 or use torch.optim.Adam"
+            f"AdamW got a group of torch.optim.Adam with weight_decay={group['weight_decay']!r}, which Adam adds to "
+            f"the gradient, expected decoupled weight decay; set it to 0 or use torch.optim.Adam"
         )
 
 
 def _factors(state: dict[str, Any], group: dict[str, Any]) -> tuple[float, float]:
-    """Count a step, and return eps and the rate for it, both times sqrt(1 - beta2^t).
+    """Count a step, and return its eps and learning rate, both multiplied by sqrt(1 - beta2^t).
 
-    Both sides of the fraction have it, so that sqrt(v) need not be divided by it.
+    The factor in numerator and denominator of the update saves dividing v by 1 - beta2^t.
     """
     state["step"] += 1
     beta1, beta2 = group["betas"]
@@ -140,7 +140,7 @@ def _factors(state: dict[str, Any], group: dict[str, Any]) -> tuple[float, float
 def _update_together(
     params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
 ) -> None:
-    """Update parameters of one device and dtype with one launch for each operation."""
+    """Update parameters of one device and dtype with one launch per operation."""
     beta1, beta2 = group["betas"]
     factors = [_factors(state, group) for state in states]
     means = [state["exp_avg"] for state in states]
@@ -156,9 +156,9 @@ def _update_together(
 
 
 def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    """Yield parts of the tensors that belong together, or the tensors as they are if memory does not run along them.
+    """Yield corresponding parts of the tensors, or the tensors themselves if they are small or not contiguous.
 
-    Of other kinds of tensors, such as those divided among processes, parts may be copies: they are not parted.
+    Subclasses of tensors, such as those sharded among processes, are not split, because their parts may be copies.
     """
     size = _NUMBERS_PER_THREAD * torch.get_num_threads()
     are_plain = all(type(tensor) in (Tensor, nn.Parameter) and tensor.is_contiguous() for tensor in tensors)
@@ -171,7 +171,7 @@ def _chunks(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
 def _update_in_chunks(
     params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
 ) -> None:
-    """Update parameters one after the other, each in parts that stay in the caches."""
+    """Update parameters one by one, each in parts that stay in the caches."""
     beta1, beta2 = group["betas"]
     kept = 1 - float(group["lr"]) * group["weight_decay"]
     for whole, whole_grad, state in zip(params, grads, states, strict=True):
@@ -188,18 +188,18 @@ def _update_in_chunks(
 def _update_compiled(
     params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
 ) -> None:
-    """Update parameters in operations for a compiler to fuse; steps are tensors, or each would be a new program."""
+    """Update parameters in operations that a compiler fuses, with step counts as tensors to avoid recompiling."""
     beta1, beta2 = group["betas"]
     for state in states:
         if not isinstance(state["step"], Tensor):
             state["step"] = torch.tensor(float(state["step"]), device="cpu")
         state["step"] += 1
-    # In float64, because 1 - beta2^t is a difference of almost equal numbers.
+    # float64, because 1 - beta2^t is a difference of almost equal numbers.
     steps = torch.stack([state["step"] for state in states]).double()
     corrections = (1 - beta2**steps).sqrt()
     factors = torch.stack((group["eps"] * corrections, group["lr"] * corrections / (1 - beta1**steps)))
     dtype = torch.promote_types(params[0].dtype, torch.float32)
-    factors = factors.to(params[0].device, dtype, non_blocking=True)  # the host does not wait for a GPU
+    factors = factors.to(params[0].device, dtype, non_blocking=True)  # The host does not wait for a GPU.
     for index, (param, grad, state) in enumerate(zip(params, grads, states, strict=True)):
         mean, square = state["exp_avg"], state["exp_avg_sq"]
         mean.lerp_(grad, 1 - beta1)

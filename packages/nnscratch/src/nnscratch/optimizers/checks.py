@@ -1,4 +1,4 @@
-"""Checks that all optimizers share."""
+"""Checks of hyperparameters and gradients that all optimizers share."""
 
 import math
 from typing import Any
@@ -7,46 +7,46 @@ from torch import Tensor
 
 
 def check_not_negative(**values: float) -> None:
-    """Refuse a hyperparameter that is negative, infinite or nan."""
+    """Check that hyperparameters are finite and at least 0."""
     for name, value in values.items():
         if not 0 <= value < math.inf:
             raise ValueError(f"{name}={value!r} is out of range; choose a finite number of at least 0")
 
 
 def check_fraction(**values: float) -> None:
-    """Refuse a decay rate outside of [0, 1)."""
+    """Check that decay rates are in [0, 1)."""
     for name, value in values.items():
         if not 0 <= value < 1:
             raise ValueError(f"{name}={value!r} is out of range; choose a number of at least 0 and below 1")
 
 
 def check_switches(**values: object) -> None:
-    """Refuse what is neither True nor False."""
+    """Check that settings are True or False."""
     for name, value in values.items():
         if value is not True and value is not False:
             raise ValueError(f"{name}={value!r} is not a switch; choose True or False")
 
 
 def check_absent(optimizer: str, group: dict[str, Any], names: tuple[str, ...]) -> None:
-    """Refuse settings of torch's optimizer of the same name that are switched on, and would be ignored here."""
+    """Check that settings of torch's optimizer of the same name that would be ignored here are off."""
     for name in names:
         if group.get(name):
             raise ValueError(
-                f"{optimizer} got a group with {name}={group[name]!r}, which it cannot compute: expected it switched "
-                f"off or left out; use torch.optim.{optimizer} for it"
+                f"{optimizer} got a group with {name}={group[name]!r}, which it does not support; switch it off, "
+                f"leave it out, or use torch.optim.{optimizer}"
             )
 
 
 def gradients(group: dict[str, Any], optimizer: str) -> list[tuple[Tensor, Tensor]]:
-    """Return the group's parameters that have a gradient, each with it.
+    """Return the parameters of a group that have a gradient, each with its gradient.
 
     Raises:
-        ValueError: if a gradient is sparse.
+        ValueError: If a gradient is sparse.
     """
     pairs = [(param, param.grad) for param in group["params"] if param.grad is not None]
     for param, grad in pairs:
         if grad.is_sparse:
             raise ValueError(
-                f"{optimizer} got a sparse gradient of a parameter of shape {tuple(param.shape)}; make it dense"
+                f"{optimizer} got a sparse gradient for a parameter of shape {tuple(param.shape)}; make it dense"
             )
     return pairs

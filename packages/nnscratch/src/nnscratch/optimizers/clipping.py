@@ -1,4 +1,4 @@
-"""What is done to gradients between the backward pass and the optimizer's step."""
+"""Gradient clipping, between the backward pass and the optimizer's step."""
 
 from collections.abc import Iterable
 
@@ -9,17 +9,17 @@ from torch import Tensor
 
 @torch.no_grad()
 def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: int | float, eps: float = 1e-6) -> Float[Tensor, ""]:
-    """Scale all gradients in place so that their common l2 norm is at most `max_norm`, and return the norm before.
+    """Scale all gradients in place so that their joint l2 norm is at most `max_norm`; return the norm before scaling.
 
-    The factor is min(1, max_norm / (norm + eps)) (Pascanu et al. 2013). Parameters without a gradient are passed over.
-    The host does not wait for the device: the norm is a tensor, and with a norm that is not finite the gradients
-    become nan or 0, as with `torch.nn.utils.clip_grad_norm_`.
+    The factor is min(1, max_norm / (norm + eps)) (Pascanu et al. 2013). Parameters without a gradient are skipped. The
+    norm is a tensor, so the host does not wait for the device. If the norm is not finite, the gradients become nan or
+    0, as with `torch.nn.utils.clip_grad_norm_`.
 
     Raises:
-        ValueError: if `max_norm` is not positive.
+        ValueError: If `max_norm` is not positive.
     """
     if not max_norm > 0:
-        raise ValueError(f"max_norm={max_norm!r} is not a norm; choose a positive number")
+        raise ValueError(f"max_norm={max_norm!r} is out of range; choose a positive number")
     tensors = [params] if isinstance(params, Tensor) else params
     grads = [tensor.grad for tensor in tensors if tensor.grad is not None]
     if not grads:
@@ -31,6 +31,6 @@ def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: int | float, eps
     by_device: dict[torch.device, list[Tensor]] = {}
     for grad in grads:
         by_device.setdefault(grad.device, []).append(grad)
-    for place, group in by_device.items():
-        torch._foreach_mul_(group, factor.to(place))
+    for other, group in by_device.items():
+        torch._foreach_mul_(group, factor.to(other))
     return norm

@@ -1,4 +1,4 @@
-"""Several optimizers in the place of one."""
+"""Several optimizers combined into one."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,26 +10,26 @@ _INDEX = "optimizer_index"
 
 
 class CombinedOptimizer(optim.Optimizer):
-    """Steps several optimizers, each on parameters of its own, as one.
+    """Several optimizers, each with its own parameters, that step as one.
 
-    Its groups are those of all, in their order, so that schedules, clipping and checkpoints meet one optimizer: the
-    state of a parameter is the one that its optimizer keeps.
+    Its parameter groups are those of all optimizers in order, and the state of a parameter is that of its optimizer.
+    Schedules, clipping and checkpoints therefore see a single optimizer.
 
     Args:
-        optimizers: at least one; they are not to be stepped by themselves any more.
+        optimizers: At least one optimizer; from now on only the combination may be stepped.
 
     Raises:
-        ValueError: if there is no optimizer, or two have the same parameter.
+        ValueError: If there is no optimizer, or two have the same parameter.
     """
 
     def __init__(self, optimizers: Sequence[optim.Optimizer]) -> None:
         if not optimizers:
-            raise ValueError("optimizers is empty: expected at least one optimizer")
+            raise ValueError("optimizers is empty, expected at least one optimizer")
         groups = []
         for index, optimizer in enumerate(optimizers):
             for group in optimizer.param_groups:
                 groups.append({**group, _INDEX: index})
-        super().__init__(groups, {})  # refuses a parameter that is in two groups
+        super().__init__(groups, {})  # Refuses a parameter that is in two groups.
         self._optimizers = list(optimizers)
         for optimizer in optimizers:
             self.state.update(optimizer.state)
@@ -37,40 +37,40 @@ class CombinedOptimizer(optim.Optimizer):
 
     @property
     def optimizers(self) -> tuple[optim.Optimizer, ...]:
-        """The optimizers, in their order; `torch.compile` takes the step of each, and not of all as one."""
+        """The optimizers in order; `torch.compile` compiles the step of each, but not of all as one."""
         return tuple(self._optimizers)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy is made of."""
+        """Return the state for a copy or a pickle."""
         return {**super().__getstate__(), "_optimizers": self._optimizers}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over a state, and let the optimizers see it."""
+        """Restore a state and share it with the optimizers."""
         super().__setstate__(state)
         self._share()
 
     def _share(self) -> None:
-        """Let every optimizer work on this one's groups and state, which loading a state replaces."""
+        """Give every optimizer the groups and the state of the combination, which loading a state replaces."""
         for index, optimizer in enumerate(self._optimizers):
             groups = [group for group in self.param_groups if group[_INDEX] == index]
             optimizer.__setstate__({"state": self.state, "param_groups": groups})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters to the optimizer whose number the group has as "optimizer_index".
+        """Add parameters to the optimizer with the index given in the group as "optimizer_index".
 
         Raises:
-            ValueError: if the group has no such number, or no optimizer has it.
+            ValueError: If the group has no such index, or no optimizer has it.
         """
         if _INDEX not in param_group:
             raise ValueError(
-                f"a group for {type(self).__name__} needs {_INDEX!r}: which optimizer it belongs to, from 0"
+                f"a group for {type(self).__name__} has no {_INDEX!r}; add the index of its optimizer, counted from 0"
             )
-        if not hasattr(self, "_optimizers"):  # while it is made
+        if not hasattr(self, "_optimizers"):  # during construction
             super().add_param_group(param_group)
             return
         index, count = param_group[_INDEX], len(self._optimizers)
         if index not in range(count):
-            raise ValueError(f"{_INDEX}={index!r} came, but there are {count} optimizers; choose 0 to {count - 1}")
+            raise ValueError(f"{_INDEX}={index!r} is out of range for {count} optimizers; choose 0 to {count - 1}")
         owner = self._optimizers[index]
         owner.add_param_group({name: value for name, value in param_group.items() if name != _INDEX})
         super().add_param_group({**owner.param_groups.pop(), _INDEX: index})
@@ -78,7 +78,7 @@ class CombinedOptimizer(optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update all parameters, and return the loss if a `closure` computes it."""
+        """Update all parameters and return the loss if a `closure` computes it."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

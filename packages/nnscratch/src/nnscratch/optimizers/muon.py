@@ -1,4 +1,14 @@
-"""Momentum whose updates are made orthogonal."""
+"""Muon: momentum with orthogonalized updates.
+
+For a single matrix, and without the options, a step is
+
+    mean.lerp_(grad, 1 - momentum)
+    update = orthogonalize(grad.lerp(mean, momentum))
+    param.mul_(1 - lr * weight_decay)
+    param.sub_(lr * max(1, rows / columns) ** 0.5 * update)
+
+The code below does the same for all matrices of one shape at once.
+"""
 
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
@@ -10,52 +20,51 @@ from torch import Tensor, optim
 from nnscratch.optimizers.checks import check_fraction, check_not_negative, check_switches, gradients
 from nnscratch.optimizers.orthogonalization import Coefficients, check_coefficients, orthogonalize
 
-__all__ = ["Muon", "orthogonalize"]
-
 _EPS = 1e-8
 
 
 class Muon(optim.Optimizer):
-    """Momentum with orthogonalised updates, for the matrices inside of a network (Jordan et al. 2024).
+    """Momentum with orthogonalized updates, for the matrices inside a network (Jordan et al. 2024).
 
     m = momentum · m + (1 - momentum) · grad
     u = orthogonalize(momentum · m + (1 - momentum) · grad)    (m itself without `nesterov`)
     param -= lr · weight_decay · param
     param -= lr · sqrt(max(1, rows / columns)) · u
 
-    With `normuon` rows of u, which belong to output neurons, are brought to like size before they are used (Li et al.
-    2025, arXiv 2510.05491), where the paper gives the result a root mean square of 0.2 and here it keeps its norm:
+    With `normuon` the rows of u, one per output neuron, are scaled to similar size (Li et al. 2025, arXiv 2510.05491).
+    The paper scales the result to a root mean square of 0.2; here it keeps its norm:
 
     s = beta2 · s + (1 - beta2) · mean of u² over columns
     w = u / (sqrt(s) + 1e-8)
     u = w · |u| / |w|    (Frobenius norms)
 
-    With `cautious_weight_decay` only those numbers of a parameter decay that the update makes smaller, or leaves
-    alone: where u · param >= 0 (Chen et al. 2025, arXiv 2510.12402).
+    With `cautious_weight_decay` only numbers that the update does not increase in magnitude decay: those with
+    u · param >= 0 (Chen et al. 2025, arXiv 2510.12402).
 
-    Without the last two and with "newton-schulz" it is `torch.optim.Muon` with its default adjustment of the rate,
-    where products are in the same dtype: torch's are always in bfloat16, these by default only on CUDA. Matrices of one
-    shape are orthogonalised as one batch. Embeddings, output layer and gains belong to `AdamW`.
+    Without these two options and with "newton-schulz", the optimizer equals `torch.optim.Muon` with its default
+    adjustment of the learning rate, if products are in the same dtype: torch always uses bfloat16, this optimizer by
+    default only on CUDA. Matrices of one shape are orthogonalized as one batch. Embeddings, output layer and gains
+    belong to `AdamW`.
 
     Args:
-        params: two-dimensional parameters or groups of them; a group may have any of the settings below for itself.
-        lr: learning rate, in units of the spectral norm of an update.
-        momentum: decay rate of the gradient's mean, per step.
-        nesterov: look one step of momentum ahead.
-        weight_decay: fraction by which a parameter shrinks in one step, per unit of `lr`.
-        cautious_weight_decay: do not pull against the update.
-        coefficients: the polynomials of `orthogonalize`: "newton-schulz", or the more exact "polar-express".
-        newton_schulz_steps: iterations of `orthogonalize`, with either.
-        newton_schulz_dtype: type of its products; by default bfloat16 on CUDA and float32 elsewhere.
-        normuon: divide rows by their root mean square.
-        beta2: decay rate of the rows' mean square, per step.
+        params: Matrices or parameter groups; a group may have its own value for any setting below.
+        lr: Learning rate, in units of the spectral norm of an update.
+        momentum: Decay rate of the mean of the gradient, per step.
+        nesterov: Look one step of momentum ahead.
+        weight_decay: Fraction by which a parameter shrinks in one step, per unit of `lr`.
+        cautious_weight_decay: Decay only where decay does not oppose the update.
+        coefficients: Polynomials of `orthogonalize`: "newton-schulz", or the more exact "polar-express".
+        newton_schulz_steps: Number of iterations of `orthogonalize`, with either.
+        newton_schulz_dtype: Dtype of its products; by default bfloat16 on CUDA and float32 elsewhere.
+        normuon: Divide rows by their root mean square.
+        beta2: Decay rate of the mean square of rows, per step.
 
     Raises:
-        ValueError: if a hyperparameter is out of range, or a parameter is not a matrix.
+        ValueError: If a hyperparameter is out of range, or a parameter is not a matrix.
     """
 
     step_compiles: ClassVar[bool] = True
-    """`torch.compile(optimizer.step)` makes one program for any `lr` that is a tensor of one number."""
+    """`torch.compile(optimizer.step)` gives one program for any `lr` that is a tensor of one number."""
 
     def __init__(
         self,
@@ -88,17 +97,17 @@ class Muon(optim.Optimizer):
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over a state; settings that an older one lacks are those of this optimizer."""
+        """Restore a state; settings missing from an older state keep the values of this optimizer."""
         super().__setstate__(state)
         for group in self.param_groups:
             for name, value in self.defaults.items():
                 group.setdefault(name, value)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters with settings of their own.
+        """Add parameters with their own settings.
 
         Raises:
-            ValueError: if one of them is not a matrix, or a setting is out of range.
+            ValueError: If a parameter is not a matrix, or a setting is out of range.
         """
         _check(param_group)
         super().add_param_group(param_group)
@@ -111,7 +120,7 @@ class Muon(optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters, and return the loss if a `closure` computes it."""
+        """Update the parameters and return the loss if a `closure` computes it."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -120,12 +129,13 @@ class Muon(optim.Optimizer):
             alike: dict[tuple[Any, ...], list[tuple[Tensor, Tensor]]] = {}
             for param, grad in gradients(group, "Muon"):
                 alike.setdefault((param.shape, param.dtype, param.device), []).append((param, grad))
-            for pairs in alike.values():  # matrices of one shape are orthogonalised as one batch
+            for pairs in alike.values():
                 params, grads = map(list, zip(*pairs, strict=True))
                 self._update(params, grads, group)
         return loss
 
     def _update(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> None:
+        """Update matrices of one shape, dtype and device."""
         states = [self.state[param] for param in params]
         for param, state in zip(params, states, strict=True):
             if "momentum_buffer" not in state:
@@ -140,11 +150,11 @@ class Muon(optim.Optimizer):
             group["coefficients"],
         )
         if group["normuon"]:
-            updates = _with_rows_alike(updates, states, group["beta2"])
+            updates = _with_similar_rows(updates, states, group["beta2"])
         _decay(params, updates, group)
         rows, columns = params[0].shape
         rate = group["lr"] * max(1.0, rows / columns) ** 0.5
-        if torch.compiler.is_compiling():  # where the rate may be a tensor, and what belongs together is fused
+        if torch.compiler.is_compiling():  # The rate may be a tensor here, and the compiler fuses the operations.
             for param, update in zip(params, updates.unbind(), strict=True):
                 param.sub_(update * rate)
         else:
@@ -152,7 +162,7 @@ class Muon(optim.Optimizer):
 
 
 def _check(settings: dict[str, Any]) -> None:
-    """Refuse settings out of range, of which a group may have only some."""
+    """Check the ranges of settings, of which a group may have only some."""
     check_not_negative(**{name: settings[name] for name in ("lr", "weight_decay") if name in settings})
     check_fraction(**{name: settings[name] for name in ("momentum", "beta2") if name in settings})
     switches = ("nesterov", "cautious_weight_decay", "normuon")
@@ -160,15 +170,15 @@ def _check(settings: dict[str, Any]) -> None:
     if "coefficients" in settings:
         check_coefficients(settings["coefficients"])
     if settings.get("newton_schulz_steps", 1) < 1:
-        raise ValueError(f"newton_schulz_steps={settings['newton_schulz_steps']!r} does nothing; choose at least 1")
+        raise ValueError(f"newton_schulz_steps={settings['newton_schulz_steps']!r} is out of range; choose at least 1")
 
 
-def _with_rows_alike(
+def _with_similar_rows(
     updates: Float[Tensor, "matrices rows columns"], states: list[dict[str, Any]], beta2: float
 ) -> Float[Tensor, "matrices rows columns"]:
-    """Return the updates with each row divided by the root of its mean square over the steps, and the norm as before.
+    """Return updates of the same norm in which each row is divided by the root of its mean square over the steps.
 
-    The mean square starts at 0 and needs no correction for that, because a factor common to all rows cancels.
+    The mean square starts at 0 without a bias correction, because a factor common to all rows cancels.
     """
     squares = updates.square().mean(-1, keepdim=True)
     for state in states:
@@ -182,7 +192,7 @@ def _with_rows_alike(
 
 
 def _decay(params: list[Tensor], updates: Float[Tensor, "matrices rows columns"], group: dict[str, Any]) -> None:
-    """Shrink the parameters, or with `cautious_weight_decay` what the updates shrink as well."""
+    """Shrink the parameters; with `cautious_weight_decay` only where the update does not oppose it."""
     if not group["weight_decay"]:
         return
     rate = group["lr"] * group["weight_decay"]

@@ -1,8 +1,5 @@
-"""Polynomials of matrices that push all singular values towards 1."""
+"""Orthogonalization: matrix polynomials that push all singular values towards 1."""
 
-import functools
-import math
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -14,17 +11,23 @@ Quintic = tuple[float, float, float]
 """(a, b, c) of the polynomial a x + b x³ + c x⁵."""
 
 _NEWTON_SCHULZ: Quintic = (3.4445, -4.7750, 2.0315)
-_EPS = 1e-7
-# The settings behind the authors' own list of coefficients (Amsel et al. 2025, algorithm 1).
-_LOWER = 1e-3
-_CUSHION = 0.02407327424182761
+_POLAR_EXPRESS: tuple[Quintic, ...] = (
+    (8.205160414005576, -22.901934987056055, 16.460724910180318),
+    (4.066395159942775, -2.861154086755142, 0.5183995226694741),
+    (3.9095949044379186, -2.823351735039517, 0.5250369769390025),
+    (3.285564017198612, -2.415301959635943, 0.4852940655279083),
+    (2.277873287083978, -1.6198217652654427, 0.398480787041684),
+    (1.8725756512746519, -1.2307042574884317, 0.3585161620951178),
+    (1.856437109750687, -1.2132392819083966, 0.35679978940881946),
+    (1.8749999980503387, -1.249999996100677, 0.3749999980503384),
+)
+_POLAR_EXPRESS_LIMIT: Quintic = (15 / 8, -10 / 8, 3 / 8)
 _SAFETY = 1.01
-# From here on the best polynomial is, in float64, the one that touches 1 with two derivatives.
-_CONVERGED = 1 - 5e-6
+_EPS = 1e-7
 
 
 def check_coefficients(coefficients: object) -> None:
-    """Refuse a name that `orthogonalize` does not know."""
+    """Check the name of the coefficients of `orthogonalize`."""
     if coefficients not in get_args(Coefficients):
         raise ValueError(f"coefficients={coefficients!r} is unknown; choose one of {', '.join(get_args(Coefficients))}")
 
@@ -35,24 +38,25 @@ def orthogonalize(
     dtype: torch.dtype | None = None,
     coefficients: Coefficients = "newton-schulz",
 ) -> Float[Tensor, "*batch rows columns"]:
-    """Return approximately the nearest matrices whose singular values are all 1.
+    """Return approximations of the nearest matrices whose singular values are all 1.
 
-    X ← a X + (b X Xᵀ + c (X Xᵀ)²) X, which takes each singular value x to a x + b x³ + c x⁵, after division by the
-    Frobenius norm. A matrix of zeros stays one.
+    After division by the Frobenius norm, each step computes X ← a X + (b X Xᵀ + c (X Xᵀ)²) X, which maps each singular
+    value x to a x + b x³ + c x⁵. A matrix of zeros stays zero.
 
-    "newton-schulz" has the same (a, b, c) in every step, with a steep start rather than convergence (Jordan et al.
-    2024): singular values end up at about 0.7 to 1.2. "polar-express" has in each step those that bring the worst
-    singular value between 0.001 and 1 closest to 1 (Amsel et al. 2025, arXiv 2505.16932): see
-    `polar_express_coefficients`; the norm is taken 1 % larger, so that rounding leaves no singular value above 1.
+    "newton-schulz" uses the same (a, b, c) in every step, which rise steeply at 0 instead of converging (Jordan et al.
+    2024): singular values end up between about 0.7 and 1.2. "polar-express" uses in each step the (a, b, c) that bring
+    the worst singular value between 0.001 and 1 closest to 1 (Amsel et al. 2025, arXiv 2505.16932), computed by
+    `polar_express_coefficients`. It divides by a norm that is 1 % larger, so that rounding leaves no singular value
+    above 1.
 
     Args:
-        matrices: the matrices.
-        steps: number of iterations.
-        dtype: type of the products; by default bfloat16 on CUDA, and elsewhere, where it is slow, float32.
-        coefficients: which polynomials.
+        matrices: The matrices.
+        steps: Number of iterations.
+        dtype: Dtype of the products; by default bfloat16 on CUDA, and elsewhere, where bfloat16 is slow, float32.
+        coefficients: Choice of polynomials.
 
     Raises:
-        ValueError: if `coefficients` is unknown.
+        ValueError: If `coefficients` is unknown.
     """
     check_coefficients(coefficients)
     if dtype is None:
@@ -62,83 +66,27 @@ def orthogonalize(
     x = x.reshape(-1, *x.shape[-2:])
     norm = torch.linalg.matrix_norm(x, keepdim=True)
     if coefficients == "polar-express":
-        polynomials: Sequence[Quintic] = polar_express_coefficients(steps)
+        polynomials = polar_express_coefficients(steps)
         norm = norm * _SAFETY
     else:
         polynomials = [_NEWTON_SCHULZ] * steps
     x = x / norm.clamp(min=_EPS)
     for a, b, c in polynomials:
         gram = x @ x.mT
-        # Sums within the products: passes over memory take as long as products of matrices this small.
+        # baddbmm adds within the product, because a pass over memory takes as long as a product this small.
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).reshape(matrices.shape).to(matrices.dtype)
 
 
-@torch.compiler.assume_constant_result
-def polar_express_coefficients(steps: int) -> tuple[Quintic, ...]:
-    """Return the polynomials of Polar Express, one for each step (Amsel et al. 2025, arXiv 2505.16932).
+def polar_express_coefficients(steps: int) -> list[Quintic]:
+    """Return the polynomials of Polar Express, one for each step (Amsel et al. 2025, algorithm 1).
 
-    Let the singular values lie in [l, u], at first [0.001, 1]. Of all odd polynomials of degree 5 the step takes the
-    one with the smallest largest |1 - p(x)| in the interval; then they lie in [p(l), 2 - p(l)], where the next step
-    starts. Chosen one after the other like this, the steps are also the best that as many can be together.
-    Two changes make it fit for low precision: an l below 0.024 u is taken as 0.024 u, and the result scaled so that
-    p(l) and p(u) lie at the same distance from 1; and p(x) is replaced by p(x / 1.01), lest a singular
-    value that rounding brought above u run off. The limit, p(x) = (15 x - 10 x³ + 3 x⁵) / 8, needs no such margin.
+    Let the singular values lie in [l, u], at first [0.001, 1]. Each step uses the odd polynomial of degree 5 with the
+    smallest maximum of |1 - p(x)| in the interval. After it the singular values lie in [p(l), 2 - p(l)], the interval
+    of the next step. Chosen greedily like this, the steps are optimal together as well.
+
+    Two changes adapt the polynomials to low precision. An l below 0.024 u is replaced by 0.024 u, and the result scaled
+    so that p(l) and p(u) have the same distance from 1. And p(x) is replaced by p(x / 1.01), so that a singular value
+    rounded above u does not diverge. The limit, p(x) = (15 x - 10 x³ + 3 x⁵) / 8, needs no such margin.
     """
-    return _polar_express(steps)
-
-
-@functools.cache
-def _polar_express(steps: int) -> tuple[Quintic, ...]:
-    lower, upper, polynomials = _LOWER, 1.0, []
-    for _ in range(steps):
-        converged = lower / upper >= _CONVERGED
-        a, b, c = _best_quintic(max(lower, _CUSHION * upper), upper)
-        scale = 2 / (_value((a, b, c), lower) + _value((a, b, c), upper))
-        a, b, c = a * scale, b * scale, c * scale
-        lower = _value((a, b, c), lower)
-        upper = 2 - lower
-        margin = 1.0 if converged else _SAFETY
-        polynomials.append((a / margin, b / margin**3, c / margin**5))
-    return tuple(polynomials)
-
-
-def _value(polynomial: Quintic, x: float) -> float:
-    a, b, c = polynomial
-    return a * x + b * x**3 + c * x**5
-
-
-def _best_quintic(lower: float, upper: float) -> Quintic:
-    """Return the odd polynomial of degree 5 that is closest to 1 in [lower, upper], by Remez' exchange.
-
-    Its error is the same, with signs that take turns, at four points: both ends and two extrema in between
-    (Chebyshev). Given four points, polynomial and error solve a linear system; given a polynomial, the extrema are
-    roots of its derivative; the two take turns until the error stays.
-    """
-    if lower / upper >= _CONVERGED:
-        return 15 / 8 / upper, -10 / 8 / upper**3, 3 / 8 / upper**5
-    first, second = (3 * lower + upper) / 4, (lower + 3 * upper) / 4
-    a, b, c, before = 0.0, 0.0, 0.0, math.inf
-    for _ in range(100):
-        points = ((lower, 1.0), (first, -1.0), (second, 1.0), (upper, -1.0))
-        a, b, c, error = _solve([[x, x**3, x**5, sign, 1.0] for x, sign in points])
-        if abs(error - before) <= 1e-15:
-            break
-        before = error
-        root = math.sqrt(9 * b * b - 20 * a * c)
-        first, second = (math.sqrt((-3 * b + sign * root) / (10 * c)) for sign in (-1, 1))
-    return a, b, c
-
-
-def _solve(rows: list[list[float]]) -> list[float]:
-    """Return the solution of linear equations, each given as its coefficients and its right side (Gauss-Jordan)."""
-    size = len(rows)
-    for column in range(size):
-        best = max(range(column, size), key=lambda index: abs(rows[index][column]))
-        rows[column], rows[best] = rows[best], rows[column]
-        rows[column] = [value / rows[column][column] for value in rows[column]]
-        for index in range(size):
-            if index != column:
-                factor = rows[index][column]
-                rows[index] = [value - factor * pivot for value, pivot in zip(rows[index], rows[column], strict=True)]
-    return [row[-1] for row in rows]
+    return [*_POLAR_EXPRESS[:steps], *[_POLAR_EXPRESS_LIMIT] * (steps - len(_POLAR_EXPRESS))]

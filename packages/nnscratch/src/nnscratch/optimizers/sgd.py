@@ -1,4 +1,4 @@
-"""Stochastic gradient descent whose steps shrink."""
+"""Stochastic gradient descent with a decaying learning rate."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -8,20 +8,20 @@ from torch import Tensor, optim
 
 from nnscratch.optimizers.checks import check_absent, check_not_negative, gradients
 
-_NOT_HERE = ("maximize", "momentum", "weight_decay")
+_UNSUPPORTED = ("maximize", "momentum", "weight_decay")
 
 
 class SGD(optim.Optimizer):
-    """param -= lr / sqrt(t + 1) · grad, with t = 0 at the first step.
+    """Stochastic gradient descent: param -= lr / sqrt(t + 1) · grad, with t = 0 at the first step.
 
-    `torch.optim.SGD` keeps the rate and has momentum.
+    `torch.optim.SGD` has a constant learning rate, and momentum.
 
     Args:
-        params: parameters or groups of them.
-        lr: the first step's learning rate.
+        params: Parameters or parameter groups.
+        lr: Learning rate of the first step.
 
     Raises:
-        ValueError: if `lr` is negative or not finite, or a group or a state that is loaded has a setting of torch's
+        ValueError: If `lr` is negative or not finite, or a group or a loaded state has a setting of `torch.optim.SGD`
             that would be ignored.
     """
 
@@ -30,24 +30,24 @@ class SGD(optim.Optimizer):
         super().__init__(params, {"lr": lr})
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Take over a state, unless it asks for what would be ignored."""
+        """Restore a state, unless it has a setting that would be ignored."""
         for group in state.get("param_groups", ()):
-            check_absent("SGD", group, _NOT_HERE)
+            check_absent("SGD", group, _UNSUPPORTED)
         super().__setstate__(state)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters with a rate of their own.
+        """Add parameters with their own learning rate.
 
         Raises:
-            ValueError: if the rate is out of range, or there is a setting of torch's that would be ignored.
+            ValueError: If the rate is out of range, or a setting of `torch.optim.SGD` would be ignored.
         """
         check_not_negative(lr=param_group.get("lr", 0.0))
-        check_absent("SGD", param_group, _NOT_HERE)
+        check_absent("SGD", param_group, _UNSUPPORTED)
         super().add_param_group(param_group)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update the parameters, and return the loss if a `closure` computes it."""
+        """Update the parameters and return the loss if a `closure` computes it."""
         loss = None
         if closure is not None:
             with torch.enable_grad():

@@ -63,7 +63,7 @@ class Session:
         )
         self.meter = LossMeter(self.progress)
         ranks = self.processes.rank, self.processes.world_size
-        self.loader = BatchLoader(BatchSource(task.train_data, self.config), self.device, *ranks)
+        self.loader = BatchLoader(BatchSource(task.train_data, self.config, *ranks), self.device)
         self.step = TrainingStep(
             task.parallel,
             task.loss_fn,
@@ -114,6 +114,7 @@ class Session:
                 resumes=self.resumes,
                 config=self.task.description,
                 environment=environment,
+                best_checkpoint=self.store.best,
             )
         )
         self.task.model.train()

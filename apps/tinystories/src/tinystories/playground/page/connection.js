@@ -1,6 +1,6 @@
-// Talking to the server: facts about the model, and stories as lines of JSON.
+// Requests to the server: facts about the model, and stories as lines of JSON.
 
-/** What the server refused; `field` names the setting that is wrong, or is null. */
+/** A refused request; `field` names the wrong setting, or is null. */
 export class Refusal extends Error {
   constructor(message, field = null) {
     super(message);

@@ -1,6 +1,6 @@
-// What is shown about a token: its probabilities, and what might have stood in its place.
+// Details of a token: its probabilities and its alternatives.
 
-/** A probability in percent, with two digits at least. */
+/** A probability in percent, with at least two digits. */
 export function percent(probability) {
   const value = 100 * probability;
   if (value === 0) return "0 %";
@@ -8,7 +8,7 @@ export function percent(probability) {
   return `${value >= 9.95 ? value.toFixed(1) : value.toPrecision(2)} %`;
 }
 
-/** A token's text with its blanks to be seen. */
+/** A token's text with visible blanks. */
 export function visible(label) {
   return label.replace(/ /g, "␣").replace(/\n/g, "⏎").replace(/\t/g, "⇥") || "(nothing)";
 }
@@ -28,12 +28,12 @@ function bar(probability) {
 
 function row(candidate, chosen, onChoose) {
   const name = element("button", visible(candidate.label), { type: "button" });
-  name.setAttribute("aria-label", `Go on with ${visible(candidate.label)} instead`);
-  name.title = "Go on from here with this token";
+  name.setAttribute("aria-label", `Continue with ${visible(candidate.label)} instead`);
+  name.title = "Continue from here with this token";
   if (candidate.id === chosen.id) {
     name.disabled = true;
     name.setAttribute("aria-label", `${visible(candidate.label)}, which stands there`);
-    name.title = "This one stands there";
+    name.title = "The token in the story";
   }
   name.addEventListener("click", () => onChoose(candidate));
   const chance = element("td", [bar(candidate.chance), element("span", percent(candidate.chance), { class: "number" })]);
@@ -60,11 +60,11 @@ function about(token, vocabSize, onChoose) {
       element("dt", "Rank"),
       element("dd", `${rank.toLocaleString("en")} of ${vocabSize.toLocaleString("en")}`),
     ]),
-    element("table", [element("thead", head), element("tbody", rows)], { "aria-label": "Likeliest tokens here" }),
+    element("table", [element("thead", head), element("tbody", rows)], { "aria-label": "Most likely tokens here" }),
   ];
 }
 
-/** The numbers of a token in a sentence, to be read aloud. */
+/** The numbers of a token as a sentence for screen readers. */
 export function spoken({ chosen, rank }) {
   return `${chosen.label}: drawn with ${percent(chosen.chance)}, by the model alone ${percent(chosen.probability)}, rank ${rank}.`;
 }

@@ -1,4 +1,4 @@
-// The page: reads the settings, has stories written, shows what comes.
+// The page: reads the settings, requests stories, and shows them.
 
 import { Refusal, readFacts, readStory } from "./connection.js";
 import { showDetails, spoken } from "./details.js";
@@ -16,7 +16,7 @@ function number(name) {
   return value === "" ? "" : Number(value);
 }
 
-/** The settings; what cannot be left open and is, stays "" and is refused by the server. */
+/** The settings; an empty mandatory field stays "", which the server refuses. */
 function settings() {
   return {
     temperature: number("temperature"),
@@ -34,7 +34,7 @@ function newSeed() {
 function showError(error) {
   const message = byId("error");
   for (const field of form.querySelectorAll("[aria-invalid]")) field.removeAttribute("aria-invalid");
-  if (error) story.select(null); // which may cover the message
+  if (error) story.select(null); // the details may cover the message
   message.hidden = !error;
   message.textContent = error ? error.message[0].toUpperCase() + error.message.slice(1) + (/[.?]$/.test(error.message) ? "" : ".") : "";
   const wrong = error?.field && fields[error.field];
@@ -57,7 +57,7 @@ function showSelected(group, pinned) {
   });
 }
 
-/** Write: a new story, or from the token `place` of this one with another token there. */
+/** Write a new story, or continue this one from another token at `place`. */
 async function write(place = null, candidate = null) {
   running?.abort();
   running = null;
@@ -83,17 +83,17 @@ async function write(place = null, candidate = null) {
       if (running !== controller) return;
       if (count === 0) place === null ? story.start(request.prompt) : story.keep(place);
       if (done) {
-        const how = value === "end_of_text" ? "The end, by the model" : "Ended at the length that was set";
+        const how = value === "end_of_text" ? "The end, by the model" : "Ended at the length limit";
         status = `${how}: ${speed(count)}, seed ${request.seed}.`;
         break;
       }
       const group = story.append(value);
-      if (count === 0 && candidate) story.select(group, true); // to try another one
+      if (count === 0 && candidate) story.select(group, true); // ready for another choice
       count += 1;
     }
   } catch (error) {
     if (running !== controller) return;
-    status = count ? `Broken off: ${speed(count)}, seed ${request.seed}.` : "";
+    status = count ? `Interrupted: ${speed(count)}, seed ${request.seed}.` : "";
     if (error.name === "AbortError") status = `Stopped: ${speed(count)}, seed ${request.seed}.`;
     else showError(error instanceof Refusal ? error : new Refusal(`This page failed: ${error.message}`));
   }

@@ -1,9 +1,9 @@
-// The story as it is shown: spans of whole characters, each made of one token or, for a rare character, of several.
+// The story on the page: spans of whole characters, each made of one token or, for a rare character, of several.
 
-/** Whether the window is as narrow as a phone's; page.css has the same width. */
+/** True if the window is as narrow as a phone; page.css has the same width. */
 export const narrow = window.matchMedia("(max-width: 40rem)");
 
-/** How surprising a probability is: 0 for 1, 1 for a thousandth and less. */
+/** Surprise of a probability: 0 for 1, 1 for a thousandth and less. */
 export function surprise(probability) {
   return Math.min(1, -Math.log10(Math.max(probability, 1e-9)) / 3);
 }
@@ -14,7 +14,7 @@ export function tint(element, probability) {
 }
 
 export class Story {
-  /** `onSelect(group, pinned)` is called with what is selected: {start, tokens, element}, or null. */
+  /** `onSelect(group, pinned)` receives the selected group, {start, tokens, element}, or null. */
   constructor(container, beginning, onSelect) {
     this.container = container;
     this.beginning = beginning;
@@ -28,14 +28,14 @@ export class Story {
     container.addEventListener("keydown", (event) => this.#key(event));
   }
 
-  /** Begin anew. */
+  /** Start over. */
   start(prompt) {
     this.prompt = prompt;
     this.beginning.textContent = prompt;
     this.keep(0);
   }
 
-  /** Keep the first tokens only. */
+  /** Keep only the first tokens. */
   keep(count) {
     const kept = this.tokens.slice(0, count);
     this.select(null);
@@ -65,7 +65,7 @@ export class Story {
     return group;
   }
 
-  /** No more tokens come: a character that is still incomplete stays so. */
+  /** No more tokens come: an incomplete character stays incomplete. */
   finish() {
     const group = this.groups.at(-1);
     if (group && !group.text) this.#show(group, true);

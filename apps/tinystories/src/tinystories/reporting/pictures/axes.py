@@ -1,4 +1,4 @@
-"""Parts of the axes that the pictures of sweeps share."""
+"""Axes of the pictures of sweeps: limits, ticks, and arrows to points outside."""
 
 import math
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ LOSS_LABEL = "final validation loss (nats per token)"
 
 
 def loss_window(means: Sequence[float], losses: Sequence[float]) -> tuple[float, float]:
-    """Limits of a loss axis that show the shape around the best; one or two far losses do not press it flat."""
+    """Limits of a loss axis around the best losses; a few distant ones do not flatten the rest."""
     if not means:
         return 0.0, 1.0
     best = min(losses)
@@ -23,7 +23,7 @@ def loss_window(means: Sequence[float], losses: Sequence[float]) -> tuple[float,
 
 
 def arrow_up(axes: "Axes", x: float, high: float, text: str, tint: str, level: int = 0) -> None:
-    """Tell at the upper edge, `high`, what lies above it; a neighbour's text has room one `level` deeper."""
+    """Draw an arrow with a text at the upper edge, `high`; neighbours take another `level` to avoid overlap."""
     axes.annotate(
         text,
         xy=(x, high),
@@ -38,7 +38,7 @@ def arrow_up(axes: "Axes", x: float, high: float, text: str, tint: str, level: i
 
 
 def plain_ticks(axes: "Axes", rates: Sequence[float | None], *, vertical: bool = False) -> None:
-    """Ticks at the rates that were tried, as many as have room."""
+    """Put ticks at the rates that were tried, as many as fit."""
     from matplotlib.ticker import NullLocator
 
     known = sorted({rate for rate in rates if rate})

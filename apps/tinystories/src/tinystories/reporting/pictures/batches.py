@@ -1,13 +1,12 @@
-"""The pictures of a sweep of batch sizes."""
+"""Pictures of a sweep of batch sizes."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from tinystories.reporting.numbers import mean, short_count
+from tinystories.reporting.numbers import mean, short_count, short_loss
 from tinystories.reporting.pictures.axes import LOSS_LABEL, arrow_up, loss_window, plain_ticks
 from tinystories.reporting.pictures.style import Drawing, Theme
-from tinystories.results.batches import BatchFindings, Cost
-from tinystories.results.rates import rate_of
+from tinystories.results import BatchFindings, Cost, rate_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,7 +31,7 @@ def batch_speeds(batches: Sequence[BatchFindings]) -> Drawing:
 
 
 def batch_costs(batches: Sequence[BatchFindings], cost: Callable[[Cost], float], label: str) -> Drawing:
-    """Draw what the target loss takes against the batch size; an arrow on top is one that not every run reaches."""
+    """Draw the price of the target loss against the batch size; an arrow on top marks sizes that miss the target."""
     return _against_batch(
         batches,
         lambda found: [cost(one) for one in found.reached] if len(found.reached) == len(found.costs) else [],
@@ -43,7 +42,7 @@ def batch_costs(batches: Sequence[BatchFindings], cost: Callable[[Cost], float],
 
 
 def batch_rates(batches: Sequence[BatchFindings]) -> Drawing:
-    """Draw the best rate of each batch size, among all that were tried; crosses diverged."""
+    """Draw the best rate of each batch size among those tried; crosses diverged."""
 
     def draw(figure: "Figure", theme: Theme) -> None:
         axes = figure.subplots()
@@ -99,7 +98,7 @@ def _against_batch(
             axes.set_ylim(*loss_window(means, [value for _, several in found for value in several]))
             for size, several in found:
                 if min(several) > axes.get_ylim()[1]:
-                    arrow_up(axes, size, axes.get_ylim()[1], f"{min(several):.2f}", theme.colours[0])
+                    arrow_up(axes, size, axes.get_ylim()[1], short_loss(min(several)), theme.colours[0])
         for batch in batches:
             if missing(batch):
                 arrow_up(axes, batch.batch_size, axes.get_ylim()[1], "not\nreached", theme.bad)
@@ -110,7 +109,7 @@ def _against_batch(
 
 
 def _batch_axis(axes: "Axes", batches: Sequence[BatchFindings], theme: Theme) -> None:
-    """Batch sizes on a logarithmic axis, and the memory limit where one was met."""
+    """Set up a logarithmic axis of batch sizes, and shade the sizes that ran out of memory."""
     from matplotlib.ticker import NullLocator
 
     sizes = [found.batch_size for found in batches]

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from tinystories.reporting.numbers import mean, short_count
+from tinystories.reporting.numbers import mean, short_count, short_loss
+from tinystories.reporting.pictures.axes import arrow_up
 from tinystories.reporting.pictures.style import Drawing, Theme, colour, gradient, label_ends, marker
-from tinystories.results.records import BASELINE, Group, Result
+from tinystories.results import BASELINE, Group, Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +31,7 @@ AXIS_LABELS: dict[Axis, str] = {
 
 @dataclass(frozen=True)
 class Line:
-    """The mean of a group's runs, evaluation by evaluation, and how far they lie apart."""
+    """Mean and range of a group's runs at each evaluation."""
 
     places: list[float]
     means: list[float]
@@ -41,8 +42,8 @@ class Line:
 def learning_curves(groups: Sequence[Group], axis: Axis) -> Drawing:
     """Draw the validation loss of every group: the mean of its runs, in a band from the lowest to the highest.
 
-    The window shows the part in which the groups differ. What ends above it is not cut away in silence: an arrow at the
-    upper edge tells its last loss. A run that diverged has a dashed line of its own that ends in a cross.
+    The window shows the range in which the groups differ. For a curve that ends above it, an arrow at the upper edge
+    gives the last loss. A run that diverged has a dashed line of its own that ends in a cross.
     """
 
     def draw(figure: "Figure", theme: Theme) -> None:
@@ -83,24 +84,25 @@ def learning_curves(groups: Sequence[Group], axis: Axis) -> Drawing:
         axes.set_xlabel(AXIS_LABELS[axis])
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
         axes.set_ylabel(MEASURE_LABELS[measure])
-        _tell_what_left(axes, left, high)
+        _mark_ends_above(axes, left, high)
         label_ends(axes, ends)
 
     return draw
 
 
 def comparable(groups: Sequence[Group]) -> Measure:
-    """What the curves show: bits per byte where vocabularies, and with them the units of the loss, differ."""
+    """The measure to draw: bits per byte if vocabularies, and with them the units of the loss, differ."""
     runs = [run for group in groups for run in group.runs]
-    is_known = all(bits is not None or loss is None for run in runs for bits, loss in _both(run))
+    pairs = [pair for run in runs for pair in zip(run.valid.bits, run.valid.losses, strict=True)]
+    is_known = all(bits is not None or loss is None for bits, loss in pairs)
     return "bits" if is_known and len({run.recipe["vocab_size"] for run in runs}) > 1 else "losses"
 
 
 def mean_line(runs: Sequence[Result], axis: Axis, measure: Measure) -> Line:
-    """The mean over runs at each evaluation; evaluations with a loss that was not finite are left out."""
+    """Average runs at each evaluation; evaluations with a loss that was not finite are left out."""
     line = Line([], [], [], [])
     for points in zip(*(_points(run, axis, measure) for run in runs), strict=False):
-        losses = [loss for _, loss in points if loss is not None and math.isfinite(loss)]
+        losses = [loss for _, loss in points if loss is not None]
         if len(losses) == len(points):
             line.places.append(mean([place for place, _ in points]) or 0.0)
             line.means.append(math.fsum(losses) / len(losses))
@@ -110,11 +112,11 @@ def mean_line(runs: Sequence[Result], axis: Axis, measure: Measure) -> Line:
 
 
 def window(groups: Sequence[Group], measure: Measure) -> tuple[float, float]:
-    """Limits of the loss axis: from below the best loss to above where the runs are after a quarter of their steps."""
+    """Limits of the loss axis: from just below the best loss to just above the losses after a quarter of the steps."""
     best, early = math.inf, []
     for group in groups:
         for run in group.runs:
-            finite = [loss for loss in getattr(run.valid, measure) if loss is not None and math.isfinite(loss)]
+            finite = [loss for loss in getattr(run.valid, measure) if loss is not None]
             best = min([best, *finite])
             if finite and not run.diverged:
                 early.append(finite[min(len(finite) - 1, max(1, len(finite) // 4))])
@@ -126,7 +128,7 @@ def window(groups: Sequence[Group], measure: Measure) -> tuple[float, float]:
 
 
 def _tint(groups: Sequence[Group], number: int, theme: Theme) -> str:
-    """Variants have distinct colours and the baseline that of the text; what a sweep sets goes from cold to warm."""
+    """The colour of a curve: distinct for variants, the text colour for the baseline, cold to warm in sweeps."""
     if groups[number].rate is not None:
         return gradient(theme, number / max(1, len(groups) - 1))
     return theme.ink if groups[number].name == BASELINE else colour(theme, number - (groups[0].name == BASELINE))
@@ -136,15 +138,11 @@ def _points(run: Result, axis: Axis, measure: Measure) -> list[tuple[float, floa
     return list(zip(getattr(run.valid, axis), getattr(run.valid, measure), strict=True))
 
 
-def _both(run: Result) -> list[tuple[float | None, float | None]]:
-    return list(zip(run.valid.bits, run.valid.losses, strict=True))
-
-
 def _draw_diverged(
     axes: "Axes", run: Result, axis: Axis, measure: Measure, tint: str, high: float
 ) -> tuple[float, float] | None:
-    """Draw a run that diverged, and return where its finite losses end."""
-    points = [(x, y) for x, y in _points(run, axis, measure) if y is not None and math.isfinite(y)]
+    """Draw a run that diverged, and return the point where its finite losses end."""
+    points = [(x, y) for x, y in _points(run, axis, measure) if y is not None]
     if not points:
         return None
     axes.plot([x for x, _ in points], [y for _, y in points], color=tint, linestyle="--", linewidth=1.2, alpha=0.9)
@@ -153,8 +151,8 @@ def _draw_diverged(
     return points[-1]
 
 
-def _tell_what_left(axes: "Axes", ends: Sequence[tuple[float, float, str]], high: float) -> None:
-    """An arrow at the upper edge for every line that ends above it: all enter from above, few end there."""
+def _mark_ends_above(axes: "Axes", ends: Sequence[tuple[float, float, str]], high: float) -> None:
+    """Draw an arrow at the upper edge for every line that ends above it."""
     left, right = axes.get_xlim()
     used: list[float] = []
     for x, y, tint in sorted(ends, reverse=True):
@@ -162,13 +160,4 @@ def _tell_what_left(axes: "Axes", ends: Sequence[tuple[float, float, str]], high
         while any(abs(place - other) < 0.07 * (right - left) for other in used):
             place -= 0.07 * (right - left)
         used.append(place)
-        axes.annotate(
-            f"{y:.2f}",
-            xy=(place, high),
-            xytext=(0, -24),
-            textcoords="offset points",
-            color=tint,
-            ha="center",
-            fontsize=8.5,
-            arrowprops={"arrowstyle": "->", "color": tint},
-        )
+        arrow_up(axes, place, high, short_loss(y), tint)

@@ -1,21 +1,21 @@
-"""The differences to the baseline in one picture."""
+"""Forest plot of the differences to the baseline."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tinystories.reporting.numbers import PERCENT, shown_interval, signed
+from tinystories.reporting.numbers import PERCENT, signed
 from tinystories.reporting.pictures.style import Drawing, Theme
-from tinystories.results.comparisons import Comparison
+from tinystories.results import Comparison, shown_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MARGIN = 1.08  # of the axis, in half widths
-MOST = 4.0  # times the middle of all differences: what lies farther out is drawn at the edge, with its number
+MOST = 4.0  # times the median difference: larger ones are drawn at the edge, with their number
 
 
 def differences(comparisons: Sequence[Comparison]) -> Drawing:
-    """Draw every difference in bits per byte with its interval; a filled dot is a difference that may be claimed."""
+    """Draw every difference in bits per byte with its interval; a filled dot marks a verdict of better or worse."""
     others = [comparison for comparison in comparisons if comparison.verdict != "baseline"]
 
     def draw(figure: "Figure", theme: Theme) -> None:
@@ -26,9 +26,9 @@ def differences(comparisons: Sequence[Comparison]) -> Drawing:
         for row, comparison in enumerate(others):
             change = comparison.bits_difference
             if change is None:
-                axes.text(0, row, f" {comparison.finding}", color=theme.bad, va="center", fontsize=9.5)
+                axes.text(0, row, f" {comparison.verdict}", color=theme.bad, va="center", fontsize=9.5)
                 continue
-            tint = {"worse": theme.bad, "better": theme.good, None: theme.neutral}[comparison.direction]
+            tint = {"worse": theme.bad, "better": theme.good}.get(comparison.word, theme.neutral)
             interval = shown_interval(change)
             place = min(max(change.value, -limit), limit)
             is_outside = place != change.value
@@ -36,7 +36,7 @@ def differences(comparisons: Sequence[Comparison]) -> Drawing:
                 ends = [max(interval[0], -MARGIN * limit), min(interval[1], MARGIN * limit)]
                 axes.plot(ends, [row, row], color=tint, linewidth=2.2, solid_capstyle="butt")
                 for end, bound, shape in zip(ends, interval, "<>", strict=True):
-                    if end != bound:  # it goes on beyond the axis
+                    if end != bound:  # the interval continues outside
                         axes.plot([end], [row], marker=shape, markersize=7, color=tint, clip_on=False)
             shape = (">" if change.value > 0 else "<") if is_outside else "o"
             axes.plot(
@@ -45,7 +45,7 @@ def differences(comparisons: Sequence[Comparison]) -> Drawing:
                 marker=shape,
                 markersize=8,
                 color=tint,
-                markerfacecolor=tint if comparison.direction else theme.ground,
+                markerfacecolor=theme.ground if tint == theme.neutral else tint,
                 clip_on=False,
                 zorder=3,
             )
@@ -62,7 +62,7 @@ def differences(comparisons: Sequence[Comparison]) -> Drawing:
 
 
 def _limit(comparisons: Sequence[Comparison]) -> float:
-    """Half the width of the axis: all differences and intervals, save those far beyond the middle one."""
+    """Half the width of the axis: it holds all differences and intervals but those far larger than the median."""
     reaches = []
     for comparison in comparisons:
         change = comparison.bits_difference

@@ -1,14 +1,13 @@
-"""The picture of a sweep of learning rates."""
+"""Picture of a sweep of learning rates."""
 
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tinystories.reporting.numbers import mean
+from tinystories.reporting.numbers import mean, short_loss
 from tinystories.reporting.pictures.axes import LOSS_LABEL, arrow_up, loss_window, plain_ticks
 from tinystories.reporting.pictures.style import Drawing, Theme
-from tinystories.results.rates import RateFindings, rate_of
-from tinystories.results.records import Group
+from tinystories.results import Group, RateFindings, rate_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 def rate_curve(groups: Sequence[Group], findings: RateFindings) -> Drawing:
     """Draw the final loss against the learning rate: a dot per run, a line through the means.
 
-    Rates at which a run diverged have a cross on top, wherever their loss is; the edge of stability is shaded.
+    Rates at which a run diverged have a cross at the top; the edge of stability is shaded.
     """
 
     def draw(figure: "Figure", theme: Theme) -> None:
@@ -54,7 +53,7 @@ def rate_curve(groups: Sequence[Group], findings: RateFindings) -> Drawing:
                     color=theme.bad,
                     transform=axes.get_xaxis_transform(),
                 )
-        _mark_what_lies_above(axes, groups, high, theme)
+        _mark_losses_above(axes, groups, high, theme)
         axes.set_ylim(low, high)
         _shade_edge(axes, findings, theme)
         _mark_best(axes, findings, theme)
@@ -65,8 +64,8 @@ def rate_curve(groups: Sequence[Group], findings: RateFindings) -> Drawing:
     return draw
 
 
-def _mark_what_lies_above(axes: "Axes", groups: Sequence[Group], high: float, theme: Theme) -> None:
-    """Arrows with the losses that are above the window; texts of neighbours are at different heights."""
+def _mark_losses_above(axes: "Axes", groups: Sequence[Group], high: float, theme: Theme) -> None:
+    """Mark losses above the window with arrows; texts of neighbours are at different heights."""
     rates = [rate_of(group) for group in groups if group.rate]
     room = 0.09 * math.log(max(rates) / min(rates)) if rates else 0.0
     previous, level = 0.0, 0
@@ -74,12 +73,12 @@ def _mark_what_lies_above(axes: "Axes", groups: Sequence[Group], high: float, th
         above = [loss for loss in group.values("final_valid_loss")[:1] if loss > high]
         if above and group.rate:
             level = 1 - level if previous and math.log(group.rate / previous) < room else 0
-            arrow_up(axes, group.rate, high, f"{above[0]:.2f}", theme.colours[0], level)
+            arrow_up(axes, group.rate, high, short_loss(above[0]), theme.colours[0], level)
             previous = group.rate
 
 
 def _shade_edge(axes: "Axes", findings: RateFindings, theme: Theme) -> None:
-    """The edge lies between the highest stable and the lowest divergent rate; beyond it training diverges."""
+    """Shade the edge, between the highest stable and the lowest divergent rate, and the divergent rates beyond it."""
     if findings.divergent is None or not findings.divergent.rate:
         return
     rates = [group.rate for group in findings.tried if group.rate]

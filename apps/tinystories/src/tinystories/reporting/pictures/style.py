@@ -1,4 +1,4 @@
-"""What the pictures have in common: two themes, colours, and axes that fit both paper and a phone."""
+"""Style of the pictures: a light and a dark theme, colours, and labels at the ends of lines."""
 
 import io
 from collections.abc import Callable
@@ -15,14 +15,14 @@ SIZE = (5.6, 4.4)  # inches
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours on a light or a dark ground."""
+    """Colours on a light or a dark background."""
 
     ground: str
     ink: str
     faint: str
-    """For grids and for what is not to be looked at first."""
+    """Grids and secondary points."""
     bad: str
-    """What diverged or failed."""
+    """Divergence and failure."""
     good: str
     neutral: str
     colours: tuple[str, ...]
@@ -53,7 +53,7 @@ Drawing = Callable[["Figure", Theme], None]
 
 
 def rendered(drawing: Drawing, theme: Theme, form: Literal["png", "svg"]) -> bytes:
-    """A drawing as the content of a file."""
+    """Render a drawing as the content of a file."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -70,9 +70,9 @@ def rendered(drawing: Drawing, theme: Theme, form: Literal["png", "svg"]) -> byt
         "grid.color": theme.faint,
         "legend.frameon": False,
         "savefig.facecolor": theme.ground,
-        "svg.hashsalt": "tinystories",  # the same picture in the same bytes
+        "svg.hashsalt": "tinystories",  # makes the bytes reproducible
         "text.color": theme.ink,
-        "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+        "text.parse_math": False,  # dollar signs in names are literal
         "xtick.color": theme.ink,
         "ytick.color": theme.ink,
     }
@@ -90,7 +90,7 @@ def colour(theme: Theme, number: int) -> str:
 
 
 def gradient(theme: Theme, share: float) -> str:
-    """A colour between two ends of a scale, `share` from 0 to 1, without what is hard to see on the theme's ground."""
+    """A colour of a scale from cold to warm at `share` (0 to 1), without colours too close to the background."""
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
@@ -98,22 +98,22 @@ def gradient(theme: Theme, share: float) -> str:
 
 
 def marker(number: int) -> str:
-    """Its marker, which changes when the colours begin again."""
+    """The marker of the line with this number; it changes when the colours repeat."""
     return MARKERS[number // len(LIGHT.colours) % len(MARKERS)]
 
 
 def label_ends(axes: "Axes", ends: list[tuple[float, float, str, str]]) -> None:
-    """Write a name beside the end of every line, to the right of the axes, in order and without overlap.
+    """Write the name of every line to the right of the axes, in order and without overlap.
 
     Args:
-        axes: with limits that no longer change.
+        axes: Axes with final limits.
         ends: x, y, name and colour of every line.
     """
     if not ends:
         return
     low, high = axes.get_ylim()
     x_low, x_high = axes.get_xlim()
-    height = 0.8 * SIZE[1] * 72  # of the axes in points, about
+    height = 0.8 * SIZE[1] * 72  # of the axes, in points, approximately
     gap = 12 / height
     wanted = sorted(
         ((min(max((y - low) / (high - low), 0.0), 1.0), (x - x_low) / (x_high - x_low), name, tint))

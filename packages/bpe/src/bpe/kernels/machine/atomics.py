@@ -1,6 +1,6 @@
-"""Atomic operations on arrays of 64 bits, for the cache that threads share.
+"""Atomic operations on 64-bit arrays, for the cache that threads share.
 
-Where Numba is switched off, plain Python of the same names takes their place.
+With Numba switched off, the functions of the same names in `interpreted` replace them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WORD = ir.IntType(64)
 
 @operation
 def load_acquire(typing_context: Any, array: Any, index: Any) -> Any:
-    """Return an element; what its writer wrote before `store_release` is there for what is read after it."""
+    """Return an element; later reads see everything its writer wrote before `store_release`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1], _WORD)
@@ -29,7 +29,7 @@ def load_acquire(typing_context: Any, array: Any, index: Any) -> Any:
 
 @operation
 def store_release(typing_context: Any, array: Any, index: Any, value: Any) -> Any:
-    """Write an element after everything that was written before."""
+    """Write an element after all earlier writes."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1], _WORD)
@@ -41,7 +41,7 @@ def store_release(typing_context: Any, array: Any, index: Any, value: Any) -> An
 
 @operation
 def swap_if_equal(typing_context: Any, array: Any, index: Any, expected: Any, value: Any) -> Any:
-    """Write `value` if the element is `expected`, and say whether it was, in one step."""
+    """Write `value` if the element is `expected`, and return whether it was, in one step."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1], _WORD)
@@ -53,7 +53,7 @@ def swap_if_equal(typing_context: Any, array: Any, index: Any, expected: Any, va
 
 @operation
 def add_and_fetch_old(typing_context: Any, array: Any, index: Any, amount: Any) -> Any:
-    """Add to an element of an array of int64 and return what it was, in one step."""
+    """Add to an int64 element and return its old value, in one step."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1], _WORD)
@@ -63,7 +63,7 @@ def add_and_fetch_old(typing_context: Any, array: Any, index: Any, amount: Any) 
 
 
 if not COMPILED:
-    from bpe.kernels.machine.atomics_in_python import (  # noqa: F401
+    from bpe.kernels.machine.interpreted import (  # noqa: F401
         add_and_fetch_old,
         load_acquire,
         store_release,

@@ -1,7 +1,8 @@
-"""How every kernel is compiled."""
+"""Compilation of kernels, and the disk cache of their machine code."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache, wraps
@@ -14,37 +15,47 @@ from numba import njit
 from numba.core import config
 
 COMPILED = not getattr(config, "DISABLE_JIT", 0)
-"""Whether kernels are machine code; with NUMBA_DISABLE_JIT=1 they are run by the interpreter."""
+"""True if kernels are machine code; with NUMBA_DISABLE_JIT=1 the interpreter runs them."""
 
 
 def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile `function` without the interpreter lock and keep the machine code on disk where that is possible."""
-    if not COMPILED:  # numbers of 64 bits overflow, as they should, without a warning
+    """Compile `function` to run without the interpreter lock, and cache the machine code on disk where possible."""
+    if not COMPILED:  # 64-bit numbers overflow on purpose, so NumPy's warning is switched off
         return wraps(function)(np.errstate(over="ignore")(function))
     try:
         dispatcher = njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # no folder for the cache can be written to: compile in every process
+    except RuntimeError:  # no cache folder is writable: compile in every process
         return njit(nogil=True)(function)
-    _renew_cache_with_any_kernel(dispatcher)
-    _forgive_the_cache(dispatcher)
+    if not _renew_with_any_kernel(dispatcher):
+        warnings.warn(
+            "the cache of this version of Numba cannot be tied to the source of all kernels, so every process compiles "
+            "them again; use a version that scratchlm-bpe was tested with",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return njit(nogil=True)(function)
+    _tolerate_damage(dispatcher)
     return dispatcher
 
 
-def _renew_cache_with_any_kernel(dispatcher: Any) -> None:
-    """Make the cached machine code stale whenever any kernel file changes.
+def _renew_with_any_kernel(dispatcher: Any) -> bool:
+    """Make cached machine code stale whenever any kernel file changes; return False if that is impossible.
 
-    Numba looks only at the file of the function itself, although code of other files is compiled into it.
+    Numba compares only the file of the function itself, although code of other files is compiled into it. The stamp
+    to extend is a private field. If a version of Numba renames it, the cache must not be used: stale code would run.
     """
     cache_file: Any = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
-    if cache_file is not None and hasattr(cache_file, "_source_stamp"):
-        cache_file._source_stamp = (cache_file._source_stamp, _kernels_digest())
+    if not hasattr(cache_file, "_source_stamp"):
+        return False
+    cache_file._source_stamp = (cache_file._source_stamp, kernels_digest())
+    return True
 
 
-def _forgive_the_cache(dispatcher: Any) -> None:
-    """Compile again where a cached file is damaged, and go on without the cache where the disk is full.
+def _tolerate_damage(dispatcher: Any) -> None:
+    """Compile again where a cached file is damaged, and continue without the cache where the disk is full.
 
-    Numba writes a file of the cache and renames it, so that a loss of power can leave an empty one, and passes every
-    error of reading and writing on to the caller.
+    Numba writes a cache file and renames it, so a power failure can leave an empty file. It passes every error of
+    reading and writing on to the caller.
     """
     cache: Any = getattr(dispatcher, "_cache", None)
     if not hasattr(cache, "load_overload") or not hasattr(cache, "save_overload"):
@@ -68,9 +79,11 @@ def _forgive_the_cache(dispatcher: Any) -> None:
 
 
 @lru_cache(maxsize=1)
-def _kernels_digest() -> str:
-    """Return a digest of the source of all kernels."""
+def kernels_digest() -> str:
+    """Return the SHA-256 of the source of all kernels and of the constants compiled into them."""
+    folder = Path(__file__).parents[1]
     digest = sha256()
-    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -1,7 +1,8 @@
-"""Vector instructions for the kernels: LLVM's vector types, which it lowers to AVX-512, AVX2, SSE or NEON.
+"""Vector instructions for the kernels, as LLVM vector types, which become AVX-512, AVX2, SSE or NEON.
 
-Nothing here checks bounds: a caller makes sure that the bytes it asks for lie inside the array. Masks and words have
-the first byte in the lowest bits. Where Numba is switched off, plain Python of the same names takes their place.
+Nothing here checks bounds: the caller ensures that the requested bytes lie inside the array. Masks and 64-bit words
+hold the first byte in the lowest bits. With Numba switched off, the functions of the same names in `interpreted`
+replace them.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ from numba.extending import intrinsic
 from bpe.kernels.machine.compiling import COMPILED
 
 BLOCK = 64
-"""The bytes that a mask stands for."""
+"""Bytes that one mask describes."""
 
 _Function = Callable[..., Any]
 
 
 def operation(generator: _Function) -> _Function:
-    """Make a function that kernels can call; `generator` returns its types and what writes its instructions."""
+    """Turn `generator`, which returns a signature and a code generator, into a function that kernels can call."""
     made: _Function = intrinsic(generator)
     return made
 
@@ -39,7 +40,7 @@ def element_pointer(context: Any, builder: Any, array_type: Any, array: Any, ind
 
 
 def _load_block(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    """Return the 64 bytes from an index on as one vector."""
+    """Return the 64 bytes from an index as one vector."""
     pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1], _BLOCK_OF_BYTES)
     return builder.load(pointer, align=1)
 
@@ -51,9 +52,9 @@ def _splat(byte: int) -> Any:
 
 @operation
 def byte_masks(typing_context: Any, data: Any, position: Any) -> Any:
-    """Return which of the 64 bytes from `position` on are of a kind, one bit for each byte, as six uint64.
+    """Classify the 64 bytes from `position`; return six uint64 masks with one bit per byte.
 
-    The kinds are ASCII letters, ASCII digits, ASCII white space, 0x20, apostrophes, bytes of other characters.
+    The masks mark ASCII letters, ASCII digits, ASCII white space, 0x20, apostrophes, and bytes of 0x80 and above.
     """
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -75,7 +76,7 @@ def byte_masks(typing_context: Any, data: Any, position: Any) -> Any:
 
 @operation
 def equal_mask(typing_context: Any, data: Any, position: Any, byte: Any) -> Any:
-    """Return which of the 64 bytes from `position` on are equal to `byte`: one bit for each, uint64."""
+    """Return a uint64 mask of those of the 64 bytes from `position` that equal `byte`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         block = _load_block(context, builder, signature, arguments)
@@ -89,7 +90,7 @@ def equal_mask(typing_context: Any, data: Any, position: Any, byte: Any) -> Any:
 
 @operation
 def high_mask(typing_context: Any, data: Any, position: Any) -> Any:
-    """Return which of the 64 bytes from `position` on are of other than ASCII characters: one bit for each, uint64."""
+    """Return a uint64 mask of those of the 64 bytes from `position` that are 0x80 or above."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         block = _load_block(context, builder, signature, arguments)
@@ -100,7 +101,7 @@ def high_mask(typing_context: Any, data: Any, position: Any) -> Any:
 
 @operation
 def load_word(typing_context: Any, data: Any, position: Any) -> Any:
-    """Return the eight bytes from `position` on as one uint64, the first byte lowest."""
+    """Return the eight bytes from `position` as one uint64, the first byte lowest."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1], _WORD)
@@ -111,7 +112,7 @@ def load_word(typing_context: Any, data: Any, position: Any) -> Any:
 
 @operation
 def store_ids(typing_context: Any, out: Any, index: Any, low: Any, high: Any) -> Any:
-    """Write four ids to `out` (uint32) from `index` on: two from each word, the lower half first."""
+    """Write four ids to `out` (uint32) from `index`: two from each uint64, the lower half first."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pair = ir.VectorType(_WORD, 2)
@@ -126,7 +127,7 @@ def store_ids(typing_context: Any, out: Any, index: Any, low: Any, high: Any) ->
 
 @operation
 def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
-    """Have the processor bring element `index` of an array nearer, which is going to be read soon."""
+    """Prefetch element `index` of an array into the processor cache."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         number = ir.IntType(32)
@@ -160,7 +161,7 @@ def trailing_zeros(typing_context: Any, mask: Any) -> Any:
 
 
 if not COMPILED:
-    from bpe.kernels.machine.vectors_in_python import (  # noqa: F401
+    from bpe.kernels.machine.interpreted import (  # noqa: F401
         byte_masks,
         count_ones,
         equal_mask,

@@ -1,1 +1,1 @@
-"""Merging."""
+"""Kernels that learn merges from counted pre-tokens and apply them to text."""

@@ -1,7 +1,7 @@
-"""Applying merges to one piece, the lowest rank first.
+"""Application of merges to one pre-token, the lowest rank first.
 
-A rule is one uint64: left symbol in 21 bits, right symbol in 21 bits, rank in 22 bits; a flat table of them is searched
-by the symbols. The product of the merge of rank r is `products[r]`.
+A merge is one uint64: left symbol in 21 bits, right symbol in 21 bits, rank in 22 bits. `ranks` is a flat hash table of
+merges that is searched by the two symbols. The merge of rank r makes the symbol `merged[r]`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bpe.kernels.tables.hashing import pair_slot
 
 SYMBOL_BITS, RANK_BITS = 21, 22
 SHORT = 48
-"""Pieces of up to so many bytes are merged by looking for the lowest rank again and again."""
+"""Pre-tokens of at most this many bytes are merged by repeated search for the lowest rank."""
 
 _FREE = np.uint64(0xFFFFFFFFFFFFFFFF)
 _ONE = np.uint64(1)
@@ -21,13 +21,15 @@ _LEFT, _RIGHT = np.uint64(SYMBOL_BITS + RANK_BITS), np.uint64(RANK_BITS)
 _RANK = np.uint64((1 << RANK_BITS) - 1)
 _NO_RANK = (1 << RANK_BITS) - 1
 _DEAD = -1
+_INDEX_BITS = 40
+_INDEX = (1 << _INDEX_BITS) - 1
 
 
 @kernel
-def build_rules(lefts: np.ndarray, rights: np.ndarray) -> np.ndarray:
-    """Return the table of merge rules: uint64, shape (power of two,).
+def build_ranks(lefts: np.ndarray, rights: np.ndarray) -> np.ndarray:
+    """Return the hash table of merges: uint64, shape (power of two,).
 
-    `lefts` and `rights` (int64) are the symbols of each merge by its rank; of equal pairs the first counts.
+    `lefts` and `rights` (int64) are the symbols of each merge by rank; of equal pairs the first counts.
     """
     capacity = 16
     while capacity < 2 * lefts.shape[0]:
@@ -44,103 +46,103 @@ def build_rules(lefts: np.ndarray, rights: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def _rank(left: int, right: int, rules: np.ndarray) -> np.int64:
+def _rank(left: int, right: int, table: np.ndarray) -> np.int64:
     """Return the rank of the merge of two symbols, or `_NO_RANK`."""
     pair = np.uint64(left) << _LEFT | np.uint64(right) << _RIGHT
-    slot = pair_slot(pair, rules.shape[0])
-    while rules[slot] & ~_RANK != pair:
-        if rules[slot] == _FREE:
+    slot = pair_slot(pair, table.shape[0])
+    while table[slot] & ~_RANK != pair:
+        if table[slot] == _FREE:
             return np.int64(_NO_RANK)
-        slot = (slot + _ONE) & np.uint64(rules.shape[0] - 1)
-    return np.int64(rules[slot] & _RANK)
+        slot = (slot + _ONE) & np.uint64(table.shape[0] - 1)
+    return np.int64(table[slot] & _RANK)
 
 
 @kernel
-def merge_short(symbols: np.ndarray, ranks: np.ndarray, length: int, rules: np.ndarray, products: np.ndarray) -> int:
-    """Merge the first `length` of `symbols` in place, and return how many are left; `ranks` is room for as many."""
+def merge_short(symbols: np.ndarray, found: np.ndarray, length: int, ranks: np.ndarray, merged: np.ndarray) -> int:
+    """Merge the first `length` of `symbols` in place and return the number left; `found` is a buffer as long."""
     for index in range(length - 1):
-        ranks[index] = _rank(symbols[index], symbols[index + 1], rules)
+        found[index] = _rank(symbols[index], symbols[index + 1], ranks)
     while length > 1:
-        best, place = ranks[0], 0
+        best, at = found[0], 0
         for index in range(1, length - 1):
-            if ranks[index] < best:
-                best, place = ranks[index], index
+            if found[index] < best:
+                best, at = found[index], index
         if best == _NO_RANK:
             break
-        symbols[place] = products[best]
+        symbols[at] = merged[best]
         length -= 1
-        for index in range(place + 1, length):
+        for index in range(at + 1, length):
             symbols[index] = symbols[index + 1]
-            ranks[index - 1] = ranks[index]
-        if place > 0:
-            ranks[place - 1] = _rank(symbols[place - 1], symbols[place], rules)
-        if place < length - 1:
-            ranks[place] = _rank(symbols[place], symbols[place + 1], rules)
+            found[index - 1] = found[index]
+        if at > 0:
+            found[at - 1] = _rank(symbols[at - 1], symbols[at], ranks)
+        if at < length - 1:
+            found[at] = _rank(symbols[at], symbols[at + 1], ranks)
     return length
 
 
 @kernel
 def _push(heap: np.ndarray, size: int, item: int) -> None:
-    """Enter `item` into a heap of `size` with the least on top."""
-    place = size
-    while place > 0 and heap[(place - 1) >> 1] > item:
-        heap[place] = heap[(place - 1) >> 1]
-        place = (place - 1) >> 1
-    heap[place] = item
+    """Insert `item` into a heap of `size` entries with the least on top."""
+    index = size
+    while index > 0 and heap[(index - 1) >> 1] > item:
+        heap[index] = heap[(index - 1) >> 1]
+        index = (index - 1) >> 1
+    heap[index] = item
 
 
 @kernel
 def _drop_top(heap: np.ndarray, size: int) -> None:
-    """Remove the top of a heap of `size`."""
+    """Remove the top of a heap of `size` entries."""
     item = heap[size - 1]
-    place = 0
-    while 2 * place + 1 < size - 1:
-        child = 2 * place + 1
+    index = 0
+    while 2 * index + 1 < size - 1:
+        child = 2 * index + 1
         if child + 1 < size - 1 and heap[child + 1] < heap[child]:
             child += 1
         if heap[child] >= item:
             break
-        heap[place] = heap[child]
-        place = child
-    heap[place] = item
+        heap[index] = heap[child]
+        index = child
+    heap[index] = item
 
 
 @kernel
-def merge_long(symbols: np.ndarray, length: int, rules: np.ndarray, products: np.ndarray) -> int:
-    """Do what `merge_short` does in time proportional to n log n, with a heap of ranks and linked symbols."""
+def merge_long(symbols: np.ndarray, length: int, ranks: np.ndarray, merged: np.ndarray) -> int:
+    """Merge like `merge_short`, in time proportional to n log n, with a heap of ranks and linked symbols."""
     after = np.arange(1, length + 1)
     before = np.arange(-1, length - 1)
-    ranks = np.full(length, _NO_RANK, dtype=np.int64)
-    heap = np.empty(3 * length, dtype=np.int64)  # rank and place: the lowest rank and, of equal ones, the leftmost
+    found = np.full(length, _NO_RANK, dtype=np.int64)
+    heap = np.empty(3 * length, dtype=np.int64)  # rank and index: the lowest rank first and, among equals, the leftmost
     size = 0
     for index in range(length - 1):
-        ranks[index] = _rank(symbols[index], symbols[index + 1], rules)
-        if ranks[index] != _NO_RANK:
-            _push(heap, size, ranks[index] << 40 | index)
+        found[index] = _rank(symbols[index], symbols[index + 1], ranks)
+        if found[index] != _NO_RANK:
+            _push(heap, size, found[index] << _INDEX_BITS | index)
             size += 1
     while size > 0:
-        place, rank = heap[0] & ((1 << 40) - 1), heap[0] >> 40
+        at, rank = heap[0] & _INDEX, heap[0] >> _INDEX_BITS
         _drop_top(heap, size)
         size -= 1
-        if ranks[place] != rank:
-            continue  # one of the two has been merged with another one since
-        right = after[place]
-        symbols[place] = products[rank]
+        if found[at] != rank:
+            continue  # one of the two symbols has been merged with another since
+        right = after[at]
+        symbols[at] = merged[rank]
         symbols[right] = _DEAD
-        ranks[place] = ranks[right] = _NO_RANK
+        found[at] = found[right] = _NO_RANK
         following = after[right]
-        after[place] = following
+        after[at] = following
         if following < length:
-            before[following] = place
-            ranks[place] = _rank(symbols[place], symbols[following], rules)
-            if ranks[place] != _NO_RANK:
-                _push(heap, size, ranks[place] << 40 | place)
+            before[following] = at
+            found[at] = _rank(symbols[at], symbols[following], ranks)
+            if found[at] != _NO_RANK:
+                _push(heap, size, found[at] << _INDEX_BITS | at)
                 size += 1
-        previous = before[place]
+        previous = before[at]
         if previous >= 0:
-            ranks[previous] = _rank(symbols[previous], symbols[place], rules)
-            if ranks[previous] != _NO_RANK:
-                _push(heap, size, ranks[previous] << 40 | previous)
+            found[previous] = _rank(symbols[previous], symbols[at], ranks)
+            if found[previous] != _NO_RANK:
+                _push(heap, size, found[previous] << _INDEX_BITS | previous)
                 size += 1
     left = 0
     for index in range(length):

@@ -1,11 +1,12 @@
-"""Encoding UTF-8 text to token ids: pieces from a bounded cache, the others by applying merges.
+"""Encoding of UTF-8 text to token ids: known pre-tokens from a bounded cache, others by applying merges.
 
-Threads share the cache. An entry is written once: whoever finds it free reserves it, fills it in, and then gives it its
-sizes, without which nobody looks at the rest. A cache that has no room is replaced by the caller.
+Threads share the cache. An entry is written once: the thread that finds it free reserves it, fills it in and finally
+publishes it by writing its sizes, which every reader checks first. The caller replaces a cache that is full.
 
-Its table is uint64 of shape (4 * capacity,), four words for each slot: two of the key; sizes (length of the piece in 8
-bits, 0: free; number of its ids in 8 bits) with the first id in the upper half; two more ids. If there are more ids, or
-the piece is not its own key, the last word is where its ids lie, in the lower half, and where its bytes lie.
+The table of the cache is uint64 of shape (4 * capacity,) with four fields per slot: the two halves of the key; the
+sizes (length of the pre-token in 8 bits, 0: free; number of its ids in 8 bits) with the first id in the upper half; and
+two more ids. If there are more than three ids, or the pre-token is not its own key, the last field holds the offset of
+its ids in the lower half and the offset of its bytes in the upper half.
 """
 
 from __future__ import annotations
@@ -17,13 +18,13 @@ import numpy as np
 from bpe.kernels.machine.atomics import add_and_fetch_old, load_acquire, store_release, swap_if_equal
 from bpe.kernels.machine.compiling import kernel
 from bpe.kernels.machine.vectors import BLOCK, prefetch, store_ids
-from bpe.kernels.merging.long_pre_tokens import LONG, encode_long_piece, encode_window
+from bpe.kernels.merging.long_pretokens import LONG, MergeArrays, encode_long_pretoken, encode_window
 from bpe.kernels.scanning.gpt2 import ENDS, next_ends
-from bpe.kernels.tables.hashing import PACKED, piece_key, piece_slot, same_bytes, slot_shift
-from bpe.kernels.tables.words import entry_of
+from bpe.kernels.tables.hashing import PACKED, pretoken_key, pretoken_slot, same_bytes, slot_shift
+from bpe.kernels.tables.pretokens import find_entry
 
-ROOM = 4
-"""Ids are stored four at a time, so that arrays of ids need room for so many more."""
+EXTRA_IDS = 4
+"""Ids are stored four at a time, so arrays of ids need space for so many more."""
 
 DONE, CACHE_FULL, MISSING_BYTE = 0, 1, 2
 
@@ -36,79 +37,51 @@ _INLINE_IDS = 3
 _LONGEST_CACHED = 64
 
 
-class Rules(NamedTuple):
-    """What encoding takes of a tokenizer, read only; the symbols of merges are ids."""
-
-    table: np.ndarray
-    """Merges, as `build_rules` makes them."""
-    products: np.ndarray
-    """The symbol each merge makes: int32, shape (merges,)."""
-    byte_symbols: np.ndarray
-    """The symbol of each byte, above all ids if it has no id: int64, shape (256,)."""
-    symbol_sizes: np.ndarray
-    """The number of bytes of each symbol: int32, shape (vocab_size + 256,)."""
-    vocab_size: int
-    whole: np.ndarray
-    """Pre-tokens with an id of their own: a table of `bpe.kernels.tables.words` with ids as counts, or empty."""
-    whole_bytes: np.ndarray
-    """Its arena."""
-
-
 class Cache(NamedTuple):
-    """What is remembered of pieces."""
+    """The ids of pre-tokens encoded before."""
 
     table: np.ndarray
     many_ids: np.ndarray
     long_bytes: np.ndarray
     used: np.ndarray
-    """Entries, ids and bytes in use: int64, shape (3,)."""
+    """Numbers of entries, ids and bytes in use: int64, shape (3,)."""
 
 
 @kernel
-def _whole_id(data: np.ndarray, start: int, length: int, whole: np.ndarray, whole_bytes: np.ndarray) -> np.int64:
-    """Return the id of a piece that has one without merging, or -1."""
-    low, high = piece_key(data, start, length)
-    slot = piece_slot(low, high, slot_shift(whole.shape[0] >> 2))
-    entry = entry_of(data, start, length, low, high, slot, whole, whole_bytes)
+def _whole_id(data: np.ndarray, start: int, length: int, merges: MergeArrays) -> np.int64:
+    """Return the id of a pre-token that is a token without merging, or -1."""
+    whole = merges.whole
+    low, high = pretoken_key(data, start, length)
+    slot = pretoken_slot(low, high, slot_shift(whole.shape[0] >> 2))
+    entry = find_entry(data, start, length, low, high, slot, whole, merges.whole_bytes)
     return np.int64(whole[entry + np.uint64(3)] if whole[entry + _TWO] != _FREE else -1)
 
 
 @kernel
-def _encode_piece(
-    data: np.ndarray, start: int, length: int, rules: Rules, room: np.ndarray, out: np.ndarray, written: int
+def _encode_pretoken(
+    data: np.ndarray, start: int, length: int, merges: MergeArrays, buffer: np.ndarray, out: np.ndarray, written: int
 ) -> int:
-    """Encode one piece into `out` from `written` on; return its number of ids, or -1 when a byte has no id."""
-    if rules.whole.shape[0] > 0:
-        id_ = _whole_id(data, start, length, rules.whole, rules.whole_bytes)
+    """Encode a pre-token into `out` from index `written`; return the number of its ids, or -1 if a byte has no id."""
+    if merges.whole.shape[0] > 0:
+        id_ = _whole_id(data, start, length, merges)
         if id_ >= 0:
             out[written] = id_
             return 1
     if length > LONG:
-        number = encode_long_piece(
-            data,
-            start,
-            length,
-            rules.byte_symbols,
-            rules.symbol_sizes,
-            room,
-            rules.table,
-            rules.products,
-            out,
-            written,
-        )
+        number = encode_long_pretoken(data, start, length, merges, buffer, out, written)
     else:
-        symbols, number = encode_window(data, start, length, rules.byte_symbols, room, rules.table, rules.products)
+        symbols, number = encode_window(data, start, length, merges, buffer)
         for index in range(number):
             out[written + index] = symbols[index]
     for index in range(number):
-        if out[written + index] >= rules.vocab_size:
+        if out[written + index] >= merges.vocab_size:
             return -1
     return number
 
 
 @kernel
-def _has_room(cache: Cache) -> bool:
-    """Say whether the cache has room for any piece that is to be remembered."""
+def _has_space(cache: Cache) -> bool:
+    """Return whether the cache has space for one more pre-token of any cacheable length."""
     return (
         16 * (cache.used[0] + 1) <= 3 * cache.table.shape[0]
         and cache.used[1] + _LONGEST_CACHED <= cache.many_ids.shape[0]
@@ -120,7 +93,7 @@ def _has_room(cache: Cache) -> bool:
 def _remember(
     data: np.ndarray, start: int, length: int, low: np.uint64, high: np.uint64, ids: np.ndarray, cache: Cache
 ) -> None:
-    """Enter a piece and its ids into the cache, unless other threads have taken the room or entered it already."""
+    """Insert a pre-token and its ids, unless other threads have used up the space or inserted it already."""
     table, number = cache.table, ids.shape[0]
     if number > _INLINE_IDS or length > PACKED:
         stored_bytes = length if length > PACKED else 0
@@ -134,7 +107,7 @@ def _remember(
     else:
         other_ids = np.uint64(ids[min(1, number - 1)]) | np.uint64(ids[number - 1]) << _HALF
     mask = np.uint64((table.shape[0] >> 2) - 1)
-    slot = piece_slot(low, high, slot_shift(table.shape[0] >> 2))
+    slot = pretoken_slot(low, high, slot_shift(table.shape[0] >> 2))
     while True:
         entry = slot << _TWO
         sizes = load_acquire(table, entry + _SIZES)
@@ -154,7 +127,7 @@ def _remember(
 
 @kernel
 def move_cache(cache: Cache, larger: Cache) -> None:
-    """Enter everything of a cache, which other threads may still be adding to, into an empty one."""
+    """Insert all entries of a cache, to which other threads may still be adding, into an empty one."""
     table = larger.table
     mask = np.uint64((table.shape[0] >> 2) - 1)
     shift = slot_shift(table.shape[0] >> 2)
@@ -163,14 +136,14 @@ def move_cache(cache: Cache, larger: Cache) -> None:
         if sizes in (_FREE, _RESERVED):
             continue
         low, high = cache.table[old], cache.table[old + 1]
-        slot = piece_slot(low, high, shift)
+        slot = pretoken_slot(low, high, shift)
         while table[(slot << _TWO) + _SIZES] != _FREE:
             slot = (slot + _ONE) & mask
         entry = slot << _TWO
         table[entry], table[entry + _HIGH] = low, high
         table[entry + _SIZES], table[entry + _IDS] = sizes, cache.table[old + 3]
         larger.used[0] += 1
-    # What the entries that were moved refer to has been there before them.
+    # The ids and bytes that moved entries refer to were written before those entries.
     larger.used[1] = min(cache.used[1], cache.many_ids.shape[0])
     larger.used[2] = min(cache.used[2], cache.long_bytes.shape[0])
     larger.many_ids[: larger.used[1]] = cache.many_ids[: larger.used[1]]
@@ -184,30 +157,30 @@ def encode_spans(
     special_ids: np.ndarray,
     scanner: tuple[int, int],
     classes: np.ndarray,
-    rules: Rules,
+    merges: MergeArrays,
     cache: Cache,
-    room: np.ndarray,
+    buffer: np.ndarray,
     progress: np.ndarray,
     written_at: np.ndarray,
     out: np.ndarray,
 ) -> int:
-    """Encode `data`, valid UTF-8, into `out` (uint32, room for a token for each byte and `ROOM` more).
+    """Encode `data`, valid UTF-8, into `out` (uint32, one element per byte and span, and `EXTRA_IDS` more).
 
     Args:
-        data: uint8, read only.
-        spans: Where special tokens lie, int64 of shape (n, 3); the last column is an index into `special_ids`.
-        special_ids: int64; negative for a mere border between texts.
-        scanner: The pattern, that of `bpe.text.patterns`.
-        classes: The table of `bpe.text.unicode_classes`.
-        rules: The tokenizer.
-        cache: What is remembered of pieces.
-        room: For merging short pieces: int64, shape (2, SHORT).
-        progress: Where to begin and where it stopped: int64, number of spans behind it, position, ids written.
-        written_at: Gets the number of ids written after each span: int64, shape (n,).
-        out: Gets the ids.
+        data: Text, read-only uint8.
+        spans: Spans of special tokens, int64 of shape (n, 3); the last column is an index in `special_ids`.
+        special_ids: Ids, int64; negative for a boundary between two texts.
+        scanner: A `bpe.text.patterns.Scanner`.
+        classes: The table of `unicode_classes`.
+        merges: The tokenizer.
+        cache: The ids of pre-tokens encoded before.
+        buffer: A buffer for merging short pre-tokens: int64, shape (2, SHORT).
+        progress: Where to begin, and where encoding stopped: int64, spans passed, position, ids written.
+        written_at: Receives the number of ids written up to and including each span: int64, shape (n,).
+        out: Receives the ids.
 
     Returns:
-        DONE, CACHE_FULL (call again with another) or MISSING_BYTE, of the piece at `progress[1]`.
+        DONE, CACHE_FULL (call again with another cache) or MISSING_BYTE, in the pre-token at `progress[1]`.
     """
     ends, tail = np.empty(ENDS, dtype=np.int64), np.zeros(2 * BLOCK, dtype=np.uint8)
     lows, highs, slots = np.empty((3, ENDS), dtype=np.uint64)
@@ -221,15 +194,15 @@ def encode_spans(
         while position < end:
             number = next_ends(data, position, end, scanner, classes, ends, tail)
             start = position
-            for index in range(number):
-                place = np.uint64(index)
-                lows[place], highs[place] = piece_key(data, start, ends[place] - start)
-                slots[place] = piece_slot(lows[place], highs[place], shift)
-                prefetch(table, slots[place] << _TWO)
-                start = ends[place]
-            for index in range(number):
-                place = np.uint64(index)
-                low, high, slot, length = lows[place], highs[place], slots[place], ends[place] - position
+            for end_index in range(number):
+                index = np.uint64(end_index)
+                lows[index], highs[index] = pretoken_key(data, start, ends[index] - start)
+                slots[index] = pretoken_slot(lows[index], highs[index], shift)
+                prefetch(table, slots[index] << _TWO)
+                start = ends[index]
+            for end_index in range(number):
+                index = np.uint64(end_index)
+                low, high, slot, length = lows[index], highs[index], slots[index], ends[index] - position
                 sizes, ids = _FREE, _FREE
                 while length <= _LONGEST_CACHED:
                     entry = slot << _TWO
@@ -249,17 +222,17 @@ def encode_spans(
                         for offset in range(made):
                             out[np.uint64(written + offset)] = many_ids[(ids & _LOW_HALF) + np.uint64(offset)]
                 else:
-                    if not _has_room(cache):
+                    if not _has_space(cache):
                         progress[0], progress[1], progress[2] = segment, position, written
                         return CACHE_FULL
-                    made = _encode_piece(data, position, length, rules, room, out, written)
+                    made = _encode_pretoken(data, position, length, merges, buffer, out, written)
                     if made < 0:
                         progress[0], progress[1], progress[2] = segment, position, written
                         return MISSING_BYTE
                     if length <= _LONGEST_CACHED:
                         _remember(data, position, length, low, high, out[written : written + made], cache)
                 written += made
-                position = ends[place]
+                position = ends[index]
         if segment < spans.shape[0]:
             if special_ids[spans[segment, 2]] >= 0:
                 out[written] = special_ids[spans[segment, 2]]

@@ -1,9 +1,9 @@
-"""What learning merges works on, before the first merge.
+"""The data on which merges are learned, and its form before the first merge.
 
-The words lie in `cells` (int64), one for each byte with a separator before, between and after the words. The upper
-half of a cell is the number of the word. The lower half is the symbol that starts there; where none does, it is
-negative: the size of the symbol that ends there, turned round, or -1 for a separator. So both neighbours of a symbol
-are near.
+The pre-tokens are stored in `cells` (int64), one cell per byte, with a separator before, between and after them. The
+upper half of a cell is the index of the pre-token. The lower half is the symbol that starts there; otherwise it is
+negative: minus the size of the symbol that ends there, or -1 for a separator. Both neighbours of a symbol are therefore
+found in one step.
 """
 
 from __future__ import annotations
@@ -18,17 +18,18 @@ from bpe.kernels.tables.pairs import pair_key, pair_table
 SEPARATOR = -1
 
 MERGES, PAIRS, POSITIONS, HEAP, THRESHOLD, NEW_PAIRS, FINISHED = 0, 1, 2, 3, 4, 5, 6
-"""Places in `MergeState.numbers`: how many there are of each, the threshold, the first pair not yet looked at for the
-heap, whether no pair is left."""
+"""Indices in `MergeState.numbers`: the number of each, the threshold, the first pair not yet considered for the heap,
+whether no pair is left."""
 
 
 class MergeState(NamedTuple):
-    """Everything between two merges; `numbers` (int64) holds what `MERGES` to `FINISHED` say.
+    """The complete state between two merges; `MERGES` to `FINISHED` are indices in `numbers` (int64).
 
-    Kernels take one and return its fields: making one runs Python code, and Ctrl-C within that would end Numba.
+    Kernels take a state and return its fields as a tuple. Creating the state itself runs Python code, and Ctrl-C during
+    that code would crash Numba.
     """
 
-    words: np.ndarray
+    text: np.ndarray
     counts: np.ndarray
     cells: np.ndarray
     token_start: np.ndarray
@@ -47,34 +48,34 @@ class MergeState(NamedTuple):
 
 
 @kernel
-def first_state(words: np.ndarray, offsets: np.ndarray, counts: np.ndarray, max_merges: int) -> tuple[np.ndarray, ...]:
+def first_state(text: np.ndarray, offsets: np.ndarray, counts: np.ndarray, max_merges: int) -> tuple[np.ndarray, ...]:
     """Return the fields of the state before the first merge.
 
-    `words` holds the distinct words one after the other (uint8), `offsets` (int64, words + 1) their bounds, `counts`
-    (int64) how often each occurs; at most `max_merges` can be learned.
+    `text` (uint8) is the concatenation of the distinct pre-tokens, `offsets` (int64, pre-tokens + 1) their bounds,
+    `counts` (int64) the number of occurrences of each. At most `max_merges` can be learned.
     """
     token_start = np.zeros(256 + max_merges, dtype=np.int64)
     token_size = np.ones(256 + max_merges, dtype=np.int64)
-    cells = np.empty(words.shape[0] + counts.shape[0] + 1, dtype=np.int64)
+    cells = np.empty(text.shape[0] + counts.shape[0] + 1, dtype=np.int64)
     weights = np.zeros(1 << 16, dtype=np.int64)
     sizes = np.zeros(1 << 16, dtype=np.int64)
     cells[0] = SEPARATOR
-    for word in range(counts.shape[0]):
-        for place in range(offsets[word], offsets[word + 1]):
-            cells[place + word + 1] = np.int64(word) << 32 | np.int64(words[place])
-            token_start[words[place]] = place
-            if place + 1 < offsets[word + 1]:
-                pair = np.int64(words[place]) << 8 | np.int64(words[place + 1])
-                weights[pair] += counts[word]
+    for pretoken in range(counts.shape[0]):
+        for position in range(offsets[pretoken], offsets[pretoken + 1]):
+            cells[position + pretoken + 1] = np.int64(pretoken) << 32 | np.int64(text[position])
+            token_start[text[position]] = position
+            if position + 1 < offsets[pretoken + 1]:
+                pair = np.int64(text[position]) << 8 | np.int64(text[position + 1])
+                weights[pair] += counts[pretoken]
                 sizes[pair] += 1
-        cells[offsets[word + 1] + word + 1] = SEPARATOR
+        cells[offsets[pretoken + 1] + pretoken + 1] = SEPARATOR
 
     num_pairs = np.count_nonzero(sizes)
-    room = num_pairs + 1024
-    pair_keys = np.empty(room, dtype=np.uint64)
-    pair_count = np.zeros(room, dtype=np.int64)
-    list_start = np.zeros(room, dtype=np.int64)
-    list_size = np.zeros(room, dtype=np.int64)
+    capacity = num_pairs + 1024
+    pair_keys = np.empty(capacity, dtype=np.uint64)
+    pair_count = np.zeros(capacity, dtype=np.int64)
+    list_start = np.zeros(capacity, dtype=np.int64)
+    list_size = np.zeros(capacity, dtype=np.int64)
     index_of = np.zeros(1 << 16, dtype=np.int64)
     used = 0
     found = 0
@@ -87,16 +88,16 @@ def first_state(words: np.ndarray, offsets: np.ndarray, counts: np.ndarray, max_
             used += sizes[bytes_]
             found += 1
     positions = np.empty(used + used // 2 + 1024, dtype=np.int32)
-    for word in range(counts.shape[0]):
-        for place in range(offsets[word], offsets[word + 1] - 1):
-            pair = index_of[np.int64(words[place]) << 8 | np.int64(words[place + 1])]
-            positions[list_start[pair] + list_size[pair]] = place + word + 1
+    for pretoken in range(counts.shape[0]):
+        for position in range(offsets[pretoken], offsets[pretoken + 1] - 1):
+            pair = index_of[np.int64(text[position]) << 8 | np.int64(text[position + 1])]
+            positions[list_start[pair] + list_size[pair]] = position + pretoken + 1
             list_size[pair] += 1
     numbers = np.zeros(7, dtype=np.int64)
     numbers[PAIRS], numbers[POSITIONS] = num_pairs, used
     numbers[THRESHOLD] = max(1, weights.max())
     return (
-        words,
+        text,
         counts,
         cells,
         token_start,
@@ -106,7 +107,7 @@ def first_state(words: np.ndarray, offsets: np.ndarray, counts: np.ndarray, max_
         pair_count,
         list_start,
         list_size,
-        pair_table(pair_keys, num_pairs, room),
+        pair_table(pair_keys, num_pairs, capacity),
         positions,
         np.empty(1024, dtype=np.int32),
         np.empty(1024, dtype=np.int64),

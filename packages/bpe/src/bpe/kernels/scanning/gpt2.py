@@ -1,15 +1,15 @@
-"""Where the pre-tokens of GPT-2's pattern end, over UTF-8 bytes: 64 bytes at a time, by masks.
+"""Pre-token boundaries of GPT-2's pattern over UTF-8 bytes, 64 bytes at a time, by bit masks.
 
-The pattern only looks at classes of characters, and a pre-token starts where the class changes:
+The pattern depends only on the classes of characters, and a pre-token starts where the class changes:
 
-- letters, digits and other signs form runs; a run starts where its class begins, unless the byte before is 0x20, in
-  which case the pre-token has started at that space;
-- white space starts one at its first character, and its last character, if something else follows, starts another;
-- an apostrophe that starts one and is followed by s, d, m, t, ll, ve or re ends it after those letters.
+- Letters, digits and other characters form runs. A run starts a pre-token where its class begins, unless the byte
+  before is 0x20; the pre-token then starts at that space.
+- White space starts a pre-token at its first character. Its last character starts another if other text follows.
+- An apostrophe that starts a pre-token and is followed by s, d, m, t, ll, ve or re ends it after these letters.
 
-So a class is a mask of 64 bits, and every rule is a shift and an "and not". Each block begins where a pre-token starts
-and goes up to the last start found in it, so that blocks need to know nothing of each other. `scalar_boundaries.py` is
-the same, character by character.
+A class is therefore a mask of 64 bits, and every condition is a shift and an "and not". Each block begins at the start
+of a pre-token and ends at the last start found in it, so blocks are independent of each other. `gpt2_by_character.py`
+does the same one character at a time.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import numpy as np
 
 from bpe.kernels.machine.compiling import kernel
 from bpe.kernels.machine.vectors import BLOCK, byte_masks, count_ones, trailing_zeros
-from bpe.kernels.scanning.cl100k import cl100k_piece_end
-from bpe.kernels.scanning.gpt2_by_character import character_class, character_size, contraction_end, piece_end
-from bpe.text.unicode_classes import LETTER, NUMBER, SPACE
+from bpe.kernels.scanning.cl100k import cl100k_pretoken_end
+from bpe.kernels.scanning.gpt2_by_character import character_class, character_size, contraction_end, pretoken_end
+from bpe.kernels.scanning.unicode_classes import LETTER, NUMBER, SPACE
 
 ENDS = 256
-"""So many ends are found at a time: enough for loops over them to be long, few enough to stay in the fastest cache."""
+"""Boundaries found per call: enough for long loops over them, few enough for the fastest cache."""
 
 _NONE, _ONE, _TWO = np.uint64(0), np.uint64(1), np.uint64(2)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -34,16 +34,16 @@ _LAST_BIT = np.uint64(63)
 def _classify_other_characters(
     data: np.ndarray, position: int, rest: np.uint64, classes: np.ndarray
 ) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64, np.uint64]:
-    """Return the masks of letters, digits, white space of two and of three bytes among other than ASCII characters.
+    """Classify the characters outside ASCII: masks of letters, digits, white space of two, of three, of any bytes.
 
-    `rest` has the bytes of these characters; all bytes of a character get its class, cut off at the end of the block.
+    `rest` marks the bytes of these characters. All bytes of a character get its class, up to the end of the block.
     """
     letters, digits, double_spaces, triple_spaces = _NONE, _NONE, _NONE, _NONE
     while rest != _NONE:
-        place = trailing_zeros(rest)
-        size = character_size(data, position + place)
-        bits = ((_ONE << np.uint64(size)) - _ONE) << np.uint64(place)
-        kind = character_class(data, position + place, classes)
+        offset = trailing_zeros(rest)
+        size = character_size(data, position + offset)
+        bits = ((_ONE << np.uint64(size)) - _ONE) << np.uint64(offset)
+        kind = character_class(data, position + offset, classes)
         if kind == LETTER:
             letters |= bits
         elif kind == NUMBER:
@@ -58,10 +58,10 @@ def _classify_other_characters(
 
 @kernel
 def block_starts(data: np.ndarray, position: int, size: int, end: int, classes: np.ndarray) -> np.uint64:
-    """Return where pre-tokens start among the `size` bytes from `position`, where one starts: one bit for each byte.
+    """Return a mask of the pre-token starts among the `size` bytes from `position`, itself a start.
 
-    64 bytes of `data` can be read there; `end` is where the text ends. If it goes on after these bytes, what starts
-    in the last of them may be missing, but nothing that starts before a start that is reported.
+    64 bytes of `data` are readable from `position`; `end` is the end of the text. If the text continues after these
+    bytes, starts near their end may be missing, but none before the last start that is returned.
     """
     letters, digits, spaces, blanks, apostrophes, high = byte_masks(data, position)
     valid = _ALL >> np.uint64(BLOCK - size)
@@ -79,24 +79,24 @@ def block_starts(data: np.ndarray, position: int, size: int, end: int, classes: 
     digits &= valid
     spaces &= valid
     others = ~(letters | digits | spaces) & valid
-    words = (letters & ~(letters << _ONE)) | (digits & ~(digits << _ONE)) | (others & ~(others << _ONE))
-    # The byte after the last one counts as white space: it either is the end, or not known yet.
+    runs = (letters & ~(letters << _ONE)) | (digits & ~(digits << _ONE)) | (others & ~(others << _ONE))
+    # The byte after the last one counts as white space: it is the end, or not known yet.
     last_bytes = spaces & ~((spaces >> _ONE) | (_ONE << np.uint64(size - 1)))
     last_spaces = (
         (last_bytes & ~(double_spaces | triple_spaces))
         | ((last_bytes & double_spaces) >> _ONE)
         | ((last_bytes & triple_spaces) >> _TWO)
     )
-    starts = (words & ~(blanks << _ONE)) | (spaces & ~(spaces << _ONE)) | last_spaces | _ONE
+    starts = (runs & ~(blanks << _ONE)) | (spaces & ~(spaces << _ONE)) | last_spaces | _ONE
     candidates = apostrophes & starts & valid
     while candidates != _NONE:
-        place = trailing_zeros(candidates)
+        offset = trailing_zeros(candidates)
         candidates &= candidates - _ONE
-        length = contraction_end(data, position + place, position + size if size < BLOCK else end) - position - place
+        length = contraction_end(data, position + offset, position + size if size < BLOCK else end) - position - offset
         if length > 0:
-            starts &= ~(_TWO << np.uint64(place))
-            if place + length < size:
-                starts |= _ONE << np.uint64(place + length)
+            starts &= ~(_TWO << np.uint64(offset))
+            if offset + length < size:
+                starts |= _ONE << np.uint64(offset + length)
     return starts
 
 
@@ -110,17 +110,16 @@ def next_ends(
     ends: np.ndarray,
     tail: np.ndarray,
 ) -> int:
-    """Write where the next pre-tokens end, one after the other, to `ends`; return how many: at least one.
+    """Write the ends of the next pre-tokens to `ends`, in order; return their number, at least one.
 
-    `data` is valid UTF-8 (uint8), `end` the end of the text between two special tokens, `scanner` that of
-    `bpe.text.patterns`, `classes` the table of `bpe.text.unicode_classes`. `position` is less than `end` and starts a
-    pre-token.
-    `ends` (int64) is room for `ENDS` of them, `tail` (uint8) for two blocks.
+    `data` is valid UTF-8 (uint8), `end` the end of the text between two special tokens, `scanner` a
+    `bpe.text.patterns.Scanner`, `classes` the table of `unicode_classes`. `position` is less than `end` and starts a
+    pre-token. `ends` (int64) holds up to `ENDS` of them; `tail` (uint8) is a buffer of two blocks.
     """
     count = 0
     if scanner[0] > 0:
         while count < ENDS and position < end:
-            position = cl100k_piece_end(data, position, end, scanner[0], scanner[1], classes)
+            position = cl100k_pretoken_end(data, position, end, scanner[0], scanner[1], classes)
             ends[np.uint64(count)] = position
             count += 1
         return count
@@ -135,38 +134,23 @@ def next_ends(
         starts &= starts - _ONE
         before = count
         number = count_ones(starts)
-        # Four at a time: up to three too many do no harm, and the end of the loop is guessed right more often.
+        # Four at a time: up to three extra writes do no harm, and the end of the loop is predicted better.
         for group in range(0, number, 4):
-            place = np.uint64(count + group)
-            ends[place] = position + trailing_zeros(starts)
+            index = np.uint64(count + group)
+            ends[index] = position + trailing_zeros(starts)
             starts &= starts - _ONE
-            ends[place + _ONE] = position + trailing_zeros(starts)
+            ends[index + _ONE] = position + trailing_zeros(starts)
             starts &= starts - _ONE
-            ends[place + _TWO] = position + trailing_zeros(starts)
+            ends[index + _TWO] = position + trailing_zeros(starts)
             starts &= starts - _ONE
-            ends[place + _TWO + _ONE] = position + trailing_zeros(starts)
+            ends[index + _TWO + _ONE] = position + trailing_zeros(starts)
             starts &= starts - _ONE
         count += number
         if size < BLOCK:
             ends[np.uint64(count)] = end
             count += 1
         elif count == before:
-            ends[np.uint64(count)] = piece_end(data, position, end, classes)
+            ends[np.uint64(count)] = pretoken_end(data, position, end, classes)
             count += 1
         position = ends[np.uint64(count - 1)]
     return count
-
-
-@kernel
-def piece_ends(data: np.ndarray, scanner: tuple[int, int], classes: np.ndarray) -> np.ndarray:
-    """Return where every pre-token of `data` ends: int64, shape (pre-tokens,)."""
-    found = np.empty(data.shape[0] + 1, dtype=np.int64)
-    ends, tail = np.empty(ENDS, dtype=np.int64), np.zeros(2 * BLOCK, dtype=np.uint8)
-    count = 0
-    position = 0
-    while position < data.shape[0]:
-        more = next_ends(data, position, data.shape[0], scanner, classes, ends, tail)
-        found[count : count + more] = ends[:more]
-        count += more
-        position = ends[more - 1]
-    return found[:count]

@@ -1,8 +1,7 @@
-"""Where the pre-tokens of GPT-2's pattern end, character by character: the readable form of `boundaries.py`.
+"""Pre-token boundaries of GPT-2's pattern, character by character: the readable form of `gpt2.py`.
 
-It also finds the end of a pre-token that is longer than a block.
-
-Indices are cast to unsigned where they are used: Numba then leaves out the test for negative ones, a factor of three.
+It also finds the end of a pre-token that is longer than a block. Indices are cast to unsigned, so that Numba omits the
+test for negative ones; that test would make the code three times as slow.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from bpe.kernels.machine.compiling import kernel
-from bpe.text.unicode_classes import SPACE
+from bpe.kernels.scanning.unicode_classes import SPACE
 
 _APOSTROPHE, _BLANK = 0x27, 0x20
 _D, _E, _L, _M, _R, _S, _T, _V = 0x64, 0x65, 0x6C, 0x6D, 0x72, 0x73, 0x74, 0x76
@@ -45,7 +44,7 @@ def character_class(data: np.ndarray, position: int, classes: np.ndarray) -> int
 
 @kernel
 def _run_end(data: np.ndarray, position: int, end: int, kind: int, classes: np.ndarray) -> int:
-    """Return where the run of characters of class `kind` that goes through `position` ends."""
+    """Return the end of the run of characters of class `kind` that contains `position`."""
     while position < end and character_class(data, position, classes) == kind:
         position += character_size(data, position)
     return position
@@ -53,7 +52,7 @@ def _run_end(data: np.ndarray, position: int, end: int, kind: int, classes: np.n
 
 @kernel
 def contraction_end(data: np.ndarray, position: int, end: int) -> int:
-    """Return where the contraction after the apostrophe at `position` ends, or `position` if there is none."""
+    """Return the end of the contraction that starts with the apostrophe at `position`; `position` if there is none."""
     if position + 1 < end:
         first = data[np.uint64(position + 1)]
         if first in (_S, _T, _D, _M):
@@ -66,11 +65,11 @@ def contraction_end(data: np.ndarray, position: int, end: int) -> int:
 
 
 @kernel
-def piece_end(data: np.ndarray, position: int, end: int, classes: np.ndarray) -> int:
-    """Return where the pre-token that starts at `position` ends.
+def pretoken_end(data: np.ndarray, position: int, end: int, classes: np.ndarray) -> int:
+    """Return the end of the pre-token that starts at `position`.
 
     `data` is valid UTF-8 (uint8), `end` the end of the text between two special tokens, `classes` the table of
-    `bpe.text.unicode_classes`; `position` is less than `end` and starts a pre-token.
+    `unicode_classes`; `position` is less than `end` and starts a pre-token.
     """
     first = data[np.uint64(position)]
     if first == _APOSTROPHE:
@@ -89,18 +88,5 @@ def piece_end(data: np.ndarray, position: int, end: int, classes: np.ndarray) ->
     while stop < end and character_class(data, stop, classes) == SPACE:
         last = stop
         stop += character_size(data, stop)
-    # The last white-space character before a word stays out of the run, unless it is all of it: \s+(?!\S)|\s+
+    # \s+(?!\S)|\s+: the last white-space character before other text starts a pre-token of its own.
     return stop if stop == end or last == position else last
-
-
-@kernel
-def scalar_piece_ends(data: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Return where every pre-token of `data` ends: int64, shape (pre-tokens,)."""
-    ends = np.empty(data.shape[0], dtype=np.int64)
-    count = 0
-    position = 0
-    while position < data.shape[0]:
-        position = piece_end(data, position, data.shape[0], classes)
-        ends[count] = position
-        count += 1
-    return ends[:count]

@@ -1,4 +1,4 @@
-"""Finding special tokens, 64 bytes at a time."""
+"""Search for special tokens, 64 bytes at a time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NONE, _ONE = np.uint64(0), np.uint64(1)
 
 @kernel
 def _token_at(data: np.ndarray, position: int, tokens: np.ndarray, offsets: np.ndarray) -> int:
-    """Return which of the tokens, in their order, lies at `position`, or -1."""
+    """Return the index of the first of the tokens that is found at `position`, or -1."""
     for token in range(offsets.shape[0] - 1):
         length = offsets[token + 1] - offsets[token]
         if position + length > data.shape[0]:
@@ -31,14 +31,14 @@ def _token_at(data: np.ndarray, position: int, tokens: np.ndarray, offsets: np.n
 def find_special_tokens(
     data: np.ndarray, tokens: np.ndarray, offsets: np.ndarray, firsts: np.ndarray, spans: np.ndarray
 ) -> int:
-    """Write where special tokens lie to `spans`, leftmost first and, where several start, the longest; return how many.
+    """Write the spans of special tokens to `spans`, leftmost first and the longest at each start; return their number.
 
-    `tokens` (uint8) holds them one after the other, the longest first, `offsets` (int64, tokens + 1) their bounds,
-    `firsts` (uint8) their different first bytes. `spans` is int64 of shape (room, 3): first byte, byte after the last,
-    place in `tokens`. If there is no room for all, the rest is counted only.
+    `tokens` (uint8) is their concatenation, the longest first, `offsets` (int64, tokens + 1) their bounds, `firsts`
+    (uint8) their distinct first bytes. `spans` is int64 of shape (capacity, 3): first byte, byte after the last, index
+    in `tokens`. Spans beyond the capacity are only counted.
     """
     found = 0
-    free = 0  # the first byte that is not part of a token found before
+    free = 0  # first byte after the token found last
     for block in range(0, data.shape[0], BLOCK):
         size = min(data.shape[0] - block, BLOCK)
         candidates = _NONE

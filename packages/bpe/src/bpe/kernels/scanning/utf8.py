@@ -1,4 +1,4 @@
-"""Finding malformed UTF-8, 64 bytes at a time where they are ASCII."""
+"""Validation of UTF-8, 64 bytes at a time where they are ASCII, and a place to cut it between two pre-tokens."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import numpy as np
 
 from bpe.kernels.machine.compiling import kernel
 from bpe.kernels.machine.vectors import BLOCK, high_mask, trailing_zeros
+from bpe.kernels.scanning.gpt2_by_character import character_class
+from bpe.kernels.scanning.unicode_classes import LETTER, NUMBER, OTHER, SPACE
 
 _NONE = np.uint64(0)
+_APOSTROPHE = 0x27
 
 
 @kernel
 def _continues(data: np.ndarray, position: int, number: int) -> bool:
-    """Say whether the `number` bytes from `position` on are there and continue a character."""
+    """Return whether there are `number` bytes from `position` and all continue a character."""
     if position + number > data.shape[0]:
         return False
     for offset in range(number):  # noqa: SIM110 (Numba has no `all`)
@@ -23,7 +26,7 @@ def _continues(data: np.ndarray, position: int, number: int) -> bool:
 
 @kernel
 def well_formed_size(data: np.ndarray, position: int) -> int:
-    """Return the size of the well-formed character at `position`, 0 if it is none (Unicode standard, table 3-7)."""
+    """Return the size of the character at `position`, 0 if it is malformed (Unicode standard, table 3-7)."""
     lead = data[np.uint64(position)]
     if lead < 0x80:
         return 1
@@ -42,7 +45,7 @@ def well_formed_size(data: np.ndarray, position: int) -> int:
 
 @kernel
 def is_well_formed(data: np.ndarray) -> bool:
-    """Say whether `data` (uint8) is well-formed UTF-8 from its first to its last byte."""
+    """Return whether `data` (uint8) is well-formed UTF-8 from its first to its last byte."""
     position = 0
     while position < data.shape[0]:
         if position + BLOCK <= data.shape[0]:
@@ -51,7 +54,7 @@ def is_well_formed(data: np.ndarray) -> bool:
                 position += BLOCK
                 continue
             position += trailing_zeros(high)
-        # One run of other than ASCII characters, and the ASCII character after it.
+        # A run of characters outside ASCII, and the ASCII character after it.
         size = 0
         while position < data.shape[0]:
             size = well_formed_size(data, position)
@@ -61,3 +64,28 @@ def is_well_formed(data: np.ndarray) -> bool:
             if size == 1:
                 break
     return True
+
+
+@kernel
+def last_cut(data: np.ndarray, floor: int, end: int, most_digits: int, classes: np.ndarray) -> int:
+    """Return the last cut in data[floor + 1 : end + 1] between two pre-tokens, whatever the text around it; or -1.
+
+    At a cut the two characters differ in class and the first is a letter or a digit. With GPT-2's pattern, for which
+    `most_digits` is 0, the first may be anything except white space, and except an apostrophe before a letter. Both
+    characters must be well-formed; `data` as a whole need not be.
+    """
+    for cut in range(min(end, data.shape[0] - 1), floor, -1):
+        if data[cut] & 0xC0 == 0x80 or well_formed_size(data, cut) == 0:
+            continue
+        before = cut - 1
+        while before > floor and cut - before < 4 and data[before] & 0xC0 == 0x80:
+            before -= 1
+        if well_formed_size(data, before) != cut - before:
+            continue
+        kind, following = character_class(data, before, classes), character_class(data, cut, classes)
+        if kind in (LETTER, NUMBER) and following != kind:
+            return cut
+        apart = following in (SPACE, NUMBER) or (following == LETTER and data[before] != _APOSTROPHE)
+        if most_digits == 0 and kind == OTHER and apart:
+            return cut
+    return -1

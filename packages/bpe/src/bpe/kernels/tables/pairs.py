@@ -1,7 +1,7 @@
-"""A hash table from pairs of symbols to their indices, which count up from 0.
+"""Hash table from pairs of symbols to their indices.
 
-It is uint64 of shape (2 * capacity,), two words for each slot: the pair (left in the upper half, right in the lower)
-and its index. At most half of the slots are in use.
+The table is uint64 of shape (2 * capacity,) with two entries per slot: the pair (left symbol in the upper half, right
+symbol in the lower) and its index. At most half of the slots are in use.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def pair_key(left: int, right: int) -> np.uint64:
 
 @kernel
 def find_pair(key: np.uint64, table: np.ndarray) -> np.int64:
-    """Return the index of a pair that is in the table, or -1."""
+    """Return the index of a pair, or -1 if it is not in the table."""
     capacity = table.shape[0] >> 1
     slot = pair_slot(key, capacity)
     while table[slot << _ONE] != key:
@@ -35,8 +35,8 @@ def find_pair(key: np.uint64, table: np.ndarray) -> np.int64:
 
 
 @kernel
-def enter_pair(key: np.uint64, index: int, table: np.ndarray) -> None:
-    """Enter a pair that is not in the table yet."""
+def insert_pair(key: np.uint64, index: int, table: np.ndarray) -> None:
+    """Insert a pair that is not in the table yet."""
     capacity = table.shape[0] >> 1
     slot = pair_slot(key, capacity)
     while table[slot << _ONE] != _FREE:
@@ -46,12 +46,12 @@ def enter_pair(key: np.uint64, index: int, table: np.ndarray) -> None:
 
 
 @kernel
-def pair_table(pair_keys: np.ndarray, num_pairs: int, room: int) -> np.ndarray:
-    """Return a table of the first `num_pairs` pairs with room for `room` of them."""
+def pair_table(pair_keys: np.ndarray, num_pairs: int, expected: int) -> np.ndarray:
+    """Return a table of the first `num_pairs` pairs that has space for `expected` pairs."""
     capacity = 1024
-    while capacity < 2 * room:
+    while capacity < 2 * expected:
         capacity *= 2
     table = np.full(2 * capacity, _FREE, dtype=np.uint64)
     for pair in range(num_pairs):
-        enter_pair(pair_keys[pair], pair, table)
+        insert_pair(pair_keys[pair], pair, table)
     return table

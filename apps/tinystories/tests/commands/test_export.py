@@ -1,0 +1,69 @@
+"""Exported models, opened by the programs they are written for."""
+
+import json
+
+import pytest
+import torch
+
+from tinystories.run import main
+from tinystories.writing import load
+
+transformers = pytest.importorskip("transformers")
+
+
+def test_transformers_opens_it_and_computes_the_same(trained, tmp_path, capsys):
+    out = tmp_path / "exported"
+    assert main(["export", str(trained), str(out)]) == 0
+    assert str(out) in capsys.readouterr().out
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(out)
+    their_tokenizer = transformers.AutoTokenizer.from_pretrained(out)
+    ours, tokenizer = load(trained, "cpu")
+    ids = tokenizer.encode("Mia had 3 red balls.")
+    assert their_tokenizer.encode("Mia had 3 red balls.") == ids
+    batch = torch.tensor([ids[:16]])
+    with torch.no_grad():
+        assert torch.allclose(theirs(batch).logits, ours(batch), atol=1e-4)
+
+
+def test_gguf_is_one_file(trained, tmp_path):
+    gguf = pytest.importorskip("gguf")
+    out = tmp_path / "model.gguf"
+    assert main(["export", str(trained), str(out), "--format", "gguf"]) == 0
+    names = {tensor.name for tensor in gguf.GGUFReader(out).tensors}
+    assert {"token_embd.weight", "output.weight", "blk.1.ffn_gate.weight"} <= names
+
+
+def test_other_architectures_than_llama_are_refused(flags, tmp_path, capsys, quick):
+    run = tmp_path / "nope"
+    assert main(["train", "--out", str(run), "--variant", "nope", *flags]) == 0
+    out = tmp_path / "exported"
+    assert main(["export", str(run), str(out)]) == 2
+    assert "position" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_missing_tokenizer_is_named(run, tmp_path, capsys):
+    config = json.loads((run / "config.json").read_text("utf-8"))
+    config["recorded"]["tokenizer"] = str(tmp_path / "moved")
+    (run / "config.json").write_text(json.dumps(config))
+    assert main(["export", str(run), str(tmp_path / "exported")]) == 2
+    assert f"is not at {tmp_path / 'moved'}: it was moved or deleted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("format_name", ["huggingface", "gguf"])
+def test_a_run_is_not_damaged_by_its_export(run, format_name, capsys):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main(["export", str(run), str(run), "--format", format_name]) == 2
+    assert "holds a training run, which an export would damage" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_of_another_app_is_refused(run, tmp_path, capsys):
+    config = json.loads((run / "config.json").read_text("utf-8"))
+    config["recorded"]["recipe"]["batch_ramp"] = []
+    (run / "config.json").write_text(json.dumps(config))
+    assert main(["export", str(run), str(tmp_path / "out")]) == 2
+    assert "has a recipe of another app or version" in capsys.readouterr().err
+    (run / "config.json").write_text("{}")
+    assert main(["generate", str(run)]) == 2
+    assert "is no run of tinystories" in capsys.readouterr().err

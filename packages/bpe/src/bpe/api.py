@@ -1,0 +1,17 @@
+"""The public names of `bpe`, which imports this module at the first use of one of them."""
+
+from bpe.encoding import EncodeReport as EncodeReport
+from bpe.errors import InvalidUTF8Warning as InvalidUTF8Warning
+from bpe.errors import UnknownTokenError as UnknownTokenError
+from bpe.preparation import Preparation as Preparation
+from bpe.preparation import prepare as prepare
+from bpe.text import GPT2_PATTERN as GPT2_PATTERN
+from bpe.text import divide as divide
+from bpe.text import first_documents as first_documents
+from bpe.text import hold_out_documents as hold_out_documents
+from bpe.tokenizer import Tokenizer as Tokenizer
+from bpe.training import PretokenCounts as PretokenCounts
+from bpe.training import count_pretokens as count_pretokens
+from bpe.training import train as train
+from bpe.training import train_from_counts as train_from_counts
+from bpe.training import train_from_iterator as train_from_iterator

@@ -1,0 +1,80 @@
+"""Options of the command line."""
+
+from __future__ import annotations
+
+import argparse
+
+from bpe.text import END_OF_TEXT
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog="bpe", description="Byte-level BPE: train tokenizers, encode and decode text."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train a tokenizer on text files, or on counts")
+    _add_text_options(train, "*")
+    train.add_argument(
+        "--from-counts", nargs="+", metavar="COUNTS", help="train on the sum of these files, written by `count`"
+    )
+    train.add_argument(
+        "--vocab-size", type=int, required=True, help="number of tokens: 256 bytes, merges, special tokens"
+    )
+    train.add_argument("-o", "--output", required=True, help="directory to write the tokenizer to")
+
+    count = commands.add_parser("count", help="count the pre-tokens of text files")
+    _add_text_options(count, "+")
+    count.add_argument("-o", "--output", help="file to write the counts to, for `train --from-counts`")
+    count.add_argument("--top", type=int, default=20, help="number of pre-tokens to print (default: 20)")
+
+    encode = commands.add_parser("encode", help="encode a text file to a token file")
+    encode.add_argument("text", help="text file: plain, .gz or .zst")
+    encode.add_argument("output", help="token file to write: .npy, with a .json beside it")
+    encode.add_argument("-t", "--tokenizer", required=True, help="directory of the tokenizer")
+    encode.add_argument("--threads", type=int, help="number of threads (default: all cores)")
+    _add_progress(encode)
+
+    decode = commands.add_parser("decode", help="decode a token file to text")
+    decode.add_argument("tokens", help="token file: .npy")
+    decode.add_argument("-t", "--tokenizer", required=True, help="directory of the tokenizer")
+    decode.add_argument("-o", "--output", help="file to write the text to (default: standard output)")
+
+    inspect = commands.add_parser(
+        "inspect", help="describe a tokenizer, its compression of a file, or its split of a text"
+    )
+    inspect.add_argument("tokenizer", help="directory of the tokenizer")
+    subject = inspect.add_mutually_exclusive_group()
+    subject.add_argument("--text", help="a text to split into tokens")
+    subject.add_argument("--file", help=f"a text file of documents separated by {END_OF_TEXT}, to measure compression")
+    inspect.add_argument("--documents", type=int, default=1000, help="number of documents to read (default: 1000)")
+    inspect.add_argument("--longest", type=int, default=20, help="number of longest tokens to print (default: 20)")
+    inspect.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="colours (default: on a terminal)"
+    )
+    return parser
+
+
+def _add_text_options(parser: argparse.ArgumentParser, number: str) -> None:
+    """Add the options of commands that read a corpus; `number` is the number of paths in the notation of argparse."""
+    parser.add_argument("paths", nargs=number, help="text files (plain, .gz, .zst) or directories of them")
+    parser.add_argument(
+        "--special-token",
+        action="append",
+        metavar="TOKEN",
+        help=f"a special token; may be repeated (default: those of the counts, else {END_OF_TEXT})",
+    )
+    parser.add_argument("--no-special-tokens", action="store_true", help="use no special tokens")
+    parser.add_argument("--pattern", help="regular expression of a pre-token (default: GPT-2's)")
+    parser.add_argument("--threads", type=int, help="number of threads (default: all cores)")
+    _add_progress(parser)
+
+
+def _add_progress(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the progress report."""
+    parser.add_argument(
+        "--progress",
+        action=argparse.BooleanOptionalAction,
+        help="report progress on stderr (default: on a terminal)",
+    )

@@ -1,0 +1,104 @@
+"""Plain-Python forms of the vector and atomic operations, for NUMBA_DISABLE_JIT=1 and as an oracle in tests."""
+
+from __future__ import annotations
+
+from threading import Lock
+
+import numpy as np
+
+BLOCK = 64
+_LOCK = Lock()
+
+
+def _mask(chosen: np.ndarray) -> np.uint64:
+    """Return 64 booleans as bits, the first one lowest."""
+    return np.uint64(int.from_bytes(np.packbits(chosen, bitorder="little").tobytes(), "little"))
+
+
+def _block(data: np.ndarray, position: int) -> np.ndarray:
+    """Return the 64 bytes from `position`."""
+    block = data[int(position) : int(position) + BLOCK]
+    if len(block) < BLOCK:
+        raise IndexError(f"a block of {BLOCK} bytes at {position} ends after the {len(data)} bytes of the text")
+    return block
+
+
+def byte_masks(data: np.ndarray, position: int) -> tuple[np.uint64, ...]:
+    """Return the masks of letters, digits, white space, 0x20, apostrophes, and bytes of 0x80 and above."""
+    block = _block(data, position)
+    lower = block | 0x20
+    kinds = (
+        (lower >= ord("a")) & (lower <= ord("z")),
+        (block >= ord("0")) & (block <= ord("9")),
+        (block == 0x20) | ((block >= 9) & (block <= 13)),
+        block == 0x20,
+        block == ord("'"),
+        block >= 0x80,
+    )
+    return tuple(map(_mask, kinds))
+
+
+def equal_mask(data: np.ndarray, position: int, byte: int) -> np.uint64:
+    """Return the mask of the bytes equal to `byte`."""
+    return _mask(_block(data, position) == byte)
+
+
+def high_mask(data: np.ndarray, position: int) -> np.uint64:
+    """Return the mask of the bytes of 0x80 and above."""
+    return _mask(_block(data, position) >= 0x80)
+
+
+def load_word(data: np.ndarray, position: int) -> np.uint64:
+    """Return eight bytes as one integer, the first byte lowest."""
+    word = data[int(position) : int(position) + 8]
+    if len(word) < 8:
+        raise IndexError(f"a word at {position} ends after the {len(data)} bytes of the text")
+    return np.uint64(int.from_bytes(word.tobytes(), "little"))
+
+
+def store_ids(out: np.ndarray, index: int, low: int, high: int) -> None:
+    """Write four ids: two from each word, the lower half first."""
+    first = int(index)
+    out[first : first + 4] = [int(low) & 0xFFFFFFFF, int(low) >> 32, int(high) & 0xFFFFFFFF, int(high) >> 32]
+
+
+def count_ones(mask: int) -> int:
+    """Return the number of ones in `mask`."""
+    return int(mask).bit_count()
+
+
+def trailing_zeros(mask: int) -> int:
+    """Return the number of zeros below the lowest bit of `mask`, 64 if it is zero."""
+    return (int(mask) & -int(mask)).bit_length() - 1 if mask else 64
+
+
+def prefetch(array: np.ndarray, index: int) -> None:
+    """Check that element `index` of an array exists."""
+    array[int(index)]
+
+
+def load_acquire(array: np.ndarray, index: int) -> np.uint64:
+    """Return an element."""
+    return np.uint64(array[int(index)])
+
+
+def store_release(array: np.ndarray, index: int, value: int) -> None:
+    """Write an element."""
+    array[int(index)] = value
+
+
+def swap_if_equal(array: np.ndarray, index: int, expected: int, value: int) -> bool:
+    """Write `value` if the element is `expected`, and return whether it was."""
+    with _LOCK:
+        equal = bool(array[int(index)] == expected)
+        if equal:
+            array[int(index)] = value
+        return equal
+
+
+def add_and_fetch_old(array: np.ndarray, index: int, amount: int) -> int:
+    """Add to an element and return its old value."""
+    with _LOCK:
+        old = int(array[int(index)])
+        array[int(index)] = old + int(amount)
+        return old

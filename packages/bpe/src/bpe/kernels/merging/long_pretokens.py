@@ -1,0 +1,106 @@
+"""Encoding of pre-tokens of any length in linear time, by windows that are proved to fit together.
+
+A sequence of tokens is the encoding of a text if and only if every two neighbours are the encoding of their own bytes.
+The reason: until the first merge across the boundary of two tokens, all merges happen inside tokens, exactly as they
+would with these two tokens alone; so that merge would happen with the two alone as well. (Noted for BPE by van
+Antwerpen and Neubeck, "So many tokens, so little time", GitHub 2024; compare Berglund and van der Merwe 2023,
+arXiv:2309.08715, on the same property.)
+
+Each window is encoded, and its last tokens are dropped because the following text may change them. The next window
+begins with the last token kept. If that token comes out again, both of its boundaries are proved. Otherwise larger
+windows are tried, and finally the whole pre-token.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bpe.kernels.machine.compiling import kernel
+from bpe.kernels.merging.applying import SHORT, merge_long, merge_short
+
+LONG = 192
+"""Longer pre-tokens are encoded by windows."""
+
+_DROPPED = 3
+
+
+class MergeArrays(NamedTuple):
+    """The parts of a tokenizer that encoding needs, read-only; the symbols of merges are ids."""
+
+    ranks: np.ndarray
+    """The merges, as `build_ranks` returns them."""
+    merged: np.ndarray
+    """The symbol that each merge makes: int32, shape (merges,)."""
+    byte_symbols: np.ndarray
+    """The symbol of each byte, above all ids if it has no id: int64, shape (256,)."""
+    symbol_sizes: np.ndarray
+    """The number of bytes of each symbol: int32, shape (vocab_size + 256,)."""
+    vocab_size: int
+    whole: np.ndarray
+    """Pre-tokens with an id of their own: a table of `bpe.kernels.tables.pretokens` with ids as counts, or empty."""
+    whole_bytes: np.ndarray
+    """The arena of `whole`."""
+
+
+@kernel
+def encode_window(
+    data: np.ndarray, start: int, length: int, merges: MergeArrays, buffer: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """Return the symbols of a range of bytes encoded by itself, and their number."""
+    symbols = buffer[0] if length <= SHORT else np.empty(length, dtype=np.int64)
+    for offset in range(length):
+        symbols[offset] = merges.byte_symbols[data[np.uint64(start + offset)]]
+    if length <= SHORT:
+        return symbols, merge_short(symbols, buffer[1], length, merges.ranks, merges.merged)
+    return symbols, merge_long(symbols, length, merges.ranks, merges.merged)
+
+
+@kernel
+def encode_long_pretoken(
+    data: np.ndarray, start: int, length: int, merges: MergeArrays, buffer: np.ndarray, out: np.ndarray, written: int
+) -> int:
+    """Write the symbols of a pre-token to `out` from index `written`; return their number.
+
+    `buffer` is int64 of shape (2, SHORT).
+    """
+    count = 0  # symbols written
+    position = 0  # start of the next window: that of the last symbol written, if there is one
+    size = SHORT
+    previous_count, previous_position = 0, 0  # both before the last window
+    failed = -1  # up to here windows keep the size they have reached
+    while True:
+        taken = min(size, length - position)
+        symbols, number = encode_window(data, start + position, taken, merges, buffer)
+        first = 0
+        if count > 0:
+            if symbols[0] != out[written + count - 1]:
+                # The previous window was too small for its last symbol, or this one is too small for its first.
+                if size >= length:
+                    break
+                size *= 4
+                failed = position
+                count, position = previous_count, previous_position
+                continue
+            first = 1
+        if position + taken == length:
+            for index in range(first, number):
+                out[written + count + index - first] = symbols[index]
+            return count + number - first
+        kept = number - _DROPPED
+        if kept <= first:
+            size *= 4
+            continue
+        previous_count, previous_position = count, position
+        for index in range(first, kept):
+            out[written + count] = symbols[index]
+            count += 1
+        for index in range(kept - 1):
+            position += merges.symbol_sizes[symbols[index]]
+        if position > failed:
+            size = SHORT
+    symbols, number = encode_window(data, start, length, merges, buffer)
+    for index in range(number):
+        out[written + index] = symbols[index]
+    return number

@@ -1,0 +1,235 @@
+"""Counts of pre-tokens in a flat open-addressing hash table.
+
+The table is uint64 of shape (4 * capacity,) with four fields per slot: the two halves of the key; the length in bytes
+(0: free) in the lower 32 bits and, in the upper ones, the offset in the arena of a pre-token that is not its own key;
+the count. `state` is int64 of shape (2,): entries in use, bytes of the arena in use. A kernel that runs out of space
+returns where it stopped; `PretokenTable` grows the table and calls the kernel again from there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bpe.kernels.machine.arrays import read_only
+from bpe.kernels.machine.compiling import kernel
+from bpe.kernels.machine.vectors import BLOCK, prefetch
+from bpe.kernels.scanning.gpt2 import ENDS, next_ends
+from bpe.kernels.scanning.unicode_classes import class_table
+from bpe.kernels.tables.hashing import PACKED, pretoken_key, pretoken_slot, same_bytes, slot_shift
+
+_HIGH, _SIZE, _COUNT = np.uint64(1), np.uint64(2), np.uint64(3)
+_ONE, _TWO = np.uint64(1), np.uint64(2)
+_HALF, _LOW_HALF = np.uint64(32), np.uint64(0xFFFFFFFF)
+_FREE = np.uint64(0)
+
+MAX_ARENA = 2**32 - 1
+"""Largest size of the arena: an offset in it has 32 bits."""
+
+_FIRST_CAPACITY = 1 << 15
+_FIRST_ARENA = 1 << 17
+
+
+@kernel
+def find_entry(
+    data: np.ndarray,
+    start: int,
+    length: int,
+    low: np.uint64,
+    high: np.uint64,
+    slot: np.uint64,
+    table: np.ndarray,
+    arena: np.ndarray,
+) -> np.uint64:
+    """Return the start of the entry of a pre-token, or of the free entry where it belongs."""
+    mask = np.uint64((table.shape[0] >> 2) - 1)
+    while True:
+        entry = slot << _TWO
+        size = table[entry + _SIZE]
+        if table[entry] == low and table[entry + _HIGH] == high and size & _LOW_HALF == np.uint64(length):
+            if length <= PACKED or same_bytes(arena, np.int64(size >> _HALF), data, start, length):
+                return entry
+        elif size == _FREE:
+            return entry
+        slot = (slot + _ONE) & mask
+
+
+@kernel
+def _insert(
+    data: np.ndarray,
+    start: int,
+    length: int,
+    low: np.uint64,
+    high: np.uint64,
+    entry: np.uint64,
+    table: np.ndarray,
+    arena: np.ndarray,
+    state: np.ndarray,
+) -> bool:
+    """Insert a pre-token with count 0 at a free entry; without space, change nothing and return False."""
+    stored = length if length > PACKED else 0
+    if 16 * (state[0] + 1) > 3 * table.shape[0] or state[1] + stored > arena.shape[0]:
+        return False
+    for offset in range(stored):
+        arena[state[1] + offset] = data[start + offset]
+    table[entry], table[entry + _HIGH] = low, high
+    table[entry + _SIZE] = np.uint64(length) | np.uint64(state[1]) << _HALF
+    state[0] += 1
+    state[1] += stored
+    return True
+
+
+@kernel
+def count_pretokens(
+    data: np.ndarray,
+    spans: np.ndarray,
+    progress: np.ndarray,
+    scanner: tuple[int, int],
+    classes: np.ndarray,
+    table: np.ndarray,
+    arena: np.ndarray,
+    state: np.ndarray,
+) -> bool:
+    """Count the pre-tokens of `data` between special tokens; return False when the table or the arena is full.
+
+    `spans` (int64, shape (special tokens, 3)) are the spans of special tokens. `progress` (int64, shape (2,)) is where
+    to begin and where the kernel stopped: number of spans passed, position.
+    """
+    ends, tail = np.empty(ENDS, dtype=np.int64), np.zeros(2 * BLOCK, dtype=np.uint8)
+    lows, highs, slots = np.empty((3, ENDS), dtype=np.uint64)
+    shift = slot_shift(table.shape[0] >> 2)
+    for segment in range(progress[0], spans.shape[0] + 1):
+        position = progress[1]
+        end = spans[segment, 0] if segment < spans.shape[0] else data.shape[0]
+        while position < end:
+            number = next_ends(data, position, end, scanner, classes, ends, tail)
+            start = position
+            for end_index in range(number):
+                index = np.uint64(end_index)
+                lows[index], highs[index] = pretoken_key(data, start, ends[index] - start)
+                slots[index] = pretoken_slot(lows[index], highs[index], shift)
+                prefetch(table, slots[index] << _TWO)
+                start = ends[index]
+            for end_index in range(number):
+                index = np.uint64(end_index)
+                low, high, length = lows[index], highs[index], ends[index] - position
+                entry = find_entry(data, position, length, low, high, slots[index], table, arena)
+                if table[entry + _SIZE] == _FREE and not _insert(
+                    data, position, length, low, high, entry, table, arena, state
+                ):
+                    progress[0], progress[1] = segment, position
+                    return False
+                table[entry + _COUNT] += _ONE
+                position = ends[index]
+        if segment < spans.shape[0]:
+            progress[1] = spans[segment, 1]
+    return True
+
+
+@kernel
+def add_counts(
+    pretokens: np.ndarray,
+    offsets: np.ndarray,
+    counts: np.ndarray,
+    first: int,
+    table: np.ndarray,
+    arena: np.ndarray,
+    state: np.ndarray,
+) -> int:
+    """Add counts to a table from pre-token `first`; return the pre-token that needs more space, or their number."""
+    shift = slot_shift(table.shape[0] >> 2)
+    for index in range(first, counts.shape[0]):
+        start, length = offsets[index], offsets[index + 1] - offsets[index]
+        low, high = pretoken_key(pretokens, start, length)
+        entry = find_entry(pretokens, start, length, low, high, pretoken_slot(low, high, shift), table, arena)
+        if table[entry + _SIZE] == _FREE and not _insert(
+            pretokens, start, length, low, high, entry, table, arena, state
+        ):
+            return index
+        table[entry + _COUNT] += np.uint64(counts[index])
+    return counts.shape[0]
+
+
+@kernel
+def move_entries(table: np.ndarray, larger: np.ndarray) -> None:
+    """Insert all entries of `table` into the empty table `larger`."""
+    mask = np.uint64((larger.shape[0] >> 2) - 1)
+    shift = slot_shift(larger.shape[0] >> 2)
+    for entry in range(0, table.shape[0], 4):
+        if table[entry + 2] != _FREE:
+            slot = pretoken_slot(table[entry], table[entry + 1], shift)
+            while larger[(slot << _TWO) + _SIZE] != _FREE:
+                slot = (slot + _ONE) & mask
+            for field in range(4):
+                larger[(slot << _TWO) + np.uint64(field)] = table[entry + field]
+
+
+@kernel
+def list_counts(table: np.ndarray, arena: np.ndarray, entries: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return all counts: bytes uint8 (total,), offsets int64 (entries + 1,), counts int64 (entries,)."""
+    offsets = np.zeros(entries + 1, dtype=np.int64)
+    counts = np.empty(entries, dtype=np.int64)
+    index = 0
+    for entry in range(0, table.shape[0], 4):
+        if table[entry + 2] != _FREE:
+            offsets[index + 1] = offsets[index] + np.int64(table[entry + 2] & _LOW_HALF)
+            counts[index] = np.int64(table[entry + 3])
+            index += 1
+    pretokens = np.empty(offsets[entries], dtype=np.uint8)
+    index = 0
+    for entry in range(0, table.shape[0], 4):
+        length = np.int64(table[entry + 2] & _LOW_HALF)
+        if length == 0:
+            continue
+        source = np.int64(table[entry + 2] >> _HALF)
+        for offset in range(length):
+            if length > PACKED:
+                pretokens[offsets[index] + offset] = arena[source + offset]
+            else:
+                bits = table[entry + (offset >> 3)] >> np.uint64(8 * (offset & 7))
+                pretokens[offsets[index] + offset] = np.uint8(bits & np.uint64(0xFF))
+        index += 1
+    return pretokens, offsets, counts
+
+
+class PretokenTable:
+    """Counts of pre-tokens that grow as needed; not for use by two threads at once."""
+
+    def __init__(self, capacity: int = _FIRST_CAPACITY, arena_bytes: int = _FIRST_ARENA) -> None:
+        self.table = np.zeros(4 * capacity, dtype=np.uint64)
+        self.arena = np.empty(arena_bytes, dtype=np.uint8)
+        self._state = np.zeros(2, dtype=np.int64)
+
+    def count(self, data: np.ndarray, spans: np.ndarray, scanner: tuple[int, int]) -> None:
+        """Count the pre-tokens of `data` (valid UTF-8, read-only uint8) between the spans of special tokens."""
+        progress = np.zeros(2, dtype=np.int64)
+        while not count_pretokens(data, spans, progress, scanner, class_table(), self.table, self.arena, self._state):
+            self._grow(len(data))
+
+    def add(self, pretokens: np.ndarray, offsets: np.ndarray, counts: np.ndarray) -> None:
+        """Add counts in the form that `arrays` returns."""
+        pretokens = read_only(pretokens)
+        done = 0
+        while (done := add_counts(pretokens, offsets, counts, done, self.table, self.arena, self._state)) < len(counts):
+            self._grow(len(pretokens))
+
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return bytes uint8 (total,), offsets int64 (pre-tokens + 1,) and counts int64 (pre-tokens,)."""
+        pretokens, offsets, counts = list_counts(self.table, self.arena, int(self._state[0]))
+        return pretokens, offsets, counts
+
+    def _grow(self, longest: int) -> None:
+        """Make space for more entries and for a pre-token of up to `longest` bytes."""
+        entries, used = self._state
+        if 16 * (entries + 1) > 3 * len(self.table):
+            larger = np.zeros(2 * len(self.table), dtype=np.uint64)
+            move_entries(self.table, larger)
+            self.table = larger
+            return
+        if len(self.arena) >= MAX_ARENA:
+            raise ValueError(
+                f"the distinct pre-tokens have more than {MAX_ARENA:,} bytes, which is the most that can be counted; "
+                "use less text, or a pattern of shorter pre-tokens"
+            )
+        arena = np.empty(min(2 * len(self.arena) + longest, MAX_ARENA), dtype=np.uint8)
+        arena[:used] = self.arena[:used]
+        self.arena = arena

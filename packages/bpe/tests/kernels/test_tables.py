@@ -1,0 +1,39 @@
+"""The table of counted pre-tokens: growth and limits."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from bpe.kernels.tables.pretokens import PretokenTable
+
+
+def test_a_table_grows():
+    table = PretokenTable(capacity=4, arena_bytes=1)
+    pretokens = [b"a", b"bb", b"exactly8", b"longer than eight bytes", b"a", b"another quite long word"]
+    text = np.frombuffer(b"".join(pretokens), dtype=np.uint8).copy()
+    offsets = np.cumsum([0, *map(len, pretokens)])
+    table.add(text, offsets, np.array([1, 2, 3, 2**40, 5, 6]))
+    data, bounds, counts = table.arrays()
+    found = {data[s:e].tobytes(): int(c) for s, e, c in zip(bounds, bounds[1:], counts, strict=False)}
+    expected = {b"a": 6, b"bb": 2, b"exactly8": 3, b"longer than eight bytes": 2**40, b"another quite long word": 6}
+    assert found == expected
+
+
+def test_more_distinct_bytes_than_offsets_reach_are_refused(monkeypatch):
+    monkeypatch.setattr("bpe.kernels.tables.pretokens.MAX_ARENA", 100)
+    pretokens = [b"%02d is longer than sixteen bytes" % index for index in range(10)]
+    table = PretokenTable(capacity=4, arena_bytes=1)
+    for pretoken in pretokens[:3]:  # up to the last byte
+        table.add(np.frombuffer(pretoken, np.uint8).copy(), np.array([0, len(pretoken)]), np.array([1]))
+    data, bounds, _ = table.arrays()
+    assert {data[s:e].tobytes() for s, e in pairwise(bounds)} == set(pretokens[:3])
+    with pytest.raises(ValueError, match="the distinct pre-tokens have more than 100 bytes"):
+        table.add(np.frombuffer(pretokens[3], np.uint8).copy(), np.array([0, len(pretokens[3])]), np.array([1]))
+    assert len(table.arena) == 100
+
+
+def test_adding_arrays_leaves_them_writable():
+    pretokens, offsets, counts = np.frombuffer(b"abc", np.uint8).copy(), np.array([0, 1, 3]), np.array([5, 6])
+    PretokenTable(capacity=4).add(pretokens, offsets, counts)
+    assert all(array.flags.writeable for array in (pretokens, offsets, counts))

@@ -1,0 +1,143 @@
+"""Training on files, iterators and counts: results equal the reference, wrong input is refused."""
+
+import gzip
+import sys
+
+import pytest
+from helpers import CORPUS, EOT
+
+import bpe
+from bpe import PretokenCounts, reference
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+
+def test_the_example_of_the_course():
+    text = "low low low low low lower lower widest widest widest newest newest newest newest newest newest"
+    tokenizer = bpe.train_from_iterator([text], 256 + 6 + 1, [EOT], pattern=r"\S+")
+    expected = [(b"s", b"t"), (b"e", b"st"), (b"o", b"w"), (b"l", b"ow"), (b"w", b"est"), (b"n", b"e")]
+    assert tokenizer.merges == expected
+    assert [tokenizer.decode([id_]) for id_ in tokenizer.encode("newest")] == ["ne", "west"]
+
+
+@pytest.mark.parametrize("special", [[], [EOT], ["cat", "cat's", " "]])
+def test_train_equals_the_reference_and_lays_out_ids(tmp_path, special):
+    path = tmp_path / "text.txt"
+    path.write_text(CORPUS + EOT + CORPUS, encoding="utf-8", newline="")
+    tokenizer = bpe.train(path, 330, special)
+    expected = reference.learn_merges(reference.count_words(CORPUS + EOT + CORPUS, special), 330 - 256 - len(special))
+    assert tokenizer.merges == expected
+    tokens = [bytes([i]) for i in range(256)] + [a + b for a, b in expected] + [s.encode() for s in special]
+    assert tokenizer.vocab == dict(enumerate(tokens))
+    assert tokenizer.special_tokens == special
+    assert tokenizer.vocab_size == 330
+
+
+def test_training_stops_when_no_pair_is_left():
+    tokenizer = bpe.train_from_iterator(["abab", "abab"], 10_000, [EOT])
+    assert tokenizer.merges == [(b"a", b"b"), (b"ab", b"ab")]
+    assert tokenizer.eot_id == 258
+    assert bpe.train_from_iterator([], 300).merges == []
+
+
+def test_special_tokens_never_merge_nor_are_merged_across():
+    tokenizer = bpe.train_from_iterator([f"ab{EOT}cd{EOT}" * 50], 300, [EOT])
+    assert tokenizer.merges == [(b"c", b"d"), (b"a", b"b")]
+
+
+def test_each_text_of_an_iterator_is_a_document():
+    assert bpe.train_from_iterator(["a", "b"] * 9, 300).merges == []
+    assert bpe.train_from_iterator(["ab"] * 9, 300).merges == [(b"a", b"b")]
+
+
+def test_files_folders_and_compression_give_the_same(tmp_path):
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "one.txt").write_text(CORPUS, encoding="utf-8", newline="")
+    with gzip.open(tmp_path / "plain" / "two.txt.gz", "wt", encoding="utf-8", newline="") as file:
+        file.write(CORPUS[::-1])
+    whole = bpe.train_from_iterator([CORPUS, CORPUS[::-1]], 350)
+    assert bpe.train(tmp_path, 350) == whole
+    assert bpe.train([tmp_path / "plain" / "two.txt.gz", tmp_path / "plain" / "one.txt"], 350) == whole
+
+
+def test_zstandard(tmp_path):
+    (tmp_path / "text.zst").write_bytes(zstd.compress(CORPUS.encode()))
+    assert bpe.train(tmp_path / "text.zst", 350) == bpe.train_from_iterator([CORPUS], 350)
+
+
+def test_large_documents_of_an_iterator(monkeypatch):
+    monkeypatch.setattr("bpe.training.learning.BLOCK_BYTES", 1000)
+    assert bpe.train_from_iterator([CORPUS * 3, CORPUS], 350) == bpe.train_from_iterator(
+        [CORPUS * 3 + EOT + CORPUS], 350
+    )
+
+
+def test_other_patterns_train_and_encode():
+    tokenizer = bpe.train_from_iterator([CORPUS], 350, [], pattern=r"[a-z]+")
+    counts = reference.count_words(CORPUS, [], r"[a-z]+|[^a-z]+")
+    assert tokenizer.merges == reference.learn_merges(counts, 94)
+    assert tokenizer.decode(tokenizer.encode(CORPUS)) == CORPUS
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: bpe.train("absent.txt", 300), FileNotFoundError, "no file 'absent.txt'"),
+        (lambda: bpe.train([], 300), ValueError, "paths is empty"),
+        (lambda: bpe.train_from_iterator(["a"], 256), ValueError, "vocab_size is 256, expected .* at least 257"),
+        (lambda: bpe.train_from_iterator(["a"], 300.0), ValueError, "vocab_size is 300.0"),
+        (lambda: bpe.train_from_iterator("abc", 300), TypeError, "texts is one str"),
+        (lambda: bpe.train_from_iterator([b"abc"], 300), TypeError, "text is a bytes"),
+        (lambda: bpe.train_from_iterator(["a"], 300, [""]), ValueError, "special token '' is not"),
+        (lambda: bpe.train_from_iterator(["a"], 300, ["x", "x"]), ValueError, "'x' is given 2 times"),
+        (lambda: bpe.train_from_iterator(["a"], 300, "<s>"), TypeError, "special_tokens is the string '<s>'"),
+        (lambda: bpe.train_from_iterator(["a"], 300, ["\ud800"]), ValueError, "lone surrogate"),
+        (lambda: bpe.train_from_iterator(["a"], 300, threads=0), ValueError, "threads is 0"),
+        (lambda: bpe.train_from_iterator(["a"], 300, pattern="("), ValueError, "not a regular expression"),
+        (lambda: bpe.train_from_counts({"a": 1}, 300), ValueError, "pre-token 'a' is not non-empty bytes"),
+        (lambda: bpe.train_from_counts({b"a": 0}, 300), ValueError, "is 0, expected a whole number"),
+        (lambda: PretokenCounts.load("absent.npz"), FileNotFoundError, "no file 'absent.npz'"),
+    ],
+)
+def test_wrong_arguments(call, error, message):
+    with pytest.raises(error, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_files(tmp_path):
+    (tmp_path / "empty.txt").write_bytes(b"")
+    with pytest.raises(ValueError, match="is empty"):
+        bpe.train(tmp_path / "empty.txt", 300)
+    (tmp_path / "broken.gz").write_bytes(gzip.compress(b"text" * 1000)[:-20])
+    with pytest.raises(ValueError, match="cannot be decompressed"):
+        bpe.train(tmp_path / "broken.gz", 300)
+    (tmp_path / "not.gz").write_bytes(b"text")
+    with pytest.raises(ValueError, match="cannot be decompressed"):
+        bpe.train(tmp_path / "not.gz", 300)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match="has no file ending in"):
+        bpe.train(tmp_path / "folder", 300)
+    (tmp_path / "counts.npz").write_bytes(b"no")
+    with pytest.raises(ValueError, match="has no pre-token counts"):
+        PretokenCounts.load(tmp_path / "counts.npz")
+
+
+def test_malformed_utf8_is_replaced_with_a_warning(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_bytes(b"ab \xff ab \xe2\x82 ab \xef\xbf\xbd ab\xf0\x9f")
+    with pytest.warns(bpe.InvalidUTF8Warning, match=r"3 malformed UTF-8 sequences in .*text.txt' replaced by U\+FFFD"):
+        counts = bpe.count_pretokens(path)
+    assert counts == reference.count_words(path.read_bytes().decode("utf-8", "replace"))
+
+
+def test_progress_is_reported(tmp_path, capsys):
+    (tmp_path / "text.txt").write_text("abab")
+    bpe.train(tmp_path / "text.txt", 300, progress=True)
+    captured = capsys.readouterr()
+    assert "counting: 100%" in captured.err
+    assert "merging:  50%" in captured.err
+    assert captured.out == ""

@@ -1,0 +1,115 @@
+"""Attention with all scores in memory: for any mask, and for a single query."""
+
+import math
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from nnscratch.autocast import at_least_float32, cast_for_autocast
+
+_SCORES_AT_ONCE = 2**24
+
+
+def materialized_attention(
+    q: Float[Tensor, "*batch queries d_k"],
+    k: Float[Tensor, "*batch keys d_k"],
+    v: Float[Tensor, "*batch keys d_v"],
+    mask: Bool[Tensor, "*#mask queries keys"] | None = None,
+) -> Float[Tensor, "*batch queries d_v"]:
+    """Return softmax(q kᵀ / sqrt(d_k)) v, where queries attend to the keys with a True in the mask.
+
+    The softmax is computed in float32 at least. Without gradients the queries are processed in parts, so that only
+    a part of the scores is in memory.
+    """
+    if torch.is_grad_enabled():
+        return _attend(q, k, v, mask)
+    rows = max(1, _SCORES_AT_ONCE // max(1, q.shape[:-2].numel() * k.shape[-2]))
+    if rows >= q.shape[-2]:
+        return _attend(q, k, v, mask)
+    parts = []
+    for start in range(0, q.shape[-2], rows):
+        part_mask = None if mask is None else mask[..., start : start + rows, :]
+        parts.append(_attend(q[..., start : start + rows, :], k, v, part_mask))
+    return torch.cat(parts, dim=-2)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Flatten all batch dimensions into one and attend."""
+    batch = q.shape[:-2]
+    bias = None if mask is None else _bias(mask, at_least_float32(q.dtype))
+    if bias is not None and bias.dim() > 2:
+        bias = bias.expand(*batch, *bias.shape[-2:]).reshape(math.prod(batch), *bias.shape[-2:])
+    q, k, v = cast_for_autocast(q, k, v)
+    if k.shape[-2] == 0:  # No maximum exists and nothing can be attended to: return zeros that have a gradient.
+        return q @ k.mT @ v
+    q, k, v = (tensor.reshape(math.prod(batch), *tensor.shape[-2:]) for tensor in (q, k, v))
+    attend = _Attention.apply if torch.is_grad_enabled() else lambda *inputs: _weighted_values(*inputs)[0]
+    return attend(q, k, v, bias).view(*batch, q.shape[-2], v.shape[-1])
+
+
+def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return 0 where the mask is True and -inf elsewhere, to be added to the scores."""
+    bias = torch.zeros(mask.shape, dtype=dtype, device=mask.device)
+    return bias.masked_fill_(mask.logical_not(), -math.inf)
+
+
+def _scores_for_exp2(q: Tensor, k: Tensor) -> Tensor:
+    """Return log2(e) / sqrt(d_k) · q kᵀ in float32 at least, whose powers of two are the softmax's numerators."""
+    scale_for_exp2 = math.log2(math.e) / math.sqrt(q.shape[-1])
+    wide = at_least_float32(q.dtype)
+    if q.dtype == wide:
+        return torch.bmm(q * scale_for_exp2, k.mT)
+    if q.dtype == torch.float16:
+        # float16 ends at 65,504. A power of two keeps the products below that and rounds no query.
+        power = 2.0 ** -math.ceil(math.log2(q.shape[-1]) / 2)
+        return torch.bmm(q * power, k.mT).to(wide).mul_(scale_for_exp2 / power)
+    return torch.bmm(q, k.mT).to(wide).mul_(scale_for_exp2)  # Scaling bfloat16 queries would round them once more.
+
+
+def _weighted_values(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the attention output, the weights, and the factor by which outputs still had to be multiplied.
+
+    The scores are the largest tensor, so they are overwritten in place. The weights are the softmax's numerators, and
+    the sums divide the outputs, which are fewer. In float16 the sum of many values would overflow: there the weights
+    are divided, and the factor is 1.
+    """
+    scores = _scores_for_exp2(q, k)
+    if bias is not None:
+        scores.add_(bias)
+    # A row without any key to attend to has maximum -inf. A finite maximum makes its weights 0 instead of nan.
+    maxima = scores.amax(-1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min)
+    weights = scores.sub_(maxima).exp2_()
+    inverse = weights.sum(-1, keepdim=True).reciprocal_().nan_to_num_(posinf=0.0)
+    if q.dtype == torch.float16:
+        weights.mul_(inverse)
+        inverse = torch.ones_like(inverse)
+    weights = weights.to(v.dtype)
+    return (torch.bmm(weights, v) * inverse).to(v.dtype), weights, inverse
+
+
+class _Attention(torch.autograd.Function):
+    """Attention for q, k, v of shape (batch, positions, features); backward as in Dao et al. 2022, appendix B.2."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
+        output, weights, inverse = _weighted_values(q, k, v, bias)
+        ctx.save_for_backward(q, k, v, weights, inverse, output)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        q, k, v, weights, inverse, output = ctx.saved_tensors
+        (grad,) = grad_outputs
+        scale = 1 / math.sqrt(q.shape[-1])
+        grad = grad * inverse
+        row_sums = (grad * output).sum(-1, keepdim=True).to(v.dtype)
+        grad = grad.to(v.dtype)
+        v_grad = torch.bmm(weights.mT, grad)
+        score_grad = torch.bmm(grad, v.mT).sub_(row_sums).mul_(weights)
+        q_grad = torch.bmm(score_grad, k).mul_(scale)
+        k_grad = torch.bmm(score_grad.mT, q).mul_(scale)
+        return q_grad, k_grad, v_grad, None

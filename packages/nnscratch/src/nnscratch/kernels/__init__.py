@@ -1,1 +1,0 @@
-"""Computations whose forward and backward passes are written together."""

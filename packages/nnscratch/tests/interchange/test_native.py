@@ -1,0 +1,99 @@
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from nnscratch import TransformerLM
+from nnscratch.interchange.files import replacing
+
+
+@pytest.mark.parametrize("changes", [{}, {"tie_embeddings": True}, {"norm": "none", "ffn": "silu"}, {"qk_norm": True}])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_model_comes_back_as_it_was(tmp_path, config, changes, dtype):
+    model = TransformerLM(dataclasses.replace(config, **changes), dtype=dtype)
+    model.save_pretrained(tmp_path / "new" / "model")
+    loaded = TransformerLM.from_pretrained(tmp_path / "new" / "model")
+    assert loaded.config == model.config
+    assert loaded.state_dict().keys() == model.state_dict().keys()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+        assert loaded.state_dict()[name].dtype == dtype
+    assert (loaded.lm_head.weight is loaded.token_embeddings.weight) == model.config.tie_embeddings
+    assert {path.name for path in (tmp_path / "new" / "model").iterdir()} == {"config.json", "model.safetensors"}
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_each_weight_keeps_its_type(tmp_path, config, tied):
+    model = TransformerLM(dataclasses.replace(config, tie_embeddings=tied), dtype=torch.bfloat16)
+    for name, param in model.named_parameters():
+        if "ln" in name:
+            param.data = torch.rand(param.shape)
+    model.save_pretrained(tmp_path)
+    loaded = TransformerLM.from_pretrained(tmp_path)
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], tensor, atol=0, rtol=0)  # which looks at the type too
+    assert (loaded.lm_head.weight is loaded.token_embeddings.weight) == tied
+    token_ids = torch.arange(8)[None]
+    assert torch.equal(loaded(token_ids), model(token_ids))
+
+
+def test_saving_again_replaces(tmp_path, config, model):
+    model.save_pretrained(tmp_path)
+    other = TransformerLM(dataclasses.replace(config, d_ff=32))
+    other.save_pretrained(str(tmp_path))
+    assert TransformerLM.from_pretrained(str(tmp_path)).config.d_ff == 32
+
+
+def test_missing_files_are_named(tmp_path, model):
+    with pytest.raises(
+        FileNotFoundError, match=r"no file '.*config.json'; name a directory that save_pretrained wrote"
+    ):
+        TransformerLM.from_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"no file '.*model.safetensors'"):
+        TransformerLM.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("config.json", "{", r"config.json' is not JSON \(.*\); save the model again"),
+        ("config.json", "[]", "config.json' holds a list, expected an object; save the model again"),
+        (
+            "config.json",
+            '{"model_type": "llama"}',
+            "config.json' has format=None, expected 'nnscratch'; name",
+        ),
+        ("model.safetensors", "nonsense", r"model.safetensors' is not safetensors \(.*\); save the model again"),
+    ],
+)
+def test_damaged_files_are_refused(tmp_path, model, name, content, message):
+    model.save_pretrained(tmp_path)
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        TransformerLM.from_pretrained(tmp_path)
+
+
+def test_files_of_two_models_are_refused(tmp_path, config, model):
+    model.save_pretrained(tmp_path)
+    written = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(written | {"rope_theta": 500.0}))
+    with pytest.raises(ValueError, match="come from two different saves; save the model again"):
+        TransformerLM.from_pretrained(tmp_path)
+
+
+def test_an_error_while_writing_leaves_the_old_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail():
+        with replacing(path) as temporary:
+            temporary.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

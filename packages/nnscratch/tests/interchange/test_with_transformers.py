@@ -1,0 +1,109 @@
+"""Comparison with transformers as an oracle, in one file because its import takes seconds."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from samples import END_OF_TEXT, byte_level_tokenizer, edit, names_in, save_letters, save_tokenizer, varied
+
+from nnscratch import TransformerLM, export_gguf, export_huggingface, generate, import_huggingface
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own
+
+
+@pytest.fixture
+def transformers():
+    return pytest.importorskip("transformers", reason="transformers is not installed")
+
+
+@pytest.fixture
+def tokenizer_dir(tmp_path):
+    return save_letters(tmp_path / "tokenizer")
+
+
+@pytest.mark.parametrize("changes", [{}, {"tie_embeddings": True}, {"rope_theta": 500.0, "norm_eps": 1e-3}])
+def test_transformers_computes_the_same(tmp_path, transformers, tokenizer_dir, config, changes):
+    model, out = varied(TransformerLM(dataclasses.replace(config, **changes))), tmp_path / "new" / "out"
+    export_huggingface(model, str(tokenizer_dir), str(out))
+    files = {"config.json", "model.safetensors", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
+    assert names_in(out) == files
+    loaded, report = transformers.AutoModelForCausalLM.from_pretrained(out, output_loading_info=True)
+    assert isinstance(loaded, transformers.LlamaForCausalLM)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    ids = torch.randint(49, (2, 16))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(ids).logits, model(ids), atol=1e-4, rtol=0)
+    assert (loaded.generation_config.bos_token_id, loaded.generation_config.eos_token_id) == (49, 49)
+    prompt = ids[:1, :4]
+    theirs = loaded.generate(prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=12)
+    assert torch.equal(theirs, generate(model, prompt, max_new_tokens=12, temperature=0.0, eos_id=49))
+
+
+@pytest.mark.parametrize(
+    "settings", [{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END_OF_TEXT}, {}, None]
+)
+def test_transformers_gives_the_tokenizer_s_ids(tmp_path, transformers, config, settings):
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE())
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = tokenizers.decoders.ByteLevel()
+    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=290, special_tokens=[END_OF_TEXT], initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(["the cat sat on the mat, the dog's log\n"] * 3, trainer)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    if settings is not None:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    export_huggingface(TransformerLM(dataclasses.replace(config, vocab_size=300)), tmp_path, tmp_path / "out")
+    loaded = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    for text in ("the cat", " the  mat\n\n sat", "naïve 漢字 🙂", f"the log{END_OF_TEXT}the", "a1234's ."):
+        assert loaded.encode(text) == tokenizer.encode(text).ids
+        assert loaded.decode(loaded.encode(text)) == text
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("shard_size", ["1GB", "20KB"])
+@pytest.mark.parametrize("layout", ["its own", "version 4", "version 5"])
+def test_a_model_of_transformers_computes_the_same(tmp_path, transformers, tied, shard_size, layout):
+    sizes = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    config = transformers.LlamaConfig(
+        **sizes, num_attention_heads=4, max_position_embeddings=16, tie_word_embeddings=tied, rms_norm_eps=1e-4
+    )
+    theirs = varied(transformers.LlamaForCausalLM(config)).eval()
+    theirs.save_pretrained(tmp_path, max_shard_size=shard_size)
+    assert (tmp_path / "model.safetensors.index.json").exists() == (shard_size == "20KB")
+    if layout == "version 4":
+        old = {"rope_parameters": ..., "rope_theta": 10_000.0, "rope_scaling": None, "num_key_value_heads": ...}
+        edit(tmp_path / "config.json", old)
+    elif layout == "version 5":
+        edit(tmp_path / "config.json", {"rope_parameters": {"rope_theta": 10_000, "rope_type": "default"}})
+    ours = import_huggingface(tmp_path)
+    ids = torch.randint(50, (2, 16))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids), theirs(ids).logits, atol=1e-4, rtol=0)
+    assert ours.config.tie_embeddings == tied
+
+
+def test_transformers_reads_a_gguf_file_alike(tmp_path, transformers, config):
+    pytest.importorskip("gguf", reason="gguf is not installed")
+    pytest.importorskip("accelerate", reason="accelerate is not installed, without which transformers reads no GGUF")
+    tokenizer_dir = save_tokenizer(tmp_path / "tokenizer", byte_level_tokenizer())
+    model = varied(TransformerLM(dataclasses.replace(config, vocab_size=264)))
+    export_gguf(model, tokenizer_dir, tmp_path / "model.gguf")
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="model.gguf")
+    ids = torch.randint(264, (2, 16))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(ids).logits, model(ids), atol=1e-4, rtol=0)
+    tokenizers = pytest.importorskip("tokenizers")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path, gguf_file="model.gguf")
+    original = tokenizers.Tokenizer.from_file(str(tokenizer_dir / "tokenizer.json"))
+    for text in ("the  other\n\n they've 1234", "naïve 漢字 🙂", f"the{END_OF_TEXT} the"):
+        assert tokenizer.encode(text, add_special_tokens=False) == original.encode(text).ids
+
+
+def test_absent_fields_of_a_config_have_the_defaults_of_transformers(transformers):
+    config = transformers.LlamaConfig()
+    assert (config.rms_norm_eps, config.tie_word_embeddings) == (1e-6, False)

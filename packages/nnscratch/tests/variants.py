@@ -1,0 +1,13 @@
+"""Architectures for tests: every two values of norm, position and feed-forward network occur together."""
+
+VARIANTS = [
+    {},
+    {"ffn": "silu", "position": "none", "qk_norm": True},
+    {"ffn": "relu_squared", "logit_soft_cap": 5.0},
+    {"norm": "post", "position": "none", "ffn": "swiglu"},
+    {"norm": "post", "ffn": "silu", "tie_embeddings": True},
+    {"norm": "post", "position": "none", "ffn": "relu_squared", "logit_soft_cap": 5.0},
+    {"norm": "none", "ffn": "swiglu", "qk_norm": True},
+    {"norm": "none", "position": "none", "ffn": "silu"},
+    {"norm": "none", "ffn": "relu_squared", "tie_embeddings": True},
+]

@@ -1,0 +1,17 @@
+from trainer.records.description import count_parameters as count_parameters
+from trainer.records.description import describe_run as describe_run
+from trainer.records.environment import describe_environment as describe_environment
+from trainer.records.environment import describe_git as describe_git
+from trainer.records.lines import JsonlLogger as JsonlLogger
+from trainer.records.lines import Record as Record
+from trainer.records.lines import finite as finite
+from trainer.records.lines import finite_record as finite_record
+from trainer.records.plots import draw_losses as draw_losses
+from trainer.records.run_directory import CSV_COLUMNS as CSV_COLUMNS
+from trainer.records.run_directory import RunDirectory as RunDirectory
+from trainer.records.run_directory import RunLockedError as RunLockedError
+from trainer.records.run_directory import flatten as flatten
+from trainer.records.run_directory import read_config as read_config
+from trainer.records.run_directory import read_metrics as read_metrics
+from trainer.records.summary import RunStatus as RunStatus
+from trainer.records.summary import Summary as Summary

@@ -1,0 +1,52 @@
+"""The house check finds what it is for, and nothing else."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "checks"))
+from house import violations
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    """Write a file of a small repository, and return its path relative to the repository."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name, text=""):
+        path = Path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+        return path
+
+    return write
+
+
+def test_thirteen_modules_in_one_folder_are_too_many(write):
+    files = [write(f"packages/a/src/a/room/module_{i}.py") for i in range(12)] + [
+        write("packages/a/src/a/room/__init__.py"),
+        *(write(f"packages/a/tests/test_{i}.py") for i in range(20)),
+    ]
+    assert violations(files) == []
+    files.append(write("packages/a/src/a/room/one_more.py"))
+    (line,) = violations(files)
+    assert line.startswith("packages/a/src/a/room: 13 modules; at most 12")
+
+
+@pytest.mark.parametrize("word", ["What", "How", "Which", "Where", "Whether", "That", "Those", "Whose"])
+def test_docstrings_must_not_begin_with_a_relative_clause(write, word):
+    path = write("a.py", f'"""{word} a module is."""\n\n\nclass A:\n    def f():\n        """{word} it does."""\n')
+    assert [line.split(": ")[0] for line in violations([path])] == ["a.py:1", "a.py:5"]
+
+
+def test_other_docstrings_are_left_alone(write):
+    docstrings = ("Show whether this holds.", "Howling wolves.", "Thatch a roof.")
+    text = "".join(f'def f{i}():\n    """{docstring}"""\n' for i, docstring in enumerate(docstrings))
+    assert violations([write("a.py", text)]) == []
+
+
+def test_the_readme_has_at_most_150_lines(write):
+    assert violations([write("README.md", "line\n" * 150), write("packages/a/README.md", "line\n" * 400)]) == []
+    (line,) = violations([write("README.md", "line\n" * 151)])
+    assert line.startswith("README.md: 151 lines; at most 150")
