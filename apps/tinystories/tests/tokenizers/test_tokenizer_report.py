@@ -441,7 +441,7 @@ def test_a_text_that_has_malformed_utf8_is_measured_with_a_notice(command, fores
     assert main(command("--corpora", f"{forest[0]},{valid}")) == 0
     error = capsys.readouterr().err
     assert f"malformed UTF-8 in {valid} is replaced by U+FFFD" in error
-    assert f"1 places of malformed UTF-8 in '{forest[0]}'" in error  # said by the process that trained
+    assert f"1 malformed UTF-8 sequence in '{forest[0]}'" in error  # said by the process that trained
 
 
 def test_an_output_that_is_a_file_is_refused_before_anything_is_done(command, forest, tmp_path, capsys):

@@ -112,7 +112,7 @@ def _choice(text: str) -> CorpusChoice:
 
 def _read(path: Path, max_bytes: int | None = None) -> bytes:
     """The decompressed bytes of a text, at most `max_bytes` of them."""
-    from bpe.text.compression import open_text_file
+    from bpe.text import open_text_file
 
     chunks: list[bytes] = []
     size = 0

@@ -74,8 +74,7 @@ def _corpus(corpus: Corpus) -> dict[str, Any]:
 
 
 def _tokenizer(tokenizer: TrainedTokenizer) -> dict[str, Any]:
-    from bpe.cli.inspection import summarize_vocabulary
-    from bpe.cli.inspection_report import printable
+    from bpe.cli.inspection import printable, summarize_vocabulary
 
     summary = summarize_vocabulary(tokenizer.tokenizer, LONGEST)
     return {

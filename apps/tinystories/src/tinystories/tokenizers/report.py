@@ -206,7 +206,7 @@ def verdict(ratio: Ratio, documents: int) -> str:
 
 def quoted(token: bytes) -> str:
     """A token in quotes as Markdown code; only the beginning of a very long one."""
-    from bpe.cli.inspection_report import printable
+    from bpe.cli.inspection import printable
 
     text = printable(token)
     text = f"'{text}'" if len(text) <= _LONGEST_SHOWN else f"'{text[:_LONGEST_SHOWN]}'…"
