@@ -1,12 +1,12 @@
-"""Time the recipes' training steps beside a Llama of transformers of the same sizes, in one run, and print the ratios.
+"""Time training steps of the recipes and of transformers' Llama in the same sizes, and print the ratios.
 
     python benchmarks/run.py [--device auto] [--layers 4 --width 128 --windows 16] [--switches] [--updates]
         [--run-limit 5m]
 
-A step is a forward and backward pass, compiled as the trainer does it or not, and the update; the two models take
-turns, and figures are medians. MFU is held against a large matrix product that is measured in the same run.
-With --switches, what each switch of the speedrun costs of a step; with --updates, what its update takes; with
---run-limit, a whole run of the app, whose evaluations, checkpoints and compilation count.
+A step is a forward pass, a backward pass and the update, eager or compiled as the trainer does it. The two models take
+turns, and figures are medians. MFU is relative to a large matrix product measured in the same run. --switches adds the
+cost of each switch of the speedrun, --updates the time of its update, and --run-limit a whole run of the app, in which
+evaluations, checkpoints and compilation count.
 """
 
 import argparse
@@ -25,23 +25,33 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from owt_leaderboard.budget.sizing import flops_per_training_token, resized
-from owt_leaderboard.recipe.assembly import make_model, make_optimizer
-from owt_leaderboard.recipe.overrides import changed
-from owt_leaderboard.recipe.recipes import Recipe, baseline, speedrun
-from owt_leaderboard.report.ablation_table import variants
+from owt_leaderboard.budget import resized
+from owt_leaderboard.model import flops_per_token
+from owt_leaderboard.recipe import (
+    SIZE_NAMES,
+    Recipe,
+    baseline,
+    changed,
+    flat,
+    make_model,
+    make_optimizer,
+    speedrun,
+    to_record,
+    variants,
+    with_settings,
+)
 from trainer import resolve_device, resolve_dtype
 from trainer.devices.devices import autocast, device_name, synchronize
 from trainer.devices.host_memory import keep_freed_memory
 from trainer.training.compilation import CompiledUpdate
 
 Step = Callable[[], object]
-# Of these a step is the same.
+# Variants that do not change a step.
 _OF_THE_WHOLE_RUN = ("average_from", "masked_inputs", "cosine", "trapezoid", "random", "shuffled", "batch_ramp")
 
 
 def side_by_side(ours: Step, theirs: Step, rounds: int, device: torch.device) -> tuple[float, float]:
-    """Return the median seconds of both, after two rounds to warm up or to compile."""
+    """Return the median seconds of both, after two rounds that warm up or compile."""
     seconds: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds + 2):
         for step, times in zip((ours, theirs), seconds, strict=True):
@@ -55,7 +65,7 @@ def side_by_side(ours: Step, theirs: Step, rounds: int, device: torch.device) ->
 
 
 def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the operations per second of a large matrix product, the best of ten."""
+    """Return the operations per second of a large matrix product, best of ten."""
     size = 8192 if device.type == "cuda" else 2048
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     seconds = min(side_by_side(lambda: a @ b, lambda: None, 1, device)[0] for _ in range(10))
@@ -65,13 +75,13 @@ def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
 def training_step(
     loss_of: Callable[..., torch.Tensor], optimizer: torch.optim.Optimizer, tokens: torch.Tensor, compiled: bool
 ) -> Step:
-    """A pass and an update on the same tokens again and again."""
+    """Return a step that repeats forward pass, backward pass and update on the same tokens."""
     device = tokens.device
     dtype = resolve_dtype("auto", device)
     update: Step = optimizer.step
     if compiled:
         loss_of = torch.compile(loss_of, dynamic=False)
-        if not isinstance(optimizer, torch.optim.AdamW):  # which is fused already
+        if not isinstance(optimizer, torch.optim.AdamW):  # AdamW is fused already
             update = CompiledUpdate(optimizer).make
 
     def step() -> None:
@@ -85,29 +95,29 @@ def training_step(
 
 
 def recipe_step(recipe: Recipe, tokens: torch.Tensor, compiled: bool) -> Step:
-    """A step of one of our recipes."""
+    """Return a step of one of our recipes."""
     torch.manual_seed(0)
-    model = make_model(recipe, recipe.vocab_size, tokens.device)
+    model = make_model(recipe, recipe.model.vocab_size, tokens.device)
     return training_step(model.loss, make_optimizer(model, recipe, str(tokens.device)), tokens, compiled)
 
 
 def llama_step(recipe: Recipe, tokens: torch.Tensor, compiled: bool) -> Step:
-    """A step of transformers' Llama, which is the baseline's architecture, with torch's fused AdamW."""
+    """Return a step of transformers' Llama, which has the baseline's architecture, with torch's fused AdamW."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=recipe.vocab_size,
-        hidden_size=recipe.d_model,
-        intermediate_size=recipe.d_ff,
-        num_hidden_layers=recipe.num_layers,
-        num_attention_heads=recipe.num_heads,
-        max_position_embeddings=recipe.context_length,
-        rope_theta=recipe.rope_theta,
+        vocab_size=recipe.model.vocab_size,
+        hidden_size=recipe.model.d_model,
+        intermediate_size=recipe.model.d_ff,
+        num_hidden_layers=recipe.model.num_layers,
+        num_attention_heads=recipe.model.num_heads,
+        max_position_embeddings=recipe.model.context_length,
+        rope_theta=recipe.model.rope_theta,
         attn_implementation="sdpa",
         use_cache=False,
         tie_word_embeddings=False,
     )
     model = LlamaForCausalLM(config).to(tokens.device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.learning_rate, fused=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.optimizer.learning_rate, fused=True)
 
     def loss_of(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return model(input_ids=inputs, labels=targets).loss
@@ -132,12 +142,12 @@ def recipes_beside_llama(
             steps = recipe_step(recipe, tokens, compiled), llama_step(recipes["baseline"], tokens, compiled)
             ours, theirs = side_by_side(*steps, rounds, tokens.device)
             per_second = tokens.numel() / ours
-            used = per_second * flops_per_training_token(recipe, recipe.vocab_size) / peak
+            used = per_second * flops_per_token(recipe.model, backward=True) / peak
             print_row(f"{name}, {mode}", ours, theirs, f"{per_second:,.0f} tokens/s, MFU {used:.1%}")
 
 
 def switches(recipe: Recipe, tokens: torch.Tensor, rounds: int) -> None:
-    """Print how long a step takes with one switch of the speedrun changed, not compiled."""
+    """Print the time of an eager step with one switch of the speedrun changed."""
     print(f"{'':38}{'variant':>13}{'speedrun':>13}{'ratio':>8}")
     for name, settings in list(variants(recipe).items())[1:]:
         if name.removeprefix("no_") not in _OF_THE_WHOLE_RUN:
@@ -146,11 +156,11 @@ def switches(recipe: Recipe, tokens: torch.Tensor, rounds: int) -> None:
 
 
 def updates(recipe: Recipe, tokens: torch.Tensor, rounds: int) -> None:
-    """Print how long the update takes, each optimizer's as one compiled graph and as it is."""
+    """Print the time of the update, eager and with each optimizer as one compiled graph."""
     print(f"{'':38}{'compiled':>13}{'plain':>13}{'ratio':>8}")
     torch.compiler.reset()
     torch.manual_seed(0)
-    model = make_model(recipe, recipe.vocab_size, tokens.device)
+    model = make_model(recipe, recipe.model.vocab_size, tokens.device)
     model.loss(tokens, tokens).backward()
     optimizer = make_optimizer(model, recipe, str(tokens.device))
     compiled = CompiledUpdate(optimizer).make
@@ -158,9 +168,9 @@ def updates(recipe: Recipe, tokens: torch.Tensor, rounds: int) -> None:
 
 
 def whole_run(recipe: Recipe, limit: str, device: torch.device, peak: float) -> None:
-    """Print what a run of the app makes of its time, on the articles that it composes."""
-    names = ("d_model", "num_layers", "num_heads", "d_ff", "batch_size")
-    settings = ["sized_by_budget=False", *(f"{name}={getattr(recipe, name)}" for name in names)]
+    """Print the speed and MFU of a whole run of the app, on the articles that it composes."""
+    values = flat(to_record(recipe))
+    settings = ["sized_by_budget=False", *(f"{name}={values[name]}" for name in SIZE_NAMES)]
     with tempfile.TemporaryDirectory() as directory:
         command = [sys.executable, "-m", "owt_leaderboard", "--time-limit", limit, "--device", str(device)]
         command += ["--out", f"{directory}/run", "--data-dir", f"{directory}/data", "--set", *settings]
@@ -169,7 +179,7 @@ def whole_run(recipe: Recipe, limit: str, device: torch.device, peak: float) -> 
             sys.exit(f"the run failed:\n{done.stderr}")
         summary: dict[str, Any] = json.loads(Path(directory, "run", "summary.json").read_text("utf-8"))
         vocab_size = json.loads(next(Path(directory, "data").glob("*/train.json")).read_text("utf-8"))["vocab_size"]
-    operations = flops_per_training_token(recipe, vocab_size)
+    operations = flops_per_token(replace(recipe.model, vocab_size=vocab_size), backward=True)
     total, speed = summary["seconds_total"], summary["tokens_per_second"]
     print(
         f"run of {limit}: {summary['tokens']:,} tokens, {speed:,.0f} tokens/s in training, MFU "
@@ -186,9 +196,9 @@ def main() -> None:
     parser.add_argument("--windows", type=int, help="in a step; by default the recipe's, on a GPU 64 at most")
     parser.add_argument("--modes", nargs="+", choices=("eager", "compiled"), default=["eager", "compiled"])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--switches", action="store_true", help="time each switch of the speedrun, too")
-    parser.add_argument("--updates", action="store_true", help="time the speedrun's update, compiled and not, too")
-    parser.add_argument("--run-limit", help="make a whole run of this length, too")
+    parser.add_argument("--switches", action="store_true", help="also time each switch of the speedrun")
+    parser.add_argument("--updates", action="store_true", help="also time the speedrun's update, compiled and eager")
+    parser.add_argument("--run-limit", help="also make a whole run of this length")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     device = resolve_device(options.device)
@@ -196,19 +206,20 @@ def main() -> None:
         keep_freed_memory()  # as the trainer does
     dtype = resolve_dtype("auto", device)
     full = speedrun(device.type)
-    layers, width = options.layers or full.num_layers, options.width or full.d_model
-    most = 64 if device.type == "cuda" else full.batch_size  # steps that are not compiled have to fit, too
-    windows = options.windows or min(full.batch_size, most)
+    layers, width = options.layers or full.model.num_layers, options.width or full.model.d_model
+    most = 64 if device.type == "cuda" else full.batches.batch_size  # eager steps have to fit, too
+    windows = options.windows or min(full.batches.batch_size, most)
+    settings = {"sized_by_budget": False, "batches.masked_inputs": 0.0, "batches.batch_size": windows}
     recipes = {
-        name: replace(resized(recipe, layers, width), sized_by_budget=False, masked_inputs=0.0, batch_size=windows)
+        name: with_settings(resized(recipe, layers, width), settings)
         for name, recipe in (("baseline", baseline(device.type)), ("speedrun", full))
     }
-    tokens = torch.randint(full.vocab_size, (windows, full.context_length), device=device)
+    tokens = torch.randint(full.model.vocab_size, (windows, full.model.context_length), device=device)
     peak = matrix_peak(device, dtype)
     print(
         f"torch {torch.__version__}, {device_name(device)}, {torch.get_num_threads()} threads, {dtype}: "
-        f"{peak / 1e12:,.2f} TFLOP/s measured; {layers} layers x {width}, vocabulary {full.vocab_size:,}, "
-        f"steps of {windows} windows of {full.context_length}"
+        f"{peak / 1e12:,.2f} TFLOP/s measured; {layers} layers x {width}, vocabulary {full.model.vocab_size:,}, "
+        f"steps of {windows} windows of {full.model.context_length}"
     )
     recipes_beside_llama(recipes, tokens, options.modes, options.rounds, peak)
     if options.switches:

@@ -5,10 +5,10 @@ import random
 
 import pytest
 import torch
-from conftest import TINY
+from small_runs import TINY
 
 from bpe import Tokenizer
-from owt_leaderboard.fixed_steps import main
+from owt_leaderboard.commands.fixed_steps import main
 from owt_leaderboard.texts.articles import compose_article
 from trainer import read_config, read_metrics
 

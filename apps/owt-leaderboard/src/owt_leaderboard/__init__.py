@@ -1,1 +1,1 @@
-"""Train the best OpenWebText model that a time limit allows: `python -m owt_leaderboard --time-limit 1.5h`."""
+"""Best OpenWebText model within a time limit: `python -m owt_leaderboard --time-limit 1.5h`."""

@@ -1,4 +1,4 @@
-"""The clock that a time limit is held against: it starts with the process, and goes on with the next one."""
+"""Wall clock of a time limit: it starts with the process and continues across the processes of a resumed run."""
 
 import json
 import os
@@ -9,34 +9,44 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 SESSIONS_FILE = "sessions.json"
+EXIT_SECONDS = 3.0
+"""Seconds of a limit that are reserved for the end of the process, after everything is written.
+
+On two cores the exit takes about 0.4 s, and 1.3 to 1.9 s if torch's objects are collected. Busy cores need longer, and
+a GPU has contexts and pinned memory to release.
+"""
 _BEAT_SECONDS = 0.5
+_MAX_AGE_AT_IMPORT = 3600.0  # more is a container whose /proc and clock disagree, not a slow import
 
 
 def process_age() -> float:
-    """Seconds since this process was started, the interpreter's own start included.
+    """Return the seconds since this process was started, the start of the interpreter included.
 
-    Where the system does not tell (it has no /proc), the seconds since this module was imported. After the first look
-    it is the clock of the trainer, so that both agree: while a machine is suspended, it stands still on Linux.
+    Without /proc it counts from the import of this module. It advances with the trainer's clock, so both agree: on
+    Linux it stands still while the machine is suspended.
     """
     process = os.getpid()
-    if process not in _BEGAN:  # a forked process has the module, and another age
+    if process not in _BEGAN:  # a forked process inherits the module but has its own age
         _BEGAN.clear()
         _BEGAN[process] = time.perf_counter() - _age_by_the_system()
     return time.perf_counter() - _BEGAN[process]
 
 
 def _age_by_the_system() -> float:
-    """Seconds since the start of this process; 0 where the system does not tell."""
+    """Return the seconds since the start of this process; 0 if the system does not know or its answer is absurd."""
     try:
-        # Field 22 counts from after the command, which stands in parentheses and may contain anything (proc(5)).
+        # Field 22 counts from after the command, which is in parentheses and may contain anything (proc(5)).
         fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
         started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - started
     except (OSError, AttributeError, ValueError):
         return 0.0
+    return age if 0 <= age <= _MAX_AGE_AT_IMPORT else 0.0
 
 
 _BEGAN: dict[int, float] = {}
@@ -44,13 +54,14 @@ process_age()
 
 
 class Sessions:
-    """What the processes of a run have spent, also those that were killed: each notes twice a second that it lives.
+    """Time that the processes of a run have spent, including processes that were killed.
 
-    The time between them, when the run was down, does not count and is recorded, too.
+    Each process writes a note to `sessions.json` twice a second. Time between processes, when the run was down, is
+    recorded too, but does not count.
 
     Args:
-        run_dir: the run; `sessions.json` is written there.
-        age: tells what this process has spent of the limit.
+        run_dir: The run.
+        age: Returns the seconds that this process has spent of the limit.
     """
 
     def __init__(self, run_dir: Path, age: Callable[[], float]) -> None:
@@ -60,21 +71,27 @@ class Sessions:
         self._began = ""
         self._down = 0.0
         self._noting = threading.Lock()
-        self._lock: IO[bytes] | None = None
+        self._lock = FileLock(run_dir / ".sessions.lock", timeout=0)
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
 
     def acquire(self) -> None:
-        """Make the directory, and keep others from it until `end`.
+        """Create the directory and lock it against other processes until `end`.
 
         Raises:
-            OSError: another process is at it, or the directory cannot be written.
+            OSError: If another process uses the directory, or it cannot be written.
         """
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = _locked(self._path.parent / ".sessions.lock")
+        directory = self._path.parent
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise OSError(
+                f"run directory {directory} is in use by another process: wait for it or choose another one with --out"
+            ) from error
 
     def begin(self) -> None:
-        """Read what earlier sessions noted, and begin to note this one; `acquire` comes first."""
+        """Read the notes of earlier sessions and start to write those of this one; call `acquire` first."""
         self._earlier = read_sessions(self._path.parent)
         now = datetime.now(UTC)
         self._began = now.isoformat(timespec="milliseconds")
@@ -92,7 +109,7 @@ class Sessions:
         return sum(float(session["seconds"]) for session in self._earlier)
 
     def end(self) -> None:
-        """Note the last moment of this session; where that cannot be written, the beat before it counts."""
+        """Note the end of this session; if that cannot be written, the last note counts."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
@@ -101,29 +118,22 @@ class Sessions:
                 self.note()
             except OSError as error:
                 warnings.warn(f"the end of the session is not noted: {error}", RuntimeWarning, stacklevel=2)
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._lock.release()
 
     def forget(self) -> None:
-        """End, and remove the notes: nothing has come of the run."""
+        """End, and remove the notes, because the run produced nothing."""
         self.end()
         self._path.unlink(missing_ok=True)
 
-    def _beat(self) -> None:
-        while not self._ended.wait(_BEAT_SECONDS):
-            with suppress(OSError):  # a disk that is full now may have room at the next beat
-                self.note()
-
     def note(self) -> None:
-        """Write down what this session has spent until now.
+        """Write the time that this session has spent until now.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: If it cannot be written.
         """
         from trainer import write_atomically
 
-        with self._noting:  # the later of two moments is written last
+        with self._noting:  # so that the later of two moments is written last
             session = {
                 "began": self._began,
                 "last_seen": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -133,25 +143,13 @@ class Sessions:
             text = json.dumps({"sessions": [*self._earlier, session]}, indent=2)
             write_atomically(self._path, text.encode("utf-8") + b"\n")
 
+    def _beat(self) -> None:
+        while not self._ended.wait(_BEAT_SECONDS):
+            with suppress(OSError):  # a full disk may have room at the next beat
+                self.note()
+
 
 def read_sessions(run_dir: Path) -> list[dict[str, Any]]:
-    """The sessions of a run, in order; none if there are no notes of them."""
+    """Return the notes of a run's sessions in order; none if there are no notes."""
     path = run_dir / SESSIONS_FILE
     return list(json.loads(path.read_text("utf-8"))["sessions"]) if path.exists() else []
-
-
-def _locked(path: Path) -> IO[bytes]:
-    """Open a file that one process at a time can hold."""
-    file = path.open("ab")
-    try:
-        import fcntl
-    except ImportError:  # Windows: nothing is locked there
-        return file
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise OSError(
-            f"run directory {path.parent} is in use by another process: wait for it or choose another one with --out"
-        ) from error
-    return file

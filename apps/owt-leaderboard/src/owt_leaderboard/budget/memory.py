@@ -1,60 +1,66 @@
-"""In how many forward passes a batch is made, so that a GPU has room for what each of them keeps."""
+"""Gradient accumulation: the fewest forward passes per batch whose activations fit into a GPU's memory."""
 
-from dataclasses import replace
+from owt_leaderboard.recipe import Recipe, with_settings
 
-from owt_leaderboard.recipe.recipes import Recipe
-
-_SHARE = 0.8  # of the free memory; the rest is for what the compiler and the allocator add
-_LOGITS, _BYTES_PER_LOGIT = 2**28, 16  # of a chunk and its gradient, on their way through several types
+_SHARE = 0.8  # of the free memory; the compiler and the allocator need the rest
+_LOGITS, _BYTES_PER_LOGIT = 2**28, 16  # logits of a chunk of the loss and their gradients, in several dtypes
 _BYTES_PER_PARAMETER = 16  # weight, gradient and two moments in float32
 
 
-def kept_bytes_per_token(recipe: Recipe, number_bytes: int = 2) -> int:
-    """Return about how many bytes the backward pass wants of each training token: an estimate, counted in the code.
+def saved_bytes_per_token(recipe: Recipe, number_bytes: int = 2) -> int:
+    """Return an estimate of the bytes that are saved for the backward pass, per training token.
 
-    Of a block: inputs of both norms and their results, queries, keys and values, those two before their norms,
-    attention's output, and each inner vector of the feed-forward network before and after it is squared or gated.
-
-    Args:
-        recipe: sizes and switches.
-        number_bytes: of a number in matrix products; 2 is bfloat16.
+    Counts per block: inputs and results of both norms, queries, keys and values, queries and keys before QK-norm,
+    attention's output, and each inner vector of the feed-forward network before and after its activation.
+    `number_bytes` are those of a number in matrix products, 2 for bfloat16.
     """
-    stream = number_bytes if recipe.narrow_stream else 4
-    inside = 4 + (2 if recipe.qk_norm else 0) + (1 if recipe.value_embeddings else 0)
-    inner = 3 if recipe.ffn == "swiglu" else 2
-    width_bytes, inner_bytes = 4 * stream + number_bytes * inside, number_bytes * inner
-    return recipe.num_layers * (recipe.d_model * width_bytes + recipe.d_ff * inner_bytes)
+    model = recipe.model
+    stream = number_bytes if model.narrow_stream else 4
+    attention = 4 + 2 * model.qk_norm + model.value_embeddings
+    inner = 3 if model.ffn == "swiglu" else 2
+    width_bytes, inner_bytes = 4 * stream + number_bytes * attention, number_bytes * inner
+    return model.num_layers * (model.d_model * width_bytes + model.d_ff * inner_bytes)
 
 
 def in_passes_that_fit(
     recipe: Recipe, parameters: int, vocab_size: int, free_bytes: int, *, processes: int = 1, number_bytes: int = 2
 ) -> Recipe:
-    """Return the recipe with its batches made in 1, 2, 4, … forward passes, as few as there is room for.
+    """Return the recipe with its batches split into 1, 2, 4, … forward passes, as few as fit into memory.
 
-    The trainer halves passes for which there is no room, too, but has then compiled them for nothing, and among several
-    processes it does not.
+    The trainer also halves passes that run out of memory. By then it has compiled them for nothing, and with several
+    processes it does not halve them at all.
 
     Args:
-        recipe: its batch is that of all processes.
-        parameters: all of the model, embeddings too.
-        vocab_size: entries of the tokenizer.
-        free_bytes: of each GPU's memory.
+        recipe: The recipe; its batch is that of all processes together.
+        parameters: Parameters of the whole model, embeddings included.
+        vocab_size: Entries of the tokenizer.
+        free_bytes: Free memory of each GPU.
         processes: GPUs that share the batch.
-        number_bytes: as for `kept_bytes_per_token`.
+        number_bytes: As in `saved_bytes_per_token`.
+
+    Raises:
+        ValueError: If even the smallest pass does not fit.
     """
+    batches = recipe.batches
     room = _SHARE * free_bytes - _BYTES_PER_PARAMETER * parameters
-    kept = kept_bytes_per_token(recipe, number_bytes)
+    saved = saved_bytes_per_token(recipe, number_bytes)
 
     def needed(passes: int) -> float:
-        tokens = recipe.batch_size / (processes * passes) * recipe.context_length
-        return tokens * kept + _BYTES_PER_LOGIT * min(_LOGITS, tokens * vocab_size)
+        tokens = batches.batch_size / (processes * passes) * recipe.model.context_length
+        return tokens * saved + _BYTES_PER_LOGIT * min(_LOGITS, tokens * vocab_size)
 
     passes = 1
-    while needed(passes) > room and recipe.batch_size % (2 * passes * processes) == 0:
+    while needed(passes) > room:
+        if batches.batch_size % (2 * passes * processes):
+            needed_gib, free_gib = (needed(passes) + _BYTES_PER_PARAMETER * parameters) / 2**30, free_bytes / 2**30
+            raise ValueError(
+                f"the model and its smallest forward pass need about {needed_gib:.1f} GiB, but {free_gib:.1f} GiB of "
+                "GPU memory are free: give a smaller d_model, context_length or batch_size with --set"
+            )
         passes *= 2
     if passes == 1:
         return recipe
-    # Whole batches of a pass go to one process each.
+    # A batch of the recipe is one pass of one process.
     parts = passes * processes
-    ramp = tuple((start, parts * several) for start, several in recipe.batch_ramp or ((0.0, 1),))
-    return replace(recipe, batch_size=recipe.batch_size // parts, batch_ramp=ramp)
+    ramp = tuple((start, parts * several) for start, several in batches.batch_ramp or ((0.0, 1),))
+    return with_settings(recipe, {"batches.batch_size": batches.batch_size // parts, "batches.batch_ramp": ramp})

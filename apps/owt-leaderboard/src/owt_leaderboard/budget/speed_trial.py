@@ -1,40 +1,36 @@
-"""How fast a device trains: a few steps of a model, measured."""
+"""Training speed of a device, measured in a few steps or taken from its known peak, and the sizes that suit it."""
 
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from statistics import median
 from typing import TYPE_CHECKING
 
 from owt_leaderboard.budget.memory import in_passes_that_fit
-from owt_leaderboard.budget.sizing import Choice, choose, flops_per_training_token
-from owt_leaderboard.recipe.assembly import make_model, make_optimizer
-from owt_leaderboard.recipe.recipes import Recipe
+from owt_leaderboard.budget.sizing import Choice, choose
+from owt_leaderboard.model import flops_per_token
+from owt_leaderboard.recipe import Recipe, make_model, make_optimizer
 
 if TYPE_CHECKING:
     import torch
 
-ASSUMED_UTILISATION = 0.4  # of a GPU whose peak is known, if it compiles; a trial would have to do so first
-# Of torch.compile on a CPU, for the speedrun: 1.09 by the loss and 1.03 by the update; 27 to 126 s, and 19 to 65 s.
-# Taken for GPUs, too, where neither has been measured.
+ASSUMED_UTILISATION = 0.4
+"""Assumed MFU of a GPU whose peak is known and that compiles; a trial would have to compile first."""
+# Gain and cost of torch.compile on a CPU, for the speedrun: 1.09 from the loss and 1.03 from the update; 27 to 126 s,
+# and 19 to 65 s. Also used for GPUs, where neither has been measured.
 COMPILED_GAIN, COMPILING_SECONDS = 1.12, 100.0
 _TRIAL_SHARE = 0.01  # of the time, for each of two trials
-_MOST_SECONDS = 20.0
-_LEAST_STEPS = 2
-_MOST_WINDOWS = {"cpu": 8, "mps": 8, "cuda": 64}  # few keep a GPU busy with launching only
+_MAX_SECONDS = 20.0
+_MIN_STEPS = 3  # for a median that ignores one step in which the process was stopped
+_MAX_WINDOWS = {"cpu": 8, "mps": 8, "cuda": 64}  # fewer would keep a GPU busy with launches only
 
 
 def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.device", seconds: float) -> float:
-    """Train the recipe's model on random tokens, and return how many of its operations were made in a second.
+    """Train the recipe's model on random tokens, and return the model's floating-point operations per second.
 
-    Passes are timed with a few windows, and updates by themselves, which are one for each batch: both together tell the
-    speed of whole batches sooner than these would.
-
-    Args:
-        recipe: its sizes are those of the trial.
-        vocab_size: entries of the tokenizer.
-        device: where to compute.
-        seconds: about how long; two updates are timed at least, after a first one that does not count, and those in
-            which the process was stopped do not either.
+    Passes are timed with a few windows and updates separately, because there is one update per batch. Together they
+    give the speed of whole batches sooner than whole batches would. The trial takes about `seconds`, and at least three
+    steps after a warm-up step.
     """
     import torch
 
@@ -42,11 +38,10 @@ def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.dev
     from trainer.checkpoints.random_states import preserved_random_states
     from trainer.devices.devices import autocast, free_cached_memory, is_out_of_memory, synchronize
     from trainer.devices.host_memory import keep_freed_memory
-    from trainer.interruption import Continuations
 
     if device.type == "cpu":
-        keep_freed_memory()  # as the trainer will
-    windows = min(_MOST_WINDOWS[device.type], recipe.batch_size)
+        keep_freed_memory()  # as the trainer does
+    windows = min(_MAX_WINDOWS[device.type], recipe.batches.batch_size)
     generator = torch.Generator().manual_seed(0)
     with preserved_random_states():
         model = make_model(recipe, vocab_size, device)
@@ -54,8 +49,9 @@ def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.dev
     dtype = resolve_dtype("auto", device)
 
     def step() -> tuple[float, float]:
-        """Seconds of the passes, and of the update."""
-        tokens = torch.randint(vocab_size, (windows, recipe.context_length), generator=generator).to(device)
+        """Return the seconds of the forward and backward pass, and those of the update."""
+        shape = windows, recipe.model.context_length
+        tokens = torch.randint(vocab_size, shape, generator=generator).to(device)
         start = time.perf_counter()
         with autocast(device, dtype):
             loss = model.loss(tokens, tokens)
@@ -67,7 +63,7 @@ def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.dev
         synchronize(device)
         return middle - start, time.perf_counter() - middle
 
-    while True:  # a GPU may be too small for so many windows
+    while True:  # a GPU may be too small for this many windows
         try:
             step()
             break
@@ -79,28 +75,20 @@ def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.dev
         free_cached_memory(device)
     steps: list[tuple[float, float]] = []
     began = time.perf_counter()
-    with Continuations() as stops:
-        while len(steps) < _LEAST_STEPS or time.perf_counter() - began < seconds:
-            taken = step()
-            if not stops.count:
-                steps.append(taken)
-            stops.count = 0
-    return computed_per_second(recipe, vocab_size, windows, steps)
+    while len(steps) < _MIN_STEPS or time.perf_counter() - began < seconds:
+        steps.append(step())
+    return flops_per_second_of(recipe, vocab_size, windows, steps)
 
 
-def computed_per_second(recipe: Recipe, vocab_size: int, windows: int, steps: Sequence[tuple[float, float]]) -> float:
-    """Operations in a second of training with whole batches, by trial steps with a part of the windows of one.
+def flops_per_second_of(recipe: Recipe, vocab_size: int, windows: int, steps: Sequence[tuple[float, float]]) -> float:
+    """Return the operations per second of training with whole batches, from trial steps with fewer windows.
 
-    Args:
-        recipe: its sizes.
-        vocab_size: entries of the tokenizer.
-        windows: in the passes that were timed.
-        steps: of each the seconds of its passes, which grow with the windows, and of its update, which do not.
+    `steps` are pairs of the seconds of a pass, which grow with its windows, and of an update, which do not.
     """
-    passing, updating = (sum(seconds) / len(steps) for seconds in zip(*steps, strict=True))
-    batch_seconds = passing * recipe.batch_size / windows + updating
-    tokens_per_second = recipe.batch_size * recipe.context_length / batch_seconds
-    return tokens_per_second * flops_per_training_token(recipe, vocab_size)
+    passing, updating = (median(seconds) for seconds in zip(*steps, strict=True))
+    batch_size, model = recipe.batches.batch_size, replace(recipe.model, vocab_size=vocab_size)
+    batch_seconds = passing * batch_size / windows + updating
+    return batch_size * model.context_length / batch_seconds * flops_per_token(model, backward=True)
 
 
 def size_for_device(
@@ -113,19 +101,11 @@ def size_for_device(
     processes: int,
     fixed: frozenset[str],
 ) -> Choice:
-    """Choose sizes by the speed of a device: of a GPU that compiles by its peak, else by trials, two of them.
+    """Choose sizes by a device's speed: from the peak of a known GPU that compiles, otherwise from two trials.
 
-    The second is of what the first chose. They are not compiled, which would take longer than they do; where `compile`
-    is "on", the gain is assumed.
-
-    Args:
-        recipe: what to size.
-        vocab_size: entries of the tokenizer.
-        device: where it is to train.
-        seconds: of training, the trials included.
-        train_tokens: in the training text.
-        processes: devices like this one that train together.
-        fixed: sizes that are given.
+    The second trial runs the sizes that the first one suggests. Trials are not compiled, because compiling would take
+    longer than they do; if the run will be compiled, an assumed gain is added. Arguments are those of `choose`, for one
+    device and with `seconds` that include the trials.
     """
     import torch
 
@@ -149,10 +129,10 @@ def size_for_device(
     compiles = recipe.compile == "on"
     if compiles and peak is not None:
         choice = sized(peak * ASSUMED_UTILISATION, max(1.0, seconds - COMPILING_SECONDS))
-        how = f"{name}: {ASSUMED_UTILISATION:.0%} of its peak assumed, after {COMPILING_SECONDS:g} s of compiling"
+        how = f"{name}: assuming {ASSUMED_UTILISATION:.0%} of its peak, after {COMPILING_SECONDS:g} s of compiling"
     else:
         began = time.perf_counter()
-        length = min(_MOST_SECONDS, _TRIAL_SHARE * seconds)
+        length = min(_MAX_SECONDS, _TRIAL_SHARE * seconds)
         first = sized(measure_flops_per_second(recipe, vocab_size, device, length), seconds)
         speed = measure_flops_per_second(first.recipe, vocab_size, device, length)
         took = time.perf_counter() - began
@@ -161,10 +141,10 @@ def size_for_device(
         if compiles:
             speed *= COMPILED_GAIN
             left -= COMPILING_SECONDS
-            how += f", and {COMPILED_GAIN:g} times that when it is compiled, in {COMPILING_SECONDS:g} s"
+            how += f"; assuming {COMPILED_GAIN:g} times that after {COMPILING_SECONDS:g} s of compiling"
         choice = sized(speed, max(1.0, left))
     reasons = (how, *choice.reasons)
-    if device.type == "cuda" and "batch_size" not in fixed:
+    if device.type == "cuda" and "batches.batch_size" not in fixed:
         free_cached_memory(device)  # of the trials
         free, _ = torch.cuda.mem_get_info(device)
         parameters = sum(parameter.numel() for parameter in make_model(choice.recipe, vocab_size, "meta").parameters())
@@ -172,6 +152,7 @@ def size_for_device(
             choice.recipe, parameters, vocab_size, free, processes=processes, number_bytes=dtype.itemsize
         )
         if in_passes != choice.recipe:
-            reasons += (f"forward passes of {in_passes.batch_size} windows, for {free / 2**30:.0f} GiB of memory",)
+            windows = in_passes.batches.batch_size
+            reasons += (f"forward passes of {windows} windows, for {free / 2**30:.0f} GiB of memory",)
             choice = replace(choice, recipe=in_passes)
     return replace(choice, reasons=reasons)

@@ -1,4 +1,4 @@
-"""Parameters and floating-point operations of a speedrun model, computed from its config and without torch."""
+"""Parameters and floating-point operations of a speedrun model, computed from its config without torch."""
 
 import nnscratch
 from nnscratch.accounting import parameters_by_part
@@ -6,8 +6,11 @@ from owt_leaderboard.model.config import SpeedrunConfig
 
 
 def parameters_by_group(config: SpeedrunConfig) -> dict[str, int]:
-    """Return how many numbers are in each group of `SpeedrunLM.parameter_groups`; a tied matrix is an embedding."""
-    parts = parameters_by_part(config.transformer)
+    """Return the number of parameters in each group of `SpeedrunLM.parameter_groups`.
+
+    A tied output layer counts as an embedding.
+    """
+    parts = parameters_by_part(config)
     gated = len(config.value_embedding_layers)
     scales = config.num_skips + (2 * config.num_layers if config.embedding_shortcut else 0)
     gains = parts["norms"] + (config.d_model if config.embedding_norm else 0)
@@ -19,20 +22,26 @@ def parameters_by_group(config: SpeedrunConfig) -> dict[str, int]:
     }
 
 
+def computing_parameters(config: SpeedrunConfig) -> int:
+    """Return the parameters of the matrices in the blocks and of the output layer; embeddings are only looked up."""
+    parts = parameters_by_part(config)
+    return parts["attention"] + parts["ffn"] + config.vocab_size * config.d_model
+
+
 def flops_per_token(config: SpeedrunConfig, context_length: int | None = None, *, backward: bool = False) -> float:
     """Return the floating-point operations of all matrix products for one token.
 
-    What `nnscratch.flops_per_token` counts, and the products of the value gates. Added embeddings are looked up; they,
-    skip connections and shortcut are sums, which are not counted, like all that is computed number by number.
+    Counts what `nnscratch.flops_per_token` counts, plus the products of the value gates. Embedding lookups, sums and
+    other elementwise operations are not counted.
 
     Args:
-        config: the model.
-        context_length: tokens in a sequence; by default the config's.
-        backward: count forward and backward pass; a backward pass is two forward passes.
+        config: The model.
+        context_length: Tokens in a sequence; by default the config's.
+        backward: Count the forward and the backward pass; a backward pass costs two forward passes.
 
     Raises:
-        ValueError: if the length is below 1.
+        ValueError: If the length is below 1.
     """
     gates = len(config.value_embedding_layers) * 2 * config.num_heads * config.gate_channels
-    transformer = nnscratch.flops_per_token(config.transformer, context_length, backward=backward)
+    transformer = nnscratch.flops_per_token(config, context_length, backward=backward)
     return transformer + (3 if backward else 1) * gates

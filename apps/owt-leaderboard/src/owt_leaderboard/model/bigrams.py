@@ -1,4 +1,4 @@
-"""Embeddings of pairs of neighbouring tokens, in a table that pairs share by a hash."""
+"""Embeddings of pairs of neighbouring tokens, in a table that pairs share through a hash."""
 
 import torch
 from jaxtyping import Float, Int
@@ -10,18 +10,18 @@ _MULTIPLIER = 2_654_435_761  # about 2³² by the golden ratio (Knuth, The Art o
 
 
 class BigramEmbedding(nn.Module):
-    """A vector for each pair of a token and the one before it (modded-nanogpt's record 62).
+    """A vector for each pair of a token and its predecessor (modded-nanogpt's record 62).
 
-    A model then needs no attention to know of a token's predecessor. `weight` is (rows, d_model) and starts at zero.
-    Pairs are more than rows: with p = previous id · vocab_size + id a pair has row
-    1 + ⌊p · 2654435761 / 2¹⁶⌋ mod (rows - 1), in whole numbers of 64 bits; row 0 is for tokens without a predecessor.
+    The model knows a token's predecessor without spending attention on it. `weight` is (rows, d_model) and starts at
+    zero. There are more pairs than rows: with p = previous id · vocab_size + id, a pair uses row
+    1 + ⌊p · 2654435761 / 2¹⁶⌋ mod (rows - 1), in 64-bit integers. Row 0 is for tokens without a predecessor.
 
     Args:
-        vocab_size: number of tokens.
-        rows: of the table, 2 or more; the record takes 5 · vocab_size.
-        d_model: width of the vectors.
-        device: where the table lives.
-        dtype: its type.
+        vocab_size: Number of tokens.
+        rows: Rows of the table, 2 or more; the record uses 5 · vocab_size.
+        d_model: Width of the vectors.
+        device: Device of the table.
+        dtype: Dtype of the table.
     """
 
     def __init__(
@@ -42,15 +42,16 @@ class BigramEmbedding(nn.Module):
         token_positions: Int[Tensor, "batch seq"] | None = None,
         cache: KeyValueCache | None = None,
     ) -> Float[Tensor, "batch seq d_model"]:
-        """Return the vectors of the tokens and their predecessors.
+        """Return the bigram embedding at every position.
 
         Args:
-            token_ids: the tokens.
-            token_positions: their positions; at 0 there is no predecessor. None: only the first may have none.
-            cache: what came before the first column; None if nothing did.
+            token_ids: The tokens.
+            token_positions: Their positions; a token at position 0 has no predecessor. With None, only the first
+                column may lack one.
+            cache: Cache that knows the token before the first column; None if there is none.
 
         Raises:
-            ValueError: if the cache holds other sequences than these.
+            ValueError: If the cache holds a different number of sequences.
         """
         before = None if cache is None else cache.last_token_ids
         if before is None:

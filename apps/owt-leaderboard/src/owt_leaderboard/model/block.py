@@ -1,18 +1,19 @@
-"""The speedrun's block: a pre-norm Transformer block whose attention may get value embeddings."""
+"""Pre-norm Transformer block with optional value embeddings and zero-initialised projections."""
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nnscratch import RotaryEmbedding, TransformerBlock
-from nnscratch.generation.cache import LayerCache
+from nnscratch.cache import LayerCache
 from owt_leaderboard.model.config import SpeedrunConfig
 
 
 class ValueGate(nn.Module):
-    """Weighs each head's part of a value embedding by 2 · sigmoid(W h), with h the first channels of the block's input.
+    """Per-head gate 2 · sigmoid(W h) on a value embedding, with h the first channels of the block's input.
 
-    `weight` is (num_heads, gate_channels) and starts at zero, where every gate is 1. The gate is nanochat's; its input
-    is normalised, so that it does not depend on how far the residual stream has grown.
+    `weight` is (num_heads, gate_channels) and starts at zero, where every gate is 1. The gate is nanochat's. Its input
+    is normalised, so the gate does not depend on how far the residual stream has grown.
     """
 
     def __init__(
@@ -25,12 +26,14 @@ class ValueGate(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(num_heads, gate_channels, device=device, dtype=dtype))
 
-    def forward(self, x: Tensor, values: Tensor) -> Tensor:
-        """Return the weighed values.
+    def forward(
+        self, x: Float[Tensor, "... d_model"], values: Float[Tensor, "... d_model"]
+    ) -> Float[Tensor, "... d_model"]:
+        """Return the gated values.
 
         Args:
-            x: the normalised input of the block, (..., d_model).
-            values: the value embeddings of its tokens, (..., d_model), the heads side by side.
+            x: Normalised input of the block.
+            values: Value embeddings of its tokens, heads concatenated.
         """
         num_heads, channels = self.weight.shape
         gates = 2 * torch.sigmoid(x[..., :channels] @ self.weight.T)
@@ -38,21 +41,21 @@ class ValueGate(nn.Module):
 
 
 class SpeedrunBlock(TransformerBlock):
-    """`nnscratch.TransformerBlock` with pre-norm, with value embeddings and zero-initialised projections as options.
+    """`nnscratch.TransformerBlock` with pre-norm, plus two options.
 
     - Value embeddings (modded-nanogpt's records 14 to 17, after the value residuals of Zhou et al. 2024, ResFormer):
-      values become W_v h + gate · e, with e the vector that a table of this block's own has for the token. Sharing
-      tables among blocks is what modded-nanogpt does; nanochat, as here, has one for each block with a gate.
+      values become W_v h + gate · e, where e is the token's row in a table that belongs to this block. modded-nanogpt
+      shares tables among blocks; nanochat, as here, has one table per gated block.
     - Zero-initialised projections (modded-nanogpt's record 5, muP-like; Zhang et al. 2019, Fixup): attention's
-      `output_proj` and the feed-forward network's `w2` start at zero, so a new block returns its input. What is before
-      them has a gradient of zero in the first step and learns from the second on.
+      `output_proj` and the feed-forward network's `w2` start at zero, so a new block returns its input. Everything
+      before them has a zero gradient in the first step and learns from the second step on.
 
     Args:
-        config: the architecture.
-        rope: the rotary embedding, which the blocks share.
-        has_value_gate: whether the block gets value embeddings.
-        device: where the parameters live.
-        dtype: their type.
+        config: The architecture.
+        rope: Rotary embedding, shared among the blocks.
+        has_value_gate: Whether the block receives value embeddings.
+        device: Device of the parameters.
+        dtype: Dtype of the parameters.
     """
 
     def __init__(
@@ -63,7 +66,7 @@ class SpeedrunBlock(TransformerBlock):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        super().__init__(config.transformer, rope, device, dtype)
+        super().__init__(config, rope, device, dtype)
         self.value_gate = ValueGate(config.num_heads, config.gate_channels, device, dtype) if has_value_gate else None
         if config.zero_init_projections:
             with torch.no_grad():
@@ -72,23 +75,23 @@ class SpeedrunBlock(TransformerBlock):
 
     def forward(
         self,
-        x: Tensor,
-        token_positions: Tensor | None = None,
+        x: Float[Tensor, "batch seq d_model"],
+        token_positions: Int[Tensor, "batch seq"] | None = None,
         cache: LayerCache | None = None,
-        mask: Tensor | None = None,
-        value_embeddings: Tensor | None = None,
-    ) -> Tensor:
+        mask: Bool[Tensor, "*#mask seq keys"] | None = None,
+        value_embeddings: Float[Tensor, "batch seq d_model"] | None = None,
+    ) -> Float[Tensor, "batch seq d_model"]:
         """Return the residual stream after the block.
 
         Args:
-            x: the residual stream, (batch, seq, d_model).
-            token_positions: as `nnscratch.CausalSelfAttention` explains, and so are `cache` and `mask`.
-            cache: keys and values of earlier positions.
-            mask: what may attend to what.
-            value_embeddings: the vectors of the tokens at these positions, (batch, seq, d_model).
+            x: Residual stream.
+            token_positions: Positions of the tokens, as in `nnscratch.CausalSelfAttention`.
+            cache: Keys and values of earlier positions.
+            mask: Mask of the keys that each query may attend to.
+            value_embeddings: Value embeddings of the tokens.
 
         Raises:
-            ValueError: if value embeddings come without a gate for them, or the other way round.
+            ValueError: If value embeddings come without a gate for them, or the other way round.
         """
         if (value_embeddings is None) != (self.value_gate is None):
             raise ValueError(

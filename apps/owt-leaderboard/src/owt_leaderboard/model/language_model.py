@@ -1,6 +1,7 @@
-"""The speedrun model: nnscratch's Transformer with what the speedruns of small language models have found."""
+"""The speedrun model: nnscratch's Transformer plus findings from speedruns of small language models."""
 
 import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nnscratch import Embedding, KeyValueCache, LanguageModel, Linear, RMSNorm, RotaryEmbedding
@@ -10,53 +11,52 @@ from owt_leaderboard.model.block import SpeedrunBlock
 from owt_leaderboard.model.config import SpeedrunConfig
 
 HEAD_STD = 0.001
-"""Standard deviation of a zero-initialised model's output layer (nanochat's): small, but gradients pass through it."""
+"""Initial standard deviation of a zero-initialised model's output layer (nanochat's): small, but gradients pass."""
 
 
 class SpeedrunLM(LanguageModel):
-    """A pre-norm Transformer with rotary positions and the additions that `SpeedrunConfig` switches on.
+    """Pre-norm Transformer with rotary positions and the additions that `SpeedrunConfig` switches on.
 
-    With `ffn="swiglu"` and everything else off it is `nnscratch.TransformerLM`, to the bit. Parameters that two
-    configs have both start alike from the same seed, as far as their switches do not initialise them otherwise: what
-    is added draws its numbers last, or none.
+    With every switch off it equals `nnscratch.TransformerLM` to the bit. Parameters that two configs share start alike
+    from the same seed, unless a switch initialises them differently: additions draw their random numbers last.
 
-    Where it comes from (modded-nanogpt: github.com/KellerJordan/modded-nanogpt, numbers are its records of track 1;
-    nanochat: github.com/karpathy/nanochat), and what is different here:
+    Sources and differences (modded-nanogpt: github.com/KellerJordan/modded-nanogpt, numbers are its records of track 1;
+    nanochat: github.com/karpathy/nanochat):
 
-    - ReLU² (So et al. 2021, Primer; record 5) in the place of SwiGLU.
-    - QK-norm (Henry et al. 2020; record 5): RMSNorm of each head's queries and keys, before they are turned as there;
-      the norms have gains here, and so have all others.
-    - Zero-initialised projections (record 5): `SpeedrunBlock`. The output layer starts at N(0, 0.001²) like nanochat's,
-      not at zero as in the record, so that the blocks learn from the second step on rather than the third. A new model
-      has logits that are near zero and depend on the token alone. A tied matrix is an embedding too and stays as
-      `TransformerLM` draws it.
+    - ReLU² (So et al. 2021, Primer; record 5) instead of SwiGLU.
+    - QK-norm (Henry et al. 2020; record 5): RMSNorm of each head's queries and keys before they are rotated. Unlike the
+      record, all norms here have gains.
+    - Zero-initialised projections (record 5): see `SpeedrunBlock`. The output layer starts at N(0, 0.001²) like
+      nanochat's, not at zero as in the record, so the blocks learn from the second step on rather than the third. A new
+      model's logits are near zero and depend on the current token alone. A tied matrix is also an embedding and keeps
+      the initialisation of `TransformerLM`.
     - Soft-capped logits (Gemma Team 2024; records 9 and 18): cap · tanh(z / cap).
-    - Value embeddings (records 14 to 17) in nanochat's form: on every other block, the last among them, with a gate
-      for each head (`ValueGate`). Tables start with the standard deviation of `v_proj`, 1 / sqrt(d_model).
-    - Skip connections (record 11; U-Net, Ronneberger et al. 2015): the input of block L - 1 - i gets the output of
-      block i, times a learned scale that starts at 1, for i in the first half. With an odd number of blocks the one in
-      the middle gets nothing.
-    - Normalised embeddings x0 (record 9, nanochat): embeddings have high rates and grow, and without a norm what the
-      blocks add to them counts less and less.
-    - Embedding shortcut (record 9): before each block x = stream_scale · x + shortcut_scale · x0, with scales for each
-      block that start at 1 and 0.
-    - Bigram embeddings (record 62): `BigramEmbedding`, added to the token embeddings, and so a part of x0. The record
+    - Value embeddings (records 14 to 17) in nanochat's form: on every other block, including the last, with a gate per
+      head (`ValueGate`). Tables start at the standard deviation of `v_proj`, 1 / sqrt(d_model).
+    - Skip connections (record 11; U-Net, Ronneberger et al. 2015): for i in the first half, the input of block
+      L - 1 - i gets the output of block i, times a learned scale that starts at 1. With an odd number of blocks the
+      middle one gets nothing.
+    - Normalised embeddings x0 (record 9, nanochat): embeddings have high learning rates and grow; without a norm, what
+      the blocks add to them counts less and less.
+    - Embedding shortcut (record 9): before each block x = stream_scale · x + shortcut_scale · x0. Each block has its
+      own scales, which start at 1 and 0.
+    - Bigram embeddings (record 62): `BigramEmbedding`, added to the token embeddings and hence part of x0. The record
       adds them before each block, with scales.
-    - A narrow residual stream (both have embeddings in bfloat16): under autocast embeddings are looked up in float32
-      and rounded, so that everything between matrix products moves half as many bytes. Norms compute in float32.
-    - An untied output layer (record 8).
+    - Narrow residual stream (both projects keep embeddings in bfloat16): under autocast, embeddings are looked up in
+      float32 and rounded, so everything between matrix products moves half as many bytes. Norms compute in float32.
+    - Untied output layer (record 8).
 
-    State-dict names are those of `TransformerLM` and, where there is such a thing: `value_embeddings.{i}.weight`
-    (vocab_size, d_model) and `layers.{i}.value_gate.weight` (num_heads, gate_channels) for the blocks i of
-    `value_embedding_layers`, `layers.{i}.attn.{q,k}_norm.weight` (head_size,), `skip_scales` (num_layers // 2,), from
-    the first block of the second half that has a skip to the last, `stream_scales` and `shortcut_scales` (num_layers,),
-    `bigram_embeddings.weight` (5 · vocab_size, d_model), `ln_embeddings.weight` (d_model,).
-    `load_state_dict` is strict: weights of another config are refused by their names and shapes.
+    State-dict names are those of `TransformerLM`, plus those of the additions that are switched on:
+    `value_embeddings.{i}.weight` (vocab_size, d_model) and `layers.{i}.value_gate.weight` (num_heads, gate_channels)
+    for the blocks i of `value_embedding_layers`; `layers.{i}.attn.{q,k}_norm.weight` (head_size,); `skip_scales`
+    (num_layers // 2,), ordered from the first block with a skip to the last; `stream_scales` and `shortcut_scales`
+    (num_layers,); `bigram_embeddings.weight` (5 · vocab_size, d_model); `ln_embeddings.weight` (d_model,).
+    `load_state_dict` is strict: it refuses weights of another config and names what differs.
 
     Args:
-        config: the architecture.
-        device: where the parameters live.
-        dtype: their type.
+        config: The architecture.
+        device: Device of the parameters.
+        dtype: Dtype of the parameters.
     """
 
     config: SpeedrunConfig
@@ -69,20 +69,20 @@ class SpeedrunLM(LanguageModel):
     ) -> None:
         super().__init__()
         self.config = config
-        width, plain = config.d_model, config.transformer
-        rope = RotaryEmbedding(config.rope_theta, plain.head_size, config.context_length, device)
+        width = config.d_model
+        rope = RotaryEmbedding(config.rope_theta, config.head_size, config.context_length, device)
         gated = config.value_embedding_layers
         std = width**-0.5 if config.tie_embeddings else 1.0
         self.token_embeddings = Embedding(config.vocab_size, width, device, dtype, std=std)
         self.layers = nn.ModuleList(
             SpeedrunBlock(config, rope, index in gated, device, dtype) for index in range(config.num_layers)
         )
-        self.ln_final = RMSNorm(width, plain.norm_eps, device, dtype)
+        self.ln_final = RMSNorm(width, config.norm_eps, device, dtype)
         self.lm_head = Linear(width, config.vocab_size, device, dtype)
         if config.tie_embeddings:
             self.lm_head.weight = self.token_embeddings.weight
         elif config.zero_init_projections:
-            with torch.no_grad():  # a smaller multiple of what was drawn, so that no other draw changes
+            with torch.no_grad():  # scaled down rather than redrawn, so that no other draw changes
                 self.lm_head.weight.mul_(HEAD_STD / (2 / (width + config.vocab_size)) ** 0.5)
         self.value_embeddings = nn.ModuleDict(
             {str(index): Embedding(config.vocab_size, width, device, dtype, std=width**-0.5) for index in gated}
@@ -90,7 +90,7 @@ class SpeedrunLM(LanguageModel):
         if config.bigram_embeddings:
             self.bigram_embeddings = BigramEmbedding(config.vocab_size, config.bigram_rows, width, device, dtype)
         if config.embedding_norm:
-            self.ln_embeddings = RMSNorm(width, plain.norm_eps, device, dtype)
+            self.ln_embeddings = RMSNorm(width, config.norm_eps, device, dtype)
         if config.skip_connections:
             self.skip_scales = nn.Parameter(torch.ones(config.num_skips, device=device, dtype=dtype))
         if config.embedding_shortcut:
@@ -99,11 +99,11 @@ class SpeedrunLM(LanguageModel):
 
     def _features(
         self,
-        token_ids: Tensor,
-        token_positions: Tensor | None,
+        token_ids: Int[Tensor, "batch seq"],
+        token_positions: Int[Tensor, "batch seq"] | None,
         cache: KeyValueCache | None,
-        mask: Tensor | None,
-    ) -> Tensor:
+        mask: Bool[Tensor, "batch seq keys"] | None,
+    ) -> Float[Tensor, "batch seq d_model"]:
         embeddings = self.token_embeddings(token_ids)
         if self.config.bigram_embeddings:
             embeddings = embeddings + self.bigram_embeddings(token_ids, token_positions, cache)
@@ -118,10 +118,10 @@ class SpeedrunLM(LanguageModel):
         shortcut_scales: tuple[Tensor, ...] = ()
         if self.config.embedding_shortcut:
             stream_scales, shortcut_scales = self.stream_scales.unbind(), self.shortcut_scales.unbind()
-        outputs: list[Tensor] = []  # of the first half that are still to be added
+        outputs: list[Tensor] = []  # of the first half, waiting to be added in the second
         for index, layer in enumerate(self.layers):
             if index >= num_layers - num_skips:
-                # Not by addcmul, whose result autocast on CUDA makes as wide as the scales.
+                # Not addcmul: under autocast on CUDA its result has the wider dtype of the scales.
                 x = x + outputs.pop() * skip_scales[index - (num_layers - num_skips)]
             if stream_scales:
                 x = x * stream_scales[index] + embeddings * shortcut_scales[index]
@@ -136,17 +136,17 @@ class SpeedrunLM(LanguageModel):
         return self.ln_final(x)
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Return the parameters by what an optimizer should know of them, each in one group.
+        """Return the parameters in groups that want different optimizers or learning rates; each is in one group.
 
-        - "matrices": the two-dimensional ones inside of the blocks, for Muon. The value gates are among them, as in
-          nanochat: Muon's step does not depend on the size of their gradient, which is small while gates are near 1,
-          and so they need no rate of their own.
-        - "embeddings": of tokens, pairs of them and values, of whose rows a step changes only those of its tokens.
-        - "head": the output layer; nothing if it is tied, for it is among the embeddings then.
-        - "scalars": gains of norms, and the scales of skip connections and shortcut.
+        - "matrices": two-dimensional parameters inside the blocks, for Muon. Value gates are among them, as in
+          nanochat. Their gradients are small while gates are near 1, but Muon's step ignores the gradient's size, so
+          they need no rate of their own.
+        - "embeddings": tables of tokens, bigrams and values, of which a step changes only the rows of its tokens.
+        - "head": the output layer; empty if it is tied, because it then belongs to the embeddings.
+        - "scalars": gains of norms, and the scales of skip connections and the shortcut.
         """
         groups: dict[str, list[nn.Parameter]] = {"matrices": [], "embeddings": [], "head": [], "scalars": []}
-        for name, param in self.named_parameters():  # a tied matrix comes once, as the embedding
+        for name, param in self.named_parameters():  # lists a tied matrix once, as the embedding
             if name.startswith(("token_embeddings.", "bigram_embeddings.", "value_embeddings.")):
                 groups["embeddings"].append(param)
             elif name.startswith("lm_head."):

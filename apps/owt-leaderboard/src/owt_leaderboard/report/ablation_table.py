@@ -1,72 +1,23 @@
-"""Which switches are tried, and the table of what each of them is worth."""
+"""Table of an ablation: what each variant of the recipe is worth."""
 
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from owt_leaderboard.recipe.recipes import Recipe
+from owt_leaderboard.recipe import FULL
 
-FULL = "full"
-SWITCHES = (
-    "qk_norm",
-    "zero_init_projections",
-    "value_embeddings",
-    "skip_connections",
-    "embedding_shortcut",
-    "bigram_embeddings",
-    "embedding_norm",
-    "narrow_stream",
-    "tie_embeddings",
-    "normuon",
-    "cautious_weight_decay",
-)
-_OPTIONAL = {"logit_soft_cap": ("15.0", "None"), "average_from": ("0.9", "None"), "masked_inputs": ("0.1", "0.0")}
-_CHOICES = {"optimizer": ("muon", "adamw"), "schedule": ("trapezoid", "cosine"), "sampling": ("shuffled", "random")}
-_ADAMW_MATRIX_RATE = 0.003  # a hundred times less than Muon's in units of an update's size
+if TYPE_CHECKING:
+    from trainer.experiments.comparison import Difference
+
+Results = Mapping[str, Sequence[Mapping[str, Any]]]
+"""Summaries of the finished runs of each variant."""
 
 
-def variants(recipe: Recipe) -> dict[str, tuple[str, ...]]:
-    """The full recipe, and the others: what each of them sets, the opposite of one thing in the recipe.
+def table(results: Results, settings: Mapping[str, Sequence[str]], seeds: int, title: str, budget: str) -> str:
+    """Return a Markdown table: mean and deviation of each variant over seeds, and its difference from the full recipe.
 
-    A feed-forward network of the other kind has as many parameters: SwiGLU's third matrix makes all three narrower.
-    """
-    found: dict[str, tuple[str, ...]] = {FULL: ()}
-    kind, share = ("relu_squared", 3 / 2) if recipe.ffn == "swiglu" else ("swiglu", 2 / 3)
-    found[kind] = (f"ffn={kind}", f"d_ff={max(8, 8 * round(recipe.d_ff * share / 8))}")
-    for name in SWITCHES:
-        is_on = getattr(recipe, name)
-        found[f"no_{name}" if is_on else name] = (f"{name}={not is_on}",)
-    for name, values in _OPTIONAL.items():
-        is_on = bool(getattr(recipe, name))
-        found[f"no_{name}" if is_on else name] = (f"{name}={values[is_on]}",)
-    for name, values in _CHOICES.items():
-        other = next(value for value in values if value != getattr(recipe, name))
-        found[other] = (f"{name}={other}",)
-    if "adamw" in found:
-        found["adamw"] += (f"muon_learning_rate={_ADAMW_MATRIX_RATE}",)
-    if recipe.batch_ramp:
-        found["no_batch_ramp"] = ("batch_ramp=()",)
-    else:  # from half to one and a half of the batch
-        found["batch_ramp"] = ("batch_ramp=((0.0,1),(0.33,2),(0.67,3))", f"batch_size={max(1, recipe.batch_size // 2)}")
-    return found
-
-
-def table(
-    results: Mapping[str, Sequence[Mapping[str, Any]]],
-    settings: Mapping[str, Sequence[str]],
-    expected: int,
-    title: str,
-    budget: str,
-) -> str:
-    """Return Markdown: of each variant mean and deviation over seeds, and its difference to the full recipe.
-
-    Args:
-        results: the summaries of the finished runs of each variant.
-        settings: what each variant sets.
-        expected: how many runs each variant is to have.
-        title: the heading.
-        budget: what each run has, in words, such as "5m of wall clock".
+    `settings` are the assignments of each variant, and `budget` is that of each run in words.
     """
     from trainer.experiments.comparison import CONFIDENCE, difference, spread
 
@@ -77,7 +28,7 @@ def table(
         f"# {title}",
         "",
         f"Every run has {budget}. Mean ± sample standard deviation over seeds;",
-        f"difference of the loss to `{FULL}` with Welch's {CONFIDENCE:.0%} interval, positive where it becomes worse.",
+        f"difference in loss from `{FULL}` with Welch's {CONFIDENCE:.0%} interval, positive where a variant is worse.",
         "",
         "| variant | sets | runs | loss | difference | bits per byte | M tokens |",
         "|---|---|---|---|---|---|---|",
@@ -87,7 +38,7 @@ def table(
         losses = values(name, "final_valid_loss")
         compared = name != FULL and losses and reference
         apart = _shown(difference(spread(losses), spread(reference))) if compared else ""
-        count = f"{len(losses)} of {expected}"
+        count = f"{len(losses)} of {seeds}"
         if broken := sum(bool(run["diverged"]) for run in results[name]):
             count += f", {broken} diverged"
         tokens = [value / 1e6 for value in values(name, "tokens")]
@@ -96,10 +47,11 @@ def table(
     return "\n".join(rows) + "\n"
 
 
-def write_results(out: Path, results: Mapping[str, Sequence[Mapping[str, Any]]], text: str) -> None:
-    """Write the table and the summaries that it is made of."""
+def write_results(out: Path, results: Results, text: str) -> None:
+    """Write the table and the summaries behind it."""
     from trainer import write_atomically
 
+    out.mkdir(parents=True, exist_ok=True)
     write_atomically(out / "ablations.md", text.encode("utf-8"))
     values = {name: list(runs) for name, runs in results.items()}
     write_atomically(out / "ablations.json", json.dumps(values, indent=2).encode("utf-8") + b"\n")
@@ -115,6 +67,6 @@ def _mean(values: Sequence[float], digits: int) -> str:
     return f"{found.mean:.{digits}f}{deviation}"
 
 
-def _shown(apart: Any) -> str:
+def _shown(apart: "Difference") -> str:
     interval = "" if apart.low is None else f" [{apart.low:+.4f}, {apart.high:+.4f}]"
     return f"{apart.value:+.4f}{interval}"

@@ -1,37 +1,50 @@
-"""The text that a leaderboard entry needs, of a run that has ended: `entry.md`."""
+"""The entry of a finished run: `entry.md` with everything that a leaderboard asks for, and its picture."""
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from owt_leaderboard.budget.clock import read_sessions
-from owt_leaderboard.budget.sizing import computing_parameters, flops_per_training_token
-from owt_leaderboard.recipe.recipes import Recipe
-from owt_leaderboard.run.decisions import read_beginning
-from owt_leaderboard.run.training import write_text
+from owt_leaderboard.budget import read_sessions
+from owt_leaderboard.model import computing_parameters, flops_per_token
+from owt_leaderboard.recipe import Recipe, make_model
+from owt_leaderboard.report.picture import picture_bytes
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from bpe import Tokenizer
+    from owt_leaderboard.model.language_model import SpeedrunLM
 
 ENTRY_FILE, PICTURE_FILE = "entry.md", "entry.png"
 ENTRY_SAMPLE_TOKENS = 256
 _SAMPLES = 2
+_SPARE = 1.5  # machines differ from themselves by this much from one ten seconds to the next
+
+
+def write_text(model: "SpeedrunLM", tokenizer: "Tokenizer", tokens: int, *, seed: int, texts: int = 1) -> list[str]:
+    """Let the model write texts of `tokens` tokens each, starting at the beginning of a document.
+
+    Raises:
+        ValueError: If the tokenizer has no end-of-text token.
+    """
+    import torch
+
+    from nnscratch import generate
+
+    if tokenizer.eot_id is None:
+        raise ValueError("the tokenizer has no <|endoftext|>: train one with it, since texts begin there")
+    start = torch.full((texts, 1), tokenizer.eot_id, device=next(model.parameters()).device)
+    token_ids = generate(model, start, max_new_tokens=tokens, temperature=0.8, top_p=0.95, seed=seed)
+    return [tokenizer.decode(row[1:].tolist()) for row in token_ids]
 
 
 def rehearse(recipe: Recipe, tokenizer: "Tokenizer", device: str) -> float:
-    """Write and draw what the entry will need, with an untrained model, and return the seconds to reserve for it.
+    """Write and draw with an untrained model what the entry will need, and return the seconds to reserve for it.
 
-    It is done twice: what only the first time takes is over when the entry comes. A time in which the process was
-    stopped does not count.
+    A short first round pays one-off costs. Of two more the faster counts, because the process may be stopped in one.
     """
-    from owt_leaderboard.recipe.assembly import make_model
-    from owt_leaderboard.report.picture import picture_bytes
     from trainer import resolve_device
     from trainer.checkpoints.random_states import preserved_random_states
-    from trainer.interruption import Continuations
 
     with preserved_random_states():
         model = make_model(recipe, tokenizer.vocab_size, resolve_device(device))
@@ -44,125 +57,116 @@ def rehearse(recipe: Recipe, tokenizer: "Tokenizer", device: str) -> float:
         return time.perf_counter() - began
 
     once(2)
-    with Continuations() as stops:
-        seconds = once(ENTRY_SAMPLE_TOKENS)
-        while stops.count:
-            stops.count = 0
-            seconds = once(ENTRY_SAMPLE_TOKENS)
-    return 1.25 * seconds  # as much more as the trainer keeps for its end
+    return _SPARE * min(once(ENTRY_SAMPLE_TOKENS), once(ENTRY_SAMPLE_TOKENS))
 
 
-def write_entry(run_dir: Path, model: "nn.Module", tokenizer: "Tokenizer") -> Path:
-    """Write `entry.md` and its picture into a finished run's directory, and return the former's path."""
-    from owt_leaderboard.report.picture import picture_bytes
+def write_entry(
+    run_dir: Path,
+    model: "SpeedrunLM",
+    tokenizer: "Tokenizer",
+    *,
+    recipe: Recipe,
+    time_limit_seconds: float,
+    reasons: tuple[str, ...],
+) -> Path:
+    """Write `entry.md` and `entry.png` into the directory of a finished run, and return the former's path.
+
+    The recipe has its final sizes, which `reasons` explain in lines to print.
+    """
     from trainer import read_config, read_metrics, write_atomically
 
     config, summary = read_config(run_dir), json.loads((run_dir / "summary.json").read_text("utf-8"))
     environment = json.loads((run_dir / "environment.json").read_text("utf-8"))
-    beginning = read_beginning(run_dir)
-    assert beginning is not None, "whoever trains here has begun here"
-    metrics, limit = read_metrics(run_dir), float(beginning.asked["time_limit_seconds"])
+    metrics = read_metrics(run_dir)
     curves = [
         [(record["seconds_total"], record["loss"]) for record in metrics if record["event"] == event]
         for event in ("train", "eval")
     ]
-    title = f"validation loss {summary['final_valid_loss']:.4f} after {limit:,.0f} s"
-    write_atomically(run_dir / PICTURE_FILE, picture_bytes(curves[0], curves[1], limit=limit, title=title))
-    samples = write_text(model, tokenizer, ENTRY_SAMPLE_TOKENS, seed=beginning.recipe.seed, texts=_SAMPLES)
+    title = f"validation loss {summary['final_valid_loss']:.4f} after {time_limit_seconds:,.0f} s"
+    picture = picture_bytes(curves[0], curves[1], limit=time_limit_seconds, title=title)
+    write_atomically(run_dir / PICTURE_FILE, picture)
+    samples = write_text(model, tokenizer, ENTRY_SAMPLE_TOKENS, seed=recipe.seed, texts=_SAMPLES)
+    facts = _facts(recipe, config["recorded"]["valid_tokens"], summary, environment, tokenizer.vocab_size)
+    times = _times(read_sessions(run_dir), metrics, time_limit_seconds)
     lines = [
         f"# {title}",
         "",
         "The course's leaderboard takes only personal course work: this is a comparison with it, not a submission.",
         "",
-        *_table(_facts(beginning.recipe, config, summary, environment, tokenizer.vocab_size, limit, run_dir)),
-        "",
+        *_table({**facts, "run": run_dir.name}),
         f"![training and validation loss against seconds]({PICTURE_FILE})",
         "",
         "## Time",
         "",
-        *_table(_times(read_sessions(run_dir), metrics, limit)),
-        "",
-        *([*(f"- {reason}" for reason in beginning.reasons), ""] if beginning.reasons else []),
-        f"## Text of {ENTRY_SAMPLE_TOKENS} tokens, temperature 0.8, top-p 0.95",
+        *_table(times),
+        *([*(f"- {reason}" for reason in reasons), ""] if reasons else []),
+        f"## Samples of {ENTRY_SAMPLE_TOKENS} tokens, temperature 0.8, top-p 0.95",
         "",
     ]
     for sample in samples:
         lines += [*("> " + line for line in sample.splitlines()), ""]
-    lines += ["## Recipe", "", "```json", json.dumps(config["recorded"]["recipe"], indent=2), "```", ""]
-    lines += ["## Environment", "", "```json", json.dumps(_without_diff(environment), indent=2), "```", ""]
+    for heading, values in (("Recipe", config["recorded"]["recipe"]), ("Environment", _without_diff(environment))):
+        lines += [f"## {heading}", "", "```json", json.dumps(values, indent=2), "```", ""]
     write_atomically(run_dir / ENTRY_FILE, "\n".join(lines).encode("utf-8"))
     return run_dir / ENTRY_FILE
 
 
 def _facts(
-    recipe: Recipe,
-    config: dict[str, Any],
-    summary: dict[str, Any],
-    environment: dict[str, Any],
-    vocab_size: int,
-    limit: float,
-    run_dir: Path,
-) -> list[tuple[str, str]]:
+    recipe: Recipe, valid_tokens: str, summary: dict[str, Any], environment: dict[str, Any], vocab_size: int
+) -> dict[str, str]:
     from trainer import TokenDataset
 
-    valid = TokenDataset(config["recorded"]["valid_tokens"])
-    bits = summary["bits_per_byte"]
+    valid, model = TokenDataset(valid_tokens), replace(recipe.model, vocab_size=vocab_size)
+    bits, speed = summary["bits_per_byte"], summary["tokens_per_second"]
     per_token = None if valid.num_bytes is None else valid.num_bytes / len(valid)
-    speed, parameters = summary["tokens_per_second"], computing_parameters(recipe, vocab_size)
-    utilisation = f"{summary['mfu']:.1%}" if summary["mfu"] is not None else "not known, for the device's peak is not"
-    heads = f"{recipe.num_heads} {'heads' if recipe.num_heads > 1 else 'head'}"
+    utilisation = (
+        "unknown, because the peak of this device is not listed" if summary["mfu"] is None else f"{summary['mfu']:.1%}"
+    )
     if speed is not None:
-        operations = speed * flops_per_training_token(recipe, vocab_size)
+        operations = speed * flops_per_token(model, backward=True)
         utilisation += f" ({operations / 1e9:,.1f} GFLOP/s of the model's operations in training)"
-    return [
-        (
-            "validation loss",
-            f"{summary['final_valid_loss']:.4f} nats per token, perplexity {summary['perplexity']:.2f}",
+    heads = f"{model.num_heads} {'heads' if model.num_heads > 1 else 'head'}"
+    return {
+        "validation loss": (
+            f"{summary['final_valid_loss']:.4f} nats per token, perplexity {summary['perplexity']:.2f}"
         ),
-        ("measured on", f"the whole validation text: {len(valid):,} tokens, windows of {recipe.context_length}"),
-        ("bits per byte", "not known" if bits is None else f"{bits:.4f}"),
-        (
-            "bytes per token",
-            "not known" if per_token is None else f"{per_token:.4f} ({vocab_size:,} tokens in the vocabulary)",
+        "measured on": f"the whole validation text: {len(valid):,} tokens, windows of {model.context_length}",
+        "bits per byte": "unknown" if bits is None else f"{bits:.4f}",
+        "bytes per token": (
+            "unknown" if per_token is None else f"{per_token:.4f} ({vocab_size:,} tokens in the vocabulary)"
         ),
-        ("wall clock", f"limit {limit:,.1f} s, everything included but the preparation of the data"),
-        ("training tokens", f"{summary['tokens']:,} in {summary['steps']:,} steps"),
-        ("tokens per second", "not known" if speed is None else f"{speed:,.0f} in training"),
-        ("MFU", utilisation),
-        (
-            "model",
-            f"{recipe.num_layers} layers x {recipe.d_model}, {heads}, d_ff {recipe.d_ff}: "
-            f"{summary['parameters']:,} parameters, {parameters:,} of them in matrices and output layer",
+        "training tokens": f"{summary['tokens']:,} in {summary['steps']:,} steps",
+        "tokens per second": "unknown" if speed is None else f"{speed:,.0f} in training",
+        "MFU": utilisation,
+        "model": (
+            f"{model.num_layers} layers x {model.d_model}, {heads}, d_ff {model.d_ff}: {summary['parameters']:,} "
+            f"parameters, {computing_parameters(model):,} of them in matrices and output layer"
         ),
-        ("device", f"{environment['device_name']}, {environment['dtype']}, torch {environment['torch']}"),
-        ("run", run_dir.name),
-    ]
+        "device": f"{environment['device_name']}, {environment['dtype']}, torch {environment['torch']}",
+    }
 
 
-def _times(sessions: list[dict[str, Any]], metrics: list[dict[str, Any]], limit: float) -> list[tuple[str, str]]:
+def _times(sessions: list[dict[str, Any]], metrics: list[dict[str, Any]], limit: float) -> dict[str, str]:
     spent = sum(session["seconds"] for session in sessions)
-    rows = [
-        ("spent when the final loss was known", f"{metrics[-1]['seconds_total']:,.1f} s"),
-        (
-            "spent when this was written",
-            f"{spent:,.1f} s of {limit:,.1f} s" + (" - OVER THE LIMIT" if spent > limit else ""),
-        ),
-        ("of it in optimizer steps", f"{metrics[-1]['seconds_training']:,.1f} s"),
-    ]
+    rows = {
+        "limit": f"{limit:,.1f} s, which covers everything except the preparation of the data",
+        "spent before this page was written": f"{spent:,.1f} s" + (" - OVER THE LIMIT" if spent > limit else ""),
+        "spent when the final loss was known": f"{metrics[-1]['seconds_total']:,.1f} s",
+        "of which in optimizer steps": f"{metrics[-1]['seconds_training']:,.1f} s",
+    }
     if len(sessions) > 1:
-        rows += [
-            ("sessions", ", ".join(f"{session['seconds']:,.1f} s" for session in sessions)),
-            ("down between them, not counted", ", ".join(f"{s['seconds_down_before']:,.1f} s" for s in sessions[1:])),
-        ]
+        rows["sessions"] = ", ".join(f"{session['seconds']:,.1f} s" for session in sessions)
+        down = ", ".join(f"{session['seconds_down_before']:,.1f} s" for session in sessions[1:])
+        rows["down between sessions, not counted"] = down
     return rows
 
 
-def _table(rows: list[tuple[str, str]]) -> list[str]:
-    return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)]
+def _table(rows: dict[str, str]) -> list[str]:
+    return ["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows.items()), ""]
 
 
 def _without_diff(environment: dict[str, Any]) -> dict[str, Any]:
-    """The environment without the text of uncommitted changes, which environment.json has."""
+    """Return the environment without the diff of the work tree, which environment.json has."""
     git = environment.get("git")
     kept = {name: value for name, value in environment.items() if name not in ("git", "resumed")}
     return kept | {"git": git and {"commit": git["commit"], "dirty": git["dirty"]}}

@@ -1,10 +1,10 @@
-"""The picture of an entry: losses against wall-clock seconds, with the limit marked."""
+"""Picture of an entry: losses against wall-clock seconds, with the limit marked."""
 
 import io
 from collections.abc import Sequence
 
 Curve = Sequence[tuple[float, float | None]]
-"""(seconds, loss), None where a loss was not finite."""
+"""Pairs of seconds and loss; None where a loss was not finite."""
 
 
 def picture_bytes(training: Curve, validation: Curve, *, limit: float, title: str) -> bytes:
@@ -24,7 +24,7 @@ def picture_bytes(training: Curve, validation: Curve, *, limit: float, title: st
         axes.plot(seconds, losses, color=color, lw=width, marker=marker, ms=4, label=name)
     axes.axvline(limit, color="black", ls="--", lw=1, label=f"limit, {limit:,.0f} s")
     axes.set_xlim(0, 1.03 * limit)
-    axes.set_xlabel("wall-clock seconds, everything included but the preparation of the data")
+    axes.set_xlabel("wall-clock seconds, everything except the preparation of the data")
     axes.set_ylabel("loss (nats per token)")
     axes.grid(alpha=0.3)
     axes.legend()

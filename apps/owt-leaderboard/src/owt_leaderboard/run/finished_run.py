@@ -1,49 +1,119 @@
-"""A run read back: its recipe, its tokenizer and its model with the weights of the last checkpoint."""
+"""A run read back from its directory: recipe, tokenizer, model with the last checkpoint's weights, measurement."""
 
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from owt_leaderboard.recipe.assembly import make_model
-from owt_leaderboard.recipe.recipes import Recipe
-from owt_leaderboard.run.decisions import recipe_from_json
+from owt_leaderboard.budget import Measurement
+from owt_leaderboard.model import computing_parameters, flops_per_token
+from owt_leaderboard.recipe import Recipe, from_record, make_model
+from owt_leaderboard.run.decisions import read_decisions
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from bpe import Tokenizer
+    from owt_leaderboard.model.language_model import SpeedrunLM
 
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What a run left."""
+    """A run's recipe, tokenizer and model."""
 
     recipe: Recipe
     tokenizer: "Tokenizer"
-    model: "nn.Module"
+    model: "SpeedrunLM"
     step: int
-    """Of the weights."""
+    """Step of the weights."""
     recorded: dict[str, Any]
-    """What `config.json` says of the recipe and of the places of the data."""
+    """Recipe and paths of the data, as in `config.json`."""
 
 
 def read_run(run_dir: Path, device: str) -> FinishedRun:
-    """Read a run, on a device.
+    """Read a run, with the model on a device.
 
     Raises:
-        FileNotFoundError: there is no run, no checkpoint, or its tokenizer is gone.
-        ValueError: a file is damaged.
+        FileNotFoundError: If there is no run or no checkpoint, or its tokenizer is gone.
+        ValueError: If a file is damaged, or another version of the app wrote the run.
     """
     from bpe import Tokenizer
     from trainer import load_weights, read_config, resolve_device
     from trainer.checkpoints.store import CheckpointStore
 
     recorded = read_config(run_dir)["recorded"]
+    recipe = from_record(recorded["recipe"])
     checkpoint = CheckpointStore(run_dir / "checkpoints", keep=1).latest()
     if checkpoint is None:
         raise FileNotFoundError(f"no checkpoint in {run_dir / 'checkpoints'}: let the run train for longer")
-    recipe = recipe_from_json(recorded["recipe"])
     tokenizer = Tokenizer.from_pretrained(recorded["tokenizer"])
     model = make_model(recipe, tokenizer.vocab_size, resolve_device(device))
     step = load_weights(model, checkpoint)
     return FinishedRun(recipe, tokenizer, model, step, recorded)
+
+
+def evaluate_run(run_dir: Path, batch_size: int | None, device: str) -> tuple[float, float | None]:
+    """Compute the final loss of a run again, from its last checkpoint over the whole validation text.
+
+    Windows and their order are those of the run. Products use the dtype in which `device` trains. Batches of another
+    size may be multiplied in another order, which changes the last bits of a float32; means are summed in float64.
+
+    Returns:
+        The loss in nats per token, and bits per byte if the number of bytes is known.
+
+    Raises:
+        FileNotFoundError: If there is no run, or its tokenizer or validation text is gone.
+        ValueError: If a file is damaged, or batch_size is below 1.
+    """
+    from trainer import TokenDataset, evaluate, resolve_device, resolve_dtype
+
+    run, where = read_run(run_dir, device), resolve_device(device)
+    result = evaluate(
+        run.model,
+        TokenDataset(run.recorded["valid_tokens"]),
+        run.recipe.model.context_length,
+        batch_size=run.recipe.batches.batch_size if batch_size is None else batch_size,
+        loss_fn=lambda module, inputs, targets: run.model.loss(inputs, targets),
+        device=where,
+        dtype=resolve_dtype("auto", where),
+    )
+    return result.loss, result.bits_per_byte
+
+
+def measurement_of(run_dir: Path, dataset: str) -> Measurement:
+    """Return what a finished run measured, for predictions.
+
+    Raises:
+        FileNotFoundError: If the run is not finished.
+        ValueError: If it has no final loss or no speed.
+    """
+    from trainer import TokenDataset, read_config
+
+    valid_tokens = read_config(run_dir)["recorded"]["valid_tokens"]
+    summary: dict[str, Any] = json.loads((run_dir / "summary.json").read_text("utf-8"))
+    environment = json.loads((run_dir / "environment.json").read_text("utf-8"))
+    decisions = read_decisions(run_dir)
+    if decisions is None or summary["final_valid_loss"] is None or not summary["tokens_per_second"]:
+        raise ValueError(f"{run_dir} has no final loss: expected a finished run of this app")
+    vocab_size = TokenDataset(valid_tokens).vocab_size
+    if vocab_size is None:
+        raise ValueError(f"{valid_tokens} does not record the size of its vocabulary: prepare the text again")
+    model = replace(decisions.recipe.model, vocab_size=vocab_size)
+    operations = flops_per_token(model, backward=True)
+    processes, limit = environment.get("processes") or 1, decisions.time_limit_seconds
+    return Measurement(
+        device=environment["device_name"] + (f" x {processes}" if processes > 1 else ""),
+        dataset=dataset,
+        time_limit_seconds=limit,
+        vocab_size=vocab_size,
+        context_length=model.context_length,
+        num_layers=model.num_layers,
+        d_model=model.d_model,
+        batch_size=decisions.recipe.batches.batch_size,
+        parameters=computing_parameters(model),
+        tokens=summary["tokens"],
+        tokens_per_second=summary["tokens_per_second"],
+        flops=summary["tokens"] * operations,
+        flops_per_second=summary["tokens_per_second"] * operations,
+        training_share=summary["seconds_training"] / limit,
+        loss=summary["final_valid_loss"],
+        bits_per_byte=summary["bits_per_byte"],
+    )

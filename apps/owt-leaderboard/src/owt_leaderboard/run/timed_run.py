@@ -1,36 +1,34 @@
-"""A run from beginning to end, every second of it counted: sizes, training, the final validation and the entry."""
+"""A run within a time limit, every second of it counted: sizes, training, the final validation and the entry."""
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal
 
-from owt_leaderboard.budget.clock import SESSIONS_FILE, Sessions
-from owt_leaderboard.recipe.recipes import Recipe
-from owt_leaderboard.run.decisions import BEGINNING_FILE, Beginning, find_beginning
-from owt_leaderboard.run.training import Data, WandbMode, close_at_last, make_loggers, train
+from owt_leaderboard.budget import EXIT_SECONDS, SESSIONS_FILE, TRAINING_SHARE, Sessions, size_for_device
+from owt_leaderboard.recipe import Recipe
+from owt_leaderboard.report import ENTRY_FILE, rehearse, write_entry
+from owt_leaderboard.run.decisions import DECISIONS_FILE, Decisions, asked_of, find_decisions
+from owt_leaderboard.run.training import train
+from owt_leaderboard.texts import TokenFiles
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from bpe import Tokenizer
-    from trainer import Logger, Summary
+    from owt_leaderboard.model.language_model import SpeedrunLM
+    from trainer import Summary
 
-Result = TypeVar("Result")
+WandbMode = Literal["auto", "online", "offline", "disabled"]
 
-# Seconds of the limit, kept for what comes after the entry: printing, the end of the process, and some air. On a CPU it
-# takes about 0.4 s; more on a GPU, where contexts and pinned memory are given back, which has not been measured.
-EXIT_SECONDS = {"cpu": 1.0, "mps": 1.0, "cuda": 3.0}
-# Seconds of limit. On a CPU compiling takes 27 to 126 s, and 9 to 22 % off a step; on a GPU more is gained, and neither
-# has been measured.
+# Seconds of limit from which compiling pays. On a CPU it takes 27 to 126 s and cuts 9 to 22 % off a step; a GPU gains
+# more. Neither has been measured on a GPU.
 COMPILING_PAYS_FROM = {"cpu": 1800.0, "cuda": 300.0}
 _PREPARATION_TIMEOUT = 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimedRun:
-    """What is to be run, and how its time is counted."""
+    """A run within a time limit, and how its time is counted."""
 
     recipe: Recipe
     fixed: frozenset[str]
@@ -38,48 +36,55 @@ class TimedRun:
     run_dir: Path
     time_limit_seconds: float
     spent: Callable[[], float]
-    """What this process has spent of the limit."""
+    """Returns the seconds of the limit that this process has spent."""
     device: str
     wandb: WandbMode
     notify: Callable[[str], None]
+    """Receives lines to print."""
 
-    def run(self, data: Data) -> "Summary":
-        """Train, and write the entry; called by all processes of the run.
+    def run(self, files: TokenFiles) -> "Summary":
+        """Train, and write the entry; every process of the run calls this.
 
         Raises:
-            ModuleNotFoundError: wandb is asked for and not installed.
-            ValueError: the limit is too short, or the directory holds another run.
-            OSError: another process is at it.
-            trainer.TrainingInterrupted: SIGINT or SIGTERM came; everything is saved.
+            ModuleNotFoundError: If wandb is requested but not installed.
+            ValueError: If the limit is too short, or the directory holds another run.
+            OSError: If another process uses the directory.
+            trainer.TrainingInterrupted: If SIGINT or SIGTERM came; everything is saved.
         """
         from bpe import Tokenizer
+        from owt_leaderboard.run.uploads import Uploads
+        from trainer import ConsoleLogger
         from trainer.distributed.processes import joined_processes
         from trainer.distributed.rank import find_place, resolve_process_device
 
-        if self.time_limit_seconds <= self._exit_seconds():
-            raise ValueError(
-                f"the time limit is {self.time_limit_seconds:g} s: expected more than {self._exit_seconds():g} s"
-            )
-        loggers = make_loggers(self.wandb)
-        tokenizer = Tokenizer.from_pretrained(data.tokenizer_directory)
+        if self.time_limit_seconds <= EXIT_SECONDS:
+            raise ValueError(f"the time limit is {self.time_limit_seconds:g} s: expected more than {EXIT_SECONDS:g} s")
+        uploads = Uploads(self.wandb)
+        tokenizer = Tokenizer.from_pretrained(files.tokenizer)
         place = find_place()
-        device = resolve_process_device(self.device, place)
-        with joined_processes(place, device, timeout_seconds=600.0) as processes:
+        with joined_processes(place, resolve_process_device(self.device, place), timeout_seconds=600.0) as processes:
             sessions = Sessions(self.run_dir, self.spent)
             is_finished = (self.run_dir / "summary.json").exists()
             try:
-                beginning = processes.from_writer(lambda: self._begin(sessions, data, tokenizer, processes.world_size))
-                earlier = 0.0 if is_finished else sessions.seconds_of_earlier
-                model, summary = self._train(beginning, data, tokenizer, earlier, loggers)
-                has_loss = summary.final_valid_loss is not None
-                if processes.is_writer and has_loss and not (is_finished and (self.run_dir / "entry.md").exists()):
-                    from owt_leaderboard.report.entry import write_entry
-
+                decisions = processes.from_writer(
+                    lambda: self._decide(sessions, files, tokenizer, processes.world_size)
+                )
+                model, summary = train(
+                    decisions.recipe,
+                    files,
+                    tokenizer,
+                    self.run_dir,
+                    time_limit_seconds=self._training_limit(decisions),
+                    spent=self.spent,
+                    seconds_of_earlier_sessions=0.0 if is_finished else sessions.seconds_of_earlier,
+                    device=self.device,
+                    loggers=[ConsoleLogger(), uploads],
+                )
+                has_entry = is_finished and (self.run_dir / ENTRY_FILE).exists()
+                if processes.is_writer and summary.final_valid_loss is not None and not has_entry:
                     if is_finished:  # and was killed before its entry was written
                         sessions.begin()
-                    else:
-                        sessions.note()
-                    write_entry(self.run_dir, model, tokenizer)
+                    self._write_entry(decisions, model, tokenizer, sessions)
             except ValueError:
                 if processes.is_writer and not any((self.run_dir / "checkpoints").glob("step_*")):
                     sessions.forget()  # so that another limit can be tried in this directory
@@ -87,74 +92,68 @@ class TimedRun:
             finally:
                 sessions.end()
                 if processes.is_writer:
-                    close_at_last(loggers)
+                    uploads.finish()
             processes.wait()  # as soon as one process ends, torchrun may end the others
         return summary
 
-    def _train(
-        self, beginning: Beginning, data: Data, tokenizer: "Tokenizer", earlier: float, loggers: "list[Logger]"
-    ) -> "tuple[nn.Module, Summary]":
-        left = self.time_limit_seconds - self._exit_seconds() - beginning.entry_seconds
-        if left <= 0:
+    def _training_limit(self, decisions: Decisions) -> float:
+        """Return the seconds until the trainer's last record: the limit without the entry and the process's end."""
+        reserved = EXIT_SECONDS + decisions.entry_seconds
+        if self.time_limit_seconds <= reserved:
             raise ValueError(
-                f"the time limit is {self.time_limit_seconds:g} s, and the end needs about "
-                f"{self._exit_seconds() + beginning.entry_seconds:.1f} s: expected more"
+                f"the time limit is {self.time_limit_seconds:g} s, and the end needs about {reserved:.1f} s: expected "
+                "more"
             )
-        return train(
-            beginning.recipe,
-            data,
-            tokenizer,
+        return self.time_limit_seconds - reserved
+
+    def _write_entry(
+        self, decisions: Decisions, model: "SpeedrunLM", tokenizer: "Tokenizer", sessions: Sessions
+    ) -> None:
+        sessions.note()
+        write_entry(
             self.run_dir,
-            time_limit_seconds=left,
-            seconds_before=self.spent,
-            seconds_of_earlier_sessions=earlier,
-            device=self.device,
-            loggers=loggers,
+            model,
+            tokenizer,
+            recipe=decisions.recipe,
+            time_limit_seconds=decisions.time_limit_seconds,
+            reasons=decisions.reasons,
         )
 
-    def _exit_seconds(self) -> float:
-        from trainer import resolve_device
-
-        return EXIT_SECONDS[resolve_device(self.device).type]
-
-    def _begin(self, sessions: Sessions, data: Data, tokenizer: "Tokenizer", processes: int) -> Beginning:
-        """Decide what is not decided yet; the writer's part."""
-        from owt_leaderboard.report.entry import rehearse
+    def _decide(self, sessions: Sessions, files: TokenFiles, tokenizer: "Tokenizer", processes: int) -> Decisions:
+        """Choose sizes and reserve time unless an earlier session did; the writer's part."""
         from trainer import resolve_device
 
         sessions.acquire()
-        asked = {"time_limit_seconds": self.time_limit_seconds, "fixed": sorted(self.fixed), **asdict(self.recipe)}
-        known = find_beginning(self.run_dir, asked)
-        if (self.run_dir / "summary.json").exists() and known is not None:
+        asked = asked_of(self.recipe, self.fixed, self.time_limit_seconds)
+        known = find_decisions(self.run_dir, asked)
+        if known is not None and (self.run_dir / "summary.json").exists():
             return known
-        if known is None and (self.run_dir / BEGINNING_FILE).exists():  # of another command, and nothing came of it
-            for file in (SESSIONS_FILE, BEGINNING_FILE):
+        if known is None and (self.run_dir / DECISIONS_FILE).exists():  # of another command that produced nothing
+            for file in (SESSIONS_FILE, DECISIONS_FILE):
                 (self.run_dir / file).unlink(missing_ok=True)
         sessions.begin()
         if sessions.seconds_of_earlier:
-            self.notify(f"going on: earlier processes have spent {sessions.seconds_of_earlier:.1f} s of the limit")
+            self.notify(f"resuming: earlier processes have spent {sessions.seconds_of_earlier:.1f} s of the limit")
         recipe = compiled_if_it_pays(self.recipe, resolve_device(self.device).type, self.time_limit_seconds)
         reasons: tuple[str, ...] = ()
         speed: float | None = None
         if known is not None:
             recipe, reasons = known.recipe, known.reasons
         elif recipe.sized_by_budget:
-            recipe, reasons, speed = self._size(recipe, data, tokenizer, processes)
+            recipe, reasons, speed = self._sized(recipe, files, tokenizer, processes)
         for reason in reasons:
             self.notify(reason)
-        # Every process does this once, so that nothing is loaded for the first time at the end.
+        # Every session rehearses, so that nothing is loaded for the first time at the end.
         seconds = rehearse(recipe, tokenizer, self.device)
         if known is not None:
             return known
-        beginning = Beginning(asked, recipe, reasons, speed, seconds)
-        beginning.write(self.run_dir)
-        return beginning
+        decisions = Decisions(asked, recipe, reasons, speed, seconds)
+        decisions.write(self.run_dir)
+        return decisions
 
-    def _size(
-        self, recipe: Recipe, data: Data, tokenizer: "Tokenizer", processes: int
+    def _sized(
+        self, recipe: Recipe, files: TokenFiles, tokenizer: "Tokenizer", processes: int
     ) -> tuple[Recipe, tuple[str, ...], float]:
-        from owt_leaderboard.budget.sizing import TRAINING_SHARE
-        from owt_leaderboard.budget.speed_trial import size_for_device
         from trainer import TokenDataset, resolve_device
 
         choice = size_for_device(
@@ -162,7 +161,7 @@ class TimedRun:
             tokenizer.vocab_size,
             resolve_device(self.device),
             seconds=TRAINING_SHARE * max(1.0, self.time_limit_seconds - self.spent()),
-            train_tokens=len(TokenDataset(data.train_tokens)),
+            train_tokens=len(TokenDataset(files.train)),
             processes=processes,
             fixed=self.fixed,
         )
@@ -170,19 +169,19 @@ class TimedRun:
 
 
 def compiled_if_it_pays(recipe: Recipe, device_type: str, seconds: float) -> Recipe:
-    """The recipe with `compile` decided, where it is left to the device and the time limit."""
+    """Return the recipe with `compile` decided, if it is left to the device and the time limit."""
     if recipe.compile != "auto" or device_type not in COMPILING_PAYS_FROM:
         return recipe
     return replace(recipe, compile="on" if seconds >= COMPILING_PAYS_FROM[device_type] else "off")
 
 
-def prepared_by_one(device: str, prepare: Callable[[], Data]) -> tuple[Data, float]:
-    """Let one process prepare the data while the others wait; return them and the seconds that this one spent on it."""
+def prepared_by_one(device: str, prepare: Callable[[], TokenFiles]) -> tuple[TokenFiles, float]:
+    """Let one process prepare the data while the others wait; return the data and the seconds that passed here."""
     from trainer.distributed.processes import joined_processes
     from trainer.distributed.rank import find_place, resolve_process_device
 
     began = time.perf_counter()
     place = find_place()
     with joined_processes(place, resolve_process_device(device, place), _PREPARATION_TIMEOUT) as processes:
-        data = processes.from_writer(prepare)
-    return data, time.perf_counter() - began
+        files = processes.from_writer(prepare)
+    return files, time.perf_counter() - began

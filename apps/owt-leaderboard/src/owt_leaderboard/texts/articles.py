@@ -1,6 +1,6 @@
-"""Composes short articles with the flavor of web text: the embedded sample corpus.
+"""Short articles in the style of web text, composed from a grammar: the embedded sample corpus.
 
-An article first draws its facts, among them numbers that agree with one another (halves with totals, prices with
+An article first draws its facts, including numbers that agree with each other (halves with totals, prices with
 discounts, counts with percentages), and then states them in one of many phrasings.
 """
 
@@ -28,7 +28,7 @@ def between(rng: random.Random, low: int, high: int) -> int:
 
 
 def compose_article(rng: random.Random) -> str:
-    """Compose one article of 80 to 350 words: a headline and paragraphs parted by blank lines."""
+    """Compose one article of 80 to 350 words: a headline and paragraphs separated by blank lines."""
     paragraphs, cases, draw_numbers = pick(rng, KINDS)
     facts = draw_facts(pick(rng, cases), rng)
     draw_numbers(rng, facts)
@@ -48,7 +48,7 @@ def _typographic(text: str) -> str:
 
 
 def draw_facts(case: Mapping[str, str], rng: random.Random) -> Facts:
-    """Draw the people, places and dates that any article may mention; all names and towns are distinct."""
+    """Draw the people, places and dates that an article may mention; all names and towns are distinct."""
     town, town2, town3 = pick_distinct(rng, words.TOWNS, 3)
     surnames = pick_distinct(rng, words.SURNAMES, 9)
     facts: Facts = {"case": case, "town": town, "town2": town2, "town3": town3, "town_capitals": town.upper()}
@@ -102,12 +102,12 @@ def draw_facts(case: Mapping[str, str], rng: random.Random) -> Facts:
 
 
 def _whole(**values: int) -> Facts:
-    """Write integers with thousands separators."""
+    """Format integers with thousands separators."""
     return {name: f"{value:,}" for name, value in values.items()}
 
 
 def _parts(rng: random.Random, total: int, least: int) -> tuple[int, int, int]:
-    """Cut a total into three parts of at least `least`."""
+    """Split a total into three random parts, each at least `least`."""
     first = between(rng, least, total - 2 * least)
     second = between(rng, least, total - first - least)
     return first, second, total - first - second

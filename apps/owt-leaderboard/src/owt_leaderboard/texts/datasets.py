@@ -1,10 +1,10 @@
-"""Which text to train on: embedded, downloaded or the user's, as one training and one validation file."""
+"""Data sets: the embedded sample, OpenWebText from the hub or the user's files, as a tokenizer and token files."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from owt_leaderboard.run.training import Data
 from trainer.experiments.hub import HubDataset, download
 
 SAMPLE_TRAIN_BYTES = 8_000_000
@@ -19,33 +19,50 @@ OWT = HubDataset(
 
 
 class Texts(NamedTuple):
-    """A training and a validation text, and the SHA-256 of files for which it is known."""
+    """Training and validation text, and the SHA-256 of those files for which it is known."""
 
     train: Path
     valid: Path
     digests: dict[Path, str]
 
 
+@dataclass(frozen=True)
+class TokenFiles:
+    """Directory of a tokenizer, and the two texts as token files."""
+
+    tokenizer: Path
+    train: Path
+    valid: Path
+
+    def recorded(self) -> dict[str, str]:
+        """Return the absolute paths, for the records of a run."""
+        return {
+            "tokenizer": str(self.tokenizer.resolve()),
+            "train_tokens": str(self.train.resolve()),
+            "valid_tokens": str(self.valid.resolve()),
+        }
+
+
 def resolve(
     dataset: str, valid_dataset: Path | None, valid_bytes: int | None, data_dir: Path, notify: Callable[[str], None]
 ) -> Texts:
-    """Find or make the training text and the validation text.
+    """Find, download or compose the training and validation text.
 
     Args:
-        dataset: "sample" for articles that are composed here and now, "owt" for the files on the Hugging Face hub,
-            or the path of a text file, `.gz` or `.zst` too.
-        valid_dataset: the validation text; None holds out the last documents of the training text.
-        valid_bytes: take only the first documents of the validation text, up to this many bytes; None takes it whole.
-        data_dir: where files that are made are kept, to be found again.
-        notify: gets one line for each thing worth telling.
+        dataset: "sample" for articles composed on the spot, "owt" for the files on the Hugging Face hub, or the path of
+            a text file (`.txt`, `.gz`, `.zst`).
+        valid_dataset: Validation text; None holds out the last documents of the training text.
+        valid_bytes: Use only the first documents of the validation text, up to this many bytes; None uses all of it.
+        data_dir: Directory in which new files are kept and found again.
+        notify: Receives lines to print.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        trainer.experiments.hub.DownloadError: a file cannot be downloaded, or is not what it should be.
-        ValueError: a validation text beside the sample or "owt", or a text that cannot be divided.
+        FileNotFoundError: If a file does not exist.
+        trainer.experiments.hub.DownloadError: If a file cannot be downloaded, or fails its checksum.
+        ValueError: If a validation text is given with "sample" or "owt", or a text cannot be split.
     """
     if dataset in ("sample", OWT.name) and valid_dataset is not None:
-        raise ValueError(f"--valid-dataset {valid_dataset}: the {dataset} has its own; give --dataset PATH too")
+        raise ValueError(f"--valid-dataset {valid_dataset}: {dataset} has its own; give --dataset PATH too")
     from bpe import divide, first_documents
 
     if dataset == "sample":
@@ -72,22 +89,11 @@ def resolve(
     return Texts(train, valid, digests)
 
 
-def prepare_data(
-    dataset: str,
-    valid_dataset: Path | None,
-    valid_bytes: int | None,
-    data_dir: Path,
-    vocab_size: int,
-    notify: Callable[[str], None],
-) -> Data:
-    """Find or make the texts, a tokenizer of so many entries, and the token files.
+def prepare(texts: Texts, vocab_size: int, data_dir: Path, notify: Callable[[str], None]) -> TokenFiles:
+    """Find or make a tokenizer with `vocab_size` entries, and the token files; raises what `bpe.prepare` raises."""
+    import bpe
 
-    Args and errors are those of `resolve`; `bpe.prepare` adds its own.
-    """
-    from bpe import prepare
-
-    texts = resolve(dataset, valid_dataset, valid_bytes, data_dir, notify)
-    preparation = prepare(
+    prepared = bpe.prepare(
         texts.train, texts.valid, vocab_size=vocab_size, directory=data_dir, notify=notify, digests=texts.digests
     )
-    return Data(preparation.tokenizer_directory, preparation.train_tokens, preparation.valid_tokens)
+    return TokenFiles(prepared.tokenizer_directory, prepared.train_tokens, prepared.valid_tokens)

@@ -1,4 +1,4 @@
-"""What the sample articles say: per kind of article, its paragraphs with the phrasings to draw from."""
+"""Templates of the sample articles: for each kind of article, its paragraphs with alternative phrasings."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Invented people, towns and organisations, and the subjects that sample articles are about.
+"""Invented people, towns and organisations, and the subjects of the sample articles.
 
-Whatever is in one row belongs together; nobody and nothing here exists.
+Values in one row belong together; nobody and nothing here exists.
 """
 
 from __future__ import annotations

@@ -4,27 +4,10 @@ import dataclasses
 
 import torch
 
-from owt_leaderboard.model.config import SpeedrunConfig
+from owt_leaderboard.model import SpeedrunConfig
 
-OFF = SpeedrunConfig(
-    vocab_size=50,
-    context_length=12,
-    d_model=32,
-    num_layers=4,
-    num_heads=4,
-    d_ff=48,
-    ffn="swiglu",
-    qk_norm=False,
-    zero_init_projections=False,
-    logit_soft_cap=None,
-    value_embeddings=False,
-    skip_connections=False,
-    embedding_shortcut=False,
-    bigram_embeddings=False,
-    embedding_norm=False,
-    narrow_stream=False,
-)
-SWITCHES = {
+OFF = SpeedrunConfig(vocab_size=50, context_length=12, d_model=32, num_layers=4, num_heads=4, d_ff=48)
+CHANGES = {
     "ffn": "relu_squared",
     "qk_norm": True,
     "zero_init_projections": True,
@@ -37,10 +20,11 @@ SWITCHES = {
     "narrow_stream": True,
     "tie_embeddings": True,
 }
-ON = dataclasses.replace(OFF, **SWITCHES | {"tie_embeddings": False})
+ON = dataclasses.replace(OFF, **CHANGES | {"tie_embeddings": False})
 CONFIGS = {
     "off": OFF,
-    **{name: dataclasses.replace(OFF, **{name: value}) for name, value in SWITCHES.items()},
+    **{name: dataclasses.replace(OFF, **{name: value}) for name, value in CHANGES.items()},
+    "ungated": dataclasses.replace(OFF, ffn="silu"),
     "on": ON,
     "on, 5 layers, tied": dataclasses.replace(ON, num_layers=5, tie_embeddings=True),
     "on, wider than the gate": dataclasses.replace(ON, d_model=48, num_layers=2),

@@ -14,7 +14,7 @@ from owt_leaderboard.texts import words
 from owt_leaderboard.texts.articles import KINDS, between, compose_article
 from trainer.experiments.sample_corpus import documents, split_of
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture(scope="module")

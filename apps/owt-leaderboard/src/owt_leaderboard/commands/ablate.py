@@ -1,0 +1,83 @@
+"""Command `python -m owt_leaderboard.ablate`: the switches of the speedrun, one by one, at small scale."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from owt_leaderboard.commands.shared import DataFlags, check_least, chosen_recipe, command
+from owt_leaderboard.recipe import FULL, changed, variants
+from owt_leaderboard.report import table, write_results
+from owt_leaderboard.run import PlannedRun, complete_all
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Train the speedrun recipe and variants of it that differ in one switch, and write a table.
+
+    Every run has the same time, or with --steps the same tokens; each variant has several seeds. The same command
+    resumes where it stopped.
+    """
+
+    time_limit: str = "5m"
+    """Wall-clock time of each run."""
+    steps: int = 0
+    """Optimizer steps of each run, instead of a time limit: compares what a switch teaches, whatever else the machine
+    does. The benchmark of steps measures what it costs. 0 keeps the time limit."""
+    seeds: int = 3
+    """Runs of each variant."""
+    variants: tuple[str, ...] = ()
+    """Variants to train, by default all: the recipe with one thing turned off or on. The full recipe always
+    runs too."""
+    set: tuple[str, ...] = ("d_model=128", "num_layers=4", "num_heads=2", "d_ff=512", "batch_size=16")
+    """Sizes and other settings of all runs; sizes must not depend on how fast a variant is."""
+    jobs: int = 1
+    """Runs at a time on a CPU, each with its share of the cores."""
+    out: Path | None = None
+    """Directory of the runs and the table; by default runs/owt-ablations-NAME-LIMIT, or -NUMBER-steps."""
+    data: DataFlags = field(default_factory=DataFlags)
+
+
+def _run(flags: Flags) -> int:
+    from trainer import parse_duration
+
+    parse_duration(flags.time_limit)
+    for name, least in (("seeds", 1), ("jobs", 1), ("steps", 0)):
+        check_least(name, getattr(flags, name), least)
+    data = flags.data
+    if flags.jobs > 1 and data.device_type != "cpu":
+        raise ValueError(
+            f"--jobs {flags.jobs} on {data.device_type}: runs that share a device slow each other down; expected 1"
+        )
+    shared = ("sized_by_budget=False", *flags.set)
+    recipe = chosen_recipe("speedrun", data.device_type, shared)
+    known = variants(recipe)
+    names = [FULL, *(name for name in flags.variants or known if name != FULL)]
+    if unknown := [name for name in names if name not in known]:
+        raise ValueError(f"--variants {' '.join(unknown)}: expected some of {', '.join(known)}")
+    budget = f"{flags.steps}-steps" if flags.steps else flags.time_limit
+    out = flags.out or Path("runs", f"owt-ablations-{data.name}-{budget}")
+    words = ["owt_leaderboard", "--time-limit", flags.time_limit]
+    each = f"{flags.time_limit} of wall clock, everything included"
+    if flags.steps:
+        words = ["owt_leaderboard.fixed_steps", "--steps", str(flags.steps)]
+        each = f"{flags.steps:,} optimizer steps"
+    variant_of: dict[Path, str] = {}
+    runs: list[PlannedRun] = []
+    for seed in range(flags.seeds):  # one run of each variant first, so that an early look compares them all
+        for name in names:
+            settings = ["--recipe", "speedrun", "--seed", str(seed), "--set", *shared, *known[name]]
+            planned = changed(replace(recipe, seed=seed), known[name])
+            runs.append(PlannedRun(out / f"{name}-seed-{seed}", [*words, *settings, *data.arguments()], planned))
+            variant_of[runs[-1].run_dir] = name
+    title = f"Switches of the speedrun on {data.name}, {recipe.model.num_layers} layers x {recipe.model.d_model}"
+    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for number, (run, summary) in enumerate(complete_all(runs, flags.jobs, print), 1):
+        if summary is not None:
+            results[variant_of[run.run_dir]].append(summary)
+            print(f"[{number}/{len(runs)}] {run.run_dir.name}: loss {summary['final_valid_loss']}", flush=True)
+        write_results(out, results, table(results, known, flags.seeds, title, each))
+    print(f"\n{table(results, known, flags.seeds, title, each)}\nTable: {out / 'ablations.md'}")
+    return 0 if all(len(runs) == flags.seeds for runs in results.values()) else 1
+
+
+main = command(Flags, _run, "owt_leaderboard.ablate")

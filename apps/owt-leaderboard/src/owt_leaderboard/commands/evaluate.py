@@ -1,0 +1,39 @@
+"""Command `python -m owt_leaderboard.evaluate RUN`: compute the final loss of a run again."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from owt_leaderboard.commands.shared import command
+from owt_leaderboard.run import evaluate_run
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Compute a run's validation loss again, on the whole validation text, from the weights that it saved."""
+
+    run_directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run directory."""
+    batch_size: int | None = None
+    """Windows in one forward pass; by default those of training. Changes the speed, not the result."""
+    device: str = "auto"
+    """"auto" (CUDA, then MPS, then CPU) or a device such as cpu, mps, cuda:1."""
+
+
+def _run(flags: Flags) -> int:
+    loss, bits = evaluate_run(flags.run_directory, flags.batch_size, flags.device)
+    print(f"Validation loss {loss:.4f}  bits per byte {'unknown' if bits is None else f'{bits:.4f}'}")
+    summary = flags.run_directory / "summary.json"
+    if summary.exists():
+        recorded = json.loads(summary.read_text("utf-8"))["final_valid_loss"]
+        if recorded is None:
+            print("the run diverged and recorded no final loss: these are the weights that it had saved before")
+        else:
+            print(f"the run recorded {recorded:.4f}: a difference of {abs(loss - recorded):.1e}")
+    return 0
+
+
+main = command(Flags, _run, "owt_leaderboard.evaluate")

@@ -1,0 +1,78 @@
+"""Flags, data and error handling that the commands share."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import tyro
+
+from owt_leaderboard.recipe import RECIPES, Recipe, RecipeName, changed
+from owt_leaderboard.texts import TokenFiles, prepare, resolve
+from trainer.support.command_line import run_command
+
+FlagsT = TypeVar("FlagsT")
+
+
+@dataclass(frozen=True)
+class DataFlags:
+    """The text and the device."""
+
+    dataset: str = "sample"
+    """"sample" (articles composed here, no network needed), "owt" (the course's sample of OpenWebText from the
+    Hugging Face hub, 12 GB unpacked, downloaded once) or the path of a text file (.txt, .gz, .zst) whose documents are
+    separated by <|endoftext|>."""
+    valid_dataset: Path | None = None
+    """Validation text; without it the last documents of --dataset are held out."""
+    valid_bytes: int = 0
+    """Use only the first documents of the validation text, up to this many bytes; 0 uses all of it."""
+    data_dir: Path = Path("data")
+    """Directory in which tokenizers and token files are kept and found again."""
+    device: str = "auto"
+    """"auto" (CUDA, then MPS, then CPU) or a device such as cpu, mps, cuda:1."""
+
+    @property
+    def name(self) -> str:
+        """Short name of the data set, for directories and titles."""
+        return Path(self.dataset).name.split(".")[0]
+
+    @property
+    def device_type(self) -> str:
+        """Type of the device: "cuda", "mps" or "cpu"."""
+        from trainer import resolve_device
+
+        return resolve_device(self.device).type
+
+    def arguments(self) -> list[str]:
+        """Return these flags as arguments of a command line."""
+        words = ["--dataset", self.dataset, "--data-dir", str(self.data_dir), "--device", self.device]
+        if self.valid_dataset is not None:
+            words += ["--valid-dataset", str(self.valid_dataset)]
+        return words + (["--valid-bytes", str(self.valid_bytes)] if self.valid_bytes else [])
+
+    def prepare(self, vocab_size: int) -> TokenFiles:
+        """Find or make the texts, a tokenizer with `vocab_size` entries and the token files."""
+        texts = resolve(self.dataset, self.valid_dataset, self.valid_bytes or None, self.data_dir, print)
+        return prepare(texts, vocab_size, self.data_dir, print)
+
+
+def chosen_recipe(name: RecipeName, device_type: str, assignments: Sequence[str], seed: int = 0) -> Recipe:
+    """Return the recipe of this name for a kind of device, with the assignments of --set and the seed."""
+    return replace(changed(RECIPES[name](device_type), assignments), seed=seed)
+
+
+def check_least(name: str, value: int, least: int = 1) -> None:
+    """Raise a ValueError if the number given by a flag is too small."""
+    if value < least:
+        raise ValueError(f"--{name} {value}: expected {least} or more")
+
+
+def command(flags_type: type[FlagsT], run: Callable[[FlagsT], int], module: str) -> Callable[..., int]:
+    """Return the `main` of a command: it parses arguments into flags, runs, and returns the exit code."""
+
+    def main(arguments: Sequence[str] | None = None) -> int:
+        prog = f"python -m {module}"
+        flags = tyro.cli(flags_type, args=arguments, prog=prog, config=(tyro.conf.OmitArgPrefixes,))
+        return run_command(lambda: run(flags))
+
+    return main

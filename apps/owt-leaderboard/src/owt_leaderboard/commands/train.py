@@ -1,0 +1,69 @@
+"""Command `python -m owt_leaderboard`: train within a time limit."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from owt_leaderboard.budget import process_age
+from owt_leaderboard.commands.shared import DataFlags, chosen_recipe, command
+from owt_leaderboard.recipe import RecipeName, given_sizes
+from owt_leaderboard.run import TimedRun, WandbMode, prepared_by_one
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Train the best model that a time limit allows, and print its validation loss."""
+
+    time_limit: str = "1.5h"
+    """Wall-clock time from the start of the process to its end, as 1.5h, 45m or 90s. Only the preparation of the data
+    does not count."""
+    recipe: RecipeName = "speedrun"
+    """Recipe to train; "baseline" is the assignment's main experiment."""
+    set: tuple[str, ...] = ()
+    """Changes of the recipe, such as num_layers=6 d_model=384 optimizer.normuon=True; sizes given here are not chosen
+    by the budget."""
+    out: Path | None = None
+    """Run directory; by default runs/owt-RECIPE-NAME-LIMIT."""
+    seed: int = 0
+    wandb: WandbMode = "disabled"
+    """Also send records to Weights & Biases: "auto" only if a key is configured, "offline" for a later `wandb sync`;
+    needs packages/trainer[wandb]. Uploads that remain at the end do not count."""
+    data: DataFlags = field(default_factory=DataFlags)
+
+
+def _run(flags: Flags) -> int:
+    from trainer import parse_duration
+
+    notify = print if os.environ.get("RANK", "0") == "0" else _ignore
+    limit, data = parse_duration(flags.time_limit), flags.data
+    recipe = chosen_recipe(flags.recipe, data.device_type, flags.set, flags.seed)
+    files, preparing = prepared_by_one(data.device, lambda: data.prepare(recipe.model.vocab_size))
+    run_dir = flags.out or Path("runs", f"owt-{flags.recipe}-{data.name}-{flags.time_limit}")
+    notify(f"data prepared in {preparing:.1f} s (not counted); {limit:,.0f} s for everything else, in {run_dir}")
+    summary = TimedRun(
+        recipe=recipe,
+        fixed=given_sizes(flags.set),
+        run_dir=run_dir,
+        time_limit_seconds=limit,
+        spent=lambda: process_age() - preparing,
+        device=data.device,
+        wandb=flags.wandb,
+        notify=notify,
+    ).run(files)
+    if summary.final_valid_loss is None:
+        notify(f"\nNo validation loss: {summary.status} at step {summary.diverged_at_step}")
+        return 1
+    windows = f"whole validation text, windows of {recipe.model.context_length}"
+    notify(f"\nValidation loss {summary.final_valid_loss:.4f} ({windows})")
+    bits = "unknown" if summary.bits_per_byte is None else f"{summary.bits_per_byte:.4f}"
+    notify(f"perplexity {summary.perplexity:.2f}, bits per byte {bits}, {summary.tokens:,} tokens")
+    notify(f"{process_age() - preparing:.1f} s of {limit:,.0f} s used by this process, data preparation not counted")
+    notify(f"Entry: {run_dir / 'entry.md'}   learning curve: {run_dir / 'entry.png'}   records: {run_dir}")
+    return 0
+
+
+def _ignore(line: str) -> None:
+    """Drop a line, on every rank but 0."""
+
+
+main = command(Flags, _run, "owt_leaderboard")

@@ -1,0 +1,39 @@
+"""Variants of a recipe for ablations, each with one setting changed to its opposite."""
+
+from dataclasses import fields
+
+from owt_leaderboard.model import SWITCHES
+from owt_leaderboard.recipe.recipes import OptimizerRecipe, Recipe
+from owt_leaderboard.recipe.settings import flat, full_name, to_record
+
+FULL = "full"
+"""Name of the unchanged recipe."""
+_SWITCHES = (*SWITCHES, *(item.name for item in fields(OptimizerRecipe) if isinstance(item.default, bool)))
+_OPTIONAL = {"logit_soft_cap": ("15.0", "None"), "average_from": ("0.9", "None"), "masked_inputs": ("0.1", "0.0")}
+_CHOICES = {"optimizer": ("muon", "adamw"), "schedule": ("trapezoid", "cosine"), "sampling": ("shuffled", "random")}
+_ADAMW_MATRIX_RATE = 0.003  # a hundredth of Muon's in units of an update's size
+
+
+def variants(recipe: Recipe) -> dict[str, tuple[str, ...]]:
+    """Return the assignments of each variant by its name, starting with the full recipe, which has none.
+
+    The other kind of feed-forward network gets as many parameters: SwiGLU's third matrix makes all three narrower.
+    """
+    settings = flat(to_record(recipe))
+    found: dict[str, tuple[str, ...]] = {FULL: ()}
+    kind, share = ("relu_squared", 3 / 2) if recipe.model.ffn == "swiglu" else ("swiglu", 2 / 3)
+    found[kind] = (f"ffn={kind}", f"d_ff={max(8, 8 * round(recipe.model.d_ff * share / 8))}")
+    for name, values in (dict.fromkeys(_SWITCHES, ("True", "False")) | _OPTIONAL).items():
+        is_on = bool(settings[full_name(name)])
+        found[f"no_{name}" if is_on else name] = (f"{name}={values[is_on]}",)
+    for name, values in _CHOICES.items():
+        other = next(value for value in values if value != settings[full_name(name)])
+        found[other] = (f"{name}={other}",)
+    if "adamw" in found:
+        found["adamw"] += (f"muon_learning_rate={_ADAMW_MATRIX_RATE}",)
+    if recipe.batches.batch_ramp:
+        found["no_batch_ramp"] = ("batch_ramp=()",)
+    else:  # from half of the batch to one and a half
+        half = max(1, recipe.batches.batch_size // 2)
+        found["batch_ramp"] = ("batch_ramp=((0.0,1),(0.33,2),(0.67,3))", f"batch_size={half}")
+    return found

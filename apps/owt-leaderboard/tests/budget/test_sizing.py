@@ -1,0 +1,120 @@
+"""Sizes by the budget."""
+
+import pytest
+
+from owt_leaderboard.budget.sizing import LADDER, batch_windows, choose, resized
+from owt_leaderboard.model import computing_parameters, flops_per_token
+from owt_leaderboard.recipe import RECIPES, changed, make_model
+
+CPU, GPU = RECIPES["speedrun"]("cpu"), RECIPES["speedrun"]("cuda")
+HOURS = 3600.0
+
+
+def chosen(recipe, flops, seconds, **settings):
+    return choose(
+        recipe, recipe.model.vocab_size, flops_per_second=flops, seconds=seconds, train_tokens=3_000_000, **settings
+    )
+
+
+def test_flops_are_six_for_each_computing_parameter_attention_and_gates():
+    attention = 12 * 12 * 1024 * 512  # layers, 12 for both products forward and back, width, the square of positions
+    gates = 6 * 6 * 8 * 32  # on six layers, 6 for each weight, heads, channels
+    expected = 6 * computing_parameters(GPU.model) + attention + gates
+    assert flops_per_token(GPU.model, backward=True) == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_leaderboards_budget_gives_the_size_that_entrants_came_to():
+    """1.5 H100 hours at 45 %: 12 layers x 1024 and about 2 G tokens, as the isoFLOP fits of nanochat say."""
+    choice = chosen(GPU, 0.45 * 989e12, 85 * 60)
+    assert (choice.recipe.model.num_layers, choice.recipe.model.d_model, choice.recipe.model.num_heads) == (12, 1024, 8)
+    assert 1.5e9 < choice.tokens < 2.3e9
+    assert choice.recipe.batches.batch_size * choice.recipe.model.context_length == 2**17
+
+
+def test_a_small_cpu_gets_a_small_model():
+    """Two cores make about 20 k tokens/s of 4 layers x 128: 1.6e11 operations per second."""
+    ten_minutes = chosen(CPU, 1.6e11, 600)
+    assert 64 <= ten_minutes.recipe.model.d_model <= 256
+    assert 2 <= ten_minutes.tokens / ten_minutes.parameters <= 10
+    assert 4096 <= ten_minutes.recipe.batches.batch_size * 256 <= 8192
+    assert ten_minutes.recipe.model.d_model // ten_minutes.recipe.model.num_heads == 64
+
+
+def test_more_time_or_speed_never_makes_it_smaller():
+    sizes = [chosen(CPU, 1e11, seconds).parameters for seconds in (1, 10, 60, 600, HOURS, 24 * HOURS, 1000 * HOURS)]
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) > 4
+    assert sizes == [
+        chosen(CPU, 1e9, 100 * seconds).parameters for seconds in (1, 10, 60, 600, HOURS, 24 * HOURS, 1000 * HOURS)
+    ]
+
+
+def test_given_sizes_stay():
+    recipe = changed(CPU, ("d_model=192", "num_heads=3", "batch_size=5"))
+    choice = chosen(recipe, 1e12, HOURS, fixed={"model.d_model", "model.num_heads", "batches.batch_size"})
+    assert (choice.recipe.model.d_model, choice.recipe.model.num_heads, choice.recipe.batches.batch_size) == (192, 3, 5)
+    assert choice.recipe.model.d_ff == 4 * 192
+    assert choice.recipe.model.num_layers in {layers for layers, _ in LADDER}
+
+
+def test_reasons_say_what_was_weighed():
+    how, steps = chosen(CPU, 1.6e11, 600).reasons
+    assert "160.0 GFLOP/s" in how
+    assert "closest to 5" in how
+    assert "epochs of the training text" in steps
+
+
+def test_inputs_are_masked_where_the_text_is_seen_again_and_again():
+    often, once = chosen(CPU, 1.6e11, 600), chosen(CPU, 1.6e11, 60)
+    assert often.tokens / 3_000_000 > 2 > once.tokens / 3_000_000
+    assert (often.recipe.batches.masked_inputs, once.recipe.batches.masked_inputs) == (0.1, 0.0)
+    assert often.reasons[1].endswith("epochs of the training text, so 10% of the input tokens are masked")
+    given = changed(CPU, ("masked_inputs=0.3",))
+    assert chosen(given, 1.6e11, 60).recipe.batches.masked_inputs == 0.3
+    unknown = choose(CPU, 4096, flops_per_second=1.6e11, seconds=600, train_tokens=None)
+    assert unknown.recipe.batches.masked_inputs == 0.0
+
+
+def test_every_size_makes_a_model():
+    for layers, width in LADDER:
+        recipe = resized(CPU, layers, width)
+        assert recipe.model.d_model % recipe.model.num_heads == 0
+        assert recipe.model.d_model // recipe.model.num_heads in (64, 128)
+        gated = resized(changed(CPU, ("ffn=swiglu",)), layers, width)
+        assert computing_parameters(gated.model) == pytest.approx(computing_parameters(recipe.model), rel=0.1)
+
+
+def test_batches_count_what_a_ramp_accumulates():
+    ramp = changed(GPU, ("batch_ramp=((0.0, 1), (0.25, 2), (0.5, 4))",))
+    assert ramp.batches.mean_passes == pytest.approx(0.25 + 0.5 + 2.0)
+    assert batch_windows(GPU, 2e9) == 256
+    assert batch_windows(ramp, 2e9) == 128  # 256 / 2.75 = 93 by the next power of two
+    assert batch_windows(CPU, 10e6) * CPU.model.context_length == 4096
+    assert batch_windows(CPU, 1.0) == 16
+
+
+@pytest.mark.parametrize("processes", [1, 3, 7, 8])
+def test_processes_can_share_the_batch(processes):
+    choice = chosen(CPU, 1.6e11, 600, processes=processes)
+    assert choice.recipe.batches.batch_size % processes == 0
+    assert 0 <= choice.recipe.batches.batch_size - chosen(CPU, 1.6e11, 600).recipe.batches.batch_size < processes
+
+
+@pytest.mark.parametrize("heads", [3, 6, 11, 12])
+def test_heads_that_are_given_choose_among_the_widths_that_they_divide(heads):
+    recipe = chosen(changed(CPU, (f"num_heads={heads}",)), 1e12, HOURS, fixed={"model.num_heads"}).recipe
+    assert recipe.model.num_heads == heads
+    assert recipe.model.d_model % (2 * heads) == 0
+    make_model(recipe, 64, "meta")
+
+
+def test_heads_that_divide_no_width():
+    with pytest.raises(ValueError, match=r"num_heads=13 divides none of the widths .*64, 128, 192.*give d_model, too"):
+        chosen(changed(CPU, ("num_heads=13",)), 1e12, HOURS, fixed={"model.num_heads"})
+
+
+@pytest.mark.parametrize(("width", "heads"), [(480, 8), (720, 12), (800, 10), (100, 2), (64, 1), (1024, 8), (6, 1)])
+def test_any_even_width_gets_heads_that_divide_it(width, heads):
+    recipe = resized(changed(CPU, (f"d_model={width}", "num_layers=2")), 2, 64, {"model.d_model"})
+    assert recipe.model.num_heads == heads
+    make_model(recipe, 64, "meta")

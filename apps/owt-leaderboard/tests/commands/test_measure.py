@@ -1,0 +1,26 @@
+"""The command that measures."""
+
+import json
+from dataclasses import asdict
+
+from measured_runs import ONE
+
+from owt_leaderboard.commands import measure
+
+
+def test_measure_runs_every_limit_and_keeps_what_it_finds(tmp_path, monkeypatch, capsys):
+    made = []
+
+    def complete(run, notify):
+        made.append((run.run_dir.name, run.command))
+        return None if "9s" in run.run_dir.name else {"final_valid_loss": 3.0}
+
+    monkeypatch.setattr(measure, "complete", complete)
+    monkeypatch.setattr(measure, "measurement_of", lambda run_dir, dataset: ONE)
+    assert measure.main(["--limits", "5s", "9s", "--out", str(tmp_path), "--set", "batch_size=4"]) == 1
+    assert [name for name, _ in made] == ["5s-seed-0", "9s-seed-0"]
+    assert made[0][1][-8:-6] == ["--set", "batch_size=4"]
+    assert json.loads((tmp_path / "measurements.json").read_text("utf-8")) == [asdict(ONE)]
+    assert "1 runs measured, 1 failed" in capsys.readouterr().out
+    assert measure.main(["--seeds", "0", "--out", str(tmp_path)]) == 2
+    assert "error: --seeds 0: expected 1 or more" in capsys.readouterr().err

@@ -1,0 +1,143 @@
+"""Models, optimizers, schedules and losses that recipes make."""
+
+import math
+
+import pytest
+import torch
+from small_runs import TINY
+
+from bpe import Tokenizer
+from nnscratch import TransformerConfig, count_parameters
+from owt_leaderboard.recipe import (
+    RECIPES,
+    SCHEDULE_STEPS,
+    changed,
+    learning_rate_schedule,
+    make_loss,
+    make_model,
+    make_optimizer,
+)
+
+
+@pytest.fixture
+def speedrun():
+    """The speedrun's optimizer on nnscratch's own Transformer."""
+    return changed(RECIPES["speedrun"]("cpu"), (*TINY, "zero_init_projections=False", "value_embeddings=False"))
+
+
+@pytest.mark.parametrize("device_type", ["cpu", "mps", "cuda"])
+def test_baseline_is_the_transformer_with_adamw(device_type):
+    recipe = RECIPES["baseline"](device_type)
+    sizes = ("vocab_size", "context_length", "d_model", "num_layers", "num_heads", "d_ff")
+    assert [getattr(recipe.model, name) for name in sizes[2:]] == [512, 4, 16, 1344]
+    config = TransformerConfig(**{name: getattr(recipe.model, name) for name in sizes})
+    model = make_model(recipe, recipe.model.vocab_size, "meta")
+    assert sum(p.numel() for p in model.parameters()) == count_parameters(config)
+    optimizer = make_optimizer(model, recipe)
+    assert type(optimizer).__name__ == "AdamW"
+    (group,) = optimizer.param_groups
+    assert (group["lr"], group["weight_decay"], group["betas"]) == (3e-3, 0.1, (0.9, 0.95))
+
+
+@pytest.mark.parametrize("name", ["baseline", "speedrun"])
+def test_a_model_is_drawn_on_its_device(name):
+    model = make_model(changed(RECIPES[name]("cpu"), ("bigram_embeddings=True",)), 300, "meta")
+    assert {tensor.device.type for tensor in model.parameters()} == {"meta"}
+
+
+def test_muon_has_the_matrices_and_each_kind_its_rate(speedrun):
+    model = make_model(speedrun, 300)
+    optimizer = make_optimizer(model, speedrun)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    groups = [({names[p] for p in group["params"]}, group) for group in optimizer.param_groups]
+    matrices = {f"layers.0.attn.{x}_proj.weight" for x in ("q", "k", "v", "output")}
+    assert groups[0][0] == matrices | {f"layers.0.ffn.w{number}.weight" for number in (1, 2)}
+    assert "momentum" in groups[0][1]
+    assert all(parameter.dim() == 2 for parameter in groups[0][1]["params"])
+    assert sorted(name for held, _ in groups for name in held) == sorted(names.values())
+    rates = {frozenset(held): group["lr_scale"] * 0.01 for held, group in groups}
+    assert rates[frozenset({"token_embeddings.weight"})] == pytest.approx(0.03)
+    assert rates[frozenset({"lm_head.weight"})] == pytest.approx(0.008)
+    assert rates[frozenset(groups[0][0])] == pytest.approx(0.02)
+    (scalars,) = (held for held, _ in groups if "ln_final.weight" in held)
+    assert rates[frozenset(scalars)] == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_muon_multiplies_as_the_device_trains(speedrun, monkeypatch, dtype):
+    asked = []
+    monkeypatch.setattr("trainer.resolve_dtype", lambda name, device: asked.append((name, device.type)) or dtype)
+    optimizer = make_optimizer(make_model(speedrun, 300), speedrun, "cpu")
+    assert optimizer.param_groups[0]["newton_schulz_dtype"] == dtype
+    assert asked == [("auto", "cpu")]
+
+
+def test_adamw_can_have_rates_of_its_own_too(speedrun):
+    model = make_model(speedrun, 300)
+    recipe = changed(speedrun, ("optimizer=adamw", "muon_learning_rate=0.003", "head_learning_rate=None"))
+    optimizer = make_optimizer(model, recipe)
+    assert type(optimizer).__name__ == "AdamW"
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.003, 0.03, 0.01, 0.01])
+
+
+def test_a_tied_model_trains_its_matrix_once(speedrun):
+    recipe = changed(speedrun, ("tie_embeddings=True",))
+    optimizer = make_optimizer(make_model(recipe, 300), recipe)
+    assert len(optimizer.param_groups) == 3
+
+
+def test_trapezoid_rises_stays_and_falls_to_its_share(speedrun):
+    recipe = changed(speedrun, ("warmup_fraction=0.1", "decay_fraction=0.5", "final_learning_rate_fraction=0.2"))
+    schedule, peak = learning_rate_schedule(recipe), 0.01
+    at = [schedule(round(SCHEDULE_STEPS * share) - 1) for share in (0.05, 0.1, 0.3, 0.5, 0.75, 1.0)]
+    assert at == pytest.approx([0.5 * peak, peak, peak, peak, 0.6 * peak, 0.2 * peak])
+
+
+def test_cosine_falls_to_a_tenth():
+    schedule, peak = learning_rate_schedule(RECIPES["baseline"]("cpu")), 3e-3
+    middle = 0.1 + 0.9 * (1 + math.cos(math.pi / 2)) / 2
+    at = [schedule(round(SCHEDULE_STEPS * share) - 1) for share in (0.05, 0.1, 0.55, 1.0)]
+    assert at == pytest.approx([0.5 * peak, peak, middle * peak, 0.1 * peak])
+
+
+@pytest.mark.parametrize("device_type", ["cpu", "cuda"])
+def test_the_speedrun_learns(device_type):
+    torch.manual_seed(0)
+    recipe = changed(RECIPES["speedrun"](device_type), (*TINY, "num_layers=4"))
+    model = make_model(recipe, 300)
+    optimizer = make_optimizer(model, recipe)
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    assert len(held) == len(set(held)) == len(list(model.parameters()))
+    tokens = torch.randint(300, (2, 17))
+    losses = []
+    for _ in range(20):
+        loss = model.loss(tokens[:, :-1], tokens[:, 1:])
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < losses[0] - 1
+
+
+class Recorder(torch.nn.Module):
+    """Keeps the inputs that it gets."""
+
+    def loss(self, inputs, targets):
+        self.inputs = inputs
+        return inputs.float().mean()
+
+
+def test_training_hides_tokens_behind_a_byte_that_no_text_has():
+    tokenizer = Tokenizer({index: bytes([index]) for index in range(256)}, [], ["<|endoftext|>"])
+    inputs, model = torch.randint(1, 256, (100, 100)), Recorder()
+    for share in (0.0, None, 0.2):
+        loss = make_loss(changed(RECIPES["speedrun"]("cpu"), (f"masked_inputs={share}",)), tokenizer)
+        loss(model.eval(), inputs, inputs)
+        assert model.inputs is inputs
+        loss(model.train(), inputs, inputs)
+        hidden = model.inputs == 0
+        assert torch.equal(model.inputs[~hidden], inputs[~hidden])
+        assert hidden.float().mean().item() == pytest.approx(share or 0.0, abs=0.02)
+    first = model.inputs
+    loss(model, inputs, inputs)
+    assert not torch.equal(first, model.inputs)

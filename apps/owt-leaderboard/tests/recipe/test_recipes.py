@@ -1,0 +1,55 @@
+"""Recipes, and what each device gets."""
+
+import pytest
+
+from owt_leaderboard.model import SWITCHES
+from owt_leaderboard.recipe import RECIPES, RecipeName, changed
+from owt_leaderboard.recipe.recipes import Batches
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["muon_learning_rate=None"], "muon_learning_rate is None"),
+        (["warmup_fraction=0.5"], "more than the whole time"),
+        (["evaluations=0"], "count is 0: expected a whole number, 1 or more"),
+        (["batch_size=0"], "batch_size is 0"),
+        (["average_from=1.5"], "average_from is 1.5: expected a number from 0 to 1"),
+        (["head_learning_rate=-1"], "head_learning_rate is -1: expected a number above 0"),
+        (["final_learning_rate_fraction=1.5"], "expected a number from 0 to 1"),
+        (["learning_rate=0"], "learning_rate is 0.0: expected a number above 0"),
+        (["tokens_per_parameter=0"], "tokens_per_parameter is 0.0: expected a number above 0"),
+        (["batch_ramp=((0.0, 1))"], r"batch_ramp is \(0.0, 1\): expected pairs"),
+        (["skip_connections=True", "num_layers=1"], "skip_connections=True needs two halves"),
+    ],
+)
+def test_recipes_that_contradict_themselves(assignments, message):
+    with pytest.raises(ValueError, match=message):
+        changed(RECIPES["speedrun"]("cpu"), assignments)
+
+
+def test_a_cpu_has_only_the_switches_that_gained_there_and_a_gpu_those_of_the_records():
+    def are_on(device_type):
+        return {name for name in SWITCHES if getattr(RECIPES["speedrun"](device_type).model, name)}
+
+    assert are_on("cpu") == are_on("mps") == {"value_embeddings", "zero_init_projections"}
+    assert are_on("cuda") == {
+        "value_embeddings",
+        "qk_norm",
+        "zero_init_projections",
+        "skip_connections",
+        "embedding_shortcut",
+        "embedding_norm",
+        "narrow_stream",
+    }
+    decay = [RECIPES["speedrun"](device).optimizer.cautious_weight_decay for device in ("cpu", "mps", "cuda")]
+    assert decay == [False, False, True]
+
+
+def test_recipe_names_of_the_command_line_are_those_of_the_table():
+    assert list(RecipeName.__args__) == list(RECIPES)
+
+
+def test_passes_per_step_are_a_mean_over_time():
+    assert Batches(batch_size=4).mean_passes == 1
+    assert Batches(batch_size=4, batch_ramp=((0.0, 1), (0.5, 3))).mean_passes == 2

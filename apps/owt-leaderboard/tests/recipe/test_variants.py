@@ -1,0 +1,36 @@
+"""Variants for ablations: one change each, the opposite of the recipe."""
+
+import pytest
+
+from owt_leaderboard.model import computing_parameters
+from owt_leaderboard.recipe import RECIPES, changed, flat, to_record, variants
+
+RECIPE = RECIPES["speedrun"]("cpu")
+REVERSED = changed(RECIPE, [word for words in variants(RECIPE).values() for word in words])
+both = pytest.mark.parametrize("full", [RECIPE, REVERSED], ids=["as it is", "reversed"])
+
+
+@both
+def test_every_variant_changes_one_thing_of_the_recipe(full):
+    made, before = variants(full), flat(to_record(full))
+    assert len(made) == 20
+    companions = {"model.d_ff", "batches.batch_size", "optimizer.muon_learning_rate"}
+    for name, assignments in made.items():
+        after = flat(to_record(changed(full, assignments)))
+        differing = {setting for setting in before if before[setting] != after[setting]}
+        assert len(differing - companions) == (name != "full"), name
+
+
+def test_a_variant_is_the_opposite_of_the_recipe():
+    made, other = set(variants(RECIPE)), set(variants(REVERSED))
+    assert made & other == {"full"}
+    assert {"swiglu", "no_value_embeddings", "qk_norm", "adamw", "cosine", "random", "batch_ramp", "normuon"} <= made
+    opposites = {"relu_squared", "value_embeddings", "no_qk_norm", "muon", "trapezoid", "shuffled", "no_batch_ramp"}
+    assert opposites <= other
+
+
+@both
+def test_the_other_feed_forward_network_has_as_many_parameters(full):
+    (name,) = {"swiglu", "relu_squared"} & set(variants(full))
+    other = changed(full, variants(full)[name])
+    assert computing_parameters(other.model) == pytest.approx(computing_parameters(full.model), rel=0.01)

@@ -1,0 +1,150 @@
+"""The time limit, on a simulated machine: left alone, stopped for a while, slower in the end, killed and resumed.
+
+`checks/clock.py` holds real processes to real limits.
+"""
+
+import itertools
+import json
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+from simulated_clock import simulated_clock
+from small_runs import TINY, write_articles
+
+from owt_leaderboard.budget import EXIT_SECONDS, read_sessions
+from owt_leaderboard.commands.train import main
+from owt_leaderboard.recipe import RECIPES, SCHEDULE_STEPS, learning_rate_schedule
+from owt_leaderboard.run.timed_run import COMPILING_PAYS_FROM, compiled_if_it_pays
+from trainer import read_metrics
+
+LIMIT, STOPPED = 180.0, 20.0
+MOST_UNUSED = 0.05
+HISTORIES = ["plain", "stopped", "slower", "killed"]
+
+
+class Killed(BaseException):
+    """End of the process in the middle of a pass."""
+
+
+def command_of(directory, name, limit=LIMIT):
+    arguments = ["--time-limit", f"{limit:g}s", "--recipe", "baseline", "--device", "cpu", "--out", directory / name]
+    arguments += ["--dataset", directory / "articles.txt", "--data-dir", directory / "data", "--set", *TINY]
+    return [str(argument) for argument in arguments]
+
+
+def happen(clock, name):
+    """Schedule the event that gives a run its name."""
+
+    def stop():
+        clock.seconds += STOPPED
+        if hasattr(signal, "SIGCONT"):
+            os.kill(os.getpid(), signal.SIGCONT)
+
+    def slow_down():
+        clock.training *= 1.4
+        clock.evaluating *= 1.4
+        clock.drawing *= 1.4
+
+    def kill():
+        raise Killed
+
+    actions = {"stopped": stop, "slower": slow_down, "killed": kill}
+    if name in actions:
+        clock.events.append(((0.8 if name == "slower" else 0.5) * LIMIT, actions[name]))
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs")
+    write_articles(directory / "articles.txt")
+    for name in HISTORIES:
+        with simulated_clock(draws=False) as clock:
+            clock.training = 1.0
+            happen(clock, name)
+            try:
+                code = main(command_of(directory, name))
+            except Killed:
+                clock.seconds += 1000  # down
+                clock.start_process()
+                code = main(command_of(directory, name))
+            assert code == 0
+    return directory
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_it_ends_within_the_limit_and_uses_it(runs, name):
+    spent = sum(session["seconds"] for session in read_sessions(runs / name))
+    assert spent + EXIT_SECONDS <= LIMIT
+    if name != "slower":  # whose end is reserved at the slower speed
+        assert spent + EXIT_SECONDS >= (1 - MOST_UNUSED) * LIMIT
+    summary = json.loads((runs / name / "summary.json").read_text("utf-8"))
+    assert summary["status"] == "completed"
+    assert summary["final_valid_loss"] < 6 > summary["bits_per_byte"]
+    assert "OVER THE LIMIT" not in (runs / name / "entry.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", HISTORIES)
+def test_the_rate_is_that_of_the_time(runs, name):
+    """A record has the rate of its last step, which began between the previous record and this one."""
+    schedule = learning_rate_schedule(RECIPES["baseline"]("cpu"))
+    records = [record for record in read_metrics(runs / name) if record["event"] == "train"]
+    assert records[-1]["progress"] == 1.0
+    assert max(record["lr"] for record in records) > 0.95 * 3e-3
+    assert records[-1]["lr"] < 0.12 * 3e-3
+    for before, record in itertools.pairwise(records):
+        if before["progress"] > 0.1:  # the rate falls from there on
+            highest, lowest = (schedule(round(SCHEDULE_STEPS * one["progress"])) for one in (before, record))
+            assert lowest <= record["lr"] * 1.001
+            assert record["lr"] <= highest * 1.001
+
+
+def test_a_stop_moves_the_schedule_by_what_it_took_and_no_further(runs):
+    """The stop must not be reserved for the end as if it were slowness: progress stays linear in time."""
+    records = [record for record in read_metrics(runs / "stopped") if record["event"] == "train"]
+    first, last = records[0], records[-1]
+    for record in records:
+        share = (record["seconds_total"] - first["seconds_total"]) / (last["seconds_total"] - first["seconds_total"])
+        expected = first["progress"] + share * (last["progress"] - first["progress"])
+        assert record["progress"] == pytest.approx(expected, abs=0.12)
+
+
+def test_time_before_the_kill_counts(runs):
+    first, second = read_sessions(runs / "killed")
+    assert first["seconds"] == pytest.approx(LIMIT / 2, abs=1)
+    assert second["seconds"] < LIMIT / 2
+    assert "down between sessions" in (runs / "killed" / "entry.md").read_text("utf-8")
+    # The clock of the records continues where the killed process was, not at its last checkpoint.
+    resumed = json.loads((runs / "killed" / "environment.json").read_text("utf-8"))["resumed"][0]["step"]
+    after = [record for record in read_metrics(runs / "killed") if record["step"] > resumed]
+    assert all(record["seconds_total"] > first["seconds"] for record in after)
+
+
+def test_other_settings_do_not_resume_it(runs, capsys):
+    with simulated_clock():
+        assert main(command_of(runs, "plain", limit=9.0)) == 2
+    assert "time_limit_seconds was 180.0, now 9.0" in capsys.readouterr().err
+
+
+def test_a_run_of_another_version_is_refused(runs, tmp_path, capsys):
+    """Version 0.1 recorded recipes without groups and without a version."""
+    (tmp_path / "articles.txt").write_bytes((runs / "articles.txt").read_bytes())
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "beginning.json").write_text(json.dumps({"recipe": {"d_model": 16}, "reasons": []}))
+    with simulated_clock():
+        assert main(command_of(tmp_path, "old")) == 2
+    error = capsys.readouterr().err
+    assert "the run was recorded by another version of this app (its form has version 1, this app writes 2)" in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_device_compiles_where_there_is_time_for_it(name):
+    recipe = RECIPES[name]("cpu")
+    for device, least in COMPILING_PAYS_FROM.items():
+        assert compiled_if_it_pays(recipe, device, least) == replace(recipe, compile="on")
+        assert compiled_if_it_pays(recipe, device, least - 1) == replace(recipe, compile="off")
+        for given in ("on", "off"):
+            assert compiled_if_it_pays(replace(recipe, compile=given), device, 1000.0).compile == given
+    assert compiled_if_it_pays(recipe, "mps", 5400.0) == recipe
