@@ -21,7 +21,6 @@ DIRECTORY = {PYPROJECT[project]["project"]["name"]: project for project in PROJE
 REPOSITORY = "."  # the checks of the repository as a whole, in tests/
 CONSTRAINTS = "--constraint=constraints.txt"
 NO_COMPILE = "--no-compile"  # Python compiles what it imports; compiling all of torch takes 14 s for each environment
-WITH_LIMITS = "apps/owt-leaderboard"  # whose tests marked `limits` need all cores
 SOURCES = os.pathsep.join(str(Path(project, "src").resolve()) for project in PROJECTS)
 
 
@@ -78,14 +77,9 @@ def tests(session: nox.Session, project: str) -> None:
         return
     install(session, project)
     session.install("pytest-xdist", CONSTRAINTS)
-    # In two processes, each file in one of them, with one thread for torch.
-    options, environment = ["--numprocesses=2", "--dist=loadfile"], {"OMP_NUM_THREADS": "1"}
-    if project == WITH_LIMITS and session.posargs:  # which may choose tests, of either kind
-        options, environment = [], {}
-    elif project == WITH_LIMITS:
-        run(session, "pytest", f"{project}/tests", "-m", "limits")
-        options += ["-m", "not limits"]
-    run(session, "pytest", f"{project}/tests", *options, *session.posargs, env=environment)
+    # Two processes, each file in one of them, with one thread for torch in each.
+    options = ["--numprocesses=2", "--dist=loadfile"]
+    run(session, "pytest", f"{project}/tests", *options, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
