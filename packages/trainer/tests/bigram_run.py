@@ -1,6 +1,7 @@
 """A small run that several tests make: a plain torch model with dropout, so that random states matter.
 
-As a script it trains into a directory: `bigram_run.py RUN_DIR [STEP_SECONDS]`.
+As a script it trains into a directory: `bigram_run.py RUN_DIR [hold]`. With `hold` it prints "training" in the first
+forward pass and goes on when it reads a line.
 """
 
 import sys
@@ -75,6 +76,16 @@ def slow_loss(seconds):
     return loss
 
 
+def held_loss():
+    """The loss, whose first forward pass in training waits for a line on the standard input."""
+
+    def hold():
+        print("training", flush=True)
+        sys.stdin.readline()
+
+    return failing_loss(1, hold)
+
+
 class Crash(BaseException):
     """Something that nobody catches."""
 
@@ -115,13 +126,6 @@ def assert_equal_runs(first, second, timeless):
     assert seconds == sorted(seconds)
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    pause = float(sys.argv[2]) if len(sys.argv) > 2 else 0.0
-    print("ready", flush=True)
-    make_trainer(sys.argv[1], loss=slow_loss(pause) if pause else loss_fn).fit()
-
-
 class Notices:
     """A logger that keeps the messages."""
 
@@ -134,3 +138,8 @@ class Notices:
 
     def close(self):
         pass
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    make_trainer(sys.argv[1], loss=held_loss() if "hold" in sys.argv else loss_fn).fit()

@@ -1,3 +1,4 @@
+import os
 import signal
 
 import pytest
@@ -12,6 +13,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_flushing():
+    """Flushing to the disk takes most of the time of such small runs; processes that a test starts do flush."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture

@@ -268,15 +268,19 @@ def fill_a_disk(run_dir):
 
 
 def end_in_time(run_dir):
-    """Steps made by the clock; how many, both processes have to find alike."""
-    passes = []
+    """Steps made by the clock; how many, both processes have to find alike, though the second's clock is fast."""
+    passes, real = [], time.perf_counter
 
     def loss(model, inputs, targets):
         passes.append(model.training)
         return loss_fn(model, inputs, targets)
 
-    settings = {"clock": "time", "time_limit_seconds": 3.0, "checkpoint_seconds": 0.2, "eval_seconds": 0.3}
-    summary = make_trainer(run_dir, loss=loss, **settings).fit()
+    settings = {"clock": "time", "time_limit_seconds": 30.0, "checkpoint_seconds": 2.0, "eval_seconds": 3.0}
+    time.perf_counter = lambda: len(passes) * (0.1 if find_place().rank == 0 else 0.5)
+    try:
+        summary = make_trainer(run_dir, loss=loss, **settings).fit()
+    finally:
+        time.perf_counter = real
     return [summary.status, summary.steps, sum(passes) // 3]
 
 
