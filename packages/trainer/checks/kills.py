@@ -29,7 +29,7 @@ STEPS, CHECKPOINT_INTERVAL = 2000, 15
 LONGEST_SECONDS = 2.0
 WRITING_SECONDS = 0.04
 MOST_CHECKPOINTS = 4
-OF_THE_CLOCK = ("second", "memory_bytes", "reserve", "began")
+OF_THE_CLOCK = ("second", "memory_bytes", "clock")
 
 
 # So early that the kills come before, between and after.

@@ -1,10 +1,11 @@
-"""One optimizer step: batches, gradients, clipping, update."""
+"""One optimizer step: micro-batches, gradients, clipping, update."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from trainer.data.loader import BatchLoader
 from trainer.devices.devices import autocast, free_cached_memory, is_out_of_memory
 from trainer.distributed.parallel import Parallel
 from trainer.evaluation import LossFunction
+from trainer.task import Schedule
 from trainer.training.compilation import (
     check_compiled,
     compile_loss,
@@ -24,22 +26,18 @@ from trainer.training.compilation import (
     warn_about_compile,
 )
 
-Schedule = Callable[[int], float]
-"""schedule(step) -> learning rate."""
-
 
 class TrainingStep:
-    """Computes gradients and applies them.
+    """Computes the gradients of a step and applies them.
 
     Args:
-        parallel: the model and its optimizer, and how the processes of the run train them.
-        loss_fn: the mean loss of a batch.
-        loader: where the batches come from.
-        config: the settings of the run.
-        device: where to compute.
+        parallel: The model and its optimizer, and the way in which the processes train them.
+        loss_fn: Mean loss of a batch.
+        loader: Source of the batches.
+        config: Settings of the run.
+        device: Device that computes.
         dtype: torch.bfloat16 computes under autocast.
-        micro_batch_size: windows in a forward pass, if the run has found that a whole batch has no room; None if not.
-        on_halving: told in words when that happens, after `micro_batch_size` has its new value.
+        on_halving: Called with a message when the micro-batches become smaller, after `micro_batch_size` has changed.
     """
 
     def __init__(
@@ -51,7 +49,6 @@ class TrainingStep:
         device: torch.device,
         dtype: torch.dtype,
         *,
-        micro_batch_size: int | None = None,
         on_halving: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._parallel = parallel
@@ -65,11 +62,21 @@ class TrainingStep:
         self._compiled = compile_loss(loss_fn, config, device, is_alone=is_alone)
         self._compiled_works = False
         self._update = compile_update(self._optimizer, config, device, is_alone=is_alone)
-        self.micro_batch_size = largest_part(loader.rows, micro_batch_size or loader.rows)
+        self.micro_batch_size = loader.rows
+        """Windows in one forward pass; fewer than a batch has if a whole one did not fit into memory."""
         self._on_halving = on_halving
         self._micro_steps = 0
         self.seconds_compiling = 0.0
-        """Seconds of the passes and updates in which something was compiled, which tell nothing of the speed."""
+        """Seconds of the passes and updates in which something was compiled."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain values for a checkpoint."""
+        is_halved = self.micro_batch_size < self._loader.rows
+        return {"micro_batch_size": self.micro_batch_size if is_halved else None}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned, for any number of processes."""
+        self.micro_batch_size = largest_part(self._loader.rows, state["micro_batch_size"] or self._loader.rows)
 
     def compute_gradients(self, step: int, batches: StepBatches) -> tuple[torch.Tensor, torch.Tensor]:
         """Fill the gradients with those of the mean loss over the step's batches.

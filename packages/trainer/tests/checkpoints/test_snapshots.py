@@ -4,7 +4,8 @@ from collections import OrderedDict, defaultdict
 import torch
 from torch import nn
 
-from trainer.checkpoints.snapshots import SnapshotBuffers, count_bytes
+from trainer.checkpoints.background import SnapshotBuffers
+from trainer.checkpoints.directory import count_bytes
 
 
 def same(first, second):

@@ -2,14 +2,15 @@ import json
 import math
 import re
 import shutil
+import signal
 
 import numpy as np
 import pytest
 import torch
-from bigram_run import CONFIG, loss_fn, make_model, make_tokens, make_trainer, schedule
+from bigram_run import CONFIG, failing_loss, loss_fn, make_model, make_tokens, make_trainer, schedule
 from torch import nn
 
-from trainer import TokenDataset, evaluate, read_config, read_metrics
+from trainer import TokenDataset, TrainingInterrupted, evaluate, read_config, read_metrics
 from trainer.data.windows import batch_generator, get_batch
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -236,6 +237,51 @@ def test_finished_run_is_only_read(tmp_path):
     assert make_trainer(run, model=other, loss=None).fit() == summary
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
     assert all(torch.equal(*pair) for pair in zip(model.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("version", [None, 2])
+def test_a_summary_of_another_version_is_refused(tmp_path, version):
+    run = tmp_path / "run"
+    make_trainer(run, steps=2).fit()
+    values = json.loads((run / "summary.json").read_text())
+    values["version"] = version
+    if version is None:  # as before there were versions
+        del values["version"], values["spikes"]
+    (run / "summary.json").write_text(json.dumps(values))
+    with pytest.raises(
+        ValueError,
+        match=rf"^{run}/summary.json has version {version} of the format, expected 1: read it with the version of this "
+        r"package that wrote it \(environment.json names it\), or train in another run directory$",
+    ):
+        make_trainer(run, steps=2).fit()
+
+
+def test_a_summary_with_other_fields_is_refused(tmp_path):
+    run = tmp_path / "run"
+    summary = make_trainer(run, steps=2).fit()
+    values = {**summary.to_json(), "unknown": 1}
+    del values["status"]
+    (run / "summary.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"summary.json is not a summary: status, unknown missing or unknown; restore"):
+        make_trainer(run, steps=2).fit()
+
+
+def test_metrics_csv_is_written_at_the_end_of_a_session(tmp_path):
+    def rows(run):
+        return len((run / "metrics.csv").read_text().splitlines()) - 1
+
+    def crash():
+        assert not (tmp_path / "crashed" / "metrics.csv").exists()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        make_trainer(tmp_path / "crashed", loss=failing_loss(31, crash)).fit()
+    interrupt = failing_loss(31, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(TrainingInterrupted):
+        make_trainer(tmp_path / "interrupted", loss=interrupt).fit()
+    make_trainer(tmp_path / "whole").fit()
+    for name in ("crashed", "interrupted", "whole"):
+        assert rows(tmp_path / name) == len(read_metrics(tmp_path / name)) > 0
 
 
 def test_the_start_on_a_part_of_the_split_is_not_compared_with_the_end_on_the_whole(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from distributed_run import RAMP, STEPS, STOPPED_AT, Blocks, acting, make_trainer, sums
+from safetensors.torch import load_file
 
 from trainer import TrainingInterrupted, load_weights, read_metrics
 
@@ -19,7 +20,7 @@ pytestmark = [
     pytest.mark.usefixtures("no_pictures"),
     pytest.mark.skipif(sys.platform != "linux", reason="signals and gloo as on Linux"),
 ]
-SCRIPT = Path(__file__).with_name("distributed_run.py")
+SCRIPT = Path(__file__).parents[1] / "helpers" / "distributed_run.py"
 
 
 def launch(action, directory):
@@ -114,14 +115,13 @@ def test_batch_ramp_and_averaged_weights_are_those_of_one_process(runs, name, tm
     assert sums(loaded) == summed
 
 
-def test_a_mean_in_sharded_checkpoints_is_read_by_one_process(runs, tmp_path):
-    """That of the interruption, whose files hold a part of the mean from each of the two."""
+def test_a_mean_that_was_sharded_is_read_by_one_process(runs, tmp_path):
+    """From the checkpoint of the interruption, when each of the two had a part of the mean."""
     directory, _, _ = runs
     run = tmp_path / "run"
     shutil.copytree(directory / "ramp-fsdp", run)
     (run / "summary.json").unlink()
     shutil.rmtree(run / "checkpoints" / "step_0000020")
-    assert json.loads((run / "checkpoints" / "step_0000015" / "meta.json").read_text())["sharded"] == 2
     summary = make_trainer(run, model=Blocks(5), **RAMP).fit()
     expected = make_trainer(tmp_path / "one", **RAMP).fit()
     assert summary.final_valid_loss == pytest.approx(expected.final_valid_loss, abs=1e-5)
@@ -205,31 +205,26 @@ def test_a_disk_that_is_full_for_one_process_stops_both_and_loses_nothing(runs):
     assert status == "completed"
 
 
-def test_sharded_checkpoints_without_processes(runs, tmp_path):
-    """In one process they are read whole; damage is found; the random states of all are there."""
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_checkpoints_of_several_processes_are_those_of_one(runs, name):
+    """The same files with the same tensors, however the model was sharded; and the random states of all."""
     directory, _, _ = runs
-    run = tmp_path / "run"
-    shutil.copytree(directory / "fsdp", run)
-    last = run / "checkpoints" / f"step_{STEPS:07}"
-    names = {path.name for path in last.iterdir()}
-    assert names == {".metadata", "__0_0.distcp", "__1_0.distcp", "state.pt", "meta.json"}
-    meta = json.loads((last / "meta.json").read_text())
-    assert meta["sharded"] == 2
-    assert meta["sha256"].keys() == names - {"meta.json"}
-    states = torch.load(last / "state.pt", weights_only=True)["training"]
-    first, second = states["random_states"], states["random_states_of_others"][0]
+    last, one = (directory / run / "checkpoints" / f"step_{STEPS:07}" for run in (name, "one"))
+    assert {path.name for path in last.iterdir()} == {path.name for path in one.iterdir()}
+    ours, theirs = (load_file(path / "model.safetensors") for path in (last, one))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.allclose(ours[key], theirs[key], atol=1e-4) for key in theirs)
+    ours, theirs = (torch.load(path / "state.pt", weights_only=True) for path in (last, one))
+    assert ours["optimizer"]["param_groups"] == theirs["optimizer"]["param_groups"]
+    assert ours["optimizer"]["state"].keys() == theirs["optimizer"]["state"].keys()
+    for number, values in theirs["optimizer"]["state"].items():
+        for key, value in values.items():
+            assert type(ours["optimizer"]["state"][number][key]) is torch.Tensor
+            assert torch.allclose(ours["optimizer"]["state"][number][key], value, atol=1e-4)
+    first, second = ours["training"]["random_states"]
     assert not torch.equal(first["torch"], second["torch"])
-    one = torch.load(directory / "one" / "checkpoints" / f"step_{STEPS:07}" / "state.pt", weights_only=True)
-    assert torch.equal(first["torch"], one["training"]["random_states"]["torch"])
-    part = last / "__1_0.distcp"
-    content = bytearray(part.read_bytes())
-    content[len(content) // 2] ^= 1
-    part.write_bytes(content)
-    (run / "summary.json").unlink()
-    with pytest.warns(RuntimeWarning, match=rf"step_{STEPS:07} is damaged \(the checksum of __1_0\.distcp is wrong\)"):
-        assert make_trainer(run, model=Blocks(5)).fit().steps == STEPS
-    theirs = losses(directory / "one")
-    assert losses(run) == pytest.approx(theirs, abs=1e-5)
+    (alone,) = theirs["training"]["random_states"]
+    assert torch.equal(first["torch"], alone["torch"])
 
 
 def test_a_dead_process_ends_the_job_and_one_process_goes_on(runs, tmp_path):

@@ -16,11 +16,11 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.checkpoint import FileSystemWriter
 from torch.nn.functional import cross_entropy
 
 import trainer.records.reporter
 from trainer import TrainConfig, Trainer, TrainingInterrupted, evaluate
+from trainer.checkpoints import store
 from trainer.distributed.processes import joined_processes
 from trainer.distributed.rank import find_place
 
@@ -248,21 +248,22 @@ def compile_in_pieces(run_dir):
 
 
 def fill_a_disk(run_dir):
-    """One of the processes has no room for its part of the second checkpoint."""
+    """The writer has no room for the second checkpoint."""
 
-    def write_data(writer, plan, planner):
-        if find_place().rank == 1 and "step_0000004" in str(writer.path):
+    def write_or_fail(directory, state):
+        if state.step == 4:
+            (directory / "model.safetensors").write_bytes(b"half")
             raise OSError(28, "No space left on device")
-        return write(writer, plan, planner)
+        write(directory, state)
 
-    settings = {"parallel": "fsdp", "steps": 6, "checkpoint_interval": 2}
-    write, FileSystemWriter.write_data = FileSystemWriter.write_data, write_data
+    settings = {"parallel": "fsdp", "steps": 6, "checkpoint_interval": 2, "save_in_background": False}
+    write, store.write_checkpoint = store.write_checkpoint, write_or_fail
     try:
         make_trainer(run_dir, **settings).fit()
     except OSError as error:
         message = str(error)
     finally:
-        FileSystemWriter.write_data = write
+        store.write_checkpoint = write
     kept = [path.name for path in (run_dir / "checkpoints").iterdir()]
     return [message, kept, make_trainer(run_dir, **settings).fit().status]
 

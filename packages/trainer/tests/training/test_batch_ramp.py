@@ -23,7 +23,6 @@ from trainer import TrainConfig, read_metrics
 from trainer.data.batches import BatchSource, StepBatches
 from trainer.data.splits import TokenSplit
 from trainer.data.windows import batch_generator, get_batch
-from trainer.training.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 RAMP = ((0.0, 1), (0.3, 2), (0.6, 4))
@@ -169,28 +168,6 @@ def test_another_ramp_is_another_run(tmp_path):
         ValueError, match=r"batch_ramp was \[\[0\.0, 1\], .*, now \[\[0\.0, 1\], \[0\.5, 2\]\]; restore"
     ):
         make_trainer(tmp_path / "run", **{**SETTINGS, "batch_ramp": ((0.0, 1), (0.5, 2))}).fit()
-
-
-def test_checkpoints_of_before_there_were_ramps_go_on(tmp_path, timeless, monkeypatch):
-    """They know the steps only, all of which were alike."""
-
-    def earlier(progress):
-        values = dict(vars(progress))
-        per_step = 4 * 2
-        values["reported_step"] = values.pop("reported_windows") // per_step
-        assert values.pop("windows") == values["step"] * per_step
-        for name in ("step_windows", "averaged_steps", "is_averaged"):
-            del values[name]
-        return values
-
-    settings = {"steps": 20, "sampling": "shuffled"}
-    make_trainer(tmp_path / "whole", **settings).fit()
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "to_dict", earlier)
-        with pytest.raises(Crash):
-            make_trainer(tmp_path / "run", loss=failing_loss(2 * 15, crash), **settings).fit()
-    make_trainer(tmp_path / "run", model=make_model(9), **settings).fit()
-    assert_equal_runs(tmp_path / "whole", tmp_path / "run", timeless)
 
 
 @pytest.mark.parametrize("sampling", ["random", "shuffled"])

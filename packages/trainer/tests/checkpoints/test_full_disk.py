@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from bigram_run import VOCAB_SIZE, loss_fn, make_trainer
+from checkpoint_files import state_of
 from children import drop_privileges, make_read_only, mount_small_disk, needs_fork, run_in_child
 from safetensors.torch import load_file
 from torch import nn
 
-from trainer import load_checkpoint, save_checkpoint
-from trainer.checkpoints.single_file import CheckpointStore, load_weights
+from trainer import load_checkpoint, load_weights, save_checkpoint
+from trainer.checkpoints import CheckpointStore
 
 pytestmark = [pytest.mark.usefixtures("no_pictures"), needs_fork]
 MEGABYTE = 1_000_000
@@ -57,6 +58,12 @@ def assert_finishes_like(whole, run, timeless, **settings):
     assert timeless(run) == timeless(whole)
 
 
+@pytest.fixture(autouse=True)
+def no_diff(monkeypatch):
+    """The difference between the working tree and its commit can be large, and is written into the run directory."""
+    monkeypatch.setattr("trainer.records.environment.describe_git", lambda: None)
+
+
 @pytest.mark.parametrize("in_background", [True, False])
 @pytest.mark.parametrize("is_checked", [True, False])
 def test_full_disk(tmp_path, whole, timeless, is_checked, in_background):
@@ -82,19 +89,18 @@ def test_full_disk(tmp_path, whole, timeless, is_checked, in_background):
 
 
 @pytest.mark.parametrize("room", [0.0, 0.4, 1.2, 2.4])
-def test_disk_that_is_full_anywhere_in_a_checkpoint(tmp_path, monkeypatch, room):
+def test_disk_that_is_full_anywhere_in_a_checkpoint(tmp_path, room):
     """In the directory's entry, in the weights, in the rest; the store and the assignment's pair."""
 
     def save():
         mount_small_disk(tmp_path, 12 * MEGABYTE)
         store, (model, optimizer) = CheckpointStore(tmp_path / "checkpoints", keep=5), trained()
-        store.save(1, model, optimizer, {}, 1.0)
+        store.write(state_of(1, model, optimizer))
         save_checkpoint(model, optimizer, 1, tmp_path / "one.pt")
         free = shutil.disk_usage(tmp_path).free
         (tmp_path / "ballast").write_bytes(bytes(free - int(room * MEGABYTE)))
-        monkeypatch.setattr(store, "check_space", lambda num_bytes: None)
         with pytest.raises(OSError, match=r"^cannot save a checkpoint in .*No space left on device"):
-            store.save(2, model, optimizer, {}, 1.0)
+            store.write(state_of(2, model, optimizer))
         with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device"):
             save_checkpoint(model, optimizer, 2, tmp_path / "one.pt")
         assert names(tmp_path) == ["step_0000001"]

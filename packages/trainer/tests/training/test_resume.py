@@ -17,7 +17,7 @@ from trainer.checkpoints import directory
 from trainer.interruption import Continuations, SignalGuard
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
-SCRIPT = Path(__file__).with_name("bigram_run.py")
+SCRIPT = Path(__file__).parents[1] / "helpers" / "bigram_run.py"
 
 
 @pytest.fixture(scope="module")

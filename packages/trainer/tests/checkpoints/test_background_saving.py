@@ -3,35 +3,28 @@
 import json
 import signal
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 import torch
-from bigram_run import loss_fn, make_model, make_trainer
+from bigram_run import forget_the_time, loss_fn, make_model, make_trainer
 from safetensors.torch import load_file
 
-from trainer import TrainConfig, TrainingInterrupted, read_metrics
+from trainer import TrainingInterrupted, read_metrics
 from trainer.checkpoints.background import BackgroundSaver
-from trainer.checkpoints.single_file import CheckpointStore
+from trainer.checkpoints.store import CheckpointStore
 from trainer.records.reporter import Reporter
-from trainer.training.clock import RunClock
-from trainer.training.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 PATIENCE = 120.0
 """Seconds after which an event that has not come is a failure; nothing takes nearly as long."""
 SETTINGS = {"steps": 24, "eval_interval": 8, "keep_checkpoints": 100}
-TIMELESS = ("seconds", "reserve", "began")
 
 
 def content(path):
     """What a checkpoint says, without what depends on the clock."""
     state = torch.load(path / "state.pt")
-    progress = state["training"]["progress"]
-    state["training"]["progress"] = {
-        name: value for name, value in progress.items() if not any(word in name for word in TIMELESS)
-    }
+    forget_the_time(state["training"])
     weights = {name: value.tolist() for name, value in load_file(path / "model.safetensors").items()}
     return repr(state), weights, json.loads((path / "meta.json").read_text())["valid_loss"]
 
@@ -176,6 +169,7 @@ def test_an_error_stops_the_run_at_the_next_step(tmp_path, timeless, failing, wr
     make_trainer(tmp_path / "whole", **SETTINGS).fit()
     patch, run = failing(12), tmp_path / "run"
     training = Training(at_13=writes.wait_for_the_last)
+    writes.before = {12: lambda: training.wait_for(13)}
     with pytest.raises(OSError, match=MESSAGE) as caught:
         make_trainer(run, loss=training, **SETTINGS).fit()
     assert caught.value.errno == 28
@@ -222,16 +216,14 @@ def test_any_error_of_a_save_leaves_the_other_one_and_closes_the_records(tmp_pat
         release.set()
         raise RuntimeError("something else")
 
-    def close(self, close=Reporter.close):
-        close(self)
+    def leave(self, *error, leave=Reporter.__exit__):
+        leave(self, *error)
         closed.append(True)
-        raise OSError("no space")
 
     writes.before = {12: fail_otherwise}
-    monkeypatch.setattr(Reporter, "close", close)
+    monkeypatch.setattr(Reporter, "__exit__", leave)
     with (
         pytest.warns(RuntimeWarning, match="^a checkpoint could not be saved: TypeError: no tensor$"),
-        pytest.warns(RuntimeWarning, match="^besides, something could not be closed: OSError: no space$"),
         pytest.raises(RuntimeError, match="something else"),
     ):
         make_trainer(tmp_path / "run", loss=Training(at_13=crash), **SETTINGS).fit()
@@ -269,21 +261,3 @@ def test_records_are_on_the_disk_before_the_checkpoint_that_relies_on_them(tmp_p
     make_trainer(tmp_path / "run", **SETTINGS).fit()
     assert synced[:4] == [0, 1, 2, 3]  # how many had been written then
     assert len(read_metrics(tmp_path / "run")) > 4
-
-
-def test_no_save_begins_when_the_time_is_nearly_over():
-    clock_began = time.perf_counter()
-    config = TrainConfig(steps=10, batch_size=1, context_length=1, time_limit_seconds=1000.0)
-    for seconds, expected in {100.0: True, 930.0: True, 945.0: False, 990.0: False}.items():
-        # The end needs 1.25 * 24 s for its own checkpoint and 0.1 s; one that begins now as much.
-        clock = RunClock(config, Progress(reserve_save=24.0, seconds_total=seconds), clock_began, 0.0)
-        assert clock.has_time_for_a_save() is expected
-    unlimited = TrainConfig(steps=10, batch_size=1, context_length=1)
-    assert RunClock(unlimited, Progress(reserve_save=1e9), clock_began, 0.0).has_time_for_a_save()
-
-
-def test_the_reserve_of_the_clock_knows_what_saves_take(tmp_path, writes):
-    writes.before = {6: lambda: time.sleep(0.8)}  # of which the saves after it forget the half, each
-    make_trainer(tmp_path / "run", **SETTINGS).fit()
-    reserve = torch.load(tmp_path / "run" / "checkpoints" / "step_0000024" / "state.pt")["training"]["progress"]
-    assert 0.1 < reserve["reserve_save"] < 5
