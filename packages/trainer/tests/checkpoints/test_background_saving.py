@@ -1,4 +1,4 @@
-"""Checkpoints that are written while training goes on are those of the moment at which they were due."""
+"""Checkpoints written in the background hold the state of the moment at which they were due."""
 
 import json
 import signal
@@ -22,7 +22,7 @@ SETTINGS = {"steps": 24, "eval_interval": 8, "keep_checkpoints": 100}
 
 
 def content(path):
-    """What a checkpoint says, without what depends on the clock."""
+    """Return the content of a checkpoint, without what depends on the clock."""
     state = torch.load(path / "state.pt")
     forget_the_time(state["training"])
     weights = {name: value.tolist() for name, value in load_file(path / "model.safetensors").items()}
@@ -103,7 +103,7 @@ def announced(monkeypatch, method):
 
 
 def test_a_checkpoint_is_that_of_its_step_however_long_its_writing_takes(tmp_path, timeless, writes):
-    """Each is only written when training is three steps further, or the test stands still."""
+    """Each checkpoint is written only when training is three steps further."""
     make_trainer(tmp_path / "foreground", save_in_background=False, **SETTINGS).fit()
     assert set(writes.threads.values()) == {threading.main_thread()}
     training = Training()
@@ -120,7 +120,7 @@ def test_a_checkpoint_is_that_of_its_step_however_long_its_writing_takes(tmp_pat
 
 
 def test_one_at_a_time_and_none_is_left_out(tmp_path, writes):
-    """Each is still being written when the next one is due."""
+    """Each checkpoint is still being written when the next one is due."""
     training = Training()
     writes.before = {step: lambda step=step: training.wait_for(step + 1) for step in range(1, 24)}
     make_trainer(tmp_path / "run", loss=training, checkpoint_interval=1, **SETTINGS).fit()

@@ -70,7 +70,7 @@ def test_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch)
 
 
 class Wrapper(nn.Module):
-    """Names its content like DistributedDataParallel."""
+    """Names its parameters like DistributedDataParallel."""
 
     def __init__(self, module):
         super().__init__()
@@ -199,7 +199,7 @@ def test_store_keeps_the_last_ones_and_the_best(tmp_path):
 
 
 def test_store_keeps_the_first_of_each_span_of_training(tmp_path):
-    """Every 10 seconds from 10 on; which they are must not change when the others have been removed."""
+    """One for every 10 seconds from 10 on; the choice must not change when others have been removed."""
     store = CheckpointStore(tmp_path / "checkpoints", keep=2, keep_every_seconds=10.0)
     seconds = [2.0, 9.9, 10.0, 11.0, 19.0, 41.0, 49.0, 50.5, 51.0, 52.0, 53.0]
     for step, elapsed in enumerate(seconds):
@@ -271,7 +271,7 @@ def test_weights_that_are_not_trained_are_the_best_only_without_others(tmp_path)
 
 
 def test_weights_of_a_run_with_a_time_limit_are_trained(tmp_path):
-    """Its first checkpoint, which shows how long a save takes, is the only one that was evaluated."""
+    """The first checkpoint, which measures the time of a save, is the only one that was evaluated."""
     loss = failing_loss(100, crash)
     settings = {"time_limit_seconds": 1000.0, "eval_interval": 1000, "checkpoint_interval": 40}
     with pytest.raises(Crash):
@@ -353,7 +353,7 @@ def test_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, file, 
 
 
 def test_files_that_are_whole_but_not_what_they_should_be(tmp_path):
-    """The checksums are right: somebody has put other files there."""
+    """The checksums match: somebody has replaced the files."""
     store = CheckpointStore(tmp_path / "checkpoints", keep=3)
     fill(store, {1: 1.0})
     for file, content in {"model.safetensors": b"nonsense", "state.pt": b"nonsense"}.items():
@@ -445,7 +445,9 @@ def test_an_old_checkpoint_that_cannot_be_removed_stops_nothing(tmp_path, monkey
     monkeypatch.setattr(shutil, "rmtree", rmtree_or_fail)
     monkeypatch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
     with (
-        pytest.warns(RuntimeWarning, match="step_0000006 cannot be removed: .*; training goes on, later") as caught,
+        pytest.warns(
+            RuntimeWarning, match="step_0000006 cannot be removed: .*; training continues, and later"
+        ) as caught,
         pytest.raises(Crash),
     ):
         make_trainer(run, loss=failing_loss(100, crash), keep_checkpoints=1, eval_interval=100).fit()

@@ -45,7 +45,7 @@ def losses(run_dir):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A directory with runs of one and of two processes, and what those two saw."""
+    """Make runs of one and of two processes, and return their directory and what the two processes reported."""
     directory = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
@@ -62,7 +62,7 @@ def runs(tmp_path_factory):
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp", "one-ddp", "one-fsdp", "ddp-one", "fsdp-one"])
 def test_losses_are_those_of_one_process(runs, name):
-    """Of whole runs, of runs that one process began, and of runs that went on as the other kind after a signal."""
+    """In whole runs, in runs that one process began, and in runs that resumed in the other way after a signal."""
     directory, _, _ = runs
     ours, theirs = losses(directory / name), losses(directory / "one")
     assert ours.keys() == theirs.keys()
@@ -116,7 +116,7 @@ def test_batch_ramp_and_averaged_weights_are_those_of_one_process(runs, name, tm
 
 
 def test_a_mean_that_was_sharded_is_read_by_one_process(runs, tmp_path):
-    """From the checkpoint of the interruption, when each of the two had a part of the mean."""
+    """The checkpoint was saved when each of two processes held a shard of the mean."""
     directory, _, _ = runs
     run = tmp_path / "run"
     shutil.copytree(directory / "ramp-fsdp", run)
@@ -152,7 +152,7 @@ def test_evaluation_together_is_evaluation_alone(runs):
 
 
 def test_both_end_together(runs):
-    """By a loss of one of them that is not finite, and by the clock, which is the writer's."""
+    """A loss that is not finite in one of them ends both, and so does the clock of rank 0."""
     directory, seen, _ = runs
     assert seen[0]["ends"] == seen[1]["ends"]
     diverged, (status, steps, made) = seen[0]["ends"]
@@ -172,14 +172,14 @@ def test_errors_of_the_writer_are_raised_everywhere(runs):
 
 
 def test_nothing_outlives_the_process_group(runs):
-    """A reducer that the garbage collector frees can wait for ever."""
+    """A reducer that only the garbage collector frees can wait for ever."""
     _, seen, _ = runs
     assert [each["reducers"] for each in seen] == [0, 0]
 
 
 def test_a_compiler_that_fails_in_one_process_is_used_in_none(runs):
     directory, seen, _ = runs
-    goes_on = "; training goes on without it"
+    goes_on = "; training continues without it"
     assert seen[0]["compiled"] == [[f"torch.compile failed (RuntimeError: in another process){goes_on}"]] * 2
     assert seen[1]["compiled"][0] == [f"torch.compile failed (RuntimeError: no compiler){goes_on}"]
     assert "its loss of the first batch is " in seen[1]["compiled"][1][0]

@@ -1,4 +1,4 @@
-"""What several processes do alike, without starting them."""
+"""Behaviour of several processes, tested without starting them."""
 
 import math
 import random
@@ -98,7 +98,7 @@ def test_batch_that_the_processes_cannot_divide(tmp_path, environment):
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5, 20])
 @pytest.mark.parametrize("count", [9, 12, 100, 161])
 def test_evaluation_is_shared_out(world_size, count):
-    """As many batches for each process, whose weights are those of all windows, each once."""
+    """Each process gets the same number of batches, and each token counts once."""
     split = TokenSplit(np.arange(count, dtype=np.uint16), "the split")
     shares = [list(_batches(split, 8, 4, several(rank, world_size))) for rank in range(world_size)]
     assert len({len(share) for share in shares}) == 1
@@ -127,7 +127,7 @@ def test_random_states_of_processes():
 
 @pytest.mark.parametrize("device", [0, 1, 5])
 def test_random_states_of_a_gpu_are_those_of_the_current_one(monkeypatch, device):
-    """However many there are."""
+    """The other GPUs do not matter."""
     generators = {0: torch.tensor([0]), 1: torch.tensor([1]), 5: torch.tensor([5])}
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.current_device", lambda: device)

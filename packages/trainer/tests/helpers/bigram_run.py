@@ -52,7 +52,7 @@ def schedule(step):
 
 
 def make_trainer(run_dir, *, model=None, optimizer=None, loss=loss_fn, lr=schedule, loggers=(), **settings):
-    """A trainer of the run; keywords of `Trainer` are taken out, the others change the configuration."""
+    """Return a trainer of the run; keywords of `Trainer` go there, all others change the configuration."""
     extra = {
         name: settings.pop(name)
         for name in ("sample", "recorded", "seconds_before", "seconds_of_earlier_sessions", "flops_per_token")
@@ -87,7 +87,7 @@ def held_loss():
 
 
 class Crash(BaseException):
-    """Something that nobody catches."""
+    """An exception that nothing catches."""
 
 
 def crash():
@@ -95,7 +95,7 @@ def crash():
 
 
 def failing_loss(at, action):
-    """The loss, but the forward pass `at` of training does something else first."""
+    """The loss, preceded by an action in the training pass number `at`."""
     calls = []
 
     def loss(model, inputs, targets):
@@ -116,7 +116,7 @@ def forget_the_time(training):
 
 
 def assert_equal_runs(first, second, timeless):
-    """Weights, optimizer, random states, progress and records agree; what depends on the clock is left out."""
+    """Check that all but what depends on the clock agrees: weights, optimizer, random states, counts and records."""
     name = max(path.name for path in (first / "checkpoints").glob("step_*"))
     ours, theirs = (load_file(run / "checkpoints" / name / "model.safetensors") for run in (first, second))
     assert ours.keys() == theirs.keys()

@@ -78,7 +78,7 @@ def make_tokens(count, seed):
 
 
 def sample(model, step):
-    """Text that depends on the random states: all processes have to draw alike."""
+    """Text that depends on the random states, so all processes must draw alike."""
     return str(torch.multinomial(model.logits(torch.tensor([[1, 2]]))[0, -1].softmax(0), 5).tolist())
 
 
@@ -100,7 +100,7 @@ def others(model):
 
 
 def acting(action, at=STOPPED_AT, rank=1):
-    """The loss, but in the last forward pass of the step `at`, one of the processes does something else first."""
+    """The loss, preceded by an action of one process in the last forward pass of the step `at`."""
     calls = []
 
     def loss(model, inputs, targets):
@@ -117,7 +117,7 @@ def sums(model):
 
 
 def train_equally(directory):
-    """Train and resume in all ways; what is compared with one process lies in the run directories."""
+    """Train and resume in all ways; the test compares the run directories with those of one process."""
     seen = {}
     for name in ("ddp", "fsdp"):
         model = Blocks(find_place().rank)  # the first one's weights count
@@ -155,7 +155,7 @@ TAIL_PASS = 6 + 3 * 9  # the last forward pass of step 15, when the mean has beg
 
 
 def rise_and_average(run_dir, name):
-    """Begun in one of the two ways; after a signal, when there is a mean already, finished in the other one."""
+    """Begin in one of the two ways, and after a signal, when there is a mean, finish in the other one."""
     interrupt = acting(lambda: signal.raise_signal(signal.SIGTERM), at=TAIL_PASS / 3)
     try:
         make_trainer(run_dir, loss=interrupt, parallel=name, **RAMP).fit()
@@ -167,7 +167,7 @@ def rise_and_average(run_dir, name):
 
 
 def catch(run_dir, **settings):
-    """The error of a process: that of the writer, everywhere."""
+    """Return the error of a run, which is that of rank 0 everywhere."""
     try:
         make_trainer(run_dir, **settings).fit()
     except Exception as error:
@@ -198,7 +198,7 @@ def compile_badly(run_dir, parallel, compiled):
 
 
 class Doubled(torch.autograd.Function):
-    """Something that has a backward pass of its own."""
+    """A function with a backward pass of its own."""
 
     @staticmethod
     def forward(ctx, x):
@@ -210,7 +210,7 @@ class Doubled(torch.autograd.Function):
 
 
 class Wide(Blocks):
-    """More parameters than DDP exchanges at once."""
+    """A model with more parameters than DDP reduces in one bucket."""
 
     def __init__(self):
         super().__init__()
@@ -223,7 +223,7 @@ class Wide(Blocks):
 
 
 def compile_in_pieces(run_dir):
-    """The number of graphs that a compiled loss is made of under DDP, each time that it is compiled."""
+    """Return the number of graphs of a compiled loss under DDP, each time that it is compiled."""
     calls, compile_well = [], torch.compile
 
     def compile_for_real(function, **_):
@@ -269,7 +269,7 @@ def fill_a_disk(run_dir):
 
 
 def end_in_time(run_dir):
-    """Steps made by the clock; how many, both processes have to find alike, though the second's clock is fast."""
+    """Train by the clock; both processes must make the same number of steps, though the second clock is fast."""
     passes, real = [], time.perf_counter
 
     def loss(model, inputs, targets):
@@ -286,7 +286,7 @@ def end_in_time(run_dir):
 
 
 def evaluations(directory):
-    """Alone and together, of splits with 1, 2 and 9 batches."""
+    """Evaluate splits of 1, 2 and 9 batches alone and together."""
     results = []
     dist.init_process_group("gloo")  # which is used, and stays
     make_trainer(directory / "ddp", model=(model := Blocks(9))).fit()  # is only read
@@ -310,7 +310,7 @@ def die(directory):
 
 
 def wait_for_a_signal(directory):
-    """Both are slow enough for a signal to `torchrun`."""
+    """Train slowly enough for a signal to `torchrun`."""
 
     def loss(model, inputs, targets):
         time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""The mean of the weights of a run's tail, against a plain loop that keeps all of them."""
+"""Averaged weights of a run's tail, compared with a plain loop that keeps the weights of every step."""
 
 import json
 import signal
@@ -36,7 +36,7 @@ FIRST = 14  # the step that begins at 0.7 of the run
 
 
 def train_by_hand():
-    """The model at the end, and its weights after each step."""
+    """Return the final model, and its weights after each step."""
     torch.manual_seed(CONFIG["seed"])
     model, tokens, weights = make_model(), make_tokens(), []
     torch.manual_seed(CONFIG["seed"])
@@ -205,7 +205,7 @@ def test_shared_and_fixed_parameters(tmp_path, timeless):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
 def test_the_mean_is_exact_enough_for_many_steps(dtype):
-    """In bfloat16 a thousandth of a step would be lost."""
+    """A mean in bfloat16 would lose the small differences between late steps."""
     model = nn.Linear(1, 2, bias=False, dtype=dtype)
     parallel = Parallel(model, torch.optim.SGD(model.parameters()), Processes(), torch.device("cpu"))
     config = TrainConfig(steps=1000, batch_size=1, context_length=1, average_from=0.0)
@@ -226,7 +226,7 @@ def test_the_mean_is_exact_enough_for_many_steps(dtype):
 
 
 def test_a_checkpoint_that_was_being_replaced_is_put_back(tmp_path):
-    """The one before the weights were averaged, if the process dies between two renames."""
+    """A process that dies between two renames leaves the checkpoint with the weights before averaging."""
     store, model = CheckpointStore(tmp_path, keep=1), make_model()
     optimizer = torch.optim.AdamW(model.parameters())
     path = store.write(state_of(4, model, optimizer, {}, 3.0))

@@ -1,4 +1,4 @@
-"""Steps that read more and more windows, which are those that equal steps would have read."""
+"""Batch ramps: steps grow, and read the same windows in the same order as equal steps."""
 
 import itertools
 
@@ -73,7 +73,7 @@ def test_two_numbers_for_the_same():
 
 
 def test_each_window_once_in_an_epoch(tmp_path):
-    """The ids are their own places, so that the windows can be listed: 86 in an epoch, 200 in 20 steps."""
+    """Token ids equal their positions, so windows can be identified: 86 in an epoch, 200 in 20 steps."""
     tokens, starts = np.arange(700, dtype=np.uint16), []
 
     def loss(model, inputs, targets):
@@ -139,7 +139,7 @@ def test_records_count_tokens(tmp_path, capsys):
 
 
 def test_records_of_a_step_that_is_not_made(tmp_path):
-    """A skipped step has read its windows; one whose loss ends the run is recorded with its own."""
+    """The record of a step whose loss ends the run counts the tokens of that step."""
     poison = torch.ones(())
     loss = failing_loss(6 + 2 * 2 + 1, lambda: poison.fill_(float("nan")))  # step 9, the third of the second stage
     settings = {**SETTINGS, "loss": lambda *arguments: loss(*arguments) * poison}
@@ -176,7 +176,7 @@ def test_another_ramp_is_another_run(tmp_path):
     [((1, 2, 4), 1, 12, [1, 2, 4]), ((1, 2, 4), 2, 6, [1, 2, 4]), ((2, 3), 4, 3, [2, 3]), ((2, 4), 2, 12, [1, 2])],
 )
 def test_processes_share_the_windows_of_every_stage(sampling, ramp, world_size, rows, micro_steps):
-    """In batches of one size, so that nothing is compiled twice."""
+    """All batches have one size, so that nothing is compiled twice."""
     stages = tuple((number / len(ramp), count) for number, count in enumerate(ramp))
     config = TrainConfig(steps=9, batch_size=12, context_length=5, batch_ramp=stages, sampling=sampling)
     source = BatchSource(TokenSplit(np.arange(5000, dtype=np.uint16), "the data"), config)

@@ -1,4 +1,4 @@
-"""Time limits under a clock that the tests move: of the clock alone, and of complete runs."""
+"""Time limits under a fake clock: the clock alone, and complete runs."""
 
 import itertools
 import json
@@ -59,7 +59,7 @@ def test_the_end_has_the_time_that_it_took_before_and_not_twice_as_much(evaluati
 @pytest.mark.parametrize("kind", ["steps", "time"])
 @pytest.mark.parametrize("seed", range(12))
 def test_a_limit_is_never_exceeded_and_little_of_it_is_left(seed, kind, limit):
-    """Runs of a loop that only takes time: of any speed, each duration different by a fifth."""
+    """Simulated loops of various speeds, in which every duration varies by a fifth."""
     chance, watch = random.Random(seed), Watch()
     step, evaluation, save = (chance.uniform(*bounds) for bounds in ((0.05, 1.5), (0.1, 5.0), (0.05, 2.0)))
     clock, ticks, last_evaluation, last_save = make_clock(watch, limit, kind, steps=100_000), [], 0, 0
@@ -211,7 +211,7 @@ def test_a_run_resumes_with_its_clock():
 
 @pytest.fixture
 def watch(monkeypatch):
-    """The time of complete runs, in which a save takes half a second."""
+    """Fake clock for complete runs, in which a save takes half a second."""
     watch = Watch()
     monkeypatch.setattr(time, "perf_counter", watch)
     write = CheckpointStore.write
@@ -314,7 +314,7 @@ def test_the_schedule_begins_after_the_compiler(tmp_path, watch, monkeypatch, up
 
 def test_a_limit_that_is_too_short_leaves_the_directory_for_another(tmp_path, watch):
     with pytest.raises(
-        ValueError, match=r"time_limit_seconds is 3: 2\.\d s are gone before the first step .* expected more"
+        ValueError, match=r"time_limit_seconds is 3: 2\.\d s are over before the first step, .* expected more"
     ):
         timed(tmp_path / "run", watch, time_limit_seconds=3).fit()
     assert timed(tmp_path / "run", watch, steps=5, time_limit_seconds=100).fit().status == "completed"
@@ -365,7 +365,7 @@ def test_the_end_has_time_for_averaged_weights_whatever_is_due_before(tmp_path, 
 
 @pytest.mark.parametrize("dies", [False, True])
 def test_time_that_ends_during_a_save_loses_no_record(tmp_path, watch, monkeypatch, dies):
-    """Or the process dies in the save after that, which is of the evaluated weights."""
+    """Alternatively the process dies in the next save, that of the evaluated weights."""
     run, saved, write = tmp_path / "run", [], CheckpointStore.write
 
     def slower_write(self, state):
@@ -447,7 +447,7 @@ def test_the_last_evaluation_has_time_though_those_before_read_less(tmp_path, wa
 
 
 def test_time_that_ends_after_an_evaluation_and_a_save(tmp_path, watch, monkeypatch):
-    """They take longer than they ever did; the same step is then saved again, with the averaged weights."""
+    """Both take longer than ever before; the same step is then saved again with the averaged weights."""
     run, saved = tmp_path / "run", []
     write = CheckpointStore.write
 

@@ -1,4 +1,4 @@
-"""A run that is interrupted, however rudely, ends like one that was not, to the bit."""
+"""Interrupted and killed runs end bit for bit like a run that was left alone."""
 
 import json
 import os
@@ -151,7 +151,7 @@ def kill_oneself():
 
 @needs_fork
 def test_kill_9_again_and_again(tmp_path, whole, timeless):
-    """Each process trains on where its predecessor was killed, which is before the first checkpoint at first."""
+    """Each process resumes where its predecessor was killed; the first one dies before its first checkpoint."""
     run = tmp_path / "run"
     for at in (5, 20, 20, 31, 7):
         run_until_killed(run, loss=failing_loss(at, kill_oneself))
@@ -161,7 +161,7 @@ def test_kill_9_again_and_again(tmp_path, whole, timeless):
 
 @needs_fork
 def test_kill_9_while_a_checkpoint_is_written_in_the_background(tmp_path, whole, timeless, monkeypatch):
-    """The weights are there and the rest is not, and training goes on beside it."""
+    """The weights are written and the rest is not, while training continues."""
     run, write = tmp_path / "run", directory.write_checkpoint
     for step in (6, 12, 12):
         reached = threading.Event()
@@ -225,7 +225,7 @@ def start(run, *options):
 
 
 def test_processes_interrupted_by_ctrl_c_and_a_locked_directory(tmp_path, whole, timeless):
-    """The first one stands still in its first step until the second has been refused, and the signal is on its way."""
+    """The first process is held in its first step until the second is refused and the signal has been sent."""
     pytest.importorskip("fcntl")
     run = tmp_path / "run"
     first = start(run, "hold")

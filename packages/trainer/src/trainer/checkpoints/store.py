@@ -203,8 +203,8 @@ class CheckpointStore:
             if not self._has_warned:
                 self._has_warned = True
                 warnings.warn(
-                    f"{path} cannot be removed: {error.strerror or error}; training goes on, later saves try again; "
-                    "permit it, or watch the free space",
+                    f"{path} cannot be removed: {error.strerror or error}; training continues, and later "
+                    "saves try again; permit it, or watch the free space",
                     RuntimeWarning,
                     stacklevel=2,
                 )

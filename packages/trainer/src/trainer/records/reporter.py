@@ -5,25 +5,34 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from trainer.devices.devices import peak_memory_bytes
 from trainer.devices.flops import Speed
 from trainer.evaluation import Evaluation
-from trainer.loggers import JsonlLogger, LoggerGroup, RunInfo
+from trainer.records.lines import JsonlLogger, Record
 from trainer.records.plots import draw_losses
 from trainer.records.run_directory import RunDirectory, read_metrics
-from trainer.records.summary import Summary
+
+
+class Receiver(Protocol):
+    """The loggers of a run, as one."""
+
+    def log(self, record: Record) -> None:
+        """Take one record or notice."""
+
+    def on_samples(self, step: int, texts: list[str]) -> None:
+        """Take the texts that the model wrote."""
 
 
 class Reporter:
-    """Writes the records of a session, from `start` on; leaving its context closes the files.
+    """Writes the records of a session, from `open` on; leaving its context closes the files.
 
     Args:
         records: Run directory.
-        loggers: Receivers of the records besides the files.
+        loggers: Receives the records as well.
         moment: Returns what every record says about a step, by default the last one: "step", "progress", "tokens",
             "seconds_total" and "seconds_training".
         speed: Operations of the model and of the device, for the utilization.
@@ -33,7 +42,7 @@ class Reporter:
     def __init__(
         self,
         records: RunDirectory,
-        loggers: LoggerGroup,
+        loggers: Receiver,
         moment: Callable[..., dict[str, Any]],
         speed: Speed,
         device: torch.device,
@@ -58,20 +67,14 @@ class Reporter:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned, before `start`."""
+        """Restore what `state_dict` returned, before `open`."""
         self._reported_tokens, self._reported_seconds = state["tokens"], state["seconds_training"]
         self._lines = state["lines"]
 
-    def start(self, run: RunInfo) -> None:
-        """Open the files, cut back to the checkpoint that the run resumes from, and announce the run to the loggers."""
-        last_step = run.step if run.resumes else -1
+    def open(self, last_step: int) -> None:
+        """Open the files, cut back to the step of the checkpoint that the run resumes from; -1 for a new run."""
         for name, lines in self._lines.items():
             self._files[name] = self._records.open_lines(name, last_step, lines)
-        self._loggers.on_start(run)
-
-    def finish(self, summary: Summary) -> None:
-        """Announce to the loggers that the run is complete."""
-        self._loggers.on_finish(summary)
 
     def training(
         self,

@@ -53,6 +53,7 @@ class RunClock:
         self._origin = (self._now() if began is None else began) - seconds_before
         self._earlier = earlier
         self._times: dict[Measured, list[float]] = {"evaluation": [], "export": [], "save": []}
+        self._reserved: dict[Measured, float] = dict.fromkeys(self._times, 0.0)
         self._pass_seconds: deque[float] = deque(maxlen=3)
         self._queued_seconds, self._queued_passes = 0.0, 0
         self._training_began: float | None = None
@@ -80,6 +81,7 @@ class RunClock:
         self._step, self.tick = state["step"], state["tick"]
         self._pass_seconds.extend(state["pass_seconds"])
         self._times = state["times"]
+        self._reserved = {what: _reserve_for(times) for what, times in self._times.items()}
         self.share()
 
     def elapsed(self) -> float:
@@ -118,29 +120,25 @@ class RunClock:
     def note(self, what: Measured, seconds: float) -> None:
         """Record how long a part of the end would take, or took."""
         self._times[what] = [*self._times[what], seconds][-_MOST_TIMES:]
+        self._reserved[what] = _reserve_for(self._times[what])
 
     def reserve(self) -> float:
         """Return the seconds that an orderly end needs."""
-        end = sum(map(self._reserve_of, self._times))
-        return end + _STEPS_AHEAD * self._step_seconds() + _LEAST_SECONDS
+        return sum(self._reserved.values()) + _STEPS_AHEAD * self._step_seconds() + _LEAST_SECONDS
 
     def budget_is_spent(self) -> bool:
         """Return whether only the time for an orderly end is left."""
-        limit = self._config.time_limit_seconds
-        now, reserve, *_ = self._decisive()
-        return limit is not None and now + reserve >= limit
+        return self._spare() <= 0
 
     def is_near_the_end(self) -> bool:
         """Return whether the end is so near that a device must have computed its queue before anything is decided."""
-        limit = self._config.time_limit_seconds
-        now, reserve, *_ = self._decisive()
-        return limit is not None and now + 2 * reserve + _NEAR * limit >= limit
+        _, reserve, *_ = self._decisive()
+        return self._spare() <= reserve + _NEAR * (self._config.time_limit_seconds or 0.0)
 
     def has_time_for(self, *, evaluation: bool = False, save: bool = False) -> bool:
         """Return whether these can be completed now, and the end with its own be orderly all the same."""
-        limit = self._config.time_limit_seconds
-        now, reserve, evaluating, saving = self._decisive()
-        return limit is None or now + reserve + evaluation * evaluating + save * saving < limit
+        _, _, evaluating, saving = self._decisive()
+        return evaluation * evaluating + save * saving < self._spare()
 
     def advance(self) -> int:
         """Move the schedule to the present, and return its tick."""
@@ -157,9 +155,11 @@ class RunClock:
         began = now if self._training_began is None else self._training_began
         return min(steps - 1, math.floor(steps * (now - began) / (limit - reserve - began)))
 
-    def _reserve_of(self, what: Measured) -> float:
-        times = self._times[what]
-        return _SPARE * min(max(times), 2 * statistics.median(times)) if times else 0.0
+    def _spare(self) -> float:
+        """Return the seconds that are left besides those of an orderly end; infinite without a limit."""
+        now, reserve, *_ = self._decisive()
+        limit = self._config.time_limit_seconds
+        return math.inf if limit is None else limit - now - reserve
 
     def _step_seconds(self) -> float:
         """Return the seconds of a step near the end: a median, since a step may have been stopped."""
@@ -174,4 +174,9 @@ class RunClock:
         return self._shared if self._processes.are_several else self._own()
 
     def _own(self) -> tuple[float, ...]:
-        return self.elapsed(), self.reserve(), self._reserve_of("evaluation"), self._reserve_of("save")
+        return self.elapsed(), self.reserve(), self._reserved["evaluation"], self._reserved["save"]
+
+
+def _reserve_for(times: list[float]) -> float:
+    """Return the seconds to reserve for what has taken these times."""
+    return _SPARE * min(max(times), 2 * statistics.median(times)) if times else 0.0

@@ -67,7 +67,7 @@ class TrainingLoop:
         clock: RunClock,
     ) -> None:
         self.task, self.config, self.device, self.parallel = task, task.config, task.device, task.parallel
-        self.records, self.store, self.guard, self.clock = records, store, guard, clock
+        self.records, self.store, self.loggers, self.guard, self.clock = records, store, loggers, guard, clock
         self.processes = task.parallel.processes
         self.counts = Counts()
         self.log_interval = Interval(self.config.log_interval)
@@ -127,7 +127,8 @@ class TrainingLoop:
         step = self.counts.step
         run_id = self.records.write_environment(environment, step if self.resumes else None)
         self.records.write_json("config.json", self.task.description)
-        self.reporter.start(
+        self.reporter.open(step if self.resumes else -1)
+        self.loggers.on_start(
             RunInfo(
                 run_dir=self.records.path,
                 run_id=run_id,
@@ -151,8 +152,8 @@ class TrainingLoop:
                 # So that another limit can be tried in this directory.
                 self.processes.from_writer(self.store.remove_all)
                 raise ValueError(
-                    f"time_limit_seconds is {self.config.time_limit_seconds:g}: {self.clock.elapsed():.1f} s are gone "
-                    f"before the first step and the end needs about {self.clock.reserve():.1f} s; expected more"
+                    f"time_limit_seconds is {self.config.time_limit_seconds:g}: {self.clock.elapsed():.1f} s are over "
+                    f"before the first step, and the end needs about {self.clock.reserve():.1f} s; expected more time"
                 )
 
     def _has_ended(self) -> bool:
@@ -254,7 +255,9 @@ class TrainingLoop:
         step, losses = self.counts.step, self.losses.take()
         self.reporter.training(step, losses.mean, losses.largest, **self._rates(), grad_norm=grad_norm)
         if losses.is_spike:
-            message = f"spike: a loss of {losses.largest:.4f} in the steps up to {step:,}, usual is {losses.usual:.4f}"
+            message = (
+                f"spike: a loss of {losses.largest:.4f} in the steps up to {step:,}, where {losses.usual:.4f} is usual"
+            )
             self.reporter.incident("spike", message, step, loss=losses.largest, usual_loss=losses.usual)
 
     def _log_the_rest(self) -> None:
@@ -337,7 +340,7 @@ class TrainingLoop:
         loss = "none" if summary.final_valid_loss is None else f"{summary.final_valid_loss:.4f}"
         mean = f" of the mean of {self.average.steps:,} steps' weights" if self.average.is_finished else ""
         self.reporter.notice(f"{summary.status}: {step:,} steps, validation loss {loss}{mean}")
-        self.reporter.finish(summary)
+        self.loggers.on_finish(summary)
         return self.processes.from_writer(lambda: summary)
 
     def _summarize(self) -> Summary:

@@ -91,18 +91,18 @@ class Losses:
         self.skipped_steps += 1
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row >= _MOST_SKIPPED_IN_A_ROW:
-            self._diverge(step, f"{_MOST_SKIPPED_IN_A_ROW} times in a row, loss or gradient norm")
+            self._diverge(step, f"loss or gradient norm not finite in {_MOST_SKIPPED_IN_A_ROW} steps in a row, up to")
 
     def note_evaluation(self, loss: float | None, step: int) -> None:
         """Notice a validation loss that is not finite, which is None."""
         if loss is None and not self.have_diverged:
-            self._diverge(step, "validation loss")
+            self._diverge(step, "validation loss not finite at")
 
     def check(self) -> bool:
         """Wait for the device, and return whether the run has diverged."""
         self._read()
         if self._first_bad is not None and not self.have_diverged:
-            self._diverge(self._first_bad, "loss or gradient norm")
+            self._diverge(self._first_bad, "loss or gradient norm not finite at")
         return self.have_diverged
 
     @property
@@ -124,7 +124,7 @@ class Losses:
 
     def _diverge(self, step: int, what: str) -> None:
         self.diverged_at_step = step
-        self.divergence = f"{what} not finite at step {step:,}"
+        self.divergence = f"{what} step {step:,}"
         self._on_divergence(f"diverged: {self.divergence}")
 
     def _read(self) -> None:

@@ -79,25 +79,25 @@ class TrainingStep:
         self.micro_batch_size = largest_part(self._loader.rows, state["micro_batch_size"] or self._loader.rows)
 
     def compute_gradients(self, step: int, batches: StepBatches) -> tuple[torch.Tensor, torch.Tensor]:
-        """Fill the gradients with those of the mean loss over the step's batches.
+        """Compute the gradients of the mean loss over the step's batches, and clip them.
 
-        If there is no memory for it, the step is made again from its beginning in smaller micro batches.
+        If memory runs out, the step starts again in smaller micro-batches.
 
         Args:
-            step: the number of the step, from 0.
-            batches: what it reads.
+            step: Number of the step, from 0.
+            batches: Batches of the step.
 
         Returns:
             The loss, a mean over all processes, and the gradients' global L2 norm before clipping: scalars on the
             device.
 
         Raises:
-            torch.OutOfMemoryError: there is no memory, and the micro batch must not or cannot be halved.
+            torch.OutOfMemoryError: If there is no memory, and the micro-batch must not or cannot be halved.
         """
         self._micro_steps = self._loader.micro_steps(batches)
         may_halve = self._config.halve_on_out_of_memory
         while True:
-            # Taking them costs some 50 microseconds.
+            # Reading the states costs some 50 microseconds.
             states = get_random_states() if may_halve and self._why_not_halve() is None else None
             self._optimizer.zero_grad(set_to_none=True)
             try:
@@ -108,14 +108,14 @@ class TrainingStep:
                 reason = str(error).strip().partition("\n")[0]
                 if states is None:
                     raise torch.OutOfMemoryError(f"{self._why_not_halve()} ({reason})") from error
-            # Not in the except block: while the error is alive, so are the tensors of the frames it came through.
+            # Outside the except block: an error keeps the tensors alive of the frames that it came through.
             self._optimizer.zero_grad(set_to_none=True)
             free_cached_memory(self._device)
             self._halve(step, reason)
             set_random_states(states)
 
     def apply(self, learning_rate: float) -> None:
-        """Make the update; a group with an `lr_scale` gets that multiple of the learning rate."""
+        """Update the parameters; a group with an `lr_scale` gets that multiple of the learning rate."""
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate * group.get("lr_scale", 1.0)
         if self._update is None:
@@ -124,7 +124,7 @@ class TrainingStep:
             self.seconds_compiling += self._update.make()
 
     def _pass_all(self, batches: StepBatches) -> torch.Tensor:
-        """Make the forward and backward passes of a step; the mean loss of all processes."""
+        """Make the forward and backward passes of a step, and return the mean loss over all processes."""
         total: torch.Tensor | None = None
         passes_left = self._passes()
         for micro_step in range(self._micro_steps):
@@ -154,9 +154,9 @@ class TrainingStep:
     def _halve(self, step: int, reason: str) -> None:
         before = self.micro_batch_size
         self.micro_batch_size = largest_part(before, before // 2)
-        self._compiled_works = False  # it has to be compiled for the new shape
+        self._compiled_works = False  # the new shape must be compiled
         self._on_halving(
-            f"out of memory in step {step + 1:,} ({reason}): micro batches of {self.micro_batch_size} instead of "
+            f"out of memory in step {step + 1:,} ({reason}): micro-batches of {self.micro_batch_size} instead of "
             f"{before} windows from here on, the tokens per step stay the same"
         )
 
@@ -168,7 +168,7 @@ class TrainingStep:
         began, states = time.perf_counter(), get_random_states()
         loss, failure = self._try_compiled(inputs, targets)
         processes = self._parallel.processes
-        if failed := processes.maximum(float(failure is not None)) > 0:  # all go on in the same way
+        if failed := processes.maximum(float(failure is not None)) > 0:  # all processes continue in the same way
             self._compiled = None
             if failure is not None or processes.is_writer:
                 warn_about_compile(failure or RuntimeError("in another process"))
@@ -185,9 +185,9 @@ class TrainingStep:
     def _try_compiled(
         self, inputs: torch.Tensor, targets: torch.Tensor
     ) -> tuple[torch.Tensor | None, Exception | None]:
-        """Make a compiled pass, and return its loss, and the error if it fails or its loss is wrong.
+        """Make a compiled pass, and return its loss, or the error if it fails or its loss is wrong.
 
-        With several processes it is on trial: gradients are not exchanged, because one that fails could not.
+        With several processes it is a trial without an all-reduce, in which a failing process could not take part.
         """
         assert self._compiled is not None
         eager = self._eager_loss(inputs, targets)
@@ -202,7 +202,7 @@ class TrainingStep:
         return loss, None
 
     def _eager_loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> float | None:
-        """The loss without the compiler; None if it is random, which the compiler does in its own way."""
+        """Return the eager loss; None if it is random, since compiled programs draw other numbers."""
         with leaving_no_trace(self._parallel.model), torch.no_grad(), autocast(self._device, self._dtype):
             before = get_random_states()
             loss = self._parallel.call(self._loss_fn, inputs, targets)
@@ -210,7 +210,7 @@ class TrainingStep:
         return None if is_random or loss.dim() != 0 else loss.item()
 
     def _passes(self) -> int:
-        """Forward passes in the present step."""
+        """Return the number of forward passes in the present step."""
         return self._micro_steps * (self._loader.rows // self.micro_batch_size)
 
     def _backward(self, loss_fn: LossFunction, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -238,15 +238,15 @@ class TrainingStep:
 
 
 def largest_part(rows: int, limit: int) -> int:
-    """Return the largest number up to `limit` into which `rows` can be divided evenly; at least 1."""
+    """Return the largest divisor of `rows` up to `limit`; at least 1."""
     return next(part for part in range(max(1, min(rows, limit)), 0, -1) if rows % part == 0)
 
 
 def learning_rate_at(schedule: Schedule, tick: int) -> float:
-    """Ask a schedule for the learning rate.
+    """Return the learning rate of a tick.
 
     Raises:
-        ValueError: it is no finite number of at least 0.
+        ValueError: If it is not a finite number of at least 0.
     """
     rate = float(schedule(tick))
     if not 0 <= rate < math.inf:
