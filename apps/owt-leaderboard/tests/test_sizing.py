@@ -257,10 +257,10 @@ def test_every_process_has_passes_as_small_as_was_asked_for(processes, ramp):
     room = 10 * recipe.context_length * (kept_bytes_per_token(recipe) + 16 * 32_000)
     parted = in_passes_that_fit(recipe, 0, 32_000, int(room / 0.8), processes=processes)
     config = train_config(parted, time_limit_seconds=None, steps=100, device="cpu")
-    source = BatchSource(TokenSplit(np.zeros(100_000, np.uint16), "x"), config)
-    assert source.rows(processes) == 8
+    source = BatchSource(TokenSplit(np.zeros(100_000, np.uint16), "x"), config, 0, processes)
+    assert source.rows == 8
     for count, times in zip(config.accumulations, [times for _, times in recipe.batch_ramp] or [1], strict=True):
-        assert source.micro_steps(count, processes) * 8 * processes == times * windows
+        assert source.micro_steps(count) * 8 * processes == times * windows
 
 
 def test_a_trial_counts_on_what_compiling_gains_and_costs(monkeypatch):

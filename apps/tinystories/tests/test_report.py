@@ -279,7 +279,7 @@ def test_an_interval_that_goes_on_beyond_the_picture_has_an_arrowhead():
 
     from tinystories.reporting.pictures.forest import differences
     from tinystories.reporting.pictures.style import LIGHT
-    from trainer.experiments.statistics import Difference
+    from trainer.experiments.comparison import Difference
 
     def comparison(name, value, low, high):
         group = SimpleNamespace(name=name)

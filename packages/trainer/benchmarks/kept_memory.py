@@ -1,4 +1,4 @@
-"""What it is worth to keep freed memory: training steps in processes that do and that do not.
+"""Measures the gain from keeping freed memory: training steps in processes that keep it and that do not.
 
     python benchmarks/kept_memory.py [--rounds 5]
 
@@ -18,15 +18,14 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from trainer import resolve_dtype
-from trainer.devices.devices import autocast
-from trainer.devices.host_memory import keep_freed_memory
+from trainer.devices import autocast, keep_freed_memory
 
 VOCAB_SIZE, WIDTH, LAYERS, WINDOWS, CONTEXT_LENGTH = 4096, 128, 4, 16, 256
 STEPS, NOT_COUNTED = 60, 20
 
 
 def train():
-    """Make steps; print seconds and page faults of one, and the most megabytes that the process had."""
+    """Make steps; print seconds and page faults per step, and the peak memory of the process in megabytes."""
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(WIDTH, 2, 4 * WIDTH, dropout=0.0, batch_first=True, norm_first=True)
     model = nn.Sequential(

@@ -197,7 +197,7 @@ def train_big_model(run_dir, steps, *, stop_after=None, in_background=True):
 
 
 def measure_stall(directory):
-    """How much longer the step with a save takes than the others, and the steps while it is being written."""
+    """Measure the extra time of a step with a save, and of the steps while the checkpoint is being written."""
     for name, in_background in {"background": True, "foreground": False}.items():
         run_dir = directory / name
         moments = np.array(train_big_model(run_dir, SAVE_EVERY * (SAVES + 1), in_background=in_background))

@@ -3,10 +3,15 @@ import signal
 
 import pytest
 import torch
+from hypothesis import settings
 
 from trainer.records.run_directory import read_metrics
 
-# Who starts the tests in the background has them ignore Ctrl-C, and every process that they start.
+settings.register_profile("quick", deadline=None, max_examples=40)
+settings.register_profile("thorough", deadline=None, max_examples=400)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+# A shell that starts the tests in the background makes them, and all processes that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

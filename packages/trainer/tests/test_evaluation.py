@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from bigram_run import VOCAB_SIZE, loss_fn, make_model, make_tokens
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -35,7 +35,6 @@ def direct_loss(model, tokens, context_length):
     return total / (len(tokens) - 1)
 
 
-@settings(deadline=None, max_examples=30)
 @given(st.integers(9, 90), st.integers(1, 8), st.integers(1, 9), st.booleans())
 def test_equals_a_direct_computation_for_every_batch_size(length, context_length, batch_size, own_loss):
     model, tokens = make_model(), make_tokens(length)

@@ -11,16 +11,16 @@ from torch.nn.functional import cross_entropy
 from trainer import TrainConfig, Trainer, get_batch, read_metrics
 
 VOCAB_SIZE = 40
-WINDOWS = {"random": "d9d82bd8876e4333", "shuffled": "f677d895d4b51c8b"}
+WINDOWS = {"random": "d9d82bd8876e4333", "shuffled": "26423701fd91e5ce"}
 """The beginning of the SHA-256 of the inputs and targets of all 120 micro-batches."""
 EVALUATIONS = {
     "random": {0: 3.738836, 20: 2.991443, 40: 2.14223, 60: 1.989184},
-    "shuffled": {0: 3.738836, 20: 2.957357, 40: 2.071888, 60: 1.922602},
+    "shuffled": {0: 3.738836, 20: 2.98206, 40: 2.111734, 60: 1.953459},
 }
 """Validation losses by step; the last one is that of the averaged weights."""
 TRAINING = {
     "random": {20: (3.40327, 0.0081, 0.573047), 40: (2.589279, 0.0061, 0.717205), 60: (1.961996, 0.0041, 0.773588)},
-    "shuffled": {20: (3.434734, 0.0081, 0.497666), 40: (2.585019, 0.0061, 0.707456), 60: (1.955392, 0.0041, 0.903604)},
+    "shuffled": {20: (3.442492, 0.0081, 0.510772), 40: (2.607412, 0.0061, 0.790579), 60: (1.965626, 0.0041, 0.81416)},
 }
 """Training loss, learning rate and gradient norm by step."""
 

@@ -1,10 +1,32 @@
+"""Public names and documented module paths."""
+
 import re
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
 import trainer
+
+MODULES = (
+    "checkpoints", "config", "data", "devices", "distributed", "evaluation", "experiments", "grammar", "hub",
+    "interruption", "loggers", "records", "sample_corpus", "support", "training",
+)  # fmt: skip
+DOCUMENTED = {
+    "data": ("TokenDataset", "get_batch"),
+    "devices": ("autocast", "device_name", "peak_flops", "resolve_device", "resolve_dtype", "synchronize"),
+    "grammar": ("Grammar", "pick", "table"),
+    "hub": ("DownloadError", "HubDataset", "download"),
+    "interruption": ("Continuations", "TrainingInterrupted"),
+    "loggers": ("BackgroundLogger", "ConsoleLogger", "JsonlLogger", "Logger", "LoggerGroup", "RunInfo", "WandbLogger"),
+    "records": ("RunDirectory", "RunLockedError", "Summary", "read_config", "read_metrics"),
+    "sample_corpus": ("documents", "split_of", "write_corpus", "write_splits"),
+}
+
+
+def run(program):
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_every_public_name_is_there():
@@ -16,8 +38,25 @@ def test_every_public_name_is_there():
         trainer.Trainr  # noqa: B018
 
 
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_every_documented_path_is_there(name):
+    module = import_module(f"trainer.{name}")
+    assert all(getattr(module, attribute) is not None for attribute in DOCUMENTED[name])
+
+
+@pytest.mark.parametrize("room", ["data", "devices", "loggers", "records"])
+def test_every_name_of_a_room_is_there(room):
+    module = import_module(f"trainer.{room}")
+    assert all(hasattr(module, name) for name in module.__all__)
+    assert len(module.__all__) > 5
+
+
+def test_modules_are_attributes_after_a_plain_import():
+    accesses = "; ".join(f"trainer.{name}" for name in MODULES)
+    assert run(f"import trainer; {accesses}; print(trainer.hub.download.__name__)") == "download"
+
+
 def test_import_is_light():
-    heavy = {"torch", "numpy", "matplotlib", "wandb", "tensorboard"}
-    program = f"import sys, trainer; print(sorted({heavy} & sys.modules.keys()))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    heavy = {"torch", "numpy", "scipy", "matplotlib", "wandb", "tensorboard", "huggingface_hub"}
+    light = "import sys, trainer, trainer.hub, trainer.grammar, trainer.support.command_line; trainer.parse_duration"
+    assert run(f"{light}; trainer.__version__; print(sorted({heavy} & sys.modules.keys()))") == "[]"

@@ -1,6 +1,8 @@
 """The command line: `python -m owt_leaderboard --time-limit 1.5h`."""
 
+import gc
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,6 @@ from owt_leaderboard.budget.clock import process_age
 from owt_leaderboard.recipe.recipes import RECIPES, RecipeName
 from owt_leaderboard.run.training import WandbMode
 from trainer.support.command_line import run_command
-from trainer.support.leaving import leave
 
 
 @dataclass(frozen=True)
@@ -98,4 +99,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    exit_code = main()
+    gc.freeze()  # the limit covers the exit too, and a last garbage collection of torch's objects takes seconds
+    sys.exit(exit_code)

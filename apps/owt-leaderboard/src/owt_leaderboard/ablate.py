@@ -3,6 +3,7 @@
 Or at equal steps, with `--steps`.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,6 @@ import tyro
 from owt_leaderboard.report.ablation_table import FULL, table, variants, write_results
 from owt_leaderboard.run.processes import DataFlags, check_recipe, complete_all
 from trainer.support.command_line import run_command
-from trainer.support.leaving import leave
 
 
 @dataclass(frozen=True)
@@ -98,4 +98,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    sys.exit(main())

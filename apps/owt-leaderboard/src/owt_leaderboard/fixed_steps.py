@@ -1,5 +1,6 @@
 """`python -m owt_leaderboard.fixed_steps`: a run of so many optimizer steps, whatever else its machine does."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,6 @@ import tyro
 from owt_leaderboard.recipe.recipes import RECIPES, RecipeName
 from owt_leaderboard.run.processes import DataFlags
 from trainer.support.command_line import run_command
-from trainer.support.leaving import leave
 
 
 @dataclass(frozen=True)
@@ -69,4 +69,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    sys.exit(main())

@@ -1,5 +1,6 @@
 """`python -m owt_leaderboard.measure`: short runs of different limits, for the predictions of `plan`."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,6 @@ import tyro
 
 from owt_leaderboard.run.processes import DataFlags, check_recipe, complete
 from trainer.support.command_line import run_command
-from trainer.support.leaving import leave
 
 
 @dataclass(frozen=True)
@@ -68,4 +68,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    sys.exit(main())

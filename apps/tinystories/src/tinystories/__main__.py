@@ -1,6 +1,7 @@
 """`python -m tinystories` is `python -m tinystories.run`."""
 
-from tinystories.run import main
-from trainer.support.leaving import leave
+import sys
 
-leave(main())
+from tinystories.run import main
+
+sys.exit(main())

@@ -18,7 +18,6 @@ from tinystories.commands.report import Report
 from tinystories.commands.tokenizer_report import TokenizerReport
 from tinystories.commands.train import Train
 from trainer.support.command_line import run_command
-from trainer.support.leaving import leave
 
 Command = (
     Prepare | TokenizerReport | Train | LrSweep | BatchSweep | Ablations | Report | Evaluate | Generate | Play | Export
@@ -45,4 +44,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""What a training run can be told, and whether it makes sense."""
+"""Settings of a training run, and their checks."""
 
 from __future__ import annotations
 
@@ -24,70 +24,68 @@ FREE_SETTINGS = frozenset(
         "save_in_background",
     }
 )
-"""Settings that a resumed run may change: they decide how it is computed, not what."""
+"""Settings that a resumed run may change: they decide how the run is computed, not its result."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Settings of the training loop; the run directory keeps them, and a run resumes only with the same.
+    """Settings of the training loop. The run directory records them, and a run resumes only with the same settings.
 
-    With `clock="time"` the schedule and all intervals follow the clock: `steps` is then the number of ticks into which
-    the time limit is divided, and as many optimizer steps are made as the machine can.
+    With `clock="time"` the schedule and all intervals follow the clock: `steps` is then the number of ticks that the
+    time limit is divided into, and the machine makes as many optimizer steps as it can.
 
     Raises:
-        ValueError: a value is of the wrong type or out of range, or two contradict each other.
+        ValueError: If a value has the wrong type or is out of range, or two values contradict each other.
     """
 
     steps: int
     """Optimizer steps of the whole run (with clock="time": ticks of the clock)."""
     batch_size: int
-    """Windows in one forward pass; several processes share those of a step."""
+    """Windows in one forward pass; several processes share the windows of a step."""
     context_length: int
     """Tokens in one window."""
     grad_accumulation_steps: int = 1
     """Forward passes whose gradients are averaged for one optimizer step."""
     batch_ramp: tuple[tuple[float, int], ...] = ()
-    """Pairs of a share of the run (of its ticks; the first is 0.0) and the `grad_accumulation_steps` of the steps that
-    begin there or later, such as ((0.0, 1), (0.3, 2), (0.6, 4)); () leaves them at the number above. A larger batch
-    pays only late in training (Smith et al. 2018, McCandlish et al. 2018). The learning rate is the schedule's affair.
-    """
+    """Pairs of a share of the run (of its ticks; the first is 0.0) and the `grad_accumulation_steps` from there on,
+    such as ((0.0, 1), (0.3, 2), (0.6, 4)); () keeps the number above. A larger batch pays off only late in training
+    (Smith et al. 2018, McCandlish et al. 2018). The schedule does not change with the ramp."""
     average_from: float | None = None
-    """The weights after each step that begins at this share of the run or later are averaged, all alike (Izmailov et
-    al. 2018); the last evaluation is of their mean, and so is what is saved then. None averages nothing."""
+    """Average the model's weights after each step from this share of the run on, all alike (Izmailov et al. 2018). The
+    last evaluation and checkpoint use the average. None averages nothing."""
     sampling: Sampling = "random"
-    """Training windows: "random" ones are drawn uniformly, again and again; "shuffled" ones lie side by side, and each
-    is seen once in an epoch, at another offset and in another order than in the one before."""
+    """Training windows: "random" draws them uniformly, with replacement; "shuffled" visits adjacent windows once in
+    each epoch, and draws their offset and order anew for every epoch."""
     vocab_size: int | None = None
-    """Every token id must be below it; None asks the model (see `trainer.data.vocabulary`)."""
+    """Upper bound of the token ids; None takes it from the model (see `trainer.data.find_vocab_size`)."""
     halve_on_out_of_memory: bool = True
-    """When a forward or backward pass finds no memory, make the step again in half as large micro batches of the same
-    windows, and go on with them. Only with one process."""
+    """When a forward or backward pass runs out of memory, repeat the step in micro-batches of half the size, and keep
+    them. Only with one process."""
     max_grad_norm: float | None = 1.0
-    """Gradients are scaled down to this global L2 norm; None leaves them."""
+    """Largest global L2 norm of the gradients, to which they are scaled down; None does not clip."""
     eval_interval: int = 200
     """Steps between evaluations on the whole validation split; the start and the end are always evaluated."""
     eval_tokens: int | None = None
-    """Evaluations on the way read only the first so many tokens of the validation split, and do not count for the best
-    loss; the last one reads all. More than `context_length`; a file of which they reach less is left out. None always
-    reads all."""
+    """Tokens of the validation split, from its beginning, that evaluations before the last one read; they do not count
+    for the best loss. More than `context_length`; a file that contributes fewer is left out. None always reads all."""
     eval_seconds: float | None = None
-    """The model is also evaluated when the last evaluation is this many seconds old."""
+    """Seconds after the last evaluation when the model is evaluated again, too."""
     log_interval: int = 10
-    """Steps between records of the training loss, which is averaged over them."""
+    """Steps between records of the training loss; each record averages the steps since the last one."""
     checkpoint_interval: int | None = 1000
     """Steps between checkpoints; the end is always saved."""
     checkpoint_seconds: float | None = None
-    """A checkpoint is also saved when the last one is this many seconds old."""
+    """Seconds after the last checkpoint when another is saved, too."""
     keep_checkpoints: int = 2
-    """How many of the latest checkpoints are kept; the one with the lowest validation loss stays besides."""
+    """Number of latest checkpoints to keep, besides the one with the lowest validation loss."""
     keep_checkpoint_every_seconds: float | None = None
-    """The first checkpoint of each such span of `seconds_training`, from the second on, is kept for good."""
+    """Keep the first checkpoint of each such span of `seconds_training`, from the second span on, permanently."""
     save_in_background: bool = True
-    """Checkpoints on the way are copied in memory and written while training goes on; False saves the memory."""
+    """Copy checkpoints in memory, and write them while training continues; False saves the memory."""
     seed: int = 0
-    """Decides the batches and everything random in training."""
+    """Seed of the batches and of all random numbers in training."""
     device: str = "auto"
-    """"auto" (CUDA, then MPS, then CPU) or a device such as "cpu", "mps", "cuda:1"."""
+    """"auto" (CUDA, then MPS, then CPU), or a device such as "cpu", "mps" or "cuda:1"."""
     dtype: DtypeName = "auto"
     """"bfloat16" computes under autocast; "auto" does so where the device has instructions for it."""
     compile: CompileMode = "off"
@@ -97,14 +95,14 @@ class TrainConfig:
     time_limit_seconds: float | None = None
     """Wall-clock limit from the construction of the trainer to the last record, over all resumes."""
     clock: ClockName = "steps"
-    """What the schedule and the intervals count: optimizer steps, or ticks of the time limit."""
+    """Unit of the schedule and the intervals: optimizer steps, or ticks of the time limit."""
     on_non_finite: NonFiniteAction = "stop"
-    """What becomes of a step whose loss or gradient is not finite: "stop" ends the run and keeps what was saved before;
-    "skip" makes no update and goes on, up to 20 times in a row (the host then waits for every step)."""
+    """Reaction to a step whose loss or gradient is not finite: "stop" ends the run and keeps earlier checkpoints;
+    "skip" omits the update and continues, up to 20 times in a row (the host then waits for every step)."""
     parallel: ParallelName = "auto"
-    """How several processes train: "ddp" (which is "auto"), or "fsdp", which divides the parameters among them."""
+    """Parallelism of several processes: "ddp" ("auto" means the same), or "fsdp", which shards the parameters."""
     distributed_timeout_seconds: float = 600.0
-    """How long a process waits for the others, which may be evaluating or saving, before it gives them up."""
+    """Seconds that a process waits for the others, which may be evaluating or saving, before it fails."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "context_length", "grad_accumulation_steps", "eval_interval"):
@@ -141,23 +139,23 @@ class TrainConfig:
 
     @property
     def tokens_per_step(self) -> int:
-        """Training tokens that one optimizer step sees; with a batch ramp, one of the last steps."""
+        """Training tokens of one optimizer step; with a batch ramp, of the last steps."""
         return self.batch_size * self.context_length * self.accumulations[-1]
 
     @property
     def accumulations(self) -> tuple[int, ...]:
-        """The forward passes of a step, in each stage of the batch ramp."""
+        """Forward passes of a step, in each stage of the batch ramp."""
         return tuple(count for _, count in self.batch_ramp) or (self.grad_accumulation_steps,)
 
     def accumulation_at(self, tick: int) -> int:
-        """Return the forward passes of a step that begins at this tick."""
-        # A quotient is rounded as a share that is written out is: 0.07 of 100 ticks are 7, but 0.07 * 100 is above 7.
+        """Return the number of forward passes of a step that begins at this tick."""
+        # A quotient rounds like a literal share: 7 / 100 is 0.07, but 0.07 * 100 is above 7.
         begun = [count for share, count in self.batch_ramp if tick / self.steps >= share]
         return begun[-1] if begun else self.grad_accumulation_steps
 
     @property
     def follows_time(self) -> bool:
-        """Whether anything but the records depends on the clock."""
+        """True if more than the records depends on the clock."""
         limits = (self.time_limit_seconds, self.checkpoint_seconds, self.eval_seconds)
         return any(seconds is not None for seconds in limits)
 

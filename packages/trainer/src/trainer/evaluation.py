@@ -1,4 +1,4 @@
-"""The loss on a whole split: deterministic, and the same for every batch size."""
+"""Evaluation of a model on a whole split: deterministic, and the same for every batch size."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from trainer.data.splits import TokenSource, TokenSplit
-from trainer.devices.devices import autocast, to_device
-from trainer.distributed.processes import Processes
+from trainer.data import TokenSource, TokenSplit
+from trainer.devices import autocast, to_device
+from trainer.distributed import Processes
 
 LossFunction: TypeAlias = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
 """loss_fn(model, inputs, targets) -> scalar mean loss in nats per target token."""
@@ -22,20 +22,20 @@ LossFunction: TypeAlias = Callable[[nn.Module, torch.Tensor, torch.Tensor], torc
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model loses on a split; not finite where the model's output is not."""
+    """Loss, perplexity and bits per byte on a split; not finite if the model's output is not."""
 
     loss: float
     """Mean cross-entropy in nats per token."""
     perplexity: float
     """exp(loss)."""
     bits_per_byte: float | None
-    """Sum of the losses in bits by the bytes of the text; None if those are not known."""
+    """Sum of the losses in bits, divided by the bytes of the text; None if their number is not known."""
     tokens: int
-    """Predicted tokens: all of the split but the first."""
+    """Predicted tokens: all of the split except the first of each part."""
 
 
 def next_token_loss(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy of a model that maps (batch, time) ids to (batch, time, vocab) logits."""
+    """Return the mean cross-entropy of a model that maps (batch, time) ids to (batch, time, vocab) logits."""
     return cross_entropy(model(inputs).flatten(0, 1).float(), targets.flatten())
 
 
@@ -51,24 +51,24 @@ def evaluate(
     dtype: torch.dtype | None = None,
     processes: Processes | None = None,
 ) -> Evaluation:
-    """Compute the mean loss over a whole split, in windows side by side, the last and shorter one included.
+    """Compute the mean loss over a whole split, in adjacent windows, the last and shorter one included.
 
-    The windows' losses are summed in float64, weighted by their tokens. The model is in evaluation mode meanwhile and
-    its modules' modes are restored.
+    The windows' losses are summed in float64, weighted by their tokens. The model is in evaluation mode meanwhile; then
+    the modes of its modules are restored.
 
     Args:
-        model: any module.
-        tokens: a token file, (n,) token ids, or a list of those; n - 1 of each are predicted.
-        context_length: tokens in a window.
-        batch_size: windows in one forward pass; it changes the speed, not the result.
-        loss_fn: mean loss of a batch; None is the cross-entropy of the model's logits.
-        num_bytes: UTF-8 bytes of the split's text, for the bits per byte; None takes what the token files say.
-        device: where the model is; None asks its parameters.
+        model: Any module.
+        tokens: A token file, (n,) token ids, or a list of those; n - 1 of each are predicted.
+        context_length: Tokens in a window.
+        batch_size: Windows in one forward pass; it changes the speed, not the result.
+        loss_fn: Mean loss of a batch; None is the cross-entropy of the model's logits.
+        num_bytes: UTF-8 bytes of the split's text, for the bits per byte; None takes the number in the token files.
+        device: Where the model is; None takes the device of its parameters.
         dtype: torch.bfloat16 computes under autocast; None is float32.
-        processes: those that share the work, each with the whole split and a model that is the same; None is this one.
+        processes: The processes that share the work, each with the whole split and the same model; None is this one.
 
     Raises:
-        ValueError: the split is shorter than one window and the token after it, or batch_size is below 1.
+        ValueError: If the split is shorter than one window and the token after it, or batch_size is below 1.
     """
     split = tokens if isinstance(tokens, TokenSplit) else TokenSplit(tokens, "the split to evaluate")
     split.check_length(context_length)
@@ -76,7 +76,7 @@ def evaluate(
         raise ValueError(f"batch_size is {batch_size!r}: expected 1 or more")
     where = torch.device(device) if device is not None else _device_of(model)
     processes = processes or Processes()
-    # MPS has no float64; elsewhere the host need not wait for every batch.
+    # On the device, so that the host need not wait for every batch; MPS has no float64.
     total = torch.zeros((), dtype=torch.float64, device="cpu" if where.type == "mps" else where)
     with evaluating(model), autocast(where, dtype or torch.float32):
         for inputs, targets, weight in _batches(split, context_length, batch_size, processes):
@@ -92,11 +92,11 @@ def evaluate(
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode without gradients, and each of its modules back into the mode it was in."""
+    """Put a model into evaluation mode without gradients, and restore the mode of each module afterwards."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        # Not inference_mode: tables that a model caches here must stay usable in training.
+        # Not inference_mode: buffers that a model caches here must stay usable in training.
         with torch.no_grad():
             yield
     finally:
@@ -107,29 +107,29 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def _batches(
     split: TokenSplit, context_length: int, batch_size: int, processes: Processes
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
-    """Inputs, targets and the weight of every batch, or of this process's share of them.
+    """Yield inputs, targets and weight of every batch, or of this process's share of the batches.
 
-    All processes get the same number, because some models compute with all of them: one that has none left repeats the
-    first batch, with the weight 0.
+    All processes get the same number of batches, because sharded models compute with all processes: a process without
+    a batch left repeats the first one, with the weight 0.
     """
-    places = _places(split, context_length, batch_size)
-    for turn in range(0, len(places), processes.world_size):
-        is_own = turn + processes.rank < len(places)
-        part, begin, rows, length = places[turn + processes.rank if is_own else 0]
-        ids = split.read(part, begin, rows * length + 1)
+    plan = _plan_batches(split, context_length, batch_size)
+    for turn in range(0, len(plan), processes.world_size):
+        is_own = turn + processes.rank < len(plan)
+        part, begin, rows, length = plan[turn + processes.rank if is_own else 0]
+        ids = torch.from_numpy(split.read_range(part, begin, rows * length + 1))
         yield ids[:-1].view(rows, length), ids[1:].view(rows, length), is_own * rows * length
 
 
-def _places(split: TokenSplit, context_length: int, batch_size: int) -> list[tuple[int, int, int, int]]:
-    """Part, first token, rows and tokens in a row of every batch."""
-    places = []
+def _plan_batches(split: TokenSplit, context_length: int, batch_size: int) -> list[tuple[int, int, int, int]]:
+    """Return part, first token, rows and tokens per row of every batch."""
+    plan = []
     for part, length in enumerate(split.lengths):
         whole, rest = divmod(length - 1, context_length)
         for first in range(0, whole, batch_size):
-            places.append((part, first * context_length, min(batch_size, whole - first), context_length))
+            plan.append((part, first * context_length, min(batch_size, whole - first), context_length))
         if rest:
-            places.append((part, whole * context_length, 1, rest))
-    return places
+            plan.append((part, whole * context_length, 1, rest))
+    return plan
 
 
 def _device_of(model: nn.Module) -> torch.device:

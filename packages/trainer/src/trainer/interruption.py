@@ -1,4 +1,4 @@
-"""Signals: the first SIGINT or SIGTERM asks for an orderly end, the second ends at once; SIGCONT tells of a stop."""
+"""Signals: the first SIGINT or SIGTERM requests an orderly end, the second ends at once; SIGCONT marks a pause."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from trainer.distributed.processes import Processes
+from trainer.distributed import Processes
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CONTINUED = getattr(signal, "SIGCONT", None)  # not on Windows
 
 
 class TrainingInterrupted(Exception):  # noqa: N818 - like KeyboardInterrupt, it is no error
-    """Training stopped on a signal and everything is saved; the same call goes on from there."""
+    """Training stopped on a signal and everything is saved; the same call resumes."""
 
     def __init__(self, run_dir: Path, step: int, signal_name: str) -> None:
         super().__init__(
@@ -29,16 +29,16 @@ class TrainingInterrupted(Exception):  # noqa: N818 - like KeyboardInterrupt, it
 
 
 def resume_command() -> str:
-    """Return the command line of this process, as one would type it again, or how to find it."""
+    """Return the command line of this process as one would type it again, or a hint to repeat it."""
     if "TORCHELASTIC_RUN_ID" in os.environ or len(sys.orig_argv) < 2:
         return "run the same command again"
     return shlex.join(sys.orig_argv)
 
 
 class Continuations:
-    """While entered, counts how often the process has gone on after a stop: what took time meanwhile tells no speed.
+    """Context manager that counts pauses of the process (SIGSTOP, SIGCONT): durations around them measure no speed.
 
-    Python delivers signals to the main thread alone, so elsewhere nothing is counted, nor where there is no SIGCONT.
+    Python delivers signals only to the main thread. In other threads, and on systems without SIGCONT, it counts none.
     """
 
     def __init__(self) -> None:
@@ -62,12 +62,12 @@ class Continuations:
 
 
 class SignalGuard:
-    """While entered, the first SIGINT or SIGTERM is only remembered; a second one has its usual effect.
+    """Context manager in which the first SIGINT or SIGTERM is only noted; a second one has its usual effect.
 
-    Python delivers signals to the main thread alone, so elsewhere this does nothing.
+    Python delivers signals only to the main thread; in other threads the guard does nothing.
 
     Args:
-        processes: those of the run, which a signal to any of them shall stop at the same step; None is this one.
+        processes: The processes of the run: a signal to one of them stops all at the same step. None is this one.
     """
 
     def __init__(self, processes: Processes | None = None) -> None:
@@ -92,17 +92,17 @@ class SignalGuard:
 
     @property
     def continued(self) -> int:
-        """How often the process has gone on after it was stopped."""
+        """Number of pauses of the process so far."""
         return self._continuations.count
 
     @property
     def received(self) -> str | None:
-        """The name of the signal that came; with several processes, before the last `share`, to any of them."""
+        """Name of the received signal, or None; with several processes, of a signal to any before the last `share`."""
         number = self._shared if self._processes.are_several else self._number
         return signal.Signals(number).name if number else None
 
     def share(self) -> None:
-        """Let all processes know of a signal to one of them; to be called by all."""
+        """Share a signal to one process with all of them; all have to call it."""
         if self._processes.are_several and not self._shared:
             self._shared = int(self._processes.maximum(self._number))
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from trainer.config import TrainConfig
-from trainer.data.splits import TokenSplit
-from trainer.devices.flops import Speed
-from trainer.distributed.parallel import Parallel
+from trainer.data import TokenSplit
+from trainer.devices import Speed
+from trainer.distributed import Parallel
 from trainer.evaluation import LossFunction
 
 Schedule: TypeAlias = Callable[[int], float]

@@ -13,30 +13,25 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
-from trainer.checkpoints.random_states import preserved_random_states
-from trainer.checkpoints.restore import load_latest
-from trainer.checkpoints.state_dicts import set_model_state
-from trainer.checkpoints.store import CheckpointStore
+from trainer.checkpoints import CheckpointStore, load_latest, preserved_random_states, set_model_state
 from trainer.config import TrainConfig
-from trainer.data.batches import BatchSource
-from trainer.data.splits import TokenSource, TokenSplit, check_same_tokenizer
-from trainer.data.vocabulary import find_vocab_size
-from trainer.devices.devices import device_name, fast_matrix_products, resolve_dtype
-from trainer.devices.flops import Speed, peak_flops
-from trainer.devices.host_memory import keep_freed_memory, release_freed_memory
-from trainer.distributed import parallelize
-from trainer.distributed.parallel import Parallel
-from trainer.distributed.processes import Processes, joined_processes
-from trainer.distributed.rank import find_place, resolve_process_device
+from trainer.data import BatchSource, TokenSource, TokenSplit, check_same_tokenizer, find_vocab_size
+from trainer.devices import (
+    Speed,
+    device_name,
+    fast_matrix_products,
+    keep_freed_memory,
+    peak_flops,
+    release_freed_memory,
+    resolve_dtype,
+)
+from trainer.distributed import Parallel, Processes, find_place, joined_processes, parallelize, resolve_process_device
 from trainer.evaluation import LossFunction
 from trainer.interruption import SignalGuard, TrainingInterrupted
 from trainer.loggers import ConsoleLogger, Logger, LoggerGroup
-from trainer.records.description import describe_run
-from trainer.records.run_directory import RunDirectory
-from trainer.records.summary import Summary
+from trainer.records import RunDirectory, Summary, describe_run
 from trainer.task import SampleFunction, Schedule, Task
-from trainer.training.clock import RunClock
-from trainer.training.loop import TrainingLoop
+from trainer.training import RunClock, TrainingLoop
 
 
 class Trainer:
@@ -102,7 +97,7 @@ class Trainer:
         self.loggers: Sequence[Logger] = [ConsoleLogger()] if loggers is None else loggers
         self.sample = sample
         self._place = find_place()
-        BatchSource(self._splits[0], config).rows(self._place.world_size)  # refuses what cannot be shared
+        BatchSource(self._splits[0], config, self._place.rank, self._place.world_size)  # refuses what cannot be shared
         self.device = resolve_process_device(config.device, self._place)
         self.dtype = resolve_dtype(config.dtype, self.device)
         peak = peak_flops(device_name(self.device), self.dtype)

@@ -194,7 +194,7 @@ def test_one_process_is_just_the_model(name):
     parallel = parallelize(model, optimizer, name, Processes(), torch.device("cpu"))
     assert type(parallel) is Parallel
     assert parallel.model is model
-    assert parallel.describe() == {"processes": 1, "parallel": None}
+    assert parallel.name is None
 
 
 def test_units_are_the_children_of_the_outermost_lists():

@@ -179,16 +179,18 @@ def test_processes_share_the_windows_of_every_stage(sampling, ramp, world_size, 
     """All batches have one size, so that nothing is compiled twice."""
     stages = tuple((number / len(ramp), count) for number, count in enumerate(ramp))
     config = TrainConfig(steps=9, batch_size=12, context_length=5, batch_ramp=stages, sampling=sampling)
-    source = BatchSource(TokenSplit(np.arange(5000, dtype=np.uint16), "the data"), config)
-    assert source.rows(world_size) == rows
+    split = TokenSplit(np.arange(5000, dtype=np.uint16), "the data")
+    whole, sources = (
+        BatchSource(split, config),
+        [BatchSource(split, config, rank, world_size) for rank in range(world_size)],
+    )
+    assert {source.rows for source in sources} == {rows}
     for count, own in zip(ramp, micro_steps, strict=True):
-        assert source.micro_steps(count, world_size) == own
+        assert {source.micro_steps(count) for source in sources} == {own}
         for first in (0, 3, 40):
             batches = StepBatches(first, count)
-            alone = torch.cat([source.batch(batches, number) for number in range(count)], dim=1)
-            shared = [
-                source.batch(batches, number, rank, world_size) for rank in range(world_size) for number in range(own)
-            ]
+            alone = torch.cat([whole.batch(batches, number) for number in range(count)], dim=1)
+            shared = [source.batch(batches, number) for source in sources for number in range(own)]
             assert {tuple(batch.shape) for batch in shared} == {(2, rows, 5)}
             assert torch.equal(torch.cat(shared, dim=1), alone)
 

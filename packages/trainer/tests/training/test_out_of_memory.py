@@ -221,7 +221,7 @@ def test_compiled_loss_without_memory_is_no_failure_of_the_compiler(tmp_path, mo
 def test_several_processes_do_not_halve():
     """The other processes would wait for gradients that never come."""
     model, config = make_model(), TrainConfig(**CONFIG)
-    loader = BatchLoader(BatchSource(TokenSplit(make_tokens(), "x"), config), torch.device("cpu"), 0, world_size=4)
+    loader = BatchLoader(BatchSource(TokenSplit(make_tokens(), "x"), config, 0, 4), torch.device("cpu"))
     optimizer = torch.optim.AdamW(model.parameters())
     parallel = Parallel(model, optimizer, Processes(), torch.device("cpu"))
     step = TrainingStep(parallel, limited_loss(1), loader, config, torch.device("cpu"), torch.float32)

@@ -94,7 +94,7 @@ def predict_loss(measurements: Sequence[Measurement], flops: float) -> Predictio
     Raises:
         ValueError: there are fewer than three runs, or all have the same compute.
     """
-    from trainer.experiments.statistics import CONFIDENCE, student_quantile
+    from trainer.experiments.comparison import CONFIDENCE, student_quantile
 
     count = len(measurements)
     if count < LEAST_RUNS:

@@ -68,7 +68,7 @@ def table(
         title: the heading.
         budget: what each run has, in words, such as "5m of wall clock".
     """
-    from trainer.experiments.statistics import CONFIDENCE, difference, spread
+    from trainer.experiments.comparison import CONFIDENCE, difference, spread
 
     def values(name: str, key: str) -> list[float]:
         return [run[key] for run in results.get(name, ()) if run.get(key) is not None and not run["diverged"]]
@@ -106,7 +106,7 @@ def write_results(out: Path, results: Mapping[str, Sequence[Mapping[str, Any]]],
 
 
 def _mean(values: Sequence[float], digits: int) -> str:
-    from trainer.experiments.statistics import spread
+    from trainer.experiments.comparison import spread
 
     if not values:
         return ""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 # Seconds of the limit, kept for what comes after the entry: printing, the end of the process, and some air. On a CPU it
-# takes 0.1 s; more on a GPU, where contexts and pinned memory are given back, which has not been measured.
-EXIT_SECONDS = {"cpu": 0.5, "mps": 0.5, "cuda": 3.0}
+# takes about 0.4 s; more on a GPU, where contexts and pinned memory are given back, which has not been measured.
+EXIT_SECONDS = {"cpu": 1.0, "mps": 1.0, "cuda": 3.0}
 # Seconds of limit. On a CPU compiling takes 27 to 126 s, and 9 to 22 % off a step; on a GPU more is gained, and neither
 # has been measured.
 COMPILING_PAYS_FROM = {"cpu": 1800.0, "cuda": 300.0}

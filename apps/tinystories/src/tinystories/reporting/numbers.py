@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from trainer.experiments.statistics import CONFIDENCE, Difference, Spread
+from trainer.experiments.comparison import CONFIDENCE, Difference, Spread
 
 DECIMALS = 4  # of losses and bits per byte
 PERCENT = f"{CONFIDENCE:.0%}".replace("%", " %")

@@ -10,7 +10,7 @@ from tinystories.reporting.numbers import (
 )
 from tinystories.results.comparisons import Comparison, summarised
 from tinystories.results.records import Experiment, Group
-from trainer.experiments.statistics import Spread
+from trainer.experiments.comparison import Spread
 
 
 def paragraph(comparison: Comparison, baseline: Group | None) -> str:

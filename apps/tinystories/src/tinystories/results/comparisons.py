@@ -6,7 +6,7 @@ from typing import Literal
 from tinystories.reporting.numbers import shown_interval
 from tinystories.results.records import Experiment, Group
 from tinystories.variants import VARIANTS, Variant
-from trainer.experiments.statistics import Difference, Spread, difference, spread
+from trainer.experiments.comparison import Difference, Spread, difference, spread
 
 Verdict = Literal[
     "baseline",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tinystories.reporting.numbers import shown_interval
 from tinystories.results.comparisons import summarised
 from tinystories.results.records import Group
-from trainer.experiments.statistics import Difference, difference
+from trainer.experiments.comparison import Difference, difference
 
 
 @dataclass(frozen=True)

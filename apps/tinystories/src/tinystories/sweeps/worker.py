@@ -8,7 +8,6 @@ from pathlib import Path
 from tinystories.recipes import Recipe
 from tinystories.sweeps.sweep import Run, train_recorded
 from tinystories.training import Machine, TokenFiles
-from trainer.support.leaving import leave
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
@@ -44,4 +43,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave(main())
+    sys.exit(main())

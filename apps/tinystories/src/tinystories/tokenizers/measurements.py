@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from trainer.experiments.statistics import CONFIDENCE, student_quantile
+from trainer.experiments.comparison import CONFIDENCE, student_quantile
 
 if TYPE_CHECKING:
     from bpe import Tokenizer

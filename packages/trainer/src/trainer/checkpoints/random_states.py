@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainer.distributed.processes import Processes
+from trainer.distributed import Processes
 
 
 def seed_everything(seed: int, rank: int = 0, step: int = 0) -> None:

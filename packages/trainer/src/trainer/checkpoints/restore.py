@@ -9,11 +9,10 @@ from trainer.checkpoints.directory import CheckpointContent, read_verified
 from trainer.checkpoints.random_states import restore_random_states, seed_everything
 from trainer.checkpoints.state_dicts import set_model_state, set_optimizer_state
 from trainer.checkpoints.store import CheckpointStore
-from trainer.distributed.parallel import Parallel
-from trainer.distributed.processes import Processes
+from trainer.distributed import Parallel, Processes
 
 
-def restore(store: CheckpointStore, parallel: Parallel, seed: int) -> dict[str, Any] | None:
+def restore_run(store: CheckpointStore, parallel: Parallel, seed: int) -> dict[str, Any] | None:
     """Set model, optimizer and random states to the latest intact checkpoint, or seed the random states.
 
     Args:

@@ -1,4 +1,4 @@
-"""Which windows of a split a batch has: a pure function of the seed and the batch's place in the run."""
+"""The windows of a split that make up a batch: a pure function of the seed and the number of the batch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Protocol
 
 import numpy as np
 
-from trainer.data.permutation import ROUNDS, Permutation, Unsigned
 from trainer.data.windows import TokenArray, batch_generator
 
 
@@ -18,7 +17,7 @@ class Windows(Protocol):
         """Return the part of the split and the start in it of each window of a batch, both (batch_size,).
 
         Args:
-            number: how many batches of the run come before it.
+            number: How many batches of the run come before it.
         """
 
 
@@ -26,11 +25,11 @@ class RandomWindows:
     """Windows whose starts are uniform over all possible ones, drawn independently of each other.
 
     Args:
-        lengths: ids in each part of the split.
-        context_length: tokens in a window.
-        batch_size: windows in a batch.
-        batches_per_step: a batch is drawn by its step and its number in the step; 1 if steps differ.
-        seed: decides everything.
+        lengths: Ids in each part of the split.
+        context_length: Tokens in a window.
+        batch_size: Windows in a batch.
+        batches_per_step: A batch is drawn by its step and its number in the step; 1 if steps differ.
+        seed: Seed of all draws.
     """
 
     def __init__(
@@ -50,16 +49,16 @@ class RandomWindows:
 class ShuffledWindows:
     """Windows without replacement: each epoch visits every window once, in an order of its own.
 
-    A part of n ids is cut into windows side by side, one less than fit (but at least one), so that the cuts can shift:
-    their offset is drawn for every epoch from all that leave room. So what is left out differs from epoch to epoch,
-    every epoch has the same number of windows, and any batch is found without its predecessors. Neighbours share one
-    token: the last target of a window is the first input of the next one.
+    A part of n ids is cut into adjacent windows, one less than fit (but at least one), so that the cuts can shift. The
+    offset of the first cut is drawn for every epoch, uniformly. Therefore every epoch has the same number of windows,
+    omits other ids at the ends, and any batch is found without its predecessors. Neighbours share one token: the last
+    target of a window is the first input of the next one.
 
     Args:
-        lengths: ids in each part of the split.
-        context_length: tokens in a window.
-        batch_size: windows in a batch.
-        seed: decides everything.
+        lengths: Ids in each part of the split.
+        context_length: Tokens in a window.
+        batch_size: Windows in a batch.
+        seed: Seed of all draws.
     """
 
     def __init__(self, lengths: list[int], context_length: int, batch_size: int, seed: int) -> None:
@@ -68,10 +67,8 @@ class ShuffledWindows:
         self._seed = seed
         counts = [max(1, (length - 1) // context_length - 1) for length in lengths]
         self._ends = np.cumsum(counts)
-        self._offsets = np.asarray(
-            [length - count * context_length for length, count in zip(lengths, counts, strict=True)], np.uint64
-        )
-        self._epoch = lru_cache(maxsize=4)(self._make_epoch)
+        self._offsets = [length - count * context_length for length, count in zip(lengths, counts, strict=True)]
+        self._epoch = lru_cache(maxsize=2)(self._draw_epoch)  # a batch may reach into the next epoch
 
     @property
     def windows_per_epoch(self) -> int:
@@ -86,21 +83,17 @@ class ShuffledWindows:
         for epoch in np.unique(epochs).tolist():
             rows = epochs == epoch
             order, offsets = self._epoch(epoch)
-            windows = order(places[rows].astype(np.uint64)).astype(np.int64)
-            parts[rows], numbers = _locate(self._ends, windows)
+            parts[rows], numbers = _locate(self._ends, order[places[rows]])
             starts[rows] = offsets[parts[rows]] + numbers * self._context_length
         return parts, starts
 
-    def _make_epoch(self, epoch: int) -> tuple[Permutation, TokenArray]:
-        """Return the order of an epoch's windows, and where in each part the first one begins."""
-        # NumPy guarantees that these numbers stay the same in all its versions.
-        sequence = np.random.SeedSequence([self._seed, epoch])
-        words: Unsigned = np.asarray(sequence.generate_state(ROUNDS + len(self._offsets), np.uint64), np.uint64)
-        order = Permutation(self.windows_per_epoch, words[:ROUNDS])
-        return order, (words[ROUNDS:] % self._offsets).astype(np.int64)
+    def _draw_epoch(self, epoch: int) -> tuple[TokenArray, TokenArray]:
+        """Draw the order of an epoch's windows, (windows,), and the start of the first one in each part, (parts,)."""
+        generator = np.random.default_rng([self._seed, epoch])
+        return generator.permutation(self.windows_per_epoch), generator.integers(self._offsets)
 
 
 def _locate(ends: TokenArray, numbers: TokenArray) -> tuple[TokenArray, TokenArray]:
-    """Turn numbers that count through all parts into parts and numbers within them."""
+    """Convert numbers that count through all parts into parts and numbers within them."""
     parts = np.searchsorted(ends, numbers, side="right")
     return parts, numbers - np.concatenate(([0], ends))[parts]

@@ -1,17 +1,20 @@
-"""Files of token ids and what is known about their text."""
+"""Files of token ids, and metadata about their text."""
 
 from __future__ import annotations
 
 import json
 import os
+import threading
 import weakref
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy_format
 
-from trainer.data.windows import TokenArray, id_range, read_windows
+from trainer.data.windows import SCAN_CHUNK, TokenArray, id_range
 
 _MAGIC = b"\x93NUMPY"
 _FORMAT = "scratchlm-tokens"
@@ -24,42 +27,46 @@ _OTHER_FILES = {
 
 
 class TokenDataset:
-    """A file of token ids, of which only what is read comes into memory.
+    """A file of token ids that is read piece by piece.
 
-    The file is a one-dimensional `.npy` of uint16 or uint32. If a `.json` of the same stem lies beside it, its `bytes`
-    (UTF-8 bytes of the text), `vocab_size` and `tokenizer_sha256` are read; without it they are None.
+    The file is a one-dimensional `.npy` of uint16 or uint32. A `.json` of the same stem beside it may give its `bytes`
+    (UTF-8 bytes of the text), `vocab_size` and `tokenizer_sha256`; without it they are None.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no such array, it is empty or cut short, or the `.json` contradicts it.
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no such array, empty or cut short, or the `.json` contradicts it.
     """
 
     def __init__(self, npy_path: str | os.PathLike[str]) -> None:
         self.path = Path(npy_path)
-        self.tokens: TokenArray = _open_tokens(self.path)
-        self.metadata: dict[str, Any] = _read_sidecar(self.path, len(self.tokens))
-        self._descriptor: int | None = None
-        if hasattr(os, "pread"):  # not on Windows
-            self._descriptor = os.open(self.path, os.O_RDONLY)
-            weakref.finalize(self, os.close, self._descriptor)
+        self.dtype, self._length, self._offset = _read_header(self.path)
+        self.metadata: dict[str, Any] = _read_sidecar(self.path, self._length)
+        self._descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, self._descriptor)
+        self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[TokenDataset], tuple[Path]]:
         return TokenDataset, (self.path,)
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return self._length
 
     def __repr__(self) -> str:
-        return f"TokenDataset({str(self.path)!r}: {self.num_tokens:,} tokens, {self.tokens.dtype})"
+        return f"TokenDataset({str(self.path)!r}: {self.num_tokens:,} tokens, {self.dtype})"
+
+    @cached_property
+    def tokens(self) -> TokenArray:
+        """The ids as a read-only memory map, for code that wants an array; the trainer itself reads the file."""
+        return np.memmap(self.path, self.dtype, mode="r", offset=self._offset, shape=(self._length,))
 
     @property
     def num_tokens(self) -> int:
         """Token ids in the file."""
-        return len(self.tokens)
+        return self._length
 
     @property
     def num_bytes(self) -> int | None:
-        """UTF-8 bytes of the text that was encoded."""
+        """UTF-8 bytes of the encoded text."""
         return self.metadata.get("bytes")
 
     @property
@@ -75,38 +82,32 @@ class TokenDataset:
     @cached_property
     def max_token_id(self) -> int:
         """The largest id in the file, found by reading all of it once."""
-        return id_range(self.tokens)[1]
+        return id_range(self._chunks())[1]
 
     def read_windows(self, starts: TokenArray, length: int) -> TokenArray:
         """Read windows anywhere in the file.
 
-        Plain reads are several times as fast as a memory map, whose every window costs a page fault, and a file that
-        somebody cuts short meanwhile is an error instead of the end of the process.
+        Plain reads are several times as fast as a memory map, where every window costs a page fault. A file that is cut
+        short meanwhile raises an error; with a memory map it would kill the process.
 
         Args:
-            starts: (windows,) where they begin.
-            length: ids in a window.
+            starts: (windows,) indices of their first ids.
+            length: Ids in a window.
 
         Returns:
             (windows, length) int64.
 
         Raises:
-            OSError: the file has become shorter.
+            OSError: If the file has become shorter.
         """
-        if self._descriptor is None:
-            return read_windows(self.tokens, starts, length)
-        dtype = self.tokens.dtype
-        size, origin = length * dtype.itemsize, self.tokens.offset  # type: ignore[attr-defined]
-        parts = [os.pread(self._descriptor, size, origin + dtype.itemsize * start) for start in starts.tolist()]
-        if any(len(part) != size for part in parts):
-            raise OSError(f"{self.path} was cut short while it was read: restore it and run again")
-        return np.frombuffer(b"".join(parts), dtype).reshape(len(parts), length).astype(np.int64)
+        content = b"".join(self._read(start, length) for start in starts.tolist())
+        return np.frombuffer(content, self.dtype).reshape(len(starts), length).astype(np.int64)
 
     def check_ids(self, vocab_size: int) -> None:
         """Check that a model with `vocab_size` embeddings can read every id.
 
         Raises:
-            ValueError: an id is too large.
+            ValueError: If an id is too large.
         """
         if self.max_token_id >= vocab_size:
             raise ValueError(
@@ -114,43 +115,55 @@ class TokenDataset:
                 f"{vocab_size}; encode the text with the model's own tokenizer"
             )
 
+    def _chunks(self) -> Iterator[TokenArray]:
+        for begin in range(0, self._length, SCAN_CHUNK):
+            yield np.frombuffer(self._read(begin, min(SCAN_CHUNK, self._length - begin)), self.dtype)
 
-def _open_tokens(path: Path) -> TokenArray:
+    def _read(self, begin: int, length: int) -> bytes:
+        size, place = length * self.dtype.itemsize, self._offset + begin * self.dtype.itemsize
+        if hasattr(os, "pread"):
+            content = os.pread(self._descriptor, size, place)
+        else:  # Windows
+            with self._lock:
+                os.lseek(self._descriptor, place, os.SEEK_SET)
+                content = os.read(self._descriptor, size)
+        if len(content) != size:
+            raise OSError(f"{self.path} was cut short while it was read: restore it and run again")
+        return content
+
+
+def _read_header(path: Path) -> tuple[np.dtype[Any], int, int]:
+    """Return the type of the ids, their number, and the offset of the first one in bytes."""
     if not path.is_file():
         raise FileNotFoundError(f"no token file at {path}: expected an .npy file of token ids; encode a text into it")
     with path.open("rb") as file:
         magic = file.read(len(_MAGIC))
-    if magic != _MAGIC:
-        kind = next((f", {kind}" for begin, kind in _OTHER_FILES.items() if magic.startswith(begin)), "")
-        raise ValueError(
-            f"{path} is not a token file: it begins with {magic!r}{kind}, expected an .npy file; encode it again, or "
-            "save the ids with numpy.save"
-        )
-    try:
-        tokens = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        if "Python objects" in str(error):
+        if magic != _MAGIC:
+            kind = next((f", {kind}" for begin, kind in _OTHER_FILES.items() if magic.startswith(begin)), "")
             raise ValueError(
-                f"{path} holds Python objects: expected uint16 or uint32; save it with ids.astype('uint16')"
-            ) from error
-        if path.stat().st_size and _is_empty_array(path):
-            raise ValueError(f"{path} is empty: it holds no tokens; encode a text that is not empty") from error
-        raise ValueError(f"{path} is cut short or damaged ({error}); encode the text again") from error
-    if tokens.ndim != 1:
-        raise ValueError(f"{path} has the shape {tokens.shape}: expected one dimension; save the ids as one row")
-    if tokens.dtype.kind != "u" or tokens.dtype.itemsize not in (2, 4):
-        raise ValueError(f"{path} holds {tokens.dtype}: expected uint16 or uint32; save it with ids.astype('uint16')")
-    if len(tokens) == 0:
+                f"{path} is not a token file: it begins with {magic!r}{kind}, expected an .npy file; encode it again, "
+                "or save the ids with numpy.save"
+            )
+        file.seek(0)
+        try:
+            read = {1: npy_format.read_array_header_1_0, 2: npy_format.read_array_header_2_0}
+            shape, _, dtype = read[npy_format.read_magic(file)[0]](file)
+        except (ValueError, KeyError, OSError, EOFError) as error:
+            raise ValueError(f"{path} is cut short or damaged ({error}); encode the text again") from error
+        offset = file.tell()
+    if dtype.hasobject:
+        raise ValueError(f"{path} holds Python objects: expected uint16 or uint32; save it with ids.astype('uint16')")
+    if len(shape) != 1:
+        raise ValueError(f"{path} has the shape {shape}: expected one dimension; save the ids as one row")
+    if dtype.kind != "u" or dtype.itemsize not in (2, 4):
+        raise ValueError(f"{path} holds {dtype}: expected uint16 or uint32; save it with ids.astype('uint16')")
+    if shape[0] == 0:
         raise ValueError(f"{path} is empty: it holds no tokens; encode a text that is not empty")
-    return tokens
-
-
-def _is_empty_array(path: Path) -> bool:
-    """Whether the header announces no elements: such a file cannot be mapped."""
-    try:
-        return np.load(path, allow_pickle=False).size == 0
-    except (ValueError, OSError, EOFError):
-        return False
+    size, expected = path.stat().st_size, offset + shape[0] * dtype.itemsize
+    if size < expected:
+        reason = f"it has {size:,} bytes, expected {expected:,}"
+        raise ValueError(f"{path} is cut short or damaged ({reason}); encode the text again")
+    return dtype, shape[0], offset
 
 
 def _read_sidecar(path: Path, num_tokens: int) -> dict[str, Any]:

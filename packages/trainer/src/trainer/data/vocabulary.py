@@ -1,4 +1,4 @@
-"""How many different ids a model can read, as far as it shows."""
+"""The vocabulary size of a model, as far as the model shows it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from torch import nn
 
 
 def find_vocab_size(model: nn.Module) -> int | None:
-    """Return the size of a model's vocabulary, or None if it does not show.
+    """Return the size of a model's vocabulary, or None if the model does not show it.
 
-    It is `model.config.vocab_size`, or else the number of rows of the embeddings: of `nn.Embedding` and other modules
-    with "embedding" in the name of their class and a two-dimensional `weight`, and of two-dimensional parameters with
-    "embedding" in their own name. Embeddings of positions (with "pos" or "wpe" in the name) do not count; of several
-    others the largest one does, so that no data are refused that the model could read.
+    The size is `model.config.vocab_size` or else the number of rows of the embeddings. Embeddings are `nn.Embedding`
+    and other modules with "embedding" in their class name and a two-dimensional `weight`, and two-dimensional
+    parameters with "embedding" in their own name. Position embeddings (with "pos" or "wpe" in the name) do not count.
+    The largest of several embeddings counts, so that no readable data are refused.
     """
     config: Any = getattr(model, "config", None)
     size = config.get("vocab_size") if isinstance(config, Mapping) else getattr(config, "vocab_size", None)

@@ -1,17 +1,18 @@
-"""Arrays of token ids, and random windows of them."""
+"""Random windows of token ids, and what all readers of ids have in common."""
 
 from __future__ import annotations
 
-import mmap
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 
-from trainer.devices.devices import to_device
+from trainer.devices import to_device
 
 TokenArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-_SCAN_CHUNK = 1 << 20  # ids looked at together when the largest one is sought: bounds the memory
+SCAN_CHUNK = 1 << 20
+"""Ids that are scanned together: bounds the memory."""
 
 
 def get_batch(
@@ -24,82 +25,62 @@ def get_batch(
     """Draw windows whose starts are uniform over all n - context_length possible ones.
 
     Args:
-        tokens: (n,) token ids, a numpy array or memory map; only what is drawn is read.
-        batch_size: windows to draw, independently of each other.
-        context_length: tokens in a window.
-        device: where the tensors go; a bad one raises torch's own error.
-        generator: source of the starts; None is torch's global generator.
+        tokens: (n,) token ids, a numpy array or memory map; only the drawn windows are read.
+        batch_size: Windows to draw, independently of each other.
+        context_length: Tokens in a window.
+        device: Where the tensors go; an invalid device raises torch's own error.
+        generator: Source of the starts; None is torch's global generator.
 
     Returns:
         Inputs and targets, both (batch_size, context_length) int64; targets are the inputs' next tokens.
 
     Raises:
-        ValueError: `tokens` is not one-dimensional or too short, or a size is below 1.
+        ValueError: If `tokens` is not one-dimensional or too short, or a size is below 1.
     """
     if batch_size < 1 or context_length < 1:
         raise ValueError(f"batch_size is {batch_size!r}, context_length {context_length!r}: expected 1 or more")
-    check_length(tokens, context_length, "tokens")
+    check_length(tokens.shape, context_length, "tokens")
     count = len(tokens) - context_length
     if isinstance(generator, np.random.Generator):
         starts = generator.integers(count, size=batch_size)
     else:
         starts = torch.randint(count, (batch_size,), generator=generator).numpy()
-    batch = torch.from_numpy(read_windows(tokens, starts, context_length + 1))
+    batch = torch.from_numpy(take_windows(tokens, starts, context_length + 1))
     return to_device(batch[:, :-1].contiguous(), device), to_device(batch[:, 1:].contiguous(), device)
 
 
 def batch_generator(seed: int, step: int, micro_step: int) -> np.random.Generator:
-    """Return the generator of one batch: a pure function of its arguments, so resuming needs no loader state."""
+    """Return the generator of one batch: a pure function of its arguments, so that resuming needs no loader state."""
     return np.random.default_rng([seed, step, micro_step])
 
 
-def read_windows(tokens: TokenArray, starts: TokenArray, length: int) -> TokenArray:
-    """Read windows of an array as (windows, length) int64, keeping nothing of a mapped file in memory."""
-    # The plain view of a memory map: its own type looks at every result.
-    windows = tokens.view(np.ndarray)[starts[:, None] + np.arange(length)].astype(np.int64)
-    _release_pages(tokens)
-    return windows
+def take_windows(tokens: TokenArray, starts: TokenArray, length: int) -> TokenArray:
+    """Copy windows of an array, as (windows, length) int64."""
+    # The plain view of a memory map: numpy.memmap inspects every result.
+    return tokens.view(np.ndarray)[starts[:, None] + np.arange(length)].astype(np.int64)
 
 
-def id_range(tokens: TokenArray) -> tuple[int, int]:
-    """Return the smallest and the largest id of an array that is not empty, reading all of it once."""
-    plain, has_sign = tokens.view(np.ndarray), tokens.dtype.kind != "u"
-    smallest = largest = int(plain[0])
-    for begin in range(0, len(tokens), _SCAN_CHUNK):
-        chunk = plain[begin : begin + _SCAN_CHUNK]
-        smallest = min(smallest, int(chunk.min())) if has_sign else 0
-        largest = max(largest, int(chunk.max()))
-        _release_pages(tokens)
-    return smallest, largest
+def chunks(tokens: TokenArray) -> Iterator[TokenArray]:
+    """Split an array into views of at most SCAN_CHUNK ids."""
+    return (tokens[begin : begin + SCAN_CHUNK] for begin in range(0, len(tokens), SCAN_CHUNK))
 
 
-def read_window(tokens: TokenArray, begin: int, length: int) -> torch.Tensor:
-    """Read `length` consecutive ids as int64, keeping nothing of the file in memory."""
-    window = torch.from_numpy(np.asarray(tokens[begin : begin + length]).astype(np.int64))
-    _release_pages(tokens)
-    return window
+def id_range(parts: Iterable[TokenArray]) -> tuple[int, int]:
+    """Return the smallest and the largest id of chunks that are not empty."""
+    ranges = [(int(part.min()), int(part.max())) for part in parts]
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
-def check_length(tokens: TokenArray, context_length: int, what: str) -> None:
-    """Check that an array of ids holds at least one window and the token after it.
+def check_length(shape: tuple[int, ...], context_length: int, name: str) -> None:
+    """Check that ids of this shape hold at least one window and the token after it.
 
     Raises:
-        ValueError: it has another number of dimensions, or is too short.
+        ValueError: If the shape is not one-dimensional, or too short.
     """
-    if tokens.ndim != 1:
-        raise ValueError(f"{what} has the shape {tokens.shape}: expected one dimension")
-    if len(tokens) < context_length + 1:
+    if len(shape) != 1:
+        raise ValueError(f"{name} has the shape {shape}: expected one dimension")
+    if shape[0] < context_length + 1:
         raise ValueError(
-            f"{what} has {len(tokens)} tokens: expected at least {context_length + 1}, one window of context_length "
+            f"{name} has {shape[0]} tokens: expected at least {context_length + 1}, one window of context_length "
             f"{context_length} and the token after it; use a longer text or a smaller context_length"
         )
-
-
-def _release_pages(tokens: TokenArray) -> None:
-    """Take what was read off the resident memory; the system's cache keeps it, so that reading again is cheap.
-
-    Only read-only maps: in a copy-on-write one it would undo what was written.
-    """
-    mapping = getattr(tokens, "_mmap", None)
-    if isinstance(mapping, mmap.mmap) and getattr(tokens, "mode", None) == "r" and hasattr(mmap, "MADV_DONTNEED"):
-        mapping.madvise(mmap.MADV_DONTNEED)

@@ -1,4 +1,4 @@
-"""Everything that differs between CUDA, MPS and CPU."""
+"""Differences between CUDA, MPS and the CPU."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TypeAlias
 
 import torch
 
-SentTensor: TypeAlias = tuple[torch.Tensor, torch.cuda.Event | None]
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """Return the device of that name; "auto" is CUDA if there is one, then MPS, then the CPU.
+    """Return the device of a name; "auto" is CUDA if available, then MPS, then the CPU.
 
     Raises:
-        ValueError: the name is no device, or this machine does not have it.
+        ValueError: If the name is no device, or this machine does not have it.
     """
     available = _available_devices()
     if name == "auto":
@@ -36,16 +34,16 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def resolve_dtype(name: str = "auto", device: torch.device | str | None = None) -> torch.dtype:
-    """Return the data type to compute in; "auto" is bfloat16 where the device has instructions for it, else float32.
+    """Return the dtype to compute in; "auto" is bfloat16 where the device has instructions for it, else float32.
 
-    Those are CUDA devices from compute capability 8.0 on, and processors with AVX512-BF16 or AMX.
+    CUDA devices have them from compute capability 8.0 on, and processors with AVX512-BF16 or AMX.
 
     Args:
         name: "auto", "float32" or "bfloat16".
-        device: what it is for; None means `resolve_device("auto")`.
+        device: The device to compute on; None means `resolve_device("auto")`.
 
     Raises:
-        ValueError: the name is none of the three.
+        ValueError: If the name is none of the three.
     """
     if name == "auto":
         where = resolve_device() if device is None else torch.device(device)
@@ -62,7 +60,7 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
 
 @contextmanager
 def fast_matrix_products(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
-    """Let what autocast leaves in float32 use TF32 on CUDA; whoever asks for float32 gets all of its digits."""
+    """Use TF32 on CUDA for products that autocast leaves in float32; with dtype float32 they stay exact."""
     if device.type != "cuda" or dtype == torch.float32:
         yield
         return
@@ -75,51 +73,13 @@ def fast_matrix_products(device: torch.device, dtype: torch.dtype) -> Iterator[N
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was given, so that the clock can be read."""
+    """Wait until the device has finished its work, so that the clock can be read."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)
 
 
-def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
-    """Copy a CPU tensor to the device, on CUDA without waiting for the copy."""
-    device = torch.device(device)
-    if device.type == "cuda" and torch.cuda.is_available():
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
-
-
-class Transfer:
-    """Copies tensors to a device from any thread; on CUDA in a stream of its own, beside what is being computed.
-
-    Args:
-        device: where the tensors go.
-    """
-
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-
-    def send(self, tensor: torch.Tensor) -> SentTensor:
-        """Begin to copy a CPU tensor; on CUDA from pinned memory, so that nobody waits for it."""
-        if self._stream is None:
-            return tensor.to(self._device), None
-        # The stream also makes its device the current one, which in a new thread is another.
-        with torch.cuda.stream(self._stream):
-            sent = tensor.pin_memory().to(self._device, non_blocking=True)
-        return sent, self._stream.record_event()
-
-    def receive(self, sent: SentTensor) -> torch.Tensor:
-        """Return the tensor on the device; on CUDA the device waits for the copy, the host does not."""
-        tensor, event = sent
-        if event is not None:
-            stream = torch.cuda.current_stream(self._device)
-            stream.wait_event(event)
-            tensor.record_stream(stream)  # its memory must not be given away while this stream reads it
-        return tensor
-
-
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the device, or on the CPU the host, has no room for a tensor."""
+    """Return whether an error means that the device, or on the CPU the host, has no memory for a tensor."""
     # MPS and the CPU raise plain RuntimeErrors.
     message = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError) or (
@@ -128,7 +88,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_cached_memory(device: torch.device) -> None:
-    """Give the memory back that is held for later tensors: it may lie in pieces of the wrong size."""
+    """Free the allocator's cached blocks, which may have the wrong sizes."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
@@ -136,7 +96,7 @@ def free_cached_memory(device: torch.device) -> None:
 
 
 def peak_memory_bytes(device: torch.device) -> int | None:
-    """Return the peak memory so far: of tensors on CUDA, of the process elsewhere; None where it is not known."""
+    """Return the peak memory so far in bytes: of tensors on CUDA, of the process elsewhere; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     try:
@@ -160,7 +120,7 @@ def device_name(device: torch.device) -> str:
 
 
 def _available_devices() -> list[str]:
-    """Return what there is, the fastest first."""
+    """Return the types of device of this machine, the fastest first."""
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return ([accelerator.type] if accelerator is not None and accelerator.type in ("cuda", "mps") else []) + ["cpu"]
 
@@ -170,6 +130,6 @@ def _has_fast_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type != "cpu":
         return False
-    # torch keeps these two to itself; without them nothing is lost but speed.
+    # Private functions of torch; without them only speed is lost.
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(bool(getattr(torch.cpu, name, lambda: False)()) for name in names)

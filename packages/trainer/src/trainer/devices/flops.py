@@ -1,4 +1,4 @@
-"""How much of what a device can compute at most a run computes: the model FLOPs utilisation (MFU)."""
+"""Peak FLOP/s by device, and model FLOPs utilisation (MFU)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 # Dense bfloat16 products with float32 sums, in TFLOP/s, from NVIDIA's data sheets and architecture papers.
-# The first that stands in the device's name counts.
+# The first entry that occurs in the device's name counts.
 _BFLOAT16_TERAFLOPS = {
     "GB200": 2500.0,
     "B200": 2250.0,
@@ -36,16 +36,16 @@ _BFLOAT16_TERAFLOPS = {
     "RTX 3090": 71.0,
 }
 
-# Slower variants and parts of a device, which have the same words in their names.
+# Slower variants and slices of a device, whose names contain the same words.
 _OTHERS = re.compile(r"\b(Laptop|Max-Q|MIG|SUPER|Ti|D)\b")
 
 
 def peak_flops(name: str, dtype: torch.dtype) -> float | None:
-    """Return the most operations per second of a device in this type of product, or None if they are not known.
+    """Return the peak FLOP/s of a device in products of this dtype, or None if it is not known.
 
     Args:
-        name: the device's name, as `torch.cuda.get_device_name` gives it.
-        dtype: bfloat16; of other types no table is kept.
+        name: The name from `torch.cuda.get_device_name`.
+        dtype: The dtype of the factors; only bfloat16 is in the table.
     """
     if dtype != torch.bfloat16 or _OTHERS.search(name):
         return None
@@ -57,15 +57,15 @@ def peak_flops(name: str, dtype: torch.dtype) -> float | None:
 
 @dataclass(frozen=True)
 class Speed:
-    """The two numbers that turn tokens per second into a utilisation (Chowdhery et al. 2022, appendix B)."""
+    """The two numbers that convert tokens per second into a utilisation (Chowdhery et al. 2022, appendix B)."""
 
     flops_per_token: float | None
-    """Operations of a forward and backward pass for one token; None if nobody said."""
+    """Operations of a forward and backward pass for one token; None if the caller gave no number."""
     peak_flops: float | None
-    """The most operations per second of all devices together; None if not known."""
+    """Peak FLOP/s of all devices together; None if not known."""
 
     def utilisation(self, tokens_per_second: float | None) -> float | None:
-        """Return the MFU, from 0 to 1, or None where something is not known."""
+        """Return the MFU, from 0 to 1, or None if one of the numbers is not known."""
         if tokens_per_second is None or self.flops_per_token is None or self.peak_flops is None:
             return None
         return tokens_per_second * self.flops_per_token / self.peak_flops

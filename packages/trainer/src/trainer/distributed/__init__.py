@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from trainer.support.exports import lazy_exports
 
 if TYPE_CHECKING:
     import torch
@@ -12,26 +13,10 @@ if TYPE_CHECKING:
 
     from trainer.config import ParallelName
     from trainer.distributed.parallel import Parallel
-    from trainer.distributed.processes import Processes, ProcessLostError, joined_processes
-    from trainer.distributed.rank import find_place, resolve_process_device
+    from trainer.distributed.processes import Processes
 
-_MODULE_OF = {
-    "Parallel": "parallel",
-    "ProcessLostError": "processes",
-    "Processes": "processes",
-    "find_place": "rank",
-    "joined_processes": "processes",
-    "resolve_process_device": "rank",
-}
-__all__ = [
-    "Parallel",
-    "ProcessLostError",
-    "Processes",
-    "find_place",
-    "joined_processes",
-    "parallelize",
-    "resolve_process_device",
-]
+__getattr__, __dir__, __all__ = lazy_exports(__name__)
+__all__ += ["parallelize"]
 
 
 def parallelize(
@@ -51,10 +36,3 @@ def parallelize(
 
         return ShardedParallel(model, optimizer, processes, device)
     return DataParallel(model, optimizer, processes, device)
-
-
-def __getattr__(name: str) -> object:
-    """Import a public name when it is first used (PEP 562)."""
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

@@ -54,10 +54,6 @@ class Parallel:
         self.processes = processes
         self.device = device
 
-    def describe(self) -> dict[str, Any]:
-        """Return plain values for `environment.json`."""
-        return {"processes": self.processes.world_size, "parallel": self.name}
-
     def start(self) -> None:
         """Prepare for training, after the state has been loaded."""
 

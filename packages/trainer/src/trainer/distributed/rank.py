@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-from trainer.devices.devices import resolve_device
+from trainer.devices import resolve_device
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,16 @@
 
 A template is plain text with two kinds of holes, which nest:
 
-* ``[red|blue|pale {shade}]`` is one of its alternatives, drawn anew at each place;
-* ``{hero}`` is a fact or, failing that, a rule of the grammar; ``{hero.their}`` is a field of a fact that is a mapping
-  (``{hero}`` alone is its ``name``); ``{Hero}`` begins with a capital; ``{a toy}`` and ``{A toy}`` put the right one of
-  *a* and *an* before it.
+* ``[red|blue|pale {shade}]`` is one of its alternatives, drawn independently at each occurrence;
+* ``{hero}`` is a fact or, if there is none of this name, a rule of the grammar; ``{hero.their}`` is a field of a fact
+  that is a mapping (``{hero}`` alone is its ``name``); ``{Hero}`` begins with a capital; ``{a toy}`` and ``{A toy}``
+  put the right article, *a* or *an*, before it.
 
-A fact is fixed by the caller, so it stays the same throughout a document: that is what gives composed text its
-long-range structure. A fact may itself be a template.
+The caller fixes the facts, so that they stay the same throughout a document: they give composed text its long-range
+structure. A fact may itself be a template.
 
-Every draw goes through `random.Random.random`, the one method whose sequence Python promises to keep from version to
-version; hence a corpus is the same on every machine.
+Every draw goes through `random.Random.random`, the only method whose sequence Python promises to keep from version to
+version. Therefore a corpus is the same on every machine.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def pick(rng: random.Random, options: Sequence[Item]) -> Item:
 
 
 def pick_distinct(rng: random.Random, options: Sequence[Item], count: int) -> list[Item]:
-    """Draw `count` options at different positions, in random order; ValueError if there are fewer."""
+    """Draw `count` options at different positions, in random order; ValueError if there are fewer options."""
     if not 0 <= count <= len(options):
         raise ValueError(f"count is {count!r}: expected 0 to {len(options)}, the number of options; ask for fewer")
     pool = list(options)
@@ -50,14 +50,15 @@ def with_article(phrase: str) -> str:
 
 
 def capitalise(text: str) -> str:
-    """Make the first letter a capital and leave the others alone."""
+    """Make the first letter a capital and keep the others."""
     return text[:1].upper() + text[1:]
 
 
 def table(columns: str, rows: str) -> tuple[Mapping[str, str], ...]:
-    """Read facts that belong together: one row a line, its fields parted by semicolons and named by `columns`.
+    """Read a table of facts: one row per line, its fields separated by semicolons and named by `columns`.
 
-    Raises ValueError for a row whose number of fields is not that of the columns.
+    Raises:
+        ValueError: If a row has more or fewer fields than there are columns.
     """
     names = columns.split()
     read = []
@@ -86,9 +87,10 @@ _Sequence = tuple[str | _Slot | _Choice, ...]
 
 
 class Grammar:
-    """Named rules, each a template or several to draw from, and the rendering of templates that mention them.
+    """Named rules, each of one template or several to draw from, and the rendering of templates that use them.
 
-    Raises ValueError for a template whose brackets or slots are malformed.
+    Raises:
+        ValueError: If the brackets or slots of a template are malformed, or a rule is empty.
     """
 
     def __init__(self, rules: Mapping[str, str | Sequence[str]] | None = None) -> None:
@@ -101,7 +103,7 @@ class Grammar:
             self._rules[name] = _Choice(tuple(self._parse(template) for template in alternatives))
 
     def render(self, template: str, facts: Mapping[str, Fact], rng: random.Random) -> str:
-        """Fill a template with facts and rules; ValueError if a slot has neither or if it leads back to itself."""
+        """Fill a template with facts and rules; ValueError if a slot has neither, or leads back to itself."""
         out: list[str] = []
         try:
             self._emit(self._parse(template), facts, rng.random, out)
@@ -165,7 +167,7 @@ def _field(value: Mapping[str, str], slot: _Slot) -> str:
 
 
 def _parse(template: str) -> _Sequence:
-    """Read a template once: `open_choices` holds, per open bracket, its finished alternatives."""
+    """Parse a template in one pass: `open_choices` holds the finished alternatives of each open bracket."""
     current: list[str | _Slot | _Choice] = []
     open_choices: list[tuple[list[str | _Slot | _Choice], list[_Sequence]]] = []
     for token in re.findall(r"\{[^{}]*\}|[\[|\]{}]|[^\[|\]{}]+", template):

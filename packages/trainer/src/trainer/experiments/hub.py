@@ -1,13 +1,11 @@
-"""A data set's two files from the Hugging Face hub: downloaded once, verified, found again without a network."""
+"""Downloads of two files of a data set from the Hugging Face hub: once, verified, and kept to one commit."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 import json
-import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from re import fullmatch
@@ -15,11 +13,12 @@ from typing import Any
 
 from trainer.support.files import write_atomically
 
-ATTEMPTS = 3  # at a file whose connection breaks in a way that the library does not mend itself
+ATTEMPTS = 3
+"""Attempts at a file whose connection breaks in a way that the library does not retry by itself."""
 
 
 class DownloadError(OSError):
-    """A file cannot be had, or is not what it should be; the message says what to do."""
+    """A file cannot be downloaded, or it is damaged; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,11 @@ class HubDataset:
     train: str
     valid: str
     revision: str = "main"
-    """What the first download takes, a branch or a commit; the commit that it stood for is recorded and kept to."""
+    """The branch or commit of the first download; later ones take the commit that it resolved to."""
     sha256: Mapping[str, str] = field(default_factory=dict)
-    """Checksums known beforehand, by file; the others are those that the hub announces at the first download."""
+    """Known checksums by file; for other files the checksum that the hub announces at the first download counts."""
     advice: str = ""
-    """What one can do without the hub, such as flags of a command; messages of failed downloads end with it."""
+    """Alternatives to the hub, such as flags of a command; messages of failed downloads end with it."""
 
 
 @dataclass(frozen=True)
@@ -49,18 +48,18 @@ class Download:
 def download(dataset: HubDataset, directory: Path, notify: Callable[[str], None]) -> tuple[Download, Download]:
     """Return the training and the validation file, downloaded unless the cache has them, each verified once.
 
-    The commit, sizes and checksums go into `directory/<name>-hub.json`: from then on they are what is expected, and a
-    file that has kept its size and its time of change is neither asked for nor read again.
+    The commit, sizes and checksums go into `directory/<name>-hub.json`, and later calls expect them. A file with an
+    unchanged size and modification time is not read again. A download resumes where its connection broke.
 
     Args:
-        dataset: which files.
-        directory: where the record is kept; it is created.
-        notify: gets one line for each thing worth telling.
+        dataset: The repository and its files.
+        directory: Where the record is kept; created if missing.
+        notify: Gets one line for each download and each verified file.
 
     Raises:
-        DownloadError: a file cannot be had, or has another checksum than expected and was removed.
-        ModuleNotFoundError: huggingface-hub, the extra `hub`, is not installed.
-        ValueError: the record cannot be read.
+        DownloadError: If a file cannot be downloaded, or its checksum is wrong; then it is removed from the cache.
+        ModuleNotFoundError: If huggingface-hub, the extra `hub`, is not installed.
+        ValueError: If the record cannot be read.
     """
     if importlib.util.find_spec("huggingface_hub") is None:
         raise ModuleNotFoundError(
@@ -71,7 +70,7 @@ def download(dataset: HubDataset, directory: Path, notify: Callable[[str], None]
     record_path = directory / f"{dataset.name}-hub.json"
     record = _read_record(record_path, dataset)
     found = {}
-    for name in (dataset.valid, dataset.train):  # the small one first: it shows whether all is well
+    for name in (dataset.valid, dataset.train):  # the small file first, to fail early
         path = _fetch(dataset, name, record["revision"], record_path, notify)
         facts = _verify(dataset, name, path, record["files"].get(name), notify)
         if record["files"].get(name) != facts:
@@ -84,20 +83,20 @@ def download(dataset: HubDataset, directory: Path, notify: Callable[[str], None]
 
 
 def _read_record(path: Path, dataset: HubDataset) -> dict[str, Any]:
-    """What is known from earlier downloads; of another repository or revision than is asked for now, nothing is."""
+    """Read the record of earlier downloads; one of another repository or revision does not count."""
     empty = {"repository": dataset.repository, "asked": dataset.revision, "revision": dataset.revision, "files": {}}
+    if not path.exists():
+        return empty
     try:
         record = json.loads(path.read_text("utf-8"))
-        same = all(record[name] == empty[name] for name in ("repository", "asked"))
-        return {**empty, "revision": record["revision"], "files": dict(record["files"])} if same else empty
-    except FileNotFoundError:
-        return empty
+        is_same = all(record[name] == empty[name] for name in ("repository", "asked"))
+        return {**empty, "revision": record["revision"], "files": dict(record["files"])} if is_same else empty
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}, the record of a download, cannot be read ({error}); delete it") from error
 
 
 def _fetch(dataset: HubDataset, name: str, revision: str, record: Path, notify: Callable[[str], None]) -> Path:
-    """The path of a file in the library's cache, where it is now if it was not there before."""
+    """Return the path of a file in the library's cache, downloading it if it is not there."""
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
     cached = try_to_load_from_cache(dataset.repository, name, repo_type="dataset", revision=revision)
@@ -105,59 +104,27 @@ def _fetch(dataset: HubDataset, name: str, revision: str, record: Path, notify: 
         notify(f"downloading {name} of {dataset.repository} from {constants.ENDPOINT} into {constants.HF_HUB_CACHE}")
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            with _without_warnings():
-                return Path(hf_hub_download(dataset.repository, name, repo_type="dataset", revision=revision))
-        except OSError as error:
-            raise DownloadError(_explanation(dataset, name, revision, record, error)) from error
-        except Exception as error:  # broken connections: those of the HTTP client and of Xet have no base in common
-            if attempt == ATTEMPTS:
-                raise DownloadError(_explanation(dataset, name, revision, record, error)) from error
-            notify(f"{name}: {_in_one_line(error)}; once more")
+            return Path(hf_hub_download(dataset.repository, name, repo_type="dataset", revision=revision))
+        except Exception as error:
+            cause = error.__cause__ or error  # the library wraps some errors in general advice
+            reason = " ".join(f"{type(cause).__name__}: {cause}".split())[:300].rstrip(": .")
+            # Broken connections, of the HTTP client and of Xet, have no base in common; the library's errors do.
+            if attempt < ATTEMPTS and not isinstance(error, OSError):
+                notify(f"{name}: {reason}; once more")
+                continue
+            pinned = f" (revision {revision} is pinned by {record}; delete it for the newest)"
+            raise DownloadError(
+                f"{name} of {dataset.repository} cannot be downloaded from {constants.ENDPOINT}: {reason}"
+                f"{pinned if record.exists() else ''}. Run it again later, or set HF_ENDPOINT to a mirror, or fetch "
+                f"{dataset.train} and {dataset.valid} elsewhere. {dataset.advice}".rstrip()
+            ) from error
     raise AssertionError("the last attempt returns or raises")
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """Keep the library from logging a line about every attempt at a connection, unless it was told to say more."""
-    from huggingface_hub.utils.logging import get_verbosity, set_verbosity
-
-    verbosity = get_verbosity()
-    set_verbosity(logging.ERROR if verbosity == logging.WARNING else verbosity)
-    try:
-        yield
-    finally:
-        set_verbosity(verbosity)
-
-
-def _explanation(dataset: HubDataset, name: str, revision: str, record: Path, error: Exception) -> str:
-    """One line: which file, what happened, and what to do."""
-    from huggingface_hub import constants
-    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    cause = error.__cause__ if isinstance(error, LocalEntryNotFoundError) and error.__cause__ else error
-    status = getattr(getattr(cause, "response", None), "status_code", None)
-    if isinstance(cause, OfflineModeIsEnabled):
-        reason = f"HF_HUB_OFFLINE is set, and the cache {constants.HF_HUB_CACHE} does not have it"
-    elif status is not None:
-        reason = f"the answer was {status}"
-        if record.exists():
-            reason += f" (revision {revision}, from {record}: without this file the newest one is taken)"
-    else:
-        reason = _in_one_line(cause)
-    return (
-        f"{name} of {dataset.repository} cannot be downloaded from {constants.ENDPOINT}: {reason}. Run it again later, "
-        f"or set HF_ENDPOINT to a mirror, or fetch {dataset.train} and {dataset.valid} elsewhere. {dataset.advice}"
-    ).rstrip()
-
-
-def _in_one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}".rstrip(": .")
 
 
 def _verify(
     dataset: HubDataset, name: str, path: Path, known: dict[str, Any] | None, notify: Callable[[str], None]
 ) -> dict[str, Any]:
-    """The facts about a file that is as it should be: checksum, size, time of change. Any other is removed."""
+    """Return checksum, size and modification time of an intact file; remove a damaged one."""
     status = path.stat()
     facts = {"sha256": "", "bytes": status.st_size, "modified_ns": status.st_mtime_ns}
     pinned = dataset.sha256.get(name)
@@ -168,42 +135,29 @@ def _verify(
     expected = pinned or (known["sha256"] if known else _announced_sha256(dataset, name, path))
     if expected is None:
         notify(f"{name}: the hub announces no sha256; from now on {facts['sha256']} is expected")
-    elif facts["sha256"] != expected:
-        _remove(path)
-        size = f"{known['bytes']:,} bytes with " if known else ""
-        raise DownloadError(
-            f"{name} of {dataset.repository} is damaged: expected {size}sha256 {expected}, came {status.st_size:,} "
-            f"bytes with sha256 {facts['sha256']}; it was removed from the cache; run it again to download it anew"
-        )
-    else:
+    elif facts["sha256"] == expected:
         notify(f"{name}: {status.st_size:,} bytes, sha256 as expected")
+    else:
+        for link_or_file in (path.resolve(), path):
+            link_or_file.unlink(missing_ok=True)
+        raise DownloadError(
+            f"{name} of {dataset.repository} is damaged: expected sha256 {expected}, got {facts['sha256']} "
+            f"({status.st_size:,} bytes); it was removed from the cache, run it again to download it anew"
+        )
     return facts
 
 
 def _announced_sha256(dataset: HubDataset, name: str, path: Path) -> str | None:
-    """What the hub says: its ETag, which the cache has in the name that the file is linked to, or else the hub."""
+    """Return the hub's ETag of a large file, its SHA-256: the cache names the linked file by it."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
-    if path.is_symlink():
-        etag = path.readlink().name
-    else:
+    etag: str | None = path.resolve().name
+    if not path.is_symlink():  # a file system without links
         url = hf_hub_url(dataset.repository, name, repo_type="dataset", revision=_commit(path, name))
-        try:
-            etag = get_hf_file_metadata(url).etag or ""
-        except Exception:  # as above; without a network there is nothing to compare with
-            return None
-    return etag if fullmatch("[0-9a-f]{64}", etag) else None
+        etag = get_hf_file_metadata(url).etag
+    return etag if etag and fullmatch("[0-9a-f]{64}", etag) else None
 
 
 def _commit(path: Path, name: str) -> str:
-    """The commit of a file in the cache: the library's folder, in which files lie as they do in the repository."""
+    """Return the commit of a file in the cache: the name of the folder that mirrors the repository."""
     return path.parents[len(PurePosixPath(name).parts) - 1].name
-
-
-def _remove(path: Path) -> None:
-    """Delete a file of the cache with all links on the way to it."""
-    links = [path]
-    while links[-1].is_symlink():
-        links.append(links[-1].parent / links[-1].readlink())
-    for link in links:
-        link.unlink(missing_ok=True)

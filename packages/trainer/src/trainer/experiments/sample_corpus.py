@@ -1,6 +1,7 @@
-"""Sorts composed documents into endless, disjoint training and validation streams, and writes them to files.
+"""Endless, disjoint training and validation streams of composed documents, and files of them.
 
-What composes them is a function of a random generator, such as one that fills a `trainer.experiments.grammar.Grammar`.
+The caller passes a function that composes one document from a random generator, for example by filling a
+`trainer.grammar.Grammar`.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
+from trainer.support.files import atomic_file
+
 Split = Literal["train", "valid"]
 Compose = Callable[[random.Random], str]
 
-VALID_SHARE = 16  # one document in so many belongs to the validation split
-_REMEMBERED_DOCUMENTS = 1_000_000  # repeats are looked for among so many; bounds the memory of an endless stream
-_FRUITLESS_LIMIT = 10_000  # so many unusable documents in a row mean that the grammar has run dry
+VALID_SHARE = 16  # one document in 16 belongs to the validation split
+_REMEMBERED_DOCUMENTS = 1_000_000  # bounds the memory of an endless stream
+_FRUITLESS_LIMIT = 10_000  # dropped documents in a row that mean an exhausted grammar
 _WORD = re.compile(r"\w+")
 
 
 def split_of(text: str) -> Split:
-    """Tell which split a document belongs to: a function of its words alone, so no text is ever in both."""
+    """Return the split of a document: a function of its words alone, so that no text is ever in both."""
     return "train" if _digest(text) % VALID_SHARE else "valid"
 
 
@@ -36,18 +39,22 @@ def _digest(text: str) -> int:
 def documents(compose: Compose, *, split: Split, seed: int) -> Iterator[str]:
     """Compose documents without end, keeping those of one split.
 
-    Candidate i is `compose` applied to a generator seeded by (seed, i) alone. Dropped are the candidates of the other
-    split (15 of 16 when `split` is "valid") and those whose words equal a former one's (looked for among a million).
+    Candidate i is `compose` applied to a generator seeded by (seed, i) alone. Candidates of the other split are dropped
+    (15 of 16 when `split` is "valid"), and so are those with the same words as one of the first million kept.
 
     Raises:
-        ValueError: for an unknown split, a seed that is no non-negative integer, an empty document, or (while
-            iterating) when 10,000 candidates in a row had to be dropped.
+        ValueError: If the split is unknown, the seed is not an integer of 0 or more, a document is empty, or (while
+            iterating) 10,000 candidates in a row were dropped.
     """
+    _check_stream(split, seed)
+    return _documents(compose, split == "valid", seed)
+
+
+def _check_stream(split: Split, seed: int) -> None:
     if split not in ("train", "valid"):
         raise ValueError(f"split is {split!r}: expected 'train' or 'valid'; choose one of them")
     if not isinstance(seed, int) or seed < 0:
         raise ValueError(f"seed is {seed!r}: expected an integer of 0 or more; choose such a one")
-    return _documents(compose, split == "valid", seed)
 
 
 def _documents(compose: Compose, valid: bool, seed: int) -> Iterator[str]:
@@ -77,7 +84,7 @@ def _documents(compose: Compose, valid: bool, seed: int) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class CorpusReport:
-    """What `write_corpus` wrote: the file, the number of documents and the bytes of UTF-8, separators included."""
+    """The file that `write_corpus` wrote, its documents, and its bytes of UTF-8 with separators."""
 
     path: Path
     documents: int
@@ -94,14 +101,14 @@ def write_corpus(
     min_bytes: int | None = None,
     separator: str = "<|endoftext|>",
 ) -> CorpusReport:
-    """Write a stream's beginning to a file, each document followed by a line with the separator.
+    """Write the beginning of a stream to a file, each document followed by a line with the separator.
 
-    It ends with document number `documents`, or with the one that brings the file to `min_bytes` bytes; give exactly
-    one of the two. The file appears under its name when it is complete, or not at all.
+    The file ends with document number `documents`, or with the one that brings it to `min_bytes` bytes; give exactly
+    one of the two. It appears under its name when it is complete, or not at all.
 
     Raises:
-        FileNotFoundError: if the folder is missing.
-        ValueError: as `documents` does; for a wrong limit; if a document contains the separator.
+        FileNotFoundError: If the folder is missing.
+        ValueError: As `documents` does; if the limit is wrong; if a document contains the separator.
     """
     limit, name = (documents, "documents") if min_bytes is None else (min_bytes, "min_bytes")
     if (documents is None) == (min_bytes is None):
@@ -113,26 +120,17 @@ def write_corpus(
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"folder {str(path.parent)!r} of {path.name!r} does not exist; create it first")
-    stream = _stream(compose, split=split, seed=seed)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    _check_stream(split, seed)
+    stream = _documents(compose, split == "valid", seed)
     count = size = 0
-    try:
-        with temporary.open("wb") as file:
-            while (count if min_bytes is None else size) < limit:
-                text = next(stream)
-                if separator in text:
-                    raise ValueError(f"document {text!r} contains the separator {separator!r}: choose another one")
-                size += file.write(f"{text}\n{separator}\n".encode())
-                count += 1
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        while (count if min_bytes is None else size) < limit:
+            text = next(stream)
+            if separator in text:
+                raise ValueError(f"document {text!r} contains the separator {separator!r}: choose another one")
+            size += file.write(f"{text}\n{separator}\n".encode())
+            count += 1
     return CorpusReport(path, count, size)
-
-
-_stream = documents  # the name that `write_corpus` can use, where `documents` is its parameter
 
 
 def write_splits(
@@ -144,17 +142,17 @@ def write_splits(
     valid_bytes: int,
     notify: Callable[[str], None] | None = None,
 ) -> tuple[Path, Path]:
-    """Return the paths of a composed training and validation text, writing what is not there yet.
+    """Return the paths of a composed training and validation text, writing missing files.
 
-    The folder's name carries a digest of what `compose` makes, so that another grammar gets other files.
+    The folder's name carries a digest of samples of `compose`, so that another grammar gets other files.
 
     Args:
-        directory: where the folder is kept; made if it is missing.
-        name: the beginning of the folder's name.
-        compose: makes one document.
-        train_bytes: least size of the training text.
-        valid_bytes: least size of the validation text.
-        notify: gets one line for each file that is written.
+        directory: Where the folder is kept; created if missing.
+        name: Prefix of the folder's name.
+        compose: Composes one document.
+        train_bytes: Minimum size of the training text.
+        valid_bytes: Minimum size of the validation text.
+        notify: Gets one line for each file that is written.
     """
     trial = "".join(compose(random.Random(seed)) for seed in range(64))
     folder = directory / f"{name}-{blake2b(f'{train_bytes} {valid_bytes} {trial}'.encode(), digest_size=6).hexdigest()}"

@@ -1,4 +1,4 @@
-"""A logger that may be slow, hang or fail, kept away from the training loop."""
+"""Loggers in a background thread, where a slow, hanging or failing one cannot disturb training."""
 
 from __future__ import annotations
 
@@ -6,28 +6,25 @@ import contextlib
 import queue
 import threading
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from trainer.loggers.protocol import Logger, Record, RunInfo
-
-if TYPE_CHECKING:
-    from trainer.records.summary import Summary
+from trainer.loggers.protocol import Logger, Record, RunInfo, RunSummary
 
 
 class BackgroundLogger:
-    """Runs another logger in a thread of its own, so that training never waits for it.
+    """Runs another logger in a background thread, so that training never waits for it.
 
-    What it raises is raised by the next call here. When it falls behind by `queue_size` calls, records are dropped,
-    counted in `dropped`, and warned about once.
+    The next call raises an exception of the thread. When the logger is `queue_size` calls behind, records are dropped
+    and counted in `dropped`, with one warning.
 
     Args:
-        logger: whose methods are called, one after the other, in the thread. If it has a method `abandon()`, that is
-            called when it has not closed in time, and returns what else the user shall know, or None.
-        queue_size: how many records may wait.
-        close_seconds: how long `close` waits for what is left; then there is a warning, and the thread is left behind.
+        logger: The logger whose methods the thread calls one after the other. If it has a method `abandon()`, that is
+            called when the logger has not closed in time; it returns a hint for the user, or None.
+        queue_size: Records that may wait.
+        close_seconds: How long `close` waits for the rest; then it warns and abandons the thread.
 
     Raises:
-        ValueError: a number is not above 0.
+        ValueError: If a number is not above 0.
     """
 
     def __init__(self, logger: Logger, *, queue_size: int = 1000, close_seconds: float = 10.0) -> None:
@@ -38,32 +35,32 @@ class BackgroundLogger:
         self.queue_size = queue_size
         self.close_seconds = close_seconds
         self.dropped = 0
-        """Records that were not passed on, because too many were waiting."""
+        """Records that were dropped because too many were waiting."""
         self._worker: _Worker | None = None
 
     @property
     def label(self) -> str:
-        """What warnings call it."""
+        """Name of the logger in warnings."""
         return type(self.logger if type(self) is BackgroundLogger else self).__name__
 
     def on_start(self, run: RunInfo) -> None:
-        """Pass it on."""
+        """Pass on the description of the run."""
         self._call("on_start", run)
 
     def log(self, record: Record) -> None:
-        """Pass one record on, or drop it."""
+        """Pass on one record, or drop it."""
         self._call("log", dict(record), can_drop=True)
 
     def on_samples(self, step: int, texts: list[str]) -> None:
-        """Pass texts on, or drop them."""
+        """Pass on samples, or drop them."""
         self._call("on_samples", step, list(texts), can_drop=True)
 
-    def on_finish(self, summary: Summary) -> None:
-        """Pass it on."""
+    def on_finish(self, summary: RunSummary) -> None:
+        """Pass on the summary of the complete run."""
         self._call("on_finish", summary)
 
     def close(self) -> None:
-        """Wait for what is left, but no longer than `close_seconds`; afterwards it can be used again."""
+        """Wait for the remaining calls, at most `close_seconds`; afterwards the logger can be used again."""
         worker, self._worker = self._worker or _Worker(self.logger), None
         if worker.failure is not None and worker.failure_is_told:
             return
@@ -98,7 +95,7 @@ class BackgroundLogger:
 
 
 class _Worker:
-    """The thread, and what it has to do; it ends after `close` or the first failure."""
+    """The thread and its queue; it ends after `close` or the first failure."""
 
     def __init__(self, logger: Logger) -> None:
         self.calls: queue.SimpleQueue[tuple[str, tuple[Any, ...]]] = queue.SimpleQueue()

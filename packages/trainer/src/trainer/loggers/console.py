@@ -1,4 +1,4 @@
-"""One aligned line per report."""
+"""Records as aligned lines of text."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _UNITS = ((10**12, "T"), (10**9, "B"), (10**6, "M"), (10**3, "K"))
 
 
 class ConsoleLogger:
-    """Prints every record as one plain line, which reads the same on a terminal and in a log file.
+    """Prints every record as one plain line, which suits a terminal and a log file alike.
 
     Args:
-        stream: where to print; None is the standard output of the moment.
+        stream: The stream to print to; None is the standard output at the time of each record.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -28,7 +28,7 @@ class ConsoleLogger:
         print(line, file=self._stream or sys.stdout, flush=True)
 
     def close(self) -> None:
-        """Nothing to let go: the stream is not ours."""
+        """Do nothing: the stream belongs to the caller."""
 
     def _line(self, record: Record) -> str:
         is_evaluation = record["event"] == "eval"
@@ -51,7 +51,7 @@ class ConsoleLogger:
         return "  ".join(parts)
 
     def _eta(self, progress: float, seconds: float) -> str:
-        """Extrapolate what is left from this session's own pace."""
+        """Extrapolate the remaining time from the pace of this session."""
         if self._origin is None:
             self._origin = (progress, seconds)
         done, spent = progress - self._origin[0], seconds - self._origin[1]
@@ -61,7 +61,7 @@ class ConsoleLogger:
 
 
 def _short(count: int) -> str:
-    """Three digits of a count, as in 12.3M."""
+    """Format a count with three digits, as in 12.3M."""
     size, unit = next(((size, unit) for size, unit in _UNITS if count >= 0.9995 * size), (1, ""))
     value = count / size
     return f"{value:.{0 if size == 1 or value >= 99.95 else 1 if value >= 9.995 else 2}f}{unit}"

@@ -1,26 +1,22 @@
-"""Several loggers as one, none of which can stop a run."""
+"""Several loggers as one; none of them can stop a run."""
 
 from __future__ import annotations
 
 import contextlib
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
 
-from trainer.loggers.protocol import Logger, Record, RunInfo
-
-if TYPE_CHECKING:
-    from trainer.records.summary import Summary
+from trainer.loggers.protocol import Logger, Record, RunInfo, RunSummary
 
 
 class LoggerGroup:
-    """Passes everything on; a logger that raises is warned about once, closed, and left out from then on."""
+    """Passes everything on to each logger; one that raises causes one warning, is closed, and gets no more calls."""
 
     def __init__(self, loggers: Iterable[Logger]) -> None:
         self._loggers = list(loggers)
 
     def on_start(self, run: RunInfo) -> None:
-        """Tell the loggers that want to know what run this is."""
+        """Pass on the description of the run."""
         self._call("on_start", run)
 
     def log(self, record: Record) -> None:
@@ -28,11 +24,11 @@ class LoggerGroup:
         self._call("log", record)
 
     def on_samples(self, step: int, texts: list[str]) -> None:
-        """Pass on what the model wrote."""
+        """Pass on samples of the model."""
         self._call("on_samples", step, texts)
 
-    def on_finish(self, summary: Summary) -> None:
-        """Tell that the run is complete."""
+    def on_finish(self, summary: RunSummary) -> None:
+        """Pass on the summary of the complete run."""
         self._call("on_finish", summary)
 
     def close(self) -> None:

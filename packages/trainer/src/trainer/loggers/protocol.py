@@ -1,17 +1,18 @@
-"""What a logger is."""
+"""The protocol of loggers, and the description of a run that they get."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
-from trainer.records.lines import Record
+Record: TypeAlias = Mapping[str, Any]
+"""One report: "event" is "train", "eval" or "notice". A notice has a "message", others the fields of metrics.jsonl."""
 
 
 def numbers_of(record: Record) -> dict[str, float]:
-    """Return what of a record can be drawn over its step; a list's numbers are called name/0, name/1 and so on."""
+    """Return the numbers of a record without its step; the numbers of a list are named name/0, name/1 and so on."""
     numbers: dict[str, float] = {}
     for name, value in record.items():
         values = {f"{name}/{i}": v for i, v in enumerate(value)} if isinstance(value, list | tuple) else {name: value}
@@ -22,36 +23,49 @@ def numbers_of(record: Record) -> dict[str, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """What a run is, before its first record."""
+    """Description of a run, before its first record."""
 
     run_dir: Path
-    """Its directory, which exists."""
+    """The run directory, which exists."""
     run_id: str
-    """Names the run for ever: `environment.json` keeps it, so a resumed run has the same."""
+    """Permanent name of the run, kept in `environment.json`; a resumed run has the same one."""
     step: int
-    """The step that it goes on from; 0 at the start."""
+    """The step that the run resumes from; 0 at the start."""
     resumes: bool
-    """Whether it goes on from a checkpoint; records after `step` may have been logged before."""
+    """True if the run resumes from a checkpoint; records after `step` may have been logged before."""
     config: Mapping[str, Any]
-    """As in config.json."""
+    """The contents of config.json."""
     environment: Mapping[str, Any]
-    """As in environment.json, of this session."""
+    """The contents of environment.json, of this session."""
+    best_checkpoint: Callable[[], Path | None] = lambda: None
+    """Returns the directory of the best checkpoint so far, or None; the one of the whole run in `on_finish`."""
+
+
+class RunSummary(Protocol):
+    """The part of `trainer.Summary` that loggers use."""
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the run."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values for `json.dumps`."""
 
 
 @runtime_checkable
 class Logger(Protocol):
     """Receives every record of a run.
 
-    A logger may have more methods, each of which is called if it is there:
+    A logger may have three more methods, which are called if they exist:
 
     - `on_start(run: RunInfo)`: before the first record;
-    - `on_samples(step: int, texts: list[str])`: what the model wrote;
-    - `on_finish(summary: Summary)`: the run is complete, `summary.json` and `loss.png` are written; `close` follows.
-      A run that is interrupted is only closed.
+    - `on_samples(step: int, texts: list[str])`: after the model wrote samples;
+    - `on_finish(summary: Summary)`: when the run is complete, `summary.json` and `loss.png` are written; `close`
+      follows. An interrupted run only calls `close`.
     """
 
     def log(self, record: Record) -> None:
         """Take one record."""
 
     def close(self) -> None:
-        """The run has ended; flush and let go."""
+        """Flush and release everything at the end of the run."""

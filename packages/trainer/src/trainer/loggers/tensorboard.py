@@ -6,27 +6,24 @@ import importlib.util
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trainer.loggers.background import BackgroundLogger
-from trainer.loggers.protocol import Record, RunInfo, numbers_of
-
-if TYPE_CHECKING:
-    from trainer.records.summary import Summary
+from trainer.loggers.protocol import Record, RunInfo, RunSummary, numbers_of
 
 
 class TensorBoardLogger(BackgroundLogger):
     """Writes event files for `tensorboard --logdir`: metrics over steps, samples, configuration and summary as text.
 
-    They are written by a thread, so that a slow disk does not stall training. A resumed run hides what it does again.
+    A thread writes them, so that a slow disk does not stall training. A resumed run replaces the steps that it repeats.
 
     Args:
-        directory: where the files go; None is `tensorboard/` in the run directory.
-        close_seconds: how long the end of the run waits for the last of them.
+        directory: Where the files go; None is `tensorboard/` in the run directory.
+        close_seconds: How long the end of the run waits for the last of them.
 
     Raises:
-        ModuleNotFoundError: tensorboard is not installed.
-        ValueError: `close_seconds` is not above 0.
+        ModuleNotFoundError: If tensorboard is not installed.
+        ValueError: If `close_seconds` is not above 0.
     """
 
     def __init__(self, directory: str | os.PathLike[str] | None = None, *, close_seconds: float = 10.0) -> None:
@@ -40,7 +37,7 @@ class TensorBoardLogger(BackgroundLogger):
 
 
 class _EventFiles:
-    """The writer, for the thread."""
+    """The writer; all its methods are called in the background thread."""
 
     def __init__(self, directory: str | os.PathLike[str] | None) -> None:
         self._directory = directory
@@ -65,7 +62,7 @@ class _EventFiles:
         for index, text in enumerate(texts):
             self._add_text(f"samples/{index}", text, step)
 
-    def on_finish(self, summary: Summary) -> None:
+    def on_finish(self, summary: RunSummary) -> None:
         self._add_text("summary", json.dumps(summary.to_json(), indent=2), summary.steps)
 
     def close(self) -> None:
@@ -74,6 +71,6 @@ class _EventFiles:
             self._writer = None
 
     def _add_text(self, name: str, text: str, step: int) -> None:
-        """Text is shown as Markdown, and in a block of code as it is."""
+        """Add text as a block of code: TensorBoard renders other text as Markdown."""
         indented = "\n".join(f"    {line}" for line in text.split("\n"))
         self._writer.add_text(name, indented, step)

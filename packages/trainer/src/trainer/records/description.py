@@ -1,4 +1,4 @@
-"""What a run is, in plain values: a run resumes only under the same description."""
+"""Description of a run in plain values: a run resumes only under the same description."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 from torch import nn
 from torch.optim import Optimizer
 
 from trainer.config import TrainConfig
-from trainer.data.splits import TokenSplit
-from trainer.data.windows import TokenArray
+from trainer.data import TokenSplit
 
 _FINGERPRINT_TOKENS = 1 << 16
 
@@ -27,10 +25,10 @@ def describe_run(
     valid_data: TokenSplit,
     recorded: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return what `config.json` says.
+    """Return the contents of `config.json`.
 
     Raises:
-        ValueError: `recorded` is not made of plain JSON values.
+        ValueError: If `recorded` does not consist of plain JSON values.
     """
     try:
         recorded = json.loads(json.dumps(dict(recorded), allow_nan=False))
@@ -56,7 +54,7 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def _group(group: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a parameter group; not "lr", which the schedule sets."""
+    """Return the settings of a parameter group without "lr", which the schedule sets."""
     plain = {
         name: value
         for name, value in group.items()
@@ -70,13 +68,13 @@ def _group(group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fingerprint(split: TokenSplit) -> dict[str, Any]:
-    """Enough to notice that other data are given: their paths do not matter."""
-    parts = [_fingerprint_part(tokens) for tokens in split.tokens]
+    """Return lengths and checksums of a split's ends, which show other data; their paths do not matter."""
+    parts = [_fingerprint_part(split, part, length) for part, length in enumerate(split.lengths)]
     return parts[0] if len(parts) == 1 else {str(number): part for number, part in enumerate(parts)}
 
 
-def _fingerprint_part(tokens: TokenArray) -> dict[str, Any]:
-    ends = hashlib.sha256()
-    for part in (tokens[:_FINGERPRINT_TOKENS], tokens[-_FINGERPRINT_TOKENS:]):
-        ends.update(np.ascontiguousarray(part).astype("<u4").tobytes())
-    return {"tokens": len(tokens), "sha256_of_ends": ends.hexdigest()}
+def _fingerprint_part(split: TokenSplit, part: int, length: int) -> dict[str, Any]:
+    ends, size = hashlib.sha256(), min(length, _FINGERPRINT_TOKENS)
+    for begin in (0, length - size):
+        ends.update(split.read_range(part, begin, size).astype("<u4").tobytes())
+    return {"tokens": length, "sha256_of_ends": ends.hexdigest()}

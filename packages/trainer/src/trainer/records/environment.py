@@ -1,4 +1,4 @@
-"""Where a run was made: code, versions, machine."""
+"""Environment of a run: code, versions and machine."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
-from typing import Any
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
-from trainer.devices.devices import device_name
-from trainer.records.version import __version__
+if TYPE_CHECKING:
+    import torch
 
 _LARGEST_DIFF = 1_000_000  # characters
 _GIT_SECONDS = 20
@@ -22,6 +20,11 @@ _GIT_SECONDS = 20
 
 def describe_environment(device: torch.device, dtype: torch.dtype, seed: int) -> dict[str, Any]:
     """Return plain values for `environment.json`."""
+    import numpy as np
+    import torch
+
+    from trainer.devices import device_name
+
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,
@@ -41,7 +44,7 @@ def describe_environment(device: torch.device, dtype: torch.dtype, seed: int) ->
 
 
 def describe_git() -> dict[str, Any] | None:
-    """Return the commit of the current directory, whether files differ from it, and how; None outside a repository."""
+    """Return the commit of the current directory, and differences from it; None outside a repository."""
     commit = _git("rev-parse", "HEAD")
     if commit is None:
         return None
@@ -50,6 +53,16 @@ def describe_git() -> dict[str, Any] | None:
     if len(diff) > _LARGEST_DIFF:
         diff = f"{diff[:_LARGEST_DIFF]}\n(cut: {len(diff)} characters in all)\n"
     return {"commit": commit.strip(), "dirty": bool(status.strip()), "status": status, "diff": diff}
+
+
+def _installed_version() -> str:
+    try:
+        return version("scratchlm-trainer")
+    except PackageNotFoundError:  # imported from a source folder
+        return "0+source"
+
+
+__version__ = _installed_version()
 
 
 def _git(*arguments: str) -> str | None:

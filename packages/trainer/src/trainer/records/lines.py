@@ -1,34 +1,35 @@
-"""One JSON object per line."""
+"""Records as JSON, one object per line."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
+from trainer.loggers.protocol import Record
 from trainer.support.files import naming
 
-Record: TypeAlias = Mapping[str, Any]
-"""One report: "event" is "train", "eval" or "notice"; a notice has a "message", the others are as in metrics.jsonl."""
+__all__ = ["JsonlLogger", "Record", "finite", "finite_record"]
 
 
 class JsonlLogger:
-    """Appends records to a file, each line complete on disk before the next begins.
+    """Appends records to a file.
 
-    JSON has no NaN or infinity: such a number becomes null and the record gets `"status": "not finite"`.
+    Each line is handed to the operating system as a whole, so that a killed process loses none; `sync` and `close`
+    flush to the disk. JSON has no NaN or infinity: such a number becomes null and the record gets
+    `"status": "not finite"`.
 
     Raises:
-        OSError: the file cannot be written.
+        OSError: If the file cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._file = self.path.open("ab")
         self.lines = 0
-        """Lines that were logged, and those before them if whoever opened the file has counted them."""
+        """Lines in the file, if the caller that opened it has set the number of earlier ones."""
 
     def log(self, record: Record) -> None:
         """Append one record and hand it to the operating system."""
@@ -38,7 +39,7 @@ class JsonlLogger:
         self.lines += 1
 
     def sync(self) -> None:
-        """Flush to the disk, so that not even a power failure takes what was logged."""
+        """Flush to the disk, so that even a power failure loses no line."""
         with naming(self.path):
             os.fsync(self._file.fileno())
 
@@ -51,7 +52,7 @@ class JsonlLogger:
 
 
 def finite_record(record: Record) -> dict[str, Any]:
-    """Return a record that JSON can express: null for numbers that are not finite, and a status that says so."""
+    """Return a record for JSON: numbers that are not finite become None, and a status says so."""
     values = {name: finite(value) for name, value in record.items()}
     if any(values[name] is None and record[name] is not None for name in values):
         values["status"] = "not finite"
@@ -59,5 +60,5 @@ def finite_record(record: Record) -> dict[str, Any]:
 
 
 def finite(value: Any) -> Any:
-    """Return None for a float that is not finite, anything else as it is."""
+    """Return None for a float that is not finite, and any other value unchanged."""
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""The learning-curve picture of a run."""
+"""Learning curves of a run as a picture."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _AXES = (("step", "optimizer steps"), ("seconds_total", "seconds, everything inc
 
 
 def draw_losses(records: Sequence[Mapping[str, Any]], path: Path, title: str) -> bool:
-    """Draw training and validation loss against steps and seconds; losses that are not finite are crosses on top.
+    """Draw training and validation loss against steps and seconds; losses that are not finite are crosses at the top.
 
     Returns:
-        Whether it was drawn: without matplotlib there is a warning instead.
+        True if the picture was drawn; without matplotlib there is a warning instead.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -9,8 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
-from trainer.devices.devices import peak_memory_bytes
-from trainer.devices.flops import Speed
+from trainer.devices import Speed, peak_memory_bytes
 from trainer.evaluation import Evaluation
 from trainer.records.lines import JsonlLogger, Record
 from trainer.records.plots import draw_losses

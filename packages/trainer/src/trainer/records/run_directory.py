@@ -1,9 +1,8 @@
-"""The run directory: who may write to it, and what is in its files."""
+"""The run directory: its lock, and its files."""
 
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import json
 import os
@@ -12,7 +11,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from trainer.config import FREE_SETTINGS, TrainConfig
 from trainer.records.lines import JsonlLogger, Record
@@ -38,12 +39,11 @@ CSV_COLUMNS = (
     "memory_bytes",
     "status",
 )
-_LOCKED = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 _SHOWN_DIFFERENCES = 3
 
 
 class RunLockedError(OSError):
-    """Another process, or another trainer of this one, writes to the run directory."""
+    """Another process, or another trainer of this process, writes to the run directory."""
 
 
 class RunDirectory:
@@ -58,63 +58,63 @@ class RunDirectory:
         self.path = Path(path)
         self.writes = writes
         self.checkpoints = self.path / "checkpoints"
-        self._lock: IO[bytes] | None = None
+        self._lock: FileLock | None = None
 
     def acquire(self) -> None:
-        """Make the directory and lock it until `release` or the end of the process.
+        """Create the directory and lock it until `release` or the end of the process.
 
         Raises:
-            RunLockedError: it is locked already.
-            OSError: it cannot be made or written, or its file system knows no locks.
+            RunLockedError: If the directory is locked already.
+            OSError: If it cannot be created or written, or its file system does not support locks.
         """
         if not self.writes:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("ab")
+            (self.path / ".lock").open("ab").close()
         except OSError as error:
-            raise type(error)(
-                f"cannot write to the run directory {self.path}: {error.strerror}; choose another one or permit it"
+            raise _explained(
+                error,
+                f"cannot write to the run directory {self.path}: {error.strerror}; choose another one or permit it",
             ) from error
+        lock = FileLock(self.path / ".lock", timeout=0, thread_local=False)
         try:
-            _lock(lock)
+            lock.acquire()
+        except Timeout as error:
+            raise RunLockedError(
+                f"run directory {self.path} is in use by another process: wait for it or choose another directory"
+            ) from error
         except OSError as error:
-            lock.close()
-            if error.errno in _LOCKED:
-                raise RunLockedError(
-                    f"run directory {self.path} is in use by another process: wait for it or choose another directory"
-                ) from error
-            unable = OSError(
+            raise _explained(
+                error,
                 f"the file system of the run directory {self.path} cannot lock files ({error.strerror}), so two runs "
-                "could mix there; choose a directory on another disk, or mount this one with locks"
-            )
-            unable.errno = error.errno
-            raise unable from error
+                "could mix there; choose a directory on another disk, or mount this one with locks",
+            ) from error
         self._lock = lock
         self._remove_leftovers()
 
     def _remove_leftovers(self) -> None:
-        """Remove what killed processes left of files that they wrote aside; nobody else writes here now."""
+        """Remove temporary files of killed processes; nobody else writes here now."""
         for path in self.path.glob(".*.tmp-*"):
-            with suppress(OSError):  # it is only in the way
+            with suppress(OSError):  # harmless
                 path.unlink()
 
     def release(self) -> None:
-        """Let others write."""
+        """Unlock the directory."""
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
     def match_config(self, config: Mapping[str, Any]) -> None:
-        """Check that what is here belongs to a run of this very configuration; without checkpoints nothing does.
+        """Check that the directory holds no run of another configuration; without checkpoints it holds no run.
 
         Raises:
-            ValueError: it belongs to another one; the message names the first fields that differ.
-            FileNotFoundError: there are checkpoints without a `config.json`.
+            ValueError: If it does; the message names the first fields that differ.
+            FileNotFoundError: If there are checkpoints without a `config.json`.
         """
         if not (self.path / "summary.json").exists() and not any(self.checkpoints.glob("step_*")):
             return
-        # A run of an earlier version says nothing of later settings, whose defaults are what it did.
+        # A run of an earlier version does not record later settings; it behaved as their defaults do.
         defaults = {field.name: field.default for field in fields(TrainConfig) if field.default is not MISSING}
         recorded = {**json.loads(json.dumps(defaults)), **flatten(read_config(self.path))}
         given = flatten(json.loads(json.dumps(config)))
@@ -125,7 +125,7 @@ class RunDirectory:
             for name in names
             if name not in FREE_SETTINGS and given.get(name, missing) != recorded.get(name, missing)
         ]
-        # Another version of torch may know more or fewer settings of an optimizer; what both know has to agree.
+        # Another version of torch may have more or fewer settings of an optimizer; common ones have to agree.
         different = [
             name for name in different if not name.startswith("optimizer.") or (name in given and name in recorded)
         ]
@@ -148,10 +148,10 @@ class RunDirectory:
         write_atomically(self.path / name, text.encode("utf-8") + b"\n")
 
     def write_environment(self, environment: Mapping[str, Any], resumed_at: int | None) -> str:
-        """Write `environment.json`; that of a resumed run keeps its first environment and lists the later ones.
+        """Write `environment.json`; for a resumed run, keep the first environment and append the new one.
 
         Returns:
-            The run's id, which it keeps for ever; nothing where nothing is written.
+            The permanent id of the run; an empty string where nothing is written.
         """
         if not self.writes:
             return ""
@@ -167,18 +167,18 @@ class RunDirectory:
         return str(environment["run_id"])
 
     def read_summary(self) -> Summary | None:
-        """Return the summary of a finished run, None if it is not finished."""
+        """Return the summary of a finished run, or None."""
         path = self.path / "summary.json"
         return Summary.from_json(json.loads(path.read_text("utf-8")), str(path)) if path.exists() else None
 
     def open_lines(self, name: str, last_step: int, last_line: int | None = None) -> JsonlLogger:
-        """Open a `.jsonl` file for appending, without what will be made again.
+        """Open a `.jsonl` file for appending, cut back to the checkpoint that the run resumes from.
 
         Args:
-            name: of the file.
-            last_step: what it has of later steps is left out.
-            last_line: so many lines are kept at most, because what came after them was of the same step, but later than
-                its checkpoint; None if that is not known.
+            name: Name of the file.
+            last_step: Lines of later steps are removed.
+            last_line: The number of lines at the checkpoint, which may be followed by later ones of the same step; None
+                if it is not known.
         """
         if not self.writes:
             return _NoLines(os.devnull)
@@ -211,11 +211,11 @@ class _NoLines(JsonlLogger):
 
 
 def read_config(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the configuration of a run, as `config.json` keeps it; what the caller added is under "recorded".
+    """Return the configuration of a run from `config.json`; values that the caller added are under "recorded".
 
     Raises:
-        FileNotFoundError: this is no run directory.
-        ValueError: the file is damaged.
+        FileNotFoundError: If this is no run directory.
+        ValueError: If the file is damaged.
     """
     path = Path(run_dir, "config.json")
     if not path.is_file():
@@ -228,10 +228,10 @@ def read_config(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_metrics(run_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Return the records of `metrics.jsonl`; a last line that a kill cut short is left out.
+    """Return the records of `metrics.jsonl`, without a last line that a kill cut short.
 
     Raises:
-        FileNotFoundError: the run has no metrics.
+        FileNotFoundError: If the run has no metrics.
     """
     path = Path(run_dir, "metrics.jsonl")
     if not path.is_file():
@@ -240,7 +240,7 @@ def read_metrics(run_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one, with dotted names; "train." is left out, for those names are the user's own."""
+    """Flatten nested mappings into one with dotted names; "train." is omitted, because users know those names."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         full = name if prefix in ("", "train.") else f"{prefix}{name}"
@@ -252,7 +252,7 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _lines(path: Path) -> list[bytes]:
-    """The complete lines of a file that is only ever appended to."""
+    """Return the complete lines of an append-only file."""
     content = path.read_bytes() if path.exists() else b""
     return content.split(b"\n")[:-1]
 
@@ -261,9 +261,8 @@ def _shown(flat: Mapping[str, Any], name: str) -> str:
     return repr(flat[name]) if name in flat else "not set"
 
 
-def _lock(file: IO[bytes]) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows: the directory is not locked there
-        return
-    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _explained(error: OSError, message: str) -> OSError:
+    """Return an error of the same kind and number with another message."""
+    explained = type(error)(message)
+    explained.errno = error.errno
+    return explained

@@ -1,1 +1,1 @@
-"""Support."""
+"""Helpers without a room of their own, which import no other room."""

@@ -1,4 +1,4 @@
-"""What command lines have in common: how failures are told, and with which exit code."""
+"""Failures of a command, reported in one line and by the exit code."""
 
 import os
 import sys
@@ -7,17 +7,17 @@ from collections.abc import Callable
 
 
 def run_command(action: Callable[[], int]) -> int:
-    """Do what a command does, and return the exit code of the process.
+    """Run a command, and return the exit code of the process.
 
-    What a user can mend is told in one line on standard error, and so are warnings; every other exception passes
-    through with its traceback. Nothing heavy is imported for it.
+    Errors that a user can correct are reported in one line on standard error, and so are warnings; every other
+    exception passes through with its traceback. No heavy package is imported.
 
     Args:
-        action: returns the exit code of a command that has come to its end.
+        action: Runs the command and returns its exit code.
 
     Returns:
-        What `action` returns; 2 after wrong input (ValueError, OSError or ImportError), 130 after an interruption
-        (KeyboardInterrupt or `trainer.TrainingInterrupted`), 141 if nobody reads the output any more.
+        The code from `action`; 2 after wrong input (ValueError, OSError or ImportError), 130 after an interruption
+        (KeyboardInterrupt or `trainer.TrainingInterrupted`), 141 if the reader of the output has closed it.
     """
     try:
         with warnings.catch_warnings():
@@ -25,14 +25,14 @@ def run_command(action: Callable[[], int]) -> int:
             for category in (UserWarning, RuntimeWarning):
                 warnings.simplefilter("always", category)
             return action()
-    except BrokenPipeError:  # who reads the output has seen enough
+    except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted: the same command goes on where this one stopped", file=sys.stderr)
+        print("interrupted: run the same command again to resume", file=sys.stderr)
         return 130
     except Exception as error:
         if type(error).__name__ != "TrainingInterrupted":  # by name, because importing it would import torch
@@ -42,5 +42,5 @@ def run_command(action: Callable[[], int]) -> int:
 
 
 def _print_notice(message: Warning | str, *_: object) -> None:
-    """Warnings are for users here: one line, without the place in the code."""
+    """Print a warning as one line for users, without the location in the code."""
     print(f"notice: {message}", file=sys.stderr)

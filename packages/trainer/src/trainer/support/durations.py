@@ -1,4 +1,4 @@
-"""Durations as people write them: 90s, 45m, 1.5h."""
+"""Durations in the notation 90s, 45m, 1.5h."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def parse_duration(text: str) -> float:
     """Convert a duration such as "1.5h", "45m", "90s" or "3600" into seconds.
 
     Raises:
-        ValueError: the text is not a number with an optional unit s, m or h, or it is not above zero.
+        ValueError: If the text is not a number with an optional unit s, m or h, or not above zero.
     """
     match = _DURATION.fullmatch(text)
     seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
@@ -23,10 +23,10 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Write seconds as H:MM:SS, rounded to whole seconds ("1:02:03"; hours are left out below one hour: "2:03").
+    """Format seconds as H:MM:SS, rounded to whole seconds ("1:02:03"; below one hour without hours: "2:03").
 
     Raises:
-        ValueError: `seconds` is negative or not finite.
+        ValueError: If `seconds` is negative or not finite.
     """
     if not 0 <= seconds < math.inf:
         raise ValueError(f"not a duration: {seconds!r}; expected a finite number of seconds, 0 or more")

@@ -8,21 +8,33 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
-_UNABLE = (errno.EINVAL, errno.ENOTSUP)  # what network file systems say that cannot flush a folder
+_UNABLE = (errno.EINVAL, errno.ENOTSUP)  # errors of network file systems that cannot flush a folder
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a file aside, flush it to the disk and rename it into place; a crash leaves the old one or the new one.
 
     Raises:
-        OSError: the folder is missing, read-only or full; nothing is left behind.
+        OSError: If the folder is missing, read-only or full; nothing is left behind.
+    """
+    with atomic_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
+    """Open a file for writing that appears under its name when the block ends without an error, or not at all.
+
+    Raises:
+        OSError: If the folder is missing, read-only or full; nothing is left behind.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}-{threading.get_ident()}")
     try:
         with naming(path), temporary.open("wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -33,7 +45,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Let errors name the file: those of open files, such as that of a full disk, do not."""
+    """Add the file's name to errors of open files, such as a full disk, which lack it."""
     try:
         yield
     except OSError as error:
@@ -49,7 +61,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Flush a folder's entries to the disk, where the system can."""
+    """Flush a folder's entries to the disk, where the system supports it."""
     if os.name != "posix":
         return
     descriptor = os.open(path, os.O_RDONLY)

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from trainer.checkpoints.state_dicts import get_parameters
+from trainer.checkpoints import get_parameters
 from trainer.config import TrainConfig
-from trainer.distributed.parallel import Parallel
+from trainer.distributed import Parallel
 
 
 class WeightAverage:

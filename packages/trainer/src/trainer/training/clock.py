@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from trainer.config import TrainConfig
-from trainer.distributed.processes import Processes
+from trainer.distributed import Processes
 
 Measured = Literal["evaluation", "export", "save"]
 

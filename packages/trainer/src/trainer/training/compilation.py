@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from trainer.checkpoints.random_states import get_random_states, set_random_states
+from trainer.checkpoints import get_random_states, set_random_states
 from trainer.config import TrainConfig
-from trainer.devices.devices import is_out_of_memory
+from trainer.devices import is_out_of_memory
 from trainer.evaluation import LossFunction
 
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-2}

@@ -8,21 +8,12 @@ from typing import Any, Protocol
 
 import torch
 
-from trainer.checkpoints.directory import CheckpointState
-from trainer.checkpoints.random_states import collect_random_states
-from trainer.checkpoints.restore import restore
-from trainer.checkpoints.state_dicts import get_model_state
-from trainer.checkpoints.store import CheckpointStore
-from trainer.data.batches import BatchSource, StepBatches
-from trainer.data.loader import BatchLoader
-from trainer.devices.devices import peak_memory_bytes, synchronize
+from trainer.checkpoints import CheckpointState, CheckpointStore, collect_random_states, get_model_state, restore_run
+from trainer.data import BatchLoader, BatchSource, StepBatches
+from trainer.devices import peak_memory_bytes, synchronize
 from trainer.interruption import SignalGuard, TrainingInterrupted
 from trainer.loggers import LoggerGroup, RunInfo
-from trainer.records.description import count_parameters
-from trainer.records.environment import describe_environment
-from trainer.records.reporter import Reporter
-from trainer.records.run_directory import RunDirectory
-from trainer.records.summary import RunStatus, Summary
+from trainer.records import Reporter, RunDirectory, RunStatus, Summary, count_parameters, describe_environment
 from trainer.task import Task
 from trainer.training.averaging import WeightAverage
 from trainer.training.clock import RunClock
@@ -73,7 +64,7 @@ class TrainingLoop:
         self.log_interval = Interval(self.config.log_interval)
         self.reporter = Reporter(records, loggers, self._moment, task.speed, self.device)
         ranks = self.processes.rank, self.processes.world_size
-        self.loader = BatchLoader(BatchSource(task.train_data, self.config), self.device, *ranks)
+        self.loader = BatchLoader(BatchSource(task.train_data, self.config, *ranks), self.device)
         self.step = TrainingStep(
             self.parallel,
             task.loss_fn,
@@ -98,7 +89,7 @@ class TrainingLoop:
             "reports": self.reporter,
             "log_interval": self.log_interval,
         }
-        state = restore(store, self.parallel, self.config.seed)
+        state = restore_run(store, self.parallel, self.config.seed)
         self.resumes = state is not None
         if state is not None:
             for name, part in self.parts.items():
@@ -123,7 +114,8 @@ class TrainingLoop:
             return self._finish()
 
     def _begin(self) -> None:
-        environment = describe_environment(self.device, self.task.dtype, self.config.seed) | self.parallel.describe()
+        environment = describe_environment(self.device, self.task.dtype, self.config.seed)
+        environment |= {"processes": self.processes.world_size, "parallel": self.parallel.name}
         step = self.counts.step
         run_id = self.records.write_environment(environment, step if self.resumes else None)
         self.records.write_json("config.json", self.task.description)
@@ -136,6 +128,7 @@ class TrainingLoop:
                 resumes=self.resumes,
                 config=self.task.description,
                 environment=environment,
+                best_checkpoint=self.store.best,
             )
         )
         self.task.model.train()

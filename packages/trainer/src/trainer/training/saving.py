@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from trainer.checkpoints.background import BackgroundSaver
-from trainer.checkpoints.directory import CheckpointState
-from trainer.checkpoints.store import CheckpointStore
+from trainer.checkpoints import BackgroundSaver, CheckpointState, CheckpointStore
 from trainer.config import TrainConfig
-from trainer.distributed.processes import Processes
+from trainer.distributed import Processes
 from trainer.training.clock import RunClock
 from trainer.training.progress import Interval
 

@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer.checkpoints.random_states import get_random_states, same_random_states, set_random_states
+from trainer.checkpoints import get_random_states, same_random_states, set_random_states
 from trainer.config import TrainConfig
-from trainer.data.batches import StepBatches
-from trainer.data.loader import BatchLoader
-from trainer.devices.devices import autocast, free_cached_memory, is_out_of_memory
-from trainer.distributed.parallel import Parallel
+from trainer.data import BatchLoader, StepBatches
+from trainer.devices import autocast, free_cached_memory, is_out_of_memory
+from trainer.distributed import Parallel
 from trainer.evaluation import LossFunction
 from trainer.task import Schedule
 from trainer.training.compilation import (

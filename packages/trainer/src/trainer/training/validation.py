@@ -10,12 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer.checkpoints.random_states import draw_like_the_writer, preserved_random_states
-from trainer.data.splits import TokenSplit
-from trainer.devices.devices import synchronize
+from trainer.checkpoints import draw_like_the_writer, preserved_random_states
+from trainer.data import TokenSplit
+from trainer.devices import synchronize
 from trainer.evaluation import Evaluation, evaluate, evaluating
-from trainer.records.lines import finite
-from trainer.records.reporter import Reporter
+from trainer.records import Reporter, finite
 from trainer.task import Task
 from trainer.training.clock import RunClock
 from trainer.training.progress import Interval

@@ -1,5 +1,6 @@
+"""Files of token ids, and the errors for files that are something else."""
+
 import json
-import math
 import os
 import pickle
 from pathlib import Path
@@ -7,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from trainer import TokenDataset, TrainConfig, get_batch
+from trainer import TokenDataset, TrainConfig, evaluate
 from trainer.data.batches import BatchSource, StepBatches
 from trainer.data.splits import TokenSplit
-from trainer.data.windows import batch_generator, id_range
 
 PROCESS_STATUS = Path("/proc/self/status")
 
@@ -21,82 +22,6 @@ def save(path, ids, **sidecar):
     if sidecar:
         path.with_suffix(".json").write_text(json.dumps({"format": "scratchlm-tokens", "version": 1, **sidecar}))
     return path
-
-
-def test_batches_are_windows_and_their_next_tokens():
-    tokens = np.arange(100, dtype=np.uint16)
-    inputs, targets = get_batch(tokens, 32, 7, "cpu")
-    assert inputs.shape == targets.shape == (32, 7)
-    assert inputs.dtype == targets.dtype == torch.int64
-    assert torch.equal(targets, inputs + 1)
-    assert inputs.is_contiguous()
-    assert targets.is_contiguous()
-
-
-@pytest.mark.parametrize("generator", [None, torch.Generator().manual_seed(1), np.random.default_rng(1)])
-def test_all_starts_are_equally_likely(generator):
-    torch.manual_seed(5)
-    tokens, context_length, batches, batch_size = np.arange(100, dtype=np.uint16), 7, 1000, 32
-    counts = np.zeros(100, dtype=int)
-    for _ in range(batches):
-        starts = get_batch(tokens, batch_size, context_length, "cpu", generator)[0][:, 0].numpy()
-        np.add.at(counts, starts, 1)
-    windows = 100 - context_length
-    assert not counts[windows:].any()
-    share, draws = 1 / windows, batches * batch_size
-    spread = math.sqrt(draws * share * (1 - share))
-    assert np.abs(counts[:windows] - draws * share).max() < 5 * spread
-
-
-def test_shortest_possible_split_has_one_window():
-    inputs, targets = get_batch(np.array([4, 5, 6], dtype=np.uint32), 2, 2, "cpu")
-    assert inputs.tolist() == [[4, 5], [4, 5]]
-    assert targets.tolist() == [[5, 6], [5, 6]]
-
-
-def test_batches_from_a_memory_map_are_those_from_memory(tmp_path):
-    ids = np.random.default_rng(0).integers(0, 60_000, 5000).astype(np.uint16)
-    mapped = TokenDataset(save(tmp_path / "ids.npy", ids)).tokens
-    for step in range(3):
-        ours = get_batch(mapped, 4, 16, "cpu", batch_generator(1, step, 0))
-        theirs = get_batch(ids, 4, 16, "cpu", batch_generator(1, step, 0))
-        assert torch.equal(ours[0], theirs[0])
-        assert torch.equal(ours[1], theirs[1])
-
-
-def test_changes_in_a_copy_on_write_map_survive_a_batch(tmp_path):
-    path = save(tmp_path / "ids.npy", np.zeros(5000, dtype=np.uint16))
-    mapped = np.load(path, mmap_mode="c")
-    mapped[:] = 7
-    assert (get_batch(mapped, 4, 16, "cpu")[0] == 7).all()
-    assert (mapped == 7).all()
-
-
-def test_batches_are_a_function_of_seed_step_and_micro_step():
-    draw = [
-        tuple(batch_generator(*key).integers(10**9, size=2)) for key in [(0, 0, 0), (0, 0, 1), (0, 1, 0), (1, 0, 0)]
-    ]
-    assert len(set(draw)) == 4
-    assert tuple(batch_generator(0, 1, 0).integers(10**9, size=2)) == draw[2]
-
-
-def test_bad_device_raises():
-    with pytest.raises((RuntimeError, AssertionError)):
-        get_batch(np.arange(100, dtype=np.uint16), 2, 7, "cuda:99")
-
-
-@pytest.mark.parametrize(
-    ("ids", "batch_size", "context_length", "message"),
-    [
-        (np.arange(7), 2, 7, "tokens has 7 tokens: expected at least 8"),
-        (np.zeros((3, 9), dtype=int), 2, 7, r"tokens has the shape \(3, 9\): expected one dimension"),
-        (np.arange(9), 0, 7, "batch_size is 0"),
-        (np.arange(9), 1, 0, "context_length 0: expected 1 or more"),
-    ],
-)
-def test_get_batch_refuses(ids, batch_size, context_length, message):
-    with pytest.raises(ValueError, match=message):
-        get_batch(ids, batch_size, context_length, "cpu")
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
@@ -152,23 +77,30 @@ def test_files_that_are_no_token_files(tmp_path, content, message):
     assert "\n" not in str(error.value)
 
 
-def test_windows_of_a_file(tmp_path):
+@pytest.mark.parametrize("has_pread", [True, False])
+def test_windows_of_a_file(tmp_path, monkeypatch, has_pread):
+    """Windows has no pread."""
+    if not has_pread:
+        monkeypatch.delattr("os.pread", raising=False)
     ids = np.random.default_rng(0).integers(0, 2**32, 1000).astype(">u4")
     dataset = TokenDataset(save(tmp_path / "x.npy", ids))
     starts = np.array([0, 991, 5, 5])
     windows = dataset.read_windows(starts, 9)
     assert windows.dtype == np.int64
     assert windows.tolist() == [ids[start : start + 9].tolist() for start in starts]
-    dataset._descriptor = None  # as on Windows
-    assert np.array_equal(dataset.read_windows(starts, 9), windows)
 
 
 def test_file_that_is_cut_short_while_it_is_read(tmp_path):
     path = save(tmp_path / "x.npy", np.zeros(100_000, dtype=np.uint16))
     dataset = TokenDataset(path)
     os.truncate(path, 1000)
-    with pytest.raises(OSError, match=r"x.npy was cut short while it was read: restore it and run again"):
-        dataset.read_windows(np.array([0, 90_000]), 10)
+    for read in (
+        lambda: dataset.read_windows(np.array([0, 90_000]), 10),
+        lambda: dataset.max_token_id,
+        lambda: evaluate(nn.Embedding(3, 3), dataset, 128),
+    ):
+        with pytest.raises(OSError, match=r"x.npy was cut short while it was read: restore it and run again"):
+            read()
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads /proc, which is Linux's")
@@ -186,14 +118,6 @@ def test_datasets_travel_to_other_processes_by_their_path(tmp_path):
     other = pickle.loads(pickle.dumps(dataset))
     assert other.path == dataset.path
     assert other.read_windows(np.array([3]), 2).tolist() == [[3, 4]]
-
-
-@pytest.mark.parametrize("dtype", [np.uint16, np.int64])
-def test_smallest_and_largest_id(dtype, monkeypatch):
-    monkeypatch.setattr("trainer.data.windows._SCAN_CHUNK", 7)
-    ids = np.random.default_rng(0).integers(10, 1000, 100).astype(dtype)
-    assert id_range(ids) == (0 if dtype == np.uint16 else ids.min(), ids.max())
-    assert id_range(np.array([-5, 3])) == (-5, 3)
 
 
 def test_truncated_file(tmp_path):
@@ -235,7 +159,6 @@ def test_resident_memory_is_flat(tmp_path):
     sources = [BatchSource(TokenSplit(dataset, "x"), config) for config in configs]
 
     def read(step):
-        get_batch(dataset.tokens, 64, 128, "cpu")
         for source in sources:
             source.batch(StepBatches(step, 1), 0)
 
@@ -244,4 +167,5 @@ def test_resident_memory_is_flat(tmp_path):
     assert dataset.max_token_id == 0
     for step in range(250):
         read(step)
+    evaluate(nn.Embedding(1, 1), dataset, 1000, loss_fn=lambda *_: torch.zeros(()))
     assert resident_bytes() - before < 20_000_000

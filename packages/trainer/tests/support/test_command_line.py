@@ -1,4 +1,4 @@
-"""How command lines tell failures, and with which exit code."""
+"""Reports of failures on the command line, and exit codes."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ def test_the_exit_code_is_that_of_the_command(code: int, capsys: pytest.CaptureF
         (ValueError("12 is too many"), 2, "error: 12 is too many\n"),
         (FileNotFoundError("no such file"), 2, "error: no such file\n"),
         (ModuleNotFoundError("install it"), 2, "error: install it\n"),
-        (KeyboardInterrupt(), 130, "interrupted: the same command goes on where this one stopped\n"),
+        (KeyboardInterrupt(), 130, "interrupted: run the same command again to resume\n"),
     ],
 )
 def test_failures_are_told_in_one_line(error: BaseException, code: int, told: str, capsys: pytest.CaptureFixture[str]):

@@ -28,7 +28,7 @@ class Hub(ThreadingHTTPServer):
         """Say nothing: clients go away here on purpose."""
 
     def contents(self):
-        """What was asked for of contents: [(file, range)]."""
+        """Requests for contents: [(file, range)]."""
         return [(path.split("/")[-1], asked) for method, path, asked in self.requests if method == "GET"]
 
 

@@ -1,3 +1,5 @@
+"""Batches on their way to the device, read ahead in a thread."""
+
 import threading
 
 import pytest
@@ -15,21 +17,30 @@ CPU = torch.device("cpu")
 class SlowSource(BatchSource):
     """Notes what is read, in which thread; fails where it is told to."""
 
-    def __init__(self, fails_at=None, **settings):
+    def __init__(self, *ranks, fails_at=None, **settings):
         config = {"steps": 1, "batch_size": 4, "context_length": 8, "grad_accumulation_steps": 2, **settings}
-        super().__init__(TokenSplit(make_tokens(), "x"), TrainConfig(**config))
+        super().__init__(TokenSplit(make_tokens(), "x"), TrainConfig(**config), *ranks)
         self.fails_at = fails_at
         self.read = []
+        self.finished = threading.Semaphore(0)
+        """Released after each batch."""
         self.may_go_on = threading.Event()
         self.may_go_on.set()
 
-    def batch(self, batches, micro_step, rank=0, world_size=1):
-        assert self.may_go_on.wait(timeout=10)
+    def batch(self, batches, micro_step):
+        assert self.may_go_on.wait(timeout=60)
         step = batches.first // 2
         self.read.append((step, micro_step, threading.current_thread().name))
         if (step, micro_step) == self.fails_at:
             raise OSError("the disk is gone")
-        return super().batch(batches, micro_step, rank, world_size)
+        batch = super().batch(batches, micro_step)
+        self.finished.release()
+        return batch
+
+    def wait_for(self, count):
+        """Wait until so many more batches have been read."""
+        for _ in range(count):
+            assert self.finished.acquire(timeout=60)
 
 
 def in_step(step):
@@ -58,13 +69,13 @@ PLACES = [(step, micro_step) for step in range(6) for micro_step in range(2)]
 @pytest.mark.parametrize("sampling", ["random", "shuffled"])
 @pytest.mark.parametrize(("rank", "world_size"), [(0, 1), (1, 2), (2, 4)])
 def test_batches_are_those_of_the_source(make_loader, ahead, sampling, rank, world_size):
-    source = SlowSource(sampling=sampling)
-    loader = make_loader(source, rank=rank, world_size=world_size, ahead=ahead)
-    assert (loader.micro_steps(in_step(0)), loader.rows) == (source.micro_steps(2, world_size), source.rows(world_size))
+    source = SlowSource(rank, world_size, sampling=sampling)
+    loader = make_loader(source, ahead=ahead)
+    assert (loader.micro_steps(in_step(0)), loader.rows) == (source.micro_steps(2), source.rows)
     for step in range(5):
         for micro_step in range(loader.micro_steps(in_step(step))):
             inputs, targets = loader.get(in_step(step), micro_step)
-            expected = source.batch(in_step(step), micro_step, rank, world_size)
+            expected = source.batch(in_step(step), micro_step)
             assert torch.equal(inputs, expected[0])
             assert torch.equal(targets, expected[1])
 
@@ -74,7 +85,7 @@ def test_the_next_batch_is_read_while_the_caller_computes(make_loader):
     loader = make_loader(source, ahead=True)
     for number, (step, micro_step) in enumerate(PLACES):
         loader.get(in_step(step), micro_step)
-        loader._next[1].result(timeout=10)  # nobody has asked for it yet
+        source.wait_for(2 if number == 0 else 1)  # nobody has asked for the last one yet
         assert [entry[:2] for entry in source.read] == [*PLACES, (6, 0)][: number + 2]
     assert {entry[2] for entry in source.read} == {"batches_0"}
 
@@ -83,10 +94,10 @@ def test_getting_does_not_wait_for_the_batch_after(make_loader):
     source = SlowSource()
     loader = make_loader(source, ahead=True)
     first = loader.get(in_step(0), 0)
-    loader._next[1].result(timeout=10)
+    source.wait_for(2)
     source.may_go_on.clear()
-    second = loader.get(in_step(0), 1)  # it was there; the one after it is not
-    assert not loader._next[1].done()
+    second = loader.get(in_step(0), 1)  # this batch was read ahead; the thread cannot read the one after it
+    assert len(source.read) == 2
     source.may_go_on.set()
     assert not torch.equal(first[0], second[0])
 
@@ -159,8 +170,3 @@ def test_run_that_fails_leaves_no_thread(tmp_path):
     with pytest.raises(ZeroDivisionError):
         make_trainer(tmp_path / "run", loss=loss).fit()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("batches")]
-
-
-def test_a_world_that_cannot_share_is_refused_at_once():
-    with pytest.raises(ValueError, match="3 processes cannot share a step of 2 x 4 windows"):
-        BatchLoader(SlowSource(), CPU, 0, world_size=3)

@@ -10,14 +10,14 @@ PROJECT = {"id": "1", "name": "p", "entity": {"id": "2", "name": "someone"}}
 
 
 class Service:
-    """What it was sent, and where it is."""
+    """Received rows, exit codes and run ids, and the address."""
 
     def __init__(self):
         self.rows, self.exit_codes, self.run_ids = [], [], []
         self.url = ""
 
     def answer(self, query):
-        """What a GraphQL query gets."""
+        """Answer a GraphQL query."""
         name, variables = query.get("operationName"), query.get("variables") or {}
         if name == "RunResumeStatus":
             self.run_ids.append(variables["name"])
@@ -47,8 +47,8 @@ class Service:
 
 
 @contextmanager
-def serve():
-    """The service, at an address that is its `url`, until the end of the block."""
+def serve(status=200):
+    """The service, at an address that is its `url`, until the end of the block; other statuses refuse everything."""
     service = Service()
 
     class Handler(BaseHTTPRequestHandler):
@@ -61,7 +61,7 @@ def serve():
             elif self.path.endswith("/file_stream"):
                 service.take(json.loads(body))
             text = json.dumps(answer).encode("utf-8")
-            self.send_response(200)
+            self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()

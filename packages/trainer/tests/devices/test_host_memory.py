@@ -64,6 +64,27 @@ def test_settings_of_the_environment_are_left_alone(settings):
     assert faults > 10_000
 
 
+def test_a_glibc_that_refuses_large_thresholds_gets_a_smaller_one(monkeypatch):
+    class OldLibrary:
+        gnu_get_libc_version = None
+
+        def __init__(self):
+            self.settings = {}
+
+        def mallopt(self, parameter, value):
+            if parameter == -3 and value > 32 << 20:
+                return 0
+            self.settings[parameter] = value
+            return 1
+
+    for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_"))]:
+        monkeypatch.delenv(name)
+    library = OldLibrary()
+    monkeypatch.setattr(host_memory.ctypes, "CDLL", lambda name: library)
+    assert host_memory.keep_freed_memory()
+    assert library.settings == {-3: 32 << 20, -1: -1}
+
+
 def test_other_c_libraries_are_left_alone(monkeypatch):
     monkeypatch.setattr(host_memory.ctypes, "CDLL", lambda name: object())
     assert not host_memory.keep_freed_memory()
@@ -72,7 +93,7 @@ def test_other_c_libraries_are_left_alone(monkeypatch):
 
 @pytest.mark.parametrize("keeps", [True, False])
 def test_training_on_a_cpu_keeps_memory_and_then_releases_it(tmp_path, monkeypatch, keeps):
-    """What is not kept, because the environment says otherwise, is not given back either."""
+    """Memory that the environment's settings keep or return is left alone at the end, too."""
     from bigram_run import make_trainer
 
     calls = []

@@ -6,9 +6,8 @@ import torch
 from bigram_run import make_model, make_tokens, make_trainer
 from torch import nn
 
-from trainer import TokenDataset, TrainConfig, evaluate, read_config, read_metrics
+from trainer import TokenDataset, evaluate, read_config, read_metrics
 from trainer.data.splits import TokenSplit, check_same_tokenizer
-from trainer.data.vocabulary import find_vocab_size
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -123,7 +122,8 @@ def test_the_first_tokens_of_several_parts(tmp_path, tokens, lengths):
     parts = [make_tokens(100, seed) for seed in (1, 2, 3)]
     first = TokenSplit(parts, "the split").first(tokens, 8)
     assert first.lengths == lengths
-    assert all(np.array_equal(ours, part[: len(ours)]) for ours, part in zip(first.tokens, parts, strict=False))
+    for number, length in enumerate(lengths):
+        assert np.array_equal(first.read_range(number, 0, length), parts[number][:length])
     make_trainer(tmp_path / "run", valid=parts, eval_tokens=tokens, model=(model := make_model()), steps=1).fit()
     expected = evaluate(make_model(), [part[:length] for part, length in zip(parts, lengths, strict=False)], 8)
     assert summary_start(tmp_path / "run") == pytest.approx(expected.loss, rel=1e-6)
@@ -161,44 +161,3 @@ def test_vocab_size_of_the_configuration_comes_first(tmp_path):
     with pytest.raises(ValueError, match="vocabulary size 40"):
         make_trainer(tmp_path / "run", train=ids, valid=ids, loss=loss).fit()
     assert make_trainer(tmp_path / "run", train=ids, valid=ids, loss=loss, vocab_size=80).fit().status == "completed"
-
-
-class Model(nn.Module):
-    def __init__(self, **parts):
-        super().__init__()
-        for name, part in parts.items():
-            setattr(self, name, part)
-
-
-class MyEmbedding(nn.Module):
-    def __init__(self, rows):
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(rows, 4))
-        self.bias = nn.Parameter(torch.zeros(4))
-
-
-class Namespace:
-    vocab_size = 77
-
-
-@pytest.mark.parametrize(
-    ("model", "expected"),
-    [
-        (Model(config=Namespace(), embedding=nn.Embedding(99, 4)), 77),
-        (Model(config={"vocab_size": 76}, embedding=nn.Embedding(99, 4)), 76),
-        (Model(config={"vocab_size": None}, embedding=nn.Embedding(99, 4)), 99),
-        (Model(config=TrainConfig(steps=1, batch_size=1, context_length=1)), None),
-        (make_model(), 40),
-        (nn.Sequential(Model(wpe=nn.Embedding(500, 4), wte=nn.Embedding(99, 4))), 99),
-        (Model(position_embedding=nn.Embedding(500, 4), token=MyEmbedding(99)), 99),
-        (Model(first=nn.Embedding(2, 4), second=nn.Embedding(99, 4)), 99),
-        (Model(token_embedding=nn.Parameter(torch.zeros(99, 4))), 99),
-        (Model(embedding=nn.Linear(99, 4)), None),
-        (Model(embed_patches=nn.Conv2d(1, 4, 3)), None),
-        (nn.Linear(3, 4), None),
-    ],
-)
-def test_vocabulary_of_a_model(model, expected):
-    assert find_vocab_size(model) == expected
-    if expected is not None:
-        assert find_vocab_size(torch.compile(model, backend="eager")) == expected

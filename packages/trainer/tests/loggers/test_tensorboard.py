@@ -36,7 +36,7 @@ def expected_scalars(run_dir):
 
 
 def text(events, tag):
-    """What is shown, one text per step, without the indentation of a block of code."""
+    """The shown texts, one per step, without the indentation of a block of code."""
     shown = [event.tensor_proto.string_val[0].decode("utf-8") for event in events.Tensors(f"{tag}/text_summary")]
     return ["\n".join(line.removeprefix("    ") for line in value.split("\n")) for value in shown]
 

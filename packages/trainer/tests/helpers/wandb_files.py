@@ -1,4 +1,4 @@
-"""What is in the file that wandb keeps of a run: a log in LevelDB's format, in which each entry is a protobuf."""
+"""Reader of wandb's file of a run: a log in LevelDB's format, in which each entry is a protobuf."""
 
 import json
 import warnings

@@ -1,17 +1,16 @@
+"""The lock and the files of a run directory."""
+
 import errno
 import json
 import os
 import shutil
-import stat
 import subprocess
-import threading
+import sys
 
 import pytest
 from bigram_run import CONFIG, make_trainer
 
-from trainer import RunLockedError, Summary, read_config, read_metrics, write_atomically
-from trainer.records.environment import describe_git
-from trainer.records.plots import draw_losses
+from trainer import RunLockedError, Summary, read_config, read_metrics
 from trainer.records.run_directory import RunDirectory
 
 
@@ -37,38 +36,7 @@ def test_run_leaves_every_file(tmp_path):
     assert Summary.from_json(json.loads((run / "summary.json").read_text())) == summary
 
 
-def test_matplotlib_absent(tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "matplotlib.backends.backend_agg", None)
-    with pytest.warns(
-        RuntimeWarning, match=r"matplotlib is not installed, so loss.png is not drawn; pip install"
-    ) as caught:
-        summary = make_trainer(tmp_path / "run").fit()
-    assert len(caught) == 1
-    assert summary.status == "completed"
-    assert not (tmp_path / "run" / "loss.png").exists()
-
-
-def test_picture_that_fails_is_a_warning(tmp_path, monkeypatch):
-    def fail(*arguments):
-        raise OSError("no space")
-
-    monkeypatch.setattr("trainer.records.reporter.draw_losses", fail)
-    with pytest.warns(RuntimeWarning, match=r"loss.png could not be drawn: OSError: no space"):
-        assert make_trainer(tmp_path / "run").fit().status == "completed"
-
-
-def test_picture_of_losses_that_are_not_finite(tmp_path):
-    records = [
-        {"event": event, "step": step, "seconds_total": step / 2, "loss": loss}
-        for event, step, loss in [("eval", 0, 4.0), ("train", 1, 3.0), ("train", 2, None), ("eval", 2, None)]
-    ]
-    assert draw_losses(records, tmp_path / "some.png", "a run")
-    assert draw_losses([], tmp_path / "none.png", "nothing")
-    assert (tmp_path / "some.png").stat().st_size > (tmp_path / "none.png").stat().st_size > 1000
-
-
 def test_directory_in_use_is_refused(tmp_path):
-    pytest.importorskip("fcntl")
     first = RunDirectory(tmp_path / "run")
     first.acquire()
     with pytest.raises(
@@ -96,24 +64,6 @@ def test_a_file_system_without_locks_is_not_called_in_use(tmp_path, monkeypatch)
     assert str(tmp_path / "run") in str(e.value)
 
 
-@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
-def test_a_folder_that_cannot_be_flushed_is_no_failure(tmp_path, monkeypatch, number):
-    """But one whose flushing fails is."""
-
-    def fail(descriptor, fsync=os.fsync):
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            raise OSError(number, os.strerror(number))
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", fail)
-    if number == errno.EIO:
-        with pytest.raises(OSError, match="Input/output error"):
-            write_atomically(tmp_path / "x", b"new")
-    else:
-        write_atomically(tmp_path / "x", b"new")
-    assert (tmp_path / "x").read_bytes() == b"new"
-
-
 def test_files_that_killed_processes_wrote_aside_are_removed(tmp_path):
     run = tmp_path / "run"
     first = RunDirectory(run)
@@ -128,6 +78,35 @@ def test_files_that_killed_processes_wrote_aside_are_removed(tmp_path):
     first.acquire()
     first.release()
     assert [path.exists() for path in [*left, *others]] == [False, False, True, True]
+
+
+def test_directory_that_another_process_uses_is_refused_until_it_ends(tmp_path):
+    program = (
+        "import sys\nfrom trainer.records.run_directory import RunDirectory\n"
+        "run = RunDirectory(sys.argv[1])\nrun.acquire()\nprint('locked', flush=True)\nsys.stdin.read()"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "run")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "locked\n"
+        with pytest.raises(RunLockedError):
+            RunDirectory(tmp_path / "run").acquire()
+        process.kill()
+    RunDirectory(tmp_path / "run").acquire()
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_cannot_be_written_keeps_the_error_number(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError, match="cannot write to the run directory") as caught:
+        RunDirectory(tmp_path / "run").acquire()
+    assert caught.value.errno == errno.EACCES
+
+
+def test_a_directory_that_is_a_file_keeps_the_error_number(tmp_path):
+    (tmp_path / "run").write_text("")
+    with pytest.raises(FileExistsError, match="cannot write to the run directory") as caught:
+        RunDirectory(tmp_path / "run").acquire()
+    assert caught.value.errno == errno.EEXIST
 
 
 def test_directory_is_free_after_a_failure(tmp_path):
@@ -179,68 +158,6 @@ def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
     lines.log({"step": 5})
     lines.close()
     assert read_metrics(tmp_path) == [{"step": 1}, {"step": 5}]
-
-
-def test_atomic_writing(tmp_path, monkeypatch):
-    path = tmp_path / "x"
-    write_atomically(path, b"old")
-    write_atomically(str(path), b"new")
-    assert path.read_bytes() == b"new"
-
-    def fail(descriptor):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
-        write_atomically(path, b"newest")
-    assert path.read_bytes() == b"new"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
-
-
-def test_threads_may_write_the_same_file(tmp_path):
-    path, failures = tmp_path / "x", []
-
-    def write(content):
-        try:
-            for _ in range(50):
-                write_atomically(path, content)
-        except OSError as error:
-            failures.append(error)
-
-    contents = [bytes([65 + number]) * 1000 for number in range(4)]
-    threads = [threading.Thread(target=write, args=(content,)) for content in contents]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not failures
-    assert path.read_bytes() in contents
-    assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
-
-
-def git(directory, *arguments):
-    settings = ["-c", "user.name=n", "-c", "user.email=e@example.org", "-c", "commit.gpgsign=false"]
-    subprocess.run(["git", *settings, *arguments], cwd=directory, check=True, capture_output=True)
-
-
-def test_git_state(tmp_path, monkeypatch):
-    pytest.importorskip("shutil").which("git") or pytest.skip("git is not installed")
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    monkeypatch.chdir(tmp_path)
-    assert describe_git() is None
-    git(tmp_path, "init")
-    (tmp_path / "code.py").write_text("a = 1\n")
-    git(tmp_path, "add", "code.py")
-    git(tmp_path, "commit", "-m", "first")
-    clean = describe_git()
-    assert len(clean["commit"]) == 40
-    assert (clean["dirty"], clean["diff"]) == (False, "")
-    (tmp_path / "code.py").write_text("a = 2\n")
-    dirty = describe_git()
-    assert dirty["dirty"]
-    assert "+a = 2" in dirty["diff"]
-    monkeypatch.setenv("PATH", "")
-    assert describe_git() is None
 
 
 def test_how_a_run_is_saved_may_change_when_it_goes_on(tmp_path):

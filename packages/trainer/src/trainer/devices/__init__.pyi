@@ -1,0 +1,16 @@
+from trainer.devices.devices import autocast as autocast
+from trainer.devices.devices import device_name as device_name
+from trainer.devices.devices import fast_matrix_products as fast_matrix_products
+from trainer.devices.devices import free_cached_memory as free_cached_memory
+from trainer.devices.devices import is_out_of_memory as is_out_of_memory
+from trainer.devices.devices import peak_memory_bytes as peak_memory_bytes
+from trainer.devices.devices import resolve_device as resolve_device
+from trainer.devices.devices import resolve_dtype as resolve_dtype
+from trainer.devices.devices import synchronize as synchronize
+from trainer.devices.flops import Speed as Speed
+from trainer.devices.flops import peak_flops as peak_flops
+from trainer.devices.host_memory import keep_freed_memory as keep_freed_memory
+from trainer.devices.host_memory import release_freed_memory as release_freed_memory
+from trainer.devices.transfer import SentTensor as SentTensor
+from trainer.devices.transfer import Transfer as Transfer
+from trainer.devices.transfer import to_device as to_device

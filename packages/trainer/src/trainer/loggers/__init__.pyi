@@ -1,0 +1,9 @@
+from trainer.loggers.background import BackgroundLogger as BackgroundLogger
+from trainer.loggers.console import ConsoleLogger as ConsoleLogger
+from trainer.loggers.group import LoggerGroup as LoggerGroup
+from trainer.loggers.protocol import Logger as Logger
+from trainer.loggers.protocol import Record as Record
+from trainer.loggers.protocol import RunInfo as RunInfo
+from trainer.loggers.tensorboard import TensorBoardLogger as TensorBoardLogger
+from trainer.loggers.weights_and_biases import WandbLogger as WandbLogger
+from trainer.records.lines import JsonlLogger as JsonlLogger

@@ -1,0 +1,65 @@
+"""Files that are complete or absent."""
+
+import errno
+import os
+import stat
+import threading
+
+import pytest
+
+from trainer import write_atomically
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_a_folder_that_cannot_be_flushed_is_no_failure(tmp_path, monkeypatch, number):
+    """But one whose flushing fails is."""
+
+    def fail(descriptor, fsync=os.fsync):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    if number == errno.EIO:
+        with pytest.raises(OSError, match="Input/output error"):
+            write_atomically(tmp_path / "x", b"new")
+    else:
+        write_atomically(tmp_path / "x", b"new")
+    assert (tmp_path / "x").read_bytes() == b"new"
+
+
+def test_atomic_writing(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    write_atomically(path, b"old")
+    write_atomically(str(path), b"new")
+    assert path.read_bytes() == b"new"
+
+    def fail(descriptor):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, b"newest")
+    assert path.read_bytes() == b"new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
+
+
+def test_threads_may_write_the_same_file(tmp_path):
+    path, failures = tmp_path / "x", []
+
+    def write(content):
+        try:
+            for _ in range(50):
+                write_atomically(path, content)
+        except OSError as error:
+            failures.append(error)
+
+    contents = [bytes([65 + number]) * 1000 for number in range(4)]
+    threads = [threading.Thread(target=write, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert path.read_bytes() in contents
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
