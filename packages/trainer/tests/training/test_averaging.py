@@ -83,7 +83,7 @@ def test_training_and_evaluations_on_the_way_are_of_the_weights_as_they_are(tmp_
     assert averaged[-1]["loss"] != plain[-1]["loss"]
 
 
-@pytest.mark.parametrize("at", [1, 27, 28, 29, 30, 31, 35, 37, 40])
+@pytest.mark.parametrize("at", [1, 28, 29, 31, 40])
 def test_resumes(tmp_path, timeless, at):
     """The mean begins with step 15, in passes 29 and 30; checkpoints come every third step."""
     settings = {**SETTINGS, "checkpoint_interval": 3}

@@ -30,7 +30,7 @@ def whole(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("at", [1, 2, 12, 13, 14, 39, 40, 41, 83, 120])
+@pytest.mark.parametrize("at", [2, 12, 13, 40, 120])
 def test_crash(tmp_path, whole, timeless, at):
     with pytest.raises(Crash):
         make_trainer(tmp_path / "run", loss=failing_loss(at, crash)).fit()
@@ -40,8 +40,9 @@ def test_crash(tmp_path, whole, timeless, at):
     assert_equal_runs(whole, tmp_path / "run", timeless)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("at", [1, 14, 39, 41, 117])
+@pytest.mark.parametrize(
+    ("number", "at"), [(signal.SIGINT, 1), (signal.SIGTERM, 14), (signal.SIGINT, 39), (signal.SIGTERM, 117)]
+)
 def test_signal(tmp_path, whole, timeless, monkeypatch, number, at):
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "my study", "--seed", "1"])
     run, handlers = tmp_path / "run", [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
@@ -190,7 +191,7 @@ def test_kill_9_while_a_checkpoint_is_written_in_the_background(tmp_path, whole,
 
 
 @needs_fork
-@pytest.mark.parametrize("call", range(0, 36, 3))
+@pytest.mark.parametrize("call", range(1, 36, 6))
 def test_kill_9_at_every_kind_of_call_of_a_save(tmp_path, whole, timeless, monkeypatch, call):
     """The process dies right before its call number `call` of fsync or rename."""
     run, remaining = tmp_path / "run", [call]
