@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 
 from trainer.data.token_files import TokenDataset
-from trainer.data.windows import TokenArray, check_length, chunks, id_range, take_windows
+from trainer.data.windows import TokenArray, check_length, id_range, take_windows
 
 TokenPart: TypeAlias = TokenDataset | TokenArray
 TokenSource: TypeAlias = TokenPart | Sequence[TokenPart]
@@ -85,7 +85,7 @@ class TokenSplit:
             if isinstance(part, TokenDataset):
                 part.check_ids(vocab_size)
                 continue
-            for wrong in (number for number in id_range(chunks(part)) if not 0 <= number < vocab_size):
+            for wrong in (number for number in id_range(part) if not 0 <= number < vocab_size):
                 raise ValueError(
                     f"{called} holds the token id {wrong}: expected ids from 0 to below the vocabulary size "
                     f"{vocab_size}; encode the text with the model's own tokenizer"

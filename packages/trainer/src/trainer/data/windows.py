@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,8 +10,6 @@ import torch
 from trainer.devices import to_device
 
 TokenArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-SCAN_CHUNK = 1 << 20
-"""Ids that are scanned together: bounds the memory."""
 
 
 def get_batch(
@@ -60,15 +57,9 @@ def take_windows(tokens: TokenArray, starts: TokenArray, length: int) -> TokenAr
     return tokens.view(np.ndarray)[starts[:, None] + np.arange(length)].astype(np.int64)
 
 
-def chunks(tokens: TokenArray) -> Iterator[TokenArray]:
-    """Split an array into views of at most SCAN_CHUNK ids."""
-    return (tokens[begin : begin + SCAN_CHUNK] for begin in range(0, len(tokens), SCAN_CHUNK))
-
-
-def id_range(parts: Iterable[TokenArray]) -> tuple[int, int]:
-    """Return the smallest and the largest id of chunks that are not empty."""
-    ranges = [(int(part.min()), int(part.max())) for part in parts]
-    return min(low for low, _ in ranges), max(high for _, high in ranges)
+def id_range(tokens: TokenArray) -> tuple[int, int]:
+    """Return the smallest and the largest id of an array that is not empty."""
+    return int(tokens.min()), int(tokens.max())
 
 
 def check_length(shape: tuple[int, ...], context_length: int, name: str) -> None:

@@ -158,7 +158,11 @@ class _WandbRun:
             _print_notice(f"{_NO_KEY}; metrics are in {run.run_dir / 'metrics.jsonl'}")
             return
         complaint = None
-        if self.mode == "online":
+        if self.mode == "online" and not _has_key(settings):
+            complaint = (
+                "no API key for wandb is configured: run `wandb login` or set WANDB_API_KEY"  # wandb would prompt
+            )
+        elif self.mode == "online":
             try:
                 _check_reachable(settings.base_url)
                 self._run = self._init("online", init_timeout=self._connect_seconds, resume=True)
