@@ -5,7 +5,6 @@ forward pass and goes on when it reads a line.
 """
 
 import sys
-import time
 
 import numpy as np
 import torch
@@ -64,16 +63,6 @@ def make_trainer(run_dir, *, model=None, optimizer=None, loss=loss_fn, lr=schedu
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0) if optimizer is None else optimizer
     config = TrainConfig(**{**CONFIG, **settings})
     return Trainer(model, optimizer, loss, train, valid, config, lr, run_dir, list(loggers), **extra)
-
-
-def slow_loss(seconds):
-    """The loss, after a pause: leaves other processes time to kill."""
-
-    def loss(model, inputs, targets):
-        time.sleep(seconds)
-        return loss_fn(model, inputs, targets)
-
-    return loss
 
 
 def held_loss():

@@ -316,7 +316,7 @@ def wait_for_a_signal(directory):
         time.sleep(0.01)
         return loss_fn(model, inputs, targets)
 
-    make_trainer(directory / "run", loss=loss, parallel="fsdp", steps=5000).fit()
+    make_trainer(directory / "run", loss=loss, parallel="fsdp", steps=10**6).fit()
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ class Validator:
         if tokens is not None and tokens < sum(task.valid_data.lengths):
             self._part = task.valid_data.first(tokens, task.config.context_length)
         self._timings: list[tuple[float, int]] = []
+        """Beginning and tokens of each batch of the part, and the end."""
         self.whole_step: int | None = None
         """Step of the last evaluation, if it read the whole split; None if it read a part, or other weights."""
         self.loss: float | None = None
@@ -116,7 +117,7 @@ class Validator:
                 data,
                 config.context_length,
                 batch_size=config.eval_batch_size or config.batch_size,
-                loss_fn=self._timed_loss,
+                loss_fn=self._timed_loss if data is self._part else self._loss,
                 device=task.device,
                 dtype=task.dtype,
                 processes=task.parallel.processes,
@@ -124,11 +125,14 @@ class Validator:
         self._timings.append((self._clock.elapsed(), 0))
         return result
 
+    def _loss(self, _: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return self._task.parallel.call(self._task.loss_fn, inputs, targets)
+
     def _timed_loss(self, _: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         if self._task.config.time_limit_seconds is not None:
             synchronize(self._task.device)
             self._timings.append((self._clock.elapsed(), inputs.numel()))
-        return self._task.parallel.call(self._task.loss_fn, inputs, targets)
+        return self._loss(_, inputs, targets)
 
     def _seconds_of_the_rest(self, part: TokenSplit | None) -> float:
         """Return the seconds that the rest of the split would have taken, at the pace of the part's usual batch.
@@ -143,14 +147,13 @@ class Validator:
         return rest / self._task.parallel.processes.world_size * statistics.median(paces[1:] or paces)
 
     def _keep(self, result: Evaluation, step: int, *, is_whole: bool) -> None:
-        is_first = step == 0
         self.whole_step = step if is_whole else None
         self.loss = finite(result.loss)
         self.perplexity = finite(result.perplexity)
         self.bits_per_byte = finite(result.bits_per_byte)
         if self.loss is None or not is_whole:
             return
-        if is_first:
+        if step == 0:
             self.first_loss = self.loss
         self.best_loss = self.loss if self.best_loss is None else min(self.best_loss, self.loss)
 
