@@ -18,7 +18,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from trainer import TokenDataset, TrainConfig, Trainer, get_batch, read_metrics, save_checkpoint
-from trainer.checkpoints.single_file import CheckpointStore
+from trainer.checkpoints import CheckpointStore
+from trainer.checkpoints.directory import CheckpointState
+from trainer.checkpoints.state_dicts import get_model_state
 from trainer.data.batches import BatchSource, StepBatches
 from trainer.data.splits import TokenSplit
 from trainer.data.windows import batch_generator
@@ -141,7 +143,9 @@ def measure_checkpoint(directory):
     store = CheckpointStore(directory / "checkpoints", keep=1)
     size = 3 * model.weight.nbytes / 1e6
     for name, action in {
-        "run checkpoint, checksums included": lambda: store.save(1, model, optimizer, {}, None),
+        "run checkpoint, checksums included": lambda: store.write(
+            CheckpointState(1, get_model_state(model), optimizer.state_dict(), {})
+        ),
         "its verification and loading": store.load_latest,
         "save_checkpoint": lambda: save_checkpoint(model, optimizer, 1, directory / "one.pt"),
     }.items():

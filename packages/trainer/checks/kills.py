@@ -1,7 +1,7 @@
-"""Kills a training run with SIGKILL again and again, and compares its end with that of a run that nobody killed.
+"""Kill a training run with SIGKILL again and again, and compare its end with that of a run that was left alone.
 
-Every second kill waits for one of the next checkpoints to be half written; the others come at any moment, some of them
-before the first step. With --ramp the steps grow twice, windows come without replacement, and weights are averaged.
+Every second kill waits until one of the next checkpoints is half written; the others come at any moment, some of them
+before the first step. With --ramp, steps grow twice, windows are read without replacement, and weights are averaged.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ STEPS, CHECKPOINT_INTERVAL = 2000, 15
 LONGEST_SECONDS = 2.0
 WRITING_SECONDS = 0.04
 MOST_CHECKPOINTS = 4
-OF_THE_CLOCK = ("second", "memory_bytes", "reserve", "began")
+OF_THE_CLOCK = ("second", "memory_bytes", "clock")
 
 
-# So early that the kills come before, between and after.
+# Early, so that kills come before, between and after the changes.
 RAMP = {"batch_ramp": ((0.0, 1), (0.04, 2), (0.1, 4)), "sampling": "shuffled", "average_from": 0.07}
 
 
 def train(run_dir: Path, settings: dict[str, Any]) -> None:
-    """Make the run, or go on with it: a model with dropout, whose checkpoints have 12 MB."""
+    """Make or resume the run: a model with dropout, whose checkpoints have 12 MB."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(VOCAB_SIZE, WIDTH), nn.Dropout(0.1), nn.Linear(WIDTH, VOCAB_SIZE))
@@ -75,7 +75,7 @@ def train(run_dir: Path, settings: dict[str, Any]) -> None:
 
 
 def start(run_dir: Path, until: str, options: list[str]) -> subprocess.Popen[bytes]:
-    """Start a process that trains, and return when it says that it is so far: "ready" or "training"."""
+    """Start a process that trains, and return when it prints "ready" or "training"."""
     command = [sys.executable, __file__, "--train", str(run_dir), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -106,7 +106,7 @@ def kill_once(run_dir: Path, moments: random.Random, options: list[str], *, whil
 
 
 def compare(run_dir: Path, whole: Path) -> list[str]:
-    """Return what differs between two finished runs, apart from what depends on the clock."""
+    """Return the differences between two finished runs, apart from what depends on the clock."""
     different = []
     name = f"checkpoints/step_{STEPS:07}"
     ours, theirs = (load_file(run / name / "model.safetensors") for run in (run_dir, whole))
@@ -114,7 +114,7 @@ def compare(run_dir: Path, whole: Path) -> list[str]:
         different.append("weights")
     states = [torch.load(run / name / "state.pt") for run in (run_dir, whole)]
     if not _same(*states):
-        different.append("optimizer, random states or progress")
+        different.append("optimizer, random states or counts")
     records = [read_metrics(run) for run in (run_dir, whole)]
     if not _same(*records):
         different.append("metrics")

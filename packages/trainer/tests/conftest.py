@@ -20,6 +20,14 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_flushing():
+    """Flushing to the disk takes most of the time of such small runs; processes that a test starts do flush."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @pytest.fixture
 def timeless():
     """Reads the metrics of a run without what depends on the clock or the machine."""

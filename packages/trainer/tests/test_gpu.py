@@ -6,7 +6,7 @@ import torch
 from bigram_run import CONFIG, loss_fn, make_model, make_tokens, schedule
 
 from trainer import TokenDataset, TrainConfig, Trainer, read_metrics
-from trainer.checkpoints.snapshots import SnapshotBuffers
+from trainer.checkpoints.background import SnapshotBuffers
 from trainer.data.batches import BatchSource, StepBatches
 from trainer.data.loader import BatchLoader
 from trainer.data.splits import TokenSplit

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from trainer.data import TokenSource, TokenSplit
 from trainer.devices import autocast, to_device
-from trainer.distributed.processes import Processes
+from trainer.distributed import Processes
 
 LossFunction: TypeAlias = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
 """loss_fn(model, inputs, targets) -> scalar mean loss in nats per target token."""

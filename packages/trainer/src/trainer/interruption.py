@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from trainer.distributed.processes import Processes
+from trainer.distributed import Processes
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _CONTINUED = getattr(signal, "SIGCONT", None)  # not on Windows
@@ -75,25 +75,17 @@ class SignalGuard:
         self._number = 0
         self._shared = 0
         self._previous: dict[int, Any] = {}
-        self._continuations = Continuations()
 
     def __enter__(self) -> SignalGuard:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
                 self._previous[number] = signal.signal(number, self._handle)
-        self._continuations.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._continuations.__exit__(kind, error, traceback)
         self._restore()
-
-    @property
-    def continued(self) -> int:
-        """Number of pauses of the process so far."""
-        return self._continuations.count
 
     @property
     def received(self) -> str | None:

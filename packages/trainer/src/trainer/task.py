@@ -1,29 +1,32 @@
-"""What a session works on."""
+"""Arguments of a trainer, resolved for this machine, and the functions that a user passes."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
-from torch.optim import Optimizer
 
 from trainer.config import TrainConfig
-from trainer.data.splits import TokenSplit
-from trainer.devices.flops import Speed
-from trainer.distributed.parallel import Parallel
+from trainer.data import TokenSplit
+from trainer.devices import Speed
+from trainer.distributed import Parallel
 from trainer.evaluation import LossFunction
-from trainer.training.step import Schedule
-from trainer.training.validation import SampleFunction
+
+Schedule: TypeAlias = Callable[[int], float]
+"""schedule(step) -> learning rate."""
+SampleFunction: TypeAlias = Callable[[nn.Module, int], str | Sequence[str]]
+"""sample(model, step) -> text or texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """The trainer's arguments, resolved for this machine."""
+    """Arguments of a trainer, resolved for this machine."""
 
     parallel: Parallel
-    """The model and the optimizer, and how the processes of the run train them."""
+    """The model and the optimizer, and the way in which the processes train them."""
     loss_fn: LossFunction
     train_data: TokenSplit
     valid_data: TokenSplit
@@ -34,14 +37,9 @@ class Task:
     dtype: torch.dtype
     speed: Speed
     description: dict[str, Any]
-    """What `config.json` says."""
+    """Content of `config.json`."""
 
     @property
     def model(self) -> nn.Module:
-        """The model as loss functions and samples get it."""
+        """The model that loss functions and samples get."""
         return self.parallel.model
-
-    @property
-    def optimizer(self) -> Optimizer:
-        """The optimizer of that model."""
-        return self.parallel.optimizer

@@ -1,4 +1,4 @@
-"""The trainer: what it is given, and what a call of `fit` does around the session of a run."""
+"""The trainer: checks its arguments, and prepares and ends the training loop."""
 
 from __future__ import annotations
 
@@ -6,65 +6,59 @@ import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
-from trainer.checkpoints.random_states import preserved_random_states
-from trainer.checkpoints.restore import load_latest
-from trainer.checkpoints.single_file import CheckpointStore
-from trainer.checkpoints.state_dicts import set_model_state
+from trainer.checkpoints import CheckpointStore, load_latest, preserved_random_states, set_model_state
 from trainer.config import TrainConfig
-from trainer.data.batches import BatchSource
-from trainer.data.splits import TokenSource, TokenSplit, check_same_tokenizer
-from trainer.data.vocabulary import find_vocab_size
-from trainer.devices.devices import device_name, fast_matrix_products, resolve_dtype
-from trainer.devices.flops import Speed, peak_flops
-from trainer.devices.host_memory import keep_freed_memory, release_freed_memory
-from trainer.distributed.parallel import Parallel, parallelize
-from trainer.distributed.processes import Processes, joined_processes
-from trainer.distributed.rank import find_place, resolve_process_device
+from trainer.data import BatchSource, TokenSource, TokenSplit, check_same_tokenizer, find_vocab_size
+from trainer.devices import (
+    Speed,
+    device_name,
+    fast_matrix_products,
+    keep_freed_memory,
+    peak_flops,
+    release_freed_memory,
+    resolve_dtype,
+)
+from trainer.distributed import Parallel, Processes, find_place, joined_processes, parallelize, resolve_process_device
 from trainer.evaluation import LossFunction
 from trainer.interruption import SignalGuard, TrainingInterrupted
 from trainer.loggers import ConsoleLogger, Logger, LoggerGroup
-from trainer.records.description import describe_run
-from trainer.records.run_directory import RunDirectory
-from trainer.records.silence import SilentRunDirectory
-from trainer.records.summary import Summary
-from trainer.support.closing import closing_all
-from trainer.task import Task
-from trainer.training.loop import Session
-from trainer.training.step import Schedule
-from trainer.training.validation import SampleFunction
+from trainer.records import RunDirectory, Summary, describe_run
+from trainer.task import SampleFunction, Schedule, Task
+from trainer.training import RunClock, TrainingLoop
 
 
 class Trainer:
-    """Trains a model into a run directory, from which an interrupted run goes on where it was.
+    """Trains a model into a run directory, from which an interrupted run resumes.
 
     Args:
-        model: any module; it is moved to the device (but not by parallel="fsdp", which divides a copy).
-        optimizer: any optimizer over the model's parameters; its learning rates are set by `schedule`.
+        model: Any module; it is moved to the device (parallel="fsdp" shards a copy instead).
+        optimizer: Any optimizer over the model's parameters; `schedule` sets its learning rates.
         loss_fn: loss_fn(model, inputs, targets) -> scalar mean loss in nats per token; inputs and targets are
             (batch, time) int64.
-        train_data: a token file, a one-dimensional array of ids, or a list of those, which no window crosses.
-        valid_data: the same, for the evaluations.
-        config: the settings of the loop.
+        train_data: A token file, a one-dimensional array of ids, or a list of these, which no window crosses.
+        valid_data: The same, for the evaluations.
+        config: Settings of the loop.
         schedule: schedule(step) -> learning rate of that step, from 0; a group's `lr_scale` multiplies it.
-        run_dir: where everything is written.
-        loggers: who gets the records besides `metrics.jsonl`; None is the console, [] nobody.
+        run_dir: Directory for everything that is written.
+        loggers: Receivers of the records besides `metrics.jsonl`; None for the console, [] for nobody.
         sample: sample(model, step) -> text or texts, kept in `samples.jsonl` at every evaluation.
-        recorded: what else `config.json` shall say under "recorded"; plain JSON values.
-        flops_per_token: operations of a forward and backward pass for one token, for the utilisation in the records.
-        seconds_before: seconds that the time limit shall count besides those since the construction.
-        seconds_of_earlier_sessions: what earlier sessions of this run have spent, if somebody knows more than the
-            latest checkpoint, which knows nothing of the time between it and a kill.
+        recorded: Further content of `config.json`, under "recorded"; plain JSON values.
+        flops_per_token: Operations of a forward and backward pass for one token, for the utilization in the records.
+        seconds_before: Seconds before the construction that the time limit covers as well.
+        seconds_of_earlier_sessions: Seconds that earlier sessions of this run have spent, if the caller knows more than
+            the latest checkpoint, which does not know of the time between it and a kill.
 
     Raises:
-        TypeError: the data are something else.
-        ValueError: the data are shorter than one window, not integers or of two tokenizers, the device is not there, or
-            `recorded` is no plain JSON.
+        TypeError: If the data are something else.
+        ValueError: If the data are shorter than one window, not integers or of two tokenizers, the device is not
+            available, or `recorded` is no plain JSON.
     """
 
     def __init__(
@@ -113,22 +107,22 @@ class Trainer:
     def fit(self) -> Summary:
         """Train to the end.
 
-        A finished run is only read, and the model gets the weights of its last intact checkpoint, or with a warning
-        keeps its own if there is none; an unfinished run goes on from its latest intact one. The caller's random states
-        and signal handlers are left as they were.
+        A finished run is only read, and the model gets the weights of its last intact checkpoint, or keeps its own with
+        a warning if there is none. An unfinished run resumes from its latest intact checkpoint. The caller's random
+        states and signal handlers are left as they were.
 
         Raises:
-            TrainingInterrupted: SIGINT or SIGTERM came; everything is saved.
-            ValueError: the directory holds a run of another configuration or no intact checkpoint, the data have ids
-                that the model cannot read, the loss is no scalar, a rate is not finite or negative, or the time limit
-                is too short.
-            torch.OutOfMemoryError: there is no memory, and the micro batch must not or cannot be halved.
-            RunLockedError: another process is at it.
-            ProcessLostError: one of several processes died or did not answer; the others end.
-            OSError: the run directory cannot be written.
+            TrainingInterrupted: If SIGINT or SIGTERM came; everything is saved.
+            ValueError: If the directory holds a run of another configuration or version or no intact checkpoint, the
+                data have ids that the model cannot read, the loss is no scalar, a rate is not finite or negative, or
+                the time limit is too short.
+            torch.OutOfMemoryError: If there is no memory, and the micro-batch must not or cannot be halved.
+            RunLockedError: If another process uses the run directory.
+            ProcessLostError: If one of several processes died or did not answer; the others end.
+            OSError: If the run directory cannot be written.
         """
         with joined_processes(self._place, self.device, self.config.distributed_timeout_seconds) as processes:
-            records = RunDirectory(self.run_dir) if processes.is_writer else SilentRunDirectory(self.run_dir)
+            records = RunDirectory(self.run_dir, writes=processes.is_writer)
             store = CheckpointStore(
                 records.checkpoints, self.config.keep_checkpoints, self.config.keep_checkpoint_every_seconds
             )
@@ -139,7 +133,9 @@ class Trainer:
             interruption: TrainingInterrupted | None = None
             processes.from_writer(records.acquire)
             try:
-                with closing_all(group.close, records.release):
+                with ExitStack() as stack:
+                    stack.callback(records.release)
+                    stack.callback(group.close)
                     # Once more under the lock: another run may have trained and finished in between.
                     summary = self._read_finished(records, store, processes)
                     if summary is None:
@@ -155,17 +151,22 @@ class Trainer:
     def _train(
         self, records: RunDirectory, store: CheckpointStore, group: LoggerGroup, processes: Processes
     ) -> Summary:
-        precision = fast_matrix_products(self.device, self.dtype)
-        keeps_memory = self.device.type == "cpu" and keep_freed_memory()
-        with SignalGuard(processes) as guard, preserved_random_states(), precision:
+        with ExitStack() as stack:
+            guard = stack.enter_context(SignalGuard(processes))
+            stack.enter_context(preserved_random_states())
+            stack.enter_context(fast_matrix_products(self.device, self.dtype))
+            if self.device.type == "cpu" and keep_freed_memory():
+                stack.callback(release_freed_memory)
             parallel = parallelize(self.model, self.optimizer, self.config.parallel, processes, self.device)
-            with closing_all(parallel.close, *([release_freed_memory] if keeps_memory else [])):
-                try:
-                    summary = Session(self._task(parallel), records, store, group, guard, self._take_seconds()).train()
-                except TrainingInterrupted:
-                    with closing_all(parallel.finish):
-                        raise
+            stack.callback(parallel.close)
+            try:
+                summary = TrainingLoop(
+                    self._task(parallel), records, store, group, guard, self._start_clock(processes)
+                ).train()
+            except TrainingInterrupted:
                 parallel.finish()
+                raise
+            parallel.finish()
             return summary
 
     def _read_finished(self, records: RunDirectory, store: CheckpointStore, processes: Processes) -> Summary | None:
@@ -192,7 +193,7 @@ class Trainer:
         return summary
 
     def _check_ids(self, store: CheckpointStore) -> None:
-        """Check before the first step of a run that the model can read the data, if its vocabulary is known."""
+        """Check before the first step of a run that the model knows all ids of the data, if its vocabulary is known."""
         vocab_size = self.config.vocab_size or find_vocab_size(self.model)
         if vocab_size is None or not store.is_empty():
             return
@@ -214,8 +215,14 @@ class Trainer:
             description=self.description,
         )
 
-    def _take_seconds(self) -> tuple[float, float, float]:
-        """When the clock of this session began, what to add to it, which both count only once, and the earlier ones."""
+    def _start_clock(self, processes: Processes) -> RunClock:
+        """Return the clock of this session; the time since the construction counts in the first one only."""
         began, before = self._began, self._seconds_before
         self._began, self._seconds_before = None, 0.0
-        return (time.perf_counter() if began is None else began), before, self._seconds_of_earlier_sessions
+        return RunClock(
+            self.config,
+            processes,
+            began=began,
+            seconds_before=before,
+            earlier=self._seconds_of_earlier_sessions,
+        )

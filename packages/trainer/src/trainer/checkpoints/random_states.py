@@ -1,4 +1,4 @@
-"""The states of all random number generators that training may use."""
+"""States of all random number generators that training may use, in one process and in several."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from trainer.distributed import Processes
+
 
 def seed_everything(seed: int, rank: int = 0, step: int = 0) -> None:
     """Seed Python's, NumPy's and torch's global generators.
 
     Args:
-        seed: of the run.
-        rank: of the process; the first one is seeded as if it were alone, each other one in its own way.
-        step: where a process joins the run.
+        seed: Seed of the run.
+        rank: Rank of the process; rank 0 is seeded as if it were alone, each other one in its own way.
+        step: Step at which the process joins the run.
     """
     if rank:
         seed = int(np.random.SeedSequence([seed, rank, step]).generate_state(1, np.uint64)[0])
@@ -29,8 +31,8 @@ def seed_everything(seed: int, rank: int = 0, step: int = 0) -> None:
 def get_random_states() -> dict[str, Any]:
     """Return all states as plain values and tensors, which `torch.load(weights_only=True)` accepts.
 
-    Of several GPUs only the current one's, on which the process computes: a checkpoint may be gone on with where there
-    are more of them, or fewer.
+    Of several GPUs, only the state of the current one is returned, on which the process computes: a checkpoint may be
+    resumed where there are more of them, or fewer.
     """
     name, keys, *rest = np.random.get_state(legacy=True)
     states: dict[str, Any] = {
@@ -46,16 +48,13 @@ def get_random_states() -> dict[str, Any]:
 
 
 def set_random_states(states: dict[str, Any]) -> None:
-    """Restore what `get_random_states` returned; states of devices that this machine lacks are left out."""
+    """Restore what `get_random_states` returned; states of devices that this machine lacks are ignored."""
     random.setstate(states["python"])
     name, keys, *rest = states["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))
     torch.set_rng_state(states["torch"])
     if "cuda" in states and torch.cuda.is_available():
-        cuda = states["cuda"]
-        if isinstance(cuda, list):  # earlier checkpoints have those of all GPUs
-            cuda = cuda[min(torch.cuda.current_device(), len(cuda) - 1)]
-        torch.cuda.set_rng_state(cuda)
+        torch.cuda.set_rng_state(states["cuda"])
     if "mps" in states and torch.mps.is_available():
         torch.mps.set_rng_state(states["mps"])
 
@@ -77,3 +76,28 @@ def preserved_random_states() -> Iterator[None]:
         yield
     finally:
         set_random_states(states)
+
+
+def collect_random_states(processes: Processes) -> dict[str, Any]:
+    """Return the random states of all processes on rank 0, as a part of a checkpoint."""
+    return {"random_states": processes.gather(get_random_states())}
+
+
+def restore_random_states(states: list[dict[str, Any]], processes: Processes, seed: int, step: int) -> None:
+    """Restore the random states of this process; a rank that did not exist when they were saved is seeded anew.
+
+    Args:
+        states: States of the ranks, as `collect_random_states` returned them.
+        processes: Processes of the run.
+        seed: Seed of the run.
+        step: Step of the checkpoint.
+    """
+    if processes.rank < len(states):
+        set_random_states(states[processes.rank])
+    else:
+        seed_everything(seed, processes.rank, step)
+
+
+def draw_like_the_writer(processes: Processes) -> None:
+    """Set the random states of this process to those of rank 0, on the device too."""
+    set_random_states(processes.from_writer(get_random_states))

@@ -1,7 +1,4 @@
-"""Checkpoints: one file by the assignment's pair of functions, and weights from those that a run saves.
-
-The directories of a run are in `checkpoint_format.py` (one) and `checkpoint_store.py` (all of a run).
-"""
+"""Checkpoints for a user: one file by the assignment's pair of functions, and the weights of a run."""
 
 from __future__ import annotations
 
@@ -16,31 +13,15 @@ from torch.optim import Optimizer
 
 from trainer.checkpoints.directory import (
     META_FILE,
-    STATE_FILE,
     WEIGHTS_FILE,
-    CheckpointContent,
-    CheckpointState,
     DamagedCheckpointError,
     read_meta,
     read_model,
+    save_torch,
 )
 from trainer.checkpoints.state_dicts import get_model_state, set_model_state, set_optimizer_state
 from trainer.checkpoints.store import CheckpointStore
-from trainer.checkpoints.torch_files import save_torch
 from trainer.support.files import sync_directory
-
-__all__ = [
-    "META_FILE",
-    "STATE_FILE",
-    "WEIGHTS_FILE",
-    "CheckpointContent",
-    "CheckpointState",
-    "CheckpointStore",
-    "DamagedCheckpointError",
-    "load_checkpoint",
-    "load_weights",
-    "save_checkpoint",
-]
 
 PathOrFile: TypeAlias = str | os.PathLike[str] | IO[bytes]
 
@@ -48,10 +29,10 @@ PathOrFile: TypeAlias = str | os.PathLike[str] | IO[bytes]
 def save_checkpoint(model: nn.Module, optimizer: Optimizer, step: int, path_or_file: PathOrFile) -> None:
     """Write model, optimizer and step into one file, which `torch.load(weights_only=True)` can read.
 
-    A path is written atomically: a crash leaves the former file or the new one.
+    A path is written atomically: a crash leaves the previous file or the new one.
 
     Raises:
-        OSError: the path cannot be written.
+        OSError: If the path cannot be written.
     """
     content = {"model": get_model_state(model), "optimizer": optimizer.state_dict(), "step": step}
     if not isinstance(path_or_file, str | os.PathLike):
@@ -74,13 +55,13 @@ def load_checkpoint(path_or_file: PathOrFile, model: nn.Module, optimizer: Optim
     """Restore what `save_checkpoint` wrote, and return its step.
 
     Args:
-        path_or_file: a path or a binary file object.
-        model: gets the weights, on whatever device it is; compiled or not.
-        optimizer: gets its state; None leaves it out, which is enough for inference.
+        path_or_file: Path or binary file object.
+        model: Gets the weights, on whatever device it is; compiled or not.
+        optimizer: Gets its state; None ignores the state, which is enough for inference.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no such checkpoint, it is damaged, or it does not fit the model or the optimizer.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no such checkpoint, is damaged, or does not fit the model or the optimizer.
     """
     is_path = isinstance(path_or_file, str | os.PathLike)
     source = str(path_or_file) if is_path else "the checkpoint"
@@ -100,17 +81,17 @@ def load_checkpoint(path_or_file: PathOrFile, model: nn.Module, optimizer: Optim
 
 
 def load_weights(model: nn.Module, run_dir: str | os.PathLike[str]) -> int:
-    """Load weights for inference into a model, on whatever device it is; return their step.
+    """Load weights for inference into a model, on whatever device it is, and return their step.
 
     Args:
-        model: built as it was when it was trained; compiled or not.
-        run_dir: a run, of which the best checkpoint is taken (lowest validation loss; else the latest), or one
-            checkpoint such as `runs/mlp/checkpoints/step_0000200`.
+        model: A model built as it was when it was trained; compiled or not.
+        run_dir: A run, whose best checkpoint is read (lowest validation loss, else the latest), or one checkpoint such
+            as `runs/mlp/checkpoints/step_0000200`.
 
     Raises:
-        FileNotFoundError: there is no checkpoint.
-        ValueError: no checkpoint is intact, or the weights do not fit the model.
-        OSError: one cannot be read.
+        FileNotFoundError: If there is no checkpoint.
+        ValueError: If no checkpoint is intact, or the weights do not fit the model.
+        OSError: If one cannot be read.
     """
     path = Path(run_dir)
     if (path / META_FILE).exists() or (path / WEIGHTS_FILE).exists():

@@ -1,8 +1,9 @@
-"""States of models and optimizers under names that do not tell how they were wrapped."""
+"""States of models and optimizers under names that are the same however they were wrapped."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -11,6 +12,13 @@ from torch.optim import Optimizer
 _COMPILED = "_orig_mod."
 _PARALLEL = "module."
 _SHOWN_NAMES = 3
+
+ShardLike: TypeAlias = Callable[[torch.Tensor, Any], Any]
+"""shard_like(parameter, value) -> the whole value, sharded like the parameter if it is."""
+
+
+def _keep_whole(parameter: torch.Tensor, value: Any) -> Any:
+    return value
 
 
 def get_model_state(model: nn.Module) -> dict[str, Any]:
@@ -21,17 +29,23 @@ def get_model_state(model: nn.Module) -> dict[str, Any]:
 
 
 def get_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return the model's parameters, shared ones once, under such names too."""
+    """Return the model's parameters under such names too, shared ones once."""
     parameters = dict(model.named_parameters())
     plain = _plain_names(list(parameters))
     return {plain[name]: parameter for name, parameter in parameters.items()}
 
 
-def set_model_state(model: nn.Module, state: dict[str, Any], source: str) -> None:
+def set_model_state(model: nn.Module, state: dict[str, Any], source: str, shard_like: ShardLike = _keep_whole) -> None:
     """Load a state into a model, whichever of the two is wrapped.
 
+    Args:
+        model: Gets the state.
+        state: Whole tensors by name.
+        source: Name of the state, for errors.
+        shard_like: Shards a tensor, if the model's parameters are sharded.
+
     Raises:
-        ValueError: names are missing, unexpected or of another shape; the model is unchanged.
+        ValueError: If names are missing, unexpected or of another shape; the model is unchanged.
     """
     current = model.state_dict()
     plain = _plain_names(list(state))
@@ -47,29 +61,37 @@ def set_model_state(model: nn.Module, state: dict[str, Any], source: str) -> Non
                 f"{source} does not fit the model: {name} has the shape {tuple(value.shape)}, expected "
                 f"{tuple(wanted.shape)}; build the model with the configuration it was saved with"
             )
-    model.load_state_dict({expected[name]: fitting(value, current[expected[name]]) for name, value in given.items()})
+    model.load_state_dict({expected[name]: shard_like(current[expected[name]], value) for name, value in given.items()})
 
 
-def set_optimizer_state(optimizer: Optimizer, state: dict[str, Any], source: str) -> None:
+def set_optimizer_state(
+    optimizer: Optimizer, state: dict[str, Any], source: str, shard_like: ShardLike = _keep_whole
+) -> None:
     """Load a state into an optimizer, to the bit.
 
+    Args:
+        optimizer: Gets the state.
+        state: What `optimizer.state_dict()` returned, with whole tensors.
+        source: Name of the state, for errors.
+        shard_like: Shards a tensor like its parameter, if the parameters are sharded.
+
     Raises:
-        ValueError: the state belongs to other parameter groups.
+        ValueError: If the state belongs to other parameter groups.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     numbers = [number for group in state["param_groups"] for number in group["params"]]
     examples = dict(zip(numbers, parameters, strict=False))
-    divided = {
-        number: {name: fitting(value, examples[number]) for name, value in values.items()}
+    sharded = {
+        number: {name: shard_like(examples[number], value) for name, value in values.items()}
         for number, values in state["state"].items()
         if number in examples
     }
-    state = {**state, "state": state["state"] | divided}
+    state = {**state, "state": state["state"] | sharded}
     try:
         optimizer.load_state_dict(state)
     except (ValueError, KeyError) as error:
         raise ValueError(f"{source} does not fit the optimizer ({error}); build it as it was when saved") from error
-    # torch casts the state to the parameters' data type: undo that where it lost precision.
+    # torch casts the state to the parameters' dtype: undo that where it lost precision.
     for number, parameter in zip(numbers, parameters, strict=True):
         for name, saved in state["state"].get(number, {}).items():
             loaded = optimizer.state[parameter][name]
@@ -77,17 +99,8 @@ def set_optimizer_state(optimizer: Optimizer, state: dict[str, Any], source: str
                 optimizer.state[parameter][name] = saved.to(loaded.device, copy=True)
 
 
-def fitting(value: Any, example: torch.Tensor) -> Any:
-    """Divide a value among the processes as its parameter is, if it is."""
-    if type(example) in (torch.Tensor, nn.Parameter) or not hasattr(example, "full_tensor"):
-        return value
-    from trainer.distributed.fsdp import divided_like
-
-    return divided_like(value, example)
-
-
 def _plain_names(names: list[str]) -> dict[str, str]:
-    """Map names to what they are without wrappers; "module." only counts if all of them begin with it."""
+    """Map names to those without wrappers; "module." is a wrapper's prefix only if all names begin with it."""
     plain = {name: name.replace(_COMPILED, "") for name in names}
     while plain and all(name.startswith(_PARALLEL) for name in plain.values()):
         plain = {name: short.removeprefix(_PARALLEL) for name, short in plain.items()}

@@ -1,4 +1,4 @@
-"""The checkpoints of one run: saving without ever losing the earlier ones, which are kept, which is read."""
+"""All checkpoints of a run: writing one without losing the others, pruning, and finding the one to read."""
 
 from __future__ import annotations
 
@@ -6,13 +6,10 @@ import errno
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from torch import nn
-from torch.optim import Optimizer
 
 from trainer.checkpoints.directory import (
     CheckpointContent,
@@ -23,7 +20,6 @@ from trainer.checkpoints.directory import (
     read_model,
     write_checkpoint,
 )
-from trainer.checkpoints.state_dicts import get_model_state
 from trainer.support.files import sync_directory
 
 _NAME = re.compile(r"step_(\d{7,})")
@@ -33,13 +29,13 @@ _MEGABYTE = 1_000_000
 
 
 class CheckpointStore:
-    """The checkpoints of one run: a directory for each, written aside and renamed, with checksums.
+    """Checkpoints of one run: a directory for each, written aside and renamed, with checksums.
 
     Args:
-        directory: where they are.
-        keep: how many of the latest are kept; the one with the lowest validation loss stays besides. Weights that are
-            not trained yet, those of step 0, are the best only if there are no others.
-        keep_every_seconds: the first one of each such span of training seconds is kept for good; None keeps no others.
+        directory: The folder that holds them.
+        keep: How many of the latest are kept, besides the one with the lowest validation loss. Untrained weights, those
+            of step 0, are the best only if there are no others.
+        keep_every_seconds: The first checkpoint of each such span of training seconds is kept for good; None for none.
     """
 
     def __init__(self, directory: Path, keep: int, keep_every_seconds: float | None = None) -> None:
@@ -48,39 +44,19 @@ class CheckpointStore:
         self.keep_every_seconds = keep_every_seconds
         self._has_warned = False
 
-    def save(
-        self,
-        step: int,
-        model: nn.Module,
-        optimizer: Optimizer,
-        training: dict[str, Any],
-        valid_loss: float | None,
-        seconds_training: float = 0.0,
-    ) -> Path:
-        """Save a checkpoint, then remove those that are not to be kept.
-
-        Raises:
-            OSError: there is no room or no permission; the earlier checkpoints are untouched.
-        """
-        state = CheckpointState(
-            step, get_model_state(model), optimizer.state_dict(), training, valid_loss, seconds_training
-        )
-        self.check_space(state.num_bytes())
-        return self.write(state)
-
     def check_space(self, num_bytes: int) -> None:
-        """Check that there is room for so many bytes, and some more.
+        """Check that there is space for so many bytes, and some more.
 
         Raises:
-            OSError: there is not.
+            OSError: If there is not.
         """
         needed = num_bytes + num_bytes // 50 + 2 * _MEGABYTE  # names, numbers, the records of the run
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             usage = shutil.disk_usage(self.directory)
         except OSError as error:
-            raise self.explain(error) from error
-        if usage.total > 0 and usage.free < needed:  # some network file systems do not tell
+            raise self._explain(error) from error
+        if usage.total > 0 and usage.free < needed:  # some network file systems report no size
             full = OSError(
                 f"no space: {self.directory} needs {needed / _MEGABYTE:,.1f} MB for a checkpoint, has "
                 f"{usage.free / _MEGABYTE:,.1f} MB; free some and run the same command again: "
@@ -93,62 +69,43 @@ class CheckpointStore:
         """Write a checkpoint, then remove those that are not to be kept.
 
         Raises:
-            OSError: as `save`.
+            OSError: If there is no space or no permission; the earlier checkpoints are untouched.
         """
-        aside = self.begin(state.step)
-        return self.complete(aside, lambda: write_checkpoint(aside, state))
-
-    def begin(self, step: int) -> Path:
-        """Make the directory aside, in which a checkpoint is then written.
-
-        Raises:
-            OSError: as `save`.
-        """
-        aside = self.directory / f"{_ASIDE}step_{step:07}"
+        final = self.directory / f"step_{state.step:07}"
+        aside = self.directory / f"{_ASIDE}{final.name}"
         try:
             self.remove_leftovers()
             aside.mkdir(parents=True)
+            try:
+                write_checkpoint(aside, state)
+                if final.exists():  # damaged and trained past again, or of the weights before they were averaged
+                    final.rename(self.directory / f"{_OLD}{final.name}")
+                aside.rename(final)
+                sync_directory(self.directory)
+            except OSError:
+                shutil.rmtree(aside, ignore_errors=True)
+                raise
         except OSError as error:
-            raise self.explain(error) from error
-        return aside
-
-    def complete(self, aside: Path, write: Callable[[], None]) -> Path:
-        """Write what is missing in a directory aside, and give it its name; or remove it if that fails.
-
-        Raises:
-            OSError: as `save`.
-        """
-        final = self.directory / aside.name.removeprefix(_ASIDE)
-        try:
-            write()
-            if final.exists():  # a damaged one that was trained past again, or of the weights before they were averaged
-                final.rename(self.directory / f"{_OLD}{final.name}")
-            aside.rename(final)
-            sync_directory(self.directory)
-        except OSError as error:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise self.explain(error) from error
+            raise self._explain(error) from error
         self._prune()
         return final
 
-    def load_latest(
-        self, *, set_aside: bool = True, read: Callable[[Path], CheckpointContent] = read_checkpoint
-    ) -> CheckpointContent | None:
+    def load_latest(self, *, set_aside: bool = True) -> CheckpointContent | None:
         """Return the latest intact checkpoint, or None if there are none; damaged ones are named in a warning.
 
         Args:
-            set_aside: rename damaged ones to `.damaged`, so that they are not met again.
-            read: how to read and verify one of them.
+            set_aside: Rename damaged ones to `.damaged`, so that they are not met again.
 
         Raises:
-            ValueError: there are checkpoints, but none is intact; they are left as they are.
-            OSError: one cannot be read.
+            ValueError: If there are checkpoints, but none is intact, which are left as they are; or if another version
+                of this package wrote one.
+            OSError: If one cannot be read.
         """
         paths, damaged = self._paths(), []
         while paths:
             path = paths.pop()
             try:
-                content = read(path)
+                content = read_checkpoint(path)
             except DamagedCheckpointError as error:
                 damaged.append(path)
                 instead = "; the one before it is used" if paths else ""
@@ -173,8 +130,8 @@ class CheckpointStore:
         None if there are no checkpoints; damaged ones are named in a warning.
 
         Raises:
-            ValueError: none is intact, or a newer version of this package wrote one.
-            OSError: one cannot be read.
+            ValueError: If none is intact, or another version of this package wrote one.
+            OSError: If one cannot be read.
         """
         metas, damaged = {}, False
         for path in reversed(self._paths()):
@@ -197,11 +154,11 @@ class CheckpointStore:
         return not self._paths()
 
     def latest(self) -> Path | None:
-        """Return where the latest checkpoint is, unverified; None if there is none."""
+        """Return the path of the latest checkpoint, unverified; None if there is none."""
         return next(reversed(self._paths()), None)
 
     def best(self) -> Path | None:
-        """Return where the checkpoint with the lowest validation loss is, or if none has one the latest; unverified."""
+        """Return the path of the checkpoint with the lowest validation loss, else of the latest; unverified."""
         metas = {path: _meta(path) for path in reversed(self._paths())}
         return _best(metas) or next(iter(metas), None)
 
@@ -210,10 +167,10 @@ class CheckpointStore:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def remove_leftovers(self) -> None:
-        """Remove what killed processes left half written; a checkpoint that was to be replaced is put back.
+        """Remove half-written checkpoints of killed processes, and put back one that was being replaced.
 
         Raises:
-            OSError: it cannot be put back; what cannot be removed is only warned about.
+            OSError: If it cannot be put back; a leftover that cannot be removed is only warned about.
         """
         for path in self.directory.glob(f"{_OLD}*"):
             final = self.directory / path.name.removeprefix(_OLD)
@@ -239,21 +196,21 @@ class CheckpointStore:
 
     @contextmanager
     def _warning_once(self, path: Path) -> Iterator[None]:
-        """Let a removal fail, with one warning in all: the next save tries again, and lost space is no lost work."""
+        """Turn a failed removal into a warning, once: the next save tries again, and lost space is no lost work."""
         try:
             yield
         except OSError as error:
             if not self._has_warned:
                 self._has_warned = True
                 warnings.warn(
-                    f"{path} cannot be removed: {error.strerror or error}; training goes on, later saves try again; "
-                    "permit it, or watch the free space",
+                    f"{path} cannot be removed: {error.strerror or error}; training continues, and later "
+                    "saves try again; permit it, or watch the free space",
                     RuntimeWarning,
                     stacklevel=2,
                 )
 
     def _kept_by_time(self, metas: dict[Path, dict[str, Any]]) -> list[Path]:
-        """The first of each span: it stays the first, however often the later ones are pruned."""
+        """Return the first checkpoint of each span: it stays the first, however often later ones are pruned."""
         firsts: dict[int, Path] = {}
         if self.keep_every_seconds is not None:
             for path, meta in metas.items():
@@ -262,12 +219,12 @@ class CheckpointStore:
         return list(firsts.values())
 
     def _warn_unless_pruned(self, path: Path, error: DamagedCheckpointError) -> bool:
-        if is_there := path.exists():  # a run that goes on may have removed it in the meantime
+        if is_there := path.exists():  # a run in progress may have removed it in the meantime
             warnings.warn(f"checkpoint {path} is damaged ({error}); another is used", RuntimeWarning, stacklevel=4)
         return is_there
 
-    def explain(self, error: OSError) -> OSError:
-        """Return an error that says what could not be done, and what to do."""
+    def _explain(self, error: OSError) -> OSError:
+        """Return an error that names the failure and the remedy."""
         reason = error.strerror or error
         explained = type(error)(
             f"cannot save a checkpoint in {self.directory}: {reason}; free some space or permit it, and run the same "
@@ -285,7 +242,7 @@ def _meta(path: Path) -> dict[str, Any]:
 
 
 def _best(metas: dict[Path, dict[str, Any]]) -> Path | None:
-    # That of step 0 is there to measure how long a save takes: nobody asks for weights that are not trained.
+    # The checkpoint of step 0 measures how long a save takes: nobody wants untrained weights.
     trained = {path: meta for path, meta in metas.items() if meta and meta["step"] > 0}
     losses = {
         path: meta["valid_loss"]

@@ -1,4 +1,4 @@
-"""FSDP2: parameters, gradients and the optimizer's state are divided among the processes."""
+"""FSDP2: parameters, gradients and the optimizer's state are sharded over the processes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Result = TypeVar("Result")
 
 
 class ShardedParallel(Parallel):
-    """Each process has a part of every parameter, and a part of every batch.
+    """Each process has a shard of every parameter, and a share of every batch.
 
-    The children of the model's `ModuleList`s are gathered one after the other as they are used, all else for the whole
-    pass. What is divided is a copy: the caller's model stays whole and where it is, and gets the weights at the end.
-    The optimizer works on the copy until then.
+    The children of the model's `ModuleList`s are gathered one after the other as they are used, everything else for the
+    whole pass. A copy is sharded: the caller's model stays whole and where it is, and gets the weights at the end. The
+    optimizer works on the copy until then.
 
     Raises:
-        ValueError: the optimizer has a state already or other parameters than the model's, or units share a parameter.
+        ValueError: If the optimizer has a state already or parameters of another model, or units share a parameter.
     """
 
     name = "fsdp"
@@ -56,7 +56,7 @@ class ShardedParallel(Parallel):
         self.model, self.optimizer, self.processes, self.device = sharded, optimizer, processes, device
 
     def differentiate(self, function: Callable[..., Result], *arguments: Any) -> Result:
-        """Return function(model, *arguments), for a backward pass; gradients are divided after each of them."""
+        """Return function(model, *arguments), for a backward pass, after which gradients are reduced and sharded."""
         result: Result = self._wrapped(function, *arguments)
         return result
 
@@ -74,14 +74,39 @@ class ShardedParallel(Parallel):
             self._has_gradients = True
 
     def norm(self, tensors: Iterable[torch.Tensor]) -> torch.Tensor:
-        """Return the L2 norm of several divided tensors together."""
+        """Return the L2 norm of several sharded tensors together."""
         parts = [self.own_part(tensor) for tensor in tensors]
         squares = nn.utils.get_total_norm([part for part in parts if part.numel()]).to(self.device).square()
         return self.processes.sum(squares).sqrt()
 
     def own_part(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the part of a divided tensor that is in this process; it is no copy."""
+        """Return the shard of a tensor that this process holds; it is no copy."""
         return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+    def gather(self, state: Any) -> Any:
+        """Return a nested state with whole tensors on the CPU of rank 0, and without them elsewhere.
+
+        One tensor at a time is whole on the device.
+        """
+        if isinstance(state, DTensor):
+            whole: torch.Tensor = state.full_tensor().detach()
+            return whole.cpu() if self.processes.is_writer else None
+        if isinstance(state, dict):
+            return {name: self.gather(value) for name, value in state.items()}
+        if isinstance(state, list | tuple):
+            return type(state)(map(self.gather, state))
+        return state
+
+    def shard_like(self, parameter: torch.Tensor, value: Any) -> Any:
+        """Return a whole tensor, which every process has, sharded like a parameter.
+
+        A value of another shape is not sharded: every process has a copy.
+        """
+        if not isinstance(parameter, DTensor) or not isinstance(value, torch.Tensor) or value.dim() == 0:
+            return value
+        is_alike = value.shape == parameter.shape
+        placements = parameter.placements if is_alike else [Replicate()] * parameter.device_mesh.ndim
+        return distribute_tensor(value.to(parameter.device), parameter.device_mesh, placements)
 
     def finish(self) -> None:
         """Copy the weights into the caller's model, and give it the optimizer back, without a state."""
@@ -89,34 +114,19 @@ class ShardedParallel(Parallel):
             trained = self.model.state_dict()
             for name, value in self._whole.state_dict().items():
                 if isinstance(value, torch.Tensor):
-                    value.copy_(whole(trained[name]))
+                    value.copy_(_whole(trained[name]))
         for group, parameters in zip(self.optimizer.param_groups, self._groups, strict=True):
             group["params"] = parameters
         self.optimizer.state.clear()
 
 
-def whole(value: torch.Tensor) -> torch.Tensor:
-    """Return all of a tensor, divided or not; all processes have to ask for it."""
+def _whole(value: torch.Tensor) -> torch.Tensor:
+    """Return all of a tensor, sharded or not; all processes must call this."""
     return value.full_tensor() if isinstance(value, DTensor) else value
 
 
-def divided_like(value: Any, example: torch.Tensor) -> Any:
-    """Return a whole tensor, which every process has, divided like a parameter, if it belongs to one that is.
-
-    Args:
-        value: a part of the model's or the optimizer's state.
-        example: the parameter. A value of another shape is not divided, but every process has a copy.
-    """
-    if not isinstance(example, DTensor) or not isinstance(value, torch.Tensor) or isinstance(value, DTensor):
-        return value
-    if value.dim() == 0:
-        return value
-    placements = example.placements if value.shape == example.shape else [Replicate()] * example.device_mesh.ndim
-    return distribute_tensor(value.to(example.device), example.device_mesh, placements)
-
-
 def _units(model: nn.Module) -> Iterator[nn.Module]:
-    """The children of the outermost module lists, each once."""
+    """Yield the children of the outermost module lists, each once."""
     seen: set[nn.Module] = set()
 
     def visit(module: nn.Module) -> Iterator[nn.Module]:
@@ -156,13 +166,13 @@ def _check_sharing(model: nn.Module, units: list[nn.Module]) -> None:
         for short, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             if owners.setdefault(id(parameter), owner) is not owner:
                 raise ValueError(
-                    f"{name}.{short} is shared between two blocks, which FSDP cannot divide: expected parameters to "
+                    f"{name}.{short} is shared between two blocks, which FSDP cannot shard: expected parameters to "
                     'be shared within a block or outside of all; use parallel="ddp"'
                 )
 
 
 def _take_from_writer(model: nn.Module, device: torch.device) -> None:
-    """Give all processes the writer's initial weights."""
+    """Give all processes the initial weights of rank 0."""
     with torch.no_grad():
         for value in [*model.parameters(), *model.buffers()]:
             message = value.detach().to(device, copy=True)

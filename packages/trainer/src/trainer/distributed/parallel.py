@@ -1,11 +1,11 @@
-"""How the processes of a run train one model: alone, each with a whole copy (DDP), or each with a part (FSDP2)."""
+"""Training of one model by one process, or by several that hold a whole copy each (DDP)."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -14,15 +14,12 @@ from torch.optim import Optimizer
 
 from trainer.distributed.processes import Processes
 
-if TYPE_CHECKING:
-    from trainer.config import ParallelName
-
 Result = TypeVar("Result")
 _SHOWN_NAMES = 3
 
 
 class CalledModule(nn.Module):
-    """A model as a part of a module whose forward calls any function with it.
+    """A module whose forward calls any function with a model.
 
     Wrappers act in `forward` alone, but a loss function may call any method of a model.
     """
@@ -37,13 +34,13 @@ class CalledModule(nn.Module):
 
 
 class Parallel:
-    """One process that trains the model by itself; and what the other ways have in common.
+    """Training by one process; base class of the other ways.
 
     Args:
-        model: the caller's; it is moved to the device.
-        optimizer: the caller's, over the model's parameters.
-        processes: those of the run.
-        device: of this process.
+        model: The caller's model; it is moved to the device.
+        optimizer: The caller's optimizer over the model's parameters.
+        processes: Processes of the run.
+        device: Device of this process.
     """
 
     name: str | None = None
@@ -52,17 +49,13 @@ class Parallel:
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, processes: Processes, device: torch.device) -> None:
         self.model = model.to(device)
-        """What loss functions and samples get."""
+        """The model that loss functions and samples get."""
         self.optimizer = optimizer
         self.processes = processes
         self.device = device
 
-    def describe(self) -> dict[str, Any]:
-        """Return plain values for `environment.json`."""
-        return {"processes": self.processes.world_size, "parallel": self.name}
-
     def start(self) -> None:
-        """Make ready for training, after the state has been loaded."""
+        """Prepare for training, after the state has been loaded."""
 
     def differentiate(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Return function(model, *arguments), for a backward pass."""
@@ -77,10 +70,10 @@ class Parallel:
         return nullcontext()
 
     def check_gradients(self) -> None:
-        """Check that the first backward pass of all has given what the processes exchange.
+        """Check that the first backward pass has given all gradients that the processes exchange.
 
         Raises:
-            ValueError: a trainable parameter has no gradient.
+            ValueError: If a trainable parameter has no gradient.
         """
 
     def norm(self, tensors: Iterable[torch.Tensor]) -> torch.Tensor:
@@ -88,35 +81,43 @@ class Parallel:
         return nn.utils.get_total_norm(list(tensors)).to(self.device)
 
     def own_part(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the part of a parameter, or of what is divided like one, that is in this process; it is no copy."""
+        """Return the shard that this process holds of a parameter, or of a tensor sharded like one; it is no copy."""
         return tensor
 
+    def gather(self, state: Any) -> Any:
+        """Return a nested state with whole tensors, which only rank 0 is sure to get; all processes must call this."""
+        return state
+
+    def shard_like(self, parameter: torch.Tensor, value: Any) -> Any:
+        """Return a whole tensor, which every process has, sharded like a parameter if it is."""
+        return value
+
     def synchronize_buffers(self) -> None:
-        """Give all processes the writer's buffers, which each of them updates by its own batches in training."""
+        """Give all processes the buffers of rank 0, since each updates its own by its own batches in training."""
         if self.processes.are_several:
             for buffer in self.model.buffers():
                 dist.broadcast(buffer, src=0)
 
     def finish(self) -> None:
-        """Give the caller's model the trained weights, wherever they are."""
+        """Give the caller's model the trained weights."""
 
     def close(self) -> None:
-        """Let go of what must not outlive the process group."""
+        """Release what must not outlive the process group."""
 
 
 class DataParallel(Parallel):
-    """Each process has the whole model and a part of every batch; gradients are averaged while they are computed.
+    """Each process has the whole model and a share of every batch; gradients are averaged while they are computed.
 
-    DDP gets the loss function as part of its module: whatever methods of the model it calls, DDP sees one forward and
-    overlaps its exchange of gradients with the backward pass, which an exchange afterwards could not.
+    DDP wraps a module that calls the loss function: whatever methods of the model the loss calls, DDP sees one forward
+    and overlaps its all-reduce with the backward pass.
     """
 
     name = "ddp"
     _wrapped: nn.parallel.DistributedDataParallel
 
     def start(self) -> None:
-        """Wrap the model, which gets the writer's weights."""
-        # Buffers are synchronized before evaluations and saves; in each forward pass that would cost time.
+        """Wrap the model, which gets the weights of rank 0."""
+        # Buffers are synchronized before evaluations; in each forward pass that would cost time.
         names = inspect.signature(nn.parallel.DistributedDataParallel).parameters
         buffers = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
         options: dict[str, Any] = {buffers: False, "gradient_as_bucket_view": True}
@@ -135,8 +136,8 @@ class DataParallel(Parallel):
     def close(self) -> None:
         """Free DDP's reducer.
 
-        If the garbage collector finds it later, it is the last to hold the process group, whose end then waits for a
-        thread that waits for the interpreter's lock: seen as a deadlock with torch 2.13 and gloo.
+        A reducer that the garbage collector finds later is the last to hold the process group, whose end then waits for
+        a thread that waits for the interpreter's lock: a deadlock seen with torch 2.13 and gloo.
         """
         if hasattr(self, "_wrapped"):
             self._wrapped.logger = None
@@ -153,7 +154,7 @@ def check_gradients(model: nn.Module) -> None:
     """Check that every trainable parameter has a gradient.
 
     Raises:
-        ValueError: one has none.
+        ValueError: If one has none.
     """
     idle = [name for name, value in model.named_parameters() if value.requires_grad and value.grad is None]
     if idle:
@@ -162,20 +163,3 @@ def check_gradients(model: nn.Module) -> None:
             f"{shown} ({len(idle)} in all) got no gradient: with several processes expected one for each trainable "
             "parameter; use them in the loss, or call requires_grad_(False) on them"
         )
-
-
-def parallelize(
-    model: nn.Module, optimizer: Optimizer, name: ParallelName, processes: Processes, device: torch.device
-) -> Parallel:
-    """Return the way to train a model that the configuration and the number of processes ask for.
-
-    Raises:
-        ValueError: the model or the optimizer cannot be trained in this way.
-    """
-    if not processes.are_several:
-        return Parallel(model, optimizer, processes, device)
-    if name == "fsdp":
-        from trainer.distributed.fsdp import ShardedParallel
-
-        return ShardedParallel(model, optimizer, processes, device)
-    return DataParallel(model, optimizer, processes, device)

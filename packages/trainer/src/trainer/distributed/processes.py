@@ -1,4 +1,4 @@
-"""The processes of one run, as `torchrun` starts them, and what they tell each other."""
+"""Messages between the processes of one run, as `torchrun` starts them."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _groups_made = itertools.count()
 
 
 class ProcessLostError(RuntimeError):
-    """Another process of the run has died or does not answer; the same command goes on from the last checkpoint."""
+    """Another process of the run has died or does not answer; the same command resumes from the last checkpoint."""
 
 
 class Processes:
-    """What the processes of a run do together; every method is called by all of them, and in one process is free.
+    """Collective operations of a run; all processes call each of them, and in one process they cost nothing.
 
-    Messages between hosts go over gloo, whatever the tensors of the model go over, so that no device is waited for.
+    Messages between hosts use gloo, whatever the tensors of the model use, so that no device is waited for.
     """
 
     def __init__(self, place: Place | None = None, messages: dist.ProcessGroup | None = None) -> None:
@@ -44,7 +44,7 @@ class Processes:
 
     @property
     def is_writer(self) -> bool:
-        """Whether this process writes the records and checkpoints."""
+        """Whether this process writes the records and checkpoints: rank 0."""
         return self.rank == 0
 
     @property
@@ -73,7 +73,7 @@ class Processes:
         return message.item()
 
     def from_writer_numbers(self, values: Sequence[float]) -> tuple[float, ...]:
-        """Return the writer's numbers; sooner than `from_writer`."""
+        """Return the numbers of rank 0; faster than `from_writer`."""
         if not self.are_several:
             return tuple(values)
         message = torch.tensor(values, dtype=torch.float64)
@@ -81,13 +81,13 @@ class Processes:
         return tuple(message.tolist())
 
     def wait(self) -> None:
-        """Wait until all processes are here."""
+        """Wait until all processes have called this."""
         self.maximum(0.0)
 
     def from_writer(self, action: Callable[[], Result]) -> Result:
-        """Let the writer alone do something, and return everywhere what it returned, or raise what it raised.
+        """Call a function on rank 0 alone, and return its result everywhere, or raise its exception everywhere.
 
-        The result has to be picklable, and so small that copies do not matter.
+        The result must be picklable, and so small that copies do not matter.
         """
         if not self.are_several:
             return action()
@@ -107,7 +107,7 @@ class Processes:
         return result
 
     def gather(self, value: Any) -> list[Any]:
-        """Return the processes' picklable values in order on the writer, and nothing elsewhere."""
+        """Return the picklable values of all processes on rank 0, in their order, and an empty list elsewhere."""
         if not self.are_several:
             return [value]
         values: list[Any] | None = [None] * self.world_size if self.is_writer else None
@@ -119,15 +119,15 @@ class Processes:
 def joined_processes(place: Place, device: torch.device, timeout_seconds: float) -> Iterator[Processes]:
     """Connect the processes of a run for the time of the block; a process group that exists already is used and stays.
 
-    A GPU becomes the current device of the process, which is where kernels and random numbers belong.
+    A GPU becomes the current device of the process, where kernels run and random numbers are drawn.
 
     Args:
-        place: which process this is.
-        device: where the model is: over nccl for CUDA, else over gloo.
-        timeout_seconds: how long a process waits for the others before it gives them up.
+        place: Rank of this process.
+        device: Device of the model, which decides on nccl (CUDA) or gloo.
+        timeout_seconds: Seconds that a process waits for the others before it gives up.
 
     Raises:
-        ProcessLostError: another process died or did not answer, now or within the block.
+        ProcessLostError: If another process died or did not answer, now or within the block.
     """
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
@@ -149,7 +149,7 @@ def joined_processes(place: Place, device: torch.device, timeout_seconds: float)
 def _connect(place: Place, device: torch.device, timeout_seconds: float) -> Processes:
     timeout = timedelta(seconds=timeout_seconds)
     if not dist.is_initialized():
-        # A prefix of its own: keys of a group that was there before must not be found.
+        # A prefix of its own: the keys of an earlier group must not be found.
         store = PrefixStore(f"trainer-{next(_groups_made)}", _rendezvous())
         store.set_timeout(timeout)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
@@ -161,13 +161,13 @@ def _connect(place: Place, device: torch.device, timeout_seconds: float) -> Proc
 
 @cache
 def _rendezvous() -> Store:
-    """The store that `torchrun` announces; kept, because a second one could not take its place."""
+    """Return the store that `torchrun` announces; cached, because a second one could not bind its port."""
     store, _, _ = next(rendezvous("env://"))
     return store
 
 
 def _is_loss(error: RuntimeError) -> bool:
-    """Whether an error of torch tells of a connection: its kinds do not, and differ between versions."""
+    """Return whether an error of torch is about a lost connection, by its words: types differ between versions."""
     if isinstance(error, dist.DistError):
         return True
     text = str(error).lower()
@@ -175,7 +175,7 @@ def _is_loss(error: RuntimeError) -> bool:
 
 
 def _explain(error: RuntimeError, place: Place) -> str:
-    # Without the place in torch's sources, and the advice after the first sentence.
+    # Without the position in torch's sources, and the advice after the first sentence.
     reason = re.sub(r"^\[\S+\] ", "", str(error).strip().partition("\n")[0]).partition(". ")[0]
     return (
         f"process {place.rank} of {place.world_size} lost another one, which died or did not answer ({reason}); "

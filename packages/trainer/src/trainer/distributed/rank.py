@@ -1,4 +1,4 @@
-"""Which process of a run this is, and which device it has."""
+"""Rank of this process in its run, and its device."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-from trainer.devices.devices import resolve_device
+from trainer.devices import resolve_device
 
 
 @dataclass(frozen=True)
 class Place:
-    """Which of the processes this is."""
+    """Rank of a process among those of a run."""
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
-    """The number among the processes of this machine: that of the GPU to use."""
+    """Rank among the processes of this machine, which is the number of the GPU to use."""
 
 
 def find_place() -> Place:
-    """Return which process this is: as `torch.distributed` says if it is in use, else as `torchrun` says.
+    """Return the rank of this process from `torch.distributed` if it is in use, else from `torchrun`.
 
     Raises:
-        ValueError: the environment variables of `torchrun` are incomplete or contradict each other.
+        ValueError: If the environment variables of `torchrun` are incomplete or contradict each other.
     """
     if dist.is_available() and dist.is_initialized():
         rank = dist.get_rank()
@@ -48,14 +48,14 @@ def find_place() -> Place:
 
 
 def resolve_process_device(name: str, place: Place) -> torch.device:
-    """Return the device of one of the processes: of several on GPUs, each takes one.
+    """Return the device of one of the processes; of several on GPUs, each takes its own.
 
     Args:
-        name: as for `resolve_device`; several processes work on "cpu" or "cuda", of which "auto" prefers the latter.
-        place: which process it is for.
+        name: As for `resolve_device`; several processes work on "cpu" or "cuda", of which "auto" prefers the latter.
+        place: Rank of the process.
 
     Raises:
-        ValueError: the device is not there, or several processes cannot share it.
+        ValueError: If the device is not available, or several processes cannot share it.
     """
     if place.world_size == 1:
         return resolve_device(name)

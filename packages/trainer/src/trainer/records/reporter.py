@@ -1,138 +1,164 @@
-"""What a run tells: records, samples and notices, to its files and to the loggers."""
+"""Records, samples and notices of a run, written to its files and passed to the loggers."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Protocol
 
 import torch
 
-from trainer.devices.devices import peak_memory_bytes
+from trainer.devices import Speed, peak_memory_bytes
 from trainer.evaluation import Evaluation
-from trainer.loggers import JsonlLogger, LoggerGroup, RunInfo
+from trainer.records.lines import JsonlLogger, Record
 from trainer.records.plots import draw_losses
 from trainer.records.run_directory import RunDirectory, read_metrics
-from trainer.records.summary import Summary
-from trainer.support.closing import closing_all
-from trainer.training.clock import RunClock
-from trainer.training.progress import Progress
 
-if TYPE_CHECKING:
-    from trainer.task import Task
+
+class Receiver(Protocol):
+    """The loggers of a run, as one."""
+
+    def log(self, record: Record) -> None:
+        """Take one record or notice."""
+
+    def on_samples(self, step: int, texts: list[str]) -> None:
+        """Take the texts that the model wrote."""
 
 
 class Reporter:
-    """Writes the records of a run; the files are cut back to the checkpoint that the run resumes from."""
+    """Writes the records of a session, from `open` on; leaving its context closes the files.
+
+    Args:
+        records: Run directory.
+        loggers: Receives the records as well.
+        moment: Returns what every record says about a step, by default the last one: "step", "progress", "tokens",
+            "seconds_total" and "seconds_training".
+        speed: Operations of the model and of the device, for the utilization.
+        device: Device whose memory is recorded.
+    """
 
     def __init__(
         self,
         records: RunDirectory,
-        loggers: LoggerGroup,
-        task: Task,
-        progress: Progress,
-        clock: RunClock,
-        *,
-        resumes: bool,
+        loggers: Receiver,
+        moment: Callable[..., dict[str, Any]],
+        speed: Speed,
+        device: torch.device,
     ) -> None:
         self._records = records
         self._loggers = loggers
-        self._task = task
-        self._config = task.config
-        self._progress = progress
-        self._clock = clock
-        self._can_draw = not records.is_silent
-        last_step = progress.step if resumes else -1
-        self._metrics: JsonlLogger = records.open_lines("metrics.jsonl", last_step, progress.metrics_lines)
-        self._samples: JsonlLogger = records.open_lines("samples.jsonl", last_step, progress.samples_lines)
+        self._moment = moment
+        self._speed = speed
+        self._device = device
+        self._can_draw = records.writes
+        self._reported_tokens, self._reported_seconds = 0, 0.0
+        self._lines: dict[str, int | None] = {"metrics.jsonl": None, "samples.jsonl": None}
+        self._files: dict[str, JsonlLogger] = {}
+        self._exported_lines = 0
 
-    def start(self, run: RunInfo) -> None:
-        """Tell the loggers what run this is, before the first record."""
-        self._loggers.on_start(run)
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain values for a checkpoint: how far the records are."""
+        return {
+            "tokens": self._reported_tokens,
+            "seconds_training": self._reported_seconds,
+            "lines": {name: file.lines for name, file in self._files.items()},
+        }
 
-    def finish(self, summary: Summary) -> None:
-        """Tell the loggers that the run is complete."""
-        self._loggers.on_finish(summary)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned, before `open`."""
+        self._reported_tokens, self._reported_seconds = state["tokens"], state["seconds_training"]
+        self._lines = state["lines"]
 
-    def training(self, step: int, loss: float, loss_max: float | None, learning_rate: float, grad_norm: float) -> None:
-        """Report what came since the last such report.
+    def open(self, last_step: int) -> None:
+        """Open the files, cut back to the step of the checkpoint that the run resumes from; -1 for a new run."""
+        for name, lines in self._lines.items():
+            self._files[name] = self._records.open_lines(name, last_step, lines)
+
+    def training(
+        self,
+        step: int,
+        loss: float,
+        loss_max: float | None,
+        *,
+        learning_rate: float,
+        group_rates: Sequence[float],
+        grad_norm: float,
+        parameter_norm: float,
+    ) -> None:
+        """Record the steps since the last such record.
 
         Args:
-            step: optimizer steps made.
-            loss: mean of the steps' losses.
-            loss_max: the largest of them.
-            learning_rate: of the last step; the groups' own are recorded if they differ.
-            grad_norm: of the last step, before clipping.
+            step: Last of the steps, from 1; it may be one that is not made, because its loss is not finite.
+            loss: Mean of their losses.
+            loss_max: Largest of them.
+            learning_rate: Rate of the last step.
+            group_rates: Rates of the parameter groups, which are recorded if they differ.
+            grad_norm: Gradient norm of the last step, before clipping.
+            parameter_norm: Norm of all parameters together.
         """
-        progress = self._progress
-        seconds = progress.seconds_training - progress.reported_seconds
-        windows = progress.windows_at(step)
-        tokens = (windows - progress.reported_windows) * self._config.context_length
-        tokens_per_second = tokens / seconds if seconds > 0 else None
-        record = self._record("train", step) | {
+        record = {"event": "train", **self._moment(step)}
+        seconds = record["seconds_training"] - self._reported_seconds
+        tokens_per_second = (record["tokens"] - self._reported_tokens) / seconds if seconds > 0 else None
+        self._reported_tokens, self._reported_seconds = record["tokens"], record["seconds_training"]
+        record |= {
             "loss": loss,
             "loss_max": loss_max,
             "lr": learning_rate,
             "grad_norm": grad_norm,
-            "parameter_norm": self._parameter_norm(),
+            "parameter_norm": parameter_norm,
             "tokens_per_second": tokens_per_second,
-            "mfu": self._task.speed.utilisation(tokens_per_second),
-            "memory_bytes": peak_memory_bytes(self._task.device),
+            "mfu": self._speed.utilisation(tokens_per_second),
+            "memory_bytes": peak_memory_bytes(self._device),
         }
-        group_rates = [float(group["lr"]) for group in self._task.optimizer.param_groups]
         if any(rate != learning_rate for rate in group_rates):
-            record["group_lrs"] = group_rates
-        progress.reported_windows, progress.reported_seconds = windows, progress.seconds_training
+            record["group_lrs"] = list(group_rates)
         self._write(record)
 
     def incident(self, event: str, message: str, step: int, **values: float | None) -> None:
-        """Report a spike, a skipped step or smaller micro batches: a record of its own, and a notice to the loggers.
+        """Record a spike, a skipped step or smaller micro-batches, and send the loggers a notice.
 
         Args:
-            event: what it is.
-            message: the same in words.
-            step: the step that it belongs to, from 1; who resumes from an earlier one makes the record anew.
-            values: what else the record says.
+            event: Name of the event.
+            message: Its description in words.
+            step: The step that it belongs to, from 1; a run that resumes from an earlier step records it anew.
+            values: Other values of the record.
         """
-        self._metrics.log(self._record(event, step) | values)
+        self._files["metrics.jsonl"].log({"event": event, **self._moment(step), **values})
         self.notice(message)
 
-    def evaluation(self, evaluation: Evaluation) -> None:
-        """Report the losses on the validation split; of averaged weights, the record says of how many steps."""
-        self._write(
-            self._record("eval", self._progress.step)
-            | {
-                "loss": evaluation.loss,
-                "perplexity": evaluation.perplexity,
-                "bits_per_byte": evaluation.bits_per_byte,
-            }
-            | ({"averaged_steps": self._progress.averaged_steps} if self._progress.is_averaged else {})
-        )
+    def evaluation(self, step: int, evaluation: Evaluation, averaged_steps: int = 0) -> None:
+        """Record the losses on the validation split.
 
-    def sample(self, texts: str | Sequence[str]) -> None:
+        Args:
+            step: Optimizer steps made.
+            evaluation: The losses.
+            averaged_steps: Steps whose weights are averaged in the model; 0 if it has its own.
+        """
+        values = {name: getattr(evaluation, name) for name in ("loss", "perplexity", "bits_per_byte")}
+        averaged = {"averaged_steps": averaged_steps} if averaged_steps else {}
+        self._write({"event": "eval", **self._moment(step), **values, **averaged})
+
+    def sample(self, step: int, texts: str | Sequence[str]) -> None:
         """Keep what the model wrote."""
         several = [texts] if isinstance(texts, str) else list(texts)
         for index, text in enumerate(several):
-            self._samples.log({"step": self._progress.step, "index": index, "text": text})
+            self._files["samples.jsonl"].log({"step": step, "index": index, "text": text})
         if several:
-            self._loggers.on_samples(self._progress.step, several)
+            self._loggers.on_samples(step, several)
 
     def notice(self, message: str) -> None:
-        """Tell the loggers something that is no record."""
-        self._loggers.log({"event": "notice", "step": self._progress.step, "message": message})
-
-    def note(self) -> None:
-        """Note in the progress, which checkpoints carry, how far the records are."""
-        self._progress.metrics_lines, self._progress.samples_lines = self._metrics.lines, self._samples.lines
+        """Send the loggers a message that is no record."""
+        self._loggers.log({"event": "notice", "step": self._moment()["step"], "message": message})
 
     def sync(self) -> None:
-        """Bring the records to the disk, before a checkpoint that relies on them."""
-        self._metrics.sync()
-        self._samples.sync()
-        self._records.write_csv()
+        """Flush the records to the disk, before a checkpoint that relies on them."""
+        for file in self._files.values():
+            file.sync()
 
-    def draw(self) -> None:
-        """Draw the learning curve; a failure is warned about and never stops a run."""
+    def export(self) -> None:
+        """Write `metrics.csv` and draw `loss.png`; a drawing that fails is warned about and never stops a run."""
+        self._write_csv()
         if not self._can_draw:
             return
         path = self._records.path / "loss.png"
@@ -142,26 +168,30 @@ class Reporter:
             self._can_draw = False
             warnings.warn(f"{path} could not be drawn: {type(error).__name__}: {error}", RuntimeWarning, stacklevel=2)
 
-    def close(self) -> None:
-        """Close the files."""
-        with closing_all(self._metrics.close, self._samples.close):
-            pass
+    def __enter__(self) -> Reporter:
+        return self
 
-    def _parameter_norm(self) -> float:
-        """The L2 norm of all parameters together."""
-        with torch.no_grad():
-            return float(self._task.parallel.norm(self._task.model.parameters()).item())
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the files, and bring `metrics.csv` up to date.
 
-    def _record(self, event: str, step: int) -> dict[str, Any]:
-        return {
-            "event": event,
-            "step": step,
-            "progress": min(1.0, self._progress.tick / self._config.steps),
-            "tokens": self._progress.windows_at(step) * self._config.context_length,
-            "seconds_total": self._clock.elapsed(),
-            "seconds_training": self._progress.seconds_training,
-        }
+        Raises:
+            OSError: If that fails, unless an OSError is on its way already, such as that of a full disk.
+        """
+        try:
+            for file in self._files.values():
+                file.close()
+            if self._files and self._exported_lines != self._files["metrics.jsonl"].lines:
+                self._write_csv()
+        except OSError:
+            if not isinstance(error, OSError):
+                raise
+
+    def _write_csv(self) -> None:
+        self._records.write_csv()
+        self._exported_lines = self._files["metrics.jsonl"].lines
 
     def _write(self, record: dict[str, Any]) -> None:
-        self._metrics.log(record)
+        self._files["metrics.jsonl"].log(record)
         self._loggers.log(record)

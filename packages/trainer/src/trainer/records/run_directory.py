@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from trainer.config import FREE_SETTINGS, TrainConfig
-from trainer.records.lines import JsonlLogger
+from trainer.records.lines import JsonlLogger, Record
 from trainer.records.summary import Summary
 from trainer.support.files import write_atomically
 
@@ -47,13 +47,16 @@ class RunLockedError(OSError):
 
 
 class RunDirectory:
-    """The records of one run; checkpoints and pictures have their own modules."""
+    """Records of one run; checkpoints and pictures have their own modules.
 
-    is_silent = False
-    """Whether nothing is written because another process does."""
+    Args:
+        path: The directory.
+        writes: False in a process that leaves writing to another one: nothing is locked or written then.
+    """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, writes: bool = True) -> None:
         self.path = Path(path)
+        self.writes = writes
         self.checkpoints = self.path / "checkpoints"
         self._lock: FileLock | None = None
 
@@ -64,6 +67,8 @@ class RunDirectory:
             RunLockedError: If the directory is locked already.
             OSError: If it cannot be created or written, or its file system does not support locks.
         """
+        if not self.writes:
+            return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / ".lock").open("ab").close()
@@ -137,6 +142,8 @@ class RunDirectory:
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write one of the JSON files."""
+        if not self.writes:
+            return
         text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(self.path / name, text.encode("utf-8") + b"\n")
 
@@ -144,8 +151,10 @@ class RunDirectory:
         """Write `environment.json`; for a resumed run, keep the first environment and append the new one.
 
         Returns:
-            The permanent id of the run.
+            The permanent id of the run; an empty string where nothing is written.
         """
+        if not self.writes:
+            return ""
         path = self.path / "environment.json"
         run_id = secrets.token_hex(8)
         if resumed_at is not None and path.exists():
@@ -160,7 +169,7 @@ class RunDirectory:
     def read_summary(self) -> Summary | None:
         """Return the summary of a finished run, or None."""
         path = self.path / "summary.json"
-        return Summary.from_json(json.loads(path.read_text("utf-8"))) if path.exists() else None
+        return Summary.from_json(json.loads(path.read_text("utf-8")), str(path)) if path.exists() else None
 
     def open_lines(self, name: str, last_step: int, last_line: int | None = None) -> JsonlLogger:
         """Open a `.jsonl` file for appending, cut back to the checkpoint that the run resumes from.
@@ -171,6 +180,8 @@ class RunDirectory:
             last_line: The number of lines at the checkpoint, which may be followed by later ones of the same step; None
                 if it is not known.
         """
+        if not self.writes:
+            return _NoLines(os.devnull)
         path = self.path / name
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= last_step][:last_line]
         write_atomically(path, b"".join(line + b"\n" for line in kept))
@@ -180,11 +191,23 @@ class RunDirectory:
 
     def write_csv(self) -> None:
         """Write `metrics.csv` from `metrics.jsonl`."""
+        if not self.writes:
+            return
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
         writer.writeheader()
         writer.writerows(read_metrics(self.path))
         write_atomically(self.path / "metrics.csv", text.getvalue().encode("utf-8"))
+
+
+class _NoLines(JsonlLogger):
+    """Takes records and keeps none."""
+
+    def log(self, record: Record) -> None:
+        pass
+
+    def sync(self) -> None:
+        pass
 
 
 def read_config(run_dir: str | os.PathLike[str]) -> dict[str, Any]:

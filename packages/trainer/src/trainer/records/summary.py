@@ -1,16 +1,18 @@
-"""What came out of a run."""
+"""Result of a run, as `summary.json` keeps it."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+_VERSION = 1
+
 RunStatus = Literal["completed", "diverged", "time_limit"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """The result of a run, as `summary.json` keeps it; a number that is not finite is None."""
+    """Result of a run, as `summary.json` keeps it; a number that is not finite is None."""
 
     status: RunStatus
     """Why training ended: all steps made, stopped by divergence, or out of time."""
@@ -50,18 +52,32 @@ class Summary:
     """Steps without an update, because their loss or gradient was not finite."""
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for `json.dumps`."""
-        return asdict(self)
+        """Return plain values for `json.dumps`: the format's version, and the fields."""
+        return {"version": _VERSION, **asdict(self)}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Summary:
+    def from_json(cls, values: dict[str, Any], source: str = "the summary") -> Summary:
         """Rebuild a summary from what `to_json` returned.
 
+        Args:
+            values: Content of a `summary.json`.
+            source: Name of the file, for errors.
+
         Raises:
-            ValueError: a field is missing or unknown.
+            ValueError: If another version wrote it, or a field is missing or unknown.
         """
+        version = values.get("version")
+        if version != _VERSION:
+            raise ValueError(
+                f"{source} has version {version} of the format, expected {_VERSION}: read it with the version of this "
+                "package that wrote it (environment.json names it), or train in another run directory"
+            )
+        given = {name: value for name, value in values.items() if name != "version"}
         expected = {field.name for field in fields(cls)}
-        if values.keys() != expected:
-            wrong = ", ".join(sorted(values.keys() ^ expected))
-            raise ValueError(f"not a summary: {wrong} missing or unknown; expected {', '.join(sorted(expected))}")
-        return cls(**values)
+        if given.keys() != expected:
+            wrong = ", ".join(sorted(given.keys() ^ expected))
+            raise ValueError(
+                f"{source} is not a summary: {wrong} missing or unknown; restore it, or remove it to resume from the "
+                "last checkpoint"
+            )
+        return cls(**given)

@@ -1,4 +1,4 @@
-"""Loss and update under torch.compile, and what happens when they cannot be compiled or come out wrong."""
+"""Loss and update under torch.compile, and the fall back to eager where the compiler fails or is wrong."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from trainer.checkpoints.random_states import get_random_states, set_random_states
+from trainer.checkpoints import get_random_states, set_random_states
 from trainer.config import TrainConfig
-from trainer.devices.devices import is_out_of_memory
+from trainer.devices import is_out_of_memory
 from trainer.evaluation import LossFunction
 
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 3e-2}
 
 
 class WrongResultError(RuntimeError):
-    """The compiled loss is not the loss."""
+    """The compiled loss differs from the eager loss."""
 
 
 def compile_loss(
     loss_fn: LossFunction, config: TrainConfig, device: torch.device, *, is_alone: bool
 ) -> LossFunction | None:
-    """Return the compiled loss function, or None if it is not wanted or cannot be compiled, which is warned about."""
+    """Return the compiled loss function; None if it is not wanted, or after a warning if it cannot be compiled."""
     if not _is_wanted(config, device):
         return None
     try:
         if not is_alone:
-            # For DDP, Dynamo would cut the graph where buckets of gradients end, to exchange them sooner; the pieces
-            # fuse less, and versions of it refuse graphs with autograd functions, which ours are full of.
+            # For DDP, Dynamo would split the graph at the borders of gradient buckets, to all-reduce them sooner. The
+            # parts fuse less, and some versions refuse graphs with autograd functions, of which ours are full.
             from torch._dynamo import config as dynamo_config
 
             dynamo_config.optimize_ddp = False
-        # The whole loss, not only the module: a loss_fn may call any method of the model.
+        # The whole loss is compiled: a loss_fn may call any method of the model.
         return torch.compile(loss_fn, dynamic=False)
     except Exception as error:
         warn_about_compile(error)
@@ -49,9 +49,9 @@ def compile_update(
 ) -> CompiledUpdate | None:
     """Return the compiled update, or None if it is not wanted, not offered by the optimizer, or cannot be compiled.
 
-    An optimizer offers it by a true `step_compiles`: torch.compile(optimizer.step) is to make one program for all steps
-    and for all rates that are tensors of one number. One that is made of others has them as `optimizers`. Several
-    processes make their updates plainly: what each compiled might round in its own way, and their models drift apart.
+    An optimizer offers it by a true `step_compiles`: torch.compile(optimizer.step) must make one program for all steps
+    and for all rates that are tensors of one number. A combined optimizer lists its parts as `optimizers`. Several
+    processes make eager updates: compiled ones might round differently in each, and their models would drift apart.
     """
     offered = all(getattr(part, "step_compiles", False) for part in _parts(optimizer))
     if not (_is_wanted(config, device) and is_alone and offered):
@@ -64,10 +64,10 @@ def compile_update(
 
 
 class CompiledUpdate:
-    """Makes the steps of an optimizer, or of each of which it is made, compiled as one graph.
+    """Step of an optimizer, compiled as one graph for each of its parts.
 
     Raises:
-        Exception: whatever torch.compile raises where it does not work at all.
+        Exception: Whatever torch.compile raises where it does not work at all.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -81,8 +81,8 @@ class CompiledUpdate:
     def make(self) -> float:
         """Make the update, and return the seconds that compiling it has taken, its first run included.
 
-        The first of all updates is made plainly: it makes the state, which is another program. A step that fails is one
-        that could not be compiled, so nothing of it is done: it is made plainly, from now on, after a warning.
+        The very first update is eager: it creates the optimizer's state, which is another program. A step that raises
+        could not be compiled and has changed nothing: it is made eagerly from now on, after a warning.
         """
         if not self._optimizer.state:
             self._optimizer.step()
@@ -107,14 +107,14 @@ class CompiledUpdate:
 
 
 def _parts(optimizer: Optimizer) -> Sequence[Optimizer]:
-    """Return the optimizers that one is made of, or itself alone."""
+    """Return the optimizers that a combined one consists of, or the optimizer itself."""
     parts: Sequence[Optimizer] = getattr(optimizer, "optimizers", (optimizer,))
     return parts
 
 
 @contextmanager
 def _rates_as_tensors(optimizer: Optimizer) -> Iterator[None]:
-    """Let rates be tensors: a number would be a constant of the program."""
+    """Replace rates by tensors: a number would be a constant of the compiled program."""
     rates = [group["lr"] for group in optimizer.param_groups]
     try:
         for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -130,24 +130,24 @@ def _is_wanted(config: TrainConfig, device: torch.device) -> bool:
 
 
 def warn_about_compile(error: Exception) -> None:
-    """Warn that training goes on without the compiler."""
+    """Warn that training continues without the compiler."""
     reason = str(error).strip().partition("\n")[0]
     kind = "" if isinstance(error, WrongResultError) else f"{type(error).__name__}: "
-    warnings.warn(f"torch.compile failed ({kind}{reason}); training goes on without it", RuntimeWarning, stacklevel=3)
+    warnings.warn(f"torch.compile failed ({kind}{reason}); training continues without it", RuntimeWarning, stacklevel=3)
 
 
 def check_compiled(compiled: float, eager: float | None, dtype: torch.dtype) -> None:
-    """Compare the first compiled loss with what the same batch loses without the compiler.
+    """Compare the first compiled loss with the eager loss of the same batch.
 
     Compilers have made silent mistakes, such as losses that are nan on one kind of machine only.
 
     Args:
-        compiled: the mean loss.
-        eager: the same without the compiler; None if it cannot be known.
-        dtype: what products are computed in.
+        compiled: Mean loss.
+        eager: The same without the compiler; None if it cannot be known.
+        dtype: Type of the matrix products.
 
     Raises:
-        WrongResultError: they differ by more than rounding does.
+        WrongResultError: If they differ by more than rounding errors.
     """
     if eager is None or not math.isfinite(eager):
         return
@@ -157,7 +157,7 @@ def check_compiled(compiled: float, eager: float | None, dtype: torch.dtype) -> 
 
 @contextmanager
 def leaving_no_trace(model: nn.Module) -> Iterator[None]:
-    """Put random states and the model's buffers, such as running means, back to what they were."""
+    """Restore random states and the model's buffers, such as running means, at the end of the block."""
     states = get_random_states()
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     try:

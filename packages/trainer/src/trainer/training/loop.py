@@ -1,39 +1,52 @@
-"""One session of a run: from its start, or from a checkpoint, to its end or an interruption."""
+"""Training loop: one session of a run, from its start or a checkpoint to its end or an interruption."""
 
 from __future__ import annotations
 
 import math
-import time
+from contextlib import ExitStack
+from typing import Any, Protocol
 
 import torch
 
-from trainer.checkpoints.restore import restore
-from trainer.checkpoints.single_file import CheckpointStore
-from trainer.data.batches import BatchSource, StepBatches
-from trainer.data.loader import BatchLoader
-from trainer.devices.devices import synchronize
+from trainer.checkpoints import CheckpointState, CheckpointStore, collect_random_states, get_model_state, restore_run
+from trainer.data import BatchLoader, BatchSource, StepBatches
+from trainer.devices import peak_memory_bytes, synchronize
 from trainer.interruption import SignalGuard, TrainingInterrupted
 from trainer.loggers import LoggerGroup, RunInfo
-from trainer.records.description import count_parameters
-from trainer.records.environment import describe_environment
-from trainer.records.outcome import summarize
-from trainer.records.reporter import Reporter
-from trainer.records.run_directory import RunDirectory
-from trainer.records.summary import Summary
-from trainer.support.closing import closing_all
+from trainer.records import Reporter, RunDirectory, RunStatus, Summary, count_parameters, describe_environment
 from trainer.task import Task
 from trainer.training.averaging import WeightAverage
 from trainer.training.clock import RunClock
-from trainer.training.divergence import Divergence
-from trainer.training.losses import LossMeter
-from trainer.training.progress import crosses
+from trainer.training.losses import Losses
+from trainer.training.progress import Counts, Interval
 from trainer.training.saving import Saver
 from trainer.training.step import TrainingStep, learning_rate_at
 from trainer.training.validation import Validator
 
 
-class Session:
-    """Makes the steps of a run, and what is due between them."""
+class Stateful(Protocol):
+    """A part of a run that owns its state."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain values and tensors for a checkpoint."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+
+
+class TrainingLoop:
+    """Makes the steps of a run, and whatever is due between them.
+
+    Every part owns its state: a checkpoint holds the `state_dict` of each of them under its name in `parts`.
+
+    Args:
+        task: The trainer's arguments, resolved for this machine.
+        records: Run directory.
+        store: Checkpoints of the run.
+        loggers: Receivers of the records.
+        guard: Knows of signals.
+        clock: Clock of the run.
+    """
 
     def __init__(
         self,
@@ -42,57 +55,57 @@ class Session:
         store: CheckpointStore,
         loggers: LoggerGroup,
         guard: SignalGuard,
-        seconds: tuple[float, float, float],
+        clock: RunClock,
     ) -> None:
-        self.task, self.config, self.device = task, task.config, task.device
-        self.records, self.store, self.guard = records, store, guard
+        self.task, self.config, self.device, self.parallel = task, task.config, task.device, task.parallel
+        self.records, self.store, self.loggers, self.guard, self.clock = records, store, loggers, guard, clock
         self.processes = task.parallel.processes
-        self.progress, means, self.resumes = restore(task, store)
-        task.parallel.start()
-        self.average = WeightAverage(task.parallel, self.config, self.progress, means)
-        began, before, earlier = seconds
-        self.progress.seconds_total = max(self.progress.seconds_total, earlier)
-        self.clock = RunClock(
-            self.config,
-            self.progress,
-            began,
-            before,
-            self.processes,
-            lambda: guard.continued,
-            is_asynchronous=self.device.type != "cpu",
-        )
-        self.meter = LossMeter(self.progress)
+        self.counts = Counts()
+        self.log_interval = Interval(self.config.log_interval)
+        self.reporter = Reporter(records, loggers, self._moment, task.speed, self.device)
         ranks = self.processes.rank, self.processes.world_size
         self.loader = BatchLoader(BatchSource(task.train_data, self.config, *ranks), self.device)
         self.step = TrainingStep(
-            task.parallel,
+            self.parallel,
             task.loss_fn,
             self.loader,
             self.config,
             self.device,
             task.dtype,
-            micro_batch_size=self.progress.micro_batch_size,
-            on_halving=self._note_halving,
+            on_halving=self._report_halving,
         )
-        self.schedule_tick = 0
-        self.reporter = Reporter(records, loggers, task, self.progress, self.clock, resumes=self.resumes)
-        self.divergence = Divergence(self.progress, self.meter, self.reporter)
-        self.validator = Validator(task, self.progress, self.clock, self.reporter)
-        self.saver = Saver(
-            store,
-            task.parallel,
-            self.config,
-            self.progress,
-            self.clock,
-            self.meter,
-            self.average,
-            self.reporter,
-            resumes=self.resumes,
-        )
+        self.losses = Losses(on_divergence=self.reporter.notice)
+        self.average = WeightAverage(self.parallel, self.config)
+        self.validator = Validator(task, clock, self.reporter)
+        self.saver = Saver(store, self.processes, self.config, clock, self._collect_state, self.reporter.sync)
+        self.parts: dict[str, Stateful] = {
+            "clock": clock,  # the first one: others look at it when they are restored
+            "counts": self.counts,
+            "step": self.step,
+            "losses": self.losses,
+            "average": self.average,
+            "validation": self.validator,
+            "saving": self.saver,
+            "reports": self.reporter,
+            "log_interval": self.log_interval,
+        }
+        state = restore_run(store, self.parallel, self.config.seed)
+        self.resumes = state is not None
+        if state is not None:
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+        self.parallel.start()
 
     def train(self) -> Summary:
-        """Make all steps and reports, and write the summary."""
-        with closing_all(self.loader.close, self.saver.close, self.reporter.close):
+        """Make all steps, and write the summary.
+
+        Raises:
+            TrainingInterrupted: If a signal came; everything is saved.
+        """
+        with ExitStack() as stack:
+            stack.enter_context(self.reporter)
+            stack.callback(self.saver.close)
+            stack.callback(self.loader.close)
             self._begin()
             while not self._has_ended():
                 self._make_step()
@@ -101,16 +114,17 @@ class Session:
             return self._finish()
 
     def _begin(self) -> None:
-        environment = (
-            describe_environment(self.device, self.task.dtype, self.config.seed) | self.task.parallel.describe()
-        )
-        run_id = self.records.write_environment(environment, self.progress.step if self.resumes else None)
+        environment = describe_environment(self.device, self.task.dtype, self.config.seed)
+        environment |= {"processes": self.processes.world_size, "parallel": self.parallel.name}
+        step = self.counts.step
+        run_id = self.records.write_environment(environment, step if self.resumes else None)
         self.records.write_json("config.json", self.task.description)
-        self.reporter.start(
+        self.reporter.open(step if self.resumes else -1)
+        self.loggers.on_start(
             RunInfo(
                 run_dir=self.records.path,
                 run_id=run_id,
-                step=self.progress.step,
+                step=step,
                 resumes=self.resumes,
                 config=self.task.description,
                 environment=environment,
@@ -121,149 +135,234 @@ class Session:
         parameters = count_parameters(self.task.model)
         numbers = f"{parameters:,} parameters on {self.device}, records in {self.records.path}"
         if self.resumes:
-            self.reporter.notice(f"resuming at step {self.progress.step:,}: {numbers}")
+            self.reporter.notice(f"resuming at step {step:,}: {numbers}")
             return
         self.reporter.notice(numbers)
         self._evaluate(whole=False)
         if self.config.time_limit_seconds is not None:
-            self.saver.save()  # to know how long it takes
-            if not self.divergence.has_come() and self.clock.budget_is_spent():
+            self.saver.save(step)  # to know how long it takes
+            if not self.losses.have_diverged and self.clock.budget_is_spent():
                 # So that another limit can be tried in this directory.
                 self.processes.from_writer(self.store.remove_all)
                 raise ValueError(
-                    f"time_limit_seconds is {self.config.time_limit_seconds:g}: {self.clock.elapsed():.1f} s are gone "
-                    f"before the first step and the end needs about {self.clock.reserve():.1f} s; expected more"
+                    f"time_limit_seconds is {self.config.time_limit_seconds:g}: {self.clock.elapsed():.1f} s are over "
+                    f"before the first step, and the end needs about {self.clock.reserve():.1f} s; expected more time"
                 )
 
     def _has_ended(self) -> bool:
-        is_over = self.progress.is_averaged or self.progress.tick >= self.config.steps
-        return is_over or self.divergence.has_come() or self._is_out_of_time()
+        is_over = self.average.is_finished or self.clock.tick >= self.config.steps
+        return is_over or self.losses.have_diverged or self._is_out_of_time()
 
     def _is_out_of_time(self) -> bool:
         return self.config.clock == "steps" and self.clock.budget_is_spent()
 
     def _make_step(self) -> None:
-        """Make one step and the reports that are due after it."""
+        """Make one step: batches, gradients, update, counts, then whatever is due."""
         self.saver.poll()
-        progress = self.progress
-        if progress.training_began is None:
-            progress.training_began = self.clock.now()
-        began, compiled_before = time.perf_counter(), self.step.seconds_compiling
-        # The reserve changes a little with every step, and with it the clock's ticks; the schedule must not go back.
-        self.schedule_tick = max(self.schedule_tick, min(self.clock.tick(), self.config.steps - 1))
-        learning_rate = learning_rate_at(self.task.schedule, self.schedule_tick)
-        batches = StepBatches(
-            progress.windows // self.config.batch_size, self.config.accumulation_at(self.schedule_tick)
-        )
-        progress.step_windows, progress.learning_rate = batches.count * self.config.batch_size, learning_rate
-        loss, grad_norm = self.step.compute_gradients(progress.step, batches)
-        if self.config.on_non_finite == "skip" and not bool(torch.isfinite(loss + grad_norm)):
-            self.divergence.skip(loss.item(), grad_norm.item())
-        else:
-            progress.skipped_in_a_row = 0
-            self.meter.add(loss, grad_norm, progress.step + 1)
-            # The CPU has the loss at hand, so a bad update is not even made. Elsewhere looking would stall the device.
-            if self.device.type == "cpu" and self.divergence.check():
-                self.reporter.training(progress.step + 1, math.nan, None, learning_rate, grad_norm.item())
-                return
-            self.step.apply(learning_rate)
-            self.average.add(self.schedule_tick)
-        progress.step += 1
-        progress.windows += progress.step_windows
+        self.clock.begin_training()
+        began, compiled_before = self.clock.elapsed(), self.step.seconds_compiling
+        tick = min(self.clock.advance(), self.config.steps - 1)
+        batches = self._choose_batches(tick)
+        loss, grad_norm = self.step.compute_gradients(self.counts.step, batches)
+        if not self._update(loss, grad_norm, tick):
+            return
+        self.counts.step += 1
+        self.counts.windows += self.counts.step_windows
         compiling = self.step.seconds_compiling - compiled_before
-        next_passes = self.config.accumulation_at(self.schedule_tick + 1)
-        self.clock.note_step(time.perf_counter() - began - compiling, batches.count, next_passes)
-        self.clock.share()
-        if progress.step <= 2 and compiling:  # of the loss, then of the update: it must not use the warm-up up
-            progress.training_began = self.clock.now()
-        self.guard.share()
-        tested, progress.tick = progress.tested_tick, self.clock.tick()
-        progress.tested_tick = progress.tick
+        self._advance_clock(began + compiling, batches.count, compiling)
         last = self._has_ended()
-        log = last or crosses(tested, progress.tick, self.config.log_interval)
-        before = max(tested, progress.evaluated_tick)
-        evaluation = last or crosses(before, progress.tick, self.config.eval_interval) or self.validator.is_due()
-        if not last and self.clock.end_is_apart:
-            evaluation = evaluation and self.clock.has_time_for_an_evaluation()
-        before = max(tested, progress.saved_tick)
-        save = last or self.saver.is_due(before, after_evaluation=evaluation) or self.guard.received is not None
-        if log or evaluation or save:
-            waiting = time.perf_counter()
-            synchronize(self.device)  # what is still computing belongs to training
-            self.clock.note_computed(time.perf_counter() - waiting)
-            self.divergence.check()
-        progress.seconds_training += time.perf_counter() - began - compiling
-        if log or self.divergence.has_come():
+        log = self.log_interval.passed(self.clock.tick) or last
+        evaluate = self.validator.is_due() or last
+        save = self.saver.is_due(after_evaluation=evaluate) or last or self.guard.received is not None
+        if log or evaluate or save:
+            self._wait_for_the_device()
+        self.counts.seconds_training += self.clock.elapsed() - began - compiling
+        if log or self.losses.have_diverged:
             self._log(grad_norm.item())
-        if evaluation and not self.divergence.has_come():
+        if evaluate and not self.losses.have_diverged:
             if last:
-                self.average.finish()
+                self._finish_average()
             self._evaluate(whole=last)
-            progress.tick = progress.evaluated_tick = self.clock.tick()
-        if save and not self.divergence.has_come():
-            progress.saved_tick = progress.tick
-            self.saver.save(in_background=not last and self.guard.received is None)
-            progress.tick = progress.saved_tick = self.clock.tick()
+            self.clock.advance()
+            self.validator.skip_to_present()
+        if save and not self.losses.have_diverged:
+            self.saver.save(self.counts.step, in_background=not last and self.guard.received is None)
+            self.clock.advance()
+            self.saver.skip_to_present()
 
-    def _note_halving(self, message: str) -> None:
-        self.progress.micro_batch_size = self.step.micro_batch_size
-        self.reporter.incident("halved", message, self.progress.step + 1, micro_batch_size=self.step.micro_batch_size)
+    def _choose_batches(self, tick: int) -> StepBatches:
+        """Return the batches of the next step, and set its learning rate."""
+        size, counts = self.config.batch_size, self.counts
+        counts.learning_rate = learning_rate_at(self.task.schedule, tick)
+        batches = StepBatches(counts.windows // size, self.config.accumulation_at(tick))
+        counts.step_windows = batches.count * size
+        return batches
+
+    def _update(self, loss: torch.Tensor, grad_norm: torch.Tensor, tick: int) -> bool:
+        """Apply the gradients, unless the loss or their norm is not finite; return False if that ends the run."""
+        counts, step = self.counts, self.counts.step + 1
+        assert counts.learning_rate is not None
+        if self.config.on_non_finite == "skip" and not bool(torch.isfinite(loss + grad_norm)):
+            values = {"loss": loss.item(), "grad_norm": grad_norm.item()}
+            message = "no update at step {:,}: its loss is {:g}, its gradient norm {:g}".format(step, *values.values())
+            self.reporter.incident("skipped", message, step, **values)
+            self.losses.note_skipped(step)
+            return True
+        self.losses.add(loss, grad_norm, step)
+        # The CPU has the loss at hand, so a bad update is not even made. Elsewhere reading it would stall the device.
+        if self.device.type == "cpu" and self.losses.check():
+            self.reporter.training(step, math.nan, None, **self._rates(), grad_norm=grad_norm.item())
+            return False
+        self.step.apply(counts.learning_rate)
+        self.average.add(tick)
+        return True
+
+    def _advance_clock(self, began: float, passes: int, compiling: float) -> None:
+        """Let the clock know of a step, and all processes of the time and of signals."""
+        is_computed = self.device.type == "cpu"
+        if not is_computed and self.clock.is_near_the_end():
+            synchronize(self.device)
+            is_computed = True
+        self.clock.note_step(self.clock.elapsed() - began, passes, is_computed=is_computed)
+        self.clock.share()
+        if self.counts.step <= 2 and compiling:  # the loss, then the update: they must not use up the warm-up
+            self.clock.begin_training(again=True)
+        self.guard.share()
+        self.clock.advance()
+
+    def _wait_for_the_device(self) -> None:
+        """Let the device compute what is queued, which belongs to training, and look at the losses."""
+        began = self.clock.elapsed()
+        synchronize(self.device)
+        self.clock.note_step(self.clock.elapsed() - began, 0)
+        self.losses.check()
+
+    def _rates(self) -> dict[str, Any]:
+        """Return the learning rates of the last step, and the norm of all parameters."""
+        groups = [float(group["lr"]) for group in self.parallel.optimizer.param_groups]
+        with torch.no_grad():
+            norm = float(self.parallel.norm(self.task.model.parameters()).item())
+        return {"learning_rate": self.counts.learning_rate, "group_rates": groups, "parameter_norm": norm}
 
     def _log(self, grad_norm: float) -> None:
-        progress = self.progress
-        assert progress.learning_rate is not None
-        usual = progress.usual_loss
-        mean, largest, is_spike = self.meter.take()
-        self.reporter.training(progress.step, mean, largest, progress.learning_rate, grad_norm)
-        if is_spike:
-            message = f"spike: a loss of {largest:.4f} in the steps up to {progress.step:,}, usual is {usual:.4f}"
-            self.reporter.incident("spike", message, progress.step, loss=largest, usual_loss=usual)
+        step, losses = self.counts.step, self.losses.take()
+        self.reporter.training(step, losses.mean, losses.largest, **self._rates(), grad_norm=grad_norm)
+        if losses.is_spike:
+            message = (
+                f"spike: a loss of {losses.largest:.4f} in the steps up to {step:,}, where {losses.usual:.4f} is usual"
+            )
+            self.reporter.incident("spike", message, step, loss=losses.largest, usual_loss=losses.usual)
 
-    def _log_what_is_left(self) -> None:
-        """Report the losses of steps of which none knew that it was the last, because the time was over only later."""
-        progress = self.progress
-        if progress.loss_count:
-            self.divergence.check()
-            self.meter.note()
-            # A checkpoint of an earlier version, after which there is no time for a step, does not say.
-            if progress.learning_rate is not None and progress.grad_norm is not None:
-                self._log(progress.grad_norm)
+    def _log_the_rest(self) -> None:
+        """Log the losses since the last record; the time limit ended the run before a record was due."""
+        if self.losses.count:
+            self.losses.check()
+            assert self.losses.grad_norm is not None
+            self._log(self.losses.grad_norm)
+
+    def _report_halving(self, message: str) -> None:
+        size = self.step.micro_batch_size
+        self.reporter.incident("halved", message, self.counts.step + 1, micro_batch_size=size)
+
+    def _finish_average(self) -> None:
+        if self.average.finish():
+            # The last evaluation, and perhaps the last checkpoint, were of other weights.
+            self.validator.forget_whole()
+            self.saver.saved_step = None
 
     def _evaluate(self, *, whole: bool) -> None:
-        self.validator.run(whole=whole)
-        self.divergence.check_evaluation()
+        step = self.counts.step
+        self.validator.run(step, whole=whole, averaged_steps=self.average.steps if self.average.is_finished else 0)
+        self.losses.note_evaluation(self.validator.loss, step)
+
+    def _moment(self, step: int | None = None) -> dict[str, Any]:
+        """Return what every record says about a step: the last one, or the one that is being made."""
+        step = self.counts.step if step is None else step
+        return {
+            "step": step,
+            "progress": min(1.0, self.clock.tick / self.config.steps),
+            "tokens": self.counts.windows_at(step) * self.config.context_length,
+            "seconds_total": self.clock.elapsed(),
+            "seconds_training": self.counts.seconds_training,
+        }
+
+    def _collect_state(self) -> CheckpointState:
+        """Return the state of the run at this moment; all processes must call this together."""
+        validator, step = self.validator, self.counts.step
+        whole = self.parallel.gather(
+            {
+                "model": get_model_state(self.task.model),
+                "optimizer": self.parallel.optimizer.state_dict(),
+                "training": {name: part.state_dict() for name, part in self.parts.items()},
+            }
+        )
+        whole["training"] |= collect_random_states(self.processes)
+        return CheckpointState(
+            step=step,
+            valid_loss=validator.loss if validator.whole_step == step else None,
+            seconds_training=self.counts.seconds_training,
+            **whole,
+        )
 
     def _interrupt(self, signal_name: str) -> None:
-        if not self.saver.is_saved():
-            self.saver.save()
+        if self.saver.saved_step != self.counts.step:
+            self.saver.save(self.counts.step)
         self.saver.wait()
-        self.reporter.draw()
-        raise TrainingInterrupted(self.records.path, self.progress.step, signal_name)
+        self.reporter.export()
+        raise TrainingInterrupted(self.records.path, self.counts.step, signal_name)
 
     def _finish(self) -> Summary:
-        """Do what the last step left over, and write what marks a run as finished."""
-        progress = self.progress
-        if not self.divergence.has_come():
-            self._log_what_is_left()
-        if not self.divergence.has_come():
-            self.average.finish()
+        """Do what the last step left over, and write the summary, which marks a run as finished."""
+        step = self.counts.step
+        if not self.losses.have_diverged:
+            self._log_the_rest()
+        if not self.losses.have_diverged:
+            self._finish_average()
             if (absence := self.average.describe_absence()) is not None:
                 self.reporter.notice(absence)
-            evaluated = progress.valid_step == progress.step
-            if not evaluated:
+            is_evaluated = self.validator.whole_step == step
+            if not is_evaluated:
                 self._evaluate(whole=True)
-            if not self.divergence.has_come() and not (evaluated and self.saver.is_saved()):
-                self.saver.save()
+            if not self.losses.have_diverged and not (is_evaluated and self.saver.saved_step == step):
+                self.saver.save(step)
         self.saver.wait()
         self.reporter.sync()
-        self.reporter.draw()
-        progress.seconds_total = self.clock.elapsed()
-        parameters = count_parameters(self.task.model)
-        has_diverged = self.divergence.has_come()
-        summary = summarize(progress, self.config, self.device, self.task.speed, parameters, has_diverged=has_diverged)
+        self.reporter.export()
+        summary = self._summarize()
         self.records.write_json("summary.json", summary.to_json())
         loss = "none" if summary.final_valid_loss is None else f"{summary.final_valid_loss:.4f}"
-        mean = f" of the mean of {progress.averaged_steps:,} steps' weights" if progress.is_averaged else ""
-        self.reporter.notice(f"{summary.status}: {progress.step:,} steps, validation loss {loss}{mean}")
-        self.reporter.finish(summary)
+        mean = f" of the mean of {self.average.steps:,} steps' weights" if self.average.is_finished else ""
+        self.reporter.notice(f"{summary.status}: {step:,} steps, validation loss {loss}{mean}")
+        self.loggers.on_finish(summary)
         return self.processes.from_writer(lambda: summary)
+
+    def _summarize(self) -> Summary:
+        losses, validator, counts = self.losses, self.validator, self.counts
+        status: RunStatus = "completed" if self.clock.tick >= self.config.steps else "time_limit"
+        reason, final = losses.divergence, validator.loss
+        if losses.have_diverged:
+            status, final = "diverged", None
+        elif final is not None and validator.first_loss is not None and final > validator.first_loss:
+            reason = f"the final validation loss {final:.4f} is above the first one, {validator.first_loss:.4f}"
+        tokens = counts.windows * self.config.context_length
+        tokens_per_second = tokens / counts.seconds_training if counts.seconds_training > 0 else None
+        return Summary(
+            status=status,
+            diverged=reason is not None,
+            diverged_at_step=losses.diverged_at_step,
+            divergence=reason,
+            steps=counts.step,
+            tokens=tokens,
+            parameters=count_parameters(self.task.model),
+            final_valid_loss=final,
+            best_valid_loss=validator.best_loss,
+            perplexity=None if final is None else validator.perplexity,
+            bits_per_byte=None if final is None else validator.bits_per_byte,
+            seconds_total=self.clock.elapsed(),
+            seconds_training=counts.seconds_training,
+            tokens_per_second=tokens_per_second,
+            mfu=self.task.speed.utilisation(tokens_per_second),
+            peak_memory_bytes=peak_memory_bytes(self.device),
+            spikes=losses.spikes,
+            skipped_steps=losses.skipped_steps,
+        )

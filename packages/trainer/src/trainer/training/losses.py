@@ -1,73 +1,134 @@
-"""What becomes of the steps' losses until they are recorded."""
+"""Losses of the steps between two records: their mean, spikes, and divergence."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
-
-from trainer.training.progress import Progress
 
 _SPIKE_NATS, _SPIKE_SHARE = 0.3, 0.2
 _MEMORY = 0.9
 _MOST_UNREAD = 1000
+_MOST_SKIPPED_IN_A_ROW = 20
 
 
-class LossMeter:
-    """Sums losses, keeps the largest, and finds the first bad one.
+class LossRecord(NamedTuple):
+    """Losses since the last record."""
 
-    They are read together when somebody asks: so the host does not wait for the device at every step, and the device
-    has nothing to compute for it.
+    mean: float
+    """nan if there were none."""
+    largest: float | None
+    usual: float | None
+    """Moving average of the recorded means before."""
+    is_spike: bool
+    """Whether the largest loss is 0.3 nats and a fifth above the usual one."""
+
+
+class Losses:
+    """Collects the losses and gradient norms of the steps, and notices when they are not finite.
+
+    They stay on the device until somebody asks, so that the host does not wait for the device at every step.
+
+    Args:
+        on_divergence: Called with a message when the run has diverged.
     """
 
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+    def __init__(self, on_divergence: Callable[[str], None] = lambda message: None) -> None:
+        self._on_divergence = on_divergence
         self._unread: list[torch.Tensor] = []
         self._unread_steps: list[int] = []
-        self._sum = progress.loss_sum
-        self._largest = -math.inf if progress.loss_max is None else progress.loss_max
-        self._grad_norm = progress.grad_norm
         self._first_bad: int | None = None
+        self._sum = 0.0
+        self._largest = -math.inf
+        self._usual: float | None = None
+        self._skipped_in_a_row = 0
+        self.count = 0
+        """Losses since the last record; those of skipped steps do not count."""
+        self.grad_norm: float | None = None
+        """Gradient norm of the last step that was not skipped, as far as it has been read."""
+        self.spikes = 0
+        """Records whose largest loss was a spike."""
+        self.skipped_steps = 0
+        """Steps that made no update, because their loss or gradient was not finite."""
+        self.diverged_at_step: int | None = None
+        self.divergence: str | None = None
+        """The divergence in words."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Wait for the device, and return plain values for a checkpoint."""
+        self._read()
+        return {
+            "sum": self._sum,
+            "largest": self._largest,
+            "count": self.count,
+            "usual": self._usual,
+            "grad_norm": self.grad_norm,
+            "spikes": self.spikes,
+            "skipped_steps": self.skipped_steps,
+            "skipped_in_a_row": self._skipped_in_a_row,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; a run that has diverged has no checkpoint after that."""
+        self._sum, self._largest, self._usual = state["sum"], state["largest"], state["usual"]
+        self._skipped_in_a_row = state["skipped_in_a_row"]
+        self.count, self.grad_norm = state["count"], state["grad_norm"]
+        self.spikes, self.skipped_steps = state["spikes"], state["skipped_steps"]
 
     def add(self, loss: torch.Tensor, grad_norm: torch.Tensor, step: int) -> None:
-        """Take the loss and gradient norm of one step, both scalars on the same device."""
+        """Take the loss and gradient norm of a step that makes its update, both scalars on the same device."""
+        self._skipped_in_a_row = 0
         self._unread += (loss, grad_norm)
         self._unread_steps.append(step)
-        self._progress.loss_count += 1
+        self.count += 1
         if len(self._unread_steps) >= _MOST_UNREAD:
             self._read()
 
-    def first_bad_step(self) -> int | None:
-        """Wait for the device and return the first step that was not finite, or None."""
+    def note_skipped(self, step: int) -> None:
+        """Count a step that makes no update; too many in a row are a divergence."""
+        self.skipped_steps += 1
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row >= _MOST_SKIPPED_IN_A_ROW:
+            self._diverge(step, f"loss or gradient norm not finite in {_MOST_SKIPPED_IN_A_ROW} steps in a row, up to")
+
+    def note_evaluation(self, loss: float | None, step: int) -> None:
+        """Notice a validation loss that is not finite, which is None."""
+        if loss is None and not self.have_diverged:
+            self._diverge(step, "validation loss not finite at")
+
+    def check(self) -> bool:
+        """Wait for the device, and return whether the run has diverged."""
         self._read()
-        return self._first_bad
+        if self._first_bad is not None and not self.have_diverged:
+            self._diverge(self._first_bad, "loss or gradient norm not finite at")
+        return self.have_diverged
 
-    def note(self) -> None:
-        """Wait for the device and note in the progress, which checkpoints carry, what the next record will need."""
+    @property
+    def have_diverged(self) -> bool:
+        """Whether the run has diverged, as far as the losses have been read."""
+        return self.diverged_at_step is not None
+
+    def take(self) -> LossRecord:
+        """Wait for the device, return the losses since the last record, and begin anew."""
         self._read()
-        self._progress.grad_norm = self._grad_norm
-        self._progress.loss_sum = self._sum
-        self._progress.loss_max = self._largest if math.isfinite(self._largest) else None
-
-    def take(self) -> tuple[float, float | None, bool]:
-        """Return the mean loss, the largest, and whether that is a spike; a new mean begins.
-
-        A spike is a fifth, and 0.3 nats, above the moving average of the recorded means before.
-        """
-        self.note()
-        progress = self._progress
-        mean = progress.loss_sum / progress.loss_count if progress.loss_count else math.nan
-        largest, usual = progress.loss_max, progress.usual_loss
+        mean = self._sum / self.count if self.count else math.nan
+        largest, usual = self._largest if math.isfinite(self._largest) else None, self._usual
         is_spike = largest is not None and usual is not None and _is_spike(largest, usual)
         if math.isfinite(mean):
-            progress.usual_loss = mean if usual is None else _MEMORY * usual + (1 - _MEMORY) * mean
-        progress.spikes += is_spike
-        progress.loss_sum, progress.loss_count, progress.loss_max = 0.0, 0, None
-        self._sum, self._largest = 0.0, -math.inf
-        return mean, largest, is_spike
+            self._usual = mean if usual is None else _MEMORY * usual + (1 - _MEMORY) * mean
+        self.spikes += is_spike
+        self._sum, self.count, self._largest = 0.0, 0, -math.inf
+        return LossRecord(mean, largest, usual, is_spike)
+
+    def _diverge(self, step: int, what: str) -> None:
+        self.diverged_at_step = step
+        self.divergence = f"{what} step {step:,}"
+        self._on_divergence(f"diverged: {self.divergence}")
 
     def _read(self) -> None:
-        """Look at what has come since; the sums are in float64."""
+        """Read the losses that have come since; the sum is in float64."""
         if not self._unread:
             return
         values = torch.stack(self._unread).tolist()
@@ -77,7 +138,7 @@ class LossMeter:
                 self._largest = loss
             if self._first_bad is None and not (math.isfinite(loss) and math.isfinite(grad_norm)):
                 self._first_bad = step
-            self._grad_norm = grad_norm
+            self.grad_norm = grad_norm
         self._unread, self._unread_steps = [], []
 
 

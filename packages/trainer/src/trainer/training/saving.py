@@ -1,154 +1,132 @@
-"""When a run saves its state, and what."""
+"""Moments at which a run saves a checkpoint."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
+from typing import Any
 
-from trainer.checkpoints.background import BackgroundSaver
-from trainer.checkpoints.directory import CheckpointState
-from trainer.checkpoints.restore import collect_random_states
-from trainer.checkpoints.state_dicts import get_model_state
-from trainer.checkpoints.store import CheckpointStore
+from trainer.checkpoints import BackgroundSaver, CheckpointState, CheckpointStore
 from trainer.config import TrainConfig
-from trainer.distributed.parallel import Parallel
-from trainer.records.reporter import Reporter
-from trainer.training.averaging import WeightAverage
-from trainer.training.clock import RunClock, slower
-from trainer.training.losses import LossMeter
-from trainer.training.progress import Progress, crosses
+from trainer.distributed import Processes
+from trainer.training.clock import RunClock
+from trainer.training.progress import Interval
+
+_COMPLETE = 3  # times as large as the first checkpoint, which has no optimizer state yet
 
 
 class Saver:
-    """Saves checkpoints of one moment: weights, optimizer, random states, counts, and the records up to there."""
+    """Saves checkpoints when they are due, in the background if the configuration allows it.
+
+    Args:
+        store: Checkpoints of the run.
+        processes: Processes of the run, of which rank 0 writes.
+        config: Settings of the run.
+        clock: Learns how long a save takes.
+        collect: Returns the state of the run; called by all processes.
+        before_writing: Brings the records to the disk that a checkpoint relies on; called on rank 0, in any thread.
+    """
 
     def __init__(
         self,
         store: CheckpointStore,
-        parallel: Parallel,
+        processes: Processes,
         config: TrainConfig,
-        progress: Progress,
         clock: RunClock,
-        meter: LossMeter,
-        average: WeightAverage,
-        reporter: Reporter,
-        *,
-        resumes: bool,
+        collect: Callable[[], CheckpointState],
+        before_writing: Callable[[], None],
     ) -> None:
         self._store = store
         self._background = BackgroundSaver(store)
-        self._parallel = parallel
-        self._processes = parallel.processes
+        self._processes = processes
         self._config = config
-        self._progress = progress
         self._clock = clock
-        self._meter = meter
-        self._average = average
-        self._reporter = reporter
+        self._collect = collect
+        self._before_writing = before_writing
+        self._interval = Interval(config.checkpoint_interval)
         self._saved_at = clock.now()
-        self._saved_step = progress.step if resumes else None
-        self._began = clock.mark()
+        self.saved_step: int | None = None
+        """Step of the last checkpoint, which may still be written; None if there is none of these weights."""
 
-    def is_due(self, previous_tick: int, *, after_evaluation: bool = False) -> bool:
-        """Return whether one of the two intervals has passed.
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain values for a checkpoint."""
+        return {"interval": self._interval.state_dict(), "saved_step": self.saved_step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; the clock is restored already."""
+        self._interval.load_state_dict(state["interval"])
+        self.saved_step = state["saved_step"]
+        self._saved_at = self._clock.now()
+
+    def is_due(self, *, after_evaluation: bool) -> bool:
+        """Return whether an interval has passed since the last call, and there is time; call it after every step.
 
         Args:
-            previous_tick: the tick from which on the one in ticks counts.
-            after_evaluation: whether the model is evaluated before.
+            after_evaluation: Whether the model is evaluated first.
         """
-        interval, seconds = self._config.checkpoint_interval, self._config.checkpoint_seconds
-        by_steps = interval is not None and crosses(previous_tick, self._progress.tick, interval)
+        seconds = self._config.checkpoint_seconds
+        by_ticks = self._interval.passed(self._clock.tick)
         by_time = seconds is not None and self._clock.now() - self._saved_at >= seconds
-        end_is_apart = self._clock.end_is_apart
-        if not self._config.save_in_background and not end_is_apart:
-            return by_steps or by_time
-        # Shortly before the end the last save would only have to wait for this one.
-        return (by_steps or (by_time and self._is_free())) and self._clock.has_time_for_a_save(
-            after_evaluation=end_is_apart and after_evaluation
-        )
+        is_due = by_ticks or (by_time and self._is_free())
+        return is_due and self._clock.has_time_for(evaluation=after_evaluation, save=True)
 
     def _is_free(self) -> bool:
         return self._processes.from_writer(lambda: not self._background.is_busy())
 
-    def is_saved(self) -> bool:
-        """Return whether the present step has been saved, or is being saved."""
-        return self._saved_step == self._progress.step
+    def skip_to_present(self) -> None:
+        """Leave out what became due while a checkpoint was saved."""
+        self._interval.skip_to(self._clock.tick)
 
-    def save(self, *, in_background: bool = False) -> None:
+    def save(self, step: int, *, in_background: bool = False) -> None:
         """Save the present state, after the save that is under way.
 
         Args:
-            in_background: only copy it now, and write it while training goes on, if the configuration allows it.
+            step: Optimizer steps made.
+            in_background: Only copy the state now, and write it while training continues, if the configuration allows.
 
         Raises:
-            OSError: there is no room or no permission, now or in the save that was under way; what was saved before
-                is untouched.
+            OSError: If there is no space or no permission, now or for the save that was under way; earlier checkpoints
+                are untouched.
         """
         self.wait()
-        progress = self._progress
-        self._began = began = self._clock.mark()
-        self._meter.note()
-        self._reporter.note()
-        progress.seconds_total = self._clock.elapsed()
-        state = CheckpointState(
-            progress.step,
-            get_model_state(self._parallel.model),
-            self._parallel.optimizer.state_dict(),
-            {"progress": progress.to_dict(), **self._average.to_dict(), **collect_random_states(self._processes)},
-            progress.valid_loss if progress.valid_step == progress.step else None,
-            progress.seconds_training,
-        )
-        if in_background and self._config.save_in_background and not self._parallel.is_sharded:
+        began = self._clock.elapsed()
+        self.saved_step = step
+        state = self._collect()
+        if in_background and self._config.save_in_background:
             if self._processes.is_writer:
-                self._background.save(state, before=self._reporter.sync)
+                self._background.save(state, before=self._before_writing)
         else:
-            self._write(state)
-            self._note_seconds(time.perf_counter() - began.seconds)
+            self._processes.from_writer(lambda: self._write(state))
+            seconds = self._clock.elapsed() - began
+            self._clock.note("save", seconds if step else seconds * _COMPLETE)
         self._clock.share()
-        self._saved_at, self._saved_step = self._clock.now(), progress.step
+        self._saved_at = self._clock.now()
 
     def _write(self, state: CheckpointState) -> None:
-        """Write a checkpoint; no process goes on before it has its name."""
-
-        def prepare() -> None:
-            self._store.check_space(state.num_bytes())
-            self._reporter.sync()
-
-        def write() -> None:
-            prepare()
-            self._store.write(state)
-
-        if self._parallel.is_sharded:
-            from trainer.checkpoints.sharded import write_sharded
-
-            self._processes.from_writer(prepare)
-            write_sharded(self._store, state, self._processes)
-        else:
-            self._processes.from_writer(write)
+        self._store.check_space(state.num_bytes())
+        self._before_writing()
+        self._store.write(state)
 
     def poll(self) -> None:
-        """Take note of a save that has been completed.
+        """Take note of a background save that has been completed.
 
         Raises:
-            OSError: it failed; what was saved before is untouched.
+            OSError: If it failed; earlier checkpoints are untouched.
         """
-        self._note_seconds(self._background.poll())
+        self._note(self._background.poll())
 
     def wait(self) -> None:
         """Wait for the save that is under way.
 
         Raises:
-            OSError: it failed; what was saved before is untouched.
+            OSError: If it failed; earlier checkpoints are untouched.
         """
-        self._note_seconds(self._processes.from_writer(self._background.wait))
+        self._note(self._processes.from_writer(self._background.wait))
 
     def close(self) -> None:
-        """Wait for the save that is under way; a failure is only warned about."""
+        """Wait for the save that is under way; its failure is only warned about."""
         self._background.close()
 
-    def _note_seconds(self, seconds: float) -> None:
-        if not seconds or self._clock.since(self._began) is None:
-            return
-        if not self._progress.reserve_save:
-            seconds *= 3  # the first checkpoint has no optimizer state yet
-        # In the background it takes longer, if anything, than the last save will in the foreground.
-        self._progress.reserve_save = slower(self._progress.reserve_save, seconds)
+    def _note(self, seconds: float) -> None:
+        if seconds:
+            # In the background a save takes longer, if anything, than the last one will in the foreground.
+            self._clock.note("save", seconds)

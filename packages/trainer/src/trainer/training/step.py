@@ -1,21 +1,22 @@
-"""One optimizer step: batches, gradients, clipping, update."""
+"""One optimizer step: micro-batches, gradients, clipping, update."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
 
-from trainer.checkpoints.random_states import get_random_states, same_random_states, set_random_states
+from trainer.checkpoints import get_random_states, same_random_states, set_random_states
 from trainer.config import TrainConfig
-from trainer.data.batches import StepBatches
-from trainer.data.loader import BatchLoader
-from trainer.devices.devices import autocast, free_cached_memory, is_out_of_memory
-from trainer.distributed.parallel import Parallel
+from trainer.data import BatchLoader, StepBatches
+from trainer.devices import autocast, free_cached_memory, is_out_of_memory
+from trainer.distributed import Parallel
 from trainer.evaluation import LossFunction
+from trainer.task import Schedule
 from trainer.training.compilation import (
     check_compiled,
     compile_loss,
@@ -24,22 +25,18 @@ from trainer.training.compilation import (
     warn_about_compile,
 )
 
-Schedule = Callable[[int], float]
-"""schedule(step) -> learning rate."""
-
 
 class TrainingStep:
-    """Computes gradients and applies them.
+    """Computes the gradients of a step and applies them.
 
     Args:
-        parallel: the model and its optimizer, and how the processes of the run train them.
-        loss_fn: the mean loss of a batch.
-        loader: where the batches come from.
-        config: the settings of the run.
-        device: where to compute.
+        parallel: The model and its optimizer, and the way in which the processes train them.
+        loss_fn: Mean loss of a batch.
+        loader: Source of the batches.
+        config: Settings of the run.
+        device: Device that computes.
         dtype: torch.bfloat16 computes under autocast.
-        micro_batch_size: windows in a forward pass, if the run has found that a whole batch has no room; None if not.
-        on_halving: told in words when that happens, after `micro_batch_size` has its new value.
+        on_halving: Called with a message when the micro-batches become smaller, after `micro_batch_size` has changed.
     """
 
     def __init__(
@@ -51,7 +48,6 @@ class TrainingStep:
         device: torch.device,
         dtype: torch.dtype,
         *,
-        micro_batch_size: int | None = None,
         on_halving: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._parallel = parallel
@@ -65,32 +61,42 @@ class TrainingStep:
         self._compiled = compile_loss(loss_fn, config, device, is_alone=is_alone)
         self._compiled_works = False
         self._update = compile_update(self._optimizer, config, device, is_alone=is_alone)
-        self.micro_batch_size = largest_part(loader.rows, micro_batch_size or loader.rows)
+        self.micro_batch_size = loader.rows
+        """Windows in one forward pass; fewer than a batch has if a whole one did not fit into memory."""
         self._on_halving = on_halving
         self._micro_steps = 0
         self.seconds_compiling = 0.0
-        """Seconds of the passes and updates in which something was compiled, which tell nothing of the speed."""
+        """Seconds of the passes and updates in which something was compiled."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain values for a checkpoint."""
+        is_halved = self.micro_batch_size < self._loader.rows
+        return {"micro_batch_size": self.micro_batch_size if is_halved else None}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned, for any number of processes."""
+        self.micro_batch_size = largest_part(self._loader.rows, state["micro_batch_size"] or self._loader.rows)
 
     def compute_gradients(self, step: int, batches: StepBatches) -> tuple[torch.Tensor, torch.Tensor]:
-        """Fill the gradients with those of the mean loss over the step's batches.
+        """Compute the gradients of the mean loss over the step's batches, and clip them.
 
-        If there is no memory for it, the step is made again from its beginning in smaller micro batches.
+        If memory runs out, the step starts again in smaller micro-batches.
 
         Args:
-            step: the number of the step, from 0.
-            batches: what it reads.
+            step: Number of the step, from 0.
+            batches: Batches of the step.
 
         Returns:
             The loss, a mean over all processes, and the gradients' global L2 norm before clipping: scalars on the
             device.
 
         Raises:
-            torch.OutOfMemoryError: there is no memory, and the micro batch must not or cannot be halved.
+            torch.OutOfMemoryError: If there is no memory, and the micro-batch must not or cannot be halved.
         """
         self._micro_steps = self._loader.micro_steps(batches)
         may_halve = self._config.halve_on_out_of_memory
         while True:
-            # Taking them costs some 50 microseconds.
+            # Reading the states costs some 50 microseconds.
             states = get_random_states() if may_halve and self._why_not_halve() is None else None
             self._optimizer.zero_grad(set_to_none=True)
             try:
@@ -101,14 +107,14 @@ class TrainingStep:
                 reason = str(error).strip().partition("\n")[0]
                 if states is None:
                     raise torch.OutOfMemoryError(f"{self._why_not_halve()} ({reason})") from error
-            # Not in the except block: while the error is alive, so are the tensors of the frames it came through.
+            # Outside the except block: an error keeps the tensors alive of the frames that it came through.
             self._optimizer.zero_grad(set_to_none=True)
             free_cached_memory(self._device)
             self._halve(step, reason)
             set_random_states(states)
 
     def apply(self, learning_rate: float) -> None:
-        """Make the update; a group with an `lr_scale` gets that multiple of the learning rate."""
+        """Update the parameters; a group with an `lr_scale` gets that multiple of the learning rate."""
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate * group.get("lr_scale", 1.0)
         if self._update is None:
@@ -117,7 +123,7 @@ class TrainingStep:
             self.seconds_compiling += self._update.make()
 
     def _pass_all(self, batches: StepBatches) -> torch.Tensor:
-        """Make the forward and backward passes of a step; the mean loss of all processes."""
+        """Make the forward and backward passes of a step, and return the mean loss over all processes."""
         total: torch.Tensor | None = None
         passes_left = self._passes()
         for micro_step in range(self._micro_steps):
@@ -147,9 +153,9 @@ class TrainingStep:
     def _halve(self, step: int, reason: str) -> None:
         before = self.micro_batch_size
         self.micro_batch_size = largest_part(before, before // 2)
-        self._compiled_works = False  # it has to be compiled for the new shape
+        self._compiled_works = False  # the new shape must be compiled
         self._on_halving(
-            f"out of memory in step {step + 1:,} ({reason}): micro batches of {self.micro_batch_size} instead of "
+            f"out of memory in step {step + 1:,} ({reason}): micro-batches of {self.micro_batch_size} instead of "
             f"{before} windows from here on, the tokens per step stay the same"
         )
 
@@ -161,7 +167,7 @@ class TrainingStep:
         began, states = time.perf_counter(), get_random_states()
         loss, failure = self._try_compiled(inputs, targets)
         processes = self._parallel.processes
-        if failed := processes.maximum(float(failure is not None)) > 0:  # all go on in the same way
+        if failed := processes.maximum(float(failure is not None)) > 0:  # all processes continue in the same way
             self._compiled = None
             if failure is not None or processes.is_writer:
                 warn_about_compile(failure or RuntimeError("in another process"))
@@ -178,9 +184,9 @@ class TrainingStep:
     def _try_compiled(
         self, inputs: torch.Tensor, targets: torch.Tensor
     ) -> tuple[torch.Tensor | None, Exception | None]:
-        """Make a compiled pass, and return its loss, and the error if it fails or its loss is wrong.
+        """Make a compiled pass, and return its loss, or the error if it fails or its loss is wrong.
 
-        With several processes it is on trial: gradients are not exchanged, because one that fails could not.
+        With several processes it is a trial without an all-reduce, in which a failing process could not take part.
         """
         assert self._compiled is not None
         eager = self._eager_loss(inputs, targets)
@@ -195,7 +201,7 @@ class TrainingStep:
         return loss, None
 
     def _eager_loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> float | None:
-        """The loss without the compiler; None if it is random, which the compiler does in its own way."""
+        """Return the eager loss; None if it is random, since compiled programs draw other numbers."""
         with leaving_no_trace(self._parallel.model), torch.no_grad(), autocast(self._device, self._dtype):
             before = get_random_states()
             loss = self._parallel.call(self._loss_fn, inputs, targets)
@@ -203,7 +209,7 @@ class TrainingStep:
         return None if is_random or loss.dim() != 0 else loss.item()
 
     def _passes(self) -> int:
-        """Forward passes in the present step."""
+        """Return the number of forward passes in the present step."""
         return self._micro_steps * (self._loader.rows // self.micro_batch_size)
 
     def _backward(self, loss_fn: LossFunction, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -231,15 +237,15 @@ class TrainingStep:
 
 
 def largest_part(rows: int, limit: int) -> int:
-    """Return the largest number up to `limit` into which `rows` can be divided evenly; at least 1."""
+    """Return the largest divisor of `rows` up to `limit`; at least 1."""
     return next(part for part in range(max(1, min(rows, limit)), 0, -1) if rows % part == 0)
 
 
 def learning_rate_at(schedule: Schedule, tick: int) -> float:
-    """Ask a schedule for the learning rate.
+    """Return the learning rate of a tick.
 
     Raises:
-        ValueError: it is no finite number of at least 0.
+        ValueError: If it is not a finite number of at least 0.
     """
     rate = float(schedule(tick))
     if not 0 <= rate < math.inf:

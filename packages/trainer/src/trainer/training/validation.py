@@ -1,127 +1,172 @@
-"""The evaluations of a run, and the texts that its model writes on the way."""
+"""Evaluations of a run, and the texts that its model writes on the way."""
 
 from __future__ import annotations
 
-import time
+import itertools
+import statistics
 import warnings
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Any
 
+import torch
 from torch import nn
 
-from trainer.checkpoints.random_states import preserved_random_states
-from trainer.checkpoints.restore import draw_like_the_writer
-from trainer.evaluation import evaluate, evaluating
-from trainer.records.lines import finite
-from trainer.records.reporter import Reporter
+from trainer.checkpoints import draw_like_the_writer, preserved_random_states
+from trainer.data import TokenSplit
+from trainer.devices import synchronize
+from trainer.evaluation import Evaluation, evaluate, evaluating
+from trainer.records import Reporter, finite
+from trainer.task import Task
 from trainer.training.clock import RunClock
-from trainer.training.progress import Progress
-
-if TYPE_CHECKING:
-    from trainer.data.splits import TokenSplit
-    from trainer.evaluation import Evaluation
-    from trainer.task import Task
-
-SampleFunction: TypeAlias = Callable[[nn.Module, int], str | Sequence[str]]
-"""sample(model, step) -> text or texts."""
+from trainer.training.progress import Interval
 
 
 class Validator:
-    """Evaluates the model on the whole validation split, notes the losses in the progress, and takes samples."""
+    """Evaluates the model on the validation split, keeps the losses, and takes samples.
 
-    def __init__(self, task: Task, progress: Progress, clock: RunClock, reporter: Reporter) -> None:
+    Args:
+        task: The model, the validation split, and the settings.
+        clock: Learns how long an evaluation of the whole split takes.
+        reporter: Gets the losses and the samples.
+    """
+
+    def __init__(self, task: Task, clock: RunClock, reporter: Reporter) -> None:
         self._task = task
-        self._progress = progress
         self._clock = clock
         self._reporter = reporter
+        self._interval = Interval(task.config.eval_interval)
         self._evaluated_at = clock.now()
         self._part: TokenSplit | None = None
-        """What evaluations on the way read; None if they read all."""
-        self._batch: TokenSplit | None = None
-        """Its first batch."""
-        tokens, length = task.config.eval_tokens, task.config.context_length
+        """Tokens that evaluations on the way read; None if they read all."""
+        tokens = task.config.eval_tokens
         if tokens is not None and tokens < sum(task.valid_data.lengths):
-            self._part = task.valid_data.first(tokens, length)
-            self._batch = self._part.first(self._batch_size * length + 1, length)
+            self._part = task.valid_data.first(tokens, task.config.context_length)
+        self._timings: list[tuple[float, int]] = []
+        """Beginning and tokens of each batch of the part, and the end."""
+        self.whole_step: int | None = None
+        """Step of the last evaluation, if it read the whole split; None if it read a part, or other weights."""
+        self.loss: float | None = None
+        self.perplexity: float | None = None
+        self.bits_per_byte: float | None = None
+        self.first_loss: float | None = None
+        """Loss of the first evaluation; None if it read a part, whose loss cannot be compared with the last one."""
+        self.best_loss: float | None = None
 
-    @property
-    def _batch_size(self) -> int:
-        return self._task.config.eval_batch_size or self._task.config.batch_size
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain values for a checkpoint."""
+        return {
+            "interval": self._interval.state_dict(),
+            "whole_step": self.whole_step,
+            "loss": self.loss,
+            "perplexity": self.perplexity,
+            "bits_per_byte": self.bits_per_byte,
+            "first_loss": self.first_loss,
+            "best_loss": self.best_loss,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; the clock is restored already."""
+        self._interval.load_state_dict(state["interval"])
+        self.whole_step, self.loss, self.perplexity = state["whole_step"], state["loss"], state["perplexity"]
+        self.bits_per_byte = state["bits_per_byte"]
+        self.first_loss, self.best_loss = state["first_loss"], state["best_loss"]
+        self._evaluated_at = self._clock.now()
 
     def is_due(self) -> bool:
-        """Return whether the last evaluation is older than the configuration allows."""
+        """Return whether an interval has passed since the last call, and there is time; call it after every step."""
         seconds = self._task.config.eval_seconds
-        return seconds is not None and self._clock.now() - self._evaluated_at >= seconds
+        by_ticks = self._interval.passed(self._clock.tick)
+        by_time = seconds is not None and self._clock.now() - self._evaluated_at >= seconds
+        return (by_ticks or by_time) and self._clock.has_time_for(evaluation=True)
 
-    def run(self, *, whole: bool = True) -> None:
-        """Evaluate and sample; the random states of training are left as they were.
+    def run(self, step: int, *, whole: bool, averaged_steps: int = 0) -> None:
+        """Evaluate, report, and sample; the random states of training are left as they were.
 
         Args:
-            whole: read the whole validation split, even if the configuration lets evaluations on the way read less.
+            step: Optimizer steps made.
+            whole: Read the whole split, even if evaluations on the way may read less.
+            averaged_steps: Steps whose weights are averaged in the model; 0 if it has its own.
         """
-        progress, part = self._progress, None if whole else self._part
+        part = None if whole else self._part
         self._task.parallel.synchronize_buffers()
-        if part is not None and progress.step == 0:
-            self._evaluate(part)  # the first one is slow, and the second is to tell how long the whole will take
-        mark = self._clock.mark()
-        if part is not None and self._batch is not None:
-            self._evaluate(self._batch)  # so that what the first batch after training takes is counted only once
-        began = time.perf_counter()
+        began = self._clock.elapsed()
         result = self._evaluate(part or self._task.valid_data)
-        evaluating = time.perf_counter() - began
-        self._note(result, is_whole=part is None)
-        self._reporter.evaluation(result)
-        self._sample()
-        seconds = self._clock.since(mark)
-        if part is not None and seconds is not None:
-            seconds += evaluating * (sum(self._task.valid_data.lengths) / sum(part.lengths) - 1)
-        self._clock.note_report(seconds)
-        if self._task.config.time_limit_seconds is not None and progress.step == 0:
-            mark = self._clock.mark()
-            self._reporter.draw()  # to know how long it takes
-            progress.reserve_picture = self._clock.since(mark) or 0.0
+        self._keep(result, step, is_whole=part is None)
+        self._reporter.evaluation(step, result, averaged_steps)
+        self._sample(step)
+        self._clock.note("evaluation", self._clock.elapsed() - began + self._seconds_of_the_rest(part))
+        if self._task.config.time_limit_seconds is not None and step == 0:
+            began = self._clock.elapsed()
+            self._reporter.export()  # to know how long it takes
+            self._clock.note("export", self._clock.elapsed() - began)
         self._clock.share()
         self._evaluated_at = self._clock.now()
+
+    def skip_to_present(self) -> None:
+        """Leave out what became due while the model was evaluated."""
+        self._interval.skip_to(self._clock.tick)
+
+    def forget_whole(self) -> None:
+        """Note that the model has other weights than the last evaluation."""
+        self.whole_step = None
 
     def _evaluate(self, data: TokenSplit) -> Evaluation:
         task, config = self._task, self._task.config
         with preserved_random_states():
-            return evaluate(
+            result = evaluate(
                 task.model,
                 data,
                 config.context_length,
-                batch_size=self._batch_size,
-                loss_fn=lambda _, inputs, targets: task.parallel.call(task.loss_fn, inputs, targets),
+                batch_size=config.eval_batch_size or config.batch_size,
+                loss_fn=self._timed_loss if data is self._part else self._loss,
                 device=task.device,
                 dtype=task.dtype,
                 processes=task.parallel.processes,
             )
+        self._timings.append((self._clock.elapsed(), 0))
+        return result
 
-    def _note(self, result: Evaluation, *, is_whole: bool) -> None:
-        progress = self._progress
-        progress.valid_step = progress.step if is_whole else None
-        progress.valid_loss = finite(result.loss)
-        progress.perplexity = finite(result.perplexity)
-        progress.bits_per_byte = finite(result.bits_per_byte)
-        if progress.valid_loss is None:
+    def _loss(self, _: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return self._task.parallel.call(self._task.loss_fn, inputs, targets)
+
+    def _timed_loss(self, _: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        if self._task.config.time_limit_seconds is not None:
+            synchronize(self._task.device)
+            self._timings.append((self._clock.elapsed(), inputs.numel()))
+        return self._loss(_, inputs, targets)
+
+    def _seconds_of_the_rest(self, part: TokenSplit | None) -> float:
+        """Return the seconds that the rest of the split would have taken, at the pace of the part's usual batch.
+
+        The first batch after training is often slower, and any batch may have been stopped: a mean would multiply that.
+        """
+        timings, self._timings = self._timings, []
+        if part is None or len(timings) < 2:
+            return 0.0
+        paces = [(after - begin) / tokens for (begin, tokens), (after, _) in itertools.pairwise(timings)]
+        rest = sum(self._task.valid_data.lengths) - sum(part.lengths)
+        return rest / self._task.parallel.processes.world_size * statistics.median(paces[1:] or paces)
+
+    def _keep(self, result: Evaluation, step: int, *, is_whole: bool) -> None:
+        self.whole_step = step if is_whole else None
+        self.loss = finite(result.loss)
+        self.perplexity = finite(result.perplexity)
+        self.bits_per_byte = finite(result.bits_per_byte)
+        if self.loss is None or not is_whole:
             return
-        if progress.first_valid_loss is None:
-            progress.first_valid_loss, progress.first_valid_is_whole = progress.valid_loss, is_whole
-        if is_whole:
-            best = progress.best_valid_loss
-            progress.best_valid_loss = progress.valid_loss if best is None else min(best, progress.valid_loss)
+        if step == 0:
+            self.first_loss = self.loss
+        self.best_loss = self.loss if self.best_loss is None else min(self.best_loss, self.loss)
 
-    def _sample(self) -> None:
-        task, step = self._task, self._progress.step
-        processes = task.parallel.processes
+    def _sample(self, step: int) -> None:
+        task, processes = self._task, self._task.parallel.processes
         if task.sample is None or not (processes.is_writer or task.parallel.is_sharded):
             return
         try:
             with evaluating(task.model), preserved_random_states():
-                if task.parallel.is_sharded:  # all write the same text, each with its part of the model
+                if task.parallel.is_sharded:  # every process writes the same text, each with its shard of the model
                     draw_like_the_writer(processes)
                 texts = task.parallel.call(task.sample, step)
-            self._reporter.sample(texts)
+            self._reporter.sample(step, texts)
         except OSError:
             raise
         except Exception as error:

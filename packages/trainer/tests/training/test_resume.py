@@ -1,23 +1,23 @@
-"""A run that is interrupted, however rudely, ends like one that was not, to the bit."""
+"""Interrupted and killed runs end bit for bit like a run that was left alone."""
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
-from bigram_run import Crash, assert_equal_runs, crash, failing_loss, make_model, make_trainer, slow_loss
+from bigram_run import Crash, assert_equal_runs, crash, failing_loss, make_model, make_trainer, schedule
+from children import needs_fork
 
 from trainer import Summary, TrainingInterrupted
+from trainer.checkpoints import directory
 from trainer.interruption import Continuations, SignalGuard
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
-SCRIPT = Path(__file__).with_name("bigram_run.py")
+SCRIPT = Path(__file__).parents[1] / "helpers" / "bigram_run.py"
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ def whole(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("at", [1, 2, 12, 13, 14, 39, 40, 41, 83, 120])
+@pytest.mark.parametrize("at", [2, 12, 13, 40, 120])
 def test_crash(tmp_path, whole, timeless, at):
     with pytest.raises(Crash):
         make_trainer(tmp_path / "run", loss=failing_loss(at, crash)).fit()
@@ -40,8 +40,9 @@ def test_crash(tmp_path, whole, timeless, at):
     assert_equal_runs(whole, tmp_path / "run", timeless)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("at", [1, 14, 39, 41, 117])
+@pytest.mark.parametrize(
+    ("number", "at"), [(signal.SIGINT, 1), (signal.SIGTERM, 14), (signal.SIGINT, 39), (signal.SIGTERM, 117)]
+)
 def test_signal(tmp_path, whole, timeless, monkeypatch, number, at):
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "my study", "--seed", "1"])
     run, handlers = tmp_path / "run", [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
@@ -86,9 +87,6 @@ def test_second_signal_has_its_usual_effect():
 @pytest.mark.skipif(not hasattr(signal, "SIGCONT"), reason="needs SIGCONT")
 def test_continuations_are_counted_while_asked_for():
     before = signal.getsignal(signal.SIGCONT)
-    with Continuations() as stops, SignalGuard() as guard:
-        signal.raise_signal(signal.SIGCONT)
-        assert (stops.count, guard.continued) == (0, 1)  # the inner one has it
     with Continuations() as stops:
         signal.raise_signal(signal.SIGCONT)
         signal.raise_signal(signal.SIGCONT)
@@ -133,110 +131,111 @@ def test_environments_of_resumes_are_listed(tmp_path):
     assert [session["step"] for session in environment["resumed"]] == [48]
 
 
-def start(run, pause=0.0):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(run), str(pause)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environment,
-    )
-    assert process.stdout.readline() == b"ready\n"
-    return process
+def run_until_killed(run, **settings):
+    """Train in a forked process that kills itself."""
+    child = os.fork()
+    if child == 0:
+        try:
+            make_trainer(run, **settings).fit()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), "it was finished too early"
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills its children, which needs os.fork")
-def test_kill_9_at_random_moments_of_training_and_saving(tmp_path, whole, timeless):
-    """Each child trains on where its predecessor was killed, often while it was writing a checkpoint."""
-    run, moments, kills = tmp_path / "run", random.Random(0), 0
-    while kills < 12 and not (run / "summary.json").exists():
-        child = os.fork()
-        if child == 0:
-            try:
-                make_trainer(run).fit()
-            finally:
-                os._exit(0)
-        time.sleep(moments.uniform(0.02, 0.12))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        kills += 1
-    assert kills >= 1
+def kill_oneself():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@needs_fork
+def test_kill_9_again_and_again(tmp_path, whole, timeless):
+    """Each process resumes where its predecessor was killed; the first one dies before its first checkpoint."""
+    run = tmp_path / "run"
+    for at in (5, 20, 20, 31, 7):
+        run_until_killed(run, loss=failing_loss(at, kill_oneself))
     make_trainer(run).fit()
     assert_equal_runs(whole, run, timeless)
-    leftovers = [path for path in run.rglob("*") if ".aside" in path.name or ".tmp-" in path.name]
-    assert not leftovers
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills its children, which needs os.fork")
-def test_kill_9_while_a_checkpoint_is_written_in_the_background(tmp_path, whole, timeless):
-    run, moments, cut = tmp_path / "run", random.Random(0), 0
-    for _ in range(5):
-        child = os.fork()
-        if child == 0:
-            os.fsync = lambda descriptor, fsync=os.fsync: time.sleep(0.003) or fsync(descriptor)
-            try:
-                make_trainer(run, loss=slow_loss(0.001)).fit()
-            finally:
-                os._exit(0)
-        # Of another step than the predecessor's, which is still there.
-        before = {path.name for path in run.glob("checkpoints/.aside-*")}
-        while not {path.name for path in run.glob("checkpoints/.aside-step_*")} - before:
-            assert os.waitpid(child, os.WNOHANG) == (0, 0), "it was finished too early"
-        time.sleep(moments.uniform(0, 0.015))
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        cut += any(run.glob("checkpoints/.aside-step_*"))
-    assert cut >= 1
+@needs_fork
+def test_kill_9_while_a_checkpoint_is_written_in_the_background(tmp_path, whole, timeless, monkeypatch):
+    """The weights are written and the rest is not, while training continues."""
+    run, write = tmp_path / "run", directory.write_checkpoint
+    for step in (6, 12, 12):
+        reached = threading.Event()
+
+        def write_half(aside, state, step=step, reached=reached):
+            write(aside, state)
+            if state.step == step:
+                (aside / "state.pt").unlink()
+                (aside / "meta.json").unlink()
+                reached.set()
+                threading.Event().wait()
+
+        def kill_when_reached(number, step=step, reached=reached):
+            if number == step:  # of the next step, for they are counted from 0
+                reached.wait()
+                kill_oneself()
+            return schedule(number)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("trainer.checkpoints.store.write_checkpoint", write_half)
+            run_until_killed(run, lr=kill_when_reached)
+        assert [path.name for path in run.glob("checkpoints/.aside-*")] == [f".aside-step_{step:07}"]
     make_trainer(run).fit()
     assert_equal_runs(whole, run, timeless)
     assert not list(run.glob("checkpoints/.aside-*"))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills its children, which needs os.fork")
-@pytest.mark.parametrize("call", range(0, 36, 3))
-def test_kill_9_at_every_kind_of_call_of_a_save(tmp_path, whole, timeless, call):
-    """The child dies right before its call number `call` of fsync or rename."""
-    run = tmp_path / "run"
-    child = os.fork()
-    if child == 0:
-        remaining = [call]
-        fsync, rename, replace = os.fsync, Path.rename, Path.replace
+@needs_fork
+@pytest.mark.parametrize("call", range(1, 36, 6))
+def test_kill_9_at_every_kind_of_call_of_a_save(tmp_path, whole, timeless, monkeypatch, call):
+    """The process dies right before its call number `call` of fsync or rename."""
+    run, remaining = tmp_path / "run", [call]
 
-        def counted(function):
-            def wrapper(*arguments):
-                if remaining[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                remaining[0] -= 1
-                return function(*arguments)
+    def counted(function):
+        def wrapper(*arguments):
+            if remaining[0] == 0:
+                kill_oneself()
+            remaining[0] -= 1
+            return function(*arguments)
 
-            return wrapper
+        return wrapper
 
-        os.fsync, Path.rename, Path.replace = counted(fsync), counted(rename), counted(replace)
-        try:
-            make_trainer(run).fit()
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", counted(os.fsync))
+        patch.setattr(Path, "rename", counted(Path.rename))
+        patch.setattr(Path, "replace", counted(Path.replace))
+        run_until_killed(run)
     make_trainer(run).fit()
     assert_equal_runs(whole, run, timeless)
     assert not [path for path in run.rglob("*") if ".tmp-" in path.name]
 
 
+def start(run, *options):
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(run), *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+
+
 def test_processes_interrupted_by_ctrl_c_and_a_locked_directory(tmp_path, whole, timeless):
+    """The first process is held in its first step until the second is refused and the signal has been sent."""
     pytest.importorskip("fcntl")
     run = tmp_path / "run"
-    first = start(run, pause=0.2)  # long enough for the second to start on a busy machine
-    while not (run / "metrics.jsonl").exists():
-        time.sleep(0.01)
+    first = start(run, "hold")
+    assert first.stdout.readline() == b"training\n"
     second = start(run)
-    _, errors = second.communicate(timeout=60)
+    _, errors = second.communicate()
     assert second.returncode == 1
     assert b"is in use by another process" in errors
     first.send_signal(signal.SIGINT)
-    _, errors = first.communicate(timeout=60)
+    _, errors = first.communicate(b"go on\n")
     assert first.returncode == 1
-    assert b"TrainingInterrupted: interrupted by SIGINT: saved at step " in errors
+    assert b"TrainingInterrupted: interrupted by SIGINT: saved at step 1 in " in errors
     assert b"; to resume: " + sys.executable.encode() in errors
     summary = make_trainer(run).fit()
     assert isinstance(summary, Summary)

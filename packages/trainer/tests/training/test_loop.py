@@ -2,14 +2,15 @@ import json
 import math
 import re
 import shutil
+import signal
 
 import numpy as np
 import pytest
 import torch
-from bigram_run import CONFIG, loss_fn, make_model, make_tokens, make_trainer, schedule
+from bigram_run import CONFIG, failing_loss, loss_fn, make_model, make_tokens, make_trainer, schedule
 from torch import nn
 
-from trainer import TokenDataset, evaluate, read_config, read_metrics
+from trainer import TokenDataset, TrainingInterrupted, evaluate, read_config, read_metrics
 from trainer.data.windows import batch_generator, get_batch
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -139,7 +140,7 @@ def test_divergence_stops_before_the_update(tmp_path, value):
 
 
 class Collector:
-    """A logger that keeps what it hears."""
+    """A logger that keeps the records."""
 
     def __init__(self, records):
         self.records = records
@@ -168,7 +169,7 @@ def test_a_step_that_is_not_finite_may_be_skipped(tmp_path, value):
 def test_skipping_every_step_is_a_divergence(tmp_path):
     summary = make_trainer(tmp_path / "run", loss=bad_loss(2 * 15 + 1, math.nan, times=999), on_non_finite="skip").fit()
     assert (summary.status, summary.diverged_at_step, summary.skipped_steps) == ("diverged", 35, 20)
-    assert summary.divergence == "20 times in a row, loss or gradient norm not finite at step 35"
+    assert summary.divergence == "loss or gradient norm not finite in 20 steps in a row, up to step 35"
 
 
 def test_a_spike_is_recorded(tmp_path):
@@ -238,8 +239,53 @@ def test_finished_run_is_only_read(tmp_path):
     assert all(torch.equal(*pair) for pair in zip(model.parameters(), other.parameters(), strict=True))
 
 
+@pytest.mark.parametrize("version", [None, 2])
+def test_a_summary_of_another_version_is_refused(tmp_path, version):
+    run = tmp_path / "run"
+    make_trainer(run, steps=2).fit()
+    values = json.loads((run / "summary.json").read_text())
+    values["version"] = version
+    if version is None:  # as before there were versions
+        del values["version"], values["spikes"]
+    (run / "summary.json").write_text(json.dumps(values))
+    with pytest.raises(
+        ValueError,
+        match=rf"^{run}/summary.json has version {version} of the format, expected 1: read it with the version of this "
+        r"package that wrote it \(environment.json names it\), or train in another run directory$",
+    ):
+        make_trainer(run, steps=2).fit()
+
+
+def test_a_summary_with_other_fields_is_refused(tmp_path):
+    run = tmp_path / "run"
+    summary = make_trainer(run, steps=2).fit()
+    values = {**summary.to_json(), "unknown": 1}
+    del values["status"]
+    (run / "summary.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=r"summary.json is not a summary: status, unknown missing or unknown; restore"):
+        make_trainer(run, steps=2).fit()
+
+
+def test_metrics_csv_is_written_at_the_end_of_a_session(tmp_path):
+    def rows(run):
+        return len((run / "metrics.csv").read_text().splitlines()) - 1
+
+    def crash():
+        assert not (tmp_path / "crashed" / "metrics.csv").exists()
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        make_trainer(tmp_path / "crashed", loss=failing_loss(31, crash)).fit()
+    interrupt = failing_loss(31, lambda: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(TrainingInterrupted):
+        make_trainer(tmp_path / "interrupted", loss=interrupt).fit()
+    make_trainer(tmp_path / "whole").fit()
+    for name in ("crashed", "interrupted", "whole"):
+        assert rows(tmp_path / name) == len(read_metrics(tmp_path / name)) > 0
+
+
 def test_the_start_on_a_part_of_the_split_is_not_compared_with_the_end_on_the_whole(tmp_path):
-    """Of which the rest is harder: its ids do not go around the circle."""
+    """The rest of the split is harder: its ids do not walk around the circle."""
     valid = np.concatenate([make_tokens(100, seed=1), np.random.default_rng(0).integers(0, 40, 400).astype(np.uint16)])
     start = evaluate(make_model(), valid[:100], 8).loss
     for tokens, is_above in ((100, False), (500, True), (None, True)):
@@ -301,7 +347,7 @@ def test_another_torch_that_knows_more_settings_does_not_matter(tmp_path):
 
 
 def test_a_skipped_step_that_is_made_again_is_recorded_once(tmp_path):
-    """The checkpoint is from right before the step."""
+    """The last checkpoint is of the step before the skipped one."""
 
     def crashing(step):
         return 1 / 0 if step == 17 else schedule(step)
@@ -314,7 +360,7 @@ def test_a_skipped_step_that_is_made_again_is_recorded_once(tmp_path):
 
 
 def test_run_of_an_earlier_version_goes_on(tmp_path):
-    """Its `config.json` does not know later settings; it did what their defaults say."""
+    """Its `config.json` lacks later settings, whose defaults describe what it did."""
     run = tmp_path / "run"
     summary = make_trainer(run).fit()
     config = read_config(run)
@@ -439,7 +485,7 @@ def test_compile_falls_back_with_one_warning(tmp_path, monkeypatch, timeless):
 
     monkeypatch.setattr(torch, "compile", compile_)
     with pytest.warns(
-        RuntimeWarning, match=r"torch.compile failed \(RuntimeError: no compiler\); training goes on"
+        RuntimeWarning, match=r"torch.compile failed \(RuntimeError: no compiler\); training continues"
     ) as caught:
         make_trainer(tmp_path / "on", compile="on").fit()
     assert len(caught) == 1
@@ -453,7 +499,7 @@ def make_certain_model():
 
 
 def test_a_compiled_loss_that_is_wrong_is_not_used(tmp_path, monkeypatch, timeless):
-    """The compiler is replaced by one that makes mistakes, as those of some machines have."""
+    """The compiler is replaced by one that makes mistakes, as real ones have on some machines."""
     make_trainer(tmp_path / "off", model=make_certain_model()).fit()
     for name, factor in (("nan", math.nan), ("double", 2.0)):
         monkeypatch.setattr(

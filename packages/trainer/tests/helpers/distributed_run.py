@@ -16,11 +16,11 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.checkpoint import FileSystemWriter
 from torch.nn.functional import cross_entropy
 
 import trainer.records.reporter
 from trainer import TrainConfig, Trainer, TrainingInterrupted, evaluate
+from trainer.checkpoints import store
 from trainer.distributed.processes import joined_processes
 from trainer.distributed.rank import find_place
 
@@ -78,7 +78,7 @@ def make_tokens(count, seed):
 
 
 def sample(model, step):
-    """Text that depends on the random states: all processes have to draw alike."""
+    """Text that depends on the random states, so all processes must draw alike."""
     return str(torch.multinomial(model.logits(torch.tensor([[1, 2]]))[0, -1].softmax(0), 5).tolist())
 
 
@@ -100,7 +100,7 @@ def others(model):
 
 
 def acting(action, at=STOPPED_AT, rank=1):
-    """The loss, but in the last forward pass of the step `at`, one of the processes does something else first."""
+    """The loss, preceded by an action of one process in the last forward pass of the step `at`."""
     calls = []
 
     def loss(model, inputs, targets):
@@ -117,7 +117,7 @@ def sums(model):
 
 
 def train_equally(directory):
-    """Train and resume in all ways; what is compared with one process lies in the run directories."""
+    """Train and resume in all ways; the test compares the run directories with those of one process."""
     seen = {}
     for name in ("ddp", "fsdp"):
         model = Blocks(find_place().rank)  # the first one's weights count
@@ -155,7 +155,7 @@ TAIL_PASS = 6 + 3 * 9  # the last forward pass of step 15, when the mean has beg
 
 
 def rise_and_average(run_dir, name):
-    """Begun in one of the two ways; after a signal, when there is a mean already, finished in the other one."""
+    """Begin in one of the two ways, and after a signal, when there is a mean, finish in the other one."""
     interrupt = acting(lambda: signal.raise_signal(signal.SIGTERM), at=TAIL_PASS / 3)
     try:
         make_trainer(run_dir, loss=interrupt, parallel=name, **RAMP).fit()
@@ -167,7 +167,7 @@ def rise_and_average(run_dir, name):
 
 
 def catch(run_dir, **settings):
-    """The error of a process: that of the writer, everywhere."""
+    """Return the error of a run, which is that of rank 0 everywhere."""
     try:
         make_trainer(run_dir, **settings).fit()
     except Exception as error:
@@ -198,7 +198,7 @@ def compile_badly(run_dir, parallel, compiled):
 
 
 class Doubled(torch.autograd.Function):
-    """Something that has a backward pass of its own."""
+    """A function with a backward pass of its own."""
 
     @staticmethod
     def forward(ctx, x):
@@ -210,7 +210,7 @@ class Doubled(torch.autograd.Function):
 
 
 class Wide(Blocks):
-    """More parameters than DDP exchanges at once."""
+    """A model with more parameters than DDP reduces in one bucket."""
 
     def __init__(self):
         super().__init__()
@@ -223,7 +223,7 @@ class Wide(Blocks):
 
 
 def compile_in_pieces(run_dir):
-    """The number of graphs that a compiled loss is made of under DDP, each time that it is compiled."""
+    """Return the number of graphs of a compiled loss under DDP, each time that it is compiled."""
     calls, compile_well = [], torch.compile
 
     def compile_for_real(function, **_):
@@ -248,40 +248,45 @@ def compile_in_pieces(run_dir):
 
 
 def fill_a_disk(run_dir):
-    """One of the processes has no room for its part of the second checkpoint."""
+    """The writer has no room for the second checkpoint."""
 
-    def write_data(writer, plan, planner):
-        if find_place().rank == 1 and "step_0000004" in str(writer.path):
+    def write_or_fail(directory, state):
+        if state.step == 4:
+            (directory / "model.safetensors").write_bytes(b"half")
             raise OSError(28, "No space left on device")
-        return write(writer, plan, planner)
+        write(directory, state)
 
-    settings = {"parallel": "fsdp", "steps": 6, "checkpoint_interval": 2}
-    write, FileSystemWriter.write_data = FileSystemWriter.write_data, write_data
+    settings = {"parallel": "fsdp", "steps": 6, "checkpoint_interval": 2, "save_in_background": False}
+    write, store.write_checkpoint = store.write_checkpoint, write_or_fail
     try:
         make_trainer(run_dir, **settings).fit()
     except OSError as error:
         message = str(error)
     finally:
-        FileSystemWriter.write_data = write
+        store.write_checkpoint = write
     kept = [path.name for path in (run_dir / "checkpoints").iterdir()]
     return [message, kept, make_trainer(run_dir, **settings).fit().status]
 
 
 def end_in_time(run_dir):
-    """Steps made by the clock; how many, both processes have to find alike."""
-    passes = []
+    """Train by the clock; both processes must make the same number of steps, though the second clock is fast."""
+    passes, real = [], time.perf_counter
 
     def loss(model, inputs, targets):
         passes.append(model.training)
         return loss_fn(model, inputs, targets)
 
-    settings = {"clock": "time", "time_limit_seconds": 3.0, "checkpoint_seconds": 0.2, "eval_seconds": 0.3}
-    summary = make_trainer(run_dir, loss=loss, **settings).fit()
+    settings = {"clock": "time", "time_limit_seconds": 30.0, "checkpoint_seconds": 2.0, "eval_seconds": 3.0}
+    time.perf_counter = lambda: len(passes) * (0.1 if find_place().rank == 0 else 0.5)
+    try:
+        summary = make_trainer(run_dir, loss=loss, **settings).fit()
+    finally:
+        time.perf_counter = real
     return [summary.status, summary.steps, sum(passes) // 3]
 
 
 def evaluations(directory):
-    """Alone and together, of splits with 1, 2 and 9 batches."""
+    """Evaluate splits of 1, 2 and 9 batches alone and together."""
     results = []
     dist.init_process_group("gloo")  # which is used, and stays
     make_trainer(directory / "ddp", model=(model := Blocks(9))).fit()  # is only read
@@ -305,13 +310,13 @@ def die(directory):
 
 
 def wait_for_a_signal(directory):
-    """Both are slow enough for a signal to `torchrun`."""
+    """Train slowly enough for a signal to `torchrun`."""
 
     def loss(model, inputs, targets):
         time.sleep(0.01)
         return loss_fn(model, inputs, targets)
 
-    make_trainer(directory / "run", loss=loss, parallel="fsdp", steps=5000).fit()
+    make_trainer(directory / "run", loss=loss, parallel="fsdp", steps=10**6).fit()
 
 
 if __name__ == "__main__":

@@ -1,33 +1,30 @@
-"""Checkpoints that are written while training goes on are those of the moment at which they were due."""
+"""Checkpoints written in the background hold the state of the moment at which they were due."""
 
 import json
 import signal
 import threading
-import time
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 import torch
-from bigram_run import loss_fn, make_model, make_trainer
+from bigram_run import forget_the_time, loss_fn, make_model, make_trainer
 from safetensors.torch import load_file
 
-from trainer import TrainConfig, TrainingInterrupted, read_metrics
-from trainer.checkpoints.single_file import CheckpointStore
+from trainer import TrainingInterrupted, read_metrics
+from trainer.checkpoints.background import BackgroundSaver
+from trainer.checkpoints.store import CheckpointStore
 from trainer.records.reporter import Reporter
-from trainer.training.clock import RunClock
-from trainer.training.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
+PATIENCE = 120.0
+"""Seconds after which an event that has not come is a failure; nothing takes nearly as long."""
 SETTINGS = {"steps": 24, "eval_interval": 8, "keep_checkpoints": 100}
-TIMELESS = ("seconds", "reserve", "began")
 
 
 def content(path):
-    """What a checkpoint says, without what depends on the clock."""
+    """Return the content of a checkpoint, without what depends on the clock."""
     state = torch.load(path / "state.pt")
-    progress = state["training"]["progress"]
-    state["training"]["progress"] = {
-        name: value for name, value in progress.items() if not any(word in name for word in TIMELESS)
-    }
+    forget_the_time(state["training"])
     weights = {name: value.tolist() for name, value in load_file(path / "model.safetensors").items()}
     return repr(state), weights, json.loads((path / "meta.json").read_text())["valid_loss"]
 
@@ -37,17 +34,24 @@ def steps_of(run):
 
 
 class Training:
-    """A loss that knows the step it is in, and can do something there."""
+    """A loss that counts its steps, can act in one, and lets another thread wait for one."""
 
     def __init__(self, **actions):
         self.step = 0
         self.calls = 0
         self.actions = {int(name.removeprefix("at_")): action for name, action in actions.items()}
+        self._changed = threading.Condition()
+
+    def wait_for(self, step):
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.step >= step, PATIENCE)
 
     def __call__(self, model, inputs, targets):
         if model.training:
-            self.calls += 1
-            self.step = (self.calls + 1) // 2
+            with self._changed:
+                self.calls += 1
+                self.step = (self.calls + 1) // 2
+                self._changed.notify_all()
             if self.calls % 2 and self.step in self.actions:
                 self.actions[self.step]()
         return loss_fn(model, inputs, targets)
@@ -55,41 +59,55 @@ class Training:
 
 @pytest.fixture
 def writes(monkeypatch):
-    """What happens around each writing of a checkpoint: `writes.before[step]()`, and who was at it at once."""
+    """Watches the writing of checkpoints: `writes.before[step]()` runs before that of a step."""
 
     class Writes:
         def __init__(self):
-            self.before, self.threads, self.active, self.most_active = {}, {}, 0, 0
+            self.before, self.threads, self.futures = {}, {}, []
+            self._alone = threading.Lock()
+
+        def write(self, store, state):
+            self.threads[state.step] = threading.current_thread()
+            assert self._alone.acquire(blocking=False), "two checkpoints are written at once"
+            try:
+                self.before.get(state.step, lambda: None)()
+                return write(store, state)
+            finally:
+                self._alone.release()
+
+        def wait_for_the_last(self):
+            """Wait until the saver could know how the last background save has ended."""
+            assert not wait([self.futures[-1]], PATIENCE).not_done
+
+    class Executor(ThreadPoolExecutor):
+        def submit(self, *arguments):
+            writes.futures.append(super().submit(*arguments))
+            return writes.futures[-1]
 
     writes, write = Writes(), CheckpointStore.write
-
-    def watched(self, state):
-        writes.threads[state.step] = threading.current_thread()
-        writes.active += 1
-        writes.most_active = max(writes.most_active, writes.active)
-        try:
-            writes.before.get(state.step, lambda: None)()
-            return write(self, state)
-        finally:
-            writes.active -= 1
-
-    monkeypatch.setattr(CheckpointStore, "write", watched)
+    monkeypatch.setattr(CheckpointStore, "write", lambda store, state: writes.write(store, state))
+    monkeypatch.setattr("trainer.checkpoints.background.ThreadPoolExecutor", Executor)
     return writes
 
 
-def wait_until(condition):
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+def announced(monkeypatch, method):
+    """An event that is set when a method of `BackgroundSaver` is called."""
+    event, original = threading.Event(), getattr(BackgroundSaver, method)
+
+    def call(self):
+        event.set()
+        return original(self)
+
+    monkeypatch.setattr(BackgroundSaver, method, call)
+    return event
 
 
 def test_a_checkpoint_is_that_of_its_step_however_long_its_writing_takes(tmp_path, timeless, writes):
-    """Each is only written when training is three steps further, or the test stands still."""
+    """Each checkpoint is written only when training is three steps further."""
     make_trainer(tmp_path / "foreground", save_in_background=False, **SETTINGS).fit()
     assert set(writes.threads.values()) == {threading.main_thread()}
     training = Training()
-    writes.before = {step: lambda step=step: wait_until(lambda: training.step >= step + 3) for step in (6, 12, 18)}
+    writes.before = {step: lambda step=step: training.wait_for(step + 3) for step in (6, 12, 18)}
     make_trainer(tmp_path / "background", loss=training, **SETTINGS).fit()
     assert steps_of(tmp_path / "foreground") == steps_of(tmp_path / "background") == [6, 12, 18, 24]
     assert [writes.threads[step] is threading.main_thread() for step in (6, 12, 18, 24)] == [False, False, False, True]
@@ -102,16 +120,17 @@ def test_a_checkpoint_is_that_of_its_step_however_long_its_writing_takes(tmp_pat
 
 
 def test_one_at_a_time_and_none_is_left_out(tmp_path, writes):
-    writes.before = {step: lambda: time.sleep(0.02) for step in range(25)}
-    make_trainer(tmp_path / "run", checkpoint_interval=1, **SETTINGS).fit()
+    """Each checkpoint is still being written when the next one is due."""
+    training = Training()
+    writes.before = {step: lambda step=step: training.wait_for(step + 1) for step in range(1, 24)}
+    make_trainer(tmp_path / "run", loss=training, checkpoint_interval=1, **SETTINGS).fit()
     assert steps_of(tmp_path / "run") == list(range(1, 25))
-    assert writes.most_active == 1
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("checkpoint")]
 
 
 def test_a_save_by_time_is_put_off_while_another_is_under_way(tmp_path, writes):
     training = Training()
-    writes.before = {1: lambda: wait_until(lambda: training.step >= 10)}
+    writes.before = {1: lambda: training.wait_for(10)}
     settings = {"checkpoint_interval": None, "checkpoint_seconds": 1e-9}
     make_trainer(tmp_path / "run", loss=training, **SETTINGS, **settings).fit()
     steps = steps_of(tmp_path / "run")
@@ -149,11 +168,12 @@ def failing(monkeypatch):
 def test_an_error_stops_the_run_at_the_next_step(tmp_path, timeless, failing, writes):
     make_trainer(tmp_path / "whole", **SETTINGS).fit()
     patch, run = failing(12), tmp_path / "run"
-    training = Training(at_13=lambda: wait_until(lambda: 12 in writes.threads and not writes.active))
+    training = Training(at_13=writes.wait_for_the_last)
+    writes.before = {12: lambda: training.wait_for(13)}
     with pytest.raises(OSError, match=MESSAGE) as caught:
         make_trainer(run, loss=training, **SETTINGS).fit()
     assert caught.value.errno == 28
-    assert 13 <= training.step < 18  # not only when the next one is due
+    assert training.step == 13  # not only when the next checkpoint is due
     assert steps_of(run) == [6]
     assert not (run / "summary.json").exists()
     patch.undo()
@@ -165,7 +185,7 @@ def test_an_error_stops_the_run_at_the_next_step(tmp_path, timeless, failing, wr
 
 def test_an_error_that_comes_late_stops_the_run_at_its_end(tmp_path, failing, writes):
     training = Training()
-    writes.before = {18: lambda: wait_until(lambda: training.step >= 24)}
+    writes.before = {18: lambda: training.wait_for(24)}
     failing(18)
     with pytest.raises(OSError, match=MESSAGE):
         make_trainer(tmp_path / "run", loss=training, **SETTINGS).fit()
@@ -174,7 +194,7 @@ def test_an_error_that_comes_late_stops_the_run_at_its_end(tmp_path, failing, wr
 
 def test_an_error_beside_another_one_is_warned_about(tmp_path, failing, writes):
     release = threading.Event()
-    writes.before = {12: release.wait}
+    writes.before = {12: lambda: release.wait(PATIENCE)}
     failing(12)
 
     def crash():
@@ -189,41 +209,46 @@ def test_any_error_of_a_save_leaves_the_other_one_and_closes_the_records(tmp_pat
     release, closed = threading.Event(), []
 
     def fail_otherwise():
-        release.wait()
+        assert release.wait(PATIENCE)
         raise TypeError("no tensor")
 
     def crash():
         release.set()
         raise RuntimeError("something else")
 
-    def close(self, close=Reporter.close):
-        close(self)
+    def leave(self, *error, leave=Reporter.__exit__):
+        leave(self, *error)
         closed.append(True)
-        raise OSError("no space")
 
     writes.before = {12: fail_otherwise}
-    monkeypatch.setattr(Reporter, "close", close)
+    monkeypatch.setattr(Reporter, "__exit__", leave)
     with (
         pytest.warns(RuntimeWarning, match="^a checkpoint could not be saved: TypeError: no tensor$"),
-        pytest.warns(RuntimeWarning, match="^besides, something could not be closed: OSError: no space$"),
         pytest.raises(RuntimeError, match="something else"),
     ):
         make_trainer(tmp_path / "run", loss=Training(at_13=crash), **SETTINGS).fit()
     assert closed == [True]
 
 
-def test_an_interruption_waits_for_the_save_under_way(tmp_path, writes):
-    run, training = tmp_path / "run", Training(at_8=lambda: signal.raise_signal(signal.SIGTERM))
-    writes.before = {6: lambda: wait_until(lambda: training.step >= 8) or time.sleep(0.05)}
+def test_an_interruption_waits_for_the_save_under_way(tmp_path, writes, monkeypatch):
+    run, waits = tmp_path / "run", announced(monkeypatch, "wait")
+    training = Training(at_8=lambda: signal.raise_signal(signal.SIGTERM))
+
+    def wait_until_it_is_waited_for():
+        waits.clear()  # of the wait before this save began
+        assert waits.wait(PATIENCE)
+
+    writes.before = {6: wait_until_it_is_waited_for}
     with pytest.raises(TrainingInterrupted):
         make_trainer(run, loss=training, **SETTINGS).fit()
     assert steps_of(run) == [6, 8]
     assert list(writes.threads) == [6, 8]
 
 
-def test_a_crash_leaves_the_directory_only_when_the_save_is_complete(tmp_path, writes):
-    run, training = tmp_path / "run", Training(at_7=lambda: 1 / 0)
-    writes.before = {6: lambda: wait_until(lambda: training.step >= 7) or time.sleep(0.05)}
+def test_a_crash_leaves_the_directory_only_when_the_save_is_complete(tmp_path, writes, monkeypatch):
+    run, closes = tmp_path / "run", announced(monkeypatch, "close")
+    training = Training(at_7=lambda: 1 / 0)
+    writes.before = {6: lambda: closes.wait(PATIENCE)}
     with pytest.raises(ZeroDivisionError):
         make_trainer(run, loss=training, **SETTINGS).fit()
     assert steps_of(run) == [6]
@@ -236,21 +261,3 @@ def test_records_are_on_the_disk_before_the_checkpoint_that_relies_on_them(tmp_p
     make_trainer(tmp_path / "run", **SETTINGS).fit()
     assert synced[:4] == [0, 1, 2, 3]  # how many had been written then
     assert len(read_metrics(tmp_path / "run")) > 4
-
-
-def test_no_save_begins_when_the_time_is_nearly_over():
-    clock_began = time.perf_counter()
-    config = TrainConfig(steps=10, batch_size=1, context_length=1, time_limit_seconds=1000.0)
-    for seconds, expected in {100.0: True, 930.0: True, 945.0: False, 990.0: False}.items():
-        # The end needs 1.25 * 24 s for its own checkpoint and 0.1 s; one that begins now as much.
-        clock = RunClock(config, Progress(reserve_save=24.0, seconds_total=seconds), clock_began, 0.0)
-        assert clock.has_time_for_a_save() is expected
-    unlimited = TrainConfig(steps=10, batch_size=1, context_length=1)
-    assert RunClock(unlimited, Progress(reserve_save=1e9), clock_began, 0.0).has_time_for_a_save()
-
-
-def test_the_reserve_of_the_clock_knows_what_saves_take(tmp_path, writes):
-    writes.before = {6: lambda: time.sleep(0.8)}  # of which the saves after it forget the half, each
-    make_trainer(tmp_path / "run", **SETTINGS).fit()
-    reserve = torch.load(tmp_path / "run" / "checkpoints" / "step_0000024" / "state.pt")["training"]["progress"]
-    assert 0.1 < reserve["reserve_save"] < 5

@@ -1,4 +1,4 @@
-"""The compiled update: of optimizers that offer it, from the second step on, and never at the price of a run."""
+"""Compiled updates: for optimizers that offer them, from the second step on, with a fall back to eager steps."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from bigram_run import Crash, crash, failing_loss, make_model, make_trainer
 
 
 class Momentum(torch.optim.Optimizer):
-    """Heavy-ball momentum, whose step can be compiled once for all."""
+    """Heavy-ball momentum, whose step compiles to one program for all steps."""
 
     step_compiles = True
 
@@ -42,7 +42,7 @@ def trainer_of(run_dir, optimizer=Momentum, **settings):
 
 @pytest.fixture
 def compile_eagerly(monkeypatch):
-    """torch.compile without the part that takes long; yields the names of what was called."""
+    """torch.compile with a fast backend; yields the names of the compiled functions that were called."""
     calls, compile_ = [], torch.compile
 
     def counted(function, **options):
@@ -92,7 +92,7 @@ def test_an_optimizer_that_does_not_offer_it_steps_plainly(tmp_path, monkeypatch
 
 
 def test_an_update_that_cannot_be_compiled_is_made_plainly(tmp_path, monkeypatch, timeless):
-    """Of two optimizers the second one fails; the first has made its step by then."""
+    """The second of two optimizers fails, when the first one has made its step."""
     order = []
 
     def compile_(function, **options):

@@ -1,4 +1,4 @@
-"""Disks that are full and directories that are read-only, for real: the run stops, and nothing is lost."""
+"""Real full disks and read-only directories: the run stops, and nothing is lost."""
 
 import shutil
 import time
@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 from bigram_run import VOCAB_SIZE, loss_fn, make_trainer
+from checkpoint_files import state_of
 from children import drop_privileges, make_read_only, mount_small_disk, needs_fork, run_in_child
 from safetensors.torch import load_file
 from torch import nn
 
-from trainer import load_checkpoint, save_checkpoint
-from trainer.checkpoints.single_file import CheckpointStore, load_weights
+from trainer import load_checkpoint, load_weights, save_checkpoint
+from trainer.checkpoints import CheckpointStore
 
 pytestmark = [pytest.mark.usefixtures("no_pictures"), needs_fork]
 MEGABYTE = 1_000_000
@@ -41,7 +42,7 @@ def names(run):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """The directory of a run with all the space it wants."""
+    """Return the directory of a run with enough space."""
     run = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
@@ -50,17 +51,23 @@ def whole(tmp_path_factory):
 
 
 def assert_finishes_like(whole, run, timeless, **settings):
-    """The run is resumed with a model that knows nothing, and ends as the other."""
+    """Resume the run with an untrained model, and compare its end with that of the other run."""
     make_trainer(run, model=big_model(9), **{**SETTINGS, **settings}).fit()
     ours, theirs = (load_file(path / "checkpoints" / "step_0000024" / "model.safetensors") for path in (run, whole))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     assert timeless(run) == timeless(whole)
 
 
+@pytest.fixture(autouse=True)
+def no_diff(monkeypatch):
+    """Leave the diff of the working tree, which can be large, out of the run directories."""
+    monkeypatch.setattr("trainer.records.environment.describe_git", lambda: None)
+
+
 @pytest.mark.parametrize("in_background", [True, False])
 @pytest.mark.parametrize("is_checked", [True, False])
 def test_full_disk(tmp_path, whole, timeless, is_checked, in_background):
-    """Room for three checkpoints; unless it is asked for first, the disk is full in the middle of the fourth."""
+    """Three checkpoints fit; without the check in advance, the disk is full in the middle of the fourth."""
 
     def train():
         mount_small_disk(tmp_path, 30 * MEGABYTE)
@@ -82,19 +89,18 @@ def test_full_disk(tmp_path, whole, timeless, is_checked, in_background):
 
 
 @pytest.mark.parametrize("room", [0.0, 0.4, 1.2, 2.4])
-def test_disk_that_is_full_anywhere_in_a_checkpoint(tmp_path, monkeypatch, room):
-    """In the directory's entry, in the weights, in the rest; the store and the assignment's pair."""
+def test_disk_that_is_full_anywhere_in_a_checkpoint(tmp_path, room):
+    """In the directory entry, in the weights, in the rest; by the store and by the assignment's pair."""
 
     def save():
         mount_small_disk(tmp_path, 12 * MEGABYTE)
         store, (model, optimizer) = CheckpointStore(tmp_path / "checkpoints", keep=5), trained()
-        store.save(1, model, optimizer, {}, 1.0)
+        store.write(state_of(1, model, optimizer))
         save_checkpoint(model, optimizer, 1, tmp_path / "one.pt")
         free = shutil.disk_usage(tmp_path).free
         (tmp_path / "ballast").write_bytes(bytes(free - int(room * MEGABYTE)))
-        monkeypatch.setattr(store, "check_space", lambda num_bytes: None)
         with pytest.raises(OSError, match=r"^cannot save a checkpoint in .*No space left on device"):
-            store.save(2, model, optimizer, {}, 1.0)
+            store.write(state_of(2, model, optimizer))
         with pytest.raises(OSError, match=r"^\[Errno 28\] No space left on device"):
             save_checkpoint(model, optimizer, 2, tmp_path / "one.pt")
         assert names(tmp_path) == ["step_0000001"]
@@ -121,7 +127,7 @@ def train_until(run, event, **settings):
 
 
 def test_files_that_may_not_grow(tmp_path, whole, timeless):
-    """What systems without mounts of one's own can show: the disk takes no more."""
+    """A full disk on systems where a test cannot mount one: files must not grow."""
     resource, run = pytest.importorskip("resource"), tmp_path / "run"
 
     def train():

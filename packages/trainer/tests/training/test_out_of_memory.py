@@ -1,4 +1,4 @@
-"""A step without memory is made again in smaller micro batches, as if it had been made so from the start."""
+"""Steps that run out of memory are made again in smaller micro-batches, as if these had been used from the start."""
 
 import gc
 import weakref
@@ -32,7 +32,7 @@ class FailsInBackward(torch.autograd.Function):
 
 
 def limited_loss(limit, *, begin=0, backward=False):
-    """The loss, with room for `limit` windows from training pass number `begin` on; it fails after its random draws."""
+    """A loss that runs out of memory above `limit` windows, from training pass `begin` on, after its random draws."""
     passes = []
 
     def loss(model, inputs, targets):
@@ -49,7 +49,7 @@ def limited_loss(limit, *, begin=0, backward=False):
 
 
 def train_by_hand(rows_at):
-    """The run as a loop whose step number s makes passes of `rows_at(s)` windows."""
+    """Train in a plain loop whose step s makes passes of `rows_at(s)` windows."""
     torch.manual_seed(CONFIG["seed"])
     model, tokens = make_model(), make_tokens()
     torch.manual_seed(CONFIG["seed"])
@@ -84,7 +84,7 @@ def test_run_goes_on_in_smaller_micro_batches(tmp_path, limit, rows, backward):
     assert_same_weights(model, train_by_hand(lambda step: 4 if step < 14 else rows))
     halvings = [message for message in notices.messages if "memory" in message]
     assert halvings[-1] == (
-        "out of memory in step 15 (CUDA out of memory. Tried to allocate 2.00 GiB): micro batches of "
+        "out of memory in step 15 (CUDA out of memory. Tried to allocate 2.00 GiB): micro-batches of "
         f"{rows} instead of {2 * rows} windows from here on, the tokens per step stay the same"
     )
     assert len(halvings) == {2: 1, 1: 2}[rows]
@@ -117,7 +117,7 @@ class Crash(BaseException):
 
 @pytest.mark.parametrize("crash", [13, 15, 40])
 def test_resume_goes_on_with_the_smaller_micro_batches(tmp_path, timeless, crash):
-    """The first checkpoint with them is that of step 18; who resumes before runs out of memory again, at step 14."""
+    """Step 18 saves the smaller size; a run that resumes before it runs out of memory again in step 14."""
     whole, resumed, passes = make_model(), make_model(9), 17 + 2 * 13
 
     def crashing_schedule(step):
@@ -137,7 +137,7 @@ def test_resume_goes_on_with_the_smaller_micro_batches(tmp_path, timeless, crash
 
 
 def test_what_failed_is_let_go_before_the_next_try(tmp_path):
-    """While the error lives, the tensors of the frames that it came through do too."""
+    """An error keeps the tensors alive of the frames that it came through."""
     failed, alive = [], []
 
     def loss(model, inputs, targets):
@@ -219,7 +219,7 @@ def test_compiled_loss_without_memory_is_no_failure_of_the_compiler(tmp_path, mo
 
 
 def test_several_processes_do_not_halve():
-    """The others would wait for gradients that never come."""
+    """The other processes would wait for gradients that never come."""
     model, config = make_model(), TrainConfig(**CONFIG)
     loader = BatchLoader(BatchSource(TokenSplit(make_tokens(), "x"), config, 0, 4), torch.device("cpu"))
     optimizer = torch.optim.AdamW(model.parameters())

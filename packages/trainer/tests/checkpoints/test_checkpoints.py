@@ -10,23 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from bigram_run import Crash, crash, failing_loss, make_model, make_trainer
+from checkpoint_files import state_of, trained
 from children import drop_privileges, needs_fork, run_in_child
 from torch import nn
 
 from trainer import load_checkpoint, load_weights, save_checkpoint
-from trainer.checkpoints.single_file import CheckpointState, CheckpointStore
+from trainer.checkpoints import CheckpointStore
+from trainer.checkpoints.directory import CheckpointState
 from trainer.checkpoints.state_dicts import get_model_state, set_model_state
-
-
-def trained(seed=0, steps=3):
-    """A model and its optimizer after a few updates."""
-    model = make_model(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        model(torch.arange(8)[None]).square().mean().backward()
-        optimizer.step()
-    return model, optimizer
 
 
 def same(first, second):
@@ -79,7 +70,7 @@ def test_failed_save_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch)
 
 
 class Wrapper(nn.Module):
-    """Names its content like DistributedDataParallel."""
+    """Names its parameters like DistributedDataParallel."""
 
     def __init__(self, module):
         super().__init__()
@@ -187,7 +178,7 @@ def test_truncated_and_missing_files(tmp_path):
 
 def fill(store, losses):
     for step, loss in losses.items():
-        store.save(step, *trained(seed=step), {"step": step}, loss)
+        store.write(state_of(step, *trained(seed=step), {"step": step}, loss))
 
 
 def names(store):
@@ -208,11 +199,11 @@ def test_store_keeps_the_last_ones_and_the_best(tmp_path):
 
 
 def test_store_keeps_the_first_of_each_span_of_training(tmp_path):
-    """Every 10 seconds from 10 on; which they are must not change when the others have been removed."""
+    """One for every 10 seconds from 10 on; the choice must not change when others have been removed."""
     store = CheckpointStore(tmp_path / "checkpoints", keep=2, keep_every_seconds=10.0)
     seconds = [2.0, 9.9, 10.0, 11.0, 19.0, 41.0, 49.0, 50.5, 51.0, 52.0, 53.0]
     for step, elapsed in enumerate(seconds):
-        store.save(step, *trained(), {}, 0.5 if step == 1 else 1.0, elapsed)
+        store.write(state_of(step, *trained(), {}, 0.5 if step == 1 else 1.0, elapsed))
         firsts = {int(earlier // 10): number for number, earlier in reversed(list(enumerate(seconds[: step + 1])))}
         firsts.pop(0, None)
         expected = {*range(max(0, step - 1), step + 1), *([1] if step else []), *firsts.values()}
@@ -224,20 +215,16 @@ def test_nothing_is_written_where_there_is_no_room(tmp_path, monkeypatch):
     store = CheckpointStore(tmp_path / "checkpoints", keep=3)
     fill(store, {1: 3.0})
     (store.directory / ".aside-untouched").mkdir()
-    model = nn.Linear(1000, 1000, bias=False)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    model(torch.ones(1, 1000)).sum().backward()
-    optimizer.step()
     usage = shutil.disk_usage(tmp_path)
-    for free, total, fits in [(10_159_999, 10**9, False), (10_160_000, 10**9, True), (0, 0, True)]:
+    for free, total, fits in [(7_000_000, 10**9, False), (20_000_000, 10**9, True), (0, 0, True)]:
         monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free, total=total))  # noqa: B023
-        if fits:  # 2 * 4 MB, 2 % and 2 MB; a file system that has no size does not know
+        if fits:  # a file system that has no size does not know
             store.check_space(8_000_000)
             continue
         with pytest.raises(
-            OSError, match=r"^no space: .*checkpoints needs 10\.2 MB for a checkpoint, has 10\.2 MB"
+            OSError, match=r"^no space: .*checkpoints needs [\d.]+ MB for a checkpoint, has 7\.0 MB"
         ) as e:
-            store.save(2, model, optimizer, {}, None)
+            store.check_space(8_000_000)
         assert str(e.value).endswith("; free some and run the same command again: the earlier checkpoints are intact")
         assert e.value.errno == 28
         assert names(store) == [".aside-untouched", "step_0000001"]
@@ -284,7 +271,7 @@ def test_weights_that_are_not_trained_are_the_best_only_without_others(tmp_path)
 
 
 def test_weights_of_a_run_with_a_time_limit_are_trained(tmp_path):
-    """Its first checkpoint, which shows how long a save takes, is the only one that was evaluated."""
+    """The first checkpoint, which measures the time of a save, is the only one that was evaluated."""
     loss = failing_loss(100, crash)
     settings = {"time_limit_seconds": 1000.0, "eval_interval": 1000, "checkpoint_interval": 40}
     with pytest.raises(Crash):
@@ -336,7 +323,7 @@ DAMAGES_OF_META = {
     "emptied": (lambda path: path.write_bytes(b""), "FILE is not JSON"),
     "missing": (lambda path: path.unlink(), "FILE is missing"),
     "no checksums": (
-        lambda path: path.write_text('{"format": "scratchlm-checkpoint", "version": 1}'),
+        lambda path: path.write_text('{"format": "scratchlm-checkpoint", "version": 2}'),
         "FILE has no checksums of the other files",
     ),
 }
@@ -366,7 +353,7 @@ def test_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, file, 
 
 
 def test_files_that_are_whole_but_not_what_they_should_be(tmp_path):
-    """The checksums are right: somebody has put other files there."""
+    """The checksums match: somebody has replaced the files."""
     store = CheckpointStore(tmp_path / "checkpoints", keep=3)
     fill(store, {1: 1.0})
     for file, content in {"model.safetensors": b"nonsense", "state.pt": b"nonsense"}.items():
@@ -376,6 +363,7 @@ def test_files_that_are_whole_but_not_what_they_should_be(tmp_path):
         (path / file).write_bytes(content)
         meta["bytes"][file], meta["sha256"][file] = len(content), hashlib.sha256(content).hexdigest()
         del meta["checksum"]
+        meta["checksum"] = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
         (path / "meta.json").write_text(json.dumps(meta))
         with pytest.warns(
             RuntimeWarning, match=rf"step_0000002 is damaged \({file} cannot be read: .*\); the one before"
@@ -383,13 +371,18 @@ def test_files_that_are_whole_but_not_what_they_should_be(tmp_path):
             assert store.load_latest().training == {"step": 1}
 
 
-def test_checkpoints_of_a_newer_version_are_not_called_damaged(tmp_path):
+@pytest.mark.parametrize("version", [1, 3, None])
+def test_checkpoints_of_another_version_are_refused_and_not_called_damaged(tmp_path, version):
     store = CheckpointStore(tmp_path / "checkpoints", keep=3)
     fill(store, {1: 3.0, 2: 2.0})
     meta = store.directory / "step_0000002" / "meta.json"
-    meta.write_text(json.dumps({**json.loads(meta.read_text()), "version": 2}))
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "version": version}))
+    message = (
+        rf"^checkpoint .*step_0000002 has version {version} of the format, expected 2: use the version of this package "
+        r"that wrote it \(environment.json of the run names it\), or train in another run directory$"
+    )
     for read in (store.load_latest, lambda: load_weights(make_model(), meta.parent)):
-        with pytest.raises(ValueError, match=r"step_0000002 has version 2 of the format, expected 1: use the version"):
+        with pytest.raises(ValueError, match=message):
             read()
     assert names(store) == ["step_0000001", "step_0000002"]
 
@@ -452,7 +445,9 @@ def test_an_old_checkpoint_that_cannot_be_removed_stops_nothing(tmp_path, monkey
     monkeypatch.setattr(shutil, "rmtree", rmtree_or_fail)
     monkeypatch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
     with (
-        pytest.warns(RuntimeWarning, match="step_0000006 cannot be removed: .*; training goes on, later") as caught,
+        pytest.warns(
+            RuntimeWarning, match="step_0000006 cannot be removed: .*; training continues, and later"
+        ) as caught,
         pytest.raises(Crash),
     ):
         make_trainer(run, loss=failing_loss(100, crash), keep_checkpoints=1, eval_interval=100).fit()
@@ -512,7 +507,7 @@ def test_leftovers_of_killed_processes_are_removed(tmp_path):
 def test_saving_a_step_again_replaces_it(tmp_path):
     store = CheckpointStore(tmp_path / "checkpoints", keep=3)
     fill(store, {1: 3.0})
-    store.save(1, *trained(seed=8), {"step": "again"}, 2.0)
+    store.write(state_of(1, *trained(seed=8), {"step": "again"}, 2.0))
     assert names(store) == ["step_0000001"]
     assert store.load_latest().training == {"step": "again"}
 
@@ -529,7 +524,7 @@ class Tied(nn.Module):
 def test_tied_weights_and_views(tmp_path):
     model = Tied()
     store = CheckpointStore(tmp_path / "checkpoints", keep=1)
-    store.save(1, model, torch.optim.SGD(model.parameters(), lr=0.1), {}, None)
+    store.write(state_of(1, model, torch.optim.SGD(model.parameters(), lr=0.1)))
     other = Tied()
     load_weights(other, tmp_path)
     assert same(dict(model.state_dict()), dict(other.state_dict()))
@@ -540,7 +535,7 @@ def test_metadata_is_plain_json(tmp_path):
     store = CheckpointStore(tmp_path / "checkpoints", keep=1)
     fill(store, {12: 0.5})
     meta = json.loads((store.directory / "step_0000012" / "meta.json").read_text())
-    assert (meta["format"], meta["version"], meta["step"], meta["valid_loss"]) == ("scratchlm-checkpoint", 1, 12, 0.5)
+    assert (meta["format"], meta["version"], meta["step"], meta["valid_loss"]) == ("scratchlm-checkpoint", 2, 12, 0.5)
     assert {len(checksum) for checksum in meta["sha256"].values()} == {64}
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -1,0 +1,17 @@
+from trainer.checkpoints.background import BackgroundSaver as BackgroundSaver
+from trainer.checkpoints.directory import CheckpointState as CheckpointState
+from trainer.checkpoints.random_states import collect_random_states as collect_random_states
+from trainer.checkpoints.random_states import draw_like_the_writer as draw_like_the_writer
+from trainer.checkpoints.random_states import get_random_states as get_random_states
+from trainer.checkpoints.random_states import preserved_random_states as preserved_random_states
+from trainer.checkpoints.random_states import same_random_states as same_random_states
+from trainer.checkpoints.random_states import set_random_states as set_random_states
+from trainer.checkpoints.restore import load_latest as load_latest
+from trainer.checkpoints.restore import restore_run as restore_run
+from trainer.checkpoints.single_file import load_checkpoint as load_checkpoint
+from trainer.checkpoints.single_file import load_weights as load_weights
+from trainer.checkpoints.single_file import save_checkpoint as save_checkpoint
+from trainer.checkpoints.state_dicts import get_model_state as get_model_state
+from trainer.checkpoints.state_dicts import get_parameters as get_parameters
+from trainer.checkpoints.state_dicts import set_model_state as set_model_state
+from trainer.checkpoints.store import CheckpointStore as CheckpointStore

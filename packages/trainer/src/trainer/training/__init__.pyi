@@ -1,0 +1,3 @@
+from trainer.training.clock import RunClock as RunClock
+from trainer.training.compilation import CompiledUpdate as CompiledUpdate
+from trainer.training.loop import TrainingLoop as TrainingLoop
