@@ -18,7 +18,7 @@ DOCUMENTED = {
     "devices": ("autocast", "device_name", "peak_flops", "resolve_device", "resolve_dtype", "synchronize"),
     "grammar": ("Grammar", "pick", "table"),
     "hub": ("DownloadError", "HubDataset", "download"),
-    "interruption": ("Continuations", "TrainingInterrupted"),
+    "interruption": ("TrainingInterrupted",),
     "loggers": ("BackgroundLogger", "ConsoleLogger", "JsonlLogger", "Logger", "LoggerGroup", "RunInfo", "WandbLogger"),
     "records": ("RunDirectory", "RunLockedError", "Summary", "read_config", "read_metrics"),
     "sample_corpus": ("documents", "split_of", "write_corpus", "write_splits"),

@@ -14,7 +14,6 @@ from typing import Any
 from trainer.distributed import Processes
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_CONTINUED = getattr(signal, "SIGCONT", None)  # not on Windows
 
 
 class TrainingInterrupted(Exception):  # noqa: N818 - like KeyboardInterrupt, it is no error
@@ -33,32 +32,6 @@ def resume_command() -> str:
     if "TORCHELASTIC_RUN_ID" in os.environ or len(sys.orig_argv) < 2:
         return "run the same command again"
     return shlex.join(sys.orig_argv)
-
-
-class Continuations:
-    """Context manager that counts pauses of the process (SIGSTOP, SIGCONT): durations around them measure no speed.
-
-    Python delivers signals only to the main thread. In other threads, and on systems without SIGCONT, it counts none.
-    """
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._previous: list[Any] = []
-
-    def __enter__(self) -> Continuations:
-        if _CONTINUED is not None and threading.current_thread() is threading.main_thread():
-            self._previous.append(signal.signal(_CONTINUED, self._note))
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        if self._previous and _CONTINUED is not None:
-            handler = self._previous.pop()
-            signal.signal(_CONTINUED, signal.SIG_DFL if handler is None else handler)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
 
 
 class SignalGuard:

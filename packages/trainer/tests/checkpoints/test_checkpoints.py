@@ -21,7 +21,7 @@ from trainer.checkpoints.state_dicts import get_model_state, set_model_state
 
 
 def same(first, second):
-    """Whether two nested states are equal to the bit, data types included."""
+    """Return whether two nested states are equal to the bit, data types included."""
     if isinstance(first, torch.Tensor):
         return first.dtype == second.dtype and torch.equal(first, second)
     if isinstance(first, dict):

@@ -10,7 +10,7 @@ from trainer.checkpoints.directory import count_bytes
 
 
 def same(first, second):
-    """Whether two nested states are equal to the bit, with types, data types and strides."""
+    """Return whether two nested states are equal to the bit, with types, data types and strides."""
     if type(first) is not type(second):
         return False
     if isinstance(first, torch.Tensor):

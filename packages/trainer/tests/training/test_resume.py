@@ -14,7 +14,7 @@ from children import needs_fork
 
 from trainer import Summary, TrainingInterrupted
 from trainer.checkpoints import directory
-from trainer.interruption import Continuations, SignalGuard
+from trainer.interruption import SignalGuard
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 SCRIPT = Path(__file__).parents[1] / "helpers" / "bigram_run.py"
@@ -82,26 +82,6 @@ def test_second_signal_has_its_usual_effect():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGCONT"), reason="needs SIGCONT")
-def test_continuations_are_counted_while_asked_for():
-    before = signal.getsignal(signal.SIGCONT)
-    with Continuations() as stops:
-        signal.raise_signal(signal.SIGCONT)
-        signal.raise_signal(signal.SIGCONT)
-    assert stops.count == 2
-    assert signal.getsignal(signal.SIGCONT) is before
-    counted = []
-
-    def elsewhere():
-        with Continuations() as there:
-            counted.append(there.count)
-
-    thread = threading.Thread(target=elsewhere)  # where no handler can be set
-    thread.start()
-    thread.join()
-    assert counted == [0]
 
 
 def test_training_in_another_thread(tmp_path, whole, timeless):

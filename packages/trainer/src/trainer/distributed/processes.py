@@ -44,12 +44,12 @@ class Processes:
 
     @property
     def is_writer(self) -> bool:
-        """Whether this process writes the records and checkpoints: rank 0."""
+        """True on rank 0, which writes the records and checkpoints."""
         return self.rank == 0
 
     @property
     def are_several(self) -> bool:
-        """Whether there are other processes."""
+        """True if there are other processes."""
         return self.world_size > 1
 
     def mean(self, value: torch.Tensor) -> torch.Tensor:

@@ -107,7 +107,7 @@ class Losses:
 
     @property
     def have_diverged(self) -> bool:
-        """Whether the run has diverged, as far as the losses have been read."""
+        """True if the run has diverged, as far as the losses have been read."""
         return self.diverged_at_step is not None
 
     def take(self) -> LossRecord:
