@@ -14,9 +14,10 @@ if TYPE_CHECKING:
 
 
 def model_config(recipe: Recipe, vocab_size: int) -> "TransformerConfig":
-    """The recipe's architecture for a tokenizer of `vocab_size` entries."""
+    """Return the recipe's architecture for a tokenizer of `vocab_size` entries."""
     from nnscratch import TransformerConfig
 
+    # A recipe shares field names with the config. Fields of the config that a recipe lacks keep their defaults.
     names = {field.name for field in fields(TransformerConfig)} & {field.name for field in fields(Recipe)}
     settings = {name: getattr(recipe, name) for name in names}
     return TransformerConfig(**settings | {"vocab_size": vocab_size})
@@ -25,7 +26,7 @@ def model_config(recipe: Recipe, vocab_size: int) -> "TransformerConfig":
 def make_optimizer(model: "TransformerLM", recipe: Recipe) -> "Optimizer":
     """AdamW for everything, or Muon for the matrices inside the blocks and AdamW for the rest.
 
-    The schedule sets `learning_rate`; a group's `lr_scale` is its own rate as a multiple of that.
+    The schedule sets the learning rate of AdamW. The `lr_scale` of a group is the ratio of the group's rate to AdamW's.
     """
     from nnscratch import AdamW, CombinedOptimizer, Muon
 

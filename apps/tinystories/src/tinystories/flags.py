@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataFlags:
-    """The text."""
+    """Training and validation text."""
 
     dataset: str = "sample"
     """"sample" (stories composed on this machine, no network needed), "tinystories" (TinyStories V2 from the Hugging
@@ -36,7 +36,7 @@ class DataFlags:
         return Path(self.dataset).name.split(".")[0]
 
     def prepare(self, vocab_size: int) -> "Preparation":
-        """Find or make the texts, the tokenizer and the token files."""
+        """Prepare the texts, the tokenizer and the token files; files in `data_dir` are used again."""
         from bpe import prepare
         from tinystories.texts import resolve
 
@@ -51,7 +51,7 @@ class DataFlags:
         )
 
     def token_files(self, vocab_sizes: Iterable[int]) -> dict[int, TokenFiles]:
-        """Prepare several sizes of the vocabulary, each once."""
+        """Return the token files for each size of the vocabulary."""
         return {size: TokenFiles.of(self.prepare(size)) for size in sorted(set(vocab_sizes))}
 
 
@@ -68,7 +68,7 @@ class RecipeFlags:
     d_model: int | None = None
     """Width of the residual stream."""
     num_layers: int | None = None
-    """Blocks."""
+    """Number of Transformer blocks."""
     num_heads: int | None = None
     """Attention heads in a block."""
     d_ff: int | None = None
@@ -88,7 +88,7 @@ class RecipeFlags:
     steps: int | None = None
     """Optimizer steps."""
     time_limit: str | None = None
-    """Train for this long (90s, 5m, 1.5h) instead, evaluations included; the schedule follows the clock."""
+    """Train for a duration (90s, 5m, 1.5h) instead of --steps, with evaluations; the schedule follows the clock."""
     batch_size: int | None = None
     """Windows per step."""
     learning_rate: float | None = None

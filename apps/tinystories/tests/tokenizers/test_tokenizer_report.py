@@ -409,7 +409,7 @@ def test_what_is_refused(command, forest, tmp_path, capsys):
     for given, message in [
         (["--corpora", absent], f"{absent}: there is no such file"),
         (["--corpora", f"{text},{absent}"], f"{absent}: there is no such file"),
-        (["--corpora", f"{text},{text}"], "is both texts of forest"),
+        (["--corpora", f"{text},{text}"], "is both the training and the validation text of forest"),
         (["--corpora", f"{text},a,b"], "expected sample, tinystories, a path, TRAIN,VALID or NAME=TRAIN,VALID"),
         (["--corpora", "name="], "expected sample"),
         (["--corpora", f"={text}"], "expected sample"),

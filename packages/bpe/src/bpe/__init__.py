@@ -29,7 +29,7 @@ def _import(name: str) -> Any:
     if name.startswith("__") and name != "__all__":
         raise AttributeError(f"module 'bpe' has no attribute {name!r}")
     if name != "__all__":
-        # Submodules first: modules of this package may import them while `bpe.api` is being imported.
+        # Submodules come first, because `bpe.api` imports modules that in turn import submodules of `bpe`.
         try:
             return import_module(f"bpe.{name}")
         except ModuleNotFoundError as error:

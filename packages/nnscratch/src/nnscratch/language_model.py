@@ -1,4 +1,4 @@
-"""Base class of language models, whatever lies between their embeddings and their output layer."""
+"""Base class of language models: everything except the layers between the embeddings and the output layer."""
 
 from abc import ABC, abstractmethod
 from typing import Protocol
@@ -14,7 +14,7 @@ from nnscratch.losses import linear_cross_entropy
 
 
 class LanguageModelConfig(Protocol):
-    """Fields of a config that a `LanguageModel` and its generation use, as described in `TransformerConfig`."""
+    """Fields of a config that `LanguageModel` and text generation use; `TransformerConfig` describes them."""
 
     @property
     def vocab_size(self) -> int:
@@ -36,8 +36,8 @@ class LanguageModelConfig(Protocol):
 class LanguageModel(nn.Module, ABC):
     """Model that computes a score for every next token at each position: the base class of `TransformerLM`.
 
-    A subclass sets `config`, `token_embeddings` and `lm_head`, and defines `_features`. In return it has logits and the
-    training loss, and works with `generate`, `complete` and `stream`.
+    A subclass sets `config`, `token_embeddings` and `lm_head`, and defines `_features`. The base class adds the logits
+    and the training loss, and `generate`, `complete` and `stream` accept the subclass.
     """
 
     config: LanguageModelConfig
@@ -95,9 +95,9 @@ class LanguageModel(nn.Module, ABC):
         Args:
             token_ids: At most `context_length` ids in each row.
             cache: Keys and values of earlier positions; `token_ids` follow them and are appended.
-            padding: Number of ids at the start of each row, including those in the cache, that are padding. Nothing
-                attends to them, and positions are counted from the first id after them. Their own logits have no
-                meaning.
+            padding: Number of padding ids at the start of each row, including ids in the cache. No position attends to
+                the padding, and positions are counted from the first id after the padding. The logits of padding ids
+                have no meaning.
 
         Raises:
             ValueError: If there are more than `context_length` positions.
@@ -123,7 +123,7 @@ class LanguageModel(nn.Module, ABC):
 
         Args:
             inputs: Token ids.
-            targets: Id of the token that follows each of them.
+            targets: Id of the token that follows each input.
 
         Raises:
             ValueError: If inputs and targets differ in shape, or there are more than `context_length` positions.
@@ -138,7 +138,7 @@ class LanguageModel(nn.Module, ABC):
 def _positions_and_mask(
     padding: Int[Tensor, "batch"], start: int, end: int
 ) -> tuple[Int[Tensor, "batch seq"], Bool[Tensor, "batch seq {end}"]]:
-    """Return positions and attention mask of the columns start … end - 1 in rows that begin with padding."""
+    """Return the positions and the attention mask of columns start … end - 1 in rows that begin with padding."""
     columns = torch.arange(end, device=padding.device)
     positions = (columns[start:] - padding.unsqueeze(-1)).clamp_(min=0)
     return positions, (columns >= padding[:, None, None]) & (columns <= columns[start:, None])

@@ -218,5 +218,5 @@ def test_draws_follow_the_model_s_probabilities(model):
 def test_scores_that_are_not_finite_are_refused(model, temperature):
     with torch.no_grad():
         model.token_embeddings.weight[7] = math.nan
-    with pytest.raises(ValueError, match="scores of the token after row 1 are not finite; its weights have diverged"):
+    with pytest.raises(ValueError, match="scores of the next token of row 1 are not finite; its weights have diverged"):
         generate(model, [[1], [7]], max_new_tokens=3, temperature=temperature)

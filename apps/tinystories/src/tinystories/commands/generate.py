@@ -16,8 +16,9 @@ class Generate:
     run_directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run directory."""
     prompt: str = SAMPLE_PROMPT
+    """Beginning of the text, which is printed too."""
     samples: int = 1
-    """Number of continuations."""
+    """Number of continuations, with consecutive seeds."""
     sampling: Sampling = field(default_factory=Sampling)
     device: str = "auto"
 

@@ -25,7 +25,7 @@ class Picture:
     """A picture with its caption."""
 
     name: str
-    """The file's name without an ending."""
+    """Name of the file, without its suffix."""
     title: str
     """The alternative text."""
     caption: str
@@ -34,10 +34,12 @@ class Picture:
 
 @dataclass(frozen=True)
 class Story:
-    """A text that a model wrote in training; None if it wrote none."""
+    """The last text that a model wrote in training."""
 
     name: str
+    """Name of the group of runs."""
     text: str | None
+    """None if the model wrote no text."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,10 @@ class Document:
 
 
 def compose(experiment: Experiment) -> Document:
-    """Collect all that the report of an experiment shows."""
+    """Collect the whole content of the report of an experiment."""
     shown = list(experiment.groups)
     if experiment.kind == "batch-sweep":
-        shown = [found.best for found in study_batches(experiment) if found.best]
+        shown = [batch.best for batch in study_batches(experiment) if batch.best]
     return Document(
         title=experiment.title,
         missing=missing(experiment),
@@ -93,7 +95,7 @@ def _pictures(experiment: Experiment, shown: Sequence[Group]) -> list[Picture]:
         comparisons = compare(experiment)
         title = "Differences to the baseline in bits per byte"
         first = [Picture("differences", title, words.DIFFERENCES, differences(comparisons))]
-        if not any(one.bits_difference for one in comparisons):
+        if not any(comparison.bits_difference for comparison in comparisons):
             first = []
     curves = []
     for axis in ("tokens" if experiment.kind == "batch-sweep" else "steps", "seconds"):
@@ -109,7 +111,7 @@ def _batch_pictures(experiment: Experiment) -> list[Picture]:
         Picture("batch-rates", "Best learning rate by batch size", words.BATCH_RATES, batch_rates(batches)),
     ]
     target = experiment.target_loss
-    if target is not None and any(found.reached for found in batches):
+    if target is not None and any(batch.reached for batch in batches):
         tokens, seconds = f"training tokens to a loss of {target:.4g}", f"seconds of training to a loss of {target:.4g}"
         for name, label, drawing in (
             ("batch-tokens", tokens, batch_costs(batches, lambda cost: cost.tokens, tokens)),

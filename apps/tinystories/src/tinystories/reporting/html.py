@@ -11,7 +11,7 @@ TEMPLATE = "report.html.jinja"
 
 
 def html(document: Document) -> str:
-    """The whole report with its pictures embedded, for light and dark screens; all text is escaped."""
+    """Render the report with each picture embedded twice, for light and for dark screens; all text is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable, Generator, Sequence
 
 Search = Generator[list[float], dict[float, float], None]
-"""Yields rates to try, and receives the loss at each, infinite where training diverged."""
+"""Generator that yields rates to try, and receives the loss at each rate, infinite where training diverged."""
 
-COARSE = 4.0  # between the first rates
-FINE = 2.0  # around the best of them
+COARSE = 4.0  # ratio of neighbouring rates at first
+FINE = 2.0  # ratio to the best of them
 
 
 def round_rate(rate: float) -> float:
@@ -18,8 +18,9 @@ def round_rate(rate: float) -> float:
 def find_edge(start: float, *, max_rates: int) -> Search:
     """Sweep from far below `start` up into divergence, then refine the best rate and the edge of stability.
 
-    Rates lie a factor of 4 apart at first, of 2 around the best one, and of sqrt(2) around the best of those. Between
-    the highest stable rate and the lowest one that diverges, the search tries two more, each the geometric mean.
+    The first rates lie a factor of 4 apart. The search then tries the neighbours of the best rate at a factor of 2, and
+    of the new best rate at sqrt(2). Last, the search halves the gap between the highest stable rate and the lowest
+    divergent rate twice, each time at their geometric mean.
 
     Args:
         start: A rate expected to be good.
@@ -49,7 +50,7 @@ def find_edge(start: float, *, max_rates: int) -> Search:
 
 
 def climb(start: float, *, max_rates: int, factor: float = FINE) -> Search:
-    """Try `start` and its neighbours, and continue in the better direction until both neighbours of the best are worse.
+    """Try `start` and its neighbours, then continue in the better direction until the best rate has worse neighbours.
 
     Args:
         start: A rate expected to be good.
@@ -78,13 +79,16 @@ def given(rates: Sequence[float]) -> Search:
 
 
 def best_rate(losses: dict[float, float]) -> float | None:
-    """The rate with the lowest loss; None if all diverged."""
+    """Return the rate with the lowest loss; None if training diverged at every rate."""
     stable = {rate: loss for rate, loss in losses.items() if math.isfinite(loss)}
     return min(stable, key=lambda rate: stable[rate]) if stable else None
 
 
 def edge_of_stability(losses: dict[float, float]) -> tuple[float | None, float | None]:
-    """The highest stable rate below the lowest divergent one, and the latter; None for a rate that does not exist."""
+    """Return the highest stable rate below the lowest divergent rate, and the lowest divergent rate.
+
+    A rate is None if it does not exist.
+    """
     divergent = min((rate for rate, loss in losses.items() if not math.isfinite(loss)), default=None)
     stable = [rate for rate, loss in losses.items() if math.isfinite(loss) and (divergent is None or rate < divergent)]
     return max(stable, default=None), divergent
@@ -94,8 +98,8 @@ def explore(search: Search, try_rates: Callable[[list[float]], dict[float, float
     """Run a search to its end.
 
     Args:
-        search: Proposes rates.
-        try_rates: Returns the loss at each rate, infinite where training diverged.
+        search: Generator that proposes rates.
+        try_rates: Function that returns the loss at each rate, infinite where training diverged.
 
     Returns:
         The loss at every rate tried.

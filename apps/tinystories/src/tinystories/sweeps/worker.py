@@ -1,4 +1,4 @@
-"""Train one run in this process: `python -m tinystories.sweeps.worker` reads the run from standard input."""
+"""Training of one run in its own process: `python -m tinystories.sweeps.worker` reads the run from standard input."""
 
 import json
 import sys
@@ -10,17 +10,18 @@ from tinystories.sweeps.runs import Run, train_recorded
 from tinystories.training import Machine, TokenFiles
 
 DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes; 130 is the code of a shell after Ctrl-C."""
 
 
 def write_task(run: Run, machine: Machine) -> str:
-    """Serialise a run for a worker; the inverse of `read_task`."""
+    """Serialise a run as JSON for a worker; the inverse of `read_task`."""
     files = {name: str(path.resolve()) for name, path in asdict(run.files).items()}
     task = {"recipe": asdict(run.recipe), "directory": str(run.directory), "files": files, "machine": asdict(machine)}
     return json.dumps(task)
 
 
 def read_task(text: str) -> tuple[Run, Machine]:
-    """Read the run and the machine back from the text of `write_task`."""
+    """Restore the run and the machine from the text of `write_task`."""
     task = json.loads(text)
     recipe = Recipe(**{**task["recipe"], "betas": tuple(task["recipe"]["betas"])})
     files = TokenFiles(**{name: Path(path) for name, path in task["files"].items()})
@@ -28,7 +29,7 @@ def read_task(text: str) -> tuple[Run, Machine]:
 
 
 def main() -> int:
-    """Train the run; the exit code and standard error report how it ended."""
+    """Train the run; return an exit code, and explain a failure on standard error."""
     from trainer import TrainingInterrupted
 
     run, machine = read_task(sys.stdin.read())

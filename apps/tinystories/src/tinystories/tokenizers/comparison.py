@@ -1,4 +1,4 @@
-"""The comparison from end to end: resolve corpora, train or open tokenizers, measure everything."""
+"""The comparison of tokenizers from end to end: resolve corpora, train or open tokenizers, measure all pairs."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from tinystories.tokenizers.training import (
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a comparison, as the flags of the command give them.
+    """Settings of a comparison: the flags of `tokenizer-report`, unchanged.
 
     Raises:
-        ValueError: A number is too small, or something is given twice.
+        ValueError: A number is too small, or a size is given twice.
     """
 
     corpora: Sequence[str]
@@ -44,15 +44,15 @@ class Settings:
             if self.vocab_sizes.count(size) > 1:
                 raise ValueError(f"--vocab-sizes has {size} more than once: give each once")
         if self.documents < 2:
-            raise ValueError(f"--documents {self.documents}: expected at least 2, since one has no spread")
+            raise ValueError(f"--documents {self.documents}: expected at least 2, to measure the spread")
         if self.repeats < 2:
-            raise ValueError(f"--repeats {self.repeats}: expected at least 2, since one has no range")
+            raise ValueError(f"--repeats {self.repeats}: expected at least 2, to measure the range")
         if self.throughput_bytes < 1:
             raise ValueError(f"--throughput-bytes {self.throughput_bytes}: expected 1 or more")
 
 
 def investigate(settings: Settings, notify: Callable[[str], None]) -> Findings:
-    """Check all input, then train, then measure.
+    """Check all input, train the missing tokenizers, and measure every tokenizer on every corpus.
 
     Raises:
         FileNotFoundError: A text or a tokenizer does not exist.
@@ -66,7 +66,8 @@ def investigate(settings: Settings, notify: Callable[[str], None]) -> Findings:
     for corpus in corpora:
         if corpus.valid.samefile(corpus.train):
             raise ValueError(
-                f"--corpora: {corpus.valid} is both texts of {corpus.name}; leave one out, and documents are held out"
+                f"--corpora: {corpus.valid} is both the training and the validation text of {corpus.name}; "
+                "name another validation text, or none to hold out documents of the training text"
             )
         if len(corpus.documents) < settings.documents:
             raise ValueError(
@@ -80,7 +81,7 @@ def investigate(settings: Settings, notify: Callable[[str], None]) -> Findings:
 
 
 def _describe_machine() -> dict[str, Any]:
-    """Plain values: time, place and versions of the measurements."""
+    """Return the conditions of the measurements as plain values: time, command, commit, machine and versions."""
     import platform
     import sys
     from datetime import UTC, datetime
@@ -109,7 +110,9 @@ def _describe_machine() -> dict[str, Any]:
 def _check_names(names: list[str]) -> None:
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"two tokenizers are called {name}: name one, as in --tokenizers other=DIRECTORY")
+            raise ValueError(
+                f"two tokenizers are called {name}: give one of them another name, as in --tokenizers other=DIRECTORY"
+            )
 
 
 def _measured(

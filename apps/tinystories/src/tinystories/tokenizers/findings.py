@@ -1,4 +1,4 @@
-"""All measurements with comparisons between them, and their record as plain values for a JSON file."""
+"""All measurements of a comparison of tokenizers, ratios between them, and their record for a JSON file."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -8,12 +8,12 @@ from tinystories.tokenizers.corpora import Corpus
 from tinystories.tokenizers.measurements import PILE_BYTES, Compression, Ratio, Speed, ratio_over_documents
 from tinystories.tokenizers.training import TrainedTokenizer
 
-LONGEST = 10  # tokens shown
+LONGEST = 10  # number of longest tokens in the record
 
 
 @dataclass(frozen=True)
 class Findings:
-    """All measurements: a compression and a speed for every tokenizer on every corpus, in their order."""
+    """All measurements: a compression and a speed for every tokenizer on every corpus."""
 
     machine: dict[str, Any]
     documents: int
@@ -25,31 +25,35 @@ class Findings:
     speeds: list[Speed]
 
     def compression(self, tokenizer: str, corpus: str) -> Compression:
-        """The compression of a corpus by a tokenizer."""
+        """Return the compression of a corpus by a tokenizer."""
         return next(found for found in self.compressions if (found.tokenizer, found.corpus) == (tokenizer, corpus))
 
     def of_corpus(self, corpus: str) -> list[TrainedTokenizer]:
-        """The tokenizers that were trained on a corpus."""
+        """Return the tokenizers that were trained on a corpus."""
         return [tokenizer for tokenizer in self.tokenizers if tokenizer.corpus == corpus]
 
     def own(self, tokenizer: TrainedTokenizer, corpus: str) -> TrainedTokenizer:
-        """The tokenizer trained on the corpus that has the same or the nearest size."""
+        """Return, of the tokenizers trained on a corpus, the tokenizer with the nearest size to `tokenizer`."""
         return min(self.of_corpus(corpus), key=lambda own: abs(own.size - tokenizer.size))
 
     def reference(self, tokenizer: TrainedTokenizer, corpus: str) -> TrainedTokenizer:
-        """The tokenizer to compare with: the smallest trained on the corpus, for foreign tokenizers `own`."""
+        """Return the tokenizer with which to compare `tokenizer` on a corpus.
+
+        A tokenizer trained on the corpus is compared with the smallest such tokenizer, any other one with `own`.
+        """
         if tokenizer.corpus == corpus:
             return min(self.of_corpus(corpus), key=lambda own: own.size)
         return self.own(tokenizer, corpus)
 
     def bytes_per_token_against(self, tokenizer: str, reference: str, corpus: str) -> Ratio:
-        """Bytes per token of one tokenizer on a corpus, divided by those of another."""
-        pair = [self.compression(name, corpus).tokens for name in (reference, tokenizer)]
-        return ratio_over_documents(*pair)
+        """Return the bytes per token of a tokenizer on a corpus, divided by the bytes per token of a reference."""
+        # The bytes are equal, so the ratio is the inverse ratio of the numbers of tokens.
+        reference_tokens, tokens = (self.compression(name, corpus).tokens for name in (reference, tokenizer))
+        return ratio_over_documents(reference_tokens, tokens)
 
 
 def record(findings: Findings) -> dict[str, Any]:
-    """All numbers as plain values."""
+    """Return all numbers as plain values, for a JSON file."""
     return {
         "machine": findings.machine,
         "documents_drawn": findings.documents,

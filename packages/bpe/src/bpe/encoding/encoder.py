@@ -21,11 +21,13 @@ if TYPE_CHECKING:
 
 
 class EncodedText(NamedTuple):
-    """The ids of a block of a longer text, the bytes encoded, and the malformed sequences replaced by U+FFFD."""
+    """The encoding of a block of a longer text."""
 
     ids: list[int] | np.ndarray
     bytes: int
+    """Number of bytes that were encoded."""
     replaced: int
+    """Number of malformed sequences that were replaced by U+FFFD."""
 
 
 class TextEncoder:
@@ -41,7 +43,8 @@ class TextEncoder:
         self._pretokens = PretokenEncoder(self._merges, spec.pattern)
         self._kernels: BlockEncoder | None = None
         self._bytes_in_python = 0
-        # Normalization can join characters of two blocks, except where a special token stands between them.
+        # Normalization can combine the characters on both sides of a cut. No scanner knows the empty pattern, so the
+        # cutter then cuts only after special tokens.
         self.cutter = BlockCutter(self._finder, spec.pattern if spec.normalization is None else "")
 
     def load_kernels(self) -> BlockEncoder:
@@ -68,12 +71,12 @@ class TextEncoder:
         ids: list[int] = []
         # While one part is converted to a list, threads encode the others.
         for part in self._parts(text, check_threads(None)):
-            ids += self._numbers[part].tolist()
+            ids += self._shared_ids[part].tolist()
         return ids
 
     @cached_property
-    def _numbers(self) -> np.ndarray:
-        """Every id as one Python object that all lists share, which makes lists faster and much smaller."""
+    def _shared_ids(self) -> np.ndarray:
+        """All ids as Python integers; lists that share them take less time and much less memory."""
         import numpy as np
 
         return np.arange(self.spec.vocab_size).astype(object)
@@ -85,7 +88,7 @@ class TextEncoder:
         threads = check_threads(threads)
         if not self._worth_kernels(len(text)):
             return np.array(self._text_in_python(text), dtype=self.spec.id_dtype)
-        ids = np.empty(len(text) // 3, dtype=self.spec.id_dtype)
+        ids = np.empty(len(text) // 3, dtype=self.spec.id_dtype)  # a first guess of the number of ids
         size = 0
         for part in self._parts(text, threads):
             if size + len(part) > len(ids):
@@ -131,7 +134,11 @@ class TextEncoder:
         return self._with_kernels(job[0]), job[1]
 
     def _jobs(self, texts: Iterable[str]) -> Iterator[tuple[Block, list[int]]]:
-        """Yield blocks with the indices of the spans that end a text: several for short texts, none in a long one."""
+        """Yield blocks, each with the indices of its spans that end a text.
+
+        Several short texts share a block. The blocks of a long text have no such span. The span that ends a long text
+        is the first span of the next shared block.
+        """
         parts: list[bytes] = []
         spans: list[Span] = []
         last_spans: list[int] = []
@@ -188,19 +195,24 @@ class TextEncoder:
         """Encode texts, each with the index of the special token that follows it (-1: none)."""
         ids: list[int] = []
         for text, special in parts:
-            ids += self._pretokens.encode(self._form(text))
+            ids += self._pretokens.encode(self._normal_form(text))
             if special >= 0:
                 ids.append(self._special_ids[special])
         return ids
 
     def _normalized(self, block: Block) -> tuple[Block, int, int]:
-        """Normalize the text between special tokens; also return its size before and the number of replacements."""
+        """Normalize the text between special tokens.
+
+        Returns:
+            The normalized block, the number of bytes before normalization, and the number of malformed sequences
+            replaced by U+FFFD.
+        """
         texts, size, replaced = block.texts(self._finder)
         parts: list[bytes] = []
         spans: list[Span] = []
         done = 0
         for text, special in texts:
-            parts.append(self._form(text).encode("utf-8"))
+            parts.append(self._normal_form(text).encode("utf-8"))
             done += len(parts[-1])
             if special >= 0:
                 parts.append(self._finder.tokens[special])
@@ -208,8 +220,8 @@ class TextEncoder:
                 done += len(parts[-1])
         return Block(b"".join(parts), spans), size, replaced
 
-    def _form(self, text: str) -> str:
-        """Convert a text without special tokens to the normal form of this tokenizer."""
+    def _normal_form(self, text: str) -> str:
+        """Return a text without special tokens in the Unicode normal form of this tokenizer."""
         return text if self._normalization is None else unicodedata.normalize("NFC", text)
 
     def _worth_kernels(self, size: int) -> bool:
@@ -227,7 +239,7 @@ class TextEncoder:
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Return the concatenation of arrays, without a copy of a single one."""
+    """Return the concatenation of arrays; a single array is not copied."""
     import numpy as np
 
     return parts[0] if len(parts) == 1 else np.concatenate(parts)

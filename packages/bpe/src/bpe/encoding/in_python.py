@@ -48,16 +48,17 @@ class PretokenEncoder:
             return [whole]
         byte_symbols, vocab_size = self._merges.byte_symbols, self._merges.vocab_size
         if len(pretoken) >= LONG_PRETOKEN_BYTES and self._merges.fit_kernels:
+            # `map_in_order` calls the kernel in another thread, because Ctrl-C inside Numba can crash the process.
             (ids,) = map_in_order(self._merge_with_kernel, [pretoken], 1)
         else:
             ids = merge_symbols([byte_symbols[byte] for byte in pretoken], self._merges.ranks)
         for id_ in ids:
-            if id_ >= vocab_size:
+            if id_ >= vocab_size:  # the symbol of a byte without a token
                 raise missing_byte_error(id_ - vocab_size)
         return ids
 
     def _merge_with_kernel(self, pretoken: bytes) -> list[int]:
-        """Return the symbols to which a long pre-token is merged."""
+        """Return the symbols of a long pre-token after all merges."""
         import numpy as np
 
         from bpe.kernels.machine.arrays import read_only
@@ -78,10 +79,10 @@ def missing_byte_error(byte: int) -> ValueError:
 
 
 def merge_symbols(symbols: list[int], ranks: dict[tuple[int, int], tuple[int, int]]) -> list[int]:
-    """Apply the merge of the lowest rank, the leftmost first, until none applies; changes `symbols`.
+    """Return the symbols after all merges: the lowest rank first and, among equal ranks, the leftmost pair first.
 
-    Takes time proportional to n log n, with a heap of ranks and linked symbols. `ranks` holds the rank and the
-    resulting symbol of each pair.
+    `symbols` serves as working memory and is overwritten. `ranks` holds the rank and the resulting symbol of each pair.
+    A heap of ranks and a linked list of symbols keep the time at O(n log n).
     """
     length = len(symbols)
     after = list(range(1, length + 1))

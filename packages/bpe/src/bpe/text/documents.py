@@ -38,7 +38,7 @@ def divide(
         valid_bytes: Keep only the first documents of the validation text, up to this many bytes; None keeps all.
         separator: The string between documents.
         notify: Called with one line for each file that is created or found again.
-        digests: SHA-256, in hexadecimal, of files for which it is known; these files are not read for their names.
+        digests: Known SHA-256 digests of files, in hexadecimal; the other files are read to name the created files.
 
     Raises:
         FileNotFoundError: If one of the files does not exist.
@@ -80,7 +80,7 @@ def hold_out_documents(
         separator: The string between documents.
         fraction: Approximate share of the bytes for validation, in whole documents and at least one. White space alone
             is not a document.
-        digest: The SHA-256 of the file, if it is known.
+        digest: The SHA-256 of the file in hexadecimal; None computes it.
 
     Returns:
         The paths of the training text and the validation text.
@@ -91,8 +91,8 @@ def hold_out_documents(
     _check_separator(separator)
     if not 0 < fraction < 1:
         raise ValueError(f"fraction is {fraction!r}, expected a share between 0 and 1, such as 0.05")
-    made = directory / _folder_name(f"held-out-{fraction:g}", path, separator, digest)
-    if not made.exists():
+    folder = directory / _folder_name(f"held-out-{fraction:g}", path, separator, digest)
+    if not folder.exists():
         boundaries = _find_boundaries(path, separator)
         cuts, total = boundaries.between_documents(), boundaries.total
         if not cuts:
@@ -102,23 +102,23 @@ def hold_out_documents(
                 "some out for validation; give a separate validation text"
             )
         cut = cuts[max(0, bisect_right(cuts, total * (1 - fraction)) - 1)]
-        with whole_directory(made) as building:
+        with whole_directory(folder) as building:
             _copy(path, building / "train.txt", 0, cut)
             _copy(path, building / "valid.txt", cut, total)
-    return made / "train.txt", made / "valid.txt"
+    return folder / "train.txt", folder / "valid.txt"
 
 
 def first_documents(
     path: Path, directory: Path, *, max_bytes: int, separator: str = END_OF_TEXT, digest: str | None = None
 ) -> Path:
-    """Return a text of the first documents of another: as many as fit into `max_bytes`, and at least one.
+    """Return the first documents of a text as a text: as many as fit into `max_bytes`, and at least one.
 
     Args:
         path: The text.
         directory: Folder for the file, in a subfolder named by a digest of the text (and of `separator`).
         max_bytes: Largest size of the result in bytes of decompressed text.
         separator: The string between documents.
-        digest: The SHA-256 of the file, if it is known.
+        digest: The SHA-256 of the file in hexadecimal; None computes it.
 
     Returns:
         `path` itself if all of it fits, else the path of the new file.
@@ -129,25 +129,25 @@ def first_documents(
     _check_separator(separator)
     if max_bytes < 1:
         raise ValueError(f"max_bytes is {max_bytes!r}, expected 1 or more")
-    made = directory / _folder_name(f"first-{max_bytes}", path, separator, digest)
-    if not made.exists():
+    folder = directory / _folder_name(f"first-{max_bytes}", path, separator, digest)
+    if not folder.exists():
         boundaries = _find_boundaries(path, separator)
         cuts = boundaries.after_documents()
         if boundaries.total <= max_bytes or not cuts:
             return path
-        with whole_directory(made) as building:
+        with whole_directory(folder) as building:
             _copy(path, building / "text.txt", 0, cuts[max(0, bisect_right(cuts, max_bytes) - 1)])
-    return made / "text.txt"
+    return folder / "text.txt"
 
 
 def _check_separator(separator: str) -> None:
-    """Refuse an empty separator, which would be found everywhere."""
+    """Refuse an empty separator, which occurs everywhere."""
     if not separator:
         raise ValueError(f"separator is {separator!r}, expected the string between documents, such as {END_OF_TEXT!r}")
 
 
 def _folder_name(start: str, path: Path, separator: str, digest: str | None) -> str:
-    """Return the name of the folder for files made of a text: different for different bytes and separators."""
+    """Return a name for the folder of created files that differs for other bytes of the text and other separators."""
     name = f"{start}-{(digest or file_digest(path))[:16]}"
     if separator == END_OF_TEXT and not is_compressed(path):
         return name  # the name used by all versions, so that existing files are found again
@@ -161,9 +161,11 @@ class _Boundaries(NamedTuple):
     ends: array[int]
     """The offset after each separator and its line break."""
     first: int
-    """The first byte that is neither white space nor part of a separator; -1 if there is none, as `last`."""
+    """The first byte that is neither white space nor part of a separator; -1 if there is none."""
     last: int
+    """The last such byte; -1 if there is none."""
     total: int
+    """Size of the text."""
 
     def after_documents(self) -> array[int]:
         """Return the ends that have a document before them."""
@@ -176,7 +178,7 @@ class _Boundaries(NamedTuple):
 
 
 def _find_boundaries(path: Path, separator: str) -> _Boundaries:
-    """Find the separators of a text, and its first and last byte of a document."""
+    """Find the separators of a text, and the first and the last byte of its documents."""
     mark = separator.encode()
     ends = array("q")
     total, tail = 0, b""
@@ -189,8 +191,12 @@ def _find_boundaries(path: Path, separator: str) -> _Boundaries:
         while found >= 0:
             found = text.find(mark, done)
             end = found + len(mark)
-            # Without a match, the end of the text may be the beginning of a separator.
-            until = found if found >= 0 else max(done, len(text) - len(mark) + 1) if chunk else len(text)
+            if found >= 0:
+                until = found
+            elif chunk:  # the last bytes may begin a separator that ends in the next chunk
+                until = max(done, len(text) - len(mark) + 1)
+            else:
+                until = len(text)
             document = text[done:until].rstrip()
             if document:
                 last = start + done + len(document) - 1

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 END_OF_TEXT = "<|endoftext|>"
 
 Span = tuple[int, int, int]
-"""Span of a special token: first byte, byte after the last, index of the token (-1: a mere document boundary)."""
+"""Span of a special token: first byte, byte after the last, index of the token (-1: a text ends here, no token)."""
 
 
 def check_special_tokens(special_tokens: Iterable[str] | None) -> list[str]:
@@ -39,7 +39,7 @@ def check_special_tokens(special_tokens: Iterable[str] | None) -> list[str]:
             token.encode("utf-8")
         except UnicodeEncodeError:
             raise ValueError(
-                f"special token {token!r} has a lone surrogate, which UTF-8 cannot hold; rename it"
+                f"special token {token!r} has a lone surrogate, which UTF-8 cannot encode; rename it"
             ) from None
     return tokens
 
@@ -55,8 +55,8 @@ class SpecialTokenFinder:
         self._only = encoded[0] if len(encoded) == 1 else None
         self._by_length = sorted(encoded, key=len, reverse=True)
         self._pattern = re.compile(b"|".join(map(re.escape, self._by_length))) if encoded else None
-        by_length = sorted(special_tokens, key=lambda token: len(token.encode("utf-8")), reverse=True)
-        self._text_pattern = re.compile(f"({'|'.join(map(re.escape, by_length))})") if encoded else None
+        strings = sorted(special_tokens, key=lambda token: len(token.encode("utf-8")), reverse=True)
+        self._text_pattern = re.compile(f"({'|'.join(map(re.escape, strings))})") if encoded else None
 
     def spans(self, data: bytes) -> list[Span]:
         """Return the spans of special tokens in `data`, in order and without overlaps."""
@@ -67,7 +67,7 @@ class SpecialTokenFinder:
         return [(*match.span(), self._index[match.group()]) for match in self._pattern.finditer(data)]
 
     def split(self, text: str) -> list[tuple[str, int]]:
-        """Split a string: each text between special tokens with the index of the one that follows it (-1: none)."""
+        """Split a string into the texts between special tokens, each with the index of the next token (-1: none)."""
         if self._text_pattern is None:
             return [(text, -1)]
         parts = self._text_pattern.split(text)
@@ -75,7 +75,7 @@ class SpecialTokenFinder:
         return list(zip(parts[::2], [*indices, -1], strict=True))
 
     def crosses(self, data: bytes | memoryview, cut: int) -> bool:
-        """Return whether a special token in `data` lies on both sides of `cut`, even one that `spans` would omit."""
+        """Return True if a special token in `data` straddles `cut`, even if it overlaps a token that `spans` finds."""
         start = max(0, cut - self.longest + 1)
         window = bytes(data[start : cut + self.longest - 1])
         for token in self._by_length:
@@ -88,7 +88,7 @@ class SpecialTokenFinder:
 
     @cached_property
     def find(self) -> Callable[[np.ndarray], np.ndarray]:
-        """Function that finds the spans in read-only uint8 data by a kernel: int64, shape (n, 3)."""
+        """A function that calls a kernel to find the spans in read-only uint8 data: int64, shape (n, 3)."""
         import numpy as np
 
         from bpe.kernels.scanning.special_tokens import find_special_tokens
@@ -102,7 +102,7 @@ class SpecialTokenFinder:
         def find(data: np.ndarray) -> np.ndarray:
             if not len(indices):
                 return np.empty((0, 3), dtype=np.int64)
-            spans = np.empty((len(data) >> 6, 3), dtype=np.int64)
+            spans = np.empty((len(data) >> 6, 3), dtype=np.int64)  # a first guess of the number of spans
             found = find_special_tokens(data, tokens, offsets, firsts, spans)
             if found > len(spans):
                 spans = np.empty((found, 3), dtype=np.int64)

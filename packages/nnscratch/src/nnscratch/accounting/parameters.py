@@ -14,18 +14,18 @@ class HasParameters(Protocol):
     """Stand-in for `torch.nn.Module`, so that this module does not need torch."""
 
     def parameters(self) -> Iterable[Any]:
-        """Return the parameters, each shared one once."""
+        """Return the parameters, with every shared parameter once."""
 
 
 def norm_count(config: TransformerConfig) -> int:
-    """Return the number of norms over d_model numbers, which excludes those of queries and keys."""
+    """Return the number of norms of width d_model; the norms of queries and keys are narrower and do not count."""
     return {"pre": 2 * config.num_layers + 1, "post": 2 * config.num_layers, "none": 0}[config.norm]
 
 
 def parameters_by_part(config: TransformerConfig) -> dict[str, int]:
-    """Return the parameters of each part: embeddings, attention, ffn, norms, lm_head.
+    """Return the number of parameters of each part: embeddings, attention, ffn, norms, lm_head.
 
-    A tied output layer counts as embeddings, and `lm_head` is 0.
+    With tied embeddings the shared matrix counts as embeddings, and `lm_head` is 0.
     """
     width, layers = config.d_model, config.num_layers
     table = config.vocab_size * width
@@ -39,7 +39,7 @@ def parameters_by_part(config: TransformerConfig) -> dict[str, int]:
 
 
 def count_parameters(model: HasParameters | TransformerConfig) -> int:
-    """Return the number of parameters of a module, or of the `TransformerLM` with a config; shared ones count once."""
+    """Return the number of parameters of a module, or of the `TransformerLM` of a config; a shared one counts once."""
     if isinstance(model, TransformerConfig):
         return sum(parameters_by_part(model).values())
     return sum(param.numel() for param in model.parameters())

@@ -1,4 +1,4 @@
-"""GPT-2 sizes of the assignment."""
+"""Configs of the four GPT-2 sizes for which the assignment asks, and its long context."""
 
 from nnscratch.config import TransformerConfig
 
@@ -17,4 +17,4 @@ GPT2 = {
 the separate output layer make these models larger than the published ones."""
 
 LONG_CONTEXT = 16_384
-"""Context length for which the assignment asks how the shares of the parts change."""
+"""Context length for which the assignment asks again for the share of each part in the FLOPs."""

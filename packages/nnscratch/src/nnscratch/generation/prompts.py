@@ -1,4 +1,4 @@
-"""Prompts in any form, combined into one batch of token ids."""
+"""Conversion of prompts, in any accepted form, to one batch of token ids."""
 
 import reprlib
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ class PromptBatch:
 
     ids: Int[Tensor, "batch longest"]
     padding: Int[Tensor, "batch"] | None
-    """Number of padding ids in each row; None if there are none anywhere."""
+    """Number of padding ids in each row; None if no row has any."""
     most_padding: int
-    """The largest of these numbers, known on the host."""
+    """Largest number of padding ids in a row; an int, so that reading it does not wait for the device."""
 
 
 def check_token_id(name: str, token_id: int | None, vocab_size: int) -> None:
@@ -38,7 +38,7 @@ def check_token_id(name: str, token_id: int | None, vocab_size: int) -> None:
 
 
 def _integers(value: Any, name: str) -> Tensor:
-    """Return a value as a tensor of int64, of any shape but not empty."""
+    """Return a value as an int64 tensor of any shape; refuse an empty tensor and numbers that are not integers."""
     try:
         if isinstance(value, str | bytes):
             raise TypeError("text")
@@ -59,9 +59,9 @@ def _integers(value: Any, name: str) -> Tensor:
 
 
 def _rows(prompt_ids: Any) -> list[Tensor] | Tensor:
-    """Return the prompts as a list of rows, or as the (batch, prompt) tensor that they are already."""
+    """Return several prompts as a list of rows; return a single prompt, or a batch, as a (batch, prompt) tensor."""
     if not hasattr(prompt_ids, "ndim") and hasattr(prompt_ids, "__len__") and not isinstance(prompt_ids, str | bytes):
-        # A row has a length. A number of any library, or a tensor without dimensions, has none.
+        # An item is a row if it has a length. Numbers, and tensors without dimensions, are ids of a single prompt.
         items = list(prompt_ids)
         if any(getattr(item, "ndim", 0) or (hasattr(item, "__len__") and not hasattr(item, "ndim")) for item in items):
             rows = [_integers(item, f"prompt_ids[{index}]") for index, item in enumerate(items)]
@@ -84,11 +84,11 @@ def as_batch(prompt_ids: Prompts, vocab_size: int, device: torch.device, pad_id:
     """Return prompts in any form as one batch.
 
     Raises:
-        ValueError: If there is no prompt, a prompt is empty, or something is not an id of the vocabulary.
+        ValueError: If there is no prompt, a prompt is empty, or an item is not an id of the vocabulary.
     """
     rows = _rows(prompt_ids)
-    everything = rows if isinstance(rows, Tensor) else torch.cat([row.to(rows[0].device) for row in rows])
-    low, high = int(everything.min()), int(everything.max())
+    all_ids = rows if isinstance(rows, Tensor) else torch.cat([row.to(rows[0].device) for row in rows])
+    low, high = int(all_ids.min()), int(all_ids.max())
     if low < 0 or high >= vocab_size:
         raise ValueError(
             f"prompt_ids range from {low} to {high}, but vocab_size={vocab_size}; encode with the model's tokenizer"
@@ -97,7 +97,7 @@ def as_batch(prompt_ids: Prompts, vocab_size: int, device: torch.device, pad_id:
         return PromptBatch(rows.to(device), None, 0)
     longest = max(len(row) for row in rows)
     padding = [longest - len(row) for row in rows]
-    ids = everything.new_full((len(rows), longest), pad_id)
+    ids = all_ids.new_full((len(rows), longest), pad_id)
     for index, row in enumerate(rows):
         ids[index, padding[index] :] = row
     if not any(padding):

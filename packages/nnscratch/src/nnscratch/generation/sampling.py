@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nnscratch.functional import softmax
 
-_DRAWN_AT_ONCE = 64  # Random numbers per row and call: one at a time would cost a large batch too many calls.
+_DRAWN_AT_ONCE = 64  # Random numbers per row and call of a generator: a call for each number would be too slow.
 
 
 def is_integer(value: object) -> bool:
@@ -38,7 +38,8 @@ def _nucleus(
     Args:
         probabilities: Rows that sum to 1.
         top_p: Total probability, above 0 and below 1.
-        count: Number of ids to sort first. Usually a few of many hold nearly all of the probability.
+        count: Number of ids to sort first; more are sorted if their total is below `top_p`. Usually a few ids hold
+            nearly all of the probability.
     """
     vocab_size = probabilities.shape[-1]
     while True:
@@ -56,15 +57,16 @@ def next_token_probabilities(
 ) -> Float[Tensor, "batch vocab_size"]:
     """Return softmax(logits / temperature) in float32, restricted to the most likely tokens and rescaled to sum to 1.
 
-    Among equally likely tokens those with the lower id are kept.
+    Among equally likely tokens the lower ids are kept.
 
     Args:
         logits: Scores of the next token.
         temperature: Above 0; below 1 sharpens the distribution, above 1 flattens it.
         top_k: Keep the `top_k` most likely tokens (Fan et al. 2018).
-        top_p: Of those, keep the smallest set with a total probability of at least `top_p` (Holtzman et al. 2020).
+        top_p: Of the tokens that `top_k` keeps, keep the smallest set with a total probability of at least `top_p`
+            (Holtzman et al. 2020).
     """
-    # Subtracting the maximum first avoids inf - inf for a tiny temperature, and the bound avoids 0 / 0.
+    # Subtracting the maximum first avoids inf - inf for a tiny temperature, and `smallest` avoids 0 / 0.
     logits = logits.float()
     smallest = torch.finfo(logits.dtype).tiny
     probabilities = softmax((logits - logits.amax(-1, keepdim=True)) / max(temperature, smallest), dim=-1)
@@ -82,8 +84,8 @@ def next_token_probabilities(
 class Sampler:
     """Sampler of the next token of each row of a batch, step by step.
 
-    Each row has random numbers of its own, which depend only on the seed and the index of the row: neither other rows,
-    nor their number, nor the device change the samples of a row from the same probabilities.
+    Each row has its own random numbers, which depend only on the seed and the index of the row. The same probabilities
+    therefore give the same samples on every device and in a batch of any size.
 
     Args:
         batch: Number of rows.
@@ -135,8 +137,7 @@ class Sampler:
         probabilities = next_token_probabilities(logits, self.temperature, self.top_k, self.top_p)
         sums = probabilities.to(self._dtype).cumsum(-1)
         self._check(sums[:, -1])
-        # Inverse transform: the first token at which the cumulative sum reaches a random share, in (0, 1], of the
-        # total.
+        # Inverse transform sampling: the first token whose cumulative sum reaches a random share of the total.
         return torch.searchsorted(sums, self._next_draws() * sums[:, -1:]).squeeze(-1)
 
     def _next_draws(self) -> Float[Tensor, "batch 1"]:
@@ -153,6 +154,6 @@ class Sampler:
         if not bool(finite.all()):
             row = int(finite.int().argmin())
             raise ValueError(
-                f"the model's scores of the token after row {row} are not finite; its weights have diverged or "
+                f"the model's scores of the next token of row {row} are not finite; its weights have diverged or "
                 f"overflowed: load an earlier checkpoint, or use a dtype with a wider range"
             )

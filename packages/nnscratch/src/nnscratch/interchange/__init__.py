@@ -1,6 +1,7 @@
-"""Model files: our own format, Hugging Face directories and GGUF, without the class of the model.
+"""Readers and writers of model files: our own format, Hugging Face directories, and GGUF (writer only).
 
-Readers return a config and a state dict. `TransformerLM.from_pretrained` and `import_huggingface` build the model.
+Readers do not build a model: they return a config and a state dict, from which `TransformerLM.from_pretrained` and
+`import_huggingface` build it.
 """
 
 from nnscratch.interchange.gguf import export_gguf

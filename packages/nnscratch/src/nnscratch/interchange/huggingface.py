@@ -1,4 +1,4 @@
-"""Export to and import from directories of transformers that hold a LlamaForCausalLM."""
+"""Export and import of model directories of the transformers library, with the architecture LlamaForCausalLM."""
 
 import json
 import os
@@ -61,14 +61,14 @@ def export_huggingface(model: LanguageModel, tokenizer_dir: str | Path, out_dir:
     and other files are kept; config.json, without which nothing opens the directory, is removed first and written last.
 
     Args:
-        model: A `TransformerLM` that is a Llama: norm "pre", position "rope", ffn "swiglu", no qk_norm, no
-            logit_soft_cap.
-        tokenizer_dir: Directory of `tokenizer.json` and its companions, which are copied.
+        model: A `TransformerLM` with the architecture of Llama: norm "pre", position "rope", ffn "swiglu", no qk_norm,
+            no logit_soft_cap.
+        tokenizer_dir: Directory of `tokenizer.json` and the other tokenizer files, which are copied.
         out_dir: Directory to write, created if necessary.
 
     Raises:
-        ValueError: If the model is not a Llama, the tokenizer has more tokens than the model or files that contradict
-            one another, or `out_dir` holds a model of `save_pretrained`.
+        ValueError: If the model is not a Llama, the tokenizer has more tokens than the model, the files of the
+            tokenizer contradict one another, or `out_dir` holds a model that `TransformerLM.save_pretrained` wrote.
         FileNotFoundError: If there is no `tokenizer.json`.
         NotADirectoryError: If `out_dir` is a file.
     """
@@ -99,7 +99,8 @@ def read_huggingface(
 
     Raises:
         FileNotFoundError: If config.json, the weights or a shard is missing.
-        ValueError: If a file is damaged, the config is not that of a model like ours, or the weights do not fit it.
+        ValueError: If a file is damaged, `TransformerLM` cannot represent the config, or the weights do not fit the
+            config.
     """
     if not (directory / CONFIG_FILE).is_file():
         raise FileNotFoundError(
@@ -133,7 +134,7 @@ def _copy_tokenizer(tokenizer: TokenizerFiles, folder: Path) -> None:
         if source.is_file():
             with replacing(folder / name) as temporary:
                 shutil.copyfile(source, temporary)
-    # Without a class, older versions of transformers use that of Llama 2, which splits text differently.
+    # If no class is named, older versions of transformers use the class of Llama 2, which splits text differently.
     write_json({"tokenizer_class": "PreTrainedTokenizerFast"} | tokenizer.settings, folder / SETTINGS_FILE)
 
 
@@ -156,6 +157,7 @@ def _replacing_directory(directory: Path) -> Iterator[Path]:
         if not target.exists():
             temporary.rename(target)
             return
+        # Nothing opens a directory without config.json, so no reader finds a mixture of old and new files.
         for name in (CONFIG_FILE, *_WRITTEN):
             if name == CONFIG_FILE or not (temporary / name).exists():
                 (target / name).unlink(missing_ok=True)

@@ -28,7 +28,7 @@ def check_switches(**values: object) -> None:
 
 
 def check_absent(optimizer: str, group: dict[str, Any], names: tuple[str, ...]) -> None:
-    """Check that settings of torch's optimizer of the same name that would be ignored here are off."""
+    """Refuse active settings that torch's optimizer of the same name supports and this optimizer would ignore."""
     for name in names:
         if group.get(name):
             raise ValueError(
@@ -38,7 +38,7 @@ def check_absent(optimizer: str, group: dict[str, Any], names: tuple[str, ...]) 
 
 
 def gradients(group: dict[str, Any], optimizer: str) -> list[tuple[Tensor, Tensor]]:
-    """Return the parameters of a group that have a gradient, each with its gradient.
+    """Return pairs of a parameter and its gradient, for the parameters of a group that have a gradient.
 
     Raises:
         ValueError: If a gradient is sparse.

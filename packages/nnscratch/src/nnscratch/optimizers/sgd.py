@@ -1,4 +1,4 @@
-"""Stochastic gradient descent with a decaying learning rate."""
+"""Stochastic gradient descent with a learning rate that falls as the inverse square root of the step."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,7 +14,7 @@ _UNSUPPORTED = ("maximize", "momentum", "weight_decay")
 class SGD(optim.Optimizer):
     """Stochastic gradient descent: param -= lr / sqrt(t + 1) · grad, with t = 0 at the first step.
 
-    `torch.optim.SGD` has a constant learning rate, and momentum.
+    In contrast, `torch.optim.SGD` has a constant learning rate, and settings such as momentum, which are refused here.
 
     Args:
         params: Parameters or parameter groups.

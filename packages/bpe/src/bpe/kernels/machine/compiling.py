@@ -26,7 +26,7 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
         dispatcher = njit(nogil=True, cache=True)(function)
     except RuntimeError:  # no cache folder is writable: compile in every process
         return njit(nogil=True)(function)
-    if not _renew_with_any_kernel(dispatcher):
+    if not _tie_cache_to_all_kernels(dispatcher):
         warnings.warn(
             "the cache of this version of Numba cannot be tied to the source of all kernels, so every process compiles "
             "them again; use a version that scratchlm-bpe was tested with",
@@ -38,11 +38,12 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     return dispatcher
 
 
-def _renew_with_any_kernel(dispatcher: Any) -> bool:
+def _tie_cache_to_all_kernels(dispatcher: Any) -> bool:
     """Make cached machine code stale whenever any kernel file changes; return False if that is impossible.
 
-    Numba compares only the file of the function itself, although code of other files is compiled into it. The stamp
-    to extend is a private field. If a version of Numba renames it, the cache must not be used: stale code would run.
+    Numba looks for changes only in the file of the function itself, although code of other files is compiled into it.
+    The source stamp, a private field of Numba, is therefore extended by a digest of all kernels. A version of Numba
+    without this field must not use the cache: stale code would run.
     """
     cache_file: Any = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if not hasattr(cache_file, "_source_stamp"):
@@ -52,10 +53,10 @@ def _renew_with_any_kernel(dispatcher: Any) -> bool:
 
 
 def _tolerate_damage(dispatcher: Any) -> None:
-    """Compile again where a cached file is damaged, and continue without the cache where the disk is full.
+    """Compile again if a cached file is damaged, and continue without the cache if the disk is full.
 
-    Numba writes a cache file and renames it, so a power failure can leave an empty file. It passes every error of
-    reading and writing on to the caller.
+    Numba writes a cache file and renames it, so a power failure can leave an empty file. Numba itself passes every
+    error of reading and writing on to the caller.
     """
     cache: Any = getattr(dispatcher, "_cache", None)
     if not hasattr(cache, "load_overload") or not hasattr(cache, "save_overload"):

@@ -11,7 +11,7 @@ _LOCK = Lock()
 
 
 def _mask(chosen: np.ndarray) -> np.uint64:
-    """Return 64 booleans as bits, the first one lowest."""
+    """Return 64 booleans as one integer, the first boolean in the lowest bit."""
     return np.uint64(int.from_bytes(np.packbits(chosen, bitorder="little").tobytes(), "little"))
 
 
@@ -68,7 +68,7 @@ def count_ones(mask: int) -> int:
 
 
 def trailing_zeros(mask: int) -> int:
-    """Return the number of zeros below the lowest bit of `mask`, 64 if it is zero."""
+    """Return the number of zeros below the lowest one bit of `mask`, or 64 if `mask` is zero."""
     return (int(mask) & -int(mask)).bit_length() - 1 if mask else 64
 
 
@@ -88,7 +88,7 @@ def store_release(array: np.ndarray, index: int, value: int) -> None:
 
 
 def swap_if_equal(array: np.ndarray, index: int, expected: int, value: int) -> bool:
-    """Write `value` if the element is `expected`, and return whether it was."""
+    """Write `value` if the element equals `expected`; return True if it was written."""
     with _LOCK:
         equal = bool(array[int(index)] == expected)
         if equal:

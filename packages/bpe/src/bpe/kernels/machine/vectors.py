@@ -1,8 +1,8 @@
 """Vector instructions for the kernels, as LLVM vector types, which become AVX-512, AVX2, SSE or NEON.
 
 Nothing here checks bounds: the caller ensures that the requested bytes lie inside the array. Masks and 64-bit words
-hold the first byte in the lowest bits. With Numba switched off, the functions of the same names in `interpreted`
-replace them.
+hold the first byte in the lowest bits. If Numba's compiler is switched off, the functions of the same names in
+`interpreted` take the place of the functions here.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ BLOCK = 64
 _Function = Callable[..., Any]
 
 
-def operation(generator: _Function) -> _Function:
-    """Turn `generator`, which returns a signature and a code generator, into a function that kernels can call."""
-    made: _Function = intrinsic(generator)
-    return made
+def operation(declare: _Function) -> _Function:
+    """Make a function that kernels can call; `declare` returns its signature and the function that emits its code."""
+    callable_in_kernels: _Function = intrinsic(declare)
+    return callable_in_kernels
 
 
 _BYTE, _WORD = ir.IntType(8), ir.IntType(64)
@@ -60,9 +60,10 @@ def byte_masks(typing_context: Any, data: Any, position: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         block = _load_block(context, builder, signature, arguments)
         blank = builder.icmp_unsigned("==", block, _splat(0x20))
-        lower = builder.sub(builder.or_(block, _splat(0x20)), _splat(ord("a")))
+        letter = builder.sub(builder.or_(block, _splat(0x20)), _splat(ord("a")))  # in lower case, 0 for "a"
+        # An unsigned difference below the size of a range checks both ends of the range at once.
         kinds = (
-            builder.icmp_unsigned("<", lower, _splat(26)),
+            builder.icmp_unsigned("<", letter, _splat(26)),
             builder.icmp_unsigned("<", builder.sub(block, _splat(ord("0"))), _splat(10)),
             builder.or_(blank, builder.icmp_unsigned("<", builder.sub(block, _splat(9)), _splat(5))),
             blank,
@@ -76,7 +77,7 @@ def byte_masks(typing_context: Any, data: Any, position: Any) -> Any:
 
 @operation
 def equal_mask(typing_context: Any, data: Any, position: Any, byte: Any) -> Any:
-    """Return a uint64 mask of those of the 64 bytes from `position` that equal `byte`."""
+    """Return a uint64 mask over the 64 bytes from `position`, with ones for the bytes equal to `byte`."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         block = _load_block(context, builder, signature, arguments)
@@ -90,7 +91,7 @@ def equal_mask(typing_context: Any, data: Any, position: Any, byte: Any) -> Any:
 
 @operation
 def high_mask(typing_context: Any, data: Any, position: Any) -> Any:
-    """Return a uint64 mask of those of the 64 bytes from `position` that are 0x80 or above."""
+    """Return a uint64 mask over the 64 bytes from `position`, with ones for the bytes of 0x80 and above."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         block = _load_block(context, builder, signature, arguments)
@@ -134,7 +135,8 @@ def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
         pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1], _BYTE)
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, number, number, number])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [pointer, number(0), number(3), number(1)])  # to read, keep near, data
+        read, all_cache_levels, data = number(0), number(3), number(1)
+        builder.call(function, [pointer, read, all_cache_levels, data])
         return context.get_dummy_value()
 
     return types.none(array, types.intp), generate
@@ -142,7 +144,7 @@ def prefetch(typing_context: Any, array: Any, index: Any) -> Any:
 
 @operation
 def count_ones(typing_context: Any, mask: Any) -> Any:
-    """Return the number of ones in `mask`: intp."""
+    """Return the number of ones in `mask` as an intp."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.ctpop(arguments[0])
@@ -152,7 +154,7 @@ def count_ones(typing_context: Any, mask: Any) -> Any:
 
 @operation
 def trailing_zeros(typing_context: Any, mask: Any) -> Any:
-    """Return the number of zeros below the lowest bit of `mask`, 64 if it is zero: intp."""
+    """Return the number of zeros below the lowest one bit of `mask`, or 64 if `mask` is zero, as an intp."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.cttz(arguments[0], ir.IntType(1)(0))

@@ -1,9 +1,9 @@
-"""The data on which merges are learned, and its form before the first merge.
+"""State of the learning of merges, and its construction before the first merge.
 
-The pre-tokens are stored in `cells` (int64), one cell per byte, with a separator before, between and after them. The
-upper half of a cell is the index of the pre-token. The lower half is the symbol that starts there; otherwise it is
-negative: minus the size of the symbol that ends there, or -1 for a separator. Both neighbours of a symbol are therefore
-found in one step.
+The pre-tokens are stored in `cells` (int64), one cell per byte, with a separator (-1) before, between and after them.
+The cell of a symbol's first byte holds the index of the pre-token in its upper half and the symbol in its lower half.
+The other bytes of the symbol have negative cells, and the cell of its last byte is minus its size in bytes. Both
+neighbours of a symbol are therefore found in one step.
 """
 
 from __future__ import annotations
@@ -18,33 +18,49 @@ from bpe.kernels.tables.pairs import pair_key, pair_table
 SEPARATOR = -1
 
 MERGES, PAIRS, POSITIONS, HEAP, THRESHOLD, NEW_PAIRS, FINISHED = 0, 1, 2, 3, 4, 5, 6
-"""Indices in `MergeState.numbers`: the number of each, the threshold, the first pair not yet considered for the heap,
-whether no pair is left."""
+"""Indices in `MergeState.numbers`. The first four numbers are counts: merges, pairs, positions, entries of the heap.
+The other three are the threshold of the heap, the first pair not yet considered for the heap, and 1 if no pair is left.
+"""
 
 
 class MergeState(NamedTuple):
-    """The complete state between two merges; `MERGES` to `FINISHED` are indices in `numbers` (int64).
+    """The complete state between two merges.
 
-    Kernels take a state and return its fields as a tuple. Creating the state itself runs Python code, and Ctrl-C during
-    that code would crash Numba.
+    Kernels take a state, but return its fields as a plain tuple. Numba would create a named tuple by running Python
+    code, and Ctrl-C during this code would crash the process.
     """
 
     text: np.ndarray
+    """The distinct pre-tokens, joined."""
     counts: np.ndarray
+    """Number of occurrences of each pre-token."""
     cells: np.ndarray
     token_start: np.ndarray
+    """Start of the bytes of each symbol, in one of its occurrences in `text`."""
     token_size: np.ndarray
+    """Number of bytes of each symbol."""
     merges: np.ndarray
+    """Left and right symbol of each merge."""
     pair_keys: np.ndarray
+    """Both symbols of each pair, packed by `pair_key`."""
     pair_count: np.ndarray
+    """Number of occurrences of each pair, weighted by the counts of the pre-tokens."""
     list_start: np.ndarray
+    """Start of the list of each pair in `positions`."""
     list_size: np.ndarray
+    """Number of positions in the list of each pair."""
     table: np.ndarray
+    """Hash table from the keys of pairs to their indices."""
     positions: np.ndarray
+    """Index in `cells` of each occurrence of a pair; some are stale."""
     heap: np.ndarray
+    """Indices of pairs."""
     bounds: np.ndarray
+    """Upper bound of the count of each pair in `heap`."""
     slots: np.ndarray
+    """Index of the newest pair, made by a merge, that begins (column 0) or ends (column 1) with each symbol; or -1."""
     numbers: np.ndarray
+    """Seven int64; `MERGES` to `FINISHED` are the indices."""
 
 
 @kernel
@@ -52,7 +68,7 @@ def first_state(text: np.ndarray, offsets: np.ndarray, counts: np.ndarray, max_m
     """Return the fields of the state before the first merge.
 
     `text` (uint8) is the concatenation of the distinct pre-tokens, `offsets` (int64, pre-tokens + 1) their bounds,
-    `counts` (int64) the number of occurrences of each. At most `max_merges` can be learned.
+    `counts` (int64) the number of occurrences of each. The arrays have space for `max_merges` merges.
     """
     token_start = np.zeros(256 + max_merges, dtype=np.int64)
     token_size = np.ones(256 + max_merges, dtype=np.int64)
@@ -65,9 +81,9 @@ def first_state(text: np.ndarray, offsets: np.ndarray, counts: np.ndarray, max_m
             cells[position + pretoken + 1] = np.int64(pretoken) << 32 | np.int64(text[position])
             token_start[text[position]] = position
             if position + 1 < offsets[pretoken + 1]:
-                pair = np.int64(text[position]) << 8 | np.int64(text[position + 1])
-                weights[pair] += counts[pretoken]
-                sizes[pair] += 1
+                two_bytes = np.int64(text[position]) << 8 | np.int64(text[position + 1])
+                weights[two_bytes] += counts[pretoken]
+                sizes[two_bytes] += 1
         cells[offsets[pretoken + 1] + pretoken + 1] = SEPARATOR
 
     num_pairs = np.count_nonzero(sizes)

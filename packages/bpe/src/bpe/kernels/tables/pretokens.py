@@ -1,9 +1,14 @@
 """Counts of pre-tokens in a flat open-addressing hash table.
 
-The table is uint64 of shape (4 * capacity,) with four fields per slot: the two halves of the key; the length in bytes
-(0: free) in the lower 32 bits and, in the upper ones, the offset in the arena of a pre-token that is not its own key;
-the count. `state` is int64 of shape (2,): entries in use, bytes of the arena in use. A kernel that runs out of space
-returns where it stopped; `PretokenTable` grows the table and calls the kernel again from there.
+The table is uint64 of shape (4 * capacity,). The entry in slot s begins at index 4 * s and has four fields:
+
+- two halves of the key, which holds the pre-token itself if it has at most `PACKED` bytes, and hashes otherwise;
+- the length in bytes in the lower 32 bits (0: the entry is free), and an offset in the arena in the upper 32 bits;
+- the count.
+
+The arena holds the bytes of the pre-tokens that are longer than `PACKED`. `state` is int64 of shape (2,): entries in
+use, bytes of the arena in use. A kernel that runs out of space reports its progress; `PretokenTable` then makes space
+and calls the kernel again.
 """
 
 from __future__ import annotations
@@ -17,6 +22,7 @@ from bpe.kernels.scanning.gpt2 import ENDS, next_ends
 from bpe.kernels.scanning.unicode_classes import class_table
 from bpe.kernels.tables.hashing import PACKED, pretoken_key, pretoken_slot, same_bytes, slot_shift
 
+# Numba converts mixed uint64 and int64 to float64, so indices added to a uint64 are uint64 too.
 _HIGH, _SIZE, _COUNT = np.uint64(1), np.uint64(2), np.uint64(3)
 _ONE, _TWO = np.uint64(1), np.uint64(2)
 _HALF, _LOW_HALF = np.uint64(32), np.uint64(0xFFFFFFFF)
@@ -40,7 +46,7 @@ def find_entry(
     table: np.ndarray,
     arena: np.ndarray,
 ) -> np.uint64:
-    """Return the start of the entry of a pre-token, or of the free entry where it belongs."""
+    """Return the index at which the entry of a pre-token begins, or the free entry for a new pre-token."""
     mask = np.uint64((table.shape[0] >> 2) - 1)
     while True:
         entry = slot << _TWO
@@ -67,6 +73,7 @@ def _insert(
 ) -> bool:
     """Insert a pre-token with count 0 at a free entry; without space, change nothing and return False."""
     stored = length if length > PACKED else 0
+    # At most three quarters of the entries, of four fields each, may be in use.
     if 16 * (state[0] + 1) > 3 * table.shape[0] or state[1] + stored > arena.shape[0]:
         return False
     for offset in range(stored):
@@ -91,8 +98,8 @@ def count_pretokens(
 ) -> bool:
     """Count the pre-tokens of `data` between special tokens; return False when the table or the arena is full.
 
-    `spans` (int64, shape (special tokens, 3)) are the spans of special tokens. `progress` (int64, shape (2,)) is where
-    to begin and where the kernel stopped: number of spans passed, position.
+    `spans` (int64, shape (special tokens, 3)) are the spans of special tokens. `progress` (int64, shape (2,)) holds the
+    number of spans passed and the position. The kernel starts there, and updates both numbers before it returns False.
     """
     ends, tail = np.empty(ENDS, dtype=np.int64), np.zeros(2 * BLOCK, dtype=np.uint8)
     lows, highs, slots = np.empty((3, ENDS), dtype=np.uint64)
@@ -135,7 +142,11 @@ def add_counts(
     arena: np.ndarray,
     state: np.ndarray,
 ) -> int:
-    """Add counts to a table from pre-token `first`; return the pre-token that needs more space, or their number."""
+    """Add the counts of the pre-tokens from index `first`.
+
+    Returns:
+        The index of the first pre-token without space, or the number of pre-tokens if all were added.
+    """
     shift = slot_shift(table.shape[0] >> 2)
     for index in range(first, counts.shape[0]):
         start, length = offsets[index], offsets[index + 1] - offsets[index]
@@ -192,7 +203,7 @@ def list_counts(table: np.ndarray, arena: np.ndarray, entries: int) -> tuple[np.
 
 
 class PretokenTable:
-    """Counts of pre-tokens that grow as needed; not for use by two threads at once."""
+    """Counts of pre-tokens in a table and an arena that grow as needed; not for use by two threads at once."""
 
     def __init__(self, capacity: int = _FIRST_CAPACITY, arena_bytes: int = _FIRST_ARENA) -> None:
         self.table = np.zeros(4 * capacity, dtype=np.uint64)
