@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and scripts 
 
 @pytest.fixture
 def files(text, tmp_path):
-    return TokenFiles.of(DataFlags(dataset=str(text), data_dir=tmp_path / "data").prepare(300))
+    return DataFlags(dataset=str(text), data_dir=tmp_path / "data").prepare(300)
 
 
 @pytest.fixture
