@@ -8,9 +8,10 @@ from pathlib import Path
 from tinystories.recipes import Recipe
 from tinystories.sweeps.runs import Run, train_recorded
 from tinystories.training import Machine, TokenFiles
+from trainer.experiments.processes import DONE, INTERRUPTED, WRONG_INPUT
 
-DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes; 130 is the code of a shell after Ctrl-C."""
+FAILED = 1
+"""Exit code of a run whose failure is recorded."""
 
 
 def write_task(run: Run, machine: Machine) -> str:
