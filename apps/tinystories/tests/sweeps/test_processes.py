@@ -16,7 +16,7 @@ from small_runs import CPU, TINY
 
 from tinystories.flags import DataFlags
 from tinystories.sweeps import Run, Sweep, runs, worker
-from tinystories.sweeps.processes import environment_of
+from tinystories.sweeps.worker import environment_of
 from tinystories.training import Machine, TokenFiles
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and scripts of POSIX")
@@ -40,7 +40,7 @@ def workers_run(monkeypatch, tmp_path):
         program = tmp_path / "worker.sh"
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
-        monkeypatch.setattr("tinystories.sweeps.processes.sys.executable", str(program))
+        monkeypatch.setattr("sys.executable", str(program))
 
     return install
 
