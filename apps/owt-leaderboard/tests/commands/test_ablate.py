@@ -1,6 +1,7 @@
 """Ablations: which runs are made, and that they are made once."""
 
 import json
+import signal
 import subprocess
 import threading
 
@@ -21,21 +22,49 @@ def summary(loss, **others):
 
 
 @pytest.fixture
-def runs(monkeypatch):
+def processes_call(monkeypatch):
+    """Lets a function stand in for programs: it gets command and environment, and returns exit code and last words."""
+
+    def install(function):
+        class Process:
+            returncode = None
+
+            def __init__(self, command, env, **_):
+                self._given = command, env
+
+            def communicate(self, text):
+                self.returncode, words = function(*self._given)
+                return None, words
+
+            def poll(self):
+                return self.returncode
+
+            wait = poll
+
+            def send_signal(self, number):
+                assert number == signal.SIGINT
+
+        monkeypatch.setattr(subprocess, "Popen", Process)
+
+    return install
+
+
+@pytest.fixture
+def runs(processes_call):
     """The command lines that would be run; each leaves a summary, of a loss by its directory's name."""
     made = []
 
-    def run(command, **_):
+    def run(command, _):
         made.append(command)
         out = ablate.Path(command[command.index("--out") + 1])
         out.mkdir(parents=True, exist_ok=True)
         loss = 3.0 + 0.01 * int(out.name[-1]) + (0.5 if "adamw" in out.name else 0)
         if "cosine" in out.name:
-            return subprocess.CompletedProcess(command, -9, "", "killed")
+            return -9, "killed"
         (out / "summary.json").write_text(json.dumps(summary(loss)))
-        return subprocess.CompletedProcess(command, 0, "", "")
+        return 0, ""
 
-    monkeypatch.setattr(subprocess, "run", run)
+    processes_call(run)
     return made
 
 
@@ -73,17 +102,17 @@ def test_results_of_another_recipe_are_refused(tmp_path, runs, capsys):
     assert "full-seed-0 has another run: model.qk_norm was True, now False" in capsys.readouterr().err
 
 
-def test_several_at_a_time_share_the_cores(tmp_path, monkeypatch):
+def test_several_at_a_time_share_the_cores(tmp_path, processes_call, monkeypatch):
     together, environments = threading.Barrier(2, timeout=DEADLINE_SECONDS), []
 
-    def run(command, env, **_):
+    def run(command, env):
         together.wait()  # passes only if two run at the same time
         environments.append(env)
         out = ablate.Path(command[command.index("--out") + 1])
         (out / "summary.json").write_text(json.dumps(summary(3.0)))
-        return subprocess.CompletedProcess(command, 0, "", "")
+        return 0, ""
 
-    monkeypatch.setattr(subprocess, "run", run)
+    processes_call(run)
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     arguments = ["--out", str(tmp_path), "--variants", "adamw", "--seeds", "2", "--device", "cpu", "--jobs", "2"]
     assert ablate.main(arguments) == 0
@@ -91,14 +120,14 @@ def test_several_at_a_time_share_the_cores(tmp_path, monkeypatch):
     assert len({env["TORCHINDUCTOR_CACHE_DIR"] for env in environments}) == 4  # nobody finds another's compiled code
 
 
-def test_after_an_interruption_no_other_run_begins(tmp_path, monkeypatch, capsys):
+def test_after_an_interruption_no_other_run_begins(tmp_path, processes_call, capsys):
     made = []
 
-    def run(command, **_):
+    def run(command, _):
         made.append(command)
-        return subprocess.CompletedProcess(command, 130, "", "")
+        return 130, ""
 
-    monkeypatch.setattr(subprocess, "run", run)
+    processes_call(run)
     assert ablate.main(["--out", str(tmp_path), "--seeds", "2", "--device", "cpu"]) == 130
     assert len(made) == 1
     assert capsys.readouterr().err.startswith("interrupted: ")
@@ -141,17 +170,19 @@ def test_jobs_that_would_share_a_gpu_are_refused(tmp_path, monkeypatch, capsys):
 def test_a_run_that_fails_is_told_and_the_others_go_on(tmp_path, runs, capsys):
     arguments = ["--out", str(tmp_path), "--variants", "cosine", "adamw", "--seeds", "1", "--device", "cpu"]
     assert ablate.main(arguments) == 1
-    assert "cosine-seed-0 failed with exit code -9: killed" in capsys.readouterr().out
+    assert (
+        "cosine-seed-0: the process failed (ended by SIGKILL, perhaps for lack of memory): killed"
+        in capsys.readouterr().out
+    )
     table = (tmp_path / "ablations.md").read_text("utf-8")
     assert "| cosine | schedule=cosine | 0 of 1 |  |  |  |  |" in table
     assert "| 1 of 1 | 3.5000 | +0.5000 |" in table
 
 
-def test_a_run_that_crashes_is_not_taken_for_one_that_diverged(tmp_path, monkeypatch, capsys):
-    failed = subprocess.CompletedProcess([], 1, "", "Traceback\nTypeError: unsupported")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
+def test_a_run_that_crashes_is_not_taken_for_one_that_diverged(tmp_path, processes_call, capsys):
+    processes_call(lambda *_: (1, "Traceback\nTypeError: unsupported"))
     assert ablate.main(["--out", str(tmp_path), "--variants", "full", "--seeds", "1", "--device", "cpu"]) == 1
-    assert "full-seed-0 failed with exit code 1: Traceback\nTypeError: unsupported" in capsys.readouterr().out
+    assert "full-seed-0: the process failed (exit code 1): Traceback\nTypeError: unsupported" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

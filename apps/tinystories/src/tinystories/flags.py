@@ -2,57 +2,33 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from tinystories.recipes import PRESETS, FeedForward, Norm, OptimizerName, Position, PresetName, Recipe, default_preset
+from tinystories.texts import CORPUS
 from tinystories.training import MachineFlags as MachineFlags
 from tinystories.training import TokenFiles
+from trainer.experiments import texts
 from trainer.support.durations import parse_duration
-
-if TYPE_CHECKING:
-    from bpe import Preparation
 
 
 @dataclass(frozen=True)
-class DataFlags:
+class DataFlags(texts.DataFlags):
     """Training and validation text."""
+
+    corpus = CORPUS
 
     dataset: str = "sample"
     """"sample" (stories composed on this machine, no network needed), "tinystories" (TinyStories V2 from the Hugging
     Face hub, 2.2 GB, downloaded once) or the path of a text file (.txt, .gz, .zst) whose documents are separated by
     <|endoftext|>."""
-    valid_dataset: Path | None = None
-    """Validation text; by default the last documents of --dataset are held out."""
     valid_bytes: int = 100_000
     """Use only the first documents of the validation text, up to this many bytes, because all of it is evaluated many
     times; 0 uses the whole text."""
-    data_dir: Path = Path("data")
-    """Directory of tokenizers and token files, for reuse."""
-
-    @property
-    def name(self) -> str:
-        """Short name of the data set, for directories and titles."""
-        return Path(self.dataset).name.split(".")[0]
-
-    def prepare(self, vocab_size: int) -> "Preparation":
-        """Prepare the texts, the tokenizer and the token files; files in `data_dir` are used again."""
-        from bpe import prepare
-        from tinystories.texts import resolve
-
-        texts = resolve(self.dataset, self.valid_dataset, self.valid_bytes or None, self.data_dir, print)
-        return prepare(
-            texts.train,
-            texts.valid,
-            vocab_size=vocab_size,
-            directory=self.data_dir,
-            notify=print,
-            digests=texts.digests,
-        )
 
     def token_files(self, vocab_sizes: Iterable[int]) -> dict[int, TokenFiles]:
         """Return the token files for each size of the vocabulary."""
-        return {size: TokenFiles.of(self.prepare(size)) for size in sorted(set(vocab_sizes))}
+        return {size: self.prepare(size) for size in sorted(set(vocab_sizes))}
 
 
 @dataclass(frozen=True)

@@ -9,27 +9,13 @@ from typing import TYPE_CHECKING, Literal, cast
 from tinystories.building import make_optimizer, model_config
 from tinystories.recipes import Recipe
 from tinystories.writing import SAMPLE_PROMPT, Sampling, write_story
+from trainer.experiments.texts import TokenFiles as TokenFiles
 
 if TYPE_CHECKING:
-    from bpe import Preparation
     from trainer import Summary, TrainConfig
 
 EVALUATED_TOKENS = 4096  # lower limit for a forward pass: small evaluation batches are slow
 WandbMode = Literal["auto", "online", "offline", "disabled"]
-
-
-@dataclass(frozen=True)
-class TokenFiles:
-    """A tokenizer's directory, and the two texts as token files."""
-
-    tokenizer: Path
-    train: Path
-    valid: Path
-
-    @classmethod
-    def of(cls, preparation: "Preparation") -> "TokenFiles":
-        """The files of a `Preparation`."""
-        return cls(preparation.tokenizer_directory, preparation.train_tokens, preparation.valid_tokens)
 
 
 @dataclass(frozen=True)

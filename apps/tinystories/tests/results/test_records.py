@@ -5,7 +5,8 @@ import json
 import pytest
 from synthetic import bits_per_byte, make_failure, make_group, make_header, make_run
 
-from tinystories.results import KILLED_FOR_MEMORY, Curve, read_experiment, read_result
+from tinystories.results import Curve, read_experiment, read_result
+from trainer.experiments.processes import KILLED_FOR_MEMORY
 
 
 def names(experiment):

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from small_runs import CPU, TINY
 
 from tinystories.flags import DataFlags
 from tinystories.sweeps import Run, Sweep, runs, worker
-from tinystories.sweeps.processes import environment_of
+from tinystories.sweeps.worker import environment_of
 from tinystories.training import Machine, TokenFiles
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and scripts of POSIX")
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and scripts 
 
 @pytest.fixture
 def files(text, tmp_path):
-    return TokenFiles.of(DataFlags(dataset=str(text), data_dir=tmp_path / "data").prepare(300))
+    return DataFlags(dataset=str(text), data_dir=tmp_path / "data").prepare(300)
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def workers_run(monkeypatch, tmp_path):
         program = tmp_path / "worker.sh"
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
-        monkeypatch.setattr("tinystories.sweeps.processes.sys.executable", str(program))
+        monkeypatch.setattr("sys.executable", str(program))
 
     return install
 
@@ -83,26 +82,6 @@ def test_wrong_input_of_a_process_ends_the_sweep(two, workers_run):
     workers_run(f"cat > /dev/null; echo 'no such text' >&2; exit {worker.WRONG_INPUT}")
     with pytest.raises(ValueError, match=r"run-\d: no such text"):
         Sweep(CPU, print, jobs=2).run_all(two)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
-def test_signals_reach_every_worker_once(number, two, workers_run, tmp_path):
-    signals = tmp_path / "signals"
-    workers_run(
-        f"cat > /dev/null; trap 'echo INT >> {signals}-$$; exit {worker.INTERRUPTED}' INT; "
-        f"echo ready >> {signals}-$$; while :; do sleep 0.05; done"
-    )
-
-    def send():
-        wait_until(lambda: len(list(tmp_path.glob("signals-*"))) == 2)
-        os.kill(os.getpid(), number)
-
-    sender = threading.Thread(target=send)
-    sender.start()
-    with pytest.raises(KeyboardInterrupt):
-        Sweep(CPU, print, jobs=2).run_all(two)
-    sender.join()
-    assert [path.read_text("ascii") for path in tmp_path.glob("signals-*")] == ["ready\nINT\n"] * 2
 
 
 def test_ctrl_c_in_a_terminal_saves_every_run(flags, tmp_path):

@@ -21,7 +21,7 @@ CHILD = Path(__file__).parents[1] / "helpers" / "sweep_child.py"
 
 @pytest.fixture
 def files(text, tmp_path):
-    return TokenFiles.of(DataFlags(dataset=str(text), data_dir=tmp_path / "data").prepare(300))
+    return DataFlags(dataset=str(text), data_dir=tmp_path / "data").prepare(300)
 
 
 @pytest.fixture

@@ -55,3 +55,8 @@ def test_one_value_has_no_deviation_and_no_interval():
 def test_equal_values_have_no_spread_whatever_rounding_makes_of_their_mean():
     assert spread([0.1] * 3).deviation == 0
     assert difference(spread([0.1] * 3), spread([0.3] * 3)).low is None
+
+
+def test_mean_and_deviation_are_shown_together():
+    assert f"{spread([1.0, 2.0, 3.0]):.2f}" == "2.00 ± 1.00"
+    assert f"{spread([1.5]):.1f}" == "1.5"

@@ -1,6 +1,7 @@
 """Command `python -m owt_leaderboard.ablate`: the switches of the speedrun, one by one, at small scale."""
 
 from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +72,16 @@ def _run(flags: Flags) -> int:
             variant_of[runs[-1].run_dir] = name
     title = f"Switches of the speedrun on {data.name}, {recipe.model.num_layers} layers x {recipe.model.d_model}"
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for number, (run, summary) in enumerate(complete_all(runs, flags.jobs, print), 1):
+    numbers = count(1)
+
+    def ended(run: PlannedRun, summary: dict[str, Any] | None) -> None:
+        number = next(numbers)
         if summary is not None:
             results[variant_of[run.run_dir]].append(summary)
             print(f"[{number}/{len(runs)}] {run.run_dir.name}: loss {summary['final_valid_loss']}", flush=True)
         write_results(out, results, table(results, known, flags.seeds, title, each))
+
+    complete_all(runs, flags.jobs, print, ended)
     print(f"\n{table(results, known, flags.seeds, title, each)}\nTable: {out / 'ablations.md'}")
     return 0 if all(len(runs) == flags.seeds for runs in results.values()) else 1
 

@@ -2,39 +2,30 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TypeVar
 
 import tyro
 
 from owt_leaderboard.recipe import RECIPES, Recipe, RecipeName, changed
-from owt_leaderboard.texts import TokenFiles, prepare, resolve
+from owt_leaderboard.texts import CORPUS
+from trainer.experiments import texts
 from trainer.support.command_line import run_command
 
 FlagsT = TypeVar("FlagsT")
 
 
 @dataclass(frozen=True)
-class DataFlags:
+class DataFlags(texts.DataFlags):
     """The text and the device."""
+
+    corpus = CORPUS
 
     dataset: str = "sample"
     """"sample" (articles composed here, no network needed), "owt" (the course's sample of OpenWebText from the
     Hugging Face hub, 12 GB unpacked, downloaded once) or the path of a text file (.txt, .gz, .zst) whose documents are
     separated by <|endoftext|>."""
-    valid_dataset: Path | None = None
-    """Validation text; without it the last documents of --dataset are held out."""
-    valid_bytes: int = 0
-    """Use only the first documents of the validation text, up to this many bytes; 0 uses all of it."""
-    data_dir: Path = Path("data")
-    """Directory in which tokenizers and token files are kept and found again."""
     device: str = "auto"
     """"auto" (CUDA, then MPS, then CPU) or a device such as cpu, mps, cuda:1."""
-
-    @property
-    def name(self) -> str:
-        """Short name of the data set, for directories and titles."""
-        return Path(self.dataset).name.split(".")[0]
 
     @property
     def device_type(self) -> str:
@@ -49,11 +40,6 @@ class DataFlags:
         if self.valid_dataset is not None:
             words += ["--valid-dataset", str(self.valid_dataset)]
         return words + (["--valid-bytes", str(self.valid_bytes)] if self.valid_bytes else [])
-
-    def prepare(self, vocab_size: int) -> TokenFiles:
-        """Find or make the texts, a tokenizer with `vocab_size` entries and the token files."""
-        texts = resolve(self.dataset, self.valid_dataset, self.valid_bytes or None, self.data_dir, print)
-        return prepare(texts, vocab_size, self.data_dir, print)
 
 
 def chosen_recipe(name: RecipeName, device_type: str, assignments: Sequence[str], seed: int = 0) -> Recipe:

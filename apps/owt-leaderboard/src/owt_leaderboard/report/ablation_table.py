@@ -3,12 +3,10 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from owt_leaderboard.recipe import FULL
-
-if TYPE_CHECKING:
-    from trainer.experiments.comparison import Difference
+from trainer.experiments.comparison import CONFIDENCE, Difference, difference, spread
 
 Results = Mapping[str, Sequence[Mapping[str, Any]]]
 """Summaries of the finished runs of each variant."""
@@ -19,7 +17,6 @@ def table(results: Results, settings: Mapping[str, Sequence[str]], seeds: int, t
 
     `settings` are the assignments of each variant, and `budget` is that of each run in words.
     """
-    from trainer.experiments.comparison import CONFIDENCE, difference, spread
 
     def values(name: str, key: str) -> list[float]:
         return [run[key] for run in results.get(name, ()) if run.get(key) is not None and not run["diverged"]]
@@ -58,15 +55,9 @@ def write_results(out: Path, results: Results, text: str) -> None:
 
 
 def _mean(values: Sequence[float], digits: int) -> str:
-    from trainer.experiments.comparison import spread
-
-    if not values:
-        return ""
-    found = spread(values)
-    deviation = "" if found.deviation is None else f" ± {found.deviation:.{digits}f}"
-    return f"{found.mean:.{digits}f}{deviation}"
+    return f"{spread(values):.{digits}f}" if values else ""
 
 
-def _shown(apart: "Difference") -> str:
+def _shown(apart: Difference) -> str:
     interval = "" if apart.low is None else f" [{apart.low:+.4f}, {apart.high:+.4f}]"
     return f"{apart.value:+.4f}{interval}"

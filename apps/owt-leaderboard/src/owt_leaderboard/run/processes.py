@@ -2,17 +2,15 @@
 
 import json
 import os
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from owt_leaderboard.recipe import Recipe, to_record
 from owt_leaderboard.run.decisions import shown_differences
+from trainer.experiments.processes import RunProcess, core_share, run_side_by_side
 
 COMMAND_FILE = "command.json"
 
@@ -33,37 +31,63 @@ def finished(run_dir: Path) -> dict[str, Any] | None:
     return dict(json.loads(path.read_text("utf-8"))) if path.exists() else None
 
 
-def complete(run: PlannedRun, notify: Callable[[str], None], threads: int | None = None) -> dict[str, Any] | None:
-    """Start or resume a run, and return its summary; None if it failed, which is reported.
+def complete(run: PlannedRun, notify: Callable[[str], None]) -> dict[str, Any] | None:
+    """`complete_all` for one run; return its summary, or None if it failed, which is reported."""
+    results = []
+    complete_all([run], 1, notify, lambda _, summary: results.append(summary))
+    return results[0]
 
-    Command and recipe are recorded beside the run, so that no result is taken for that of another command, or of
-    another version of the app with other defaults. Each run has a torch.compile cache of its own, which is removed
-    after it: a warm cache would make later runs faster than earlier ones. With `threads` None, torch chooses how many.
+
+def complete_all(
+    runs: Sequence[PlannedRun],
+    jobs: int,
+    notify: Callable[[str], None],
+    ended: Callable[[PlannedRun, dict[str, Any] | None], None],
+) -> None:
+    """Start or resume runs in this order, `jobs` at a time.
+
+    Command and recipe are recorded beside a run, so that no result is taken for that of another command, or of another
+    version of the app with other defaults. Each run has a torch.compile cache of its own, which is removed after it: a
+    warm cache would make later runs faster than earlier ones. Several jobs get equal shares of the processor's cores;
+    a single one gets torch's default.
+
+    Args:
+        runs: The runs; finished ones are not started.
+        jobs: Processes at the same time.
+        notify: Receives a line for each run that failed.
+        ended: Called with each run and its summary, None if it failed.
 
     Raises:
-        KeyboardInterrupt: If the run was interrupted; the next call resumes it.
-        ValueError: If its input was wrong, or the directory has another run.
+        KeyboardInterrupt: If this process or a run was interrupted. The others have saved their progress, and the next
+            call resumes them.
+        ValueError: If the input of a run was wrong, or a directory has another run. The others have saved their
+            progress.
     """
-    run_dir = run.run_dir
-    _record(run)
-    if (summary := finished(run_dir)) is not None:
-        return summary
-    words = [sys.executable, "-m", *run.command, "--out", str(run_dir)]
+    unfinished = []
+    for run in runs:
+        _record(run)
+        if (summary := finished(run.run_dir)) is None:
+            unfinished.append(run)
+        else:
+            ended(run, summary)
     with TemporaryDirectory(prefix="compiled-") as compiled:
-        environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": compiled}
-        if threads is not None:
-            environment["OMP_NUM_THREADS"] = str(threads)
-        done = subprocess.run(
-            words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
-        )
-    if done.returncode == 130:
-        raise KeyboardInterrupt
-    if done.returncode == 2:
-        raise ValueError(f"{run_dir.name}: {done.stderr.strip()}")
-    summary = finished(run_dir)  # which a run that diverged also leaves
-    if summary is None:
-        notify(f"{run_dir.name} failed with exit code {done.returncode}: {done.stderr.strip()[-500:]}")
-    return summary
+
+        def start(run: PlannedRun, slot: int) -> RunProcess:
+            name = run.run_dir.name
+            environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(Path(compiled, name))}
+            if jobs > 1:
+                environment["OMP_NUM_THREADS"] = str(core_share(jobs))
+            return RunProcess(name, ["-m", *run.command, "--out", str(run.run_dir)], environment)
+
+        def over(run: PlannedRun, process: RunProcess) -> None:
+            failure = process.failure()
+            shutil.rmtree(Path(compiled, process.name), ignore_errors=True)
+            summary = finished(run.run_dir)  # a run that diverged has an exit code of failure and a summary
+            if summary is None:
+                notify(f"{process.name}: {failure or 'the process ended without a summary'}")
+            ended(run, summary)
+
+        run_side_by_side(unfinished, jobs, start, over)
 
 
 def _record(run: PlannedRun) -> None:
@@ -82,35 +106,3 @@ def _record(run: PlannedRun) -> None:
             f"{run.run_dir} has another run: {shown}. Repeat its command to resume it, or choose another directory "
             "with --out"
         )
-
-
-def complete_all(
-    runs: Sequence[PlannedRun], jobs: int, notify: Callable[[str], None]
-) -> Iterator[tuple[PlannedRun, dict[str, Any] | None]]:
-    """`complete` all runs in this order, `jobs` at a time, and yield each with its summary as it ends.
-
-    Several jobs get equal shares of the processor's cores; a single one gets torch's default.
-
-    Raises:
-        KeyboardInterrupt: If a run was interrupted; no other run starts.
-        ValueError: If the input of a run was wrong; no other run starts.
-    """
-    threads = max(1, (os.cpu_count() or 1) // jobs) if jobs > 1 else None
-    is_over = threading.Event()
-
-    def one(run: PlannedRun) -> dict[str, Any] | None:
-        if is_over.is_set():
-            return None
-        try:
-            return complete(run, notify, threads)
-        except BaseException:
-            is_over.set()
-            raise
-
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        futures = {pool.submit(one, run): run for run in runs}
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -1,5 +1,6 @@
 """Texts to train on, and the articles that the embedded sample is composed of."""
 
-from owt_leaderboard.texts.datasets import TokenFiles, prepare, resolve
+from owt_leaderboard.texts.datasets import CORPUS, prepare, resolve
+from trainer.experiments.texts import TokenFiles
 
-__all__ = ["TokenFiles", "prepare", "resolve"]
+__all__ = ["CORPUS", "TokenFiles", "prepare", "resolve"]

@@ -15,7 +15,7 @@ class Prepare:
 
     def run(self) -> int:
         """Prepare, and print the paths."""
-        preparation = self.data.prepare(self.vocab_size)
-        print(f"Tokenizer: {preparation.tokenizer_directory}")
-        print(f"Tokens: {preparation.train_tokens}, {preparation.valid_tokens}")
+        files = self.data.prepare(self.vocab_size)
+        print(f"Tokenizer: {files.tokenizer}")
+        print(f"Tokens: {files.train}, {files.valid}")
         return 0

@@ -26,10 +26,10 @@ class Train:
 
     def run(self) -> int:
         """Train, and print a next step."""
-        from tinystories.training import TokenFiles, train
+        from tinystories.training import train
 
         recipe = VARIANTS[self.variant].change(self.recipe.recipe(self.machine.device))
-        files = TokenFiles.of(self.data.prepare(recipe.vocab_size))
+        files = self.data.prepare(recipe.vocab_size)
         summary = train(recipe, files, self.out, self.machine.machine(), wandb=self.wandb)
         print(f"{summary.status}: records in {self.out}")
         print(next_step(self.out))

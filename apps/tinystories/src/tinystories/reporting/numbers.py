@@ -12,11 +12,7 @@ UNKNOWN = "-"
 
 def mean_and_spread(spread: Spread | None, form: str = f".{DECIMALS}f") -> str:
     """A mean and its standard deviation: "1.0178 ± 0.0031"."""
-    if spread is None:
-        return UNKNOWN
-    if spread.deviation is None:
-        return format(spread.mean, form)
-    return f"{spread.mean:{form}} ± {spread.deviation:{form}}"
+    return UNKNOWN if spread is None else format(spread, form)
 
 
 def signed(value: float) -> str:

@@ -14,7 +14,6 @@ from tinystories.results.rates import study_rates as study_rates
 from tinystories.results.records import BASELINE as BASELINE
 from tinystories.results.records import EXPERIMENT_FILE as EXPERIMENT_FILE
 from tinystories.results.records import FAILURE_FILE as FAILURE_FILE
-from tinystories.results.records import KILLED_FOR_MEMORY as KILLED_FOR_MEMORY
 from tinystories.results.records import Curve as Curve
 from tinystories.results.records import Experiment as Experiment
 from tinystories.results.records import Failure as Failure

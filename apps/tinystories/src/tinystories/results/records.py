@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from tinystories.variants import VARIANTS
+from trainer.experiments.processes import KILLED_FOR_MEMORY
 
 Kind = Literal["ablations", "lr-sweep", "batch-sweep"]
 EXPERIMENT_FILE = "experiment.json"
 FAILURE_FILE = "failure.json"
-KILLED_FOR_MEMORY = ", perhaps for lack of memory"
 BASELINE = "baseline"
 _MEMORY_ERRORS = ("out of memory", "outofmemory", "memoryerror", "can't allocate memory", "alloc_failed")
 

@@ -1,11 +1,14 @@
 """Training a list of runs: finished ones are skipped, interrupted ones resumed, failures recorded."""
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tinystories.sweeps.runs import Run, outcome, train_recorded
+from tinystories.results import FAILURE_FILE
+from tinystories.sweeps.runs import Run, outcome, record_failure, train_recorded
 from tinystories.training import Machine, train
+from trainer.experiments.processes import RunProcess, run_side_by_side
 
 
 @dataclass
@@ -21,6 +24,7 @@ class Sweep:
     """Runs at the same time, each in its own process; they take turns on the CUDA devices."""
     seconds: list[float] = field(default_factory=list)
     """Duration of each run trained here."""
+    _left: int = field(default=0, init=False)
 
     def run_all(self, runs: Sequence[Run]) -> list[Run]:
         """Train the runs that are not finished.
@@ -33,36 +37,52 @@ class Sweep:
         """
         open_runs = []
         for number, run in enumerate(runs, 1):
+            title = f"[{number}/{len(runs)}] {run.name}"
             if run.is_finished:
-                self.notify(f"[{number}/{len(runs)}] {run.name}: already finished, skipped")
+                self.notify(f"{title}: already finished, skipped")
                 train(run.recipe, run.files, run.directory, self.machine, quiet=True)  # refuses one of other settings
             else:
-                open_runs.append((number, run))
+                open_runs.append((title, run))
+        self._left = len(open_runs)
         if self.jobs > 1 and len(open_runs) > 1:
-            # Imported here: the worker process imports this package, and must not find its own module imported.
-            from tinystories.sweeps.processes import train_side_by_side
-
-            train_side_by_side(
-                open_runs, len(runs), jobs=self.jobs, machine=self.machine, notify=self.notify, ended=self._ended
-            )
+            run_side_by_side(open_runs, self.jobs, self._start, self._over)
         else:
-            for position, (number, run) in enumerate(open_runs):
-                title = f"[{number}/{len(runs)}] {run.name}"
+            for title, run in open_runs:
                 self.notify(title)
                 began = time.perf_counter()
-                error = train_recorded(run, self.machine)
-                self._ended(title, run, time.perf_counter() - began, len(open_runs) - position - 1, error)
+                self._ended(title, run, train_recorded(run, self.machine), time.perf_counter() - began)
         return [run for run in runs if run.failure is not None]
 
-    def _ended(self, title: str, run: Run, seconds: float, left: int, error: str | None) -> None:
+    def _start(self, titled: tuple[str, Run], slot: int) -> RunProcess:
+        """Start a run in a process of its own, so that a crash ends only that run."""
+        # Imported here: the worker process imports this package, and must not find its own module imported.
+        from tinystories.sweeps.worker import environment_of, write_task
+
+        title, run = titled
+        self.notify(title)
+        (run.directory / FAILURE_FILE).unlink(missing_ok=True)  # of an earlier attempt
+        # The worker ignores the arguments; they appear in the records of its run.
+        arguments = ["-m", "tinystories.sweeps.worker", *sys.argv[1:]]
+        environment = environment_of(self.machine, slot, self.jobs)
+        return RunProcess(run.name, arguments, environment, write_task(run, self.machine))
+
+    def _over(self, titled: tuple[str, Run], process: RunProcess) -> None:
+        title, run = titled
+        error = process.failure()
+        if error is not None:
+            error = run.failure or record_failure(run, error)
+        self._ended(title, run, error, process.seconds)
+
+    def _ended(self, title: str, run: Run, error: str | None, seconds: float) -> None:
         """Report how a run ended, and estimate how long the rest will take."""
+        self._left -= 1
         self.seconds.append(seconds)
         line = f"{title}: {f'failed: {error}' if error else outcome(run)}, {seconds:.0f} s"
-        if not left:
+        if not self._left:
             self.notify(line)
             return
         from trainer import format_duration
 
-        estimate = left * sum(self.seconds) / len(self.seconds) / self.jobs
-        self.notify(f"{line}; {left} to go, about {format_duration(estimate)}")
+        estimate = self._left * sum(self.seconds) / len(self.seconds) / self.jobs
+        self.notify(f"{line}; {self._left} to go, about {format_duration(estimate)}")
         self.on_finish()

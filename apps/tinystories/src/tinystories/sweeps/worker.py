@@ -1,6 +1,7 @@
 """Training of one run in its own process: `python -m tinystories.sweeps.worker` reads the run from standard input."""
 
 import json
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -8,9 +9,25 @@ from pathlib import Path
 from tinystories.recipes import Recipe
 from tinystories.sweeps.runs import Run, train_recorded
 from tinystories.training import Machine, TokenFiles
+from trainer.experiments.processes import DONE, INTERRUPTED, WRONG_INPUT, core_share
 
-DONE, FAILED, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
-"""Exit codes; 130 is the code of a shell after Ctrl-C."""
+FAILED = 1
+"""Exit code of a run whose failure is recorded."""
+
+
+def environment_of(machine: Machine, slot: int, jobs: int) -> dict[str, str]:
+    """Environment of a worker: its share of the cores and, unless a CUDA device is named, the next device in turn.
+
+    The worker sees only that device. The run therefore does not record which one it was, and can resume on any.
+    """
+    environment = {"OMP_NUM_THREADS": str(core_share(jobs))} | os.environ
+    if machine.device in ("auto", "cuda"):
+        import torch
+
+        if count := torch.cuda.device_count():
+            named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+            environment["CUDA_VISIBLE_DEVICES"] = (named or [str(number) for number in range(count)])[slot % count]
+    return environment
 
 
 def write_task(run: Run, machine: Machine) -> str:

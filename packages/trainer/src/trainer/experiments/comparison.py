@@ -18,6 +18,11 @@ class Spread:
     low: float
     high: float
 
+    def __format__(self, form: str) -> str:
+        """Mean and deviation, each in the given format: "1.0178 ± 0.0031"; a single value has no deviation."""
+        deviation = "" if self.deviation is None else f" ± {self.deviation:{form}}"
+        return f"{self.mean:{form}}{deviation}"
+
 
 @dataclass(frozen=True)
 class Difference:

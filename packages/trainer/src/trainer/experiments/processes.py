@@ -1,0 +1,159 @@
+"""Runs in processes of their own, several at a time: what an exit code means, and an orderly end for all.
+
+A process uses the exit codes of `trainer.support.command_line.run_command`.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import TypeVar
+
+DONE, WRONG_INPUT, INTERRUPTED = 0, 2, 130
+"""Exit codes; 130 is the code of a shell after Ctrl-C."""
+KILLED_FOR_MEMORY = ", perhaps for lack of memory"
+"""Part of the failure of a process that SIGKILL ended."""
+
+ItemT = TypeVar("ItemT")
+
+
+def core_share(jobs: int) -> int:
+    """Return the number of threads for each of `jobs` processes that share the cores, at least 1."""
+    return max(1, (os.cpu_count() or 1) // jobs)
+
+
+class RunProcess:
+    """A Python process that makes one run; its standard output is dropped.
+
+    Args:
+        name: Name of the run, for messages.
+        arguments: Arguments of the interpreter, such as `-m` and a module.
+        environment: The environment variables.
+        text: Standard input.
+    """
+
+    def __init__(self, name: str, arguments: Sequence[str], environment: Mapping[str, str], text: str = "") -> None:
+        self.name = name
+        self._began = time.perf_counter()
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            env=environment,
+            # Ctrl-C must reach only this process, which passes it on: a run exits immediately on its second signal.
+            process_group=0 if os.name == "posix" else None,
+        )
+        self._stderr = ""
+        self._communication = threading.Thread(target=self._communicate, args=(text,), daemon=True)
+        self._communication.start()
+
+    @property
+    def seconds(self) -> float:
+        """Time since the process was started."""
+        return time.perf_counter() - self._began
+
+    @property
+    def has_ended(self) -> bool:
+        """True if the process has an exit code."""
+        return self._process.poll() is not None
+
+    def interrupt(self) -> None:
+        """Send SIGINT, on which a run saves its progress."""
+        self._process.send_signal(signal.SIGINT)
+
+    def wait(self) -> int:
+        """Wait until the process has ended and its output has been read; return its exit code."""
+        self._communication.join()
+        return self._process.wait()
+
+    def failure(self) -> str | None:
+        """Wait for the end; return how the process failed with the end of its standard error, or None.
+
+        Raises:
+            KeyboardInterrupt: If the process was interrupted.
+            ValueError: If its input was wrong.
+        """
+        code = self.wait()
+        if code == DONE:
+            return None
+        if code == WRONG_INPUT:
+            raise ValueError(f"{self.name}: {self._stderr}")
+        if code in (INTERRUPTED, -signal.SIGINT, -signal.SIGTERM):
+            raise KeyboardInterrupt
+        reason = f"exit code {code}"
+        if code < 0:
+            reason = f"ended by {signal.Signals(-code).name}"
+        if code == -getattr(signal, "SIGKILL", 0):  # Linux kills the process that uses the most memory
+            reason += KILLED_FOR_MEMORY
+        return f"the process failed ({reason}): {self._stderr[-500:]}".rstrip(": ")
+
+    def _communicate(self, text: str) -> None:
+        self._stderr = self._process.communicate(text)[1].strip()
+
+
+def run_side_by_side(
+    items: Sequence[ItemT],
+    jobs: int,
+    start: Callable[[ItemT, int], RunProcess],
+    ended: Callable[[ItemT, RunProcess], None],
+) -> None:
+    """Start a process for each item, `jobs` at a time. If anything is raised, interrupt all, and wait for their end.
+
+    Args:
+        items: What to start, in this order.
+        jobs: Processes at the same time.
+        start: Starts the process of an item in one of `jobs` slots, whose number it gets.
+        ended: Called after each process.
+
+    Raises:
+        KeyboardInterrupt: If SIGINT, SIGTERM or SIGHUP arrived.
+    """
+    waiting, slots = list(items), list(range(jobs))
+    running: dict[int, tuple[ItemT, RunProcess]] = {}
+    with _signals_as_keyboard_interrupt():
+        try:
+            while waiting or running:
+                while waiting and slots:
+                    item, slot = waiting.pop(0), slots.pop(0)
+                    running[slot] = item, start(item, slot)
+                time.sleep(0.05)
+                for slot in [slot for slot, (_, process) in running.items() if process.has_ended]:
+                    slots.append(slot)
+                    ended(*running.pop(slot))
+        finally:
+            for _, process in running.values():
+                process.interrupt()
+            for _, process in running.values():
+                process.wait()
+
+
+@contextmanager
+def _signals_as_keyboard_interrupt() -> Iterator[None]:
+    """Let SIGTERM, and SIGHUP from a closed terminal, end everything in the same orderly way as SIGINT."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    previous = {
+        number: signal.signal(number, interrupt)
+        for number in numbers
+        if signal.getsignal(number) is not signal.SIG_IGN or number != getattr(signal, "SIGHUP", None)  # nohup
+    }
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,150 @@
+"""Runs in processes of their own: exit codes, how many at a time, and an orderly end."""
+
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from trainer.experiments.processes import KILLED_FOR_MEMORY, RunProcess, core_share, run_side_by_side
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+
+PATIENT = """
+import pathlib, signal, sys
+signals = pathlib.Path(sys.argv[1])
+def stop(number, frame):
+    with signals.open("a") as file:
+        file.write("INT\\n")
+    sys.exit(130)
+signal.signal(signal.SIGINT, stop)
+signals.write_text("ready\\n")
+while True:
+    signal.pause()
+"""
+
+
+def process(code, *arguments, text=""):
+    return RunProcess("run-0", ["-c", code, *map(str, arguments)], os.environ, text)
+
+
+def wait_until(condition):
+    """Wait for a condition; the limit only keeps a broken test from hanging."""
+    for _ in range(30_000):
+        if condition():
+            return
+        time.sleep(0.02)
+    raise AssertionError("waited in vain")
+
+
+def patient(directory):
+    """A function that starts processes which run until SIGINT, and write what they get."""
+
+    def start(item, slot):
+        return process(PATIENT, directory / f"signals-{item}")
+
+    return start
+
+
+def signals(directory):
+    return [path.read_text("ascii") for path in sorted(directory.glob("signals-*"))]
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        ("sys.exit(1)", "exit code 1"),
+        ("sys.exit(3)", "exit code 3"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", f"ended by SIGKILL{KILLED_FOR_MEMORY}"),
+        ("os.kill(os.getpid(), signal.SIGHUP)", "ended by SIGHUP"),
+    ],
+)
+def test_a_failure_has_its_reason_and_the_last_words(end, reason):
+    code = f"import os, signal, sys; sys.stderr.write('x' * 600 + 'last words\\n'); sys.stderr.flush(); {end}"
+    assert process(code).failure() == f"the process failed ({reason}): {'x' * 490}last words"
+
+
+def test_a_failure_without_words():
+    assert process("import sys; sys.exit(1)").failure() == "the process failed (exit code 1)"
+
+
+def test_success_wrong_input_and_interruption():
+    assert process("print('dropped')").failure() is None
+    with pytest.raises(ValueError, match=r"^run-0: no such text$"):
+        process("import sys; print('no such text', file=sys.stderr); sys.exit(2)").failure()
+    with pytest.raises(KeyboardInterrupt):
+        process("import sys; sys.exit(130)").failure()
+
+
+def test_a_process_gets_text_and_environment():
+    code = "import os, sys; sys.exit(sys.stdin.read() + os.environ['PLACE'])"
+    child = RunProcess("run-0", ["-c", code], {**os.environ, "PLACE": " in Rome"}, "When")
+    assert child.wait() == 1
+    assert child.failure() == "the process failed (exit code 1): When in Rome"
+    assert child.has_ended
+    assert child.seconds > 0
+
+
+def test_two_at_a_time_in_two_slots(tmp_path):
+    """Each process waits for its partner, so that it ends only if two run together; slots are given back."""
+    code = """
+import pathlib, sys, time
+mine, partner = map(pathlib.Path, sys.argv[1:])
+mine.touch()
+while not partner.exists():
+    time.sleep(0.01)
+"""
+    started, over = [], []
+
+    def start(item, slot):
+        started.append((item, slot))
+        return process(code, tmp_path / str(item), tmp_path / str(item ^ 1))
+
+    run_side_by_side(range(6), 2, start, lambda item, child: over.append((item, child.failure())))
+    assert [item for item, _ in started] == list(range(6))
+    assert {slot for _, slot in started} == {0, 1}
+    assert sorted(over) == [(item, None) for item in range(6)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
+def test_a_signal_reaches_every_process_once(number, tmp_path):
+    before = signal.getsignal(number)
+
+    def send():
+        wait_until(lambda: signals(tmp_path) == ["ready\n"] * 2)
+        os.kill(os.getpid(), number)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    with pytest.raises(KeyboardInterrupt):
+        run_side_by_side(range(3), 2, patient(tmp_path), lambda *_: None)
+    sender.join()
+    assert signals(tmp_path) == ["ready\nINT\n"] * 2, "and the third has not begun"
+    assert signal.getsignal(number) is before
+
+
+def test_wrong_input_of_one_interrupts_the_others(tmp_path):
+    wrong = """
+import pathlib, sys, time
+partner = pathlib.Path(sys.argv[1])
+while not (partner.exists() and partner.read_text()):
+    time.sleep(0.01)
+sys.exit(2)
+"""
+
+    def start(item, slot):
+        if item == 1:
+            return process(wrong, tmp_path / "signals-0")
+        return patient(tmp_path)(item, slot)
+
+    with pytest.raises(ValueError, match="run-0"):
+        run_side_by_side(range(3), 2, start, lambda item, child: child.failure())
+    assert signals(tmp_path) == ["ready\nINT\n"]
+
+
+def test_shares_of_the_cores(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert [core_share(jobs) for jobs in (1, 3, 9)] == [8, 2, 1]
+    monkeypatch.setattr("os.cpu_count", lambda: None)
+    assert core_share(1) == 1

@@ -1,0 +1,125 @@
+"""Texts of an experiment: which files a choice leads to, and what the tokenizer's functions are called with."""
+
+import random
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from trainer.experiments import texts
+from trainer.experiments.hub import Download, HubDataset
+from trainer.experiments.texts import Corpus, DataFlags, TokenFiles
+
+BOOKS = HubDataset("books", "somebody/books", "train.txt.gz", "valid.txt")
+NAMES = ("Mia", "Tom", "Ada", "Jon", "Eve")
+
+
+class Tokenizers:
+    """Records its calls, and returns paths that no file has."""
+
+    def __init__(self):
+        self.calls = []
+
+    def divide(self, train, valid, directory, **others):
+        self.calls.append(("divide", train, valid, directory, others["valid_bytes"], others["digests"]))
+        return Path("divided-train"), Path("divided-valid")
+
+    def first_documents(self, path, directory, *, max_bytes):
+        self.calls.append(("first_documents", path, directory, max_bytes))
+        return Path("first-documents")
+
+    def prepare(self, train, valid, *, vocab_size, directory, notify, digests):
+        self.calls.append(("prepare", train, valid, vocab_size, directory, digests))
+        return SimpleNamespace(tokenizer_directory=Path("tok"), train_tokens=Path("t.npy"), valid_tokens=Path("v.npy"))
+
+
+def compose(rng: random.Random) -> str:
+    return " ".join(NAMES[int(rng.random() * len(NAMES))] for _ in range(12))
+
+
+@pytest.fixture
+def corpus():
+    return Corpus(BOOKS, "sample-names", compose, Tokenizers(), sample_train_bytes=20_000, sample_valid_bytes=2_000)
+
+
+@pytest.fixture
+def downloads(monkeypatch):
+    """Stands in for downloads; returns the requests."""
+    asked = []
+
+    def download(dataset, directory, notify):
+        asked.append((dataset, directory))
+        return Download(Path("hub-train"), "1" * 64), Download(Path("hub-valid"), "2" * 64)
+
+    monkeypatch.setattr(texts, "download", download)
+    return asked
+
+
+def test_a_sample_is_composed_once(corpus, tmp_path):
+    lines = []
+    found = corpus.resolve("sample", None, None, tmp_path, lines.append)
+    assert found.train.parent.name.startswith("sample-names-")
+    assert found.train.stat().st_size >= 20_000
+    assert 2_000 <= found.valid.stat().st_size < 3_000
+    assert found.digests == {}
+    assert len(lines) == 2
+    assert corpus.resolve("sample", None, 2_000, tmp_path, lines.append) == found
+    assert len(lines) == 2
+    assert corpus.tokenizers.calls == []
+
+
+def test_a_samples_validation_text_can_be_shorter(corpus, tmp_path):
+    whole = corpus.resolve("sample", None, None, tmp_path, print)
+    short = corpus.resolve("sample", None, 1_999, tmp_path, print)
+    assert short == (whole.train, Path("first-documents"), {})
+    assert corpus.tokenizers.calls == [("first_documents", whole.valid, tmp_path, 1_999)]
+
+
+def test_checksums_of_the_hub_are_passed_on(corpus, downloads, tmp_path):
+    found = corpus.resolve("books", None, 5_000, tmp_path, print)
+    digests = {Path("hub-train"): "1" * 64, Path("hub-valid"): "2" * 64}
+    assert found == (Path("divided-train"), Path("divided-valid"), digests)
+    assert downloads == [(BOOKS, tmp_path)]
+    corpus.prepare(found, 300, tmp_path, print)
+    assert corpus.tokenizers.calls == [
+        ("divide", Path("hub-train"), Path("hub-valid"), tmp_path, 5_000, digests),
+        ("prepare", Path("divided-train"), Path("divided-valid"), 300, tmp_path, digests),
+    ]
+
+
+@pytest.mark.parametrize("valid", [None, Path("other.txt")])
+def test_files_of_the_user(corpus, downloads, tmp_path, valid):
+    corpus.resolve("mine.txt", valid, None, tmp_path, print)
+    assert corpus.tokenizers.calls == [("divide", Path("mine.txt"), valid, tmp_path, None, {})]
+    assert downloads == []
+
+
+@pytest.mark.parametrize("dataset", ["sample", "books"])
+def test_a_second_validation_text_is_refused(corpus, downloads, dataset, tmp_path):
+    message = f"--valid-dataset other.txt: {dataset} has its own; give --dataset PATH too"
+    with pytest.raises(ValueError, match=message):
+        corpus.resolve(dataset, Path("other.txt"), None, tmp_path, print)
+    assert downloads == []
+    assert not list(tmp_path.iterdir())
+
+
+def test_flags_choose_a_text(corpus, tmp_path):
+    class Flags(DataFlags):
+        pass
+
+    Flags.corpus = corpus
+    flags = Flags(dataset="some/where.txt.gz", data_dir=tmp_path)
+    assert flags.name == "where"
+    assert flags.prepare(300) == TokenFiles(Path("tok"), Path("t.npy"), Path("v.npy"))
+    assert [call[4] for call in corpus.tokenizers.calls if call[0] == "divide"] == [None], "0 bytes mean all of them"
+    Flags(dataset="mine.txt", valid_bytes=7, data_dir=tmp_path).prepare(300)
+    assert corpus.tokenizers.calls[-2][4] == 7
+
+
+def test_records_hold_absolute_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert TokenFiles(Path("tok"), Path("t.npy"), tmp_path / "v.npy").recorded() == {
+        "tokenizer": str(tmp_path / "tok"),
+        "train_tokens": str(tmp_path / "t.npy"),
+        "valid_tokens": str(tmp_path / "v.npy"),
+    }
