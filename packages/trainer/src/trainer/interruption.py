@@ -45,14 +45,14 @@ class SignalGuard:
 
     def __init__(self, processes: Processes | None = None) -> None:
         self._processes = processes or Processes()
-        self._number = 0
-        self._shared = 0
-        self._previous: dict[int, Any] = {}
+        self._own_number = 0
+        self._shared_number = 0
+        self._previous_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> SignalGuard:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                self._previous[number] = signal.signal(number, self._handle)
+                self._previous_handlers[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -66,22 +66,22 @@ class SignalGuard:
 
         With several processes, the signal may have come to any of them; it appears here after the next `share`.
         """
-        number = self._shared if self._processes.are_several else self._number
+        number = self._shared_number if self._processes.are_several else self._own_number
         return signal.Signals(number).name if number else None
 
     def share(self) -> None:
         """Tell all processes of a signal that one of them has received; all processes must call this together."""
-        if self._processes.are_several and not self._shared:
-            self._shared = int(self._processes.maximum(self._number))
+        if self._processes.are_several and not self._shared_number:
+            self._shared_number = int(self._processes.maximum(self._own_number))
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._number:
+        if self._own_number:
             self._restore()
             signal.raise_signal(number)
             return
-        self._number = number
+        self._own_number = number
 
     def _restore(self) -> None:
-        while self._previous:
-            number, handler = self._previous.popitem()
+        while self._previous_handlers:
+            number, handler = self._previous_handlers.popitem()
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -24,8 +24,8 @@ _NEAR_SHARE = 0.02  # share of the time limit; a device queues less work than th
 class RunClock:
     """Wall clock of a run over all its sessions.
 
-    The position in the schedule is a tick, from 0 to `config.steps`: the number of steps made, or with `clock="time"`
-    that share of the time limit.
+    The schedule counts ticks, from 0 to `config.steps`. A tick is an optimizer step, or with `clock="time"` an equal
+    part of the time for training.
 
     An orderly end needs an evaluation, an export and a save. With a time limit, the clock reserves 1.5 times the
     slowest of each so far, and two steps. A measurement above twice the median of its kind counts as twice the median,
@@ -104,7 +104,7 @@ class RunClock:
             self._shared = self._processes.from_writer_numbers(self._own_values())
 
     def begin_training(self, *, again: bool = False) -> None:
-        """Start the schedule now. Only the first call has an effect, except with `again`, which follows compilation."""
+        """Start the schedule now. Later calls have an effect only with `again`, which leaves out compilation."""
         if again or self._training_began is None:
             self._training_began = self.now()
 

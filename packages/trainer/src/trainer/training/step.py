@@ -39,7 +39,7 @@ class TrainingStep:
         config: Settings of the run.
         device: Device that computes.
         dtype: torch.bfloat16 computes under autocast.
-        on_halving: Called with a message after `micro_batch_size` has been halved.
+        on_halving: Called with a message after `micro_batch_size` has been reduced.
     """
 
     def __init__(
