@@ -28,8 +28,8 @@ class RunClock:
     part of the time for training.
 
     An orderly end needs an evaluation, an export and a save. With a time limit, the clock reserves 1.5 times the
-    slowest of each so far, and two steps. A measurement above twice the median of its kind counts as twice the median,
-    because an evaluation during which the process was stopped must not end the run early.
+    slowest of each so far, and two steps. A measurement above twice the median of its kind counts as twice the median.
+    Otherwise one evaluation during which the process was stopped could end the run early.
 
     Args:
         config: Settings of the run.
