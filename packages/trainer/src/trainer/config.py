@@ -24,7 +24,7 @@ FREE_SETTINGS = frozenset(
         "save_in_background",
     }
 )
-"""Settings that a resumed run may change: they decide how the run is computed, not its result."""
+"""Settings that may change when a run is resumed, because they do not affect its result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +48,11 @@ class TrainConfig:
     """Forward passes whose gradients are averaged for one optimizer step."""
     batch_ramp: tuple[tuple[float, int], ...] = ()
     """Pairs of a share of the run (of its ticks; the first is 0.0) and the `grad_accumulation_steps` from there on,
-    such as ((0.0, 1), (0.3, 2), (0.6, 4)); () keeps the number above. A larger batch pays off only late in training
-    (Smith et al. 2018, McCandlish et al. 2018). The schedule does not change with the ramp."""
+    such as ((0.0, 1), (0.3, 2), (0.6, 4)); () always uses `grad_accumulation_steps`. A larger batch pays off only late
+    in training (Smith et al. 2018, McCandlish et al. 2018). The schedule does not change with the ramp."""
     average_from: float | None = None
-    """Average the model's weights after each step from this share of the run on, all alike (Izmailov et al. 2018). The
-    last evaluation and checkpoint use the average. None averages nothing."""
+    """Share of the run from which the weights after each step are averaged equally (Izmailov et al. 2018). The last
+    evaluation and checkpoint use the average. None averages nothing."""
     sampling: Sampling = "random"
     """Training windows: "random" draws them uniformly, with replacement; "shuffled" visits adjacent windows once in
     each epoch, and draws their offset and order anew for every epoch."""
@@ -62,26 +62,27 @@ class TrainConfig:
     """When a forward or backward pass runs out of memory, repeat the step in micro-batches of half the size, and keep
     them. Only with one process."""
     max_grad_norm: float | None = 1.0
-    """Largest global L2 norm of the gradients, to which they are scaled down; None does not clip."""
+    """Global L2 norm above which the gradients are scaled down to it; None does not clip."""
     eval_interval: int = 200
-    """Steps between evaluations on the whole validation split; the start and the end are always evaluated."""
+    """Steps between evaluations; the start and the end are always evaluated."""
     eval_tokens: int | None = None
-    """Tokens of the validation split, from its beginning, that evaluations before the last one read; they do not count
-    for the best loss. More than `context_length`; a file that contributes fewer is left out. None always reads all."""
+    """Tokens, from the beginning of the validation split, that every evaluation but the last reads. None always reads
+    the whole split. Losses on a part do not count for the best loss. The number must be above `context_length`; a last
+    file that would contribute less than one window is left out."""
     eval_seconds: float | None = None
-    """Seconds after the last evaluation when the model is evaluated again, too."""
+    """Seconds after which an evaluation is due even if `eval_interval` has not passed; None sets no such limit."""
     log_interval: int = 10
     """Steps between records of the training loss; each record averages the steps since the last one."""
     checkpoint_interval: int | None = 1000
     """Steps between checkpoints; the end is always saved."""
     checkpoint_seconds: float | None = None
-    """Seconds after the last checkpoint when another is saved, too."""
+    """Seconds after which a checkpoint is due even if `checkpoint_interval` has not passed; None sets no such limit."""
     keep_checkpoints: int = 2
     """Number of latest checkpoints to keep, besides the one with the lowest validation loss."""
     keep_checkpoint_every_seconds: float | None = None
-    """Keep the first checkpoint of each such span of `seconds_training`, from the second span on, permanently."""
+    """Length of a span of `seconds_training`. The first checkpoint of each span after the first is never pruned."""
     save_in_background: bool = True
-    """Copy checkpoints in memory, and write them while training continues; False saves the memory."""
+    """Copy each checkpoint in memory and write it while training continues; False needs no memory for the copy."""
     seed: int = 0
     """Seed of the batches and of all random numbers in training."""
     device: str = "auto"
@@ -93,7 +94,7 @@ class TrainConfig:
     eval_batch_size: int | None = None
     """Windows in one forward pass of an evaluation, of each process; None takes `batch_size`."""
     time_limit_seconds: float | None = None
-    """Wall-clock limit from the construction of the trainer to the last record, over all resumes."""
+    """Wall-clock limit from the construction of the trainer to the last record, summed over all sessions of the run."""
     clock: ClockName = "steps"
     """Unit of the schedule and the intervals: optimizer steps, or ticks of the time limit."""
     on_non_finite: NonFiniteAction = "stop"
@@ -139,23 +140,23 @@ class TrainConfig:
 
     @property
     def tokens_per_step(self) -> int:
-        """Training tokens of one optimizer step; with a batch ramp, of the last steps."""
+        """Training tokens per optimizer step; with a batch ramp, per step of its last stage."""
         return self.batch_size * self.context_length * self.accumulations[-1]
 
     @property
     def accumulations(self) -> tuple[int, ...]:
-        """Forward passes of a step, in each stage of the batch ramp."""
+        """Forward passes per step, in each stage of the batch ramp; a single number without a ramp."""
         return tuple(count for _, count in self.batch_ramp) or (self.grad_accumulation_steps,)
 
     def accumulation_at(self, tick: int) -> int:
         """Return the number of forward passes of a step that begins at this tick."""
-        # A quotient rounds like a literal share: 7 / 100 is 0.07, but 0.07 * 100 is above 7.
+        # Divide instead of multiplying: 7 / 100 equals 0.07, but 0.07 * 100 is above 7, so the stage would begin late.
         begun = [count for share, count in self.batch_ramp if tick / self.steps >= share]
         return begun[-1] if begun else self.grad_accumulation_steps
 
     @property
     def follows_time(self) -> bool:
-        """True if more than the records depends on the clock."""
+        """True if the wall clock decides when to evaluate, save or stop, and is not only recorded."""
         limits = (self.time_limit_seconds, self.checkpoint_seconds, self.eval_seconds)
         return any(seconds is not None for seconds in limits)
 

@@ -1,4 +1,4 @@
-"""Evaluation of a model on a whole split: deterministic, and the same for every batch size."""
+"""Evaluation of a model on a whole split: deterministic, and independent of the batch size."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Evaluation:
     perplexity: float
     """exp(loss)."""
     bits_per_byte: float | None
-    """Sum of the losses in bits, divided by the bytes of the text; None if their number is not known."""
+    """Sum of the losses in bits, divided by the bytes of the text; None if the number of bytes is not known."""
     tokens: int
-    """Predicted tokens: all of the split except the first of each part."""
+    """Predicted tokens: all of the split except the first of each part (a token file or an array of ids)."""
 
 
 def next_token_loss(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -51,21 +51,21 @@ def evaluate(
     dtype: torch.dtype | None = None,
     processes: Processes | None = None,
 ) -> Evaluation:
-    """Compute the mean loss over a whole split, in adjacent windows, the last and shorter one included.
+    """Compute the mean loss over a whole split, in adjacent windows of which the last may be shorter.
 
-    The windows' losses are summed in float64, weighted by their tokens. The model is in evaluation mode meanwhile; then
-    the modes of its modules are restored.
+    The losses of the windows are summed in float64, weighted by their tokens. During the evaluation the model is in
+    evaluation mode; afterwards each module gets its previous mode back.
 
     Args:
         model: Any module.
-        tokens: A token file, (n,) token ids, or a list of those; n - 1 of each are predicted.
+        tokens: A token file, (n,) token ids, or a list of such parts; n - 1 tokens of each part are predicted.
         context_length: Tokens in a window.
         batch_size: Windows in one forward pass; it changes the speed, not the result.
-        loss_fn: Mean loss of a batch; None is the cross-entropy of the model's logits.
-        num_bytes: UTF-8 bytes of the split's text, for the bits per byte; None takes the number in the token files.
-        device: Where the model is; None takes the device of its parameters.
-        dtype: torch.bfloat16 computes under autocast; None is float32.
-        processes: The processes that share the work, each with the whole split and the same model; None is this one.
+        loss_fn: Function that returns the mean loss of a batch; None computes the cross-entropy of the model's logits.
+        num_bytes: UTF-8 bytes of the split's text, for the bits per byte; None reads the number from the token files.
+        device: Device of the model; None takes the device of its parameters.
+        dtype: torch.bfloat16 computes under autocast; None computes in float32.
+        processes: Processes that share the work, each with the whole split and the same model; None for this one alone.
 
     Raises:
         ValueError: If the split is shorter than one window and the token after it, or batch_size is below 1.
@@ -76,7 +76,7 @@ def evaluate(
         raise ValueError(f"batch_size is {batch_size!r}: expected 1 or more")
     where = torch.device(device) if device is not None else _device_of(model)
     processes = processes or Processes()
-    # On the device, so that the host need not wait for every batch; MPS has no float64.
+    # The sum stays on the device, so that the host need not wait for each batch. MPS has no float64.
     total = torch.zeros((), dtype=torch.float64, device="cpu" if where.type == "mps" else where)
     with evaluating(model), autocast(where, dtype or torch.float32):
         for inputs, targets, weight in _batches(split, context_length, batch_size, processes):
@@ -107,10 +107,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def _batches(
     split: TokenSplit, context_length: int, batch_size: int, processes: Processes
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
-    """Yield inputs, targets and weight of every batch, or of this process's share of the batches.
+    """Yield the inputs, targets and weight (number of targets) of each batch in this process's share.
 
-    All processes get the same number of batches, because sharded models compute with all processes: a process without
-    a batch left repeats the first one, with the weight 0.
+    All processes get the same number of batches, because a forward pass of a sharded model needs all of them. A process
+    that has no batch left repeats the first one of the split, with the weight 0.
     """
     plan = _plan_batches(split, context_length, batch_size)
     for turn in range(0, len(plan), processes.world_size):
@@ -121,7 +121,7 @@ def _batches(
 
 
 def _plan_batches(split: TokenSplit, context_length: int, batch_size: int) -> list[tuple[int, int, int, int]]:
-    """Return part, first token, rows and tokens per row of every batch."""
+    """Return the part, first token, rows and tokens per row of each batch."""
     plan = []
     for part, length in enumerate(split.lengths):
         whole, rest = divmod(length - 1, context_length)

@@ -1,4 +1,4 @@
-"""Signals: the first SIGINT or SIGTERM requests an orderly end, the second ends at once; SIGCONT marks a pause."""
+"""Signals: the first SIGINT or SIGTERM requests an orderly end of training, the second ends the process immediately."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from trainer.distributed import Processes
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class TrainingInterrupted(Exception):  # noqa: N818 - like KeyboardInterrupt, it is no error
-    """Training stopped on a signal and everything is saved; the same call resumes."""
+class TrainingInterrupted(Exception):  # noqa: N818 - not an error, like KeyboardInterrupt
+    """Training stopped because of a signal, after saving everything; the same call resumes the run."""
 
     def __init__(self, run_dir: Path, step: int, signal_name: str) -> None:
         super().__init__(
@@ -35,24 +35,24 @@ def resume_command() -> str:
 
 
 class SignalGuard:
-    """Context manager in which the first SIGINT or SIGTERM is only noted; a second one has its usual effect.
+    """Context manager that only records the first SIGINT or SIGTERM; a second signal has its usual effect.
 
     Python delivers signals only to the main thread; in other threads the guard does nothing.
 
     Args:
-        processes: The processes of the run: a signal to one of them stops all at the same step. None is this one.
+        processes: Processes of the run; a signal to one of them stops all at the same step. None for this one alone.
     """
 
     def __init__(self, processes: Processes | None = None) -> None:
         self._processes = processes or Processes()
-        self._number = 0
-        self._shared = 0
-        self._previous: dict[int, Any] = {}
+        self._own_number = 0
+        self._shared_number = 0
+        self._previous_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> SignalGuard:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                self._previous[number] = signal.signal(number, self._handle)
+                self._previous_handlers[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -62,23 +62,26 @@ class SignalGuard:
 
     @property
     def received(self) -> str | None:
-        """Name of the received signal, or None; with several processes, of a signal to any before the last `share`."""
-        number = self._shared if self._processes.are_several else self._number
+        """Name of the received signal, or None.
+
+        With several processes, the signal may have come to any of them; it appears here after the next `share`.
+        """
+        number = self._shared_number if self._processes.are_several else self._own_number
         return signal.Signals(number).name if number else None
 
     def share(self) -> None:
-        """Share a signal to one process with all of them; all have to call it."""
-        if self._processes.are_several and not self._shared:
-            self._shared = int(self._processes.maximum(self._number))
+        """Tell all processes of a signal that one of them has received; all processes must call this together."""
+        if self._processes.are_several and not self._shared_number:
+            self._shared_number = int(self._processes.maximum(self._own_number))
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._number:
+        if self._own_number:
             self._restore()
             signal.raise_signal(number)
             return
-        self._number = number
+        self._own_number = number
 
     def _restore(self) -> None:
-        while self._previous:
-            number, handler = self._previous.popitem()
+        while self._previous_handlers:
+            number, handler = self._previous_handlers.popitem()
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

@@ -225,7 +225,9 @@ def test_nothing_is_written_where_there_is_no_room(tmp_path, monkeypatch):
             OSError, match=r"^no space: .*checkpoints needs [\d.]+ MB for a checkpoint, has 7\.0 MB"
         ) as e:
             store.check_space(8_000_000)
-        assert str(e.value).endswith("; free some and run the same command again: the earlier checkpoints are intact")
+        assert str(e.value).endswith(
+            "; free some space and run the same command again: the earlier checkpoints are intact"
+        )
         assert e.value.errno == 28
         assert names(store) == [".aside-untouched", "step_0000001"]
 

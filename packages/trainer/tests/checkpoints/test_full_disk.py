@@ -73,7 +73,9 @@ def test_full_disk(tmp_path, whole, timeless, is_checked, in_background):
         mount_small_disk(tmp_path, 30 * MEGABYTE)
         ballast, run = tmp_path / "ballast", tmp_path / "run"
         ballast.write_bytes(bytes(20 * MEGABYTE))
-        message = r"^no space: .*checkpoints needs 4\.7 MB for a checkpoint, has 2\.\d MB; free some and run the same"
+        message = (
+            r"^no space: .*checkpoints needs 4\.7 MB for a checkpoint, has 2\.\d MB; free some space and run the same"
+        )
         usage = shutil.disk_usage
         if not is_checked:
             message = r"^cannot save a checkpoint in .*checkpoints: .*No space left on device.*; free some space"

@@ -314,7 +314,7 @@ def test_the_schedule_begins_after_the_compiler(tmp_path, watch, monkeypatch, up
 
 def test_a_limit_that_is_too_short_leaves_the_directory_for_another(tmp_path, watch):
     with pytest.raises(
-        ValueError, match=r"time_limit_seconds is 3: 2\.\d s are over before the first step, .* expected more"
+        ValueError, match=r"time_limit_seconds is 3: 2\.\d s have passed before the first step, .* expected more"
     ):
         timed(tmp_path / "run", watch, time_limit_seconds=3).fit()
     assert timed(tmp_path / "run", watch, steps=5, time_limit_seconds=100).fit().status == "completed"

@@ -1,4 +1,4 @@
-"""The budget: the clock of the time limit, and the sizes and results to expect of a device in that time."""
+"""Time budget of a run: the clock of its limit, the model size that fits a device, and predictions of the loss."""
 
 from owt_leaderboard.budget.clock import EXIT_SECONDS, SESSIONS_FILE, Sessions, process_age, read_sessions
 from owt_leaderboard.budget.scaling import (

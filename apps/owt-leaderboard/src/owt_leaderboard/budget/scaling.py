@@ -1,4 +1,4 @@
-"""Loss as a function of compute: measured runs, a power law fitted to them, and its uncertainty."""
+"""Loss as a function of compute: measured runs, a power law fitted to these runs, and its uncertainty."""
 
 import json
 import math
@@ -7,16 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 MIN_RUNS = 3
-"""Fewest runs to fit: two parameters, and one more to estimate the uncertainty."""
+"""Minimum number of runs for a fit: two for its parameters, and one more to estimate the uncertainty."""
 PACKAGED = Path(__file__).with_name("measurements.json")
+"""File of the measurements that are installed with the app."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A finished run whose sizes were chosen by its budget."""
+    """Sizes, speed and loss of a finished run; the sizes depend on its device and time limit."""
 
     device: str
-    """Name of the device; with several processes followed by " x N"."""
+    """Name of the device; with N processes, followed by " x N"."""
     dataset: str
     time_limit_seconds: float
     vocab_size: int
@@ -29,7 +30,7 @@ class Measurement:
     tokens: int
     tokens_per_second: float
     flops: float
-    """Floating-point operations of the whole training: tokens times those of a forward and backward pass."""
+    """Floating-point operations of the whole training: tokens times the operations per token, forward and backward."""
     flops_per_second: float
     training_share: float
     """Seconds of training divided by the time limit."""
@@ -39,13 +40,13 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Prediction:
-    """A predicted loss with its 95 % interval, valid if the fitted law continues to hold."""
+    """Predicted loss with its 95 % interval, valid if the fitted law continues to hold."""
 
     loss: float
     low: float
     high: float
     extrapolation: float
-    """Compute divided by the largest that was measured; at most 1 within the measurements."""
+    """Compute divided by the largest measured compute; above 1, the prediction is an extrapolation."""
 
 
 def read_measurements(path: Path) -> list[Measurement]:
@@ -53,7 +54,7 @@ def read_measurements(path: Path) -> list[Measurement]:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file holds something else.
+        ValueError: If the file contains anything else.
     """
     try:
         return [Measurement(**value) for value in json.loads(path.read_text("utf-8"))]
@@ -63,32 +64,32 @@ def read_measurements(path: Path) -> list[Measurement]:
 
 
 def measured_on(device: str, dataset: str, measurements: Sequence[Measurement]) -> list[Measurement]:
-    """Return the measurements of one device and data set; the start of the device's name is enough.
+    """Return the measurements of one device and data set; the beginning of the device's name is enough.
 
     Raises:
-        ValueError: If the names of several devices start like this.
+        ValueError: If the names of several devices begin with `device`.
     """
-    of_data = [one for one in measurements if one.dataset == dataset]
-    found = [one for one in of_data if one.device == device]
-    found = found or [one for one in of_data if one.device.startswith(device)]
-    if len(names := sorted({one.device for one in found})) > 1:
+    on_dataset = [run for run in measurements if run.dataset == dataset]
+    found = [run for run in on_dataset if run.device == device]
+    found = found or [run for run in on_dataset if run.device.startswith(device)]
+    if len(names := sorted({run.device for run in found})) > 1:
         raise ValueError(f"{device} fits several measured devices: expected one of {', '.join(names)}")
     return found
 
 
 def write_measurements(path: Path, measurements: Sequence[Measurement]) -> None:
-    """Write measurements for `read_measurements`."""
+    """Write measurements as JSON, which `read_measurements` reads."""
     from trainer import write_atomically
 
-    text = json.dumps([asdict(one) for one in measurements], indent=2, allow_nan=False)
+    text = json.dumps([asdict(run) for run in measurements], indent=2, allow_nan=False)
     write_atomically(path, text.encode("utf-8") + b"\n")
 
 
 def predict_loss(measurements: Sequence[Measurement], flops: float) -> Prediction:
-    """Predict the loss at a compute, by a least-squares fit of ln loss = a + b · ln flops.
+    """Predict the loss of a run with this much compute, by a least-squares fit of ln loss = a + b · ln flops.
 
-    The interval is that of a single new run (Student's t with n - 2 degrees of freedom). A power law has no floor: far
-    beyond the measurements, the true loss is higher.
+    The interval is the prediction interval of a single new run (Student's t with n - 2 degrees of freedom). A power law
+    has no lower bound, but the loss has one: far beyond the measurements, the prediction is too low.
 
     Raises:
         ValueError: If there are fewer than three runs, or all have the same compute.
@@ -98,8 +99,8 @@ def predict_loss(measurements: Sequence[Measurement], flops: float) -> Predictio
     count = len(measurements)
     if count < MIN_RUNS:
         raise ValueError(f"{count} measured runs: expected at least {MIN_RUNS}, with different limits")
-    x = [math.log(one.flops) for one in measurements]
-    y = [math.log(one.loss) for one in measurements]
+    x = [math.log(run.flops) for run in measurements]
+    y = [math.log(run.loss) for run in measurements]
     mean_x, mean_y = math.fsum(x) / count, math.fsum(y) / count
     spread = math.fsum((value - mean_x) ** 2 for value in x)
     if spread < 1e-12:
@@ -111,11 +112,11 @@ def predict_loss(measurements: Sequence[Measurement], flops: float) -> Predictio
     half = student_quantile((1 + CONFIDENCE) / 2, count - 2) * math.sqrt(
         residual * (1 + 1 / count + offset**2 / spread)
     )
-    largest = max(one.flops for one in measurements)
+    largest = max(run.flops for run in measurements)
     return Prediction(math.exp(middle), math.exp(middle - half), math.exp(middle + half), flops / largest)
 
 
 def nearest_speed(measurements: Sequence[Measurement], time_limit_seconds: float) -> tuple[float, float]:
-    """Return operations per second and training share of the run whose limit is nearest, by ratio."""
-    nearest = min(measurements, key=lambda one: abs(math.log(one.time_limit_seconds / time_limit_seconds)))
+    """Return FLOP per second and training share of the run whose time limit is nearest to this one, by ratio."""
+    nearest = min(measurements, key=lambda run: abs(math.log(run.time_limit_seconds / time_limit_seconds)))
     return nearest.flops_per_second, nearest.training_share

@@ -15,19 +15,19 @@ class Flags:
     """Train the best model that a time limit allows, and print its validation loss."""
 
     time_limit: str = "1.5h"
-    """Wall-clock time from the start of the process to its end, as 1.5h, 45m or 90s. Only the preparation of the data
-    does not count."""
+    """Wall-clock time from the start of the process to its end, such as 1.5h, 45m or 90s. Only the preparation of the
+    data does not count."""
     recipe: RecipeName = "speedrun"
     """Recipe to train; "baseline" is the assignment's main experiment."""
     set: tuple[str, ...] = ()
-    """Changes of the recipe, such as num_layers=6 d_model=384 optimizer.normuon=True; sizes given here are not chosen
-    by the budget."""
+    """Changes to the recipe, such as num_layers=6 d_model=384 optimizer.normuon=True; the budget leaves sizes given
+    here unchanged."""
     out: Path | None = None
     """Run directory; by default runs/owt-RECIPE-NAME-LIMIT."""
     seed: int = 0
     wandb: WandbMode = "disabled"
     """Also send records to Weights & Biases: "auto" only if a key is configured, "offline" for a later `wandb sync`;
-    needs packages/trainer[wandb]. Uploads that remain at the end do not count."""
+    needs packages/trainer[wandb]. Uploads left at the end do not count towards the time limit."""
     data: DataFlags = field(default_factory=DataFlags)
 
 
@@ -63,7 +63,7 @@ def _run(flags: Flags) -> int:
 
 
 def _ignore(line: str) -> None:
-    """Drop a line, on every rank but 0."""
+    """Discard a line; only rank 0 prints."""
 
 
 main = command(Flags, _run, "owt_leaderboard")

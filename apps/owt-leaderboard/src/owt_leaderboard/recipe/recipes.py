@@ -13,7 +13,7 @@ CompileName = Literal["off", "auto", "on"]
 
 
 class _Settings:
-    """Checks that follow from the annotation or the name of a setting."""
+    """Base of the groups of settings; checks each value by its annotation, or by the ending of its name."""
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
@@ -37,9 +37,9 @@ class OptimizerRecipe(_Settings):
     kind: OptimizerName = "adamw"
     """"muon" trains the matrices inside the blocks with Muon and everything else with AdamW."""
     learning_rate: float
-    """Peak rate of AdamW, for every group without a rate of its own below."""
+    """Peak rate of AdamW, for the parameters without a separate rate below."""
     muon_learning_rate: float | None = None
-    """Peak rate of the matrices inside the blocks; required by Muon."""
+    """Peak rate of Muon, for the matrices inside the blocks; required if `kind` is "muon"."""
     embedding_learning_rate: float | None = None
     head_learning_rate: float | None = None
     scalar_learning_rate: float | None = None
@@ -50,9 +50,9 @@ class OptimizerRecipe(_Settings):
     """AdamW's betas."""
     muon_momentum: float = 0.95
     normuon: bool = False
-    """Let Muon divide the rows of an update by their running root mean square."""
+    """Divide each row of Muon's updates by its running root mean square."""
     cautious_weight_decay: bool = False
-    """Let Muon decay only the weights that its update shrinks anyway."""
+    """Decay only the weights that Muon's update shrinks anyway."""
     max_grad_norm: float | None = 1.0
     """Global L2 norm to which gradients are clipped; None does not clip."""
 
@@ -88,15 +88,15 @@ class Schedule(_Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Batches(_Settings):
-    """Training windows: how many per step, and how they are drawn."""
+    """Number of training windows per step, and the way in which windows are drawn."""
 
     batch_size: int
-    """Windows in one forward pass: those of a step, or with `batch_ramp` those of one of its accumulated passes."""
+    """Windows in one forward pass. A step makes one pass, or with `batch_ramp` several whose gradients accumulate."""
     batch_ramp: tuple[tuple[float, int], ...] = ()
-    """Pairs of a share of the time and the forward passes accumulated per step from then on; empty: always one."""
+    """Pairs of a share of the time and the number of forward passes per step from then on; empty: always one."""
     masked_inputs: float | None = 0.0
-    """Share of the input tokens that training hides, drawn anew each time so that a repeated text differs. None lets
-    `sized_by_budget` decide, which knows how often the text will be repeated."""
+    """Share of the input tokens that training masks. The masked tokens are drawn anew each time, so that a repeated
+    text differs. None lets `sized_by_budget` decide, because it knows how often the text will be repeated."""
     sampling: SamplingName = "random"
     """"random" draws windows with replacement; "shuffled" visits adjacent windows once per epoch."""
 
@@ -118,24 +118,24 @@ class Batches(_Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluations(_Settings):
-    """Evaluations during the run. Only the final one covers the whole validation text."""
+    """Evaluations during the run. Only the final evaluation covers the whole validation text."""
 
     count: int = 5
-    """Evaluations over the run, besides one before the first step."""
+    """Evaluations over the run, besides the evaluation before the first step."""
     evaluated_windows: int = 64
-    """Windows of the validation text in each evaluation but the final one."""
+    """Windows of the validation text in each evaluation but the last."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(_Settings):
-    """One training run.
+    """All settings of one training run.
 
     Raises:
-        ValueError: If a value is out of range, or two contradict each other.
+        ValueError: If a value is out of range, or two values contradict each other.
     """
 
     model: SpeedrunConfig
-    """Architecture. Its vocabulary is what the tokenizer is asked for; a small text may give fewer entries."""
+    """Architecture. Its vocabulary size is the size requested from the tokenizer; a small text may yield fewer."""
     optimizer: OptimizerRecipe
     schedule: Schedule = field(default_factory=Schedule)
     batches: Batches
@@ -144,7 +144,7 @@ class Recipe(_Settings):
     """Choose d_model, num_layers, num_heads, d_ff and batch_size from the device's speed and the time limit; see
     `owt_leaderboard.budget.sizing`. The sizes given here are then only placeholders."""
     tokens_per_parameter: float = 10.0
-    """Target of that choice: training tokens per parameter of the matrices and the output layer."""
+    """Target of `sized_by_budget`: training tokens per parameter of the matrices and the output layer."""
     compile: CompileName = "auto"
     """torch.compile; "auto" compiles on CUDA and CPU if the time limit is long enough to pay for it."""
     seed: int = 0
@@ -153,8 +153,8 @@ class Recipe(_Settings):
 def baseline(device_type: str) -> Recipe:
     """The assignment's main experiment on OpenWebText: the TinyStories architecture, with a longer context on a GPU.
 
-    Sizes are the handout's on every device. They are too large for what a CPU sees of a text within minutes;
-    `sized_by_budget` chooses smaller ones. `device_type` is "cuda", "mps" or "cpu".
+    Model sizes follow the assignment's handout on every device. For a few minutes on a CPU they are too large, because
+    the model sees too few tokens; `sized_by_budget` chooses smaller sizes. `device_type` is "cuda", "mps" or "cpu".
     """
     on_gpu = device_type == "cuda"
     return Recipe(
@@ -174,14 +174,14 @@ def baseline(device_type: str) -> Recipe:
 
 
 def speedrun(device_type: str) -> Recipe:
-    """The best recipe known here: Muon, ReLU², value embeddings, sizes from the budget, and more switches on a GPU.
+    """The best known recipe: Muon, ReLU², value embeddings, sizes from the budget, and more options on a GPU.
 
-    On a GPU, switches and rates come from nanochat (Karpathy 2025) and the modded-nanogpt records (Jordan et al. 2024),
+    On a GPU, options and rates come from nanochat (Karpathy 2025) and the modded-nanogpt records (Jordan et al. 2024),
     where they were measured. On other devices QK-norm, skip connections, shortcut, embedding norm and cautious decay
-    are off: in models of minutes on a CPU their mean gain over three seeds was none (docs/experiments.md). The soft cap
-    is off too, because its tanh takes a seventh of a step there. The residual stream is in float32, and embeddings
-    have a tenth of the GPU's rate. Ten minutes of two cores were best spent with 6.5 tokens per parameter, nearer to 5
-    than to 10. `device_type` is "cuda", "mps" or "cpu".
+    are off. In models trained for minutes on a CPU, they had no mean gain over three seeds (docs/experiments.md). The
+    soft cap is off too, because its tanh takes a seventh of a step on a CPU. The residual stream is in float32, and
+    embeddings have a tenth of the GPU's rate. In ten minutes on two cores, 6.5 tokens per parameter gave the lowest
+    loss, which is nearer to 5 than to 10. `device_type` is "cuda", "mps" or "cpu".
     """
     on_gpu = device_type == "cuda"
     width, layers = (1024, 12) if on_gpu else (128, 4)

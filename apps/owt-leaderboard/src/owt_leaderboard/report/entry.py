@@ -1,4 +1,4 @@
-"""The entry of a finished run: `entry.md` with everything that a leaderboard asks for, and its picture."""
+"""Entry of a finished run: `entry.md`, with everything that a leaderboard asks for, and its picture `entry.png`."""
 
 import json
 import time
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 ENTRY_FILE, PICTURE_FILE = "entry.md", "entry.png"
 ENTRY_SAMPLE_TOKENS = 256
 _SAMPLES = 2
-_SPARE = 1.5  # machines differ from themselves by this much from one ten seconds to the next
+_SAFETY_FACTOR = 1.5  # the speed of a machine varies this much within seconds
 
 
 def write_text(model: "SpeedrunLM", tokenizer: "Tokenizer", tokens: int, *, seed: int, texts: int = 1) -> list[str]:
-    """Let the model write texts of `tokens` tokens each, starting at the beginning of a document.
+    """Sample texts of `tokens` tokens each from the model, each from the beginning of a document.
 
     Raises:
         ValueError: If the tokenizer has no end-of-text token.
@@ -39,9 +39,10 @@ def write_text(model: "SpeedrunLM", tokenizer: "Tokenizer", tokens: int, *, seed
 
 
 def rehearse(recipe: Recipe, tokenizer: "Tokenizer", device: str) -> float:
-    """Write and draw with an untrained model what the entry will need, and return the seconds to reserve for it.
+    """Sample texts and draw the picture with an untrained model, and return the seconds to reserve for the entry.
 
-    A short first round pays one-off costs. Of two more the faster counts, because the process may be stopped in one.
+    A short first round absorbs one-off costs. The faster of two more rounds counts, because the process may be stopped
+    during one of them.
     """
     from trainer import resolve_device
     from trainer.checkpoints.random_states import preserved_random_states
@@ -50,14 +51,14 @@ def rehearse(recipe: Recipe, tokenizer: "Tokenizer", device: str) -> float:
         model = make_model(recipe, tokenizer.vocab_size, resolve_device(device))
     curve = [(float(second), 1.0) for second in range(100)]
 
-    def once(tokens: int) -> float:
+    def time_round(tokens: int) -> float:
         began = time.perf_counter()
         write_text(model, tokenizer, tokens, seed=recipe.seed, texts=_SAMPLES)
         picture_bytes(curve, curve, limit=100.0, title="rehearsal")
         return time.perf_counter() - began
 
-    once(2)
-    return _SPARE * min(once(ENTRY_SAMPLE_TOKENS), once(ENTRY_SAMPLE_TOKENS))
+    time_round(2)
+    return _SAFETY_FACTOR * min(time_round(ENTRY_SAMPLE_TOKENS), time_round(ENTRY_SAMPLE_TOKENS))
 
 
 def write_entry(
@@ -69,9 +70,9 @@ def write_entry(
     time_limit_seconds: float,
     reasons: tuple[str, ...],
 ) -> Path:
-    """Write `entry.md` and `entry.png` into the directory of a finished run, and return the former's path.
+    """Write `entry.md` and `entry.png` into the directory of a finished run, and return the path of `entry.md`.
 
-    The recipe has its final sizes, which `reasons` explain in lines to print.
+    `recipe` has its final sizes. `reasons` are lines of text that explain the sizes.
     """
     from trainer import read_config, read_metrics, write_atomically
 
@@ -166,7 +167,7 @@ def _table(rows: dict[str, str]) -> list[str]:
 
 
 def _without_diff(environment: dict[str, Any]) -> dict[str, Any]:
-    """Return the environment without the diff of the work tree, which environment.json has."""
+    """Return the environment without later sessions and the diff of the work tree; both are in environment.json."""
     git = environment.get("git")
     kept = {name: value for name, value in environment.items() if name not in ("git", "resumed")}
     return kept | {"git": git and {"commit": git["commit"], "dirty": git["dirty"]}}

@@ -1,4 +1,4 @@
-"""A run read back from its directory: recipe, tokenizer, model with the last checkpoint's weights, measurement."""
+"""Runs read back from their directories: recipe, tokenizer, the model of the last checkpoint, and the measurement."""
 
 import json
 from dataclasses import dataclass, replace
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run's recipe, tokenizer and model."""
+    """Recipe, tokenizer and model of a run that has at least one checkpoint."""
 
     recipe: Recipe
     tokenizer: "Tokenizer"
     model: "SpeedrunLM"
     step: int
-    """Step of the weights."""
+    """Optimizer steps that the model's weights were trained for."""
     recorded: dict[str, Any]
-    """Recipe and paths of the data, as in `config.json`."""
+    """Recipe and paths of the data, as `config.json` records them."""
 
 
 def read_run(run_dir: Path, device: str) -> FinishedRun:
-    """Read a run, with the model on a device.
+    """Read a run from its directory, and put its model on a device.
 
     Raises:
         FileNotFoundError: If there is no run or no checkpoint, or its tokenizer is gone.
@@ -53,11 +53,12 @@ def read_run(run_dir: Path, device: str) -> FinishedRun:
 def evaluate_run(run_dir: Path, batch_size: int | None, device: str) -> tuple[float, float | None]:
     """Compute the final loss of a run again, from its last checkpoint over the whole validation text.
 
-    Windows and their order are those of the run. Products use the dtype in which `device` trains. Batches of another
-    size may be multiplied in another order, which changes the last bits of a float32; means are summed in float64.
+    The windows and their order are the same as in the run. Matrix products use the dtype that training uses on
+    `device`. Another batch size may change the order of additions within a product, and thus the last bits of a
+    float32. Losses are summed in float64.
 
     Returns:
-        The loss in nats per token, and bits per byte if the number of bytes is known.
+        The loss in nats per token, and the bits per byte, or None if the number of bytes is not known.
 
     Raises:
         FileNotFoundError: If there is no run, or its tokenizer or validation text is gone.
@@ -79,11 +80,11 @@ def evaluate_run(run_dir: Path, batch_size: int | None, device: str) -> tuple[fl
 
 
 def measurement_of(run_dir: Path, dataset: str) -> Measurement:
-    """Return what a finished run measured, for predictions.
+    """Return the measurement of a finished run, from which losses of other runs are predicted.
 
     Raises:
         FileNotFoundError: If the run is not finished.
-        ValueError: If it has no final loss or no speed.
+        ValueError: If the run has no final loss or no speed, or its vocabulary size is not recorded.
     """
     from trainer import TokenDataset, read_config
 

@@ -1,4 +1,4 @@
-"""A run within a time limit, every second of it counted: sizes, training, the final validation and the entry."""
+"""Run within a time limit, which covers the choice of sizes, training, the final validation and the entry."""
 
 import time
 from collections.abc import Callable
@@ -20,30 +20,30 @@ if TYPE_CHECKING:
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
 
-# Seconds of limit from which compiling pays. On a CPU it takes 27 to 126 s and cuts 9 to 22 % off a step; a GPU gains
-# more. Neither has been measured on a GPU.
+# Shortest time limit in seconds for which compiling pays off. On a CPU, compiling takes 27 to 126 s and shortens a step
+# by 9 to 22 %. The limit for a GPU, where a larger gain is expected, is not based on a measurement.
 COMPILING_PAYS_FROM = {"cpu": 1800.0, "cuda": 300.0}
 _PREPARATION_TIMEOUT = 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimedRun:
-    """A run within a time limit, and how its time is counted."""
+    """Run within a time limit, and the way in which its time is counted."""
 
     recipe: Recipe
     fixed: frozenset[str]
-    """Sizes that the user gave."""
+    """Names of the sizes that the user gave; the budget leaves them unchanged."""
     run_dir: Path
     time_limit_seconds: float
     spent: Callable[[], float]
-    """Returns the seconds of the limit that this process has spent."""
+    """Returns the seconds of the time limit that this process has spent."""
     device: str
     wandb: WandbMode
     notify: Callable[[str], None]
-    """Receives lines to print."""
+    """Called with each line to print."""
 
     def run(self, files: TokenFiles) -> "Summary":
-        """Train, and write the entry; every process of the run calls this.
+        """Train, and write the entry; every process of the run must call this.
 
         Raises:
             ModuleNotFoundError: If wandb is requested but not installed.
@@ -82,12 +82,12 @@ class TimedRun:
                 )
                 has_entry = is_finished and (self.run_dir / ENTRY_FILE).exists()
                 if processes.is_writer and summary.final_valid_loss is not None and not has_entry:
-                    if is_finished:  # and was killed before its entry was written
+                    if is_finished:  # an earlier process was killed before it wrote the entry
                         sessions.begin()
                     self._write_entry(decisions, model, tokenizer, sessions)
             except ValueError:
                 if processes.is_writer and not any((self.run_dir / "checkpoints").glob("step_*")):
-                    sessions.forget()  # so that another limit can be tried in this directory
+                    sessions.forget()  # lets the user try another limit in this directory
                 raise
             finally:
                 sessions.end()
@@ -97,7 +97,7 @@ class TimedRun:
         return summary
 
     def _training_limit(self, decisions: Decisions) -> float:
-        """Return the seconds until the trainer's last record: the limit without the entry and the process's end."""
+        """Return the trainer's time limit, without the seconds reserved for the entry and the end of the process."""
         reserved = EXIT_SECONDS + decisions.entry_seconds
         if self.time_limit_seconds <= reserved:
             raise ValueError(
@@ -120,7 +120,7 @@ class TimedRun:
         )
 
     def _decide(self, sessions: Sessions, files: TokenFiles, tokenizer: "Tokenizer", processes: int) -> Decisions:
-        """Choose sizes and reserve time unless an earlier session did; the writer's part."""
+        """Choose sizes and the time to reserve for the entry, unless an earlier session did; only rank 0 calls this."""
         from trainer import resolve_device
 
         sessions.acquire()
@@ -128,7 +128,8 @@ class TimedRun:
         known = find_decisions(self.run_dir, asked)
         if known is not None and (self.run_dir / "summary.json").exists():
             return known
-        if known is None and (self.run_dir / DECISIONS_FILE).exists():  # of another command that produced nothing
+        if known is None and (self.run_dir / DECISIONS_FILE).exists():
+            # The files are from another command, which saved no checkpoint.
             for file in (SESSIONS_FILE, DECISIONS_FILE):
                 (self.run_dir / file).unlink(missing_ok=True)
         sessions.begin()
@@ -143,7 +144,7 @@ class TimedRun:
             recipe, reasons, speed = self._sized(recipe, files, tokenizer, processes)
         for reason in reasons:
             self.notify(reason)
-        # Every session rehearses, so that nothing is loaded for the first time at the end.
+        # Every session rehearses, so that no library is loaded for the first time at the end.
         seconds = rehearse(recipe, tokenizer, self.device)
         if known is not None:
             return known
@@ -169,14 +170,14 @@ class TimedRun:
 
 
 def compiled_if_it_pays(recipe: Recipe, device_type: str, seconds: float) -> Recipe:
-    """Return the recipe with `compile` decided, if it is left to the device and the time limit."""
+    """Return the recipe with compile="auto" replaced by "on" or "off", according to the device and the time limit."""
     if recipe.compile != "auto" or device_type not in COMPILING_PAYS_FROM:
         return recipe
     return replace(recipe, compile="on" if seconds >= COMPILING_PAYS_FROM[device_type] else "off")
 
 
 def prepared_by_one(device: str, prepare: Callable[[], TokenFiles]) -> tuple[TokenFiles, float]:
-    """Let one process prepare the data while the others wait; return the data and the seconds that passed here."""
+    """Prepare the data on rank 0 while the other processes wait; return the data and the seconds spent in this call."""
     from trainer.distributed.processes import joined_processes
     from trainer.distributed.rank import find_place, resolve_process_device
 

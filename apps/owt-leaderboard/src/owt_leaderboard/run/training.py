@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from trainer import Logger, Summary, TrainConfig
 
 SAMPLE_TOKENS = 32
+"""Tokens of the text that the model writes at each evaluation."""
 
 
 def train_config(recipe: Recipe, *, time_limit_seconds: float | None, steps: int | None, device: str) -> "TrainConfig":
-    """Return the trainer's settings, for a time limit or for a number of optimizer steps."""
+    """Return the trainer's settings, for a number of optimizer steps, or if `steps` is None for a time limit."""
     from trainer import TrainConfig
 
-    ticks = max(1, (steps or SCHEDULE_STEPS) // recipe.evaluations.count)
+    eval_interval = max(1, (steps or SCHEDULE_STEPS) // recipe.evaluations.count)
     return TrainConfig(
         steps=steps or SCHEDULE_STEPS,
         clock="time" if steps is None else "steps",
@@ -41,9 +42,9 @@ def train_config(recipe: Recipe, *, time_limit_seconds: float | None, steps: int
         context_length=recipe.model.context_length,
         sampling=recipe.batches.sampling,
         max_grad_norm=recipe.optimizer.max_grad_norm,
-        eval_interval=ticks,
+        eval_interval=eval_interval,
         eval_tokens=recipe.evaluations.evaluated_windows * recipe.model.context_length + 1,
-        log_interval=max(1, ticks // 10),
+        log_interval=max(1, eval_interval // 10),
         checkpoint_interval=None,
         checkpoint_seconds=60.0 if time_limit_seconds is None else max(1.0, min(60.0, time_limit_seconds / 20)),
         seed=recipe.seed,
@@ -69,8 +70,8 @@ def train(
 ) -> "tuple[SpeedrunLM, Summary]":
     """Train for a time limit, which includes the final validation and its records, or for a number of steps.
 
-    An interrupted run in `run_dir` is resumed with the time that it has left: `spent` returns the seconds of the limit
-    that this process has spent, and earlier ones spent `seconds_of_earlier_sessions`. Returns the trained model and
+    An interrupted run in `run_dir` is resumed with its remaining time. `spent` returns the seconds of the limit that
+    this process has spent; earlier processes have spent `seconds_of_earlier_sessions`. Returns the trained model and
     the summary.
 
     Raises:
@@ -83,7 +84,7 @@ def train(
     from trainer.distributed.rank import find_place, resolve_process_device
 
     if (run_dir / "config.json").exists():
-        from_record(read_config(run_dir)["recorded"]["recipe"])  # refuses a run of another version
+        from_record(read_config(run_dir)["recorded"]["recipe"])  # raises ValueError for a run of another version
     torch.manual_seed(recipe.seed)
     model = make_model(recipe, tokenizer.vocab_size, resolve_process_device(device, find_place()))
 

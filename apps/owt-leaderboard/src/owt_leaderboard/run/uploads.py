@@ -1,4 +1,4 @@
-"""Loggers whose last uploads come after the time limit."""
+"""Uploads to Weights & Biases, which may finish after the time limit."""
 
 import os
 
@@ -7,10 +7,12 @@ from trainer.loggers import LoggerGroup
 
 
 class Uploads(LoggerGroup):
-    """Weights & Biases, if requested; the trainer's `close` leaves it open, and `finish` closes it.
+    """Logger for Weights & Biases, if requested, which stays open when the trainer closes it.
+
+    `finish` closes the logger after the entry is written, when uploads no longer count towards the time limit.
 
     Args:
-        mode: As for `trainer.WandbLogger`; "disabled" uses no logger at all.
+        mode: As for `trainer.WandbLogger`; with "disabled", nothing is logged.
 
     Raises:
         ModuleNotFoundError: If wandb is requested but not installed.
@@ -21,8 +23,8 @@ class Uploads(LoggerGroup):
         super().__init__([] if mode == "disabled" else [WandbLogger(mode, project=project)])  # type: ignore[arg-type]
 
     def close(self) -> None:
-        """Do nothing, because uploads may wait until the limit no longer counts."""
+        """Do nothing: `finish` waits for the uploads, when the time limit no longer counts."""
 
     def finish(self) -> None:
-        """Close the logger and wait for its uploads; a failure is only warned about."""
+        """Close the logger and wait for its uploads; a failure only causes a warning."""
         super().close()

@@ -1,4 +1,4 @@
-"""Checkpoints that are copied at once and written while training continues."""
+"""Background saving: a snapshot of the run is copied immediately, and a thread writes it while training continues."""
 
 from __future__ import annotations
 
@@ -22,9 +22,13 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
 class BackgroundSaver:
-    """Copies a state at once and writes the copy in a thread; one save at a time.
+    """Saves checkpoints in a background thread, one at a time.
 
-    The buffers of the copies are kept from save to save, so that only the first save allocates them.
+    `save` copies the state before it returns; the thread writes the copy. All saves share the same buffers, so that
+    only the first one allocates memory.
+
+    Args:
+        store: Store that the checkpoints are written to.
     """
 
     def __init__(self, store: CheckpointStore) -> None:
@@ -34,11 +38,11 @@ class BackgroundSaver:
         self._future: Future[float] | None = None
 
     def save(self, state: CheckpointState, before: Callable[[], None]) -> None:
-        """Begin to save a state; first wait until the previous one is saved.
+        """Start a save, after waiting for the previous one to finish.
 
         Args:
             state: State to save, which may change as soon as this returns.
-            before: Called in the thread before anything is written.
+            before: Function that the thread calls before it writes the checkpoint.
 
         Raises:
             OSError: If there is no space, or the previous save failed; earlier checkpoints are untouched.
@@ -66,32 +70,37 @@ class BackgroundSaver:
         return self._future is not None and not self._future.done()
 
     def poll(self) -> float:
-        """Return the seconds of a save that has been completed since the last call, else 0.
+        """Return the seconds that a save took, once, after it has finished; otherwise 0. Never waits.
 
         Raises:
-            OSError: If it failed.
+            OSError: If the save failed.
         """
         return 0.0 if self._future is None or self.is_busy() else self.wait()
 
     def wait(self) -> float:
-        """Wait for the save that is under way, and return the seconds that it took, or 0 if there was none.
+        """Wait for the save that is under way, and return the seconds that it took; 0 if there is none.
 
         Raises:
-            OSError: If it failed.
+            OSError: If the save failed.
         """
         if self._future is None:
             return 0.0
-        wait([self._future])  # an exception in here leaves the future for the next call
+        wait([self._future])  # if a signal interrupts this line, the next call still finds the future
         future, self._future = self._future, None
         return future.result()
 
     def close(self) -> None:
-        """Wait for the save that is under way; a failure is a warning, since the caller may have an error already."""
+        """Wait for the save that is under way, and stop the thread.
+
+        A failed save only causes a warning, because the caller may already be handling another exception.
+        """
         try:
             self.wait()
         except Exception as error:
-            known = isinstance(error, OSError)  # its message says what could not be saved
-            message = str(error) if known else f"a checkpoint could not be saved: {type(error).__name__}: {error}"
+            explains_itself = isinstance(error, OSError)  # the store's messages name the folder and the remedy
+            message = (
+                str(error) if explains_itself else f"a checkpoint could not be saved: {type(error).__name__}: {error}"
+            )
             warnings.warn(message, RuntimeWarning, stacklevel=2)
         finally:
             if self._executor is not None:
@@ -100,7 +109,7 @@ class BackgroundSaver:
 
 
 class SnapshotBuffers:
-    """CPU buffers for one snapshot at a time; the next one goes into the same buffers."""
+    """CPU buffers that hold the latest snapshot and are reused for the next."""
 
     def __init__(self) -> None:
         self._buffers: dict[_Path, torch.Tensor] = {}
@@ -109,8 +118,8 @@ class SnapshotBuffers:
     def copy(self, state: dict[str, Any]) -> dict[str, Any]:
         """Copy a nested state of dicts, lists, tuples, tensors and plain values; tensors are copied to the CPU.
 
-        The previous snapshot is overwritten. Copies from CUDA devices are queued behind the work of the devices, so
-        the caller can continue at once; `wait` must be called before the snapshot is read.
+        The previous snapshot is overwritten. Copies from CUDA devices are only queued, behind the work already queued
+        there. The caller can continue immediately, but must call `wait` before reading the snapshot.
         """
         copier = _Copier(self._buffers)
         result: dict[str, Any] = copier.copy(state, ())
@@ -119,12 +128,17 @@ class SnapshotBuffers:
         return result
 
     def wait(self) -> None:
-        """Wait until the last snapshot is complete."""
+        """Wait until the devices have finished copying the latest snapshot."""
         for event in self._events:
             event.synchronize()
 
 
 class _Copier:
+    """Copies one nested state; tensors go into the buffers that the previous snapshot used at the same path.
+
+    `used` collects the buffers of this snapshot, and `cuda_devices` the devices whose copies are still queued.
+    """
+
     def __init__(self, buffers: dict[_Path, torch.Tensor]) -> None:
         self._buffers = buffers
         self._copied: dict[_Path, torch.Tensor] = {}
@@ -144,12 +158,12 @@ class _Copier:
 
     def _copy_tensor(self, tensor: torch.Tensor, path: _Path) -> torch.Tensor:
         if type(tensor) is not torch.Tensor or tensor.layout is not torch.strided:
-            return tensor.to("cpu", copy=True)
-        # A tensor that occurs twice, such as a tied weight, is one tensor in the copy too.
+            return tensor.to("cpu", copy=True)  # a subclass or a sparse tensor, which a plain buffer cannot hold
+        # A tensor that occurs twice in the state, such as a tied weight, must stay one tensor in the copy.
         identity = (tensor.data_ptr(), tensor.device, tensor.dtype, tensor.shape, tensor.stride())
         if identity not in self._copied:
             buffer = self._buffer_for(tensor, path)
-            # Pinned memory: the copy is in the order of the device's stream, before any later update.
+            # A copy into pinned memory is queued in the device's stream, so it precedes any later update of the tensor.
             buffer.copy_(tensor, non_blocking=tensor.is_cuda and buffer.is_pinned())
             if tensor.is_cuda:
                 self.cuda_devices.add(tensor.device)
@@ -163,7 +177,7 @@ class _Copier:
         if tensor.is_cuda:
             try:
                 return torch.empty_like(tensor, device="cpu", pin_memory=True)
-            except RuntimeError:  # the system pins no more memory
+            except RuntimeError:  # the system refuses to pin more memory
                 pass
         return torch.empty_like(tensor, device="cpu")
 

@@ -1,4 +1,4 @@
-"""All checkpoints of a run: writing one without losing the others, pruning, and finding the one to read."""
+"""Store of a run's checkpoints: safe writing, pruning, and choosing the checkpoint to read."""
 
 from __future__ import annotations
 
@@ -23,19 +23,24 @@ from trainer.checkpoints.directory import (
 from trainer.support.files import sync_directory
 
 _NAME = re.compile(r"step_(\d{7,})")
+# Prefixes of temporary names: a directory being written or removed, and a checkpoint being replaced.
 _ASIDE = ".aside-"
 _OLD = f"{_ASIDE}old-"
 _MEGABYTE = 1_000_000
 
 
 class CheckpointStore:
-    """Checkpoints of one run: a directory for each, written aside and renamed, with checksums.
+    """Checkpoints of one run.
+
+    Each checkpoint is a directory with checksums. It is written under a temporary name and then renamed, so a killed
+    process leaves no half-written checkpoint under the final name.
 
     Args:
-        directory: The folder that holds them.
-        keep: How many of the latest are kept, besides the one with the lowest validation loss. Untrained weights, those
-            of step 0, are the best only if there are no others.
-        keep_every_seconds: The first checkpoint of each such span of training seconds is kept for good; None for none.
+        directory: Folder that holds the checkpoints.
+        keep: Number of latest checkpoints to keep, besides the checkpoint with the lowest validation loss. Step 0,
+            whose weights are untrained, counts as the best only if there is no other.
+        keep_every_seconds: Length of a span of training time. The first checkpoint of each span is never pruned,
+            except in the first span. None keeps no checkpoints in this way.
     """
 
     def __init__(self, directory: Path, keep: int, keep_every_seconds: float | None = None) -> None:
@@ -45,12 +50,12 @@ class CheckpointStore:
         self._has_warned = False
 
     def check_space(self, num_bytes: int) -> None:
-        """Check that there is space for so many bytes, and some more.
+        """Check that the disk has space for a checkpoint of this size, and a margin.
 
         Raises:
-            OSError: If there is not.
+            OSError: If the space is too small, or the folder cannot be created.
         """
-        needed = num_bytes + num_bytes // 50 + 2 * _MEGABYTE  # names, numbers, the records of the run
+        needed = num_bytes + num_bytes // 50 + 2 * _MEGABYTE  # margin: names, numbers, the run's records
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
             usage = shutil.disk_usage(self.directory)
@@ -59,14 +64,14 @@ class CheckpointStore:
         if usage.total > 0 and usage.free < needed:  # some network file systems report no size
             full = OSError(
                 f"no space: {self.directory} needs {needed / _MEGABYTE:,.1f} MB for a checkpoint, has "
-                f"{usage.free / _MEGABYTE:,.1f} MB; free some and run the same command again: "
+                f"{usage.free / _MEGABYTE:,.1f} MB; free some space and run the same command again: "
                 "the earlier checkpoints are intact"
             )
             full.errno = errno.ENOSPC
             raise full
 
     def write(self, state: CheckpointState) -> Path:
-        """Write a checkpoint, then remove those that are not to be kept.
+        """Write a checkpoint, then remove the checkpoints that need not be kept.
 
         Raises:
             OSError: If there is no space or no permission; the earlier checkpoints are untouched.
@@ -78,7 +83,8 @@ class CheckpointStore:
             aside.mkdir(parents=True)
             try:
                 write_checkpoint(aside, state)
-                if final.exists():  # damaged and trained past again, or of the weights before they were averaged
+                # The step may have a checkpoint: a damaged one that the run has reached again, or one before averaging.
+                if final.exists():
                     final.rename(self.directory / f"{_OLD}{final.name}")
                 aside.rename(final)
                 sync_directory(self.directory)
@@ -91,15 +97,15 @@ class CheckpointStore:
         return final
 
     def load_latest(self, *, set_aside: bool = True) -> CheckpointContent | None:
-        """Return the latest intact checkpoint, or None if there are none; damaged ones are named in a warning.
+        """Return the latest intact checkpoint; None if there are no checkpoints. Damaged ones cause a warning.
 
         Args:
-            set_aside: Rename damaged ones to `.damaged`, so that they are not met again.
+            set_aside: Rename damaged checkpoints to `.damaged`, so that later calls skip them.
 
         Raises:
-            ValueError: If there are checkpoints, but none is intact, which are left as they are; or if another version
-                of this package wrote one.
-            OSError: If one cannot be read.
+            ValueError: If every checkpoint is damaged (none is then renamed), or if another version of this package
+                wrote a checkpoint.
+            OSError: If a checkpoint cannot be read.
         """
         paths, damaged = self._paths(), []
         while paths:
@@ -125,13 +131,14 @@ class CheckpointStore:
         return None
 
     def load_best_model(self) -> tuple[int, dict[str, Any]] | None:
-        """Return step and model of the intact checkpoint with the lowest validation loss; if none has one, the latest.
+        """Return the step and the model's state from the intact checkpoint with the lowest validation loss.
 
-        None if there are no checkpoints; damaged ones are named in a warning.
+        Without any validation loss, the latest checkpoint is taken. Without checkpoints, the result is None. Damaged
+        checkpoints cause a warning.
 
         Raises:
-            ValueError: If none is intact, or another version of this package wrote one.
-            OSError: If one cannot be read.
+            ValueError: If every checkpoint is damaged, or another version of this package wrote a checkpoint.
+            OSError: If a checkpoint cannot be read.
         """
         metas, damaged = {}, False
         for path in reversed(self._paths()):
@@ -140,7 +147,7 @@ class CheckpointStore:
             except DamagedCheckpointError as error:
                 damaged = self._warn_unless_pruned(path, error) or damaged
         while metas:
-            path = _best(metas) or next(iter(metas))
+            path = _best(metas) or next(iter(metas))  # the first one is the latest
             try:
                 return int(metas.pop(path)["step"]), read_model(path)
             except DamagedCheckpointError as error:
@@ -154,11 +161,14 @@ class CheckpointStore:
         return not self._paths()
 
     def latest(self) -> Path | None:
-        """Return the path of the latest checkpoint, unverified; None if there is none."""
+        """Return the path of the latest checkpoint, without verifying it; None if there is none."""
         return next(reversed(self._paths()), None)
 
     def best(self) -> Path | None:
-        """Return the path of the checkpoint with the lowest validation loss, else of the latest; unverified."""
+        """Return the path of the checkpoint with the lowest validation loss, without verifying it.
+
+        Without any validation loss, the path of the latest; None if there are no checkpoints.
+        """
         metas = {path: _meta(path) for path in reversed(self._paths())}
         return _best(metas) or next(iter(metas), None)
 
@@ -167,10 +177,12 @@ class CheckpointStore:
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def remove_leftovers(self) -> None:
-        """Remove half-written checkpoints of killed processes, and put back one that was being replaced.
+        """Remove half-written checkpoints of killed processes, and restore a checkpoint that was being replaced.
+
+        A leftover that cannot be removed only causes a warning.
 
         Raises:
-            OSError: If it cannot be put back; a leftover that cannot be removed is only warned about.
+            OSError: If a checkpoint cannot be restored.
         """
         for path in self.directory.glob(f"{_OLD}*"):
             final = self.directory / path.name.removeprefix(_OLD)
@@ -196,7 +208,10 @@ class CheckpointStore:
 
     @contextmanager
     def _warning_once(self, path: Path) -> Iterator[None]:
-        """Turn a failed removal into a warning, once: the next save tries again, and lost space is no lost work."""
+        """Turn the first failed removal into a warning, and ignore the others.
+
+        The next save tries again, and wasted space is no reason to stop training.
+        """
         try:
             yield
         except OSError as error:
@@ -210,7 +225,7 @@ class CheckpointStore:
                 )
 
     def _kept_by_time(self, metas: dict[Path, dict[str, Any]]) -> list[Path]:
-        """Return the first checkpoint of each span: it stays the first, however often later ones are pruned."""
+        """Return the first checkpoint of each span but the first. Pruning never removes it, so it stays the first."""
         firsts: dict[int, Path] = {}
         if self.keep_every_seconds is not None:
             for path, meta in metas.items():
@@ -219,12 +234,13 @@ class CheckpointStore:
         return list(firsts.values())
 
     def _warn_unless_pruned(self, path: Path, error: DamagedCheckpointError) -> bool:
-        if is_there := path.exists():  # a run in progress may have removed it in the meantime
+        """Warn of a damaged checkpoint, and return True; return False if a run in progress has just pruned it."""
+        if is_there := path.exists():
             warnings.warn(f"checkpoint {path} is damaged ({error}); another is used", RuntimeWarning, stacklevel=4)
         return is_there
 
     def _explain(self, error: OSError) -> OSError:
-        """Return an error that names the failure and the remedy."""
+        """Return an error of the same type whose message names the folder, the reason and the remedy."""
         reason = error.strerror or error
         explained = type(error)(
             f"cannot save a checkpoint in {self.directory}: {reason}; free some space or permit it, and run the same "
@@ -242,7 +258,7 @@ def _meta(path: Path) -> dict[str, Any]:
 
 
 def _best(metas: dict[Path, dict[str, Any]]) -> Path | None:
-    # The checkpoint of step 0 measures how long a save takes: nobody wants untrained weights.
+    # Step 0 is saved only to measure how long a save takes; its weights are untrained.
     trained = {path: meta for path, meta in metas.items() if meta and meta["step"] > 0}
     losses = {
         path: meta["valid_loss"]

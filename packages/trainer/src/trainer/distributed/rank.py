@@ -13,16 +13,16 @@ from trainer.devices import resolve_device
 
 @dataclass(frozen=True)
 class Place:
-    """Rank of a process among those of a run."""
+    """Ranks of a process, in its run and on its machine."""
 
     rank: int = 0
     world_size: int = 1
     local_rank: int = 0
-    """Rank among the processes of this machine, which is the number of the GPU to use."""
+    """Rank among the processes of this machine; also the index of the GPU that the process uses."""
 
 
 def find_place() -> Place:
-    """Return the rank of this process from `torch.distributed` if it is in use, else from `torchrun`.
+    """Return the ranks of this process: from `torch.distributed` if it is initialized, else from `torchrun`.
 
     Raises:
         ValueError: If the environment variables of `torchrun` are incomplete or contradict each other.
@@ -48,11 +48,11 @@ def find_place() -> Place:
 
 
 def resolve_process_device(name: str, place: Place) -> torch.device:
-    """Return the device of one of the processes; of several on GPUs, each takes its own.
+    """Return the device of a process. Several processes on GPUs use one GPU each.
 
     Args:
-        name: As for `resolve_device`; several processes work on "cpu" or "cuda", of which "auto" prefers the latter.
-        place: Rank of the process.
+        name: As for `resolve_device`. Several processes allow only "cpu", "cuda" and "auto", which prefers "cuda".
+        place: Ranks of the process.
 
     Raises:
         ValueError: If the device is not available, or several processes cannot share it.

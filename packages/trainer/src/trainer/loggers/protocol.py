@@ -1,4 +1,4 @@
-"""The protocol of loggers, and the description of a run that they get."""
+"""Protocol of loggers, and the description of a run that loggers receive."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 Record: TypeAlias = Mapping[str, Any]
-"""One report: "event" is "train", "eval" or "notice". A notice has a "message", others the fields of metrics.jsonl."""
+"""One report to loggers. Its "event" is "train", "eval" or "notice". A notice has a "message"; the other two have the
+fields of their line in metrics.jsonl."""
 
 
 def numbers_of(record: Record) -> dict[str, float]:
@@ -23,12 +24,12 @@ def numbers_of(record: Record) -> dict[str, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class RunInfo:
-    """Description of a run, before its first record."""
+    """Description of a run, which loggers receive before the first record."""
 
     run_dir: Path
     """The run directory, which exists."""
     run_id: str
-    """Permanent name of the run, kept in `environment.json`; a resumed run has the same one."""
+    """Permanent name of the run, stored in `environment.json`; resuming does not change it."""
     step: int
     """The step that the run resumes from; 0 at the start."""
     resumes: bool
@@ -36,9 +37,9 @@ class RunInfo:
     config: Mapping[str, Any]
     """The contents of config.json."""
     environment: Mapping[str, Any]
-    """The contents of environment.json, of this session."""
+    """Environment of this session, which environment.json records."""
     best_checkpoint: Callable[[], Path | None] = lambda: None
-    """Returns the directory of the best checkpoint so far, or None; the one of the whole run in `on_finish`."""
+    """Returns the directory of the best checkpoint so far, or None. In `on_finish`, the whole run counts."""
 
 
 class RunSummary(Protocol):
@@ -56,16 +57,16 @@ class RunSummary(Protocol):
 class Logger(Protocol):
     """Receives every record of a run.
 
-    A logger may have three more methods, which are called if they exist:
+    A logger may have three more methods, which the trainer calls if they exist:
 
     - `on_start(run: RunInfo)`: before the first record;
     - `on_samples(step: int, texts: list[str])`: after the model wrote samples;
-    - `on_finish(summary: Summary)`: when the run is complete, `summary.json` and `loss.png` are written; `close`
-      follows. An interrupted run only calls `close`.
+    - `on_finish(summary: Summary)`: when the run is complete, and `summary.json` and `loss.png` are written; `close`
+      follows. In an interrupted run, only `close` is called.
     """
 
     def log(self, record: Record) -> None:
-        """Take one record."""
+        """Receive one record."""
 
     def close(self) -> None:
-        """Flush and release everything at the end of the run."""
+        """Flush and release all resources at the end of the session."""

@@ -1,4 +1,4 @@
-"""Wall clock of a run, the ticks of its schedule, and the time that it reserves for an orderly end."""
+"""Wall clock of a run, the ticks of its schedule, and the time reserved for an orderly end."""
 
 from __future__ import annotations
 
@@ -14,27 +14,30 @@ from trainer.distributed import Processes
 
 Measured = Literal["evaluation", "export", "save"]
 
-_SPARE = 1.5
-_STEPS_AHEAD = 2
-_LEAST_SECONDS = 0.1  # the summary, and closing the files
-_MOST_TIMES = 100
-_NEAR = 0.02  # of the limit: more than the queue of a device holds
+_SAFETY_FACTOR = 1.5
+_RESERVED_STEPS = 2
+_CLOSING_SECONDS = 0.1  # the summary, and closing the files
+_MAX_TIMES = 100
+_NEAR_SHARE = 0.02  # share of the time limit; a device queues less work than this
 
 
 class RunClock:
     """Wall clock of a run over all its sessions.
 
-    With a time limit, the clock reserves 1.5 times the slowest evaluation, export and save seen so far, and two steps.
-    A measurement above twice the median of its kind counts as twice the median: one evaluation during which the
-    process was stopped must not end the run early.
+    The schedule counts ticks, from 0 to `config.steps`. A tick is an optimizer step, or with `clock="time"` an equal
+    part of the time for training.
+
+    An orderly end needs an evaluation, an export and a save. With a time limit, the clock reserves 1.5 times the
+    slowest of each so far, and two steps. A measurement above twice the median of its kind counts as twice the median.
+    Otherwise one evaluation during which the process was stopped could end the run early.
 
     Args:
         config: Settings of the run.
         processes: Processes of the run, which all decide by the clock of rank 0; None for this one alone.
-        began: Value of `now` when the session began; None for this moment.
+        began: Reading of the clock `now` when the session began; None for this moment.
         seconds_before: Seconds before `began` that count as well.
-        earlier: Seconds of earlier sessions, if they are more than the checkpoint knows.
-        now: Clock in seconds; None for `time.perf_counter`.
+        earlier: Seconds of earlier sessions; a checkpoint that records more takes precedence.
+        now: Function that reads a clock in seconds; None for `time.perf_counter`.
     """
 
     def __init__(
@@ -59,7 +62,7 @@ class RunClock:
         self._training_began: float | None = None
         self._step = 0
         self.tick = 0
-        """Position of the schedule, from 0 to `config.steps`; it never goes back."""
+        """Position in the schedule, from 0 to `config.steps`; it never decreases."""
         self._shared: tuple[float, ...] = (0.0,) * 4
         self.share()
 
@@ -75,7 +78,7 @@ class RunClock:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue a run; all processes must call this together."""
+        """Continue from the state of an earlier session; all processes must call this together."""
         self._earlier = max(self._earlier, state["seconds_total"])
         self._training_began = state["training_began"]
         self._step, self.tick = state["step"], state["tick"]
@@ -89,16 +92,19 @@ class RunClock:
         return self._now() - self._origin + self._earlier
 
     def now(self) -> float:
-        """Return the seconds of the run for decisions; with several processes, those of rank 0 at the last `share`."""
-        return self._decisive()[0]
+        """Return the seconds of the run to decide by; with several processes, those of rank 0 at the last `share`."""
+        return self._decision_values()[0]
 
     def share(self) -> None:
-        """Let all processes decide by the present clock of rank 0; all must call this, after what takes time."""
+        """Send the present clock of rank 0 to all processes, which decide by it until the next call.
+
+        All processes must call this together, after everything that takes long.
+        """
         if self._processes.are_several and self._config.follows_time:
-            self._shared = self._processes.from_writer_numbers(self._own())
+            self._shared = self._processes.from_writer_numbers(self._own_values())
 
     def begin_training(self, *, again: bool = False) -> None:
-        """Count ticks of the schedule from here on, unless an earlier step began; or `again`, after compilation."""
+        """Start the schedule now. Later calls have an effect only with `again`, which leaves out compilation."""
         if again or self._training_began is None:
             self._training_began = self.now()
 
@@ -107,8 +113,8 @@ class RunClock:
 
         Args:
             seconds: Wall time, without compilation.
-            passes: Its grad_accumulation_steps; 0 for the time that was spent waiting for the steps before.
-            is_computed: Whether the device has computed all steps so far; False if it may only have queued them.
+            passes: Forward passes of the step; 0 counts no step, only time spent waiting for earlier steps.
+            is_computed: Whether the device has computed all steps so far; False if some may still be queued.
         """
         self._step += passes > 0
         self._queued_seconds += seconds
@@ -118,30 +124,33 @@ class RunClock:
             self._queued_seconds, self._queued_passes = 0.0, 0
 
     def note(self, what: Measured, seconds: float) -> None:
-        """Record how long a part of the end would take, or took."""
-        self._times[what] = [*self._times[what], seconds][-_MOST_TIMES:]
+        """Record how long an evaluation, export or save took, from which the reserve for the end is computed."""
+        self._times[what] = [*self._times[what], seconds][-_MAX_TIMES:]
         self._reserved[what] = _reserve_for(self._times[what])
 
     def reserve(self) -> float:
         """Return the seconds that an orderly end needs."""
-        return sum(self._reserved.values()) + _STEPS_AHEAD * self._step_seconds() + _LEAST_SECONDS
+        return sum(self._reserved.values()) + _RESERVED_STEPS * self._step_seconds() + _CLOSING_SECONDS
 
     def budget_is_spent(self) -> bool:
         """Return whether only the time for an orderly end is left."""
-        return self._spare() <= 0
+        return self._seconds_left() <= 0
 
     def is_near_the_end(self) -> bool:
-        """Return whether the end is so near that a device must have computed its queue before anything is decided."""
-        _, reserve, *_ = self._decisive()
-        return self._spare() <= reserve + _NEAR * (self._config.time_limit_seconds or 0.0)
+        """Return whether the end is so near that the caller must wait for the device before it decides anything.
+
+        Steps that the device has only queued still take time, which the clock does not know.
+        """
+        _, reserve, *_ = self._decision_values()
+        return self._seconds_left() <= reserve + _NEAR_SHARE * (self._config.time_limit_seconds or 0.0)
 
     def has_time_for(self, *, evaluation: bool = False, save: bool = False) -> bool:
-        """Return whether these can be completed now, and the end with its own be orderly all the same."""
-        _, _, evaluating, saving = self._decisive()
-        return evaluation * evaluating + save * saving < self._spare()
+        """Return whether there is time for an evaluation, a save or both now, besides those reserved for the end."""
+        _, _, evaluation_seconds, save_seconds = self._decision_values()
+        return evaluation * evaluation_seconds + save * save_seconds < self._seconds_left()
 
     def advance(self) -> int:
-        """Move the schedule to the present, and return its tick."""
+        """Move the schedule to the present time or step, and return its tick."""
         self.tick = max(self.tick, self._present_tick())
         return self.tick
 
@@ -151,32 +160,35 @@ class RunClock:
             return self._step
         if self.budget_is_spent():
             return steps
-        now, reserve, *_ = self._decisive()
+        now, reserve, *_ = self._decision_values()
         began = now if self._training_began is None else self._training_began
         return min(steps - 1, math.floor(steps * (now - began) / (limit - reserve - began)))
 
-    def _spare(self) -> float:
-        """Return the seconds that are left besides those of an orderly end; infinite without a limit."""
-        now, reserve, *_ = self._decisive()
+    def _seconds_left(self) -> float:
+        """Return the seconds until an orderly end must begin; infinite without a limit."""
+        now, reserve, *_ = self._decision_values()
         limit = self._config.time_limit_seconds
         return math.inf if limit is None else limit - now - reserve
 
     def _step_seconds(self) -> float:
-        """Return the seconds of a step near the end: a median, since a step may have been stopped."""
+        """Return the seconds of a step near the end: a median, because the process may be stopped in one step."""
         if not self._pass_seconds:
             return 0.0
         config = self._config
         passes = config.accumulations[-1] if config.clock == "time" else config.accumulation_at(self._step)
         return passes * statistics.median(self._pass_seconds)
 
-    def _decisive(self) -> tuple[float, ...]:
-        """Return the seconds until now, the reserve, and the shares of an evaluation and of a save in it."""
-        return self._shared if self._processes.are_several else self._own()
+    def _decision_values(self) -> tuple[float, ...]:
+        """Return the seconds so far, the whole reserve, and its parts for an evaluation and for a save.
 
-    def _own(self) -> tuple[float, ...]:
+        Several processes must decide alike, so these are the values of rank 0 at the last `share`.
+        """
+        return self._shared if self._processes.are_several else self._own_values()
+
+    def _own_values(self) -> tuple[float, ...]:
         return self.elapsed(), self.reserve(), self._reserved["evaluation"], self._reserved["save"]
 
 
 def _reserve_for(times: list[float]) -> float:
-    """Return the seconds to reserve for what has taken these times."""
-    return _SPARE * min(max(times), 2 * statistics.median(times)) if times else 0.0
+    """Return the seconds to reserve for an action that has taken these times."""
+    return _SAFETY_FACTOR * min(max(times), 2 * statistics.median(times)) if times else 0.0

@@ -25,7 +25,7 @@ from trainer.training.validation import Validator
 
 
 class Stateful(Protocol):
-    """A part of a run that owns its state."""
+    """Part of a run that saves and restores its own state."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values and tensors for a checkpoint."""
@@ -35,16 +35,16 @@ class Stateful(Protocol):
 
 
 class TrainingLoop:
-    """Makes the steps of a run, and whatever is due between them.
+    """Makes the steps of a run, with the logging, evaluation and saving that are due between them.
 
-    Every part owns its state: a checkpoint holds the `state_dict` of each of them under its name in `parts`.
+    Every part owns its state. A checkpoint holds the `state_dict` of each part, under its name in `parts`.
 
     Args:
         task: The trainer's arguments, resolved for this machine.
         records: Run directory.
         store: Checkpoints of the run.
         loggers: Receivers of the records.
-        guard: Knows of signals.
+        guard: Record of the signals that came.
         clock: Clock of the run.
     """
 
@@ -79,7 +79,7 @@ class TrainingLoop:
         self.validator = Validator(task, clock, self.reporter)
         self.saver = Saver(store, self.processes, self.config, clock, self._collect_state, self.reporter.sync)
         self.parts: dict[str, Stateful] = {
-            "clock": clock,  # the first one: others look at it when they are restored
+            "clock": clock,  # first, because other parts read it while they are restored
             "counts": self.counts,
             "step": self.step,
             "losses": self.losses,
@@ -140,13 +140,14 @@ class TrainingLoop:
         self.reporter.notice(numbers)
         self._evaluate(whole=False)
         if self.config.time_limit_seconds is not None:
-            self.saver.save(step)  # to know how long it takes
+            self.saver.save(step)  # measures the time to reserve for the save at the end
             if not self.losses.have_diverged and self.clock.budget_is_spent():
-                # So that another limit can be tried in this directory.
+                # Without a checkpoint, another limit can be tried in this directory.
                 self.processes.from_writer(self.store.remove_all)
                 raise ValueError(
-                    f"time_limit_seconds is {self.config.time_limit_seconds:g}: {self.clock.elapsed():.1f} s are over "
-                    f"before the first step, and the end needs about {self.clock.reserve():.1f} s; expected more time"
+                    f"time_limit_seconds is {self.config.time_limit_seconds:g}: {self.clock.elapsed():.1f} s have "
+                    f"passed before the first step, and the end needs about {self.clock.reserve():.1f} s; "
+                    "expected more time"
                 )
 
     def _has_ended(self) -> bool:
@@ -154,10 +155,11 @@ class TrainingLoop:
         return is_over or self.losses.have_diverged or self._is_out_of_time()
 
     def _is_out_of_time(self) -> bool:
+        """Return whether a time limit ends a run that counts steps; with `clock="time"` the last tick ends it."""
         return self.config.clock == "steps" and self.clock.budget_is_spent()
 
     def _make_step(self) -> None:
-        """Make one step: batches, gradients, update, counts, then whatever is due."""
+        """Make one step (batches, gradients, update, counts), then log, evaluate and save if due."""
         self.saver.poll()
         self.clock.begin_training()
         began, compiled_before = self.clock.elapsed(), self.step.seconds_compiling
@@ -209,7 +211,7 @@ class TrainingLoop:
             self.losses.note_skipped(step)
             return True
         self.losses.add(loss, grad_norm, step)
-        # The CPU has the loss at hand, so a bad update is not even made. Elsewhere reading it would stall the device.
+        # On the CPU the loss is already known, so a bad update can be avoided. Elsewhere, reading it stalls the device.
         if self.device.type == "cpu" and self.losses.check():
             self.reporter.training(step, math.nan, None, **self._rates(), grad_norm=grad_norm.item())
             return False
@@ -218,20 +220,20 @@ class TrainingLoop:
         return True
 
     def _advance_clock(self, began: float, passes: int, compiling: float) -> None:
-        """Let the clock know of a step, and all processes of the time and of signals."""
+        """Count a step in the clock, and share the time and received signals among all processes."""
         is_computed = self.device.type == "cpu"
         if not is_computed and self.clock.is_near_the_end():
             synchronize(self.device)
             is_computed = True
         self.clock.note_step(self.clock.elapsed() - began, passes, is_computed=is_computed)
         self.clock.share()
-        if self.counts.step <= 2 and compiling:  # the loss, then the update: they must not use up the warm-up
+        if self.counts.step <= 2 and compiling:  # step 1 compiles the loss, step 2 the update; the warm-up starts after
             self.clock.begin_training(again=True)
         self.guard.share()
         self.clock.advance()
 
     def _wait_for_the_device(self) -> None:
-        """Let the device compute what is queued, which belongs to training, and look at the losses."""
+        """Wait until the device has computed all queued steps, count the time as training, and check the losses."""
         began = self.clock.elapsed()
         synchronize(self.device)
         self.clock.note_step(self.clock.elapsed() - began, 0)
@@ -254,7 +256,7 @@ class TrainingLoop:
             self.reporter.incident("spike", message, step, loss=losses.largest, usual_loss=losses.usual)
 
     def _log_the_rest(self) -> None:
-        """Log the losses since the last record; the time limit ended the run before a record was due."""
+        """Log the losses since the last record, if the time limit ended the run before the next was due."""
         if self.losses.count:
             self.losses.check()
             assert self.losses.grad_norm is not None
@@ -266,7 +268,7 @@ class TrainingLoop:
 
     def _finish_average(self) -> None:
         if self.average.finish():
-            # The last evaluation, and perhaps the last checkpoint, were of other weights.
+            # The last evaluation, and perhaps the last checkpoint, used the weights before averaging.
             self.validator.forget_whole()
             self.saver.saved_step = None
 
@@ -276,7 +278,7 @@ class TrainingLoop:
         self.losses.note_evaluation(self.validator.loss, step)
 
     def _moment(self, step: int | None = None) -> dict[str, Any]:
-        """Return what every record says about a step: the last one, or the one that is being made."""
+        """Return the fields that all records share, for the last step or for `step`, which may be in progress."""
         step = self.counts.step if step is None else step
         return {
             "step": step,
@@ -312,7 +314,7 @@ class TrainingLoop:
         raise TrainingInterrupted(self.records.path, self.counts.step, signal_name)
 
     def _finish(self) -> Summary:
-        """Do what the last step left over, and write the summary, which marks a run as finished."""
+        """Log, evaluate and save if the last step did not, then write the summary, which marks the run as finished."""
         step = self.counts.step
         if not self.losses.have_diverged:
             self._log_the_rest()

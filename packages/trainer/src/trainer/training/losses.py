@@ -9,27 +9,27 @@ from typing import Any, NamedTuple
 import torch
 
 _SPIKE_NATS, _SPIKE_SHARE = 0.3, 0.2
-_MEMORY = 0.9
-_MOST_UNREAD = 1000
-_MOST_SKIPPED_IN_A_ROW = 20
+_USUAL_DECAY = 0.9
+_MAX_UNREAD = 1000
+_MAX_SKIPPED_IN_A_ROW = 20
 
 
 class LossRecord(NamedTuple):
-    """Losses since the last record."""
+    """Statistics of the losses since the last record."""
 
     mean: float
-    """nan if there were none."""
+    """nan if there were no losses."""
     largest: float | None
     usual: float | None
-    """Moving average of the recorded means before."""
+    """Moving average of the means of earlier records; None in the first record."""
     is_spike: bool
-    """Whether the largest loss is 0.3 nats and a fifth above the usual one."""
+    """Whether the largest loss is above the usual loss by more than 0.3 nats, and by more than a fifth."""
 
 
 class Losses:
-    """Collects the losses and gradient norms of the steps, and notices when they are not finite.
+    """Collects the losses and gradient norms of the steps, and detects divergence.
 
-    They stay on the device until somebody asks, so that the host does not wait for the device at every step.
+    The values stay on the device until a method needs them, so that the host need not wait at every step.
 
     Args:
         on_divergence: Called with a message when the run has diverged.
@@ -45,9 +45,9 @@ class Losses:
         self._usual: float | None = None
         self._skipped_in_a_row = 0
         self.count = 0
-        """Losses since the last record; those of skipped steps do not count."""
+        """Number of losses since the last record, without those of skipped steps."""
         self.grad_norm: float | None = None
-        """Gradient norm of the last step that was not skipped, as far as it has been read."""
+        """Gradient norm of the last step that was not skipped and whose values have been read from the device."""
         self.spikes = 0
         """Records whose largest loss was a spike."""
         self.skipped_steps = 0
@@ -71,30 +71,30 @@ class Losses:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned; a run that has diverged has no checkpoint after that."""
+        """Restore what `state_dict` returned. A state has no divergence: a diverged run saves no checkpoint."""
         self._sum, self._largest, self._usual = state["sum"], state["largest"], state["usual"]
         self._skipped_in_a_row = state["skipped_in_a_row"]
         self.count, self.grad_norm = state["count"], state["grad_norm"]
         self.spikes, self.skipped_steps = state["spikes"], state["skipped_steps"]
 
     def add(self, loss: torch.Tensor, grad_norm: torch.Tensor, step: int) -> None:
-        """Take the loss and gradient norm of a step that makes its update, both scalars on the same device."""
+        """Collect the loss and gradient norm of a step that is not skipped: scalars on the same device."""
         self._skipped_in_a_row = 0
         self._unread += (loss, grad_norm)
         self._unread_steps.append(step)
         self.count += 1
-        if len(self._unread_steps) >= _MOST_UNREAD:
+        if len(self._unread_steps) >= _MAX_UNREAD:
             self._read()
 
     def note_skipped(self, step: int) -> None:
-        """Count a step that makes no update; too many in a row are a divergence."""
+        """Count a step that is skipped, without an update; 20 in a row are a divergence."""
         self.skipped_steps += 1
         self._skipped_in_a_row += 1
-        if self._skipped_in_a_row >= _MOST_SKIPPED_IN_A_ROW:
-            self._diverge(step, f"loss or gradient norm not finite in {_MOST_SKIPPED_IN_A_ROW} steps in a row, up to")
+        if self._skipped_in_a_row >= _MAX_SKIPPED_IN_A_ROW:
+            self._diverge(step, f"loss or gradient norm not finite in {_MAX_SKIPPED_IN_A_ROW} steps in a row, up to")
 
     def note_evaluation(self, loss: float | None, step: int) -> None:
-        """Notice a validation loss that is not finite, which is None."""
+        """Check a validation loss; None stands for a loss that is not finite, which is a divergence."""
         if loss is None and not self.have_diverged:
             self._diverge(step, "validation loss not finite at")
 
@@ -111,13 +111,13 @@ class Losses:
         return self.diverged_at_step is not None
 
     def take(self) -> LossRecord:
-        """Wait for the device, return the losses since the last record, and begin anew."""
+        """Wait for the device, return the statistics since the last record, and start the next record."""
         self._read()
         mean = self._sum / self.count if self.count else math.nan
         largest, usual = self._largest if math.isfinite(self._largest) else None, self._usual
         is_spike = largest is not None and usual is not None and _is_spike(largest, usual)
         if math.isfinite(mean):
-            self._usual = mean if usual is None else _MEMORY * usual + (1 - _MEMORY) * mean
+            self._usual = mean if usual is None else _USUAL_DECAY * usual + (1 - _USUAL_DECAY) * mean
         self.spikes += is_spike
         self._sum, self.count, self._largest = 0.0, 0, -math.inf
         return LossRecord(mean, largest, usual, is_spike)
@@ -128,13 +128,13 @@ class Losses:
         self._on_divergence(f"diverged: {self.divergence}")
 
     def _read(self) -> None:
-        """Read the losses that have come since; the sum is in float64."""
+        """Read the values that are still on the device; they are summed in float64."""
         if not self._unread:
             return
         values = torch.stack(self._unread).tolist()
         for step, loss, grad_norm in zip(self._unread_steps, values[::2], values[1::2], strict=True):
             self._sum += loss
-            if loss > self._largest or math.isnan(loss):
+            if loss > self._largest or math.isnan(loss):  # nan compares false, so it stays the largest
                 self._largest = loss
             if self._first_bad is None and not (math.isfinite(loss) and math.isfinite(grad_norm)):
                 self._first_bad = step

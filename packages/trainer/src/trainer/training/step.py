@@ -29,14 +29,17 @@ from trainer.training.compilation import (
 class TrainingStep:
     """Computes the gradients of a step and applies them.
 
+    A step reads one or more batches from the loader. Each batch is one micro-batch, that is one forward and backward
+    pass; it is split into several if a whole batch does not fit into memory.
+
     Args:
-        parallel: The model and its optimizer, and the way in which the processes train them.
-        loss_fn: Mean loss of a batch.
+        parallel: The model, its optimizer, and the parallelism of the processes.
+        loss_fn: Function that returns the mean loss of a batch.
         loader: Source of the batches.
         config: Settings of the run.
         device: Device that computes.
         dtype: torch.bfloat16 computes under autocast.
-        on_halving: Called with a message when the micro-batches become smaller, after `micro_batch_size` has changed.
+        on_halving: Called with a message after `micro_batch_size` has been reduced.
     """
 
     def __init__(
@@ -62,11 +65,11 @@ class TrainingStep:
         self._compiled_works = False
         self._update = compile_update(self._optimizer, config, device, is_alone=is_alone)
         self.micro_batch_size = loader.rows
-        """Windows in one forward pass; fewer than a batch has if a whole one did not fit into memory."""
+        """Windows in one forward pass: a whole batch, or less if that did not fit into memory."""
         self._on_halving = on_halving
         self._micro_steps = 0
         self.seconds_compiling = 0.0
-        """Seconds of the passes and updates in which something was compiled."""
+        """Seconds of the passes and updates that included compilation."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values for a checkpoint."""
@@ -80,41 +83,41 @@ class TrainingStep:
     def compute_gradients(self, step: int, batches: StepBatches) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute the gradients of the mean loss over the step's batches, and clip them.
 
-        If memory runs out, the step starts again in smaller micro-batches.
+        If memory runs out, the step starts again with smaller micro-batches.
 
         Args:
             step: Number of the step, from 0.
             batches: Batches of the step.
 
         Returns:
-            The loss, a mean over all processes, and the gradients' global L2 norm before clipping: scalars on the
-            device.
+            The mean loss over all processes, and the global L2 norm of the gradients before clipping; both are scalars
+            on the device.
 
         Raises:
-            torch.OutOfMemoryError: If there is no memory, and the micro-batch must not or cannot be halved.
+            torch.OutOfMemoryError: If memory runs out, and micro-batches must not or cannot be halved.
         """
         self._micro_steps = self._loader.micro_steps(batches)
         may_halve = self._config.halve_on_out_of_memory
         while True:
-            # Reading the states costs some 50 microseconds.
-            states = get_random_states() if may_halve and self._why_not_halve() is None else None
+            # Read only if needed for a second try, because reading costs some 50 microseconds.
+            states = get_random_states() if may_halve and self._reason_not_to_halve() is None else None
             self._optimizer.zero_grad(set_to_none=True)
             try:
-                return self._pass_all(batches), self._clip()
+                return self._run_passes(batches), self._clip()
             except RuntimeError as error:
                 if not may_halve or not is_out_of_memory(error):
                     raise
                 reason = str(error).strip().partition("\n")[0]
                 if states is None:
-                    raise torch.OutOfMemoryError(f"{self._why_not_halve()} ({reason})") from error
-            # Outside the except block: an error keeps the tensors alive of the frames that it came through.
+                    raise torch.OutOfMemoryError(f"{self._reason_not_to_halve()} ({reason})") from error
+            # Outside the except block, because the error keeps the tensors of its traceback alive.
             self._optimizer.zero_grad(set_to_none=True)
             free_cached_memory(self._device)
             self._halve(step, reason)
             set_random_states(states)
 
     def apply(self, learning_rate: float) -> None:
-        """Update the parameters; a group with an `lr_scale` gets that multiple of the learning rate."""
+        """Update the parameters; a parameter group with an `lr_scale` uses that multiple of the learning rate."""
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate * group.get("lr_scale", 1.0)
         if self._update is None:
@@ -122,8 +125,8 @@ class TrainingStep:
         else:
             self.seconds_compiling += self._update.make()
 
-    def _pass_all(self, batches: StepBatches) -> torch.Tensor:
-        """Make the forward and backward passes of a step, and return the mean loss over all processes."""
+    def _run_passes(self, batches: StepBatches) -> torch.Tensor:
+        """Run all forward and backward passes of a step, and return the mean loss over all processes."""
         total: torch.Tensor | None = None
         passes_left = self._passes()
         for micro_step in range(self._micro_steps):
@@ -137,7 +140,8 @@ class TrainingStep:
         self._parallel.check_gradients()
         return self._parallel.processes.mean(total)
 
-    def _why_not_halve(self) -> str | None:
+    def _reason_not_to_halve(self) -> str | None:
+        """Return the error message for a step that cannot use smaller micro-batches; None if it can."""
         if self._loader.world_size > 1:
             return (
                 f"out of memory with {self.micro_batch_size} windows in a forward pass of each of "
@@ -160,6 +164,11 @@ class TrainingStep:
         )
 
     def _accumulate(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Add the gradients of one micro-batch, and return its share of the step's loss.
+
+        The first compiled pass is checked against an eager loss. If compilation fails in any process, all continue
+        without the compiler.
+        """
         if self._compiled is None:
             return self._backward(self._loss_fn, inputs, targets)
         if self._compiled_works:
@@ -167,14 +176,14 @@ class TrainingStep:
         began, states = time.perf_counter(), get_random_states()
         loss, failure = self._try_compiled(inputs, targets)
         processes = self._parallel.processes
-        if failed := processes.maximum(float(failure is not None)) > 0:  # all processes continue in the same way
+        if failed := processes.maximum(float(failure is not None)) > 0:  # all processes must agree
             self._compiled = None
             if failure is not None or processes.is_writer:
                 warn_about_compile(failure or RuntimeError("in another process"))
         self._compiled_works = not failed
         if failed or processes.are_several:
             set_random_states(states)
-            self._optimizer.zero_grad(set_to_none=True)  # it was the first batch of the step
+            self._optimizer.zero_grad(set_to_none=True)  # loses nothing: this is the step's first pass
             loss = self._backward(self._compiled or self._loss_fn, inputs, targets)
         if not failed:
             self.seconds_compiling += time.perf_counter() - began
@@ -184,9 +193,10 @@ class TrainingStep:
     def _try_compiled(
         self, inputs: torch.Tensor, targets: torch.Tensor
     ) -> tuple[torch.Tensor | None, Exception | None]:
-        """Make a compiled pass, and return its loss, or the error if it fails or its loss is wrong.
+        """Run a compiled pass, and return its loss, or the error if it fails or its loss is wrong.
 
-        With several processes it is a trial without an all-reduce, in which a failing process could not take part.
+        With several processes the pass is only a trial without an all-reduce, because a process that fails could not
+        take part in one.
         """
         assert self._compiled is not None
         eager = self._eager_loss(inputs, targets)
@@ -201,7 +211,7 @@ class TrainingStep:
         return loss, None
 
     def _eager_loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> float | None:
-        """Return the eager loss; None if it is random, since compiled programs draw other numbers."""
+        """Return the eager loss, or None if it depends on random numbers, because compiled programs draw others."""
         with leaving_no_trace(self._parallel.model), torch.no_grad(), autocast(self._device, self._dtype):
             before = get_random_states()
             loss = self._parallel.call(self._loss_fn, inputs, targets)
@@ -237,7 +247,7 @@ class TrainingStep:
 
 
 def largest_part(rows: int, limit: int) -> int:
-    """Return the largest divisor of `rows` up to `limit`; at least 1."""
+    """Return the largest divisor of `rows` that is at most `limit`; at least 1."""
     return next(part for part in range(max(1, min(rows, limit)), 0, -1) if rows % part == 0)
 
 
