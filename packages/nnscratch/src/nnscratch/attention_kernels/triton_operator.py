@@ -33,15 +33,6 @@ class Tiles(NamedTuple):
             return self
         return self._replace(queries=self.queries // 2, keys=self.keys // 2)
 
-    def launch_options(self) -> dict[str, int]:
-        """Return the keyword arguments of a kernel launch."""
-        return {
-            "QUERY_BLOCK": self.queries,
-            "KEY_BLOCK": self.keys,
-            "num_warps": self.warps,
-            "num_stages": self.stages,
-        }
-
 
 # Tiles by head size, rounded up to a power of two. The fastest come first, then tiles that need less on-chip memory,
 # for smaller devices.
@@ -100,11 +91,6 @@ def _constants(q: Tensor) -> dict[str, Any]:
     return {"HEAD_SIZE": q.shape[-1], "FEATURES": features, "PRECISION": "ieee" if exact else "tf32"}
 
 
-def _scale_for_exp2(q: Tensor) -> float:
-    """Return log2(e) / sqrt(d_k), with which the softmax's exponentials become powers of two."""
-    return math.log2(math.e) / math.sqrt(q.shape[-1])
-
-
 def _strides(*tensors: Tensor) -> list[int]:
     return [tensor.stride(dim) for tensor in tensors for dim in range(3)]
 
@@ -133,7 +119,16 @@ def _launch(kernel: Any, table: dict[int, list[Tiles]], q: Tensor, k: Tensor, ax
         try:
             with torch.cuda.device_of(q):
                 kernel[grid](
-                    *arguments, heads, queries, keys, _scale_for_exp2(q), **constants, **tiles.launch_options()
+                    *arguments,
+                    heads,
+                    queries,
+                    keys,
+                    math.log2(math.e) / math.sqrt(q.shape[-1]),  # with it exponentials become powers of two
+                    **constants,
+                    QUERY_BLOCK=tiles.queries,
+                    KEY_BLOCK=tiles.keys,
+                    num_warps=tiles.warps,
+                    num_stages=tiles.stages,
                 )
             return
         except OutOfResources:
