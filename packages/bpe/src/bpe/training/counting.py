@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import chain
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from bpe.kernels import COUNTING_BYTES
 from bpe.progress import Progress
@@ -110,18 +110,6 @@ def count_with(counter: BlockCounter, blocks: Iterable[Block], threads: int) -> 
     return counter.counts()
 
 
-class BlockCounter(Protocol):
-    """Counts the pre-tokens of blocks, from several threads at once if `kernels`."""
-
-    kernels: bool
-
-    def count(self, block: Block) -> tuple[int, int]:
-        """Count a block; return its number of bytes and of malformed sequences replaced by U+FFFD."""
-
-    def counts(self) -> PretokenCounts:
-        """Return the counts of all blocks, after the last one."""
-
-
 class PythonCounter:
     """Counts with `regex`, in one thread."""
 
@@ -133,7 +121,7 @@ class PythonCounter:
         self._counts: Counter[str] = Counter()
 
     def count(self, block: Block) -> tuple[int, int]:
-        """Count a block; see `BlockCounter`."""
+        """Count a block; return its number of bytes and of malformed sequences replaced by U+FFFD."""
         texts, size, replaced = block.texts(self._finder)
         for text, _ in texts:
             self._counts.update(split_pretokens(self._pattern, text))
@@ -146,7 +134,7 @@ class PythonCounter:
 
 
 class KernelCounter:
-    """Counts with one table per thread, and finally adds the tables."""
+    """Counts with one table per thread, several at once, and finally adds the tables."""
 
     kernels = True
 
@@ -158,7 +146,7 @@ class KernelCounter:
         self._tables: list[PretokenTable] = []
 
     def count(self, block: Block) -> tuple[int, int]:
-        """Count a block; see `BlockCounter`."""
+        """Count a block; return its number of bytes and of malformed sequences replaced by U+FFFD."""
         from bpe.kernels.tables.pretokens import PretokenTable
 
         data, spans, replaced = block.arrays(self._finder)
@@ -179,3 +167,6 @@ class KernelCounter:
         while others:
             total.add(*others.pop().arrays())
         return PretokenCounts.from_arrays(*total.arrays(), pattern=self._pattern)
+
+
+BlockCounter = PythonCounter | KernelCounter
