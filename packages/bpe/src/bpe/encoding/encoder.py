@@ -119,10 +119,14 @@ class TextEncoder:
         blocks = (Block(utf8(text)) for text in texts)
         if self._normalization:
             blocks = (self._normalized(block)[0] for block in blocks)
+
+        def encode(job: tuple[Block, list[int]]) -> tuple[EncodedBlock, list[int]]:
+            return self._with_kernels(job[0]), job[1]
+
         jobs = self.cutter.blocks_of_texts(blocks, BLOCK_BYTES // 4)
         ids: list[np.ndarray] = []
         waiting: list[np.ndarray] = []  # parts of an unfinished text
-        for encoded, last_spans in map_in_order(self._encode_job, jobs, threads):
+        for encoded, last_spans in map_in_order(encode, jobs, threads):
             if not last_spans:
                 waiting.append(encoded.ids)
                 continue
@@ -135,16 +139,14 @@ class TextEncoder:
                 start = end
         return ids
 
-    def _encode_job(self, job: tuple[Block, list[int]]) -> tuple[EncodedBlock, list[int]]:
-        """Encode the block of a job."""
-        return self._with_kernels(job[0]), job[1]
-
     def block(self, block: Block) -> EncodedText:
         """Return the ids of a block that the cutter cut from a longer text."""
         if self._worth_kernels(len(block.data)):
             encoded = self._with_kernels(block)
             return EncodedText(encoded.ids, encoded.bytes, encoded.replaced)
-        return self._block_in_python(block)
+        parts, size, replaced = block.texts(self._finder)
+        self._bytes_in_python += size
+        return EncodedText(self._parts_in_python(parts), size, replaced)
 
     def _with_kernels(self, block: Block) -> EncodedBlock:
         """Encode a block with the kernels."""
@@ -162,12 +164,6 @@ class TextEncoder:
             ids = self._parts_in_python(self._finder.split(utf8(text).decode("utf-8")))
         self._bytes_in_python += len(text)
         return ids
-
-    def _block_in_python(self, block: Block) -> EncodedText:
-        """Encode a block without kernels."""
-        parts, size, replaced = block.texts(self._finder)
-        self._bytes_in_python += size
-        return EncodedText(self._parts_in_python(parts), size, replaced)
 
     def _parts_in_python(self, parts: Iterable[tuple[str, int]]) -> list[int]:
         """Encode texts, each with the index of the special token that follows it (-1: none)."""
