@@ -17,18 +17,9 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     """Import a public name or a submodule at its first use (PEP 562)."""
-    value = _import(name)
-    globals()[name] = value
-    return value
-
-
-def _import(name: str) -> Any:
-    """Return a public name or a submodule."""
-    if name == "__version__":
-        return import_module("bpe.preparation").package_version()
-    if name.startswith("__") and name != "__all__":
+    if name.startswith("__") and name not in ("__all__", "__version__"):
         raise AttributeError(f"module 'bpe' has no attribute {name!r}")
-    if name != "__all__":
+    if not name.startswith("__"):
         # Submodules come first, because `bpe.api` imports modules that in turn import submodules of `bpe`.
         try:
             return import_module(f"bpe.{name}")
@@ -41,7 +32,9 @@ def _import(name: str) -> Any:
         return public
     if name not in public:
         raise AttributeError(f"module 'bpe' has no attribute {name!r}; it has {', '.join(public)}")
-    return api[name]
+    value = import_module("bpe.preparation").package_version() if name == "__version__" else api[name]
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

@@ -84,7 +84,9 @@ def prepare(
     for name, path in zip(("train", "valid"), paths, strict=True):
         target = folder / f"{name}.npy"
         if target.exists():
-            reports.append(_existing_report(target))
+            facts = json.loads(target.with_suffix(".json").read_text("utf-8"))
+            report = EncodeReport(facts["tokens"], facts["bytes"], facts["dtype"], facts["invalid_utf8"], 0.0, target)
+            reports.append(report)
             continue
         reused = False
         report = tokenizer.encode_file(path, target, threads, progress=progress)
@@ -118,9 +120,3 @@ def package_version() -> str:
         return version("scratchlm-bpe")
     except PackageNotFoundError:
         return "0+source"
-
-
-def _existing_report(tokens: Path) -> EncodeReport:
-    """Return the report of an existing token file, from the description beside it."""
-    facts = json.loads(tokens.with_suffix(".json").read_text("utf-8"))
-    return EncodeReport(facts["tokens"], facts["bytes"], facts["dtype"], facts["invalid_utf8"], 0.0, tokens)

@@ -85,8 +85,8 @@ class RMSNorm(nn.Module):
         return functional.rms_norm(x, self.weight, self.eps)
 
 
-class SwiGLU(nn.Module):
-    """w2(silu(w1 x) · w3 x), a gated feed-forward network (Shazeer 2020, equation 6)."""
+class _FeedForward(nn.Module):
+    """The two matrices that every feed-forward network has."""
 
     def __init__(
         self, d_model: int, d_ff: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
@@ -94,6 +94,15 @@ class SwiGLU(nn.Module):
         super().__init__()
         self.w1 = Linear(d_model, d_ff, device, dtype)
         self.w2 = Linear(d_ff, d_model, device, dtype)
+
+
+class SwiGLU(_FeedForward):
+    """w2(silu(w1 x) · w3 x), a gated feed-forward network (Shazeer 2020, equation 6)."""
+
+    def __init__(
+        self, d_model: int, d_ff: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__(d_model, d_ff, device, dtype)
         self.w3 = Linear(d_model, d_ff, device, dtype)
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
@@ -101,30 +110,16 @@ class SwiGLU(nn.Module):
         return self.w2(functional.silu_gate(self.w1(x), self.w3(x)))
 
 
-class SiLUFeedForward(nn.Module):
+class SiLUFeedForward(_FeedForward):
     """w2(silu(w1 x)); with d_ff = 4 · d_model it has as many parameters as a SwiGLU with d_ff = 8/3 · d_model."""
-
-    def __init__(
-        self, d_model: int, d_ff: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> None:
-        super().__init__()
-        self.w1 = Linear(d_model, d_ff, device, dtype)
-        self.w2 = Linear(d_ff, d_model, device, dtype)
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """Return the output for every vector."""
         return self.w2(functional.silu(self.w1(x)))
 
 
-class ReLUSquaredFeedForward(nn.Module):
+class ReLUSquaredFeedForward(_FeedForward):
     """w2(max(w1 x, 0)²) (So et al. 2021, Primer)."""
-
-    def __init__(
-        self, d_model: int, d_ff: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
-    ) -> None:
-        super().__init__()
-        self.w1 = Linear(d_model, d_ff, device, dtype)
-        self.w2 = Linear(d_ff, d_model, device, dtype)
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """Return the output for every vector."""

@@ -111,12 +111,22 @@ class TextEncoder:
 
     def batch(self, texts: list[str], threads: int | None) -> list[np.ndarray]:
         """Return the ids of each text as an array."""
+        import numpy as np
+
         threads = check_threads(threads)
         if not self._worth_kernels(sum(map(len, texts))):
             return [self.to_numpy(text, 1) for text in texts]
+        blocks = (Block(utf8(text)) for text in texts)
+        if self._normalization:
+            blocks = (self._normalized(block)[0] for block in blocks)
+
+        def encode(job: tuple[Block, list[int]]) -> tuple[EncodedBlock, list[int]]:
+            return self._with_kernels(job[0]), job[1]
+
+        jobs = self.cutter.blocks_of_texts(blocks, BLOCK_BYTES // 4)
         ids: list[np.ndarray] = []
         waiting: list[np.ndarray] = []  # parts of an unfinished text
-        for encoded, last_spans in map_in_order(self._encode_job, self._jobs(texts), threads):
+        for encoded, last_spans in map_in_order(encode, jobs, threads):
             if not last_spans:
                 waiting.append(encoded.ids)
                 continue
@@ -124,49 +134,19 @@ class TextEncoder:
             for span in last_spans:
                 end = int(encoded.ends[span])
                 waiting.append(encoded.ids[start:end])
-                ids.append(_joined(waiting) if len(waiting) > 1 else waiting[0].copy())
+                ids.append(np.concatenate(waiting))
                 waiting.clear()
                 start = end
         return ids
-
-    def _encode_job(self, job: tuple[Block, list[int]]) -> tuple[EncodedBlock, list[int]]:
-        """Encode the block of a job."""
-        return self._with_kernels(job[0]), job[1]
-
-    def _jobs(self, texts: Iterable[str]) -> Iterator[tuple[Block, list[int]]]:
-        """Yield blocks, each with the indices of its spans that end a text.
-
-        Several short texts share a block. The blocks of a long text have no such span. The span that ends a long text
-        is the first span of the next shared block.
-        """
-        parts: list[bytes] = []
-        spans: list[Span] = []
-        last_spans: list[int] = []
-        size = 0
-        for text in texts:
-            block = self._normalized(Block(utf8(text)))[0] if self._normalization else Block(utf8(text))
-            long = len(block.data) > BLOCK_BYTES and not self._normalization
-            if last_spans and (long or size + len(block.data) > BLOCK_BYTES // 4):
-                yield Block(b"".join(parts), spans), last_spans
-                parts, spans, last_spans, size = [], [], [], 0
-            if long:
-                yield from ((part, []) for part in self.cutter.blocks_of(block.data))
-                block = Block(b"", [])
-            known = self._finder.spans(bytes(block.data)) if block.spans is None else block.spans
-            spans += [(size + start, size + end, index) for start, end, index in known]
-            size += len(block.data)
-            last_spans.append(len(spans))
-            spans.append((size, size, -1))
-            parts.append(bytes(block.data))
-        if last_spans:
-            yield Block(b"".join(parts), spans), last_spans
 
     def block(self, block: Block) -> EncodedText:
         """Return the ids of a block that the cutter cut from a longer text."""
         if self._worth_kernels(len(block.data)):
             encoded = self._with_kernels(block)
             return EncodedText(encoded.ids, encoded.bytes, encoded.replaced)
-        return self._block_in_python(block)
+        parts, size, replaced = block.texts(self._finder)
+        self._bytes_in_python += size
+        return EncodedText(self._parts_in_python(parts), size, replaced)
 
     def _with_kernels(self, block: Block) -> EncodedBlock:
         """Encode a block with the kernels."""
@@ -184,12 +164,6 @@ class TextEncoder:
             ids = self._parts_in_python(self._finder.split(utf8(text).decode("utf-8")))
         self._bytes_in_python += len(text)
         return ids
-
-    def _block_in_python(self, block: Block) -> EncodedText:
-        """Encode a block without kernels."""
-        parts, size, replaced = block.texts(self._finder)
-        self._bytes_in_python += size
-        return EncodedText(self._parts_in_python(parts), size, replaced)
 
     def _parts_in_python(self, parts: Iterable[tuple[str, int]]) -> list[int]:
         """Encode texts, each with the index of the special token that follows it (-1: none)."""
@@ -236,10 +210,3 @@ class TextEncoder:
             or (size >= kernels.SMALL_TEXT_BYTES and kernels.encoding_loaded())
         )
         return worth and self._merges.fit_kernels
-
-
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """Return the concatenation of arrays; a single array is not copied."""
-    import numpy as np
-
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -17,7 +17,6 @@ from bpe.threads import check_threads, map_in_order
 from bpe.vocabulary import TokenizerSpec
 
 _LARGEST_BATCH = 1 << 16
-_HEADER_BYTES = 128
 _FORMAT = "scratchlm-tokens"
 _MOST_SIDECAR_BYTES = 1 << 16
 
@@ -97,6 +96,7 @@ def encode_file(
             is the text itself, or the .json exists and does not describe a token file.
     """
     import numpy as np
+    from numpy.lib.format import write_array_header_1_0 as write_header
 
     spec = encoder.spec
     begin = time.perf_counter()
@@ -111,17 +111,20 @@ def encode_file(
     size_on_disk = text.path.stat().st_size if text.path.exists() else 0
     encoder.expect(size_on_disk)
     report = Progress("encoding", None if is_compressed(text.path) else size_on_disk, enabled=progress)
+    # Written again with the number of tokens when it is known; NumPy pads the header to the same size.
+    id_dtype = np.dtype(spec.id_dtype).newbyteorder("<")
+    header = {"descr": id_dtype.str, "fortran_order": False, "shape": (0,)}
     made = None
     try:
         with whole_file(target) as file, report:
-            file.write(bytes(_HEADER_BYTES))
+            write_header(file, header)
             for ids, size, replaced in map_in_order(encoder.block, text.blocks(encoder.cutter), threads):
                 text.record(size, replaced)
                 tokens += len(ids)
                 report.update(text.bytes)
-                file.write(np.asarray(ids, dtype=spec.id_dtype).data)
+                file.write(np.asarray(ids, dtype=id_dtype).data)
             file.seek(0)
-            file.write(_npy_header(tokens, spec.id_dtype))
+            write_header(file, {**header, "shape": (tokens,)})
             sync(file)
             made = os.fstat(file.fileno()).st_ino
             write_text(sidecar, _sidecar(spec, text, tokens))
@@ -171,14 +174,6 @@ def _restore(sidecar: Path, earlier: bytes | None) -> None:
     else:
         with whole_file(sidecar) as file:
             file.write(earlier)
-
-
-def _npy_header(tokens: int, dtype: str) -> bytes:
-    """Return the header of a one-dimensional .npy file in version 1.0 of the format, always of the same size."""
-    description = {"uint16": "<u2", "uint32": "<u4"}[dtype]
-    fields = f"{{'descr': '{description}', 'fortran_order': False, 'shape': ({tokens},), }}"
-    start = b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little")
-    return start + fields.ljust(_HEADER_BYTES - 11).encode("ascii") + b"\n"
 
 
 def _sidecar(spec: TokenizerSpec, text: TextFile, tokens: int) -> str:

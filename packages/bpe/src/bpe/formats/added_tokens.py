@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import permutations
 
-from bpe.formats.byte_characters import is_also_ordinary
 from bpe.formats.json_files import list_of, object_of, refuse, unsupported
 
 _UNSUPPORTED = ("single_word", "lstrip", "rstrip")
@@ -63,14 +62,3 @@ def _check_apart(source: str, first: Sequence[str], second: Sequence[str]) -> No
 def _overlaps(left: str, right: str) -> bool:
     """Return whether `right` can begin inside `left`."""
     return right in left or any(left.endswith(right[:size]) for size in range(1, len(right)))
-
-
-def check_written(source: str, special_tokens: Iterable[str], merges: Sequence[tuple[bytes, bytes]]) -> None:
-    """Refuse an added token whose text is also the written form of an ordinary token, so that they share an id.
-
-    Raises:
-        ValueError: If there is such a token.
-    """
-    for token in special_tokens:
-        if is_also_ordinary(token, merges):
-            raise unsupported(source, f"the added token {token!r}", token, "one that is not written like another token")

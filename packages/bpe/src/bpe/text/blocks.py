@@ -125,6 +125,35 @@ class BlockCutter:
         if start < len(view):
             yield Block(view[start:])
 
+    def blocks_of_texts(self, texts: Iterable[Block], block_bytes: int) -> Iterator[tuple[Block, list[int]]]:
+        """Yield blocks of separate texts, each with the indices of its spans that end a text.
+
+        Short texts share a block of at most `block_bytes`, unless a single one is larger. The blocks of a long text
+        have no such span: the span that ends it is the first one of the next shared block. A text with known spans is
+        never cut.
+        """
+        parts: list[bytes] = []
+        spans: list[Span] = []
+        last_spans: list[int] = []
+        size = 0
+        for text in texts:
+            long = text.spans is None and len(text.data) > BLOCK_BYTES
+            if last_spans and (long or size + len(text.data) > block_bytes):
+                yield Block(b"".join(parts), spans), last_spans
+                parts, spans, last_spans, size = [], [], [], 0
+            data = bytes(text.data)
+            if long:
+                yield from ((block, []) for block in self.blocks_of(data))
+                data = b""
+            known = self._finder.spans(data) if text.spans is None else text.spans
+            spans += [(size + start, size + end, index) for start, end, index in known]
+            size += len(data)
+            last_spans.append(len(spans))
+            spans.append((size, size, -1))
+            parts.append(data)
+        if last_spans:
+            yield Block(b"".join(parts), spans), last_spans
+
     def _last_cut(self, data: bytes | memoryview, floor: int, end: int) -> int | None:
         """Return the last cut in data[floor:end] that the text after `end` cannot change, or None."""
         if self._scanner is None:

@@ -204,15 +204,10 @@ def _find_boundaries(path: Path, separator: str) -> _Boundaries:
             if found < 0 or (chunk and end + 2 > len(text)):
                 done = until
                 break  # the line break after the separator may be in the next chunk
-            done = end + _line_break_size(text[end : end + 2])
+            done = end + (2 if text.startswith(b"\r\n", end) else text.startswith(b"\n", end))
             ends.append(start + done)
         tail = text[done:]
     return _Boundaries(ends, first, last, total)
-
-
-def _line_break_size(text: bytes) -> int:
-    """Return the number of bytes of the line break at the start of a text, 0 if there is none."""
-    return 2 if text == b"\r\n" else int(text[:1] == b"\n")
 
 
 def _copy(source: Path, target: Path, begin: int, end: int) -> None:

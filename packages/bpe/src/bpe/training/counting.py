@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from itertools import chain
-from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from bpe.kernels import COUNTING_BYTES
 from bpe.progress import Progress
@@ -60,7 +59,12 @@ def count_pretokens(
     threads = check_threads(threads)
     files = [TextFile(path) for path in find_files(paths)]
     finder = SpecialTokenFinder(special)
-    counter = _counter_for_files(files, finder, pattern)
+    compressed = [is_compressed(file.path) for file in files]
+    sizes = [file.path.stat().st_size for file in files]
+    # Compressed text is assumed to be four times as large when decompressed; the size of a stream is unknown.
+    size = sum(4 * size if packed else size for size, packed in zip(sizes, compressed, strict=True))
+    streams = any(not file.path.is_file() for file in files)
+    counter = _counter(finder, pattern, large=size > COUNTING_BYTES or streams)
 
     def count(item: tuple[TextFile, Block]) -> tuple[TextFile, int, int, int]:
         file, block = item
@@ -68,7 +72,7 @@ def count_pretokens(
 
     cutter = BlockCutter(finder, pattern)
     blocks = ((file, block) for file in files for block in file.blocks(cutter))
-    with Progress("counting", _total_bytes(files), enabled=progress) as report:
+    with Progress("counting", None if any(compressed) else size, enabled=progress) as report:
         done = 0
         threads = threads if counter.kernels else 1  # more threads would compete for the interpreter
         for file, read, size, replaced in map_in_order(count, blocks, threads, kernels=counter.kernels):
@@ -82,36 +86,21 @@ def count_pretokens(
     return counts
 
 
-def _total_bytes(files: list[TextFile]) -> int | None:
-    """Return the size of the text in all files, or None if it is unknown before they are read."""
-    if any(is_compressed(file.path) for file in files):
-        return None
-    return sum(file.path.stat().st_size for file in files)
-
-
-def _counter_for_files(files: list[TextFile], finder: SpecialTokenFinder, pattern: str) -> BlockCounter:
-    """Return the counter for files: kernels, or Python for small texts and for patterns that no kernel knows."""
-    # Compressed text is assumed to be four times as large when decompressed.
-    size = sum(file.path.stat().st_size * (4 if is_compressed(file.path) else 1) for file in files)
-    streams = any(not Path(file.path).is_file() for file in files)
-    scanner = scanner_of(pattern)
-    if scanner is not None and (size > COUNTING_BYTES or streams):
-        return KernelCounter(finder, pattern, scanner)
-    return PythonCounter(finder, pattern)
+def _counter(finder: SpecialTokenFinder, pattern: str, *, large: bool) -> BlockCounter:
+    """Return the counter of a text: kernels, or Python for small texts and for patterns that no kernel knows."""
+    scanner = scanner_of(pattern) if large else None
+    return PythonCounter(finder, pattern) if scanner is None else KernelCounter(finder, pattern, scanner)
 
 
 def count_blocks(blocks: Iterable[Block], finder: SpecialTokenFinder, pattern: str, threads: int) -> PretokenCounts:
     """Count the pre-tokens of blocks; `finder` searches the blocks whose special tokens are not known."""
-    scanner = scanner_of(pattern)
     rest = iter(blocks)
     head: list[Block] = []
     size = 0
-    while scanner is not None and size <= COUNTING_BYTES and (block := next(rest, None)) is not None:
+    while scanner_of(pattern) and size <= COUNTING_BYTES and (block := next(rest, None)) is not None:
         head.append(block)
         size += len(block.data)
-    if scanner is not None and size > COUNTING_BYTES:
-        return count_with(KernelCounter(finder, pattern, scanner), chain(head, rest), threads)
-    return count_with(PythonCounter(finder, pattern), chain(head, rest), threads)
+    return count_with(_counter(finder, pattern, large=size > COUNTING_BYTES), chain(head, rest), threads)
 
 
 def count_with(counter: BlockCounter, blocks: Iterable[Block], threads: int) -> PretokenCounts:
@@ -119,18 +108,6 @@ def count_with(counter: BlockCounter, blocks: Iterable[Block], threads: int) -> 
     for _ in map_in_order(counter.count, blocks, threads if counter.kernels else 1, kernels=counter.kernels):
         pass
     return counter.counts()
-
-
-class BlockCounter(Protocol):
-    """Counts the pre-tokens of blocks, from several threads at once if `kernels`."""
-
-    kernels: bool
-
-    def count(self, block: Block) -> tuple[int, int]:
-        """Count a block; return its number of bytes and of malformed sequences replaced by U+FFFD."""
-
-    def counts(self) -> PretokenCounts:
-        """Return the counts of all blocks, after the last one."""
 
 
 class PythonCounter:
@@ -144,7 +121,7 @@ class PythonCounter:
         self._counts: Counter[str] = Counter()
 
     def count(self, block: Block) -> tuple[int, int]:
-        """Count a block; see `BlockCounter`."""
+        """Count a block; return its number of bytes and of malformed sequences replaced by U+FFFD."""
         texts, size, replaced = block.texts(self._finder)
         for text, _ in texts:
             self._counts.update(split_pretokens(self._pattern, text))
@@ -157,7 +134,7 @@ class PythonCounter:
 
 
 class KernelCounter:
-    """Counts with one table per thread, and finally adds the tables."""
+    """Counts with one table per thread, several at once, and finally adds the tables."""
 
     kernels = True
 
@@ -169,7 +146,7 @@ class KernelCounter:
         self._tables: list[PretokenTable] = []
 
     def count(self, block: Block) -> tuple[int, int]:
-        """Count a block; see `BlockCounter`."""
+        """Count a block; return its number of bytes and of malformed sequences replaced by U+FFFD."""
         from bpe.kernels.tables.pretokens import PretokenTable
 
         data, spans, replaced = block.arrays(self._finder)
@@ -190,3 +167,6 @@ class KernelCounter:
         while others:
             total.add(*others.pop().arrays())
         return PretokenCounts.from_arrays(*total.arrays(), pattern=self._pattern)
+
+
+BlockCounter = PythonCounter | KernelCounter

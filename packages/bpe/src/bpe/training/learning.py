@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -16,7 +16,6 @@ from bpe.text import (
     GPT2_PATTERN,
     Block,
     BlockCutter,
-    Span,
     SpecialTokenFinder,
     StrPath,
     check_special_tokens,
@@ -90,7 +89,8 @@ def train_from_iterator(
     check_vocab_size(vocab_size, special)
     compile_pattern(pattern)
     finder = SpecialTokenFinder(special)
-    counts = count_blocks(_document_blocks(texts, finder, pattern), finder, pattern, check_threads(threads))
+    texts_in_blocks = BlockCutter(finder, pattern).blocks_of_texts(map(Block, map(utf8, texts)), BLOCK_BYTES)
+    counts = count_blocks((block for block, _ in texts_in_blocks), finder, pattern, check_threads(threads))
     return _train(counts, vocab_size, special, pattern, progress)
 
 
@@ -140,27 +140,6 @@ def check_vocab_size(vocab_size: int, special_tokens: list[str]) -> None:
             f"vocab_size is {vocab_size!r}, expected a whole number of at least {least} "
             f"(256 bytes and {len(special_tokens)} special tokens); make it larger"
         )
-
-
-def _document_blocks(texts: Iterable[str], finder: SpecialTokenFinder, pattern: str) -> Iterator[Block]:
-    """Yield blocks of several short documents with a boundary after each, or of a part of a long document."""
-    parts: list[bytes] = []
-    spans: list[Span] = []
-    size = 0
-    for text in texts:
-        data = utf8(text)
-        if len(data) > BLOCK_BYTES:
-            yield from BlockCutter(finder, pattern).blocks_of(data)
-            continue
-        spans += [(size + start, size + end, index) for start, end, index in finder.spans(data)]
-        size += len(data)
-        spans.append((size, size, -1))
-        parts.append(data)
-        if size >= BLOCK_BYTES:
-            yield Block(b"".join(parts), spans)
-            parts, spans, size = [], [], 0
-    if size:
-        yield Block(b"".join(parts), spans)
 
 
 def learn_merges(counts: PretokenCounts, max_merges: int, *, progress: bool = False) -> list[tuple[bytes, bytes]]:

@@ -1,11 +1,11 @@
 """Command line of `python -m nnscratch.accounting`."""
 
 import argparse
-import dataclasses
 import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from typing import Any, get_args
 
 from nnscratch.accounting import tables
@@ -27,7 +27,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(arguments)
     try:
         config = chosen_config(options)
-        values, text = handout(options) if config is None else one_model(options.model or "model", config, options)
+        settings = tables.Training(**{item.name: getattr(options, item.name) for item in fields(tables.Training)})
+        values, text = handout(settings) if config is None else one_model(options.model or "model", config, settings)
     except ValueError as error:
         print(f"nnscratch.accounting: error: {error}", file=sys.stderr)
         return 2
@@ -85,7 +86,7 @@ def chosen_config(options: argparse.Namespace) -> TransformerConfig | None:
     names = (*SIZES, "ffn", "norm", "position", "tie_embeddings", "qk_norm")
     given: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.model:
-        return dataclasses.replace(GPT2[options.model], **given)
+        return replace(GPT2[options.model], **given)
     if not given:
         return None
     if missing := [f"--{name.replace('_', '-')}" for name in SIZES if name not in given]:
@@ -93,19 +94,12 @@ def chosen_config(options: argparse.Namespace) -> TransformerConfig | None:
     return TransformerConfig(**given)
 
 
-def training_of(options: argparse.Namespace) -> tables.Training:
-    """Return the training settings among the options."""
-    return tables.Training(
-        **{field.name: getattr(options, field.name) for field in dataclasses.fields(tables.Training)}
-    )
-
-
-def handout(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def handout(settings: tables.Training) -> tuple[dict[str, Any], str]:
     """Return the tables of the assignment as values and as text."""
     models = {name: tables.model_report(config) for name, config in GPT2.items()}
     largest = GPT2["gpt2-xl"]
-    long = tables.model_report(dataclasses.replace(largest, context_length=LONG_CONTEXT))
-    training = tables.training_report(largest, training_of(options))
+    long = tables.model_report(replace(largest, context_length=LONG_CONTEXT))
+    training = tables.training_report(largest, settings)
     text = "\n\n".join(
         (
             tables.sizes({**models, "gpt2-xl, long": long}),
@@ -118,10 +112,10 @@ def handout(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     return {"models": models, "long_context": {"gpt2-xl": long}, "training": {"gpt2-xl": training}}, text
 
 
-def one_model(name: str, config: TransformerConfig, options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+def one_model(name: str, config: TransformerConfig, settings: tables.Training) -> tuple[dict[str, Any], str]:
     """Return the tables of one model as values and as text."""
     model = tables.model_report(config)
-    training = tables.training_report(config, training_of(options))
+    training = tables.training_report(config, settings)
     text = "\n\n".join(
         (
             tables.sizes({name: model}),

@@ -1,7 +1,7 @@
 """Causal attention in plain torch with the scores in blocks that fit a processor's caches, forward and backward."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -115,15 +115,19 @@ def _(
     return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
 
 
-def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs, *output)
-    ctx.set_materialize_grads(False)
+def register_backward(forward: Any, backward: Callable[..., tuple[Tensor, Tensor, Tensor]]) -> None:
+    """Make `backward` the derivative of the custom operator `forward`, which returns the output and normalizers."""
+
+    def keep(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_backward(*inputs, *output)
+        ctx.set_materialize_grads(False)
+
+    def differentiate(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+        if grad is None:
+            return None, None, None
+        return backward(grad, *ctx.saved_tensors)
+
+    forward.register_autograd(differentiate, setup_context=keep)
 
 
-def _differentiate(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    if grad is None:
-        return None, None, None
-    return _backward(grad, *ctx.saved_tensors)
-
-
-_forward.register_autograd(_differentiate, setup_context=_keep)
+register_backward(_forward, _backward)

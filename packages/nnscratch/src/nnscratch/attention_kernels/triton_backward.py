@@ -46,31 +46,6 @@ def row_sums_kernel(
 
 @triton.jit
 @no_type_check
-def _weights_and_gradient(
-    q,
-    k,
-    v,
-    grad,
-    normalizers,
-    sums,
-    rows,
-    columns,
-    offset,
-    scale_for_exp2,
-    MASKED: tl.constexpr,
-    PRECISION: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor]:
-    """Return a block of softmax weights and the gradient with respect to their scores, (queries, keys)."""
-    scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale_for_exp2
-    if MASKED:
-        scores = tl.where(columns[None, :] <= rows[:, None] + offset, scores, -float("inf"))
-    weights = tl.exp2(scores - normalizers[:, None])
-    weight_grad = tl.dot(grad, tl.trans(v), input_precision=PRECISION)
-    return weights, weights * (weight_grad - sums[:, None])
-
-
-@triton.jit
-@no_type_check
 def _query_blocks(
     k,
     v,
@@ -218,9 +193,12 @@ def _key_blocks(
         columns = start + tl.arange(0, KEY_BLOCK)
         k = load_rows(k_pointer, k_row, columns, features, keys, HEAD_SIZE, MASKED)
         v = load_rows(v_pointer, v_row, columns, features, keys, HEAD_SIZE, MASKED)
-        _, score_grad = _weights_and_gradient(
-            q, k, v, grad, normalizers, sums, rows, columns, offset, scale_for_exp2, MASKED, PRECISION
-        )
+        scores = tl.dot(q, tl.trans(k), input_precision=PRECISION) * scale_for_exp2
+        if MASKED:
+            scores = tl.where(columns[None, :] <= rows[:, None] + offset, scores, -float("inf"))
+        weights = tl.exp2(scores - normalizers[:, None])
+        weight_grad = tl.dot(grad, tl.trans(v), input_precision=PRECISION)
+        score_grad = weights * (weight_grad - sums[:, None])
         q_grad = tl.dot(score_grad.to(k.dtype), k, q_grad, input_precision=PRECISION)
     return q_grad
 

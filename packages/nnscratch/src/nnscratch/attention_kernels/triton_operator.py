@@ -1,13 +1,14 @@
 """Causal attention on GPUs by our own Triton kernels, as operators that torch.compile keeps."""
 
 import math
-from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from nnscratch.attention_kernels.blockwise import register_backward
 
 MAX_HEAD_SIZE = 128
 _HAS_TRITON = find_spec("triton") is not None  # Asked here, because torch.compile could not trace the question.
@@ -31,15 +32,6 @@ class Tiles(NamedTuple):
         if dtype != torch.float32:
             return self
         return self._replace(queries=self.queries // 2, keys=self.keys // 2)
-
-    def launch_options(self) -> dict[str, int]:
-        """Return the keyword arguments of a kernel launch."""
-        return {
-            "QUERY_BLOCK": self.queries,
-            "KEY_BLOCK": self.keys,
-            "num_warps": self.warps,
-            "num_stages": self.stages,
-        }
 
 
 # Tiles by head size, rounded up to a power of two. The fastest come first, then tiles that need less on-chip memory,
@@ -99,11 +91,6 @@ def _constants(q: Tensor) -> dict[str, Any]:
     return {"HEAD_SIZE": q.shape[-1], "FEATURES": features, "PRECISION": "ieee" if exact else "tf32"}
 
 
-def _scale_for_exp2(q: Tensor) -> float:
-    """Return log2(e) / sqrt(d_k), with which the softmax's exponentials become powers of two."""
-    return math.log2(math.e) / math.sqrt(q.shape[-1])
-
-
 def _strides(*tensors: Tensor) -> list[int]:
     return [tensor.stride(dim) for tensor in tensors for dim in range(3)]
 
@@ -113,21 +100,37 @@ def _grid(q: Tensor, positions: int, block: int) -> tuple[int]:
     return (q.shape[0] * q.shape[1] * -(-positions // block),)
 
 
-def _launch(kernel: Any, table: dict[int, list[Tiles]], q: Tensor, run: Callable[[Tiles], Any]) -> None:
-    """Run a kernel with the first tiles that fit the device, and remember them.
+def _launch(kernel: Any, table: dict[int, list[Tiles]], q: Tensor, k: Tensor, axis: str, *arguments: Any) -> None:
+    """Run a kernel on each block of "queries" or "keys" with the first tiles that fit the device, and remember them.
 
     Triton launches on the current device, which may differ from the device of the tensors.
     """
     from triton.runtime.errors import OutOfResources
 
-    features = _constants(q)["FEATURES"]
-    choices = table[max(32, features)]
-    key = (id(kernel), features, q.dtype, q.device)
+    constants = _constants(q)
+    choices = table[max(32, constants["FEATURES"])]
+    key = (id(kernel), constants["FEATURES"], q.dtype, q.device)
+    heads, queries, keys = q.shape[1], q.shape[2], k.shape[2]
+    positions = queries if axis == "queries" else keys
     while True:
         index = _chosen.get(key, 0)
+        tiles = choices[index].for_dtype(q.dtype)
+        grid = _grid(q, positions, getattr(tiles, axis))
         try:
             with torch.cuda.device_of(q):
-                return run(choices[index].for_dtype(q.dtype))
+                kernel[grid](
+                    *arguments,
+                    heads,
+                    queries,
+                    keys,
+                    math.log2(math.e) / math.sqrt(q.shape[-1]),  # with it exponentials become powers of two
+                    **constants,
+                    QUERY_BLOCK=tiles.queries,
+                    KEY_BLOCK=tiles.keys,
+                    num_warps=tiles.warps,
+                    num_stages=tiles.stages,
+                )
+            return
         except OutOfResources:
             if index + 1 == len(choices):
                 raise
@@ -138,27 +141,10 @@ def _launch(kernel: Any, table: dict[int, list[Tiles]], q: Tensor, run: Callable
 def _forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     from nnscratch.attention_kernels.triton_forward import forward_kernel
 
-    batch, heads, queries, _ = q.shape
     output = _like_heads(q)
-    normalizers = q.new_empty(batch, heads, queries, dtype=torch.float32)
-
-    def run(tiles: Tiles) -> None:
-        forward_kernel[_grid(q, queries, tiles.queries)](
-            q,
-            k,
-            v,
-            output,
-            normalizers,
-            *_strides(q, k, v, output),
-            heads,
-            queries,
-            k.shape[2],
-            _scale_for_exp2(q),
-            **_constants(q),
-            **tiles.launch_options(),
-        )
-
-    _launch(forward_kernel, FORWARD_TILES, q, run)
+    normalizers = q.new_empty(q.shape[:3], dtype=torch.float32)
+    tensors = (q, k, v, output, normalizers)
+    _launch(forward_kernel, FORWARD_TILES, q, k, "queries", *tensors, *_strides(q, k, v, output))
     return output, normalizers
 
 
@@ -174,7 +160,7 @@ def _backward(
     from nnscratch.attention_kernels import triton_backward as kernels
 
     _, heads, queries, _ = q.shape
-    keys, scale_for_exp2, constants = k.shape[2], _scale_for_exp2(q), _constants(q)
+    constants = _constants(q)
     grad = grad if grad.stride(-1) == 1 else grad.contiguous()
     q_grad, k_grad, v_grad = _like_heads(q), _like_heads(k), _like_heads(v)
     sums = torch.empty_like(normalizers)
@@ -191,36 +177,11 @@ def _backward(
             QUERY_BLOCK=_ROW_SUM_BLOCK,
         )
     inputs = (q, k, v, grad, normalizers, sums)
-
-    def run_key_value(tiles: Tiles) -> None:
-        kernels.key_value_gradient_kernel[_grid(q, keys, tiles.keys)](
-            *inputs,
-            k_grad,
-            v_grad,
-            *_strides(q, k, v, grad, k_grad, v_grad),
-            heads,
-            queries,
-            keys,
-            scale_for_exp2,
-            **constants,
-            **tiles.launch_options(),
-        )
-
-    def run_query(tiles: Tiles) -> None:
-        kernels.query_gradient_kernel[_grid(q, queries, tiles.queries)](
-            *inputs,
-            q_grad,
-            *_strides(q, k, v, grad, q_grad),
-            heads,
-            queries,
-            keys,
-            scale_for_exp2,
-            **constants,
-            **tiles.launch_options(),
-        )
-
-    _launch(kernels.key_value_gradient_kernel, KEY_VALUE_GRADIENT_TILES, q, run_key_value)
-    _launch(kernels.query_gradient_kernel, QUERY_GRADIENT_TILES, q, run_query)
+    strides = _strides(q, k, v, grad, k_grad, v_grad)
+    kernel, tiles = kernels.key_value_gradient_kernel, KEY_VALUE_GRADIENT_TILES
+    _launch(kernel, tiles, q, k, "keys", *inputs, k_grad, v_grad, *strides)
+    kernel, tiles = kernels.query_gradient_kernel, QUERY_GRADIENT_TILES
+    _launch(kernel, tiles, q, k, "queries", *inputs, q_grad, *_strides(q, k, v, grad, q_grad))
     return q_grad, k_grad, v_grad
 
 
@@ -231,15 +192,4 @@ def _(
     return _like_heads(q), _like_heads(k), _like_heads(v)
 
 
-def _keep(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, Tensor]) -> None:
-    ctx.save_for_backward(*inputs, *output)
-    ctx.set_materialize_grads(False)
-
-
-def _differentiate(ctx: Any, grad: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
-    if grad is None:
-        return None, None, None
-    return _backward(grad, *ctx.saved_tensors)
-
-
-_forward.register_autograd(_differentiate, setup_context=_keep)
+register_backward(_forward, _backward)

@@ -12,49 +12,16 @@ from nnscratch.generation.sampling import Sampler, is_integer
 from nnscratch.language_model import LanguageModel
 
 
-class _RecentTokens:
-    """Last `window` columns of the prompts and the new tokens, as views of a buffer of constant size."""
-
-    def __init__(self, prompts: PromptBatch, window: int, steps: int) -> None:
-        ids = prompts.ids[:, -window:]
-        self._prompts, self._window = prompts, window
-        self._columns = prompts.ids.shape[1]
-        self._end = ids.shape[1]
-        self._buffer = ids.new_empty(ids.shape[0], min(self._end + steps, 2 * window))
-        self._buffer[:, : self._end] = ids
-
-    @property
-    def ids(self) -> Int[Tensor, "batch recent"]:
-        """The last `window` ids of each row."""
-        return self._buffer[:, max(0, self._end - self._window) : self._end]
-
-    @property
-    def padding(self) -> Int[Tensor, "batch"] | None:
-        """Number of padding ids among them in each row; None if there are none anywhere."""
-        gone = max(0, self._columns - self._window)
-        if self._prompts.padding is None or self._prompts.most_padding <= gone:
-            return None
-        return (self._prompts.padding - gone).clamp_(min=0)
-
-    def append(self, tokens: Int[Tensor, "batch"]) -> None:
-        """Append one id to each row."""
-        if self._end == self._buffer.shape[1]:
-            self._buffer[:, : self._window] = self._buffer[:, self._end - self._window :]
-            self._end = self._window
-        self._buffer[:, self._end] = tokens
-        self._end += 1
-        self._columns += 1
-
-
 @torch.inference_mode()
 def _steps(
     model: LanguageModel, prompts: PromptBatch, max_new_tokens: int, sampler: Sampler, use_cache: bool
 ) -> Iterator[tuple[Int[Tensor, "batch"], Float[Tensor, "batch vocab_size"]]]:
     """Yield the next token of each row and the logits from which it was chosen, `max_new_tokens` times."""
     window = model.config.context_length
-    recent = _RecentTokens(prompts, window, max_new_tokens)
-    fresh, cache = recent.ids, None
-    if use_cache and prompts.ids.shape[1] <= window and max_new_tokens > 1:
+    columns = prompts.ids.shape[1]
+    recent = fresh = prompts.ids[:, -window:]
+    cache = None
+    if use_cache and columns <= window and max_new_tokens > 1:
         # The last new token is never an input.
         cache = KeyValueCache(model.config.num_layers, min(window, fresh.shape[1] + max_new_tokens - 1))
     for _ in range(max_new_tokens):
@@ -63,11 +30,16 @@ def _steps(
         else:
             # Beyond the window each new token shifts every position, so the cache is wrong from now on.
             cache = None
-            logits = model.next_token_logits(recent.ids, padding=recent.padding)
+            gone = columns - recent.shape[1]
+            padding = None
+            if prompts.padding is not None and prompts.most_padding > gone:
+                padding = (prompts.padding - gone).clamp_(min=0)
+            logits = model.next_token_logits(recent, padding=padding)
         tokens = sampler(logits)
         yield tokens, logits
         fresh = tokens.unsqueeze(-1)
-        recent.append(tokens)
+        recent = torch.cat((recent, fresh), dim=1)[:, -window:]
+        columns += 1
 
 
 def _prepare(

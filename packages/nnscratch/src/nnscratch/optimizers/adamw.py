@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn, optim
 
-from nnscratch.optimizers.checks import check_absent, check_fraction, check_not_negative, gradients
+from nnscratch.optimizers.checks import check_absent, check_fraction, check_not_negative, gradients, loss_of
 
 # Numbers of a parameter that a CPU thread takes through all operations before the next ones. With their gradient, mean
 # and mean square they stay in the caches; whole parameters would be read from memory by every operation.
@@ -77,10 +77,7 @@ class AdamW(optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters and return the loss if a `closure` computes it."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         for group in self.param_groups:
             alike: dict[tuple[torch.device, torch.dtype], list[tuple[Tensor, Tensor]]] = {}
             for param, grad in gradients(group, "AdamW"):

@@ -1,8 +1,10 @@
-"""Checks of hyperparameters and gradients that all optimizers share."""
+"""Checks of hyperparameters and gradients, and the loss of a closure, which all optimizers share."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -50,3 +52,11 @@ def gradients(group: dict[str, Any], optimizer: str) -> list[tuple[Tensor, Tenso
                 f"{optimizer} got a sparse gradient for a parameter of shape {tuple(param.shape)}; make it dense"
             )
     return pairs
+
+
+def loss_of(closure: Callable[[], Any] | None) -> Any:
+    """Return the loss that the closure of `step` computes with gradients, or None without a closure."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()

@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import optim
 
+from nnscratch.optimizers.checks import loss_of
+
 _INDEX = "optimizer_index"
 
 
@@ -79,10 +81,7 @@ class CombinedOptimizer(optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update all parameters and return the loss if a `closure` computes it."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         for optimizer in self._optimizers:
             optimizer.step()
         return loss

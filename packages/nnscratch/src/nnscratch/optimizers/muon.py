@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, optim
 
-from nnscratch.optimizers.checks import check_fraction, check_not_negative, check_switches, gradients
+from nnscratch.optimizers.checks import check_fraction, check_not_negative, check_switches, gradients, loss_of
 from nnscratch.optimizers.orthogonalization import Coefficients, check_coefficients, orthogonalize
 
 _EPS = 1e-8
@@ -121,10 +121,7 @@ class Muon(optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters and return the loss if a `closure` computes it."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         for group in self.param_groups:
             alike: dict[tuple[Any, ...], list[tuple[Tensor, Tensor]]] = {}
             for param, grad in gradients(group, "Muon"):

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, optim
 
-from nnscratch.optimizers.checks import check_absent, check_not_negative, gradients
+from nnscratch.optimizers.checks import check_absent, check_not_negative, gradients, loss_of
 
 _UNSUPPORTED = ("maximize", "momentum", "weight_decay")
 
@@ -48,10 +48,7 @@ class SGD(optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters and return the loss if a `closure` computes it."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         for group in self.param_groups:
             for param, grad in gradients(group, "SGD"):
                 t = self.state[param].get("t", 0)

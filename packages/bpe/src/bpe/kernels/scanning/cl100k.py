@@ -5,46 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from bpe.kernels.machine.compiling import kernel
-from bpe.kernels.scanning.gpt2_by_character import character_class, character_size
+from bpe.kernels.scanning.gpt2_by_character import character_class, character_size, contraction_end, run_end
 from bpe.kernels.scanning.unicode_classes import LETTER, NUMBER, OTHER, SPACE
 
 _APOSTROPHE, _BLANK, _LINE_FEED, _RETURN = 0x27, 0x20, 0x0A, 0x0D
 _LOWER = 0x20  # the bit that makes an ASCII letter lowercase
-_D, _E, _L, _M, _R, _S, _T, _V = 0x64, 0x65, 0x6C, 0x6D, 0x72, 0x73, 0x74, 0x76
-_LONG_S = (0xC5, 0xBF)  # U+017F (long s), which equals s when case is ignored
-
-
-@kernel
-def _contraction_end(data: np.ndarray, position: int, end: int) -> int:
-    """Return the end of the contraction that starts with the apostrophe at `position`; `position` if there is none."""
-    if position + 1 < end:
-        first = data[np.uint64(position + 1)]
-        if first | _LOWER in (_S, _T, _D, _M):
-            return position + 2
-        if position + 2 < end:
-            second = data[np.uint64(position + 2)]
-            if (first, second) == _LONG_S:
-                return position + 3
-            first |= _LOWER
-            second |= _LOWER
-            if (first == _L and second == _L) or (second == _E and first in (_V, _R)):
-                return position + 3
-    return position
-
-
-@kernel
-def _letters_end(data: np.ndarray, position: int, end: int, classes: np.ndarray) -> int:
-    """Return the end of the run of letters from `position`."""
-    while position < end and character_class(data, position, classes) == LETTER:
-        position += character_size(data, position)
-    return position
 
 
 @kernel
 def _others_end(data: np.ndarray, position: int, end: int, classes: np.ndarray) -> int:
     """Return the end of the run of other characters from `position` and of the line breaks right after it."""
-    while position < end and character_class(data, position, classes) == OTHER:
-        position += character_size(data, position)
+    position = run_end(data, position, end, OTHER, classes)
     while position < end and data[np.uint64(position)] in (_LINE_FEED, _RETURN):
         position += 1
     return position
@@ -79,13 +50,13 @@ def cl100k_pretoken_end(
     """
     first = data[np.uint64(position)]
     if first == _APOSTROPHE:
-        stop = _contraction_end(data, position, end)
+        stop = contraction_end(data, position, end, _LOWER)
         if stop > position:
             return stop
     kind = character_class(data, position, classes)
     after = position + character_size(data, position)
     if kind == LETTER:
-        return _letters_end(data, after, end, classes)
+        return run_end(data, after, end, LETTER, classes)
     if kind == NUMBER:
         digits = 1
         while digits < most_digits and after < end and character_class(data, after, classes) == NUMBER:
@@ -95,7 +66,7 @@ def cl100k_pretoken_end(
     following = character_class(data, after, classes) if after < end else SPACE
     # One other character or white space before letters belongs to them, but a line break does not.
     if following == LETTER and first not in (_LINE_FEED, _RETURN):
-        return _letters_end(data, after, end, classes)
+        return run_end(data, after, end, LETTER, classes)
     if kind == OTHER or (first == _BLANK and following == OTHER):
         return _others_end(data, after, end, classes)
     return _space_end(data, position, end, end_is_special, classes)

@@ -92,7 +92,8 @@ def block_starts(data: np.ndarray, position: int, size: int, end: int, classes: 
     while candidates != _NONE:
         offset = trailing_zeros(candidates)
         candidates &= candidates - _ONE
-        length = contraction_end(data, position + offset, position + size if size < BLOCK else end) - position - offset
+        start = position + offset
+        length = contraction_end(data, start, position + size if size < BLOCK else end, 0) - start
         if length > 0:
             starts &= ~(_TWO << np.uint64(offset))
             if offset + length < size:

@@ -13,6 +13,7 @@ from bpe.kernels.scanning.unicode_classes import SPACE
 
 _APOSTROPHE, _BLANK = 0x27, 0x20
 _D, _E, _L, _M, _R, _S, _T, _V = 0x64, 0x65, 0x6C, 0x6D, 0x72, 0x73, 0x74, 0x76
+_LONG_S = (0xC5, 0xBF)  # U+017F (long s), which equals s when case is ignored
 
 
 @kernel
@@ -43,7 +44,7 @@ def character_class(data: np.ndarray, position: int, classes: np.ndarray) -> int
 
 
 @kernel
-def _run_end(data: np.ndarray, position: int, end: int, kind: int, classes: np.ndarray) -> int:
+def run_end(data: np.ndarray, position: int, end: int, kind: int, classes: np.ndarray) -> int:
     """Return the end of the run of characters of class `kind` that contains `position`."""
     while position < end and character_class(data, position, classes) == kind:
         position += character_size(data, position)
@@ -51,14 +52,21 @@ def _run_end(data: np.ndarray, position: int, end: int, kind: int, classes: np.n
 
 
 @kernel
-def contraction_end(data: np.ndarray, position: int, end: int) -> int:
-    """Return the end of the contraction that starts with the apostrophe at `position`; `position` if there is none."""
+def contraction_end(data: np.ndarray, position: int, end: int, lower: int) -> int:
+    """Return the end of the contraction that starts with the apostrophe at `position`; `position` if there is none.
+
+    `lower` is 0, or 0x20 to ignore case.
+    """
     if position + 1 < end:
         first = data[np.uint64(position + 1)]
-        if first in (_S, _T, _D, _M):
+        if first | lower in (_S, _T, _D, _M):
             return position + 2
         if position + 2 < end:
             second = data[np.uint64(position + 2)]
+            if lower and (first, second) == _LONG_S:
+                return position + 3
+            first |= lower
+            second |= lower
             if (first == _L and second == _L) or (second == _E and first in (_V, _R)):
                 return position + 3
     return position
@@ -73,16 +81,16 @@ def pretoken_end(data: np.ndarray, position: int, end: int, classes: np.ndarray)
     """
     first = data[np.uint64(position)]
     if first == _APOSTROPHE:
-        stop = contraction_end(data, position, end)
+        stop = contraction_end(data, position, end, 0)
         if stop > position:
             return stop
     if first == _BLANK and position + 1 < end:
         kind = character_class(data, position + 1, classes)
         if kind != SPACE:
-            return _run_end(data, position + 1, end, kind, classes)
+            return run_end(data, position + 1, end, kind, classes)
     kind = character_class(data, position, classes)
     if kind != SPACE:
-        return _run_end(data, position, end, kind, classes)
+        return run_end(data, position, end, kind, classes)
     last = position
     stop = position
     while stop < end and character_class(data, stop, classes) == SPACE:
