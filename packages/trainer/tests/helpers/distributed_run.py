@@ -1,6 +1,6 @@
-"""Runs of two processes, for tests: `torchrun … distributed_run.py equal|kill|stop DIRECTORY`.
+"""Runs of two processes, for tests.
 
-Each process leaves what it saw in DIRECTORY/rank{R}.json.
+As a script it trains until a signal comes: `torchrun … distributed_run.py DIRECTORY`.
 """
 
 import gc
@@ -117,7 +117,10 @@ def sums(model):
 
 
 def train_equally(directory):
-    """Train and resume in all ways; the test compares the run directories with those of one process."""
+    """Train and resume in all ways, and leave what was seen in DIRECTORY/rank{R}.json.
+
+    The test compares the run directories with those of one process.
+    """
     seen = {}
     for name in ("ddp", "fsdp"):
         model = Blocks(find_place().rank)  # the first one's weights count
@@ -146,7 +149,7 @@ def train_equally(directory):
     seen["errors"] = [catch(directory / "ddp", seed=4), catch(directory / "ddp" / "config.json")]
     seen["pieces"] = compile_in_pieces(directory / "pieces")  # which leaves weak proxies that nobody may look into
     seen["evaluations"] = evaluations(directory)
-    return seen
+    (directory / f"rank{find_place().rank}.json").write_text(json.dumps(seen))
 
 
 RAMP = {"steps": 20, "grad_accumulation_steps": 1, "batch_ramp": ((0.0, 1), (0.3, 3)), "average_from": 0.6}
@@ -322,6 +325,4 @@ def wait_for_a_signal(directory):
 if __name__ == "__main__":
     torch.set_num_threads(1)
     trainer.records.reporter.draw_losses = lambda *_: True  # which takes longer than training
-    action = {"equal": train_equally, "kill": die, "stop": wait_for_a_signal}[sys.argv[1]]
-    result = action(Path(sys.argv[2]))
-    Path(sys.argv[2], f"rank{find_place().rank}.json").write_text(json.dumps(result))
+    wait_for_a_signal(Path(sys.argv[1]))
