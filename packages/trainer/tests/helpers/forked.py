@@ -36,6 +36,10 @@ class ForkedProcess:
         """Write a line to the standard input of the process."""
         print(line, file=self._input, flush=True)
 
+    def is_alive(self):
+        """Return whether the process has not ended yet."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
     def end(self):
         """Wait; return the exit code as `subprocess` has it, the standard output and the standard error."""
         code = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
@@ -70,8 +74,8 @@ def _call(action, descriptors, environment):
     try:
         for standard, descriptor in enumerate(descriptors):
             os.dup2(descriptor, standard)
-        sys.stdin = open(0, encoding="utf-8", closefd=False)
-        sys.stdout, sys.stderr = (open(number, "w", 1, "utf-8", closefd=False) for number in (1, 2))
+        sys.stdin = os.fdopen(0, encoding="utf-8", closefd=False)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", 1, "utf-8", closefd=False) for number in (1, 2))
         os.environ |= environment
         warnings.simplefilter("default")
         action()
