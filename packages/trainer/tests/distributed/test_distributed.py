@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from distributed_run import RAMP, STEPS, STOPPED_AT, Blocks, acting, die, make_trainer, sums, train_equally
-from forked import fork_two
+from forked import ForkedProcess, fork_two
 from safetensors.torch import load_file
 
 from trainer import TrainingInterrupted, load_weights, read_metrics
@@ -229,19 +228,20 @@ def test_a_dead_process_ends_the_job_and_one_process_goes_on(runs, tmp_path):
 
 
 def test_a_signal_to_torchrun_saves(tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    process = subprocess.Popen(
-        [*command, SCRIPT, tmp_path],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    """Torchrun itself is forked; it starts new interpreters for its two processes, as for users."""
+
+    def launch():
+        from torch.distributed.run import main
+
+        main(["--standalone", "--nproc-per-node", "2", str(SCRIPT), str(tmp_path)])
+
+    process = ForkedProcess(launch, tmp_path / "torchrun", OMP_NUM_THREADS="1")
     run = tmp_path / "run"
     while not (run / "metrics.jsonl").exists() or len(read_metrics(run)) < 10:
         time.sleep(0.05)
-        assert process.poll() is None
-    process.terminate()
-    _, errors = process.communicate()
+        assert process.is_alive()
+    os.kill(process.pid, signal.SIGTERM)
+    _, _, errors = process.end()
     assert "TrainingInterrupted: interrupted by SIGTERM: saved at step " in errors
     saved = [int(path.name.removeprefix("step_")) for path in (run / "checkpoints").glob("step_*")]
     assert max(saved) == max(record["step"] for record in read_metrics(run))
