@@ -22,7 +22,7 @@ def one_thread():
 
 @pytest.fixture(scope="session", autouse=True)
 def no_flushing():
-    """Flushing to the disk takes most of the time of such small runs; processes that a test starts do flush."""
+    """Flushing to the disk takes most of the time of such small runs; new interpreters that a test starts do flush."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield

@@ -6,6 +6,8 @@ import sys
 from importlib import import_module
 
 import pytest
+from children import needs_fork
+from forked import ForkedProcess
 
 import trainer
 
@@ -51,9 +53,20 @@ def test_every_name_of_a_room_is_there(room):
     assert len(module.__all__) > 5
 
 
-def test_modules_are_attributes_after_a_plain_import():
-    accesses = "; ".join(f"trainer.{name}" for name in MODULES)
-    assert run(f"import trainer; {accesses}; print(trainer.hub.download.__name__)") == "download"
+@needs_fork
+def test_modules_are_attributes_after_a_plain_import(tmp_path):
+    """In a process that has imported torch and nothing of this package."""
+
+    def access():
+        for name in [name for name in sys.modules if name.partition(".")[0] == "trainer"]:
+            del sys.modules[name]
+        package = import_module("trainer")
+        assert not package.__dict__.keys() & set(MODULES) - {"support"}  # which the package itself uses
+        for name in MODULES:
+            assert getattr(package, name).__name__ == f"trainer.{name}"
+        print(package.hub.download.__name__)
+
+    assert ForkedProcess(access, tmp_path / "process").end() == (0, "download\n", "")
 
 
 def test_import_is_light():

@@ -1,17 +1,17 @@
-"""Two processes on a CPU, started as users start them."""
+"""Two processes on a CPU, with the environment of torchrun; a signal goes to torchrun itself."""
 
 import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from distributed_run import RAMP, STEPS, STOPPED_AT, Blocks, acting, make_trainer, sums
+from distributed_run import RAMP, STEPS, STOPPED_AT, Blocks, acting, die, make_trainer, sums, train_equally
+from forked import ForkedProcess, fork_two
 from safetensors.torch import load_file
 
 from trainer import TrainingInterrupted, load_weights, read_metrics
@@ -21,17 +21,6 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="signals and gloo as on Linux"),
 ]
 SCRIPT = Path(__file__).parents[1] / "helpers" / "distributed_run.py"
-
-
-def launch(action, directory):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    return subprocess.Popen(
-        [*command, SCRIPT, action, directory],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
 
 
 def interrupt_one(run_dir):
@@ -52,10 +41,9 @@ def runs(tmp_path_factory):
         make_trainer(directory / "one", model=(model := Blocks())).fit()
         for name in ("one-ddp", "one-fsdp"):
             interrupt_one(directory / name)
-    process = launch("equal", directory)
-    output, errors = process.communicate()
-    assert process.returncode == 0, errors
-    assert output == ""
+        ends = fork_two(lambda: train_equally(directory), directory)
+    for code, output, errors in ends:
+        assert (code, output) == (0, ""), errors
     seen = [json.loads((directory / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     return directory, seen, sums(model)
 
@@ -228,9 +216,8 @@ def test_checkpoints_of_several_processes_are_those_of_one(runs, name):
 
 
 def test_a_dead_process_ends_the_job_and_one_process_goes_on(runs, tmp_path):
-    process = launch("kill", tmp_path)
-    _, errors = process.communicate()
-    assert process.returncode == 1
+    (code, _, errors), (other_code, _, _) = fork_two(lambda: die(tmp_path), tmp_path)
+    assert (code, other_code) == (1, -signal.SIGKILL)
     assert "ProcessLostError: process 0 of 2 lost another one, which died or did not answer" in errors
     assert "run the same command again, with as many processes or another number, to resume" in errors
     checkpoints = {path.name for path in (tmp_path / "run" / "checkpoints").glob("step_*")}
@@ -241,13 +228,20 @@ def test_a_dead_process_ends_the_job_and_one_process_goes_on(runs, tmp_path):
 
 
 def test_a_signal_to_torchrun_saves(tmp_path):
-    process = launch("stop", tmp_path)
+    """Torchrun itself is forked; it starts new interpreters for its two processes, as for users."""
+
+    def launch():
+        from torch.distributed.run import main
+
+        main(["--standalone", "--nproc-per-node", "2", str(SCRIPT), str(tmp_path)])
+
+    process = ForkedProcess(launch, tmp_path / "torchrun", OMP_NUM_THREADS="1")
     run = tmp_path / "run"
     while not (run / "metrics.jsonl").exists() or len(read_metrics(run)) < 10:
         time.sleep(0.05)
-        assert process.poll() is None
-    process.terminate()
-    _, errors = process.communicate()
+        assert process.is_alive()
+    os.kill(process.pid, signal.SIGTERM)
+    _, _, errors = process.end()
     assert "TrainingInterrupted: interrupted by SIGTERM: saved at step " in errors
     saved = [int(path.name.removeprefix("step_")) for path in (run / "checkpoints").glob("step_*")]
     assert max(saved) == max(record["step"] for record in read_metrics(run))

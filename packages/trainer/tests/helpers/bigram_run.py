@@ -1,10 +1,4 @@
-"""A small run that several tests make: a plain torch model with dropout, so that random states matter.
-
-As a script it trains into a directory: `bigram_run.py RUN_DIR [hold]`. With `hold` it prints "training" in the first
-forward pass and goes on when it reads a line.
-"""
-
-import sys
+"""A small run that several tests make: a plain torch model with dropout, so that random states matter."""
 
 import numpy as np
 import torch
@@ -65,16 +59,6 @@ def make_trainer(run_dir, *, model=None, optimizer=None, loss=loss_fn, lr=schedu
     return Trainer(model, optimizer, loss, train, valid, config, lr, run_dir, list(loggers), **extra)
 
 
-def held_loss():
-    """The loss, whose first forward pass in training waits for a line on the standard input."""
-
-    def hold():
-        print("training", flush=True)
-        sys.stdin.readline()
-
-    return failing_loss(1, hold)
-
-
 class Crash(BaseException):
     """An exception that nothing catches."""
 
@@ -131,8 +115,3 @@ class Notices:
 
     def close(self):
         pass
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    make_trainer(sys.argv[1], loss=held_loss() if "hold" in sys.argv else loss_fn).fit()

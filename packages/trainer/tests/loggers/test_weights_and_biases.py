@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 import torch
 from bigram_run import loss_fn, make_model, make_trainer
+from children import needs_fork
+from forked import ForkedProcess
 from wandb_files import OfflineRun
 from wandb_service import serve
 
 from trainer import WandbLogger, read_config, read_metrics
 
-TESTS = Path(__file__).parents[1]
+HELPERS = Path(__file__).parents[1] / "helpers"
 KEY = "0123456789" * 4
 AXES = {"tokens", "seconds_total", "seconds_training", "progress"}
 installed = pytest.mark.skipif(find_spec("wandb") is None, reason="wandb is not installed")
@@ -58,7 +60,14 @@ def values_of(record):
     return {f"{record['event']}/{name}": value for name, value in own.items() if value is not None}
 
 
+@pytest.fixture(scope="module")
+def fonts():
+    """Fonts are looked for once, before a test has a home of its own, where each search would begin anew."""
+    pytest.importorskip("matplotlib.font_manager")
+
+
 @installed
+@pytest.mark.usefixtures("fonts")
 def test_an_offline_run_says_what_the_run_directory_says(tmp_path, home, capfd):
     run_dir = tmp_path / "runs" / "bigram"
     logger = WandbLogger("offline", project="p", group="g", tags=("a", "b"), log_checkpoint=True)
@@ -181,42 +190,49 @@ def test_a_run_that_the_service_does_not_take_is_kept_offline_with_one_warning(
     assert files_in(home) == []
 
 
-def run_in_background(code, cwd, **variables):
-    """Run Python code that trains, in a process; return the result with the imported packages on the last line."""
-    program = (
-        "import sys; sys.path[:0] = [sys.argv[1], sys.argv[1] + '/helpers']\n"
-        "from bigram_run import make_trainer\nfrom trainer import WandbLogger\n"
-        "import trainer.records.reporter\ntrainer.records.reporter.draw_losses = lambda *_: True\n"
-        f"{code}\n"
-        "print(sorted(name for name in sys.modules if '.' not in name))"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", program, str(TESTS)],
-        capture_output=True, text=True, cwd=cwd, check=True, stdin=subprocess.DEVNULL, timeout=300,
-        env={**os.environ, **variables},
-    )  # fmt: skip
-
-
 @installed
 def test_neither_the_run_nor_the_process_waits_for_a_service_that_does_not_answer(tmp_path):
-    """The process would wait for `connect_seconds` if it did, until the time limit ends it."""
+    """The process would wait for `connect_seconds` if it did, until the time limit ends it.
+
+    A new interpreter, because a forked process ends without what waits at the end of an interpreter.
+    """
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from bigram_run import make_trainer\nfrom trainer import WandbLogger\n"
+        "import trainer.records.reporter\ntrainer.records.reporter.draw_losses = lambda *_: True\n"
+        "logger = WandbLogger('online', connect_seconds=3000.0, close_seconds=0.5)\n"
+        "summary = make_trainer('run', steps=20, loggers=[logger]).fit()\n"
+        "assert summary.status == 'completed'"
+    )
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        code = (
-            "logger = WandbLogger('online', connect_seconds=3000.0, close_seconds=0.5)\n"
-            "summary = make_trainer('run', steps=20, loggers=[logger]).fit()\n"
-            "assert summary.status == 'completed'"
-        )
-        result = run_in_background(code, tmp_path, WANDB_BASE_URL=url, WANDB_API_KEY=KEY)
+        result = subprocess.run(
+            [sys.executable, "-c", program, str(HELPERS)],
+            capture_output=True, text=True, cwd=tmp_path, check=True, stdin=subprocess.DEVNULL, timeout=300,
+            env={**os.environ, "WANDB_BASE_URL": url, "WANDB_API_KEY": KEY},
+        )  # fmt: skip
     assert result.stderr.count("RuntimeWarning: WandbLogger did not finish within 0.5 s; training does not wait") == 1
 
 
+@needs_fork
+@pytest.mark.usefixtures("no_pictures")
 def test_auto_without_a_key_does_nothing_and_says_so_once(tmp_path, home):
-    result = run_in_background("make_trainer('run', steps=2, loggers=[WandbLogger()]).fit()", tmp_path)
-    modules = set(eval(result.stdout.splitlines()[-1]))
-    assert "trainer" in modules
-    assert not modules & {"wandb", "tensorboard"}
-    assert result.stderr.splitlines() == [
+    packages = {"wandb", "tensorboard"}
+
+    def imported():
+        return [name for name in sys.modules if name.partition(".")[0] in packages]
+
+    def train():
+        os.chdir(tmp_path)
+        for name in imported():  # by other tests
+            del sys.modules[name]
+        make_trainer("run", steps=2, loggers=[WandbLogger()]).fit()
+        print(imported())
+
+    code, printed, errors = ForkedProcess(train, tmp_path / "process").end()
+    assert code == 0, errors
+    assert printed == "[]\n"
+    assert errors.splitlines() == [
         "wandb: nothing is sent, because no API key is configured: run `wandb login`, set WANDB_API_KEY, or choose the "
         f"mode offline and run `wandb sync` later; metrics are in {Path('run', 'metrics.jsonl')}"
     ]

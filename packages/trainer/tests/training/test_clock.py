@@ -410,7 +410,7 @@ def test_intervals_that_pass_during_an_evaluation_count(tmp_path, watch, monkeyp
     monkeypatch.setattr(CheckpointStore, "write", noting_write)
 
     def loss(model, inputs, targets):
-        watch.now += 1.0 if model.training else 30.0
+        watch.now += 4.0 if model.training else 30.0
         return loss_fn(model, inputs, targets)
 
     settings = {"steps": 1000, "clock": "time", "time_limit_seconds": 1100.0, "grad_accumulation_steps": 1}

@@ -2,8 +2,8 @@
 
 import json
 import os
+import shlex
 import signal
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 from bigram_run import Crash, assert_equal_runs, crash, failing_loss, make_model, make_trainer, schedule
 from children import needs_fork
+from forked import ForkedProcess
 
 from trainer import Summary, TrainingInterrupted
 from trainer.checkpoints import directory
 from trainer.interruption import SignalGuard
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
-SCRIPT = Path(__file__).parents[1] / "helpers" / "bigram_run.py"
 
 
 @pytest.fixture(scope="module")
@@ -192,31 +192,29 @@ def test_kill_9_at_every_kind_of_call_of_a_save(tmp_path, whole, timeless, monke
     assert not [path for path in run.rglob("*") if ".tmp-" in path.name]
 
 
-def start(run, *options):
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(run), *options],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-
-
+@needs_fork
 def test_processes_interrupted_by_ctrl_c_and_a_locked_directory(tmp_path, whole, timeless):
     """The first process is held in its first step until the second is refused and the signal has been sent."""
     pytest.importorskip("fcntl")
-    run = tmp_path / "run"
-    first = start(run, "hold")
-    assert first.stdout.readline() == b"training\n"
-    second = start(run)
-    _, errors = second.communicate()
-    assert second.returncode == 1
-    assert b"is in use by another process" in errors
-    first.send_signal(signal.SIGINT)
-    _, errors = first.communicate(b"go on\n")
-    assert first.returncode == 1
-    assert b"TrainingInterrupted: interrupted by SIGINT: saved at step 1 in " in errors
-    assert b"; to resume: " + sys.executable.encode() in errors
+    run, (reader, writer) = tmp_path / "run", os.pipe()
+
+    def hold():
+        os.write(writer, b"training")
+        sys.stdin.readline()
+
+    first = ForkedProcess(lambda: make_trainer(run, loss=failing_loss(1, hold)).fit(), tmp_path / "first")
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        assert pipe.read(8) == b"training"
+    code, _, errors = ForkedProcess(lambda: make_trainer(run).fit(), tmp_path / "second").end()
+    assert code == 1
+    assert "is in use by another process" in errors
+    os.kill(first.pid, signal.SIGINT)
+    first.tell("go on")
+    code, _, errors = first.end()
+    assert code == 1
+    assert "TrainingInterrupted: interrupted by SIGINT: saved at step 1 in " in errors
+    assert f"; to resume: {shlex.quote(sys.orig_argv[0])} " in errors
     summary = make_trainer(run).fit()
     assert isinstance(summary, Summary)
     assert_equal_runs(whole, run, timeless)
