@@ -12,7 +12,6 @@ from owt_leaderboard.recipe.recipes import baseline as baseline
 from owt_leaderboard.recipe.recipes import speedrun as speedrun
 from owt_leaderboard.recipe.settings import SIZE_NAMES as SIZE_NAMES
 from owt_leaderboard.recipe.settings import changed as changed
-from owt_leaderboard.recipe.settings import flat as flat
 from owt_leaderboard.recipe.settings import from_record as from_record
 from owt_leaderboard.recipe.settings import given_sizes as given_sizes
 from owt_leaderboard.recipe.settings import to_record as to_record
