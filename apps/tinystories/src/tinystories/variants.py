@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from tinystories.recipes import Recipe
 
@@ -125,7 +125,8 @@ SETS: dict[str, tuple[str, ...]] = {
 """Names for several variants."""
 
 if TYPE_CHECKING:
-    VariantName = SetName = str
+    VariantName: TypeAlias = str
+    SetName: TypeAlias = str
 else:  # the command line accepts exactly these names
     VariantName, SetName = Literal[tuple(VARIANTS)], Literal[tuple(SETS)]
 
