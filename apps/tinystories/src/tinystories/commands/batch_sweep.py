@@ -40,7 +40,7 @@ class BatchSweep(ExperimentFlags):
         tokens = self.tokens or default_tokens(recipe)
         files = self.data.token_files([recipe.vocab_size])
         out = self.out or Path("runs", f"batch-sweep-{self.data.name}")
-        machine = replace(self.machine.machine(), halve_on_out_of_memory=False)
+        machine = replace(self.machine, halve_on_out_of_memory=False)
         on_cpu = resolve_device(machine.device).type == "cpu"
         chosen = sorted(set(self.batch_sizes))
         smallest = recipe_for(recipe, chosen[0] if chosen else next(batch_sizes()), tokens)
