@@ -32,7 +32,6 @@ from owt_leaderboard.recipe import (
     Recipe,
     baseline,
     changed,
-    flat,
     make_model,
     make_optimizer,
     speedrun,
@@ -43,6 +42,7 @@ from owt_leaderboard.recipe import (
 from trainer import resolve_device, resolve_dtype
 from trainer.devices.devices import autocast, device_name, synchronize
 from trainer.devices.host_memory import keep_freed_memory
+from trainer.records import flatten
 from trainer.training.compilation import CompiledUpdate
 
 Step = Callable[[], object]
@@ -169,7 +169,7 @@ def updates(recipe: Recipe, tokens: torch.Tensor, rounds: int) -> None:
 
 def whole_run(recipe: Recipe, limit: str, device: torch.device, peak: float) -> None:
     """Print the speed and MFU of a whole run of the app, on the articles that it composes."""
-    values = flat(to_record(recipe))
+    values = flatten(to_record(recipe))
     settings = ["sized_by_budget=False", *(f"{name}={values[name]}" for name in SIZE_NAMES)]
     with tempfile.TemporaryDirectory() as directory:
         command = [sys.executable, "-m", "owt_leaderboard", "--time-limit", limit, "--device", str(device)]

@@ -1,8 +1,6 @@
 """`python -m owt_leaderboard.ablate`: switches of the speedrun, one by one."""
 
-import sys
-
 from owt_leaderboard.commands.ablate import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

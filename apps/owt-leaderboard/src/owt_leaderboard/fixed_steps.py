@@ -1,8 +1,6 @@
 """`python -m owt_leaderboard.fixed_steps`: a run of a number of steps."""
 
-import sys
-
 from owt_leaderboard.commands.fixed_steps import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

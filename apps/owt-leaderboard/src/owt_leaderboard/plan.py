@@ -1,8 +1,6 @@
 """`python -m owt_leaderboard.plan`: size, tokens, speed and loss to expect."""
 
-import sys
-
 from owt_leaderboard.commands.plan import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -3,7 +3,8 @@
 import pytest
 
 from owt_leaderboard.model import computing_parameters
-from owt_leaderboard.recipe import RECIPES, changed, flat, to_record, variants
+from owt_leaderboard.recipe import RECIPES, changed, to_record, variants
+from trainer.records import flatten
 
 RECIPE = RECIPES["speedrun"]("cpu")
 REVERSED = changed(RECIPE, [word for words in variants(RECIPE).values() for word in words])
@@ -12,11 +13,11 @@ both = pytest.mark.parametrize("full", [RECIPE, REVERSED], ids=["as it is", "rev
 
 @both
 def test_every_variant_changes_one_thing_of_the_recipe(full):
-    made, before = variants(full), flat(to_record(full))
+    made, before = variants(full), flatten(to_record(full))
     assert len(made) == 20
     companions = {"model.d_ff", "batches.batch_size", "optimizer.muon_learning_rate"}
     for name, assignments in made.items():
-        after = flat(to_record(changed(full, assignments)))
+        after = flatten(to_record(changed(full, assignments)))
         differing = {setting for setting in before if before[setting] != after[setting]}
         assert len(differing - companions) == (name != "full"), name
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from tinystories.recipes import PRESETS, FeedForward, Norm, OptimizerName, Position, PresetName, Recipe, default_preset
 from tinystories.texts import CORPUS
-from tinystories.training import MachineFlags as MachineFlags
+from tinystories.training import Machine as Machine
 from tinystories.training import TokenFiles
 from trainer.experiments import texts
 from trainer.support.durations import parse_duration
@@ -87,4 +87,4 @@ class RecipeFlags:
         changes = {name: value for name in names if (value := getattr(self, name)) is not None}
         if self.time_limit is not None:
             changes["time_limit_seconds"] = parse_duration(self.time_limit)
-        return replace(PRESETS[preset](), **changes)
+        return replace(PRESETS[preset], **changes)

@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
+import tyro
+
 from tinystories.building import make_optimizer, model_config
 from tinystories.recipes import Recipe
 from tinystories.writing import SAMPLE_PROMPT, Sampling, write_story
@@ -19,7 +21,7 @@ WandbMode = Literal["auto", "online", "offline", "disabled"]
 
 
 @dataclass(frozen=True)
-class MachineFlags:
+class Machine:
     """The machine."""
 
     device: str = "auto"
@@ -28,17 +30,7 @@ class MachineFlags:
     """Data type of the matrix products; "auto" chooses a fast and safe one for the device."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile; "auto" only on CUDA."""
-
-    def machine(self) -> "Machine":
-        """Convert the flags for the training code."""
-        return Machine(**asdict(self))
-
-
-@dataclass(frozen=True)
-class Machine(MachineFlags):
-    """Device and number format, which are not part of a recipe."""
-
-    halve_on_out_of_memory: bool = True
+    halve_on_out_of_memory: tyro.conf.SuppressFixed[tyro.conf.Fixed[bool]] = True  # no flag
     """Continue with smaller micro-batches when a batch does not fit into memory, instead of ending the run."""
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from tinystories.recipes import Recipe
 
@@ -117,29 +117,18 @@ ABLATIONS: tuple[Variant, ...] = (
     ),
 )
 
-VariantName = Literal[
-    "baseline",
-    "no_rmsnorm",
-    "no_rmsnorm_low_lr",
-    "post_norm",
-    "nope",
-    "silu",
-    "tied_embeddings",
-    "qk_norm",
-    "relu_squared",
-    "muon",
-    "half_vocabulary",
-    "double_vocabulary",
-    "speedrun",
-]
 VARIANTS: dict[str, Variant] = {variant.name: variant for variant in ABLATIONS}
-
-SetName = Literal["assignment", "all"]
 SETS: dict[str, tuple[str, ...]] = {
     "assignment": ("baseline", "no_rmsnorm", "no_rmsnorm_low_lr", "post_norm", "nope", "silu"),
     "all": tuple(VARIANTS),
 }
 """Names for several variants."""
+
+if TYPE_CHECKING:
+    VariantName: TypeAlias = str
+    SetName: TypeAlias = str
+else:  # the command line accepts exactly these names
+    VariantName, SetName = Literal[tuple(VARIANTS)], Literal[tuple(SETS)]
 
 
 def chosen_variants(names: Sequence[str]) -> list[Variant]:

@@ -7,12 +7,12 @@ import pytest
 import torch
 from small_runs import FakeTraining, refused
 
-from tinystories.recipes import cpu_quick
+from tinystories.recipes import PRESETS
 from tinystories.results import read_experiment
 from tinystories.run import main
 from tinystories.sweeps import Sweep
 
-RATE = cpu_quick().learning_rate
+RATE = PRESETS["cpu-quick"].learning_rate
 
 
 @pytest.fixture(autouse=True)

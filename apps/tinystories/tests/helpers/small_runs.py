@@ -5,13 +5,13 @@ from dataclasses import replace
 
 from synthetic import make_run
 
-from tinystories.recipes import cpu_quick
+from tinystories.recipes import PRESETS
 from tinystories.run import main
 from tinystories.training import Machine
 
 CPU = Machine(device="cpu")
 TINY = replace(
-    cpu_quick(),
+    PRESETS["cpu-quick"],
     vocab_size=300,
     context_length=16,
     d_model=16,

@@ -4,14 +4,14 @@ import json
 import math
 from dataclasses import asdict, replace
 
-from tinystories.recipes import cpu_quick
+from tinystories.recipes import PRESETS
 
 ENVIRONMENT = {
     "started": "2026-11-21T07:00:00+00:00", "command": ["/somewhere/run.py", "ablations", "--seeds", "3"],
     "git": {"commit": "0123456789abcdef0123", "dirty": True, "status": "", "diff": ""}, "torch": "2.13.0",
     "device": "cpu", "device_name": "a CPU", "dtype": "bfloat16", "threads": 2,
 }  # fmt: skip
-RECIPE = replace(cpu_quick(), steps=40, evaluations=4)
+RECIPE = replace(PRESETS["cpu-quick"], steps=40, evaluations=4)
 STORY = "Once upon a time\nthere was"
 BYTES_PER_TOKEN = 3.0
 

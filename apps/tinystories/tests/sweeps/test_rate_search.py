@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinystories.sweeps import rate_search
-from tinystories.sweeps.rate_search import best_rate, climb, edge_of_stability, explore, find_edge
+from tinystories.sweeps.rate_search import best_rate, climb, edge_of_stability, find_edge
 
 
 def valley(optimum, edge):
@@ -30,7 +29,7 @@ factors = st.floats(0.02, 50.0)
 def test_the_best_rate_is_found_within_the_finest_step_and_divergence_is_met(start, optimum, edge):
     optimum, edge = start * optimum, start * optimum * max(edge, 1.5)
     losses, asked = valley(optimum, edge)
-    tried = explore(find_edge(start, max_rates=40), losses)
+    tried = find_edge(start, losses, max_rates=40)
     best = best_rate(tried)
     # Finally neighbours lie sqrt(2) apart; rounding to two digits moves each by up to 5 %.
     assert abs(math.log(best / optimum)) <= math.log(2) / 2 + 0.12
@@ -46,46 +45,42 @@ def test_the_best_rate_is_found_within_the_finest_step_and_divergence_is_met(sta
 @given(starts, factors, st.integers(1, 14))
 def test_no_more_rates_are_tried_than_allowed(start, optimum, most):
     losses, _ = valley(start * optimum, start * optimum * 3)
-    assert 1 <= len(explore(find_edge(start, max_rates=most), losses)) <= most
+    assert 1 <= len(find_edge(start, losses, max_rates=most)) <= most
     losses, _ = valley(start * optimum, start * optimum * 3)
-    assert 1 <= len(explore(climb(start, max_rates=most), losses)) <= most
+    assert 1 <= len(climb(start, losses, max_rates=most)) <= most
 
 
 @settings(max_examples=100, deadline=None)
 @given(starts, st.floats(0.05, 20.0))
 def test_climbing_ends_at_the_best_of_the_factors(start, optimum):
     losses, _ = valley(start * optimum, math.inf)
-    best = best_rate(explore(climb(start, max_rates=20), losses))
+    best = best_rate(climb(start, losses, max_rates=20))
     assert abs(math.log(best / (start * optimum))) <= math.log(2) / 2 + 0.12
 
 
 def test_climbing_comes_down_from_divergence():
     losses, _ = valley(0.001, 0.002)
-    assert best_rate(explore(climb(0.1, max_rates=20), losses)) == pytest.approx(0.001, rel=0.5)
+    assert best_rate(climb(0.1, losses, max_rates=20)) == pytest.approx(0.001, rel=0.5)
 
 
 def test_everything_diverges():
-    tried = explore(find_edge(1.0, max_rates=8), lambda rates: dict.fromkeys(rates, math.inf))
+    tried = find_edge(1.0, lambda rates: dict.fromkeys(rates, math.inf), max_rates=8)
     assert best_rate(tried) is None
     assert edge_of_stability(tried) == (None, min(tried))
 
 
 def test_nothing_diverges():
-    tried = explore(find_edge(1.0, max_rates=8), lambda rates: {rate: 1.0 / rate for rate in rates})
+    tried = find_edge(1.0, lambda rates: {rate: 1.0 / rate for rate in rates}, max_rates=8)
     assert len(tried) == 8
     assert edge_of_stability(tried) == (max(tried), None)
 
 
-def test_given_rates_are_tried_as_they_are():
-    assert explore(rate_search.given([0.3, 0.1]), lambda rates: {rate: rate for rate in rates}) == {0.3: 0.3, 0.1: 0.1}
-
-
 def test_rates_have_two_digits():
     losses, _ = valley(0.0123, 1.0)
-    tried = explore(find_edge(0.01234567, max_rates=12), losses)
+    tried = find_edge(0.01234567, losses, max_rates=12)
     assert all(rate == float(f"{rate:.2g}") for rate in tried)
 
 
 def test_a_single_rate_is_the_one_that_was_given():
-    assert list(explore(climb(0.03, max_rates=1), lambda rates: dict.fromkeys(rates, 3.0))) == [0.03]
-    assert list(explore(climb(0.03, max_rates=2), lambda rates: dict.fromkeys(rates, 3.0))) == [0.03, 0.015]
+    assert list(climb(0.03, lambda rates: dict.fromkeys(rates, 3.0), max_rates=1)) == [0.03]
+    assert list(climb(0.03, lambda rates: dict.fromkeys(rates, 3.0), max_rates=2)) == [0.03, 0.015]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Sampling = Literal["random", "shuffled"]
 DtypeName = Literal["auto", "float32", "bfloat16"]
@@ -127,14 +127,9 @@ class TrainConfig:
         if self.average_from is not None and not _is_share(self.average_from):
             raise ValueError(f"average_from is {self.average_from!r}: expected a share from 0.0 to below 1.0, or None")
         self._check_ramp()
-        self._check_choice("sampling", get_args(Sampling))
-        self._check_choice("halve_on_out_of_memory", (True, False))
-        self._check_choice("dtype", get_args(DtypeName))
-        self._check_choice("compile", get_args(CompileMode))
-        self._check_choice("clock", get_args(ClockName))
-        self._check_choice("parallel", get_args(ParallelName))
-        self._check_choice("on_non_finite", get_args(NonFiniteAction))
-        self._check_choice("save_in_background", (True, False))
+        for name, kind in get_type_hints(TrainConfig).items():
+            if choices := (True, False) if kind is bool else get_args(kind) if get_origin(kind) is Literal else ():
+                self._check_choice(name, choices)
         if self.clock == "time" and self.time_limit_seconds is None:
             raise ValueError('clock is "time" but time_limit_seconds is None: give the time limit in seconds')
 

@@ -25,7 +25,7 @@ from trainer.devices import (
     release_freed_memory,
     resolve_dtype,
 )
-from trainer.distributed import Parallel, Processes, find_place, joined_processes, parallelize, resolve_process_device
+from trainer.distributed import Processes, find_place, joined_processes, parallelize, resolve_process_device
 from trainer.evaluation import LossFunction
 from trainer.interruption import SignalGuard, TrainingInterrupted
 from trainer.loggers import ConsoleLogger, Logger, LoggerGroup
@@ -160,9 +160,20 @@ class Trainer:
             parallel = parallelize(self.model, self.optimizer, self.config.parallel, processes, self.device)
             stack.callback(parallel.close)
             try:
-                summary = TrainingLoop(
-                    self._task(parallel), records, store, group, guard, self._start_clock(processes)
-                ).train()
+                task = Task(
+                    parallel=parallel,
+                    loss_fn=self.loss_fn,
+                    train_data=self._splits[0],
+                    valid_data=self._splits[1],
+                    config=self.config,
+                    schedule=self.schedule,
+                    sample=self.sample,
+                    device=self.device,
+                    dtype=self.dtype,
+                    speed=self.speed,
+                    description=self.description,
+                )
+                summary = TrainingLoop(task, records, store, group, guard, self._start_clock(processes)).train()
             except TrainingInterrupted:
                 parallel.finish()
                 raise
@@ -199,21 +210,6 @@ class Trainer:
             return
         for split in self._splits:
             split.check_ids(vocab_size)
-
-    def _task(self, parallel: Parallel) -> Task:
-        return Task(
-            parallel=parallel,
-            loss_fn=self.loss_fn,
-            train_data=self._splits[0],
-            valid_data=self._splits[1],
-            config=self.config,
-            schedule=self.schedule,
-            sample=self.sample,
-            device=self.device,
-            dtype=self.dtype,
-            speed=self.speed,
-            description=self.description,
-        )
 
     def _start_clock(self, processes: Processes) -> RunClock:
         """Return the clock of this session; the time since the construction counts in the first one only."""

@@ -359,19 +359,6 @@ def test_a_skipped_step_that_is_made_again_is_recorded_once(tmp_path):
     assert [record["step"] for record in read_metrics(run) if record["event"] == "skipped"] == [16]
 
 
-def test_run_of_an_earlier_version_goes_on(tmp_path):
-    """Its `config.json` lacks later settings, whose defaults describe what it did."""
-    run = tmp_path / "run"
-    summary = make_trainer(run).fit()
-    config = read_config(run)
-    for name in ("sampling", "vocab_size", "halve_on_out_of_memory", "batch_ramp", "average_from"):
-        del config["train"][name]
-    (run / "config.json").write_text(json.dumps(config))
-    assert make_trainer(run).fit() == summary
-    with pytest.raises(ValueError, match="sampling was 'random', now 'shuffled'"):
-        make_trainer(run, sampling="shuffled").fit()
-
-
 def test_a_directory_without_checkpoints_binds_to_nothing(tmp_path):
     run = tmp_path / "run"
     with pytest.raises(ZeroDivisionError):

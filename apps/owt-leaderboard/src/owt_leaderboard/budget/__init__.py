@@ -1,37 +1,21 @@
 """Time budget of a run: the clock of its limit, the model size that fits a device, and predictions of the loss."""
 
-from owt_leaderboard.budget.clock import EXIT_SECONDS, SESSIONS_FILE, Sessions, process_age, read_sessions
-from owt_leaderboard.budget.scaling import (
-    MIN_RUNS,
-    PACKAGED,
-    Measurement,
-    measured_on,
-    nearest_speed,
-    predict_loss,
-    read_measurements,
-    write_measurements,
-)
-from owt_leaderboard.budget.sizing import TRAINING_SHARE, choose, resized
-from owt_leaderboard.budget.speed_trial import ASSUMED_UTILISATION, COMPILING_SECONDS, size_for_device
-
-__all__ = [
-    "ASSUMED_UTILISATION",
-    "COMPILING_SECONDS",
-    "EXIT_SECONDS",
-    "MIN_RUNS",
-    "PACKAGED",
-    "SESSIONS_FILE",
-    "TRAINING_SHARE",
-    "Measurement",
-    "Sessions",
-    "choose",
-    "measured_on",
-    "nearest_speed",
-    "predict_loss",
-    "process_age",
-    "read_measurements",
-    "read_sessions",
-    "resized",
-    "size_for_device",
-    "write_measurements",
-]
+from owt_leaderboard.budget.clock import EXIT_SECONDS as EXIT_SECONDS
+from owt_leaderboard.budget.clock import SESSIONS_FILE as SESSIONS_FILE
+from owt_leaderboard.budget.clock import Sessions as Sessions
+from owt_leaderboard.budget.clock import process_age as process_age
+from owt_leaderboard.budget.clock import read_sessions as read_sessions
+from owt_leaderboard.budget.scaling import MIN_RUNS as MIN_RUNS
+from owt_leaderboard.budget.scaling import PACKAGED as PACKAGED
+from owt_leaderboard.budget.scaling import Measurement as Measurement
+from owt_leaderboard.budget.scaling import measured_on as measured_on
+from owt_leaderboard.budget.scaling import nearest_speed as nearest_speed
+from owt_leaderboard.budget.scaling import predict_loss as predict_loss
+from owt_leaderboard.budget.scaling import read_measurements as read_measurements
+from owt_leaderboard.budget.scaling import write_measurements as write_measurements
+from owt_leaderboard.budget.sizing import TRAINING_SHARE as TRAINING_SHARE
+from owt_leaderboard.budget.sizing import choose as choose
+from owt_leaderboard.budget.sizing import resized as resized
+from owt_leaderboard.budget.speed_trial import ASSUMED_UTILISATION as ASSUMED_UTILISATION
+from owt_leaderboard.budget.speed_trial import COMPILING_SECONDS as COMPILING_SECONDS
+from owt_leaderboard.budget.speed_trial import size_for_device as size_for_device

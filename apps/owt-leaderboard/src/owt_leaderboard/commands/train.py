@@ -34,7 +34,7 @@ class Flags:
 def _run(flags: Flags) -> int:
     from trainer import parse_duration
 
-    notify = print if os.environ.get("RANK", "0") == "0" else _ignore
+    notify = print if os.environ.get("RANK", "0") == "0" else lambda line: None
     limit, data = parse_duration(flags.time_limit), flags.data
     recipe = chosen_recipe(flags.recipe, data.device_type, flags.set, flags.seed)
     files, preparing = prepared_by_one(data.device, lambda: data.prepare(recipe.model.vocab_size))
@@ -60,10 +60,6 @@ def _run(flags: Flags) -> int:
     notify(f"{process_age() - preparing:.1f} s of {limit:,.0f} s used by this process, data preparation not counted")
     notify(f"Entry: {run_dir / 'entry.md'}   learning curve: {run_dir / 'entry.png'}   records: {run_dir}")
     return 0
-
-
-def _ignore(line: str) -> None:
-    """Discard a line; only rank 0 prints."""
 
 
 main = command(Flags, _run, "owt_leaderboard")

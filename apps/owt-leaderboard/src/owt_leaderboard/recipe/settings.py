@@ -79,14 +79,6 @@ def given_sizes(assignments: Sequence[str]) -> frozenset[str]:
     return frozenset(name for name, _ in map(_parsed, assignments) if name in SIZE_NAMES)
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return nested mappings as one with dotted names."""
-    found: dict[str, Any] = {}
-    for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return found
-
-
 def to_record(recipe: Recipe) -> dict[str, Any]:
     """Return the recipe as JSON values, with the version of their form."""
     return {"version": RECORD_VERSION, **json.loads(json.dumps(asdict(recipe)))}

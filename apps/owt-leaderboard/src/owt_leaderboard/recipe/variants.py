@@ -4,7 +4,8 @@ from dataclasses import fields
 
 from owt_leaderboard.model import SWITCHES
 from owt_leaderboard.recipe.recipes import OptimizerRecipe, Recipe
-from owt_leaderboard.recipe.settings import flat, full_name, to_record
+from owt_leaderboard.recipe.settings import full_name, to_record
+from trainer.records import flatten
 
 FULL = "full"
 """Name of the unchanged recipe."""
@@ -19,7 +20,7 @@ def variants(recipe: Recipe) -> dict[str, tuple[str, ...]]:
 
     The other kind of feed-forward network gets as many parameters: SwiGLU's third matrix makes all three narrower.
     """
-    settings = flat(to_record(recipe))
+    settings = flatten(to_record(recipe))
     found: dict[str, tuple[str, ...]] = {FULL: ()}
     kind, share = ("relu_squared", 3 / 2) if recipe.model.ffn == "swiglu" else ("swiglu", 2 / 3)
     found[kind] = (f"ffn={kind}", f"d_ff={max(8, 8 * round(recipe.model.d_ff * share / 8))}")

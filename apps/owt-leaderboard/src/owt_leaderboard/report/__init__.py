@@ -1,6 +1,8 @@
 """Reports: the entry of a run with its picture, and the table of an ablation."""
 
-from owt_leaderboard.report.ablation_table import table, write_results
-from owt_leaderboard.report.entry import ENTRY_FILE, rehearse, write_entry, write_text
-
-__all__ = ["ENTRY_FILE", "rehearse", "table", "write_entry", "write_results", "write_text"]
+from owt_leaderboard.report.ablation_table import table as table
+from owt_leaderboard.report.ablation_table import write_results as write_results
+from owt_leaderboard.report.entry import ENTRY_FILE as ENTRY_FILE
+from owt_leaderboard.report.entry import rehearse as rehearse
+from owt_leaderboard.report.entry import write_entry as write_entry
+from owt_leaderboard.report.entry import write_text as write_text

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from owt_leaderboard.recipe import Recipe, flat, from_record, to_record
+from owt_leaderboard.recipe import Recipe, from_record, to_record
+from trainer.records import flatten
 
 DECISIONS_FILE = "beginning.json"
 
@@ -78,7 +79,7 @@ def find_decisions(run_dir: Path, asked: dict[str, Any]) -> Decisions | None:
 def shown_differences(before: dict[str, Any], now: dict[str, Any]) -> str:
     """Return the first three settings that differ, in words; "" if none do."""
     old, new = (
-        {name.removeprefix("recipe."): value for name, value in flat(values).items()} for values in (before, now)
+        {name.removeprefix("recipe."): value for name, value in flatten(values).items()} for values in (before, now)
     )
     names = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
     return "; ".join(f"{name} was {old.get(name)!r}, now {new.get(name)!r}" for name in names[:3])

@@ -15,7 +15,6 @@ from owt_leaderboard.texts import TokenFiles
 
 if TYPE_CHECKING:
     from bpe import Tokenizer
-    from owt_leaderboard.model.language_model import SpeedrunLM
     from trainer import Summary
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
@@ -84,7 +83,15 @@ class TimedRun:
                 if processes.is_writer and summary.final_valid_loss is not None and not has_entry:
                     if is_finished:  # an earlier process was killed before it wrote the entry
                         sessions.begin()
-                    self._write_entry(decisions, model, tokenizer, sessions)
+                    sessions.note()
+                    write_entry(
+                        self.run_dir,
+                        model,
+                        tokenizer,
+                        recipe=decisions.recipe,
+                        time_limit_seconds=decisions.time_limit_seconds,
+                        reasons=decisions.reasons,
+                    )
             except ValueError:
                 if processes.is_writer and not any((self.run_dir / "checkpoints").glob("step_*")):
                     sessions.forget()  # lets the user try another limit in this directory
@@ -106,22 +113,9 @@ class TimedRun:
             )
         return self.time_limit_seconds - reserved
 
-    def _write_entry(
-        self, decisions: Decisions, model: "SpeedrunLM", tokenizer: "Tokenizer", sessions: Sessions
-    ) -> None:
-        sessions.note()
-        write_entry(
-            self.run_dir,
-            model,
-            tokenizer,
-            recipe=decisions.recipe,
-            time_limit_seconds=decisions.time_limit_seconds,
-            reasons=decisions.reasons,
-        )
-
     def _decide(self, sessions: Sessions, files: TokenFiles, tokenizer: "Tokenizer", processes: int) -> Decisions:
         """Choose sizes and the time to reserve for the entry, unless an earlier session did; only rank 0 calls this."""
-        from trainer import resolve_device
+        from trainer import TokenDataset, resolve_device
 
         sessions.acquire()
         asked = asked_of(self.recipe, self.fixed, self.time_limit_seconds)
@@ -141,7 +135,16 @@ class TimedRun:
         if known is not None:
             recipe, reasons = known.recipe, known.reasons
         elif recipe.sized_by_budget:
-            recipe, reasons, speed = self._sized(recipe, files, tokenizer, processes)
+            choice = size_for_device(
+                recipe,
+                tokenizer.vocab_size,
+                resolve_device(self.device),
+                seconds=TRAINING_SHARE * max(1.0, self.time_limit_seconds - self.spent()),
+                train_tokens=len(TokenDataset(files.train)),
+                processes=processes,
+                fixed=self.fixed,
+            )
+            recipe, reasons, speed = choice.recipe, choice.reasons, choice.tokens_per_second
         for reason in reasons:
             self.notify(reason)
         # Every session rehearses, so that no library is loaded for the first time at the end.
@@ -151,22 +154,6 @@ class TimedRun:
         decisions = Decisions(asked, recipe, reasons, speed, seconds)
         decisions.write(self.run_dir)
         return decisions
-
-    def _sized(
-        self, recipe: Recipe, files: TokenFiles, tokenizer: "Tokenizer", processes: int
-    ) -> tuple[Recipe, tuple[str, ...], float]:
-        from trainer import TokenDataset, resolve_device
-
-        choice = size_for_device(
-            recipe,
-            tokenizer.vocab_size,
-            resolve_device(self.device),
-            seconds=TRAINING_SHARE * max(1.0, self.time_limit_seconds - self.spent()),
-            train_tokens=len(TokenDataset(files.train)),
-            processes=processes,
-            fixed=self.fixed,
-        )
-        return choice.recipe, choice.reasons, choice.tokens_per_second
 
 
 def compiled_if_it_pays(recipe: Recipe, device_type: str, seconds: float) -> Recipe:

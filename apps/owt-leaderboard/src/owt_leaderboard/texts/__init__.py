@@ -1,6 +1,6 @@
 """Texts to train on, and the articles that the embedded sample is composed of."""
 
-from owt_leaderboard.texts.datasets import CORPUS, prepare, resolve
-from trainer.experiments.texts import TokenFiles
-
-__all__ = ["CORPUS", "TokenFiles", "prepare", "resolve"]
+from owt_leaderboard.texts.datasets import CORPUS as CORPUS
+from owt_leaderboard.texts.datasets import prepare as prepare
+from owt_leaderboard.texts.datasets import resolve as resolve
+from trainer.experiments.texts import TokenFiles as TokenFiles

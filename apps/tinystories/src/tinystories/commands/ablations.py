@@ -61,13 +61,13 @@ class Ablations(ExperimentFlags):
     ) -> "tuple[Recipe, dict[str, str]]":
         """Search the best rate; return the recipe at that rate, and the failed runs of the search."""
         from tinystories.recipes import at_rate
-        from tinystories.sweeps import best_rate, climb, explore
+        from tinystories.sweeps import best_rate, climb
 
         recipe = recipes[variant.name]
         directory = out / "tuning" / variant.name
         title = f"Learning rates of {variant.name} on {self.data.name}"
         runner = ExperimentRunner(directory, "lr-sweep", title, self, recipe, files)
-        best = best_rate(explore(climb(recipe.learning_rate, max_rates=MOST_RATES), runner.try_rates(recipe)))
+        best = best_rate(climb(recipe.learning_rate, runner.try_rates(recipe), max_rates=MOST_RATES))
         runner.finish()
         if best is None:
             print(f"{variant.name} diverged or failed at every rate; it keeps {recipe.learning_rate:g}")

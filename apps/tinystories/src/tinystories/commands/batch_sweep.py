@@ -29,7 +29,6 @@ class BatchSweep(ExperimentFlags):
             climb,
             default_target,
             default_tokens,
-            explore,
             obstacle,
             recipe_for,
         )
@@ -41,7 +40,7 @@ class BatchSweep(ExperimentFlags):
         tokens = self.tokens or default_tokens(recipe)
         files = self.data.token_files([recipe.vocab_size])
         out = self.out or Path("runs", f"batch-sweep-{self.data.name}")
-        machine = replace(self.machine.machine(), halve_on_out_of_memory=False)
+        machine = replace(self.machine, halve_on_out_of_memory=False)
         on_cpu = resolve_device(machine.device).type == "cpu"
         chosen = sorted(set(self.batch_sizes))
         smallest = recipe_for(recipe, chosen[0] if chosen else next(batch_sizes()), tokens)
@@ -61,7 +60,7 @@ class BatchSweep(ExperimentFlags):
             print(f"batch size {size}: {sized.steps:,} steps of {size * sized.context_length:,} tokens")
             prefix, seeds = f"batch-{size}-", self.sweep.seeds
             try_size = runner.try_rates(sized, seeds=seeds, prefix=prefix)
-            rate = best_rate(explore(climb(sized.learning_rate, max_rates=self.max_rates), try_size))
+            rate = best_rate(climb(sized.learning_rate, try_size, max_rates=self.max_rates))
             # Take the worst seed: a target that only some seeds reach could not be compared.
             runs = [] if rate is None else runner.runs_at(sized, rate, seeds=seeds, prefix=prefix)
             worst.append(max((run.final_loss for run in runs), default=math.inf))

@@ -30,14 +30,8 @@ class Evaluate:
         with tempfile.TemporaryDirectory() as directory:
             tokens = Path(directory, "text.npy")
             tokenizer.encode_file(self.text, tokens)
-            dataset = TokenDataset(tokens)
-            evaluation = evaluate(
-                model,
-                dataset.tokens,
-                model.config.context_length,
-                num_bytes=dataset.num_bytes,
-                batch_size=self.batch_size,
-            )
+            length = model.config.context_length
+            evaluation = evaluate(model, TokenDataset(tokens), length, batch_size=self.batch_size)
         bits = evaluation.bits_per_byte
         print(f"loss {evaluation.loss:.4f}  perplexity {evaluation.perplexity:.2f}  bits per byte {bits:.4f}")
         return 0

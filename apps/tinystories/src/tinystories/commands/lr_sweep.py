@@ -20,7 +20,7 @@ class LrSweep(ExperimentFlags):
 
     def run(self) -> int:
         """Search, and report."""
-        from tinystories.sweeps import explore, find_edge, given
+        from tinystories.sweeps import find_edge
 
         self.sweep.check()
         if self.max_rates < 1 or any(rate <= 0 for rate in self.rates):
@@ -34,7 +34,9 @@ class LrSweep(ExperimentFlags):
         title = f"Learning rates of {self.variant} on {self.data.name}"
         runner = ExperimentRunner(out, "lr-sweep", title, self, recipe, files)
         print(f"up to {len(self.rates) or self.max_rates} rates, runs of {recipe.length}, records in {out}")
-        rates = tuple(dict.fromkeys(self.rates))
-        search = given(rates) if rates else find_edge(recipe.learning_rate, max_rates=self.max_rates)
-        explore(search, runner.try_rates(recipe, seeds=self.sweep.seeds))
+        try_rates = runner.try_rates(recipe, seeds=self.sweep.seeds)
+        if self.rates:
+            try_rates(tuple(dict.fromkeys(self.rates)))
+        else:
+            find_edge(recipe.learning_rate, try_rates, max_rates=self.max_rates)
         return runner.finish()

@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinystories.flags import DataFlags, MachineFlags, RecipeFlags
+from tinystories.flags import DataFlags, Machine, RecipeFlags
 from tinystories.writing import SAMPLE_PROMPT
 
 if TYPE_CHECKING:
     from tinystories.recipes import Recipe
     from tinystories.results import Experiment, Kind
     from tinystories.sweeps import Run
-    from tinystories.training import Machine, TokenFiles
+    from tinystories.training import TokenFiles
 
 SECONDS_BETWEEN_TABLES = 60.0
 
@@ -49,7 +49,7 @@ class ExperimentFlags:
     sweep: SweepFlags = field(default_factory=SweepFlags)
     data: DataFlags = field(default_factory=DataFlags)
     recipe: RecipeFlags = field(default_factory=RecipeFlags)
-    machine: MachineFlags = field(default_factory=MachineFlags)
+    machine: Machine = field(default_factory=Machine)
 
 
 class ExperimentRunner:
@@ -76,7 +76,7 @@ class ExperimentRunner:
         flags: ExperimentFlags,
         recipe: "Recipe",
         files: "dict[int, TokenFiles]",
-        machine: "Machine | None" = None,
+        machine: Machine | None = None,
     ) -> None:
         from tinystories.results import read_header, write_header
         from tinystories.sweeps import Sweep
@@ -92,7 +92,7 @@ class ExperimentRunner:
         self._describe = partial(write_header, directory, kind, title, flags.data.name, shared=shared)
         # Findings of an earlier call stay until this one has replaced them.
         self._describe(target_loss=before.get("target_loss"), notes=before.get("notes", ()))
-        self._sweep = Sweep(machine or flags.machine.machine(), print, self._refresh, flags.sweep.jobs)
+        self._sweep = Sweep(machine or flags.machine, print, self._refresh, flags.sweep.jobs)
         self._refreshed = time.monotonic()
 
     def run(self, recipe: "Recipe", name: str, number: int = 0) -> "Run":

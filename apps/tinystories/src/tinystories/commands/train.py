@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tinystories.commands.shared import next_step
-from tinystories.flags import DataFlags, MachineFlags, RecipeFlags
+from tinystories.flags import DataFlags, Machine, RecipeFlags
 from tinystories.training import WandbMode
 from tinystories.variants import VARIANTS, VariantName
 
@@ -22,7 +22,7 @@ class Train:
     """Also log to Weights & Biases: "auto" only if a key is configured, "offline" for a later `wandb sync`; needs
     packages/trainer[wandb]."""
     recipe: RecipeFlags = field(default_factory=RecipeFlags)
-    machine: MachineFlags = field(default_factory=MachineFlags)
+    machine: Machine = field(default_factory=Machine)
 
     def run(self) -> int:
         """Train, and print a next step."""
@@ -30,7 +30,7 @@ class Train:
 
         recipe = VARIANTS[self.variant].change(self.recipe.recipe(self.machine.device))
         files = self.data.prepare(recipe.vocab_size)
-        summary = train(recipe, files, self.out, self.machine.machine(), wandb=self.wandb)
+        summary = train(recipe, files, self.out, self.machine, wandb=self.wandb)
         print(f"{summary.status}: records in {self.out}")
         print(next_step(self.out))
         return 0

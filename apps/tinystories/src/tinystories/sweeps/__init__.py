@@ -7,8 +7,6 @@ from tinystories.sweeps.batch_search import obstacle as obstacle
 from tinystories.sweeps.batch_search import recipe_for as recipe_for
 from tinystories.sweeps.rate_search import best_rate as best_rate
 from tinystories.sweeps.rate_search import climb as climb
-from tinystories.sweeps.rate_search import explore as explore
 from tinystories.sweeps.rate_search import find_edge as find_edge
-from tinystories.sweeps.rate_search import given as given
 from tinystories.sweeps.runs import Run as Run
 from tinystories.sweeps.sweep import Sweep as Sweep

@@ -1,10 +1,10 @@
-"""Searches for learning rates: generators that propose rates, receive their losses, and propose again."""
+"""Searches for learning rates, which try some rates and choose the next ones by their losses."""
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 
-Search = Generator[list[float], dict[float, float], None]
-"""Generator that yields rates to try, and receives the loss at each rate, infinite where training diverged."""
+TryRates = Callable[[list[float]], dict[float, float]]
+"""Returns the loss at each rate, infinite where training diverged."""
 
 COARSE = 4.0  # ratio of neighbouring rates at first
 FINE = 2.0  # ratio to the best of them
@@ -15,7 +15,7 @@ def round_rate(rate: float) -> float:
     return float(f"{rate:.2g}")
 
 
-def find_edge(start: float, *, max_rates: int) -> Search:
+def find_edge(start: float, try_rates: TryRates, *, max_rates: int) -> dict[float, float]:
     """Sweep from far below `start` up into divergence, then refine the best rate and the edge of stability.
 
     The first rates lie a factor of 4 apart. The search then tries the neighbours of the best rate at a factor of 2, and
@@ -24,58 +24,63 @@ def find_edge(start: float, *, max_rates: int) -> Search:
 
     Args:
         start: A rate expected to be good.
+        try_rates: Trains at several rates.
         max_rates: Limit on the number of rates.
+
+    Returns:
+        The loss at every rate tried.
     """
     tried: dict[float, float] = {}
 
-    def new(*rates: float) -> list[float]:
+    def explore(*rates: float) -> None:
         rounded = dict.fromkeys(round_rate(rate) for rate in rates)
-        return [rate for rate in rounded if rate not in tried][: max_rates - len(tried)]
+        if new := [rate for rate in rounded if rate not in tried][: max_rates - len(tried)]:
+            tried.update(try_rates(new))
 
-    yield from _try(tried, new(start / COARSE**2, start / COARSE, start, start * COARSE))
+    explore(start / COARSE**2, start / COARSE, start, start * COARSE)
     while len(tried) < max_rates and all(map(math.isfinite, tried.values())):
-        yield from _try(tried, new(max(tried) * COARSE))
+        explore(max(tried) * COARSE)
     while len(tried) < max_rates and best_rate(tried) in (None, min(tried)):
-        yield from _try(tried, new(min(tried) / COARSE))
+        explore(min(tried) / COARSE)
     for factor in (FINE, math.sqrt(FINE)):
         best = best_rate(tried)
         if best is None:
-            return
-        yield from _try(tried, new(best / factor, best * factor))
+            return tried
+        explore(best / factor, best * factor)
     for _ in range(2):
         stable, divergent = edge_of_stability(tried)
         if stable is None or divergent is None:
-            return
-        yield from _try(tried, new(math.sqrt(stable * divergent)))
+            return tried
+        explore(math.sqrt(stable * divergent))
+    return tried
 
 
-def climb(start: float, *, max_rates: int, factor: float = FINE) -> Search:
+def climb(start: float, try_rates: TryRates, *, max_rates: int) -> dict[float, float]:
     """Try `start` and its neighbours, then continue in the better direction until the best rate has worse neighbours.
 
     Args:
         start: A rate expected to be good.
+        try_rates: Trains at several rates.
         max_rates: Limit on the number of rates.
-        factor: Ratio of neighbouring rates.
+
+    Returns:
+        The loss at every rate tried.
     """
     tried: dict[float, float] = {}
-    proposal = [round_rate(rate) for rate in (start, start / factor, start * factor)][:max_rates]
+    proposal = [round_rate(rate) for rate in (start, start / FINE, start * FINE)][:max_rates]
     while proposal:
-        yield from _try(tried, proposal)
+        tried |= try_rates(proposal)
         best = best_rate(tried)
         if best is None:  # all diverged
-            proposal = [round_rate(min(tried) / factor)]
+            proposal = [round_rate(min(tried) / FINE)]
         elif best == min(tried):
-            proposal = [round_rate(best / factor)]
+            proposal = [round_rate(best / FINE)]
         elif best == max(tried):
-            proposal = [round_rate(best * factor)]
+            proposal = [round_rate(best * FINE)]
         else:
-            return
+            break
         proposal = [rate for rate in proposal if rate not in tried][: max_rates - len(tried)]
-
-
-def given(rates: Sequence[float]) -> Search:
-    """Try exactly these rates."""
-    yield list(rates)
+    return tried
 
 
 def best_rate(losses: dict[float, float]) -> float | None:
@@ -92,31 +97,3 @@ def edge_of_stability(losses: dict[float, float]) -> tuple[float | None, float |
     divergent = min((rate for rate, loss in losses.items() if not math.isfinite(loss)), default=None)
     stable = [rate for rate, loss in losses.items() if math.isfinite(loss) and (divergent is None or rate < divergent)]
     return max(stable, default=None), divergent
-
-
-def explore(search: Search, try_rates: Callable[[list[float]], dict[float, float]]) -> dict[float, float]:
-    """Run a search to its end.
-
-    Args:
-        search: Generator that proposes rates.
-        try_rates: Function that returns the loss at each rate, infinite where training diverged.
-
-    Returns:
-        The loss at every rate tried.
-    """
-    losses: dict[float, float] = {}
-    rates = next(search, None)
-    while rates is not None:
-        results = try_rates(rates)
-        losses |= results
-        try:
-            rates = search.send(results)
-        except StopIteration:
-            return losses
-    return losses
-
-
-def _try(tried: dict[float, float], rates: list[float]) -> Search:
-    """Propose rates, unless there are none, and add their losses to `tried`."""
-    if rates:
-        tried |= yield rates

@@ -1,6 +1,6 @@
 """The comparison of tokenizers from end to end: resolve corpora, train or open tokenizers, measure all pairs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,24 +20,31 @@ from tinystories.tokenizers.training import (
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a comparison: the flags of `tokenizer-report`, unchanged.
+    """Settings of a comparison, which are flags of `tokenizer-report`."""
 
-    Raises:
-        ValueError: A number is too small, or a size is given twice.
-    """
+    corpora: tuple[str, ...] = ("sample",)
+    """Texts: "sample", "tinystories" or paths of text files as in --dataset; TRAIN,VALID for a file with a validation
+    text of its own (otherwise the last documents are held out); NAME=… gives a text a name."""
+    vocab_sizes: tuple[int, ...] = ()
+    """Entries of the tokenizers to train, each on every corpus; by default one size for each corpus, by the size of its
+    text: 2048, from 100 MB on 10000, from 5 GB on 32000."""
+    tokenizers: tuple[str, ...] = ()
+    """Directories of existing tokenizers (with a tokenizer.json) to compare with; NAME=DIRECTORY gives one a name."""
+    documents: int = 10
+    """Documents to draw from each validation text."""
+    seed: int = 0
+    """Seed of the draw."""
+    repeats: int = 5
+    """Calls whose median is the throughput."""
+    throughput_bytes: int = 10_000_000
+    """Measure throughput on the first documents of the training text, up to this many bytes."""
+    measure_again: bool = False
+    """Train again even where a tokenizer exists, and keep the new times and memory."""
+    data_dir: Path = Path("data")
+    """Directory of tokenizers and their training measurements, for reuse."""
 
-    corpora: Sequence[str]
-    vocab_sizes: Sequence[int]
-    """Empty for one default size for each corpus."""
-    tokenizers: Sequence[str]
-    documents: int
-    seed: int
-    repeats: int
-    throughput_bytes: int
-    measure_again: bool
-    data_dir: Path
-
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Refuse numbers that are too small, and sizes given twice."""
         for size in self.vocab_sizes:
             if size < 257:
                 raise ValueError(f"--vocab-sizes {size}: expected at least 257 (256 bytes and {SEPARATOR})")

@@ -24,7 +24,7 @@ _FORMAT, _VERSION = "scratchlm-checkpoint", 2
 
 @dataclass(frozen=True)
 class CheckpointState:
-    """Content of a checkpoint before it is written, all of the same moment."""
+    """Content of a checkpoint, all of the same moment; what is read back is on the CPU."""
 
     step: int
     model: dict[str, Any]
@@ -36,24 +36,14 @@ class CheckpointState:
     """Loss of the whole validation split at this step, if it was evaluated."""
     seconds_training: float = 0.0
     """Seconds of training up to this step."""
+    path: Path | None = None
+    """Where it was read; None before it is written."""
 
     def num_bytes(self) -> int:
         """Return about how many bytes the checkpoint takes on the disk."""
         # Tied weights are written under each of their names.
         weights = sum(count_bytes(value) for value in self.model.values())
         return weights + count_bytes({"optimizer": self.optimizer, "training": self.training})
-
-
-@dataclass(frozen=True)
-class CheckpointContent:
-    """Content of an intact checkpoint, on the CPU."""
-
-    path: Path
-    step: int
-    model: dict[str, Any]
-    optimizer: dict[str, Any]
-    training: dict[str, Any]
-    """State of everything else, as it was in `CheckpointState`."""
 
 
 class DamagedCheckpointError(ValueError):
@@ -92,7 +82,7 @@ def write_checkpoint(directory: Path, state: CheckpointState) -> None:
     sync_directory(directory)
 
 
-def read_checkpoint(path: Path) -> CheckpointContent:
+def read_checkpoint(path: Path) -> CheckpointState:
     """Read a checkpoint and verify it.
 
     Raises:
@@ -104,11 +94,19 @@ def read_checkpoint(path: Path) -> CheckpointContent:
     return read_verified(path)
 
 
-def read_verified(path: Path) -> CheckpointContent:
+def read_verified(path: Path) -> CheckpointState:
     """Read a checkpoint that has been verified already."""
-    state = _load_state(path, mapped=False)
+    state, meta = _load_state(path, mapped=False), read_meta(path)
     model = _load_weights(path) | state["model_extra"]
-    return CheckpointContent(path, int(read_meta(path)["step"]), model, state["optimizer"], state["training"])
+    return CheckpointState(
+        int(meta["step"]),
+        model,
+        state["optimizer"],
+        state["training"],
+        meta["valid_loss"],
+        meta["seconds_training"],
+        path,
+    )
 
 
 def read_model(path: Path) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from trainer.checkpoints.directory import CheckpointContent, read_verified
+from trainer.checkpoints.directory import CheckpointState, read_verified
 from trainer.checkpoints.random_states import restore_random_states, seed_everything
 from trainer.checkpoints.state_dicts import set_model_state, set_optimizer_state
 from trainer.checkpoints.store import CheckpointStore
@@ -40,7 +40,7 @@ def restore_run(store: CheckpointStore, parallel: Parallel, seed: int) -> dict[s
     return content.training
 
 
-def load_latest(store: CheckpointStore, processes: Processes, *, set_aside: bool = True) -> CheckpointContent | None:
+def load_latest(store: CheckpointStore, processes: Processes, *, set_aside: bool = True) -> CheckpointState | None:
     """Return the latest intact checkpoint, which rank 0 finds and verifies, or None.
 
     Args:
@@ -52,7 +52,7 @@ def load_latest(store: CheckpointStore, processes: Processes, *, set_aside: bool
         ValueError, OSError: As `CheckpointStore.load_latest`.
         FileNotFoundError: If this process does not see what rank 0 sees.
     """
-    content: CheckpointContent | None = None
+    content: CheckpointState | None = None
 
     def find() -> Path | None:
         nonlocal content

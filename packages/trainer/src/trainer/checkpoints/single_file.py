@@ -21,7 +21,7 @@ from trainer.checkpoints.directory import (
 )
 from trainer.checkpoints.state_dicts import get_model_state, set_model_state, set_optimizer_state
 from trainer.checkpoints.store import CheckpointStore
-from trainer.support.files import sync_directory
+from trainer.support.files import atomic_file
 
 PathOrFile: TypeAlias = str | os.PathLike[str] | IO[bytes]
 
@@ -38,17 +38,8 @@ def save_checkpoint(model: nn.Module, optimizer: Optimizer, step: int, path_or_f
     if not isinstance(path_or_file, str | os.PathLike):
         save_torch(content, path_or_file)
         return
-    path = Path(path_or_file)
-    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            save_torch(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_directory(path.parent)
+    with atomic_file(path_or_file) as file:
+        save_torch(content, file)
 
 
 def load_checkpoint(path_or_file: PathOrFile, model: nn.Module, optimizer: Optimizer | None) -> int:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from trainer.checkpoints.directory import (
-    CheckpointContent,
     CheckpointState,
     DamagedCheckpointError,
     read_checkpoint,
@@ -96,7 +95,7 @@ class CheckpointStore:
         self._prune()
         return final
 
-    def load_latest(self, *, set_aside: bool = True) -> CheckpointContent | None:
+    def load_latest(self, *, set_aside: bool = True) -> CheckpointState | None:
         """Return the latest intact checkpoint; None if there are no checkpoints. Damaged ones cause a warning.
 
         Args:

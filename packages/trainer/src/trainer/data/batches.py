@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from trainer.config import TrainConfig
-from trainer.data.sampling import RandomWindows, ShuffledWindows, Windows
+from trainer.data.sampling import RandomWindows, ShuffledWindows
 from trainer.data.splits import TokenSplit
 
 
@@ -47,9 +47,11 @@ class BatchSource:
         self._rank = rank
         self._context_length, self._batch_size = config.context_length, config.batch_size
         lengths, length, rows = split.lengths, config.context_length, config.batch_size
-        self._windows: Windows = RandomWindows(lengths, length, rows, config.grad_accumulation_steps, config.seed)
-        if config.sampling == "shuffled":
-            self._windows = ShuffledWindows(lengths, length, rows, config.seed)
+        self._windows = (
+            ShuffledWindows(lengths, length, rows, config.seed)
+            if config.sampling == "shuffled"
+            else RandomWindows(lengths, length, rows, config.grad_accumulation_steps, config.seed)
+        )
 
     def micro_steps(self, count: int) -> int:
         """Return how many batches this process reads in a step of `count` whole batches."""

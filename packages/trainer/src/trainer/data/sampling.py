@@ -3,22 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Protocol
 
 import numpy as np
 
 from trainer.data.windows import TokenArray, batch_generator
-
-
-class Windows(Protocol):
-    """Chooses the windows of a run."""
-
-    def locate(self, number: int) -> tuple[TokenArray, TokenArray]:
-        """Return the part of the split and the start in it of each window of a batch, both (batch_size,).
-
-        Args:
-            number: How many batches of the run come before it.
-        """
 
 
 class RandomWindows:
@@ -41,7 +29,11 @@ class RandomWindows:
         self._seed = seed
 
     def locate(self, number: int) -> tuple[TokenArray, TokenArray]:
-        """Return the part of the split and the start in it of each window of a batch, both (batch_size,)."""
+        """Return the part of the split and the start in it of each window of a batch, both (batch_size,).
+
+        Args:
+            number: How many batches of the run come before it.
+        """
         generator = batch_generator(self._seed, *divmod(number, self._batches_per_step))
         return _locate(self._ends, generator.integers(self._ends[-1], size=self._batch_size))
 

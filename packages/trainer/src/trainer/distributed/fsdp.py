@@ -14,7 +14,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from torch.optim import Optimizer
 
-from trainer.distributed.parallel import CalledModule, Parallel, check_gradients
+from trainer.distributed.parallel import CalledModule, Parallel
 from trainer.distributed.processes import Processes
 
 Result = TypeVar("Result")
@@ -52,7 +52,6 @@ class ShardedParallel(Parallel):
         self._groups = [list(group["params"]) for group in optimizer.param_groups]
         for group in optimizer.param_groups:
             group["params"] = [parameters[names[id(parameter)]] for parameter in group["params"]]
-        self._has_gradients = False
         self.model, self.optimizer, self.processes, self.device = sharded, optimizer, processes, device
 
     def differentiate(self, function: Callable[..., Result], *arguments: Any) -> Result:
@@ -66,12 +65,6 @@ class ShardedParallel(Parallel):
         assert isinstance(self._wrapped, FSDPModule)
         self._wrapped.reshard()
         return result
-
-    def check_gradients(self) -> None:
-        """Check that every trainable parameter has a gradient."""
-        if not self._has_gradients:
-            check_gradients(self.model)
-            self._has_gradients = True
 
     def norm(self, tensors: Iterable[torch.Tensor]) -> torch.Tensor:
         """Return the L2 norm of several sharded tensors together."""

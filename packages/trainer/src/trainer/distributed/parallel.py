@@ -46,6 +46,7 @@ class Parallel:
     name: str | None = None
     is_sharded = False
     """Whether every use of the model needs all processes."""
+    _has_gradients = False
 
     def __init__(self, model: nn.Module, optimizer: Optimizer, processes: Processes, device: torch.device) -> None:
         self.model = model.to(device)
@@ -70,11 +71,14 @@ class Parallel:
         return nullcontext()
 
     def check_gradients(self) -> None:
-        """Check that the first backward pass has given all gradients that the processes exchange.
+        """Check that the first backward pass has given all gradients, for which several processes would wait.
 
         Raises:
             ValueError: If a trainable parameter has no gradient.
         """
+        if self.processes.are_several and not self._has_gradients:
+            check_gradients(self.model)
+            self._has_gradients = True
 
     def norm(self, tensors: Iterable[torch.Tensor]) -> torch.Tensor:
         """Return the L2 norm of several tensors together, as a scalar on the device."""
@@ -122,7 +126,6 @@ class DataParallel(Parallel):
         buffers = "forward_sync_buffers" if "forward_sync_buffers" in names else "broadcast_buffers"
         options: dict[str, Any] = {buffers: False, "gradient_as_bucket_view": True}
         self._wrapped = nn.parallel.DistributedDataParallel(CalledModule(self.model), **options)
-        self._has_gradients = False
 
     def differentiate(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Return function(model, *arguments), for a backward pass that exchanges gradients."""
@@ -142,12 +145,6 @@ class DataParallel(Parallel):
         if hasattr(self, "_wrapped"):
             self._wrapped.logger = None
             self._wrapped.reducer = None  # type: ignore[assignment, unused-ignore]
-
-    def check_gradients(self) -> None:
-        """Check that every trainable parameter has a gradient; DDP would wait for those that have none."""
-        if not self._has_gradients:
-            check_gradients(self.model)
-            self._has_gradients = True
 
 
 def check_gradients(model: nn.Module) -> None:

@@ -7,7 +7,6 @@ from trainer.records.lines import Record as Record
 from trainer.records.lines import finite as finite
 from trainer.records.lines import finite_record as finite_record
 from trainer.records.plots import draw_losses as draw_losses
-from trainer.records.reporter import Receiver as Receiver
 from trainer.records.reporter import Reporter as Reporter
 from trainer.records.run_directory import CSV_COLUMNS as CSV_COLUMNS
 from trainer.records.run_directory import RunDirectory as RunDirectory

@@ -5,25 +5,16 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from trainer.devices import Speed, peak_memory_bytes
 from trainer.evaluation import Evaluation
-from trainer.records.lines import JsonlLogger, Record
+from trainer.loggers.group import LoggerGroup
+from trainer.records.lines import JsonlLogger
 from trainer.records.plots import draw_losses
 from trainer.records.run_directory import RunDirectory, read_metrics
-
-
-class Receiver(Protocol):
-    """The loggers of a run, as one."""
-
-    def log(self, record: Record) -> None:
-        """Take one record or notice."""
-
-    def on_samples(self, step: int, texts: list[str]) -> None:
-        """Take the texts that the model wrote."""
 
 
 class Reporter:
@@ -41,7 +32,7 @@ class Reporter:
     def __init__(
         self,
         records: RunDirectory,
-        loggers: Receiver,
+        loggers: LoggerGroup,
         moment: Callable[..., dict[str, Any]],
         speed: Speed,
         device: torch.device,

@@ -9,13 +9,12 @@ import os
 import secrets
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from trainer.config import FREE_SETTINGS, TrainConfig
+from trainer.config import FREE_SETTINGS
 from trainer.records.lines import JsonlLogger, Record
 from trainer.records.summary import Summary
 from trainer.support.files import write_atomically
@@ -114,9 +113,7 @@ class RunDirectory:
         """
         if not (self.path / "summary.json").exists() and not any(self.checkpoints.glob("step_*")):
             return
-        # A run of an earlier version does not record later settings; it behaved as their defaults do.
-        defaults = {field.name: field.default for field in fields(TrainConfig) if field.default is not MISSING}
-        recorded = {**json.loads(json.dumps(defaults)), **flatten(read_config(self.path))}
+        recorded = flatten(read_config(self.path))
         given = flatten(json.loads(json.dumps(config)))
         names = [*given, *(name for name in recorded if name not in given)]
         missing = object()

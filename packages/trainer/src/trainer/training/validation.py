@@ -19,6 +19,8 @@ from trainer.task import Task
 from trainer.training.clock import RunClock
 from trainer.training.progress import Interval
 
+_SAVED = ("whole_step", "loss", "perplexity", "bits_per_byte", "first_loss", "best_loss")
+
 
 class Validator:
     """Evaluates the model on the validation split, keeps the losses, and takes samples.
@@ -53,22 +55,13 @@ class Validator:
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values for a checkpoint."""
-        return {
-            "interval": self._interval.state_dict(),
-            "whole_step": self.whole_step,
-            "loss": self.loss,
-            "perplexity": self.perplexity,
-            "bits_per_byte": self.bits_per_byte,
-            "first_loss": self.first_loss,
-            "best_loss": self.best_loss,
-        }
+        return {"interval": self._interval.state_dict(), **{name: getattr(self, name) for name in _SAVED}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; the clock is restored already."""
         self._interval.load_state_dict(state["interval"])
-        self.whole_step, self.loss, self.perplexity = state["whole_step"], state["loss"], state["perplexity"]
-        self.bits_per_byte = state["bits_per_byte"]
-        self.first_loss, self.best_loss = state["first_loss"], state["best_loss"]
+        for name in _SAVED:
+            setattr(self, name, state[name])
         self._evaluated_at = self._clock.now()
 
     def is_due(self) -> bool:

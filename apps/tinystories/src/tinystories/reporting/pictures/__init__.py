@@ -12,5 +12,4 @@ from tinystories.reporting.pictures.rates import rate_curve as rate_curve
 from tinystories.reporting.pictures.style import DARK as DARK
 from tinystories.reporting.pictures.style import LIGHT as LIGHT
 from tinystories.reporting.pictures.style import Drawing as Drawing
-from tinystories.reporting.pictures.style import Theme as Theme
 from tinystories.reporting.pictures.style import rendered as rendered
