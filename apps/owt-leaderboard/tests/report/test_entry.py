@@ -12,7 +12,7 @@ from small_runs import TINY
 from bpe import Tokenizer
 from owt_leaderboard.recipe import RECIPES, changed
 from owt_leaderboard.report import entry
-from owt_leaderboard.run.finished_run import read_run
+from owt_leaderboard.run.trained_run import read_run
 
 LIMIT = 40.0
 

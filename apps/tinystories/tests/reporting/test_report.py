@@ -68,11 +68,11 @@ def test_results_have_means_spreads_differences_and_verdicts(document):
     assert list(rows) == list(VERDICTS)
     deviation = standard.stdev([2.00, 2.02, 2.04])
     assert rows["baseline"]["validation loss"] == f"2.0200 ± {deviation:.4f}"
-    assert rows["baseline"]["to baseline [95 %]"] == "-"
+    assert rows["baseline"]["nats to baseline [95 %]"] == "-"
     # By hand: t(0.975; 4 degrees) = 2.7764, standard error = 0.02 * sqrt(2 / 3); rounded outwards.
-    assert rows["nope"]["to baseline [95 %]"] == "+1.0000 [+0.9546, +1.0454]"
-    assert rows["half_vocabulary"]["to baseline [95 %]"] == "-"
-    assert rows["half_vocabulary"]["to baseline [95 %]1"].startswith("+0.1178 [")
+    assert rows["nope"]["nats to baseline [95 %]"] == "+1.0000 [+0.9546, +1.0454]"
+    assert rows["half_vocabulary"]["nats to baseline [95 %]"] == "-"
+    assert rows["half_vocabulary"]["bits to baseline [95 %]"].startswith("+0.1178 [")
     assert rows["no_rmsnorm"]["runs"] == "3, 3 diverged"
     assert rows["qk_norm"]["runs"] == "3, 2 diverged"
     assert rows["muon"]["runs"] == "1, 1 failed"

@@ -150,7 +150,7 @@ class TrainConfig:
         return begun[-1] if begun else self.grad_accumulation_steps
 
     @property
-    def follows_time(self) -> bool:
+    def depends_on_time(self) -> bool:
         """True if the wall clock decides when to evaluate, save or stop, and is not only recorded."""
         limits = (self.time_limit_seconds, self.checkpoint_seconds, self.eval_seconds)
         return any(seconds is not None for seconds in limits)

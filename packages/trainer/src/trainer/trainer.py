@@ -25,7 +25,7 @@ from trainer.devices import (
     release_freed_memory,
     resolve_dtype,
 )
-from trainer.distributed import Processes, find_place, joined_processes, parallelize, resolve_process_device
+from trainer.distributed import Processes, joined_processes, parallelize, read_ranks, resolve_process_device
 from trainer.evaluation import LossFunction
 from trainer.interruption import SignalGuard, TrainingInterrupted
 from trainer.loggers import ConsoleLogger, Logger, LoggerGroup
@@ -96,12 +96,12 @@ class Trainer:
         self.run_dir = Path(run_dir)
         self.loggers: Sequence[Logger] = [ConsoleLogger()] if loggers is None else loggers
         self.sample = sample
-        self._place = find_place()
-        BatchSource(self._splits[0], config, self._place.rank, self._place.world_size)  # refuses what cannot be shared
-        self.device = resolve_process_device(config.device, self._place)
+        self._ranks = read_ranks()
+        BatchSource(self._splits[0], config, self._ranks.rank, self._ranks.world_size)  # refuses what cannot be shared
+        self.device = resolve_process_device(config.device, self._ranks)
         self.dtype = resolve_dtype(config.dtype, self.device)
         peak = peak_flops(device_name(self.device), self.dtype)
-        self.speed = Speed(flops_per_token, peak and peak * self._place.world_size)
+        self.speed = Speed(flops_per_token, peak and peak * self._ranks.world_size)
         self.description = describe_run(config, model, optimizer, *self._splits, recorded or {})
 
     def fit(self) -> Summary:
@@ -121,17 +121,17 @@ class Trainer:
             ProcessLostError: If one of several processes died or did not answer; the others end.
             OSError: If the run directory cannot be written.
         """
-        with joined_processes(self._place, self.device, self.config.distributed_timeout_seconds) as processes:
-            records = RunDirectory(self.run_dir, writes=processes.is_writer)
+        with joined_processes(self._ranks, self.device, self.config.distributed_timeout_seconds) as processes:
+            records = RunDirectory(self.run_dir, writes=processes.is_rank_0)
             store = CheckpointStore(
                 records.checkpoints, self.config.keep_checkpoints, self.config.keep_checkpoint_every_seconds
             )
             if (summary := self._read_finished(records, store, processes)) is not None:
                 return summary
-            processes.from_writer(lambda: self._check_ids(store))
-            group = LoggerGroup(self.loggers if processes.is_writer else ())
+            processes.on_rank_0(lambda: self._check_ids(store))
+            group = LoggerGroup(self.loggers if processes.is_rank_0 else ())
             interruption: TrainingInterrupted | None = None
-            processes.from_writer(records.acquire)
+            processes.on_rank_0(records.acquire)
             try:
                 with ExitStack() as stack:
                     stack.callback(records.release)
@@ -185,7 +185,7 @@ class Trainer:
             records.match_config(self.description)
             return records.read_summary()
 
-        summary = processes.from_writer(read)
+        summary = processes.on_rank_0(read)
         if summary is None:
             return None
         try:
@@ -194,7 +194,7 @@ class Trainer:
             content, reason = None, str(error)
         if content is not None:
             set_model_state(self.model, content.model, str(content.path))
-        elif summary.steps > 0 and processes.is_writer:
+        elif summary.steps > 0 and processes.is_rank_0:
             warnings.warn(
                 f"the run in {self.run_dir} is finished and its summary is returned, but the model's weights are as "
                 f"they were: {reason}; restore one if you need them, or train in another run directory",

@@ -25,7 +25,7 @@ from trainer.distributed import parallelize
 from trainer.distributed.fsdp import _check_optimizer, _check_sharing, _units
 from trainer.distributed.parallel import Parallel, check_gradients
 from trainer.distributed.processes import Processes, ProcessLostError, _picklable, joined_processes
-from trainer.distributed.rank import Place, find_place, resolve_process_device
+from trainer.distributed.rank import Ranks, read_ranks, resolve_process_device
 from trainer.evaluation import _batches
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -45,46 +45,46 @@ def environment(monkeypatch):
 
 
 def several(rank, world_size):
-    return Processes(Place(rank, world_size, rank))
+    return Processes(Ranks(rank, world_size, rank))
 
 
 def test_place_is_what_torchrun_says(environment):
-    assert find_place() == Place(0, 1, 0)
+    assert read_ranks() == Ranks(0, 1, 0)
     environment(RANK="5", WORLD_SIZE="8", LOCAL_RANK="1", MASTER_ADDR="host")
-    assert find_place() == Place(5, 8, 1)
+    assert read_ranks() == Ranks(5, 8, 1)
     environment(RANK="8")
     with pytest.raises(
         ValueError, match=r"RANK='8', WORLD_SIZE='8', LOCAL_RANK='1': expected whole .* start .* torchrun"
     ):
-        find_place()
+        read_ranks()
     environment(RANK="first")
     with pytest.raises(ValueError, match="RANK='first'"):
-        find_place()
+        read_ranks()
 
 
 def test_place_needs_an_address(environment):
     environment(RANK="0", WORLD_SIZE="2")
     with pytest.raises(ValueError, match="WORLD_SIZE is 2, but MASTER_ADDR is not set: start the script with torchrun"):
-        find_place()
+        read_ranks()
 
 
 def test_devices_of_several_processes(monkeypatch):
-    place = Place(1, 2, 1)
+    ranks = Ranks(1, 2, 1)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert resolve_process_device("auto", place) == torch.device("cpu")
+    assert resolve_process_device("auto", ranks) == torch.device("cpu")
     with pytest.raises(ValueError, match="device 'cuda' is not available here"):
-        resolve_process_device("cuda", place)
+        resolve_process_device("cuda", ranks)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("trainer.distributed.rank.resolve_device", torch.device)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    assert resolve_process_device("auto", place) == torch.device("cuda", 1)
-    assert resolve_process_device("cuda:0", Place()) == torch.device("cuda", 0)
+    assert resolve_process_device("auto", ranks) == torch.device("cuda", 1)
+    assert resolve_process_device("cuda:0", Ranks()) == torch.device("cuda", 0)
     for name in ("cuda:0", "mps"):
         with pytest.raises(ValueError, match=f"device is '{name}' for 2 processes: expected auto, cpu or cuda"):
-            resolve_process_device(name, place)
+            resolve_process_device(name, ranks)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
     with pytest.raises(ValueError, match=r"process 2 of this machine, which has 1 GPU\(s\): start at most as many"):
-        resolve_process_device("auto", place)
+        resolve_process_device("auto", ranks)
 
 
 def test_batch_that_the_processes_cannot_divide(tmp_path, environment):
@@ -249,9 +249,9 @@ def test_lost_connections_are_told_from_other_errors(monkeypatch, environment):
     gloo = "[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:51234"
     monkeypatch.setattr("trainer.distributed.processes._connect", lambda *_: Processes())
     monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
-    place = Place(1, 4, 1)
+    ranks = Ranks(1, 4, 1)
     for message, kind in ((gloo, ProcessLostError), ("mat1 and mat2 shapes cannot be multiplied", RuntimeError)):
-        with pytest.raises(RuntimeError) as caught, joined_processes(place, torch.device("cpu"), 5):
+        with pytest.raises(RuntimeError) as caught, joined_processes(ranks, torch.device("cpu"), 5):
             raise RuntimeError(message)
         assert type(caught.value) is kind
         assert message.removeprefix("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] ") in str(caught.value)
@@ -260,7 +260,7 @@ def test_lost_connections_are_told_from_other_errors(monkeypatch, environment):
             ProcessLostError,
             match=r"^process 1 of 4 lost another one, which died or did not answer \(Connection closed",
         ),
-        joined_processes(place, torch.device("cpu"), 5),
+        joined_processes(ranks, torch.device("cpu"), 5),
     ):
         raise RuntimeError(gloo)
 

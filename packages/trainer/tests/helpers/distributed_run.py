@@ -22,7 +22,7 @@ import trainer.records.reporter
 from trainer import TrainConfig, Trainer, TrainingInterrupted, evaluate
 from trainer.checkpoints import store
 from trainer.distributed.processes import joined_processes
-from trainer.distributed.rank import find_place
+from trainer.distributed.rank import read_ranks
 
 VOCAB_SIZE, WIDTH, CONTEXT = 40, 16, 8
 STEPS, STOPPED_AT = 12, 8
@@ -105,7 +105,7 @@ def acting(action, at=STOPPED_AT, rank=1):
 
     def loss(model, inputs, targets):
         calls.append(model.training)
-        if model.training and sum(calls) == 3 * at and find_place().rank == rank:
+        if model.training and sum(calls) == 3 * at and read_ranks().rank == rank:
             action()
         return loss_fn(model, inputs, targets)
 
@@ -123,7 +123,7 @@ def train_equally(directory):
     """
     seen = {}
     for name in ("ddp", "fsdp"):
-        model = Blocks(find_place().rank)  # the first one's weights count
+        model = Blocks(read_ranks().rank)  # the first one's weights count
         summary = make_trainer(directory / name, model=model, parallel=name).fit()
         seen[name] = {"loss": summary.final_valid_loss, "sums": sums(model), "type": type(model).__name__}
         # From a checkpoint of one process, which the test has left here.
@@ -149,7 +149,7 @@ def train_equally(directory):
     seen["errors"] = [catch(directory / "ddp", seed=4), catch(directory / "ddp" / "config.json")]
     seen["pieces"] = compile_in_pieces(directory / "pieces")  # which leaves weak proxies that nobody may look into
     seen["evaluations"] = evaluations(directory)
-    (directory / f"rank{find_place().rank}.json").write_text(json.dumps(seen))
+    (directory / f"rank{read_ranks().rank}.json").write_text(json.dumps(seen))
 
 
 RAMP = {"steps": 20, "grad_accumulation_steps": 1, "batch_ramp": ((0.0, 1), (0.3, 3)), "average_from": 0.6}
@@ -191,7 +191,7 @@ def fail(*arguments):
 
 def compile_badly(run_dir, parallel, compiled):
     """The compiler fails in one of the processes."""
-    compile_well, torch.compile = torch.compile, lambda loss, **_: compiled if find_place().rank == 1 else loss
+    compile_well, torch.compile = torch.compile, lambda loss, **_: compiled if read_ranks().rank == 1 else loss
     try:
         with warnings.catch_warnings(record=True) as caught:
             make_trainer(run_dir, parallel=parallel, compile="on", steps=6).fit()
@@ -280,7 +280,7 @@ def end_in_time(run_dir):
         return loss_fn(model, inputs, targets)
 
     settings = {"clock": "time", "time_limit_seconds": 30.0, "checkpoint_seconds": 2.0, "eval_seconds": 3.0}
-    time.perf_counter = lambda: len(passes) * (0.3 if find_place().rank == 0 else 1.5)
+    time.perf_counter = lambda: len(passes) * (0.3 if read_ranks().rank == 0 else 1.5)
     try:
         summary = make_trainer(run_dir, loss=loss, **settings).fit()
     finally:
@@ -293,14 +293,14 @@ def evaluations(directory):
     results = []
     dist.init_process_group("gloo")  # which is used, and stays
     make_trainer(directory / "ddp", model=(model := Blocks(9))).fit()  # is only read
-    with joined_processes(find_place(), torch.device("cpu"), 60) as processes:
+    with joined_processes(read_ranks(), torch.device("cpu"), 60) as processes:
         for count in (CONTEXT + 1, 2 * CONTEXT + 4, 500):
             arguments = Blocks(), make_tokens(count, 1), CONTEXT
             alone = evaluate(*arguments, batch_size=7, loss_fn=loss_fn)
             together = evaluate(*arguments, batch_size=7, loss_fn=loss_fn, processes=processes)
             results.append([alone.loss, together.loss])
         numbers = [None, None]
-        dist.all_gather_object(numbers, find_place().rank)
+        dist.all_gather_object(numbers, read_ranks().rank)
         results.append(numbers)
     dist.destroy_process_group()
     return [*results, sums(model)]

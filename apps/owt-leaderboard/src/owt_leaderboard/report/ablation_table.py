@@ -15,7 +15,12 @@ Results = Mapping[str, Sequence[Mapping[str, Any]]]
 def table(results: Results, settings: Mapping[str, Sequence[str]], seeds: int, title: str, budget: str) -> str:
     """Return a Markdown table: mean and deviation of each variant over seeds, and its difference from the full recipe.
 
-    `settings` are the assignments of each variant, and `budget` is that of each run in words.
+    Args:
+        results: Summaries of the finished runs of each variant.
+        settings: What each variant changes, as `--set` takes it: {"no_muon": ["optimizer=adamw"]}.
+        seeds: Runs of each variant, finished or not.
+        title: Heading.
+        budget: What each run may use, in words: "2 minutes".
     """
 
     def values(name: str, key: str) -> list[float]:
@@ -33,13 +38,13 @@ def table(results: Results, settings: Mapping[str, Sequence[str]], seeds: int, t
     reference = values(FULL, "final_valid_loss")
     for name in results:
         losses = values(name, "final_valid_loss")
-        compared = name != FULL and losses and reference
-        apart = _shown(difference(spread(losses), spread(reference))) if compared else ""
+        is_compared = name != FULL and losses and reference
+        from_full = _with_interval(difference(spread(losses), spread(reference))) if is_compared else ""
         count = f"{len(losses)} of {seeds}"
         if broken := sum(bool(run["diverged"]) for run in results[name]):
             count += f", {broken} diverged"
         tokens = [value / 1e6 for value in values(name, "tokens")]
-        cells = [_mean(losses, 4), apart, _mean(values(name, "bits_per_byte"), 4), _mean(tokens, 2)]
+        cells = [_mean(losses, 4), from_full, _mean(values(name, "bits_per_byte"), 4), _mean(tokens, 2)]
         rows.append(f"| {name} | {' '.join(settings.get(name, ()))} | {count} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
@@ -58,6 +63,6 @@ def _mean(values: Sequence[float], digits: int) -> str:
     return f"{spread(values):.{digits}f}" if values else ""
 
 
-def _shown(apart: Difference) -> str:
-    interval = "" if apart.low is None else f" [{apart.low:+.4f}, {apart.high:+.4f}]"
-    return f"{apart.value:+.4f}{interval}"
+def _with_interval(found: Difference) -> str:
+    interval = "" if found.low is None else f" [{found.low:+.4f}, {found.high:+.4f}]"
+    return f"{found.value:+.4f}{interval}"

@@ -1,7 +1,5 @@
 """Runs: one within a time limit, one of a number of steps, many in processes of their own, and finished ones."""
 
-from owt_leaderboard.run.finished_run import evaluate_run as evaluate_run
-from owt_leaderboard.run.finished_run import measurement_of as measurement_of
 from owt_leaderboard.run.processes import PlannedRun as PlannedRun
 from owt_leaderboard.run.processes import complete as complete
 from owt_leaderboard.run.processes import complete_all as complete_all
@@ -9,4 +7,6 @@ from owt_leaderboard.run.timed_run import TimedRun as TimedRun
 from owt_leaderboard.run.timed_run import WandbMode as WandbMode
 from owt_leaderboard.run.timed_run import compiled_if_it_pays as compiled_if_it_pays
 from owt_leaderboard.run.timed_run import prepared_by_one as prepared_by_one
+from owt_leaderboard.run.trained_run import evaluate_run as evaluate_run
+from owt_leaderboard.run.trained_run import measurement_of as measurement_of
 from owt_leaderboard.run.training import train as train

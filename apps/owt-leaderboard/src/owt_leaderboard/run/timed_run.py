@@ -54,20 +54,18 @@ class TimedRun:
         from owt_leaderboard.run.uploads import Uploads
         from trainer import ConsoleLogger
         from trainer.distributed.processes import joined_processes
-        from trainer.distributed.rank import find_place, resolve_process_device
+        from trainer.distributed.rank import read_ranks, resolve_process_device
 
         if self.time_limit_seconds <= EXIT_SECONDS:
             raise ValueError(f"the time limit is {self.time_limit_seconds:g} s: expected more than {EXIT_SECONDS:g} s")
         uploads = Uploads(self.wandb)
         tokenizer = Tokenizer.from_pretrained(files.tokenizer)
-        place = find_place()
-        with joined_processes(place, resolve_process_device(self.device, place), timeout_seconds=600.0) as processes:
+        ranks = read_ranks()
+        with joined_processes(ranks, resolve_process_device(self.device, ranks), timeout_seconds=600.0) as processes:
             sessions = Sessions(self.run_dir, self.spent)
             is_finished = (self.run_dir / "summary.json").exists()
             try:
-                decisions = processes.from_writer(
-                    lambda: self._decide(sessions, files, tokenizer, processes.world_size)
-                )
+                decisions = processes.on_rank_0(lambda: self._decide(sessions, files, tokenizer, processes.world_size))
                 model, summary = train(
                     decisions.recipe,
                     files,
@@ -80,7 +78,7 @@ class TimedRun:
                     loggers=[ConsoleLogger(), uploads],
                 )
                 has_entry = is_finished and (self.run_dir / ENTRY_FILE).exists()
-                if processes.is_writer and summary.final_valid_loss is not None and not has_entry:
+                if processes.is_rank_0 and summary.final_valid_loss is not None and not has_entry:
                     if is_finished:  # an earlier process was killed before it wrote the entry
                         sessions.begin()
                     sessions.note()
@@ -93,12 +91,12 @@ class TimedRun:
                         reasons=decisions.reasons,
                     )
             except ValueError:
-                if processes.is_writer and not any((self.run_dir / "checkpoints").glob("step_*")):
+                if processes.is_rank_0 and not any((self.run_dir / "checkpoints").glob("step_*")):
                     sessions.forget()  # lets the user try another limit in this directory
                 raise
             finally:
                 sessions.end()
-                if processes.is_writer:
+                if processes.is_rank_0:
                     uploads.finish()
             processes.wait()  # as soon as one process ends, torchrun may end the others
         return summary
@@ -166,10 +164,10 @@ def compiled_if_it_pays(recipe: Recipe, device_type: str, seconds: float) -> Rec
 def prepared_by_one(device: str, prepare: Callable[[], TokenFiles]) -> tuple[TokenFiles, float]:
     """Prepare the data on rank 0 while the other processes wait; return the data and the seconds spent in this call."""
     from trainer.distributed.processes import joined_processes
-    from trainer.distributed.rank import find_place, resolve_process_device
+    from trainer.distributed.rank import read_ranks, resolve_process_device
 
     began = time.perf_counter()
-    place = find_place()
-    with joined_processes(place, resolve_process_device(device, place), _PREPARATION_TIMEOUT) as processes:
-        files = processes.from_writer(prepare)
+    ranks = read_ranks()
+    with joined_processes(ranks, resolve_process_device(device, ranks), _PREPARATION_TIMEOUT) as processes:
+        files = processes.on_rank_0(prepare)
     return files, time.perf_counter() - began

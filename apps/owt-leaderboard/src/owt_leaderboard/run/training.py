@@ -81,12 +81,12 @@ def train(
     import torch
 
     from trainer import TokenDataset, Trainer, read_config
-    from trainer.distributed.rank import find_place, resolve_process_device
+    from trainer.distributed.rank import read_ranks, resolve_process_device
 
     if (run_dir / "config.json").exists():
         from_record(read_config(run_dir)["recorded"]["recipe"])  # raises ValueError for a run of another version
     torch.manual_seed(recipe.seed)
-    model = make_model(recipe, tokenizer.vocab_size, resolve_process_device(device, find_place()))
+    model = make_model(recipe, tokenizer.vocab_size, resolve_process_device(device, read_ranks()))
 
     def sample(module: "nn.Module", step: int) -> str:
         return write_text(model, tokenizer, SAMPLE_TOKENS, seed=recipe.seed)[0]

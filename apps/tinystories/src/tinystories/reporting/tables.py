@@ -134,9 +134,10 @@ def _first_column(experiment: Experiment) -> str:
 
 def _compared(experiment: Experiment) -> Rows:
     """Groups beside their reference, in both units."""
-    difference = f"to {'best' if experiment.kind == 'lr-sweep' else 'baseline'} [{PERCENT}]"
-    first = _first_column(experiment)
-    rows = [[first, VERDICT, "runs", "validation loss", difference, "bits per byte", difference]]
+    to = f"to {'best' if experiment.kind == 'lr-sweep' else 'baseline'} [{PERCENT}]"
+    rows = [
+        [_first_column(experiment), VERDICT, "runs", "validation loss", f"nats {to}", "bits per byte", f"bits {to}"]
+    ]
     for comparison in compare(experiment):
         rows.append(
             [

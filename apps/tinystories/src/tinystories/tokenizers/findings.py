@@ -32,18 +32,19 @@ class Findings:
         """Return the tokenizers that were trained on a corpus."""
         return [tokenizer for tokenizer in self.tokenizers if tokenizer.corpus == corpus]
 
-    def own(self, tokenizer: TrainedTokenizer, corpus: str) -> TrainedTokenizer:
+    def nearest_in_size(self, tokenizer: TrainedTokenizer, corpus: str) -> TrainedTokenizer:
         """Return, of the tokenizers trained on a corpus, the tokenizer with the nearest size to `tokenizer`."""
-        return min(self.of_corpus(corpus), key=lambda own: abs(own.size - tokenizer.size))
+        return min(self.of_corpus(corpus), key=lambda one: abs(one.size - tokenizer.size))
 
     def reference(self, tokenizer: TrainedTokenizer, corpus: str) -> TrainedTokenizer:
         """Return the tokenizer with which to compare `tokenizer` on a corpus.
 
-        A tokenizer trained on the corpus is compared with the smallest such tokenizer, any other one with `own`.
+        A tokenizer trained on the corpus is compared with the smallest of those trained on it, any other tokenizer
+        with the one of the nearest size.
         """
         if tokenizer.corpus == corpus:
-            return min(self.of_corpus(corpus), key=lambda own: own.size)
-        return self.own(tokenizer, corpus)
+            return min(self.of_corpus(corpus), key=lambda one: one.size)
+        return self.nearest_in_size(tokenizer, corpus)
 
     def bytes_per_token_against(self, tokenizer: str, reference: str, corpus: str) -> Ratio:
         """Return the bytes per token of a tokenizer on a corpus, divided by the bytes per token of a reference."""
@@ -99,7 +100,7 @@ def _tokenizer(tokenizer: TrainedTokenizer) -> dict[str, Any]:
 
 def _compression(findings: Findings, found: Compression) -> dict[str, Any]:
     tokenizer = next(tokenizer for tokenizer in findings.tokenizers if tokenizer.name == found.tokenizer)
-    own = findings.own(tokenizer, found.corpus).name
+    own = findings.nearest_in_size(tokenizer, found.corpus).name
     ratio = findings.bytes_per_token_against(found.tokenizer, own, found.corpus)
     return {
         "tokenizer": found.tokenizer,

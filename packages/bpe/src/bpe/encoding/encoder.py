@@ -59,7 +59,7 @@ class TextEncoder:
             )
         return self._kernels
 
-    def expect(self, size: int) -> None:
+    def prepare_for(self, size: int) -> None:
         """Load the kernels if they pay off for `size` bytes that will come in blocks."""
         if self._worth_kernels(size):
             self.load_kernels()

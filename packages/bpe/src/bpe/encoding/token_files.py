@@ -109,7 +109,7 @@ def encode_file(
     earlier = _check_targets(text.path, target, sidecar)
     tokens = 0
     size_on_disk = text.path.stat().st_size if text.path.exists() else 0
-    encoder.expect(size_on_disk)
+    encoder.prepare_for(size_on_disk)
     report = Progress("encoding", None if is_compressed(text.path) else size_on_disk, enabled=progress)
     # Written again with the number of tokens when it is known; NumPy pads the header to the same size.
     id_dtype = np.dtype(spec.id_dtype).newbyteorder("<")

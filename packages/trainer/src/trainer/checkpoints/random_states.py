@@ -100,4 +100,4 @@ def restore_random_states(states: list[dict[str, Any]], processes: Processes, se
 
 def draw_like_the_writer(processes: Processes) -> None:
     """Set the random states of this process to those of rank 0, on the device too."""
-    set_random_states(processes.from_writer(get_random_states))
+    set_random_states(processes.on_rank_0(get_random_states))

@@ -28,7 +28,7 @@ def restore_run(store: CheckpointStore, parallel: Parallel, seed: int) -> dict[s
         OSError: If one cannot be read.
     """
     processes = parallel.processes
-    processes.from_writer(store.remove_leftovers)
+    processes.on_rank_0(store.remove_leftovers)
     content = load_latest(store, processes)
     if content is None:
         seed_everything(seed, processes.rank)
@@ -59,8 +59,8 @@ def load_latest(store: CheckpointStore, processes: Processes, *, set_aside: bool
         content = store.load_latest(set_aside=set_aside)
         return None if content is None else content.path
 
-    path = processes.from_writer(find)
-    if path is None or processes.is_writer:
+    path = processes.on_rank_0(find)
+    if path is None or processes.is_rank_0:
         return content
     if not path.exists():
         raise FileNotFoundError(

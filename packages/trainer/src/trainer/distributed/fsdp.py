@@ -83,7 +83,7 @@ class ShardedParallel(Parallel):
         """
         if isinstance(state, DTensor):
             whole: torch.Tensor = state.full_tensor().detach()
-            return whole.cpu() if self.processes.is_writer else None
+            return whole.cpu() if self.processes.is_rank_0 else None
         if isinstance(state, dict):
             return {name: self.gather(value) for name, value in state.items()}
         if isinstance(state, list | tuple):

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from trainer.distributed.rank import Place
+from trainer.distributed.rank import Ranks
 
 if dist.is_available():
     from torch.distributed.distributed_c10d import PrefixStore, Store
@@ -35,15 +35,15 @@ class Processes:
     Messages between hosts use gloo, whatever the tensors of the model use, so that no device is waited for.
     """
 
-    def __init__(self, place: Place | None = None, messages: dist.ProcessGroup | None = None) -> None:
-        place = place or Place()
-        self.rank = place.rank
-        self.world_size = place.world_size
+    def __init__(self, ranks: Ranks | None = None, messages: dist.ProcessGroup | None = None) -> None:
+        ranks = ranks or Ranks()
+        self.rank = ranks.rank
+        self.world_size = ranks.world_size
         self.messages = messages
         """The process group for tensors on the CPU; None in one process."""
 
     @property
-    def is_writer(self) -> bool:
+    def is_rank_0(self) -> bool:
         """True on rank 0, which writes the records and checkpoints."""
         return self.rank == 0
 
@@ -72,8 +72,8 @@ class Processes:
         dist.all_reduce(message, dist.ReduceOp.MAX, group=self.messages)
         return message.item()
 
-    def from_writer_numbers(self, values: Sequence[float]) -> tuple[float, ...]:
-        """Return the numbers of rank 0; faster than `from_writer`."""
+    def broadcast(self, values: Sequence[float]) -> tuple[float, ...]:
+        """Return the numbers of rank 0 in all processes; faster than `on_rank_0`."""
         if not self.are_several:
             return tuple(values)
         message = torch.tensor(values, dtype=torch.float64)
@@ -84,7 +84,7 @@ class Processes:
         """Wait until all processes have called this."""
         self.maximum(0.0)
 
-    def from_writer(self, action: Callable[[], Result]) -> Result:
+    def on_rank_0(self, action: Callable[[], Result]) -> Result:
         """Call a function on rank 0 alone, and return its result everywhere, or raise its exception everywhere.
 
         The result must be picklable, and so small that copies do not matter.
@@ -93,7 +93,7 @@ class Processes:
             return action()
         failure: Exception | None = None
         message: list[Any] = [None, None]
-        if self.is_writer:
+        if self.is_rank_0:
             try:
                 message[0] = action()
             except Exception as error:
@@ -110,19 +110,19 @@ class Processes:
         """Return the picklable values of all processes on rank 0, in their order, and an empty list elsewhere."""
         if not self.are_several:
             return [value]
-        values: list[Any] | None = [None] * self.world_size if self.is_writer else None
+        values: list[Any] | None = [None] * self.world_size if self.is_rank_0 else None
         dist.gather_object(value, values, dst=0, group=self.messages)
         return values or []
 
 
 @contextmanager
-def joined_processes(place: Place, device: torch.device, timeout_seconds: float) -> Iterator[Processes]:
+def joined_processes(ranks: Ranks, device: torch.device, timeout_seconds: float) -> Iterator[Processes]:
     """Connect the processes of a run for the time of the block; a process group that exists already is used and stays.
 
     A GPU becomes the current device of the process, where kernels run and random numbers are drawn.
 
     Args:
-        place: Rank of this process.
+        ranks: Ranks of this process.
         device: Device of the model, which decides on nccl (CUDA) or gloo.
         timeout_seconds: Seconds that a process waits for the others before it gives up.
 
@@ -131,32 +131,32 @@ def joined_processes(place: Place, device: torch.device, timeout_seconds: float)
     """
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
-    if place.world_size == 1:
-        yield Processes(place)
+    if ranks.world_size == 1:
+        yield Processes(ranks)
         return
     was_there = dist.is_initialized()
     try:
-        yield _connect(place, device, timeout_seconds)
+        yield _connect(ranks, device, timeout_seconds)
     except RuntimeError as error:
         if _is_loss(error):
-            raise ProcessLostError(_explain(error, place)) from error
+            raise ProcessLostError(_explain(error, ranks)) from error
         raise
     finally:
         if not was_there and dist.is_initialized():
             dist.destroy_process_group()
 
 
-def _connect(place: Place, device: torch.device, timeout_seconds: float) -> Processes:
+def _connect(ranks: Ranks, device: torch.device, timeout_seconds: float) -> Processes:
     timeout = timedelta(seconds=timeout_seconds)
     if not dist.is_initialized():
         # A prefix of its own: the keys of an earlier group must not be found.
         store = PrefixStore(f"trainer-{next(_groups_made)}", _rendezvous())
         store.set_timeout(timeout)
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-        dist.init_process_group(backend, store=store, rank=place.rank, world_size=place.world_size, timeout=timeout)
+        dist.init_process_group(backend, store=store, rank=ranks.rank, world_size=ranks.world_size, timeout=timeout)
     if "cpu:" in dist.get_backend_config():
-        return Processes(place, dist.group.WORLD)
-    return Processes(place, dist.new_group(backend="gloo", timeout=timeout))
+        return Processes(ranks, dist.group.WORLD)
+    return Processes(ranks, dist.new_group(backend="gloo", timeout=timeout))
 
 
 @cache
@@ -174,11 +174,11 @@ def _is_loss(error: RuntimeError) -> bool:
     return type(error) is RuntimeError and sum(word in text for word in _LOST_WORDS) >= 2
 
 
-def _explain(error: RuntimeError, place: Place) -> str:
+def _explain(error: RuntimeError, ranks: Ranks) -> str:
     # Without the position in torch's sources, and the advice after the first sentence.
     reason = re.sub(r"^\[\S+\] ", "", str(error).strip().partition("\n")[0]).partition(". ")[0]
     return (
-        f"process {place.rank} of {place.world_size} lost another one, which died or did not answer ({reason}); "
+        f"process {ranks.rank} of {ranks.world_size} lost another one, which died or did not answer ({reason}); "
         "what was saved is intact: run the same command again, with as many processes or another number, to resume"
     )
 

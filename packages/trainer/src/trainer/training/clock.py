@@ -7,7 +7,7 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from trainer.config import TrainConfig
 from trainer.distributed import Processes
@@ -19,6 +19,16 @@ _RESERVED_STEPS = 2
 _CLOSING_SECONDS = 0.1  # the summary, and closing the files
 _MAX_TIMES = 100
 _NEAR_SHARE = 0.02  # share of the time limit; a device queues less work than this
+
+
+class _Reading(NamedTuple):
+    """What decisions depend on, in seconds; several processes decide by one reading, that of rank 0."""
+
+    now: float = 0.0
+    reserve: float = 0.0
+    """For an orderly end: an evaluation, an export, a save and two steps."""
+    evaluation: float = 0.0
+    save: float = 0.0
 
 
 class RunClock:
@@ -63,7 +73,7 @@ class RunClock:
         self._step = 0
         self.tick = 0
         """Position in the schedule, from 0 to `config.steps`; it never decreases."""
-        self._shared: tuple[float, ...] = (0.0,) * 4
+        self._shared = _Reading()
         self.share()
 
     def state_dict(self) -> dict[str, Any]:
@@ -93,15 +103,15 @@ class RunClock:
 
     def now(self) -> float:
         """Return the seconds of the run to decide by; with several processes, those of rank 0 at the last `share`."""
-        return self._decision_values()[0]
+        return self._reading().now
 
     def share(self) -> None:
         """Send the present clock of rank 0 to all processes, which decide by it until the next call.
 
         All processes must call this together, after everything that takes long.
         """
-        if self._processes.are_several and self._config.follows_time:
-            self._shared = self._processes.from_writer_numbers(self._own_values())
+        if self._processes.are_several and self._config.depends_on_time:
+            self._shared = _Reading(*self._processes.broadcast(self._own_reading()))
 
     def begin_training(self, *, again: bool = False) -> None:
         """Start the schedule now. Later calls have an effect only with `again`, which leaves out compilation."""
@@ -141,13 +151,12 @@ class RunClock:
 
         Steps that the device has only queued still take time, which the clock does not know.
         """
-        _, reserve, *_ = self._decision_values()
-        return self._seconds_left() <= reserve + _NEAR_SHARE * (self._config.time_limit_seconds or 0.0)
+        return self._seconds_left() <= self._reading().reserve + _NEAR_SHARE * (self._config.time_limit_seconds or 0.0)
 
     def has_time_for(self, *, evaluation: bool = False, save: bool = False) -> bool:
         """Return whether there is time for an evaluation, a save or both now, besides those reserved for the end."""
-        _, _, evaluation_seconds, save_seconds = self._decision_values()
-        return evaluation * evaluation_seconds + save * save_seconds < self._seconds_left()
+        reading = self._reading()
+        return evaluation * reading.evaluation + save * reading.save < self._seconds_left()
 
     def advance(self) -> int:
         """Move the schedule to the present time or step, and return its tick."""
@@ -160,15 +169,14 @@ class RunClock:
             return self._step
         if self.budget_is_spent():
             return steps
-        now, reserve, *_ = self._decision_values()
-        began = now if self._training_began is None else self._training_began
-        return min(steps - 1, math.floor(steps * (now - began) / (limit - reserve - began)))
+        reading = self._reading()
+        began = reading.now if self._training_began is None else self._training_began
+        return min(steps - 1, math.floor(steps * (reading.now - began) / (limit - reading.reserve - began)))
 
     def _seconds_left(self) -> float:
         """Return the seconds until an orderly end must begin; infinite without a limit."""
-        now, reserve, *_ = self._decision_values()
-        limit = self._config.time_limit_seconds
-        return math.inf if limit is None else limit - now - reserve
+        limit, reading = self._config.time_limit_seconds, self._reading()
+        return math.inf if limit is None else limit - reading.now - reading.reserve
 
     def _step_seconds(self) -> float:
         """Return the seconds of a step near the end: a median, because the process may be stopped in one step."""
@@ -178,15 +186,11 @@ class RunClock:
         passes = config.accumulations[-1] if config.clock == "time" else config.accumulation_at(self._step)
         return passes * statistics.median(self._pass_seconds)
 
-    def _decision_values(self) -> tuple[float, ...]:
-        """Return the seconds so far, the whole reserve, and its parts for an evaluation and for a save.
+    def _reading(self) -> _Reading:
+        return self._shared if self._processes.are_several else self._own_reading()
 
-        Several processes must decide alike, so these are the values of rank 0 at the last `share`.
-        """
-        return self._shared if self._processes.are_several else self._own_values()
-
-    def _own_values(self) -> tuple[float, ...]:
-        return self.elapsed(), self.reserve(), self._reserved["evaluation"], self._reserved["save"]
+    def _own_reading(self) -> _Reading:
+        return _Reading(self.elapsed(), self.reserve(), self._reserved["evaluation"], self._reserved["save"])
 
 
 def _reserve_for(times: list[float]) -> float:

@@ -143,7 +143,7 @@ class TrainingLoop:
             self.saver.save(step)  # measures the time to reserve for the save at the end
             if not self.losses.have_diverged and self.clock.budget_is_spent():
                 # Without a checkpoint, another limit can be tried in this directory.
-                self.processes.from_writer(self.store.remove_all)
+                self.processes.on_rank_0(self.store.remove_all)
                 raise ValueError(
                     f"time_limit_seconds is {self.config.time_limit_seconds:g}: {self.clock.elapsed():.1f} s have "
                     f"passed before the first step, and the end needs about {self.clock.reserve():.1f} s; "
@@ -336,7 +336,7 @@ class TrainingLoop:
         mean = f" of the mean of {self.average.steps:,} steps' weights" if self.average.is_finished else ""
         self.reporter.notice(f"{summary.status}: {step:,} steps, validation loss {loss}{mean}")
         self.loggers.on_finish(summary)
-        return self.processes.from_writer(lambda: summary)
+        return self.processes.on_rank_0(lambda: summary)
 
     def _summarize(self) -> Summary:
         losses, validator, counts = self.losses, self.validator, self.counts

@@ -70,7 +70,7 @@ class Saver:
         return is_due and self._clock.has_time_for(evaluation=after_evaluation, save=True)
 
     def _is_free(self) -> bool:
-        return self._processes.from_writer(lambda: not self._background.is_busy())
+        return self._processes.on_rank_0(lambda: not self._background.is_busy())
 
     def skip_to_present(self) -> None:
         """Leave out what became due while a checkpoint was saved."""
@@ -92,10 +92,10 @@ class Saver:
         self.saved_step = step
         state = self._collect()
         if in_background and self._config.save_in_background:
-            if self._processes.is_writer:
+            if self._processes.is_rank_0:
                 self._background.save(state, before=self._before_writing)
         else:
-            self._processes.from_writer(lambda: self._write(state))
+            self._processes.on_rank_0(lambda: self._write(state))
             seconds = self._clock.elapsed() - began
             self._clock.note("save", seconds if step else seconds * _COMPLETE)
         self._clock.share()
@@ -120,7 +120,7 @@ class Saver:
         Raises:
             OSError: If it failed; earlier checkpoints are untouched.
         """
-        self._note(self._processes.from_writer(self._background.wait))
+        self._note(self._processes.on_rank_0(self._background.wait))
 
     def close(self) -> None:
         """Wait for the save that is under way; its failure is only warned about."""

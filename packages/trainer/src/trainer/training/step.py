@@ -178,7 +178,7 @@ class TrainingStep:
         processes = self._parallel.processes
         if failed := processes.maximum(float(failure is not None)) > 0:  # all processes must agree
             self._compiled = None
-            if failure is not None or processes.is_writer:
+            if failure is not None or processes.is_rank_0:
                 warn_about_compile(failure or RuntimeError("in another process"))
         self._compiled_works = not failed
         if failed or processes.are_several:

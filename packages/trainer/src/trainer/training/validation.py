@@ -152,7 +152,7 @@ class Validator:
 
     def _sample(self, step: int) -> None:
         task, processes = self._task, self._task.parallel.processes
-        if task.sample is None or not (processes.is_writer or task.parallel.is_sharded):
+        if task.sample is None or not (processes.is_rank_0 or task.parallel.is_sharded):
             return
         try:
             with evaluating(task.model), preserved_random_states():

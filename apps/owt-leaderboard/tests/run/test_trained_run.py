@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from owt_leaderboard.run import evaluate_run, measurement_of
-from owt_leaderboard.run.finished_run import read_run
+from owt_leaderboard.run.trained_run import read_run
 from trainer import TokenDataset, read_config, read_metrics
 
 

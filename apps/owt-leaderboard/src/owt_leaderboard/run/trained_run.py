@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FinishedRun:
+class TrainedRun:
     """Recipe, tokenizer and model of a run that has at least one checkpoint."""
 
     recipe: Recipe
@@ -28,7 +28,7 @@ class FinishedRun:
     """Recipe and paths of the data, as `config.json` records them."""
 
 
-def read_run(run_dir: Path, device: str) -> FinishedRun:
+def read_run(run_dir: Path, device: str) -> TrainedRun:
     """Read a run from its directory, and put its model on a device.
 
     Raises:
@@ -47,7 +47,7 @@ def read_run(run_dir: Path, device: str) -> FinishedRun:
     tokenizer = Tokenizer.from_pretrained(recorded["tokenizer"])
     model = make_model(recipe, tokenizer.vocab_size, resolve_device(device))
     step = load_weights(model, checkpoint)
-    return FinishedRun(recipe, tokenizer, model, step, recorded)
+    return TrainedRun(recipe, tokenizer, model, step, recorded)
 
 
 def evaluate_run(run_dir: Path, batch_size: int | None, device: str) -> tuple[float, float | None]:
