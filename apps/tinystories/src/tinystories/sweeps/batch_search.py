@@ -1,10 +1,11 @@
 """Batch sizes to compare, with their steps and learning rates, and the limits of steps and memory."""
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from statistics import median_high
+
+import psutil
 
 from tinystories.building import model_config
 from tinystories.recipes import Recipe, at_rate
@@ -62,7 +63,7 @@ def obstacle(recipe: Recipe, *, on_cpu: bool) -> str | None:
         from nnscratch import memory_estimate
 
         needed = memory_estimate(model_config(recipe, recipe.vocab_size), recipe.batch_size).total
-        limit = MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        limit = MEMORY_SHARE * psutil.virtual_memory().total
         if needed > limit:
             return (
                 f"batch size {recipe.batch_size} would take about {needed / 1e9:.1f} GB, more than {MEMORY_SHARE:.0%} "

@@ -58,13 +58,7 @@ def find_edge(start: float, try_rates: TryRates, *, max_rates: int) -> dict[floa
 def climb(start: float, try_rates: TryRates, *, max_rates: int) -> dict[float, float]:
     """Try `start` and its neighbours, then continue in the better direction until the best rate has worse neighbours.
 
-    Args:
-        start: A rate expected to be good.
-        try_rates: Trains at several rates.
-        max_rates: Limit on the number of rates.
-
-    Returns:
-        The loss at every rate tried.
+    Arguments and result are those of `find_edge`.
     """
     tried: dict[float, float] = {}
     proposal = [round_rate(rate) for rate in (start, start / FINE, start * FINE)][:max_rates]

@@ -117,7 +117,7 @@ def training_table(findings: Findings) -> Rows:
                     megabytes(training.memory_before_bytes),
                     f"{training.pretokens_distinct:,}",
                     f"{training.threads}",
-                    "-" if training.load_average is None else f"{training.load_average:g}",
+                    f"{training.load_average:g}",
                     training.measured[:16].replace("T", " "),
                 ]
             )
@@ -216,18 +216,18 @@ def quoted(token: bytes) -> str:
     return f"{fence}{text}{fence}"
 
 
-def megabytes(size: int | None) -> str:
-    """Bytes in MB; "n/a" where the system does not report them."""
-    return "n/a" if size is None else f"{size / 1e6:,.0f} MB"
+def megabytes(size: int) -> str:
+    """Bytes in MB."""
+    return f"{size / 1e6:,.0f} MB"
 
 
 def _setting(findings: Findings) -> str:
-    machine, load = findings.machine, findings.machine["load_average"]
+    machine = findings.machine
     facts = [
         ("processor", f"{machine['processor']}, {machine['cores']} cores"),
         ("versions", ", ".join(f"{name} {machine[name.lower()]}" for name in ("Python", "bpe", "numba", "numpy"))),
         ("started", f"{machine['begun'][:16].replace('T', ' ')} UTC"),
-        ("load average at the start", "unknown" if load is None else f"{load:g}"),
+        ("load average at the start", f"{machine['load_average']:g}"),
         *(
             (
                 corpus.name,

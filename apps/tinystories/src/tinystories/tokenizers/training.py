@@ -7,7 +7,6 @@ is such a process: it writes the tokenizer into the directory and prints the mea
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +21,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from tinystories.tokenizers.corpora import SEPARATOR, Corpus
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 _PROCESS = [sys.executable, "-m", "tinystories.tokenizers.training"]
 _KERNEL_BYTES = 250_000  # training on a smaller file may do without compiled kernels
 _POLL_SECONDS = 0.005
-_STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Training:
     seconds_merging: float
     pretokens: int
     pretokens_distinct: int
-    peak_memory_bytes: int | None
-    """Peak memory of the process without pages of files; None where the system does not report it."""
-    memory_before_bytes: int | None
+    peak_memory_bytes: int
+    """Peak memory of the process without pages of files."""
+    memory_before_bytes: int
     """Memory before training: Python, libraries and kernels."""
     threads: int
     processor: str
     cores: int
-    load_average: float | None
+    load_average: float
     """Average number of processes that wanted a core in the minute before; other work makes training slower."""
     bpe: str
     measured: str
@@ -146,12 +146,9 @@ def cores() -> int:
     return check_threads(None)
 
 
-def load_average() -> float | None:
-    """Average number of processes that wanted a core in the last minute; None where the system does not report it."""
-    try:
-        return round(os.getloadavg()[0], 2)
-    except (AttributeError, OSError):  # Windows
-        return None
+def load_average() -> float:
+    """Average number of processes that wanted a core in the last minute."""
+    return round(psutil.getloadavg()[0], 2)
 
 
 def _train_into(made: Path, text: Path, vocab_size: int) -> None:
@@ -221,9 +218,8 @@ def _run(*arguments: str) -> str:
 class MemoryWatch:
     """Peak memory of this process while it is watched, sampled every 5 ms.
 
-    On Linux this is memory without pages of files, because a memory-mapped text is not held. The peak kept by the
-    system (`ru_maxrss`) does not help there: a process inherits it from its parent. Elsewhere `ru_maxrss`, with pages
-    of files, is all there is.
+    This is memory without pages of files where the system tells them apart (Linux), because a memory-mapped text is not
+    held. The peak kept by the system (`ru_maxrss`) does not help: a process inherits it from its parent.
     """
 
     def __init__(self) -> None:
@@ -245,23 +241,13 @@ class MemoryWatch:
             self._sample()
 
     def _sample(self) -> None:
-        now = self._now()
-        if now is not None:
-            self.peak_bytes = max(self.peak_bytes or 0, now)
+        self.peak_bytes = max(self.peak_bytes, self._now())
 
     @staticmethod
-    def _now() -> int | None:
-        """Bytes in use, or None where the system does not report them."""
-        try:
-            lines = _STATUS.read_text("ascii").splitlines()
-        except OSError:  # not Linux
-            try:
-                import resource
-            except ImportError:  # Windows
-                return None
-            unit = 1 if sys.platform == "darwin" else 1024
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-        return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:")), None)
+    def _now() -> int:
+        """Bytes in use."""
+        memory = psutil.Process().memory_info()
+        return int(memory.rss - getattr(memory, "shared", 0))
 
 
 def _load_kernels() -> None:

@@ -3,32 +3,17 @@
 This room needs no torch. `python -m nnscratch.accounting` prints the results as tables or JSON.
 """
 
-from nnscratch.accounting.activations import activation_values, handout_activation_values
-from nnscratch.accounting.flops import (
-    MatrixProduct,
-    adamw_flops,
-    flops_by_part,
-    flops_per_token,
-    matrix_products,
-    training_seconds,
-)
-from nnscratch.accounting.memory import MemoryEstimate, largest_batch_size, memory_estimate
-from nnscratch.accounting.parameters import count_parameters, parameters_by_part
-from nnscratch.accounting.presets import GPT2
-
-__all__ = [
-    "GPT2",
-    "MatrixProduct",
-    "MemoryEstimate",
-    "activation_values",
-    "adamw_flops",
-    "count_parameters",
-    "flops_by_part",
-    "flops_per_token",
-    "handout_activation_values",
-    "largest_batch_size",
-    "matrix_products",
-    "memory_estimate",
-    "parameters_by_part",
-    "training_seconds",
-]
+from nnscratch.accounting.activations import activation_values as activation_values
+from nnscratch.accounting.activations import handout_activation_values as handout_activation_values
+from nnscratch.accounting.flops import MatrixProduct as MatrixProduct
+from nnscratch.accounting.flops import adamw_flops as adamw_flops
+from nnscratch.accounting.flops import flops_by_part as flops_by_part
+from nnscratch.accounting.flops import flops_per_token as flops_per_token
+from nnscratch.accounting.flops import matrix_products as matrix_products
+from nnscratch.accounting.flops import training_seconds as training_seconds
+from nnscratch.accounting.memory import MemoryEstimate as MemoryEstimate
+from nnscratch.accounting.memory import largest_batch_size as largest_batch_size
+from nnscratch.accounting.memory import memory_estimate as memory_estimate
+from nnscratch.accounting.parameters import count_parameters as count_parameters
+from nnscratch.accounting.parameters import parameters_by_part as parameters_by_part
+from nnscratch.accounting.presets import GPT2 as GPT2

@@ -17,21 +17,12 @@ LN_2 = tl.constexpr(0.6931471805599453)
 @triton.jit(do_not_specialize=["queries"])
 @no_type_check
 def row_sums_kernel(
-    output_pointer,
-    grad_pointer,
-    sums_pointer,
-    output_batch,
-    output_head,
-    output_row,
-    grad_batch,
-    grad_head,
-    grad_row,
-    heads,
-    queries,
-    HEAD_SIZE: tl.constexpr,
-    FEATURES: tl.constexpr,
-    QUERY_BLOCK: tl.constexpr,
-) -> None:
+    output_pointer, grad_pointer, sums_pointer,
+    output_batch, output_head, output_row,
+    grad_batch, grad_head, grad_row,
+    heads, queries,
+    HEAD_SIZE: tl.constexpr, FEATURES: tl.constexpr, QUERY_BLOCK: tl.constexpr,
+) -> None:  # fmt: skip
     """Store each row's sum of output · gradient, which the softmax subtracts from the gradients of its weights."""
     index, block, _ = program_of(queries, QUERY_BLOCK)
     rows = block * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
@@ -47,28 +38,10 @@ def row_sums_kernel(
 @triton.jit
 @no_type_check
 def _query_blocks(
-    k,
-    v,
-    q_pointer,
-    grad_pointer,
-    normalizer_pointer,
-    sums_pointer,
-    q_row,
-    grad_row,
-    columns,
-    features,
-    k_grad,
-    v_grad,
-    begin,
-    end,
-    offset,
-    queries,
-    scale_for_exp2,
-    MASKED: tl.constexpr,
-    HEAD_SIZE: tl.constexpr,
-    PRECISION: tl.constexpr,
-    QUERY_BLOCK: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor]:
+    k, v, q_pointer, grad_pointer, normalizer_pointer, sums_pointer, q_row, grad_row, columns, features,
+    k_grad, v_grad, begin, end, offset, queries, scale_for_exp2,
+    MASKED: tl.constexpr, HEAD_SIZE: tl.constexpr, PRECISION: tl.constexpr, QUERY_BLOCK: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor]:  # fmt: skip
     """Add the contribution of the queries from `begin` to `end` to the gradients of a block of keys and values."""
     for start in range(begin, end, QUERY_BLOCK):
         rows = start + tl.arange(0, QUERY_BLOCK)
@@ -92,42 +65,17 @@ def _query_blocks(
 @triton.jit(do_not_specialize=["queries", "keys"])
 @no_type_check
 def key_value_gradient_kernel(
-    q_pointer,
-    k_pointer,
-    v_pointer,
-    grad_pointer,
-    normalizer_pointer,
-    sums_pointer,
-    k_grad_pointer,
-    v_grad_pointer,
-    q_batch,
-    q_head,
-    q_row,
-    k_batch,
-    k_head,
-    k_row,
-    v_batch,
-    v_head,
-    v_row,
-    grad_batch,
-    grad_head,
-    grad_row,
-    k_grad_batch,
-    k_grad_head,
-    k_grad_row,
-    v_grad_batch,
-    v_grad_head,
-    v_grad_row,
-    heads,
-    queries,
-    keys,
-    scale_for_exp2,
-    HEAD_SIZE: tl.constexpr,
-    FEATURES: tl.constexpr,
-    PRECISION: tl.constexpr,
-    QUERY_BLOCK: tl.constexpr,
-    KEY_BLOCK: tl.constexpr,
-) -> None:
+    q_pointer, k_pointer, v_pointer, grad_pointer, normalizer_pointer, sums_pointer, k_grad_pointer, v_grad_pointer,
+    q_batch, q_head, q_row,
+    k_batch, k_head, k_row,
+    v_batch, v_head, v_row,
+    grad_batch, grad_head, grad_row,
+    k_grad_batch, k_grad_head, k_grad_row,
+    v_grad_batch, v_grad_head, v_grad_row,
+    heads, queries, keys, scale_for_exp2,
+    HEAD_SIZE: tl.constexpr, FEATURES: tl.constexpr, PRECISION: tl.constexpr,
+    QUERY_BLOCK: tl.constexpr, KEY_BLOCK: tl.constexpr,
+) -> None:  # fmt: skip
     """Store the gradients of a block of keys and values, from all queries that attend to them."""
     index, block, _ = program_of(keys, KEY_BLOCK)
     first = block * KEY_BLOCK
@@ -167,27 +115,10 @@ def key_value_gradient_kernel(
 @triton.jit
 @no_type_check
 def _key_blocks(
-    q,
-    grad,
-    normalizers,
-    sums,
-    k_pointer,
-    v_pointer,
-    k_row,
-    v_row,
-    rows,
-    features,
-    q_grad,
-    begin,
-    end,
-    offset,
-    keys,
-    scale_for_exp2,
-    MASKED: tl.constexpr,
-    HEAD_SIZE: tl.constexpr,
-    PRECISION: tl.constexpr,
-    KEY_BLOCK: tl.constexpr,
-) -> tl.tensor:
+    q, grad, normalizers, sums, k_pointer, v_pointer, k_row, v_row, rows, features, q_grad,
+    begin, end, offset, keys, scale_for_exp2,
+    MASKED: tl.constexpr, HEAD_SIZE: tl.constexpr, PRECISION: tl.constexpr, KEY_BLOCK: tl.constexpr,
+) -> tl.tensor:  # fmt: skip
     """Add the contribution of the keys from `begin` to `end` to the gradient of a block of queries."""
     for start in range(begin, end, KEY_BLOCK):
         columns = start + tl.arange(0, KEY_BLOCK)
@@ -206,38 +137,16 @@ def _key_blocks(
 @triton.jit(do_not_specialize=["queries", "keys"])
 @no_type_check
 def query_gradient_kernel(
-    q_pointer,
-    k_pointer,
-    v_pointer,
-    grad_pointer,
-    normalizer_pointer,
-    sums_pointer,
-    q_grad_pointer,
-    q_batch,
-    q_head,
-    q_row,
-    k_batch,
-    k_head,
-    k_row,
-    v_batch,
-    v_head,
-    v_row,
-    grad_batch,
-    grad_head,
-    grad_row,
-    q_grad_batch,
-    q_grad_head,
-    q_grad_row,
-    heads,
-    queries,
-    keys,
-    scale_for_exp2,
-    HEAD_SIZE: tl.constexpr,
-    FEATURES: tl.constexpr,
-    PRECISION: tl.constexpr,
-    QUERY_BLOCK: tl.constexpr,
-    KEY_BLOCK: tl.constexpr,
-) -> None:
+    q_pointer, k_pointer, v_pointer, grad_pointer, normalizer_pointer, sums_pointer, q_grad_pointer,
+    q_batch, q_head, q_row,
+    k_batch, k_head, k_row,
+    v_batch, v_head, v_row,
+    grad_batch, grad_head, grad_row,
+    q_grad_batch, q_grad_head, q_grad_row,
+    heads, queries, keys, scale_for_exp2,
+    HEAD_SIZE: tl.constexpr, FEATURES: tl.constexpr, PRECISION: tl.constexpr,
+    QUERY_BLOCK: tl.constexpr, KEY_BLOCK: tl.constexpr,
+) -> None:  # fmt: skip
     """Store the gradient of a block of queries, from all keys that they attend to."""
     index, block, blocks = program_of(queries, QUERY_BLOCK)
     first = (blocks - 1 - block) * QUERY_BLOCK
@@ -247,15 +156,8 @@ def query_gradient_kernel(
     q = load_rows(
         head_pointer(q_pointer, q_batch, q_head, heads, index), q_row, rows, features, queries, HEAD_SIZE, True
     )
-    grad = load_rows(
-        head_pointer(grad_pointer, grad_batch, grad_head, heads, index),
-        grad_row,
-        rows,
-        features,
-        queries,
-        HEAD_SIZE,
-        True,
-    )
+    grad_pointer = head_pointer(grad_pointer, grad_batch, grad_head, heads, index)
+    grad = load_rows(grad_pointer, grad_row, rows, features, queries, HEAD_SIZE, True)
     normalizer_pointer += index.to(tl.int64) * queries
     sums_pointer += index.to(tl.int64) * queries
     normalizers = tl.load(normalizer_pointer + rows, mask=rows < queries, other=float("inf"))

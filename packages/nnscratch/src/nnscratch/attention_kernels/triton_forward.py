@@ -17,26 +17,10 @@ from nnscratch.attention_kernels.triton_blocks import head_pointer, load_rows, p
 @triton.jit
 @no_type_check
 def _forward_blocks(
-    q,
-    k_pointer,
-    v_pointer,
-    k_row,
-    v_row,
-    rows,
-    features,
-    maximum,
-    total,
-    gathered,
-    begin,
-    end,
-    offset,
-    keys,
-    scale_for_exp2,
-    MASKED: tl.constexpr,
-    HEAD_SIZE: tl.constexpr,
-    PRECISION: tl.constexpr,
-    KEY_BLOCK: tl.constexpr,
-) -> tuple[tl.tensor, tl.tensor, tl.tensor]:
+    q, k_pointer, v_pointer, k_row, v_row, rows, features, maximum, total, gathered,
+    begin, end, offset, keys, scale_for_exp2,
+    MASKED: tl.constexpr, HEAD_SIZE: tl.constexpr, PRECISION: tl.constexpr, KEY_BLOCK: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor, tl.tensor]:  # fmt: skip
     """Add the keys from `begin` to `end` to the running maximum, sum and weighted values of a block of queries."""
     for start in range(begin, end, KEY_BLOCK):
         columns = start + tl.arange(0, KEY_BLOCK)
@@ -58,33 +42,15 @@ def _forward_blocks(
 @triton.jit(do_not_specialize=["queries", "keys"])
 @no_type_check
 def forward_kernel(
-    q_pointer,
-    k_pointer,
-    v_pointer,
-    output_pointer,
-    normalizer_pointer,
-    q_batch,
-    q_head,
-    q_row,
-    k_batch,
-    k_head,
-    k_row,
-    v_batch,
-    v_head,
-    v_row,
-    output_batch,
-    output_head,
-    output_row,
-    heads,
-    queries,
-    keys,
-    scale_for_exp2,
-    HEAD_SIZE: tl.constexpr,
-    FEATURES: tl.constexpr,
-    PRECISION: tl.constexpr,
-    QUERY_BLOCK: tl.constexpr,
-    KEY_BLOCK: tl.constexpr,
-) -> None:
+    q_pointer, k_pointer, v_pointer, output_pointer, normalizer_pointer,
+    q_batch, q_head, q_row,
+    k_batch, k_head, k_row,
+    v_batch, v_head, v_row,
+    output_batch, output_head, output_row,
+    heads, queries, keys, scale_for_exp2,
+    HEAD_SIZE: tl.constexpr, FEATURES: tl.constexpr, PRECISION: tl.constexpr,
+    QUERY_BLOCK: tl.constexpr, KEY_BLOCK: tl.constexpr,
+) -> None:  # fmt: skip
     """Store the outputs of a block of queries, and the base-2 logarithm of each row's sum of exponentials.
 
     `scale_for_exp2` is log2(e) / sqrt(d_k). FEATURES is HEAD_SIZE rounded up to a power of two.

@@ -98,6 +98,6 @@ def restore_random_states(states: list[dict[str, Any]], processes: Processes, se
         seed_everything(seed, processes.rank, step)
 
 
-def draw_like_the_writer(processes: Processes) -> None:
+def draw_like_rank_0(processes: Processes) -> None:
     """Set the random states of this process to those of rank 0, on the device too."""
     set_random_states(processes.on_rank_0(get_random_states))

@@ -20,24 +20,9 @@ from trainer.records.summary import Summary
 from trainer.support.files import write_atomically
 
 CSV_COLUMNS = (
-    "event",
-    "step",
-    "progress",
-    "tokens",
-    "seconds_total",
-    "seconds_training",
-    "loss",
-    "loss_max",
-    "perplexity",
-    "bits_per_byte",
-    "lr",
-    "grad_norm",
-    "parameter_norm",
-    "tokens_per_second",
-    "mfu",
-    "memory_bytes",
-    "status",
-)
+    "event step progress tokens seconds_total seconds_training loss loss_max perplexity bits_per_byte "
+    "lr grad_norm parameter_norm tokens_per_second mfu memory_bytes status"
+).split()
 _SHOWN_DIFFERENCES = 3
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainer.checkpoints import draw_like_the_writer, preserved_random_states
+from trainer.checkpoints import draw_like_rank_0, preserved_random_states
 from trainer.data import TokenSplit
 from trainer.devices import synchronize
 from trainer.evaluation import Evaluation, evaluate, evaluating
@@ -157,7 +157,7 @@ class Validator:
         try:
             with evaluating(task.model), preserved_random_states():
                 if task.parallel.is_sharded:  # every process writes the same text, each with its shard of the model
-                    draw_like_the_writer(processes)
+                    draw_like_rank_0(processes)
                 texts = task.parallel.call(task.sample, step)
             self._reporter.sample(step, texts)
         except OSError:
