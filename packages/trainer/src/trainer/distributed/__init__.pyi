@@ -7,7 +7,7 @@ from trainer.distributed.parallel import Parallel as Parallel
 from trainer.distributed.processes import Processes as Processes
 from trainer.distributed.processes import ProcessLostError as ProcessLostError
 from trainer.distributed.processes import joined_processes as joined_processes
-from trainer.distributed.rank import find_place as find_place
+from trainer.distributed.rank import read_ranks as read_ranks
 from trainer.distributed.rank import resolve_process_device as resolve_process_device
 
 def parallelize(
