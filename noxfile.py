@@ -5,7 +5,6 @@ import re
 import sys
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import nox
 
@@ -20,7 +19,8 @@ PYPROJECT = {project: tomllib.loads(Path(project, "pyproject.toml").read_text("u
 DIRECTORY = {PYPROJECT[project]["project"]["name"]: project for project in PROJECTS}
 REPOSITORY = "."  # the checks of the repository as a whole, in tests/
 CONSTRAINTS = "--constraint=constraints.txt"
-NO_COMPILE = "--no-compile"  # Python compiles what it imports; compiling all of torch takes 14 s for each environment
+# Python compiles, and caches, what it imports; compiling all of torch would take 14 s for each environment.
+NO_COMPILE, CACHED = "--no-compile", {"PYTHONDONTWRITEBYTECODE": ""}
 SOURCES = os.pathsep.join(str(Path(project, "src").resolve()) for project in PROJECTS)
 
 
@@ -32,13 +32,13 @@ def every(projects: list[str]) -> object:
     )
 
 
-def run(session: nox.Session, *command: str, **options: Any) -> None:
+def run(session: nox.Session, *command: str, env: dict[str, str] | None = None) -> None:
     """Run a command that may take a minute to end after Ctrl-C.
 
     A training run finishes its step and saves. By default nox sends SIGTERM after 0.3 s, which the trainer takes for a
     second request to stop, at once and without saving.
     """
-    session.run(*command, interrupt_timeout=60, terminate_timeout=60, **options)
+    session.run(*command, interrupt_timeout=60, terminate_timeout=60, env=CACHED | (env or {}))
 
 
 def requirement_name(requirement: str) -> str:
