@@ -17,10 +17,10 @@ def table(results: Results, settings: Mapping[str, Sequence[str]], seeds: int, t
 
     Args:
         results: Summaries of the finished runs of each variant.
-        settings: What each variant changes, as `--set` takes it: {"no_muon": ["optimizer=adamw"]}.
+        settings: Assignments of each variant, as `--set` takes it: {"no_muon": ["optimizer=adamw"]}.
         seeds: Runs of each variant, finished or not.
         title: Heading.
-        budget: What each run may use, in words: "2 minutes".
+        budget: Budget of each run, in words: "2 minutes".
     """
 
     def values(name: str, key: str) -> list[float]:

@@ -22,7 +22,7 @@ _NEAR_SHARE = 0.02  # share of the time limit; a device queues less work than th
 
 
 class _Reading(NamedTuple):
-    """What decisions depend on, in seconds; several processes decide by one reading, that of rank 0."""
+    """Reading of the clock to decide by, in seconds; several processes share the reading of rank 0."""
 
     now: float = 0.0
     reserve: float = 0.0
