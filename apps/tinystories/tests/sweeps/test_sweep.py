@@ -1,22 +1,19 @@
 """Sweeps: finished runs are skipped, interrupted ones resumed, failures recorded."""
 
 import json
+import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from small_runs import CPU, TINY, FakeTraining, summary_of
+from stopped import StoppedCommand
 
 from tinystories.flags import DataFlags
 from tinystories.run import main
 from tinystories.sweeps import Run, Sweep, runs
 from tinystories.training import TokenFiles
-
-CHILD = Path(__file__).parents[1] / "helpers" / "sweep_child.py"
 
 
 @pytest.fixture
@@ -104,22 +101,16 @@ def uninterrupted(tmp_path_factory):
     return flags, {name: records(folder / "out" / name) for name in ("baseline", "nope")}
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the interrupted process is forked")
+@pytest.mark.parametrize("number", ["SIGKILL", "SIGINT"])
 def test_an_interrupted_sweep_resumes_and_ends_like_an_uninterrupted_one(number, uninterrupted, tmp_path, quick):
     flags, expected = uninterrupted
+    number = signal.Signals[number]
     arguments = two_runs(tmp_path / "out", flags)
-    process = subprocess.Popen(
-        [sys.executable, CHILD, "20", *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while (line := process.stdout.readline()) != "stopped\n":
-        assert line, process.communicate()
-    process.send_signal(number)
-    _, error = process.communicate("continue\n")
-    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 130)
+    process = StoppedCommand(arguments, 20, tmp_path / "errors.txt")
+    os.kill(process.pid, number)
+    code, error = process.end()
+    assert code == (-signal.SIGKILL if number == signal.SIGKILL else 130)
     assert "Traceback" not in error
     assert not list(tmp_path.glob("out/*/summary.json"))
     assert main(arguments) == 0
