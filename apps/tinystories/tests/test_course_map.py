@@ -15,7 +15,7 @@ from tinystories import run
 
 APP = Path(__file__).resolve().parents[1]
 ROOT = APP.parents[1]
-README, ANSWERS = APP / "README.md", APP / "docs" / "course-answers.md"
+README, MAP, ANSWERS = APP / "README.md", APP / "docs" / "course-map.md", APP / "docs" / "course-answers.md"
 PROBLEMS = """
     unicode1 unicode2 train_bpe train_bpe_tinystories train_bpe_expts_owt tokenizer tokenizer_experiments
     linear embedding rmsnorm positionwise_feedforward rope softmax scaled_dot_product_attention
@@ -31,8 +31,8 @@ COMMANDS = {re.sub(r"(?<=[a-z])(?=[A-Z])", "-", command.__name__).lower() for co
 
 def course_map():
     """The rows of the table: (problem, answer, measurement)."""
-    section = re.search(r"^## The course, .*?\n(.*?)^## ", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)[1]
-    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in section.splitlines() if line.startswith("| `")]
+    lines = MAP.read_text("utf-8").splitlines()
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines if line.startswith("| `")]
     return [tuple(cell.strip() for cell in row) for row in rows]
 
 
@@ -92,7 +92,7 @@ def test_commands_of_the_answers_parse():
         check_command(words)
 
 
-@pytest.mark.parametrize("page", [README, ANSWERS], ids=lambda path: path.name)
+@pytest.mark.parametrize("page", [README, MAP, ANSWERS], ids=lambda path: path.name)
 def test_links_lead_somewhere(page):
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8"))
     assert links
