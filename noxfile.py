@@ -162,7 +162,7 @@ def kills(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def clock(session: nox.Session) -> None:
-    """Hold three runs of 3 minutes to their limit: left alone, stopped for 20 s, and killed and gone on with."""
+    """Hold three runs of 3 minutes to their limit: left alone, stopped for 20 s, and killed and resumed."""
     install(session, "apps/owt-leaderboard")
     run(session, "python", "apps/owt-leaderboard/checks/clock.py", *session.posargs)
 

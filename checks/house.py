@@ -49,7 +49,7 @@ def violations(files: list[Path]) -> list[str]:
     modules = [path for path in files if path.suffix == ".py"]
     found = [*crowded_folders([path for path in modules if "src" in path.parts])]
     found += [line for path in modules for line in docstring_clauses(path)]
-    return found + [line for path in files if path == Path("README.md") for line in long_readme(path)]
+    return found + [line for path in files if path.name == "README.md" for line in long_readme(path)]
 
 
 def main() -> int:

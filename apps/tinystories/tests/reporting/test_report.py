@@ -298,7 +298,7 @@ def test_report_of_batches(batches, quick):
         "fewest tokens to a loss of 3": "5.12 k with a batch of 4",
         "least training time to a loss of 3": "10.0 s with a batch of 4",
         "highest throughput": "8,192 tokens/s with a batch of 64",
-        "out of memory": "batch of 256",
+        "out of memory": "at a batch of 256",
     }
     assert document.missing == []  # a batch that does not fit is a result
     rows = {row[0]: row for row in document.results}

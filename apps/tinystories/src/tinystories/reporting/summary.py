@@ -121,7 +121,7 @@ def _batches(batches: Sequence[BatchFindings], target: float | None) -> Facts:
     speeds = {size: None if speed is None else -speed for size, speed in of_best("tokens_per_second").items()}
     lowest("highest throughput", speeds, lambda speed: f"{count(-speed)} tokens/s")
     full = [str(found.batch_size) for found in batches if found.out_of_memory]
-    figures.append(("out of memory", f"batch of {full[0]}" if full else "no batch size tried"))
+    figures.append(("out of memory", f"at a batch of {full[0]}" if full else "at no batch size"))
     return figures
 
 
