@@ -12,7 +12,7 @@ import argparse
 import random
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
 from generate import corpus, cut, word_counts
@@ -25,7 +25,10 @@ from bpe.training.counting import BlockCounter, KernelCounter, PythonCounter, co
 from bpe.training.learning import learn_merges_with_kernels
 from bpe.training.merging_in_python import learn_merges_in_python
 
-ENGINES = {"python": learn_merges_in_python, "kernels": learn_merges_with_kernels}
+ENGINES: dict[str, Callable[[PretokenCounts, int], object]] = {
+    "python": learn_merges_in_python,
+    "kernels": learn_merges_with_kernels,
+}
 MERGES = 60
 
 
@@ -58,7 +61,9 @@ def counter(engine: str, finder: SpecialTokenFinder) -> BlockCounter:
     """Return a new counter of an engine."""
     if engine == "python":
         return PythonCounter(finder, bpe.GPT2_PATTERN)
-    return KernelCounter(finder, bpe.GPT2_PATTERN, scanner_of(bpe.GPT2_PATTERN))
+    scanner = scanner_of(bpe.GPT2_PATTERN)
+    assert scanner is not None
+    return KernelCounter(finder, bpe.GPT2_PATTERN, scanner)
 
 
 def training_differences(text: str, special_tokens: Sequence[str], documents: Sequence[str]) -> Iterator[str]:
