@@ -85,7 +85,9 @@ def test_the_published_patterns_are_written_as_they_are():
 def test_properties_that_are_kept_have_the_same_characters(name):
     pattern = rf"\p{{{name}}}"
     assert to_oniguruma(pattern) == from_oniguruma(pattern) == pattern
-    text = "".join(map(chr, [*range(0x3000), *range(0xAC00, 0xAD00), *range(0x1F300, 0x1F600)]))
+    alphabetic_since_unicode_16 = {*range(0x363, 0x370), *range(0x1DD3, 0x1DF5)}  # combining letters
+    ranges = [*range(0x3000), *range(0xAC00, 0xAD00), *range(0x1F300, 0x1F600)]
+    text = "".join(chr(code) for code in ranges if code not in alphabetic_since_unicode_16)
     known = "".join(character for character in text if unicodedata.category(character) != "Cn")
     removed = tokenizers.normalizers.Replace(tokenizers.Regex(pattern), "").normalize_str(known)
     # Characters that are newer than their Unicode have no category there.
