@@ -131,7 +131,7 @@ def minimums(session: nox.Session, project: str) -> None:
     peers = [peer for peer in peers if "regex" not in lowest or requirement_name(peer) != "transformers"]
     own = with_siblings(PYPROJECT[project]["project"]["name"]).values()
     session.install(*own, *peers, f"--constraint={file}")
-    run(session, "pytest", f"{project}/tests", *session.posargs)
+    run(session, "pytest", f"{project}/tests", "-Wdefault", *session.posargs)  # old versions warn about newer ones
 
 
 @nox.session(default=False)
