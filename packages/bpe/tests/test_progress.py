@@ -58,3 +58,24 @@ def test_without_standard_error_there_is_no_report(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     with Progress("reading", 5, enabled=True) as progress:
         progress.update(5)
+
+
+def test_a_stream_that_can_only_write_gets_lines(monkeypatch):
+    class Writer:
+        def __init__(self):
+            self.written = ""
+
+        def write(self, text):
+            self.written += text
+
+        def flush(self):
+            pass
+
+    report(monkeypatch, stream := Writer())
+    assert stream.written.splitlines()[-1].startswith("counting:  50%|")
+
+
+def test_a_stream_closed_before_gets_no_report(monkeypatch):
+    stream = io.StringIO()
+    stream.close()
+    report(monkeypatch, stream)

@@ -41,6 +41,16 @@ def test_decode_stream_never_splits_a_character(small):
     assert list(stream) == ["🙂"]
 
 
+def test_ids_are_integers_of_any_type(small):
+    torch_like = np.array(65)  # as a tensor without dimensions, an array without dimensions has an index
+    for ids in ([65, np.int64(66)], np.array([65, 66]), [torch_like, 66], (65, True + 65)):
+        assert small.decode(ids) == "AB"
+    for ids in ([65.0], ["A"], [[65]], [None]):
+        for decode in (small.decode, small.decode_bytes, lambda ids: list(small.decode_stream(ids))):
+            with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+                decode(ids)
+
+
 @pytest.mark.parametrize("id_", [400, -1, 10**9])
 def test_unknown_ids(small, id_):
     for error in (UnknownTokenError, ValueError, KeyError):

@@ -64,7 +64,7 @@ def prepare(
         ValueError: If a file is empty, or an argument is wrong.
     """
     special = check_special_tokens(special_tokens)
-    check_vocab_size(vocab_size, special)
+    vocab_size = check_vocab_size(vocab_size, special)
     check_threads(threads)
     report_line = notify or (lambda line: None)
     paths = (Path(train_path), Path(valid_path))

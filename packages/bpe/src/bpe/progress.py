@@ -32,7 +32,7 @@ class Progress:
         if enabled and sys.stderr is not None:
             from tqdm import tqdm
 
-            terminal = sys.stderr.isatty()
+            terminal = is_terminal(sys.stderr)
             self._bar = tqdm(
                 total=total,
                 desc=label,
@@ -57,6 +57,14 @@ class Progress:
         """Report that `done` units of the work are complete."""
         if self._bar is not None:
             self._bar.update(done - self._bar.n)
+
+
+def is_terminal(stream: Any) -> bool:
+    """Return whether a stream is a terminal; not if it is closed, missing or only has `write`."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):
+        return False
 
 
 class _Tolerant:

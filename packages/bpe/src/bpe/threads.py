@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from bpe.arguments import whole_number
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -20,9 +22,15 @@ def check_threads(threads: int | None) -> int:
     """
     if threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
+    number = whole_number(threads)
+    if number is None or number < 1:
         raise ValueError(f"threads is {threads!r}, expected a whole number of at least 1, or None for all cores")
-    return threads
+    return number
+
+
+def call_aside(function: Callable[[], Result]) -> Result:
+    """Call a function that calls kernels in another thread, because Ctrl-C must not arrive inside Numba."""
+    return next(map_in_order(lambda _: function(), [None], 1))
 
 
 def map_in_order(

@@ -27,7 +27,7 @@ class Tokenizer:
         self,
         vocab: Mapping[int, bytes],
         merges: Iterable[tuple[bytes, bytes]],
-        special_tokens: Iterable[str] | None = None,
+        special_tokens: Iterable[str] | Mapping[str, int] | None = None,
         *,
         pattern: str = GPT2_PATTERN,
         ignore_merges: bool = False,
@@ -38,7 +38,8 @@ class Tokenizer:
         Args:
             vocab: The bytes of each id, in any layout.
             merges: Pairs of tokens in order of priority.
-            special_tokens: Special tokens; those that the vocabulary lacks get the next ids.
+            special_tokens: Special tokens, or a mapping of special tokens to ids. Without ids, those that the
+                vocabulary lacks get the next ids.
             pattern: The regular expression of a pre-token. GPT-2's and cl100k's patterns run in kernels, any other in
                 `regex`.
             ignore_merges: Whether a pre-token that is in the vocabulary becomes that token without merging, as in
@@ -47,9 +48,9 @@ class Tokenizer:
                 None.
 
         Raises:
-            TypeError: If `vocab` is not a mapping, or `special_tokens` is a single string.
+            TypeError: If `vocab` is not a mapping, or `special_tokens` is a single string or a set.
             ValueError: If an id, token, merge or special token is malformed, a merge needs a token that the vocabulary
-                lacks, or the pattern or the normalization is wrong.
+                lacks, a special token has the id of another token, or the pattern or the normalization is wrong.
         """
         self._spec = TokenizerSpec.checked(
             vocab,
@@ -214,12 +215,13 @@ class Tokenizer:
         """Return the bytes of token ids.
 
         Raises:
+            TypeError: If an id is not an integer of any type, such as Python's, NumPy's or a tensor of one.
             UnknownTokenError: If an id is not in the vocabulary (a ValueError and a KeyError).
         """
         vocab = self._spec.vocab
         ids = ids.tolist() if hasattr(ids, "tolist") else ids
         try:
-            return b"".join([vocab[id_] for id_ in ids])
+            return b"".join([vocab[id_] for id_ in map(index, ids)])
         except KeyError as error:
             raise self._unknown_id(error.args[0]) from None
 

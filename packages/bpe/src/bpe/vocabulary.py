@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 
+from bpe.arguments import whole_number
 from bpe.errors import UnknownTokenError
 from bpe.text import GPT2_PATTERN, check_special_tokens, compile_pattern, is_gpt2_pattern, utf8
 
@@ -38,22 +39,28 @@ class TokenizerSpec:
         cls,
         vocab: Mapping[int, bytes],
         merges: Iterable[Merge],
-        special_tokens: Iterable[str] | None = None,
+        special_tokens: Iterable[str] | Mapping[str, int] | None = None,
         *,
         pattern: str = GPT2_PATTERN,
         ignore_merges: bool = False,
         normalization: str | None = None,
     ) -> TokenizerSpec:
-        """Validate a definition; special tokens that the vocabulary lacks get the next ids.
+        """Validate a definition. Special tokens may come with their ids; without, those that are new get the next ids.
 
         Raises:
-            TypeError: If `vocab` is not a mapping, or `special_tokens` is a single string.
+            TypeError: If `vocab` is not a mapping, or `special_tokens` is a single string or a set.
             ValueError: If an id, token, merge or special token is malformed, a merge needs a token that the vocabulary
-                lacks, or the pattern or the normalization is wrong.
+                lacks, a special token has the id of another token, or the pattern or the normalization is wrong.
         """
         tokens = _checked_vocab(vocab)
         checked_merges = [_checked_merge(merge) for merge in merges]
-        special = check_special_tokens(special_tokens)
+        given = dict(special_tokens) if isinstance(special_tokens, Mapping) else {}
+        special = check_special_tokens([*given] if isinstance(special_tokens, Mapping) else special_tokens)
+        for token, id_ in given.items():
+            encoded = token.encode("utf-8")
+            tokens = _checked_vocab({id_: encoded}) | tokens
+            if tokens[id_] != encoded:
+                raise ValueError(f"special token {token!r} has id {id_}, which {tokens[id_]!r} has; give it another id")
         if not is_gpt2_pattern(pattern):
             compile_pattern(pattern)
         known = set(tokens.values())
@@ -68,6 +75,12 @@ class TokenizerSpec:
             )
         spec = cls(tokens, checked_merges, special, pattern, bool(ignore_merges), normalization)
         _ = spec.merge_ids  # raises ValueError where a token is missing
+        for token, id_ in given.items():
+            if spec.special_ids[token] != id_:
+                raise ValueError(
+                    f"special token {token!r} has id {id_}, expected one above {spec.special_ids[token]}, the id of "
+                    "the ordinary token of the same bytes; give it a higher id"
+                )
         return spec
 
     @cached_property
@@ -158,14 +171,15 @@ def _checked_vocab(vocab: Mapping[int, bytes]) -> dict[int, bytes]:
         raise TypeError(f"vocab is a {type(vocab).__name__}, expected a mapping of id (int) to token (bytes)")
     checked = {}
     for id_, token in vocab.items():
-        if not isinstance(id_, int) or not 0 <= id_ < 2**31:
+        number = id_ if type(id_) is int else whole_number(id_)
+        if number is None or not 0 <= number < 2**31:
             raise ValueError(
                 f"vocab has the id {id_!r}, expected whole numbers from 0 to 2**31 - 1; did you pass {{token: id}} "
                 "instead of {id: token}?"
             )
         if not isinstance(token, bytes) or not token:
             raise ValueError(f"vocab has {token!r} for id {id_}, expected non-empty bytes; encode strings as UTF-8")
-        checked[id_] = token
+        checked[number] = token
     return checked
 
 

@@ -97,6 +97,18 @@ def test_special_tokens_and_pattern(folder, capsys):
     assert "contradict" in capsys.readouterr().err
 
 
+def test_a_token_file_is_decoded_only_by_its_tokenizer(folder, capsys):
+    bpe.train("text.txt", 300).save_pretrained("tokenizer")
+    bpe.train("text.txt", 301).save_pretrained("other")
+    assert main(["encode", "text.txt", "tokens.npy", "-t", "tokenizer"]) == 0
+    assert main(["decode", "tokens.npy", "-t", "other"]) == 2
+    assert "'tokens.npy' was encoded by another tokenizer than 'other'" in capsys.readouterr().err
+    assert main(["decode", "tokens.npy", "-t", "tokenizer", "-o", "again.txt"]) == 0
+    assert (folder / "again.txt").read_bytes() == (folder / "text.txt").read_bytes()
+    (folder / "tokens.json").unlink()
+    assert main(["decode", "tokens.npy", "-t", "other", "-o", "again.txt"]) == 0
+
+
 def test_inspect(folder, capsys):
     bpe.train("text.txt", 300).save_pretrained("tokenizer")
     assert main(["inspect", "tokenizer"]) == 0
@@ -120,6 +132,10 @@ def test_inspect(folder, capsys):
         ("train text.txt --vocab-size 12 --output t", "vocab_size is 12, expected a whole number of at least 257"),
         ("train empty.txt --vocab-size 300 --output t", "file 'empty.txt' is empty"),
         ("train text.txt --vocab-size 300 --output t --threads 0", "threads is 0"),
+        (
+            "train text.txt --vocab-size 300 --output t --special-token §",
+            "special token '§' is how",
+        ),
         ("train text.txt --vocab-size 300 --output text.txt", "'text.txt' is not a folder, so nothing"),
         ("encode text.txt tokens.npy --tokenizer absent", "no tokenizer.json in 'absent'"),
         ("decode absent.npy --tokenizer tokenizer", "no file 'absent.npy'"),

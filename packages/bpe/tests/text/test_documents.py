@@ -94,7 +94,7 @@ def test_a_text_with_the_bytes_of_a_compressed_one_makes_other_files(tmp_path):
     plain.write_bytes(packed.read_bytes())
     _, valid = documents.hold_out_documents(packed, tmp_path)
     assert valid.read_text() == "two"
-    with pytest.raises(ValueError, match="has one document, expected two or more"):
+    with pytest.raises(ValueError, match="is compressed with gzip, expected text"):
         documents.hold_out_documents(plain, tmp_path)
 
 
@@ -173,6 +173,15 @@ def test_a_text_that_cannot_be_split_is_refused_and_nothing_is_left(tmp_path, te
     with pytest.raises(ValueError, match="expected two or more documents with"):
         documents.hold_out_documents(path, tmp_path / "made")
     assert not (tmp_path / "made").exists()
+
+
+def test_paths_may_be_strings(tmp_path):
+    path = write(tmp_path / "text.txt", ["a", "b", "c"])
+    held_out = documents.hold_out_documents(str(path), str(tmp_path / "made"))
+    assert documents.divide(str(path), None, str(tmp_path / "made")) == held_out
+    first = documents.first_documents(str(path), str(tmp_path / "made"), max_bytes=20)
+    assert documents.divide(str(path), str(path), str(tmp_path / "made"), valid_bytes=20) == (path, first)
+    assert documents.first_documents(str(path), str(tmp_path / "made"), max_bytes=1000) == path
 
 
 def test_divide_refuses_a_missing_file(tmp_path):

@@ -1,15 +1,21 @@
 """Text files: decompression, damaged files, malformed UTF-8."""
 
+import bz2
+import gzip
+import io
+import lzma
 import random
 import sys
+import zipfile
 
+import numpy as np
 import pytest
 from helpers import CORPUS, EOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bpe import GPT2_PATTERN
-from bpe.text import BlockCutter, SpecialTokenFinder, TextFile, open_text_file
+from bpe import GPT2_PATTERN, count_pretokens
+from bpe.text import BlockCutter, SpecialTokenFinder, TextFile, find_files, open_text_file
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -68,3 +74,66 @@ def test_files_are_read_as_python_decodes_them(tmp_path_factory, data, size, pat
     assert text == expected
     assert file.bytes == len(expected.encode())
     assert file.invalid_utf8 == expected.count("\ufffd") - data.decode("utf-8", "ignore").count("\ufffd")
+
+
+def archive():
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        file.writestr("a.txt", CORPUS)
+    return content.getvalue()
+
+
+def array():
+    content = io.BytesIO()
+    np.save(content, np.arange(9))
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "a.txt",
+            gzip.compress(CORPUS.encode()),
+            "compressed with gzip, expected text; give it a name",
+        ),
+        ("a.txt", zstd.compress(CORPUS.encode()), "compressed with Zstandard"),
+        ("a.bz2", bz2.compress(CORPUS.encode()), "compressed with bzip2, expected text; decompress it"),
+        ("a.xz", lzma.compress(CORPUS.encode()), "compressed with xz"),
+        ("a.zip", archive(), "a zip archive"),
+        ("a.parquet", b"PAR1\x15\x04\x15\x10", "a Parquet file"),
+        ("a.npy", array(), "a NumPy array"),
+        ("a.tar.gz", gzip.compress(b"a"), "an archive, expected text; unpack it"),
+    ],
+)
+def test_files_that_are_no_text_are_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        count_pretokens(tmp_path / name)
+    with pytest.raises(ValueError, match=message):
+        list(open_text_file(tmp_path / name, 100))
+
+
+@pytest.mark.parametrize("text", ["BZh", "BZhou", "PAR1", "PK", "BZh91AX"])
+def test_texts_that_begin_like_them_are_read(tmp_path, text):
+    (tmp_path / "a.txt").write_text(text, "utf-8")
+    assert b"".join(open_text_file(tmp_path / "a.txt", 100)) == text.encode()
+
+
+def test_suffixes_in_capitals_mean_the_same(tmp_path):
+    (tmp_path / "A.TXT").write_text(CORPUS, "utf-8")
+    (tmp_path / "B.GZ").write_bytes(gzip.compress(CORPUS.encode()))
+    (tmp_path / "C.ZST").write_bytes(zstd.compress(CORPUS.encode()))
+    assert [path.name for path in find_files(tmp_path)] == ["A.TXT", "B.GZ", "C.ZST"]
+    assert count_pretokens(tmp_path).total == 3 * count_pretokens(tmp_path / "A.TXT").total
+
+
+def test_a_folder_is_searched_without_hidden_files_and_each_file_counts_once(tmp_path):
+    for name in ("a.txt", ".b.txt", ".hidden/c.txt", "deep/.ipynb_checkpoints/d.txt", "deep/e.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name, "utf-8")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "a.txt")
+    assert find_files(tmp_path) == [tmp_path / "a.txt", tmp_path / "deep" / "e.txt"]
+    assert find_files([tmp_path / ".b.txt", tmp_path / "link.txt"]) == [tmp_path / ".b.txt", tmp_path / "link.txt"]
+    (tmp_path / ".hidden" / "nested").mkdir()
+    assert find_files(tmp_path / ".hidden") == [tmp_path / ".hidden" / "c.txt"], "a folder that is named is searched"

@@ -1,13 +1,20 @@
 """Training on files, iterators and counts: results equal the reference, wrong input is refused."""
 
 import gzip
+import io
 import sys
+import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers import CORPUS, EOT
 
 import bpe
-from bpe import PretokenCounts, reference
+from bpe import GPT2_PATTERN, PretokenCounts, Tokenizer, reference
+from bpe.text import Block, SpecialTokenFinder, scanner_of
+from bpe.threads import call_aside
+from bpe.training.counting import KernelCounter
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -100,12 +107,65 @@ def test_other_patterns_train_and_encode():
         (lambda: bpe.train_from_counts({"a": 1}, 300), ValueError, "pre-token 'a' is not non-empty bytes"),
         (lambda: bpe.train_from_counts({b"a": 0}, 300), ValueError, "is 0, expected a whole number"),
         (lambda: PretokenCounts.load("absent.npz"), FileNotFoundError, "no file 'absent.npz'"),
+        (lambda: bpe.train("", 300), ValueError, "paths has an empty string, expected a file or a folder"),
+        (lambda: bpe.train(["absent.txt", ""], 300), FileNotFoundError, "no file 'absent.txt'"),
+        (lambda: bpe.train(b"a.txt", 300), TypeError, "paths is b'a.txt', expected a str or a Path"),
+        (lambda: bpe.train(io.StringIO("a"), 300), TypeError, "paths is an open file, expected its name"),
+        (lambda: bpe.train_from_iterator(["a"], True), ValueError, "vocab_size is True"),
     ],
 )
 def test_wrong_arguments(call, error, message):
     with pytest.raises(error, match=message) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+def test_an_empty_file_among_others_is_skipped(tmp_path):
+    (tmp_path / "a.txt").write_text("the cat sat on the mat", "utf-8")
+    (tmp_path / "b.txt").write_bytes(b"")
+    (tmp_path / "c.gz").write_bytes(gzip.compress(b""))
+    with pytest.warns(UserWarning, match="is empty, and was skipped") as warned:
+        counts = bpe.count_pretokens(tmp_path)
+    assert [Path(str(warning.message).split("'")[1]).name for warning in warned] == ["b.txt", "c.gz"]
+    assert counts == bpe.count_pretokens(tmp_path / "a.txt")
+    (tmp_path / "a.txt").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"all 3 files are empty, expected text; the first is '.*a\.txt'"):
+        bpe.train(tmp_path, 300)
+
+
+def test_integers_of_numpy_are_integers():
+    number = np.int64(300)
+    tokenizer = bpe.train_from_iterator([CORPUS], number, threads=np.int32(1))
+    assert tokenizer == bpe.train_from_iterator([CORPUS], 300)
+    vocab = {np.uint16(id_): token for id_, token in tokenizer.vocab.items()}
+    again = Tokenizer(vocab, tokenizer.merges, {"<|endoftext|>": np.int64(299)})
+    assert again == tokenizer
+    assert {type(id_) for id_ in again.vocab} == {int}
+    assert PretokenCounts({b"a": np.int64(3)}) == {b"a": 3}
+
+
+def test_no_kernel_runs_in_the_main_thread_where_ctrl_c_can_arrive(monkeypatch):
+    from bpe.kernels.tables.pretokens import PretokenTable
+
+    threads = set()
+
+    def noting(method):
+        def call(*arguments):
+            threads.add(threading.current_thread())
+            return method(*arguments)
+
+        return call
+
+    for name in ("count", "add", "arrays"):
+        monkeypatch.setattr(PretokenTable, name, noting(getattr(PretokenTable, name)))
+    counters = [KernelCounter(SpecialTokenFinder([]), GPT2_PATTERN, scanner_of(GPT2_PATTERN)) for _ in range(2)]
+    for counter in counters:
+        call_aside(lambda counter=counter: counter.count(Block(CORPUS.encode())))
+    counters[0]._tables += counters[1]._tables
+    counts = counters[0].counts()
+    assert sum((counts + counts).values()) == 4 * sum(reference.count_words(CORPUS, []).values())
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 def test_wrong_files(tmp_path):

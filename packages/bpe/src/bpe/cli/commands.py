@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from functools import reduce
 from operator import add
 from pathlib import Path
 
 from bpe.cli import inspection
+from bpe.encoding import described_tokenizer
 from bpe.files import check_file, check_folder, whole_file
-from bpe.formats import write_pattern
+from bpe.formats import also_ordinary, write_pattern
+from bpe.progress import is_terminal
 from bpe.text import END_OF_TEXT, GPT2_PATTERN, compile_pattern
 from bpe.tokenizer import Tokenizer
 from bpe.training import PretokenCounts, count_pretokens, train_from_counts
@@ -35,13 +38,15 @@ def _special_tokens(options: argparse.Namespace) -> list[str]:
 
 def _progress(options: argparse.Namespace) -> bool:
     """Return whether to report progress: as the options say, else if standard error is a terminal."""
-    return sys.stderr.isatty() if options.progress is None else options.progress
+    return is_terminal(sys.stderr) if options.progress is None else options.progress
 
 
-def _check_can_be_saved(pattern: str) -> None:
-    """Refuse a pattern that `save_pretrained` cannot write before the work starts."""
+def _check_can_be_saved(pattern: str, special_tokens: Sequence[str]) -> None:
+    """Refuse a pattern or special tokens that `save_pretrained` cannot write before the work starts."""
     compile_pattern(pattern)
     write_pattern(pattern)
+    for token in sorted(also_ordinary(special_tokens, ())):
+        raise ValueError(f"special token {token!r} is how tokenizer.json writes another byte; rename it")
 
 
 def train(options: argparse.Namespace) -> None:
@@ -55,17 +60,18 @@ def train(options: argparse.Namespace) -> None:
                 "--pattern and --from-counts are both given, but counts know their pattern; omit --pattern"
             )
         counts = reduce(add, map(PretokenCounts.load, options.from_counts))
-        _check_can_be_saved(counts.pattern)
         asked = options.special_token or options.no_special_tokens or counts.special_tokens is None
         special = _special_tokens(options) if asked else list(counts.special_tokens or ())
+        _check_can_be_saved(counts.pattern, special)
         tokenizer = train_from_counts(counts, options.vocab_size, special, progress=_progress(options))
     elif options.paths:
         pattern = GPT2_PATTERN if options.pattern is None else options.pattern
-        _check_can_be_saved(pattern)
+        special = _special_tokens(options)
+        _check_can_be_saved(pattern, special)
         tokenizer = train_on_files(
             options.paths,
             options.vocab_size,
-            _special_tokens(options),
+            special,
             pattern=pattern,
             threads=options.threads,
             progress=_progress(options),
@@ -119,6 +125,11 @@ def decode(options: argparse.Namespace) -> None:
         raise ValueError(f"file {options.tokens!r} is not a NumPy array: {error}; create it with encode") from None
     if ids.ndim != 1 or ids.dtype.kind not in "ui":
         raise ValueError(f"file {options.tokens!r} has {ids.dtype} of shape {ids.shape}, expected one row of token ids")
+    if described_tokenizer(Path(options.tokens)) not in (None, tokenizer.sha256):
+        raise ValueError(
+            f"file {options.tokens!r} was encoded by another tokenizer than {options.tokenizer!r}, as the .json beside "
+            "it says; give that tokenizer, or move the .json away"
+        )
     parts = (tokenizer.decode_bytes(ids[i : i + _DECODED_AT_ONCE]) for i in range(0, len(ids), _DECODED_AT_ONCE))
     if options.output:
         with whole_file(Path(options.output)) as file:

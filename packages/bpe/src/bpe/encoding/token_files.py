@@ -137,6 +137,16 @@ def encode_file(
     return EncodeReport(tokens, text.bytes, spec.id_dtype, text.invalid_utf8, time.perf_counter() - begin, target)
 
 
+def described_tokenizer(tokens: Path) -> str | None:
+    """Return the SHA-256 of the tokenizer that wrote a token file, or None if no description beside it says so."""
+    try:
+        described = json.loads(tokens.with_suffix(".json").read_bytes()[:_MOST_SIDECAR_BYTES])
+    except (OSError, ValueError, RecursionError):
+        return None
+    is_ours = isinstance(described, dict) and described.get("format") == _FORMAT
+    return described.get("tokenizer_sha256") if is_ours else None
+
+
 def _check_targets(text: Path, tokens: Path, sidecar: Path) -> bytes | None:
     """Refuse to overwrite the text or an unrelated .json file; return the description that will be replaced.
 

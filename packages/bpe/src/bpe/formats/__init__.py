@@ -5,4 +5,5 @@
 
 from __future__ import annotations
 
+from bpe.formats.byte_characters import also_ordinary as also_ordinary
 from bpe.formats.split_patterns import write_pattern as write_pattern

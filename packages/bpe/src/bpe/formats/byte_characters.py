@@ -47,18 +47,19 @@ def from_characters(text: str) -> bytes:
     return text.translate(table).encode("latin-1")
 
 
-def is_also_ordinary(special_token: str, merges: Iterable[Merge]) -> bool:
-    """Return whether a special token is also the written form of another token: of a byte, or of a token in a merge.
+def also_ordinary(special_tokens: Iterable[str], merges: Iterable[Merge]) -> set[str]:
+    """Return the special tokens that are also the written form of another token: of a byte, or of a token in a merge.
 
     An ordinary token of the same text does not count, because both have the same bytes.
     """
-    if special_token.isascii():
-        return False
-    try:
-        token = from_characters(special_token)
-    except ValueError:
-        return False
-    return len(token) == 1 or any(token in (left, right, left + right) for left, right in merges)
+    table = _bytes_of_characters()
+    written = {
+        token: from_characters(token)
+        for token in special_tokens
+        if not token.isascii() and all(ord(character) in table for character in token)
+    }
+    merged = {part for left, right in merges for part in (left, right, left + right)} if written else set()
+    return {token for token, data in written.items() if len(data) == 1 or data in merged}
 
 
 def decode_vocab(vocab: Mapping[str, int], special_tokens: Iterable[str], source: str) -> dict[int, bytes]:
@@ -114,12 +115,12 @@ def encode_vocab(spec: TokenizerSpec) -> dict[str, int]:
 
 def _check_special_tokens(spec: TokenizerSpec, vocab: Mapping[str, int]) -> None:
     """Refuse special tokens that the written vocabulary would not give back."""
+    for ambiguous in sorted(also_ordinary(spec.special_tokens, spec.merges)):
+        raise ValueError(
+            f"special token {ambiguous!r} is the written form of other bytes, which the format cannot hold; rename it"
+        )
     hidden = {}  # ordinary tokens that are special tokens, too, and whose written form in merges is missing
     for text in spec.special_tokens:
-        if is_also_ordinary(text, spec.merges):
-            raise ValueError(
-                f"special token {text!r} is the written form of other bytes, which the format cannot hold; rename it"
-            )
         token = text.encode("utf-8")
         if to_characters(token) not in vocab:
             hidden[token] = text

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from bpe.files import write_text
 from bpe.formats.byte_characters import (
+    also_ordinary,
     decode_vocab,
     encode_merges,
     encode_vocab,
     from_characters,
-    is_also_ordinary,
     last_of_each,
 )
 from bpe.formats.json_files import read_json, read_text
@@ -47,7 +47,8 @@ def read_vocab(path: StrPath, special_tokens: Iterable[str] = (), merges: Sequen
     vocab = read_json(path)
     if not isinstance(vocab, dict) or not vocab:
         raise ValueError(f"{source} has no vocabulary, expected a JSON object of token to id; check it")
-    return decode_vocab(vocab, [token for token in special_tokens if not is_also_ordinary(token, merges)], source)
+    special_tokens = list(special_tokens)
+    return decode_vocab(vocab, set(special_tokens) - also_ordinary(special_tokens, merges), source)
 
 
 def read_merges(path: StrPath) -> list[Merge]:

@@ -10,12 +10,12 @@ from typing import Any
 from bpe.files import write_text
 from bpe.formats.added_tokens import read_added_tokens
 from bpe.formats.byte_characters import (
+    also_ordinary,
     byte_characters,
     decode_vocab,
     encode_merges,
     encode_vocab,
     from_characters,
-    is_also_ordinary,
     last_of_each,
 )
 from bpe.formats.json_files import list_of, object_of, read_json, refuse, unsupported
@@ -54,9 +54,8 @@ def load(path: StrPath) -> TokenizerSpec:
     _check_rest(source, content, model["vocab"])
     added = read_added_tokens(source, content.get("added_tokens"), model["vocab"], normalizes=normalization is not None)
     merges = last_of_each([_merge(source, merge) for merge in list_of(source, "model.merges", model["merges"])])
-    for token in added:
-        if is_also_ordinary(token, merges):  # the two would share an id
-            raise unsupported(source, f"the added token {token!r}", token, "one that is not written like another token")
+    for token in sorted(also_ordinary(added, merges)):  # the two would share an id
+        raise unsupported(source, f"the added token {token!r}", token, "one that is not written like another token")
     vocab = decode_vocab({**model["vocab"], **added}, added, source)
     ignore_merges = bool(model.get("ignore_merges"))
     try:

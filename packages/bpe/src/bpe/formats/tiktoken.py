@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from bpe.files import write_text
 from bpe.formats.json_files import read_text
-from bpe.text import StrPath, check_special_tokens
+from bpe.text import StrPath
 from bpe.vocabulary import Merge, TokenizerSpec
 
 _NO_RANK = 1 << 62
@@ -44,24 +44,7 @@ def load(path: StrPath, pattern: str, special_tokens: Mapping[str, int] | Iterab
             raise ValueError(f"file {str(path)!r} has no rank for {bytes([byte])!r}, which its tokens need; check it")
     merges, unmade = recover_merges(ranks)
     vocab = {rank: token for token, rank in ranks.items()}
-    if isinstance(special_tokens, Mapping):
-        for special, id_ in special_tokens.items():
-            if id_ in vocab:
-                raise ValueError(
-                    f"special token {special!r} has id {id_}, which {vocab[id_]!r} has; give it another id"
-                )
-            vocab[id_] = special.encode("utf-8")
-    spec = TokenizerSpec.checked(
-        vocab, merges, check_special_tokens(special_tokens), pattern=pattern, ignore_merges=bool(unmade)
-    )
-    if isinstance(special_tokens, Mapping):
-        for special, id_ in special_tokens.items():
-            if spec.special_ids[special] != id_:
-                raise ValueError(
-                    f"special token {special!r} has id {id_}, expected one above {spec.special_ids[special]}, the "
-                    "rank of the token of the same bytes; give it a higher id"
-                )
-    return spec
+    return TokenizerSpec.checked(vocab, merges, special_tokens, pattern=pattern, ignore_merges=bool(unmade))
 
 
 def read_ranks(path: StrPath) -> dict[bytes, int]:

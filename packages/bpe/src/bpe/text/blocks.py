@@ -165,27 +165,24 @@ class BlockCutter:
             start = max(floor, end - reach)
             window = bytes(data[start : end + 1])
             for cut in _cuts(window, self._scanner):
-                if 0 < cut <= end - start and not self._finder.crosses(data, start + cut):
-                    return start + cut
+                if 0 < cut <= end - start:
+                    straddling = self._finder.straddling(data, start + cut)
+                    if straddling is None:
+                        return start + cut
+                    end = straddling  # no cut within that token is possible either
             if start == floor:
                 return None
             if reach == _LAST_REACH:
-                return self._distant_cut(data, floor, start)
+                return self._distant_cut(data, floor, min(start, end), self._scanner)
             reach = _LAST_REACH
         return None
 
-    def _distant_cut(self, data: bytes | memoryview, floor: int, end: int) -> int | None:
+    def _distant_cut(self, data: bytes | memoryview, floor: int, end: int, scanner: Scanner) -> int | None:
         """Return the last cut in data[floor:end], found by a kernel, or None."""
         from bpe.kernels.machine.arrays import read_only
-        from bpe.kernels.scanning.unicode_classes import class_table
-        from bpe.kernels.scanning.utf8 import last_cut
 
-        array, most_digits = read_only(data), self._scanner.most_digits if self._scanner else 0
-        while (cut := last_cut(array, floor, end, most_digits, class_table())) > 0:
-            if not self._finder.crosses(data, cut):
-                return int(cut)
-            end = cut - 1
-        return None
+        cut = self._finder.last_cut(read_only(data), floor, end, scanner)
+        return cut if cut > 0 else None
 
     def _end_of_last_special_token(self, data: bytes | memoryview, floor: int, end: int) -> int | None:
         """Return the end of the last special token in data[floor:end] that cannot become a longer one, or None."""

@@ -14,15 +14,16 @@ from typing import NamedTuple
 from bpe.files import file_digest, sync, whole_directory
 from bpe.text.files import is_compressed, open_text_file
 from bpe.text.special_tokens import END_OF_TEXT
+from bpe.text.utf8 import StrPath
 
 HOLDOUT_FRACTION = 0.05
 CHUNK_BYTES = 1 << 22
 
 
 def divide(
-    train_path: Path,
-    valid_path: Path | None,
-    directory: Path,
+    train_path: StrPath,
+    valid_path: StrPath | None,
+    directory: StrPath,
     *,
     valid_bytes: int | None = None,
     separator: str = END_OF_TEXT,
@@ -45,6 +46,8 @@ def divide(
         ValueError: If a text cannot be split because it is empty or has only one document, or the separator is empty.
     """
     _check_separator(separator)
+    train_path, directory = Path(train_path), Path(directory)
+    valid_path = None if valid_path is None else Path(valid_path)
     for path in filter(None, (train_path, valid_path)):
         if not path.is_file():
             raise FileNotFoundError(f"{path}: there is no such file; give the path of a text file")
@@ -65,8 +68,8 @@ def divide(
 
 
 def hold_out_documents(
-    path: Path,
-    directory: Path,
+    path: StrPath,
+    directory: StrPath,
     *,
     separator: str = END_OF_TEXT,
     fraction: float = HOLDOUT_FRACTION,
@@ -91,7 +94,8 @@ def hold_out_documents(
     _check_separator(separator)
     if not 0 < fraction < 1:
         raise ValueError(f"fraction is {fraction!r}, expected a share between 0 and 1, such as 0.05")
-    folder = directory / _folder_name(f"held-out-{fraction:g}", path, separator, digest)
+    path = Path(path)
+    folder = Path(directory) / _folder_name(f"held-out-{fraction:g}", path, separator, digest)
     if not folder.exists():
         boundaries = _find_boundaries(path, separator)
         cuts, total = boundaries.between_documents(), boundaries.total
@@ -109,7 +113,7 @@ def hold_out_documents(
 
 
 def first_documents(
-    path: Path, directory: Path, *, max_bytes: int, separator: str = END_OF_TEXT, digest: str | None = None
+    path: StrPath, directory: StrPath, *, max_bytes: int, separator: str = END_OF_TEXT, digest: str | None = None
 ) -> Path:
     """Return the first documents of a text as a text: as many as fit into `max_bytes`, and at least one.
 
@@ -129,7 +133,8 @@ def first_documents(
     _check_separator(separator)
     if max_bytes < 1:
         raise ValueError(f"max_bytes is {max_bytes!r}, expected 1 or more")
-    folder = directory / _folder_name(f"first-{max_bytes}", path, separator, digest)
+    path = Path(path)
+    folder = Path(directory) / _folder_name(f"first-{max_bytes}", path, separator, digest)
     if not folder.exists():
         boundaries = _find_boundaries(path, separator)
         cuts = boundaries.after_documents()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import mmap
+import re
 import warnings
 import zlib
 from collections.abc import Iterable, Iterator
@@ -21,22 +22,40 @@ if TYPE_CHECKING:
 TEXT_SUFFIXES = (".txt", ".gz", ".zst")
 COMPRESSED_SUFFIXES = (".gz", ".zst")
 _BESIDE_MERGES = ("vocab.json", "tokenizer.json")
+_BINARY = (
+    (rb"\x1f\x8b", "compressed with gzip", "give it a name that ends in .gz"),
+    (rb"\x28\xb5\x2f\xfd", "compressed with Zstandard", "give it a name that ends in .zst"),
+    (rb"BZh[1-9]1AY&", "compressed with bzip2", "decompress it, or use gzip or Zstandard"),
+    (rb"\xfd7zXZ\x00", "compressed with xz", "decompress it, or use gzip or Zstandard"),
+    (rb"PK\x03\x04", "a zip archive", "unpack it"),
+    (rb"PAR1\x15", "a Parquet file", "write its text column to a text file"),
+    (rb"\x93NUMPY", "a NumPy array", "give the text itself"),
+)
+"""Patterns of the first bytes of files that are no text, what they are, and what to do."""
 
 
 def find_files(paths: StrPath | Iterable[StrPath]) -> list[Path]:
     """Return the files that `paths` name: files as they are; folders are searched for .txt, .gz and .zst, sorted.
 
-    The merges.txt of a tokenizer in such a folder is not a text.
+    Hidden files and folders are left out, and so is the merges.txt of a tokenizer. A file with several links counts
+    once.
 
     Raises:
         FileNotFoundError: If a path does not exist.
-        ValueError: If there is no path, or a folder has no text file.
+        TypeError: If `paths` is an open file or bytes.
+        ValueError: If there is no path, a path is an empty string, or a folder has no text file.
     """
+    if hasattr(paths, "read"):
+        raise TypeError("paths is an open file, expected its name; or pass its text to train_from_iterator")
+    if isinstance(paths, bytes):
+        raise TypeError(f"paths is {paths!r}, expected a str or a Path; write os.fsdecode({paths!r})")
     files: list[Path] = []
     for path in [paths] if isinstance(paths, str | PathLike) else paths:
+        if path == "":  # Path("") would be the current folder
+            raise ValueError("paths has an empty string, expected a file or a folder; is a variable unset?")
         path = Path(path)
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if _is_text(file))
+            found = _texts_in(path)
             if not found:
                 raise ValueError(f"folder {str(path)!r} has no file ending in {', '.join(TEXT_SUFFIXES)}; name a file")
             files.extend(found)
@@ -49,16 +68,44 @@ def find_files(paths: StrPath | Iterable[StrPath]) -> list[Path]:
     return files
 
 
+def _texts_in(folder: Path) -> list[Path]:
+    """Return the text files below a folder, sorted: no hidden ones, and each file once, whatever links to it."""
+    found: dict[Path, Path] = {}
+    for file in sorted(folder.rglob("*")):
+        is_hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+        if not is_hidden and _is_text(file):
+            found.setdefault(file.resolve(), file)
+    return list(found.values())
+
+
 def _is_text(path: Path) -> bool:
     """Return whether a path in a folder is a text file, by its name and the files beside it."""
-    if path.suffix not in TEXT_SUFFIXES or not path.is_file():
+    if path.suffix.lower() not in TEXT_SUFFIXES or not path.is_file():
         return False
     return path.name != "merges.txt" or not any(path.with_name(name).is_file() for name in _BESIDE_MERGES)
 
 
 def is_compressed(path: Path) -> bool:
     """Return whether the name of a file says that it is compressed."""
-    return path.suffix in COMPRESSED_SUFFIXES
+    return path.suffix.lower() in COMPRESSED_SUFFIXES
+
+
+def _refuse_binary(path: Path) -> None:
+    """Refuse a file that is no text by its first bytes, which no text begins with, or an archive by its name.
+
+    Raises:
+        ValueError: If it is such a file.
+    """
+    name = path.name.lower()
+    if name.endswith((".tar.gz", ".tgz", ".tar.zst")):
+        raise ValueError(f"file {str(path)!r} is an archive, expected text; unpack it")
+    if is_compressed(path) or not path.is_file():  # a pipe must not be read here
+        return
+    with path.open("rb") as file:
+        begin = file.read(8)
+    for first, kind, advice in _BINARY:
+        if re.match(first, begin):
+            raise ValueError(f"file {str(path)!r} is {kind}, expected text; {advice}")
 
 
 def open_text_file(path: Path, chunk_bytes: int) -> Iterator[bytes]:
@@ -72,13 +119,14 @@ def open_text_file(path: Path, chunk_bytes: int) -> Iterator[bytes]:
         raise FileNotFoundError(f"no file {str(path)!r}; check the path")
     if path.is_dir():
         raise IsADirectoryError(f"{str(path)!r} is a folder, expected a file; name a file in it")
+    _refuse_binary(path)
     damage: tuple[type[Exception], ...] = (EOFError, zlib.error, gzip.BadGzipFile)
     opened: Any
-    if path.suffix == ".zst":
+    if path.suffix.lower() == ".zst":
         opened, zstandard_error = _open_zstandard(path)
         damage = (*damage, zstandard_error)
     else:
-        opened = gzip.open(path) if path.suffix == ".gz" else path.open("rb", buffering=0)  # noqa: SIM115
+        opened = gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb", buffering=0)  # noqa: SIM115
     with opened as file:
         try:
             while chunk := file.read(chunk_bytes):
@@ -109,12 +157,14 @@ class TextFile:
         self.bytes = 0
         self.invalid_utf8 = 0
 
-    def blocks(self, cutter: BlockCutter, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+    def blocks(
+        self, cutter: BlockCutter, block_bytes: int = BLOCK_BYTES, *, may_be_empty: bool = False
+    ) -> Iterator[Block]:
         """Yield the text in blocks; line ends and a byte-order mark stay as they are.
 
         Raises:
             OSError: If the file cannot be read.
-            ValueError: If it is empty, or its compressed data is damaged.
+            ValueError: If it is empty and must not be, or its compressed data is damaged.
         """
         empty = True
         mapped = self._mapped()
@@ -126,13 +176,14 @@ class TextFile:
         for block in blocks:
             empty = False
             yield block
-        if empty:
+        if empty and not may_be_empty:
             raise ValueError(f"file {str(self.path)!r} is empty, expected text; check how it was made")
 
     def _mapped(self) -> memoryview | None:
         """Map the file into memory, or return None where it must be read as a stream."""
         if is_compressed(self.path) or not self.path.is_file():
             return None
+        _refuse_binary(self.path)
         with self.path.open("rb") as file:
             try:
                 return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -145,7 +196,9 @@ class TextFile:
         self.invalid_utf8 += replaced
 
     def warn(self) -> None:
-        """Warn after reading if malformed UTF-8 was replaced."""
+        """Warn after reading if malformed UTF-8 was replaced, or if there was no text."""
+        if not self.bytes:
+            warnings.warn(f"file {str(self.path)!r} is empty, and was skipped", UserWarning, stacklevel=3)
         if self.invalid_utf8:
             sequences = "sequence" if self.invalid_utf8 == 1 else "sequences"
             warnings.warn(

@@ -72,17 +72,57 @@ def scanner_of(pattern: str) -> Scanner | None:
 def compile_pattern(pattern: str) -> regex.Pattern[str]:
     """Compile a pre-tokenization pattern with `regex`.
 
+    Set operations in character classes (`[a-z&&[^aeiou]]`, `[a-z--[aeiou]]`, `[a-e~~c-h]`, `[a[bc]]`) have the meaning
+    that they have in tiktoken. `regex` itself knows them only in its version 1, whose case folding is switched off,
+    because (?i:ß) would match "ss".
+
     Raises:
-        ValueError: If the pattern is not a string, is empty, or `regex` rejects it.
+        ValueError: If the pattern is not a string, is empty, `regex` rejects it, or it combines set operations whose
+            precedence differs between engines.
     """
     import regex
 
     if not isinstance(pattern, str) or not pattern:
         raise ValueError(f"pattern is {pattern!r}, expected a regular expression such as bpe.GPT2_PATTERN")
     try:
-        return regex.compile(pattern)
+        has_operations = _has_set_operations(pattern)
+        return regex.compile(f"(?V1)(?-f){pattern}" if has_operations else pattern)
     except regex.error as error:
         raise ValueError(f"pattern {pattern!r} is not a regular expression of the `regex` module: {error}") from error
+
+
+_IN_CLASS = re.compile(r"\\[pPN]\{[^}]*\}|\\.|\[:\^?\w+:\]|&&|--|~~|\|\||\[\^?|\]|.", re.DOTALL)
+
+
+def _has_set_operations(pattern: str) -> bool:
+    """Return whether a character class of a pattern has a set operation or a class within.
+
+    Raises:
+        ValueError: If one class has two kinds of set operations, or one beside `||`.
+    """
+    found = False
+    classes: list[set[str]] = []
+    """Operations of each open class, the innermost last."""
+    at_start = False  # a bracket that closes is a character at the start of a class
+    for match in _IN_CLASS.finditer(pattern):
+        part = match.group()
+        if part in ("[", "[^"):
+            found |= bool(classes)
+            classes.append(set())
+            at_start = True
+            continue
+        if classes and part == "]" and not at_start:
+            classes.pop()
+        elif classes and part in ("&&", "--", "~~", "||"):
+            classes[-1].add(part)
+            found |= part != "||"  # which is twice the same character in tiktoken, and in version 0 of regex
+            if len(classes[-1]) > 1:
+                raise ValueError(
+                    f"pattern {pattern!r} has {' and '.join(sorted(classes[-1]))} in one character class, whose order "
+                    "differs between engines; put one of them into a class of its own within"
+                )
+        at_start = False
+    return found
 
 
 def split_pretokens(pattern: str, text: str) -> Iterator[str]:

@@ -26,11 +26,12 @@ from bpe.text import (
     scanner_of,
     split_pretokens,
 )
-from bpe.threads import check_threads, map_in_order
+from bpe.threads import call_aside, check_threads, map_in_order
 from bpe.training.counts import PretokenCounts
 
 if TYPE_CHECKING:
     from bpe.kernels.tables.pretokens import PretokenTable
+    from bpe.training.counts import CountArrays
 
 
 def count_pretokens(
@@ -43,6 +44,8 @@ def count_pretokens(
 ) -> PretokenCounts:
     """Count the pre-tokens of text files; special tokens separate texts and are not counted.
 
+    An empty file among others is skipped, with a warning.
+
     Args:
         paths: One path or several: files (plain, .gz, .zst) or folders of them; each file is a separate text.
         special_tokens: Strings that are taken out before the text is split.
@@ -52,7 +55,7 @@ def count_pretokens(
 
     Raises:
         OSError: If a file is missing or cannot be read.
-        ValueError: If a file is empty or an argument is wrong.
+        ValueError: If there is no text, or an argument is wrong.
     """
     special = check_special_tokens(special_tokens)
     compile_pattern(pattern)
@@ -71,7 +74,8 @@ def count_pretokens(
         return (file, len(block.data), *counter.count(block))
 
     cutter = BlockCutter(finder, pattern)
-    blocks = ((file, block) for file in files for block in file.blocks(cutter))
+    several = len(files) > 1
+    blocks = ((file, block) for file in files for block in file.blocks(cutter, may_be_empty=several))
     with Progress("counting", None if any(compressed) else size, enabled=progress) as report:
         done = 0
         threads = threads if counter.kernels else 1  # more threads would compete for the interpreter
@@ -79,6 +83,8 @@ def count_pretokens(
             file.record(size, replaced)
             done += read
             report.update(done)
+    if not any(file.bytes for file in files):
+        raise ValueError(f"all {len(files)} files are empty, expected text; the first is {str(files[0].path)!r}")
     for file in files:
         file.warn()
     counts = counter.counts()
@@ -161,12 +167,16 @@ class KernelCounter:
 
     def counts(self) -> PretokenCounts:
         """Return the counts of all blocks."""
+        return PretokenCounts.from_arrays(*call_aside(self._added), pattern=self._pattern)
+
+    def _added(self) -> CountArrays:
+        """Return the sum of all tables."""
         from bpe.kernels.tables.pretokens import PretokenTable
 
         total, *others = self._tables or [PretokenTable()]
         while others:
             total.add(*others.pop().arrays())
-        return PretokenCounts.from_arrays(*total.arrays(), pattern=self._pattern)
+        return total.arrays()
 
 
 BlockCounter = PythonCounter | KernelCounter

@@ -8,7 +8,9 @@ from itertools import pairwise
 from operator import mul
 from typing import TYPE_CHECKING
 
+from bpe.arguments import whole_number
 from bpe.text import GPT2_PATTERN, StrPath, check_special_tokens
+from bpe.threads import call_aside
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,16 +43,19 @@ class PretokenCounts(Mapping[bytes, int]):
             ValueError: If a key is not non-empty bytes, a count is not an integer from 1 to 2**63 - 1, or a special
                 token is not a non-empty string.
         """
+        checked: dict[bytes, int] = {}
         for pretoken, count in (counts or {}).items():
             if not isinstance(pretoken, bytes) or not pretoken:
                 raise ValueError(f"pre-token {pretoken!r} is not non-empty bytes; encode strings as UTF-8")
-            if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count < 2**63:
+            number = whole_number(count)
+            if number is None or not 1 <= number < 2**63:
                 raise ValueError(
                     f"count of pre-token {pretoken!r} is {count!r}, expected a whole number from 1 to 2**63 - 1"
                 )
+            checked[pretoken] = number
         self.pattern = pattern
         self.special_tokens = None if special_tokens is None else tuple(check_special_tokens(special_tokens))
-        self._made: dict[bytes, int] | CountArrays = dict(counts or {})
+        self._made: dict[bytes, int] | CountArrays = checked
 
     @classmethod
     def from_arrays(
@@ -122,10 +127,13 @@ class PretokenCounts(Mapping[bytes, int]):
             return PretokenCounts.from_trusted(total, pattern=self.pattern, special_tokens=special)
         from bpe.kernels.tables.pretokens import PretokenTable
 
-        table = PretokenTable()
-        table.add(*self.arrays())
-        table.add(*other.arrays())
-        return PretokenCounts.from_arrays(*table.arrays(), pattern=self.pattern, special_tokens=special)
+        def add() -> CountArrays:
+            table = PretokenTable()
+            table.add(*self.arrays())
+            table.add(*other.arrays())
+            return table.arrays()
+
+        return PretokenCounts.from_arrays(*call_aside(add), pattern=self.pattern, special_tokens=special)
 
     def __radd__(self, other: object) -> PretokenCounts:
         # sum() starts with 0.

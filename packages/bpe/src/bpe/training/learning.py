@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from bpe import kernels
+from bpe.arguments import whole_number
 from bpe.progress import Progress
 from bpe.text import (
     BLOCK_BYTES,
@@ -63,7 +64,7 @@ def train(
         ValueError: If a file is empty or an argument is wrong.
     """
     special = check_special_tokens(special_tokens)
-    check_vocab_size(vocab_size, special)
+    vocab_size = check_vocab_size(vocab_size, special)
     counts = count_pretokens(paths, special, pattern=pattern, threads=threads, progress=progress)
     return _train(counts, vocab_size, special, pattern, progress)
 
@@ -86,7 +87,7 @@ def train_from_iterator(
     if isinstance(texts, str | bytes):
         raise TypeError(f"texts is one {type(texts).__name__}, expected an iterable of str; write [text]")
     special = check_special_tokens(special_tokens)
-    check_vocab_size(vocab_size, special)
+    vocab_size = check_vocab_size(vocab_size, special)
     compile_pattern(pattern)
     finder = SpecialTokenFinder(special)
     texts_in_blocks = BlockCutter(finder, pattern).blocks_of_texts(map(Block, map(utf8, texts)), BLOCK_BYTES)
@@ -115,7 +116,7 @@ def train_from_counts(
             none of the tokens that differ.
     """
     special = check_special_tokens(special_tokens)
-    check_vocab_size(vocab_size, special)
+    vocab_size = check_vocab_size(vocab_size, special)
     if isinstance(counts, PretokenCounts):
         if pattern not in (None, counts.pattern):
             raise ValueError(f"pattern is {pattern!r}, but the counts were made with {counts.pattern!r}; leave it out")
@@ -132,14 +133,16 @@ def train_from_counts(
     return _train(counts, vocab_size, special, counts.pattern, progress)
 
 
-def check_vocab_size(vocab_size: int, special_tokens: list[str]) -> None:
-    """Refuse a vocabulary size that is too small for the bytes and the special tokens."""
+def check_vocab_size(vocab_size: int, special_tokens: list[str]) -> int:
+    """Return the vocabulary size as an int; refuse one that is too small for the bytes and the special tokens."""
     least = 256 + len(special_tokens)
-    if isinstance(vocab_size, bool) or not isinstance(vocab_size, int) or vocab_size < least:
+    number = whole_number(vocab_size)
+    if number is None or number < least:
         raise ValueError(
             f"vocab_size is {vocab_size!r}, expected a whole number of at least {least} "
             f"(256 bytes and {len(special_tokens)} special tokens); make it larger"
         )
+    return number
 
 
 def learn_merges(counts: PretokenCounts, max_merges: int, *, progress: bool = False) -> list[tuple[bytes, bytes]]:

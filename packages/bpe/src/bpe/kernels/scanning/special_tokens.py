@@ -1,4 +1,7 @@
-"""Search for special tokens, 64 bytes at a time."""
+"""Search for special tokens, 64 bytes at a time, and for cuts between them.
+
+The tokens are those of `bpe.text.special_tokens.TokenArrays`, in lexicographic order.
+"""
 
 from __future__ import annotations
 
@@ -6,36 +9,58 @@ import numpy as np
 
 from bpe.kernels.machine.compiling import kernel
 from bpe.kernels.machine.vectors import BLOCK, equal_mask, trailing_zeros
+from bpe.kernels.scanning.utf8 import last_cut
 
 _NONE, _ONE = np.uint64(0), np.uint64(1)
 
 
 @kernel
-def _token_at(data: np.ndarray, position: int, tokens: np.ndarray, offsets: np.ndarray) -> int:
-    """Return the index of the first of the tokens that is found at `position`, or -1."""
-    for token in range(offsets.shape[0] - 1):
-        length = offsets[token + 1] - offsets[token]
-        if position + length > data.shape[0]:
-            continue
-        same = True
-        for offset in range(length):
-            if data[np.uint64(position + offset)] != tokens[np.uint64(offsets[token] + offset)]:
-                same = False
-                break
-        if same:
+def _shared_size(data: np.ndarray, position: int, tokens: np.ndarray, begin: int, end: int) -> int:
+    """Return how many bytes from `position` on equal those of the token tokens[begin:end]."""
+    size = min(end - begin, data.shape[0] - position)
+    for offset in range(size):
+        if data[np.uint64(position + offset)] != tokens[np.uint64(begin + offset)]:
+            return offset
+    return size
+
+
+@kernel
+def _longest_at(data: np.ndarray, position: int, tokens: np.ndarray, offsets: np.ndarray, parents: np.ndarray) -> int:
+    """Return the index of the longest token that begins at `position`, or -1."""
+    low, high = 0, offsets.shape[0] - 1
+    while low < high:  # tokens before `low` do not come after the text, tokens from `high` on do
+        middle = (low + high) >> 1
+        begin, end = offsets[middle], offsets[middle + 1]
+        shared = _shared_size(data, position, tokens, begin, end)
+        if begin + shared == end:
+            low = middle + 1
+        elif position + shared == data.shape[0] or data[position + shared] < tokens[begin + shared]:
+            high = middle
+        else:
+            low = middle + 1
+    token = low - 1
+    while token >= 0:
+        begin, end = offsets[token], offsets[token + 1]
+        if _shared_size(data, position, tokens, begin, end) == end - begin:
             return token
+        token = parents[token]
     return -1
 
 
 @kernel
 def find_special_tokens(
-    data: np.ndarray, tokens: np.ndarray, offsets: np.ndarray, firsts: np.ndarray, spans: np.ndarray
+    data: np.ndarray,
+    spans: np.ndarray,
+    tokens: np.ndarray,
+    offsets: np.ndarray,
+    parents: np.ndarray,
+    firsts: np.ndarray,
+    longest: int,
 ) -> int:
     """Write the spans of special tokens to `spans`, leftmost first and the longest at each start; return their number.
 
-    `tokens` (uint8) is their concatenation, the longest first, `offsets` (int64, tokens + 1) their bounds, `firsts`
-    (uint8) their distinct first bytes. `spans` is int64 of shape (capacity, 3): first byte, byte after the last, index
-    in `tokens`. Spans beyond the capacity are only counted.
+    `spans` is int64 of shape (capacity, 3): first byte, byte after the last, index of the token. Spans beyond the
+    capacity are only counted. `longest` is not used.
     """
     found = 0
     free = 0  # first byte after the token found last
@@ -55,7 +80,7 @@ def find_special_tokens(
             candidates &= candidates - _ONE
             if position < free:
                 continue
-            token = _token_at(data, position, tokens, offsets)
+            token = _longest_at(data, position, tokens, offsets, parents)
             if token < 0:
                 continue
             free = position + offsets[token + 1] - offsets[token]
@@ -63,3 +88,34 @@ def find_special_tokens(
                 spans[found, 0], spans[found, 1], spans[found, 2] = position, free, token
             found += 1
     return found
+
+
+@kernel
+def last_cut_between_tokens(
+    data: np.ndarray,
+    floor: int,
+    end: int,
+    most_digits: int,
+    classes: np.ndarray,
+    tokens: np.ndarray,
+    offsets: np.ndarray,
+    parents: np.ndarray,
+    firsts: np.ndarray,
+    longest: int,
+) -> int:
+    """Return the last cut of `last_cut` that no special token straddles, or -1."""
+    can_begin = np.zeros(256, dtype=np.bool_)
+    for first in firsts:
+        can_begin[first] = True
+    while True:
+        cut = last_cut(data, floor, end, most_digits, classes)
+        straddling = -1
+        for start in range(max(0, cut - longest + 1), cut):
+            if can_begin[data[start]]:
+                token = _longest_at(data, start, tokens, offsets, parents)
+                if token >= 0 and start + offsets[token + 1] - offsets[token] > cut:
+                    straddling = start
+                    break
+        if straddling < 0:
+            return cut
+        end = straddling  # no cut within that token is possible either
