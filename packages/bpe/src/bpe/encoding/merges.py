@@ -47,7 +47,7 @@ class Merges:
         """The merges as arrays for the kernels."""
         import numpy as np
 
-        from bpe.kernels.merging.applying import build_ranks
+        from bpe.kernels.merging.applying import rank_table
         from bpe.kernels.merging.long_pretokens import MergeArrays
         from bpe.kernels.tables.pretokens import PretokenTable
 
@@ -61,7 +61,7 @@ class Merges:
             ids = np.fromiter(self.whole_ids.values(), dtype=np.int64, count=len(pretokens))
             whole.add(np.frombuffer(b"".join(pretokens), dtype=np.uint8), offsets, ids)
         return MergeArrays(
-            build_ranks(np.array(lefts, dtype=np.int64), np.array(rights, dtype=np.int64)),
+            rank_table(np.array(lefts, dtype=np.int64), np.array(rights, dtype=np.int64)),
             np.array(merged, dtype=np.int32),
             np.array(self.byte_symbols, dtype=np.int64),
             sizes,
