@@ -425,10 +425,15 @@ class Tokenizer:
 
     @classmethod
     def from_files(cls, vocab_path: StrPath, merges_path: StrPath, special_tokens: Iterable[str] | None = None) -> Self:
-        """Read GPT-2's format: vocab.json and merges.txt (with or without its version line)."""
+        """Read GPT-2's format: vocab.json and merges.txt (with or without its version line).
+
+        The files do not say which tokens are special. If `special_tokens` is None, `<|endoftext|>` is one if vocab.json
+        has it and no merge makes it, as in GPT-2's own files; other tokens that no merge makes are named in a warning.
+        """
         from bpe.formats import gpt2
 
-        return cls.from_spec(gpt2.load(vocab_path, merges_path, check_special_tokens(special_tokens)))
+        special = None if special_tokens is None else check_special_tokens(special_tokens)
+        return cls.from_spec(gpt2.load(vocab_path, merges_path, special))
 
     @classmethod
     def from_pretrained(cls, directory: StrPath) -> Self:
