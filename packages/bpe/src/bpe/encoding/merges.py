@@ -24,7 +24,7 @@ class Merges:
         self.vocab_size = spec.vocab_size
         self._ids = spec.ids
         self._merge_ids = spec.merge_ids
-        self.whole_ids = spec.ids if spec.ignore_merges else {}
+        self.whole_ids = spec.whole_ids
         """Pre-tokens that become a token without merging."""
 
     @cached_property

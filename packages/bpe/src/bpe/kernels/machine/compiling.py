@@ -33,8 +33,8 @@ _WAY = os.environ.get("BPE_KERNELS", "numba" if _is_set("NUMBA_BOUNDSCHECK") els
 _MACHINE_CODE, _REASON = load_machine_code(_WAY) if COMPILED and _WAY not in ("numba", "build") else (None, "")
 if _REASON:
     warnings.warn(
-        f"there is no ready machine code for the kernels of bpe ({_REASON}), so Numba compiles them, which takes half a "
-        "minute once and half a second later; `python -m bpe.building` makes it, or BPE_KERNELS=numba hides this notice",
+        f"there is no ready machine code for the kernels of bpe ({_REASON}), so Numba compiles them, which takes half "
+        "a minute once and half a second later; `python -m bpe.building` makes it, or BPE_KERNELS=numba hides this",
         RuntimeWarning,
         stacklevel=2,
     )
