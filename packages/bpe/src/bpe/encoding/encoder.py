@@ -213,13 +213,14 @@ class TextEncoder:
     def _parts(self, text: str, threads: int | None) -> Iterator[np.ndarray]:
         """Yield the ids of a text in parts, by the kernels."""
         if len(text) <= kernels.SMALL_TEXT_BYTES:
-            yield self._with_kernels(Block(utf8(text))).ids
+            yield self._with_kernels(Block(utf8(text), None, is_valid=True)).ids
             return
         data = utf8_view(text)
+        self.load_kernels().make_space(len(data))
         threads = check_threads(threads)
         # Enough blocks for the threads, but large enough for the cost of a kernel call not to matter.
         size = min(BLOCK_BYTES, max(len(data) // (4 * threads), kernels.SMALL_TEXT_BYTES))
-        for encoded in map_in_order(self._with_kernels, self.cutter.blocks_of(data, size), threads):
+        for encoded in map_in_order(self._with_kernels, self.cutter.blocks_of(data, size, is_valid=True), threads):
             yield encoded.ids
 
     def batch(self, texts: list[str], threads: int | None) -> list[np.ndarray]:
@@ -284,6 +285,7 @@ class TextEncoder:
         if finder is None:
             return
         data = utf8_view(text)
+        self.load_kernels().make_space(len(data))
         spans: list[Span] | np.ndarray
         if self._engine.worth_kernels(len(data)):
             from bpe.kernels.machine.arrays import read_only

@@ -33,6 +33,8 @@ class Block:
 
     data: bytes | memoryview
     spans: list[Span] | np.ndarray | None = None
+    is_valid: bool = False
+    """True if `data` is known to be valid UTF-8."""
 
     def searched(self, finder: SpecialTokenFinder) -> Block:
         """Return the block with the spans that `finder` finds, by a kernel; `data` must be valid UTF-8."""
@@ -68,7 +70,7 @@ class Block:
             import numpy as np
 
             return data, np.array(self.spans, dtype=np.int64).reshape(-1, 3), 0
-        if not is_well_formed(data):
+        if not (self.is_valid or is_well_formed(data)):
             cleaned, replaced = replace_malformed(bytes(self.data))
             data = read_only(cleaned)
         return data, finder.find(data), replaced
@@ -115,20 +117,22 @@ class BlockCutter:
         if size:
             yield Block(b"".join(waiting))
 
-    def blocks_of(self, data: bytes | memoryview, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-        """Yield blocks of about `block_bytes` of a text in memory, without copying it."""
+    def blocks_of(
+        self, data: bytes | memoryview, block_bytes: int = BLOCK_BYTES, *, is_valid: bool = False
+    ) -> Iterator[Block]:
+        """Yield blocks of about `block_bytes` of a text in memory, without copying it; `is_valid` as in `Block`."""
         view = memoryview(data)
         start, size, searched = 0, block_bytes, 0
         while start + size < len(view):
             cut = self._last_cut(view, max(start, searched), start + size)
             if cut:
-                yield Block(view[start:cut])
+                yield Block(view[start:cut], None, is_valid)
                 start, size = cut, block_bytes
             else:
                 searched = start + size - self._finder.longest - 4  # the next search sees more text here
                 size *= 2
         if start < len(view):
-            yield Block(view[start:])
+            yield Block(view[start:], None, is_valid)
 
     def blocks_of_texts(self, texts: Iterable[Block], block_bytes: int) -> Iterator[tuple[Block, list[int]]]:
         """Yield blocks of separate texts, each with the indices of its spans that end a text.
