@@ -15,7 +15,9 @@ from bpe.kernels.machine.compiling import kernel
 from bpe.kernels.merging.learning_state import (
     FINISHED,
     HEAP,
+    LEAST_COUNT,
     MERGES,
+    MOST_BYTES,
     NEW_PAIRS,
     PAIRS,
     POSITIONS,
@@ -42,8 +44,16 @@ def _enlarged(array: np.ndarray, used: int, capacity: int) -> np.ndarray:
 
 
 @kernel
+def _size(key: np.uint64, token_size: np.ndarray) -> np.int64:
+    """Return the number of bytes of a pair."""
+    return token_size[key >> _HALF] + token_size[key & _LOW]
+
+
+@kernel
 def merge_more(state: MergeState, until: int) -> tuple[np.ndarray, ...]:
     """Learn merges until there are `until` of them or no pair is left, and return the fields of the new state.
+
+    Pairs outside the limits in `state.numbers` are never merged.
 
     The state passed in must not be used again. Symbols 0-255 are the bytes, symbol 256 + k is the result of merge k,
     and merge k is `merges[k]`. The next merge is the most frequent pair and, among equals, the lexicographically
@@ -53,13 +63,13 @@ def merge_more(state: MergeState, until: int) -> tuple[np.ndarray, ...]:
     tokens = (text, token_start, token_size)
     pair_keys, pair_count, list_start, list_size, table, positions, heap, bounds, slots, numbers = state[6:]
     num_merges, num_pairs, used = numbers[MERGES], numbers[PAIRS], numbers[POSITIONS]
-    heap_size, threshold = numbers[HEAP], numbers[THRESHOLD]
+    heap_size, threshold = numbers[HEAP], max(numbers[THRESHOLD], numbers[LEAST_COUNT])
     first_new = numbers[NEW_PAIRS]  # pairs from here have not been considered for the heap
     found_pair, found_at = np.empty(1024, dtype=np.int32), np.empty(1024, dtype=np.int32)
 
     while num_merges < until:
         for pair in range(first_new, num_pairs):
-            if pair_count[pair] >= threshold:
+            if pair_count[pair] >= threshold and _size(pair_keys[pair], token_size) <= numbers[MOST_BYTES]:
                 heap, bounds = _enlarged(heap, heap_size, heap_size + 1), _enlarged(bounds, heap_size, heap_size + 1)
                 heap[heap_size], bounds[heap_size] = pair, pair_count[pair]
                 sift_up(heap, bounds, pair_keys, tokens, heap_size)
@@ -73,10 +83,10 @@ def merge_more(state: MergeState, until: int) -> tuple[np.ndarray, ...]:
                 heap[0], bounds[0] = heap[heap_size], bounds[heap_size]
             sift_down(heap, bounds, pair_keys, tokens, heap_size)
         if heap_size == 0:
-            if threshold == 1:
+            if threshold == numbers[LEAST_COUNT]:
                 numbers[FINISHED] = 1
                 break
-            threshold >>= 1
+            threshold = max(threshold >> 1, numbers[LEAST_COUNT])
             first_new = 0
             continue
 

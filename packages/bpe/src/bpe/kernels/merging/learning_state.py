@@ -17,9 +17,11 @@ from bpe.kernels.tables.pairs import pair_key, pair_table
 
 SEPARATOR = -1
 
-MERGES, PAIRS, POSITIONS, HEAP, THRESHOLD, NEW_PAIRS, FINISHED = 0, 1, 2, 3, 4, 5, 6
+MERGES, PAIRS, POSITIONS, HEAP, THRESHOLD, NEW_PAIRS, FINISHED, LEAST_COUNT, MOST_BYTES = 0, 1, 2, 3, 4, 5, 6, 7, 8
 """Indices in `MergeState.numbers`. The first four numbers are counts: merges, pairs, positions, entries of the heap.
-The other three are the threshold of the heap, the first pair not yet considered for the heap, and 1 if no pair is left.
+The next three are the threshold of the heap, the first pair not yet considered for the heap, and 1 if no pair is left.
+The last two are limits that the caller may set before the first merge: the least count of a pair that is merged, and
+the largest size of a token in bytes.
 """
 
 
@@ -60,7 +62,7 @@ class MergeState(NamedTuple):
     slots: np.ndarray
     """Index of the newest pair, made by a merge, that begins (column 0) or ends (column 1) with each symbol; or -1."""
     numbers: np.ndarray
-    """Seven int64; `MERGES` to `FINISHED` are the indices."""
+    """Nine int64; `MERGES` to `MOST_BYTES` are the indices."""
 
 
 @kernel
@@ -109,9 +111,10 @@ def first_state(text: np.ndarray, offsets: np.ndarray, counts: np.ndarray, max_m
             pair = index_of[np.int64(text[position]) << 8 | np.int64(text[position + 1])]
             positions[list_start[pair] + list_size[pair]] = position + pretoken + 1
             list_size[pair] += 1
-    numbers = np.zeros(7, dtype=np.int64)
+    numbers = np.zeros(9, dtype=np.int64)
     numbers[PAIRS], numbers[POSITIONS] = num_pairs, used
     numbers[THRESHOLD] = max(1, weights.max())
+    numbers[LEAST_COUNT], numbers[MOST_BYTES] = 1, np.iinfo(np.int64).max
     return (
         text,
         counts,
