@@ -17,8 +17,9 @@ from bpe.formats import also_ordinary, write_pattern
 from bpe.progress import is_terminal
 from bpe.text import END_OF_TEXT, GPT2_PATTERN, compile_pattern
 from bpe.tokenizer import Tokenizer
-from bpe.training import PretokenCounts, count_pretokens, train_from_counts
-from bpe.training import train as train_on_files
+from bpe.tokenizer_training import train as train_on_files
+from bpe.tokenizer_training import train_from_counts
+from bpe.training import PretokenCounts, count_pretokens
 
 _DECODED_AT_ONCE = 1 << 20
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bpe import kernels
 from bpe.encoding.in_python import PretokenEncoder
 from bpe.encoding.merges import Merges
-from bpe.text import BLOCK_BYTES, Block, BlockCutter, Span, SpecialTokenFinder, scanner_of, utf8, utf8_view
+from bpe.text import BLOCK_BYTES, Block, BlockCutter, SpecialTokenFinder, scanner_of, utf8, utf8_view
 from bpe.threads import check_threads, map_in_order
 from bpe.vocabulary import TokenizerSpec
 
@@ -118,7 +118,7 @@ class TextEncoder:
             return [self.to_numpy(text, 1) for text in texts]
         blocks = (Block(utf8(text)) for text in texts)
         if self._normalization:
-            blocks = (self._normalized(block)[0] for block in blocks)
+            blocks = (block.normalized(self._finder)[0] for block in blocks)
 
         def encode(job: tuple[Block, list[int]]) -> tuple[EncodedBlock, list[int]]:
             return self._with_kernels(job[0]), job[1]
@@ -152,7 +152,7 @@ class TextEncoder:
         """Encode a block with the kernels."""
         encoder = self.load_kernels()
         if self._normalization and block.spans is None:
-            block, size, replaced = self._normalized(block)
+            block, size, replaced = block.normalized(self._finder)
             return encoder.encode(block)._replace(bytes=size, replaced=replaced)
         return encoder.encode(block)
 
@@ -173,26 +173,6 @@ class TextEncoder:
             if special >= 0:
                 ids.append(self._special_ids[special])
         return ids
-
-    def _normalized(self, block: Block) -> tuple[Block, int, int]:
-        """Normalize the text between special tokens.
-
-        Returns:
-            The normalized block, the number of bytes before normalization, and the number of malformed sequences
-            replaced by U+FFFD.
-        """
-        texts, size, replaced = block.texts(self._finder)
-        parts: list[bytes] = []
-        spans: list[Span] = []
-        done = 0
-        for text, special in texts:
-            parts.append(self._normal_form(text).encode("utf-8"))
-            done += len(parts[-1])
-            if special >= 0:
-                parts.append(self._finder.tokens[special])
-                spans.append((done, done + len(parts[-1]), special))
-                done += len(parts[-1])
-        return Block(b"".join(parts), spans), size, replaced
 
     def _normal_form(self, text: str) -> str:
         """Return a text without special tokens in the Unicode normal form of this tokenizer."""
