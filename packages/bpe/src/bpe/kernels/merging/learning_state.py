@@ -15,7 +15,7 @@ import numpy as np
 from bpe.kernels.machine.compiling import kernel
 from bpe.kernels.tables.pairs import pair_key, pair_table
 
-SEPARATOR = -1
+SEPARATOR, _INSIDE = -1, -2
 
 MERGES, PAIRS, POSITIONS, HEAP, THRESHOLD, NEW_PAIRS, FINISHED, LEAST_COUNT, MOST_BYTES = 0, 1, 2, 3, 4, 5, 6, 7, 8
 """Indices in `MergeState.numbers`. The first four numbers are counts: merges, pairs, positions, entries of the heap.
@@ -131,5 +131,61 @@ def first_state(text: np.ndarray, offsets: np.ndarray, counts: np.ndarray, max_m
         np.empty(1024, dtype=np.int32),
         np.empty(1024, dtype=np.int64),
         np.full((256 + max_merges, 2), -1, dtype=np.int32),
+        numbers,
+    )
+
+
+def state_of_symbols(
+    text: np.ndarray,
+    offsets: np.ndarray,
+    counts: np.ndarray,
+    symbols: np.ndarray,
+    symbol_sizes: np.ndarray,
+    max_merges: int,
+) -> MergeState:
+    """Return the state before the first of `max_merges` new merges, where pre-tokens consist of symbols already.
+
+    The first three arguments are those of `first_state`. `symbols` (int32) are the symbols of all pre-tokens in order,
+    and `symbol_sizes` (int64) the bytes of each symbol: 0-255 are the bytes, and the others count as merges.
+    """
+    known = len(symbol_sizes)
+    sizes = symbol_sizes[symbols]
+    starts = np.cumsum(sizes) - sizes
+    pretokens = np.searchsorted(offsets, starts, side="right") - 1
+    at = starts + pretokens + 1
+    cells = np.full(len(text) + len(counts) + 1, _INSIDE, dtype=np.int64)
+    cells[offsets + np.arange(len(offsets))] = SEPARATOR
+    cells[at + sizes - 1] = -sizes
+    cells[at] = pretokens << 32 | symbols
+    token_start = np.zeros(known + max_merges, dtype=np.int64)
+    token_size = np.ones(known + max_merges, dtype=np.int64)
+    token_start[symbols], token_size[:known] = starts, symbol_sizes
+
+    joined = np.flatnonzero(pretokens[1:] == pretokens[:-1])  # the left symbols of pairs
+    keys = symbols[joined].astype(np.uint64) << np.uint64(32) | symbols[joined + 1].astype(np.uint64)
+    order = np.argsort(keys, kind="stable")  # positions of a pair stay in ascending order
+    pair_keys, firsts, list_size = np.unique(keys[order], return_index=True, return_counts=True)
+    weights = counts[pretokens[joined[order]]]
+    pair_count = np.add.reduceat(weights, firsts) if len(firsts) else np.zeros(0, dtype=np.int64)
+    numbers = np.zeros(9, dtype=np.int64)
+    numbers[MERGES], numbers[PAIRS], numbers[POSITIONS] = known - 256, len(pair_keys), len(keys)
+    numbers[THRESHOLD] = max(1, pair_count.max(initial=0))
+    numbers[LEAST_COUNT], numbers[MOST_BYTES] = 1, np.iinfo(np.int64).max
+    return MergeState(
+        text,
+        counts,
+        cells,
+        token_start,
+        token_size,
+        np.empty((known - 256 + max_merges, 2), dtype=np.int32),
+        pair_keys,
+        pair_count,
+        firsts.astype(np.int64),
+        list_size.astype(np.int64),
+        pair_table(pair_keys, len(pair_keys), len(pair_keys) + 1024),
+        at[joined[order]].astype(np.int32),
+        np.empty(1024, dtype=np.int32),
+        np.empty(1024, dtype=np.int64),
+        np.full((known + max_merges, 2), -1, dtype=np.int32),
         numbers,
     )
