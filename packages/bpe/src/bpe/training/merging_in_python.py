@@ -10,6 +10,8 @@ from itertools import pairwise
 from bpe.training.limits import NO_LIMITS, Limits
 
 Pair = tuple[bytes, bytes]
+Split = Callable[[bytes], Sequence[bytes]]
+"""A function from a pre-token to its tokens before the first merge."""
 
 _COMPLEMENT = bytes(255 - byte for byte in range(256))
 _PAST_ALL_BYTES = "\u0100"
@@ -30,13 +32,12 @@ def learn_merges_in_python(
     max_merges: int,
     limits: Limits = NO_LIMITS,
     *,
-    split: Callable[[bytes], Sequence[bytes]] = single_bytes,
+    split: Split = single_bytes,
 ) -> list[Pair]:
     """Return at most `max_merges` merges in order, like `bpe.reference.learn_merges` but with less work.
 
-    `split` returns the tokens of a pre-token before the first merge. Only pre-tokens that contain the merged pair are
-    visited. The heap has one entry per pair, whose count is an upper bound that is corrected when the entry reaches the
-    top. Pairs that are too long or too rare never enter it.
+    Only pre-tokens that contain the merged pair are visited. The heap has one entry per pair, whose count is an upper
+    bound that is corrected when the entry reaches the top. Pairs that are too long or too rare never enter it.
     """
     pretokens = [list(split(pretoken)) for pretoken in counts]
     weights = list(counts.values())
