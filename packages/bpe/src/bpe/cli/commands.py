@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -73,24 +74,32 @@ def _to_standard_output(write: Callable[[Path], Result], name: str) -> Result:
     return result
 
 
+def _place(output: str | Path) -> str:
+    """Return the name of an output, for reports."""
+    return "standard output" if output == _STANDARD else str(output)
+
+
 def _say(line: str, output: str | None) -> None:
     """Print a line of the report: to standard error if the output is standard output."""
-    print(line, file=sys.stderr if output == _STANDARD else sys.stdout)
+    if output != _STANDARD:
+        print(line)
+        return
+    with suppress(OSError, ValueError):  # a standard error that cannot be written to does not stop the work
+        print(line, file=sys.stderr)
 
 
 def train(options: argparse.Namespace) -> None:
     """Train a tokenizer on texts or on counts, or extend one, and save it."""
-    to_standard_output = options.output == _STANDARD
-    if not to_standard_output:
+    if options.output != _STANDARD:
         check_folder(Path(options.output))
         directory.check_target(options.output)
     tokenizer = _extended(options) if options.extend is not None else _trained(options)
-    if to_standard_output:
+    if options.output == _STANDARD:
         _to_standard_output(tokenizer.save_huggingface, "tokenizer.json")
     else:
         tokenizer.save_pretrained(options.output)
     size = f"{tokenizer.vocab_size:,} tokens ({len(tokenizer.merges):,} merges)"
-    _say(f"{size} written to {'standard output' if to_standard_output else options.output}", options.output)
+    _say(f"{size} written to {_place(options.output)}", options.output)
 
 
 def _counts(options: argparse.Namespace) -> PretokenCounts | None:
@@ -177,7 +186,7 @@ def count(options: argparse.Namespace) -> None:
     for pretoken, number in counts.most_common(max(options.top, 0)):
         _say(f"{number:>14,}  {pretoken.decode('utf-8', 'replace')!r}", options.output)
     if options.output:
-        _say(f"written to {'standard output' if options.output == _STANDARD else options.output}", options.output)
+        _say(f"written to {_place(options.output)}", options.output)
 
 
 def encode(options: argparse.Namespace) -> None:
@@ -190,7 +199,7 @@ def encode(options: argparse.Namespace) -> None:
     report = _to_standard_output(write, "tokens.npy") if options.output == _STANDARD else write(options.output)
     _say(
         f"{report.tokens:,} tokens of {report.bytes:,} bytes ({report.bytes_per_token:.2f} bytes per token) written to "
-        f"{'standard output' if options.output == _STANDARD else report.path} as {report.dtype}, "
+        f"{_place(options.output)} as {report.dtype}, "
         f"{report.megabytes_per_second:.1f} MB/s",
         options.output,
     )

@@ -51,20 +51,16 @@ def find_files(paths: StrPath | Iterable[StrPath], column: str | None = None) ->
 
     Raises:
         FileNotFoundError: If a path does not exist.
-        TypeError: If `paths` is an open file or bytes.
+        TypeError: If a path is an open file, bytes, or of another type.
         ValueError: If there is no path, a path is an empty string, or a folder has no text file.
     """
-    if hasattr(paths, "read"):
-        raise TypeError("paths is an open file, expected its name; or pass its text to train_from_iterator")
-    if isinstance(paths, bytes):
-        raise TypeError(f"paths is {paths!r}, expected a str or a Path; write os.fsdecode({paths!r})")
+    is_one = isinstance(paths, str | bytes | PathLike) or hasattr(paths, "read") or not isinstance(paths, Iterable)
+    items: Any = [paths] if is_one else paths
     suffixes = TEXT_SUFFIXES if column is None else TABLE_SUFFIXES
     advice = "name a file, or a column if it has .jsonl or .parquet" if column is None else "name a file, or no column"
     files: list[Path] = []
-    for path in [paths] if isinstance(paths, str | PathLike) else paths:
-        if path == "":  # Path("") would be the current folder
-            raise ValueError("paths has an empty string, expected a file or a folder; is a variable unset?")
-        path = Path(path)
+    for item in items:
+        path = _checked_path(item, "paths is" if is_one else "paths has")
         if path.is_dir():
             found = _texts_in(path, suffixes)
             if not found:
@@ -77,6 +73,19 @@ def find_files(paths: StrPath | Iterable[StrPath], column: str | None = None) ->
     if not files:
         raise ValueError("paths is empty, expected at least one file or folder; name one")
     return files
+
+
+def _checked_path(path: Any, begin: str) -> Path:
+    """Return a path, or refuse anything else with a message of this beginning."""
+    if hasattr(path, "read"):
+        raise TypeError(f"{begin} an open file, expected its name; or pass its text to train_from_iterator")
+    if isinstance(path, bytes):
+        raise TypeError(f"{begin} {path!r}, expected a str or a Path; write os.fsdecode({path!r})")
+    if not isinstance(path, str | PathLike):
+        raise TypeError(f"{begin} a {type(path).__name__}, expected a str or a Path")
+    if path == "":  # Path("") would be the current folder
+        raise ValueError("paths has an empty string, expected a file or a folder; is a variable unset?")
+    return Path(path)
 
 
 def _texts_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
