@@ -3,9 +3,11 @@
 import os
 import stat
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from helpers import run_python
 
 from bpe.files import check_file, check_folder, whole_directory, whole_file, write_text
 
@@ -91,6 +93,59 @@ def test_a_name_is_on_the_disk_after_the_content(tmp_path, monkeypatch, kind):
         with whole_directory(tmp_path / "made") as building:
             (building / "file").write_text("text")
     assert flushed[-1] == (tmp_path.stat().st_ino, True)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from bpe.files import whole_directory, whole_file
+with whole_file(Path(sys.argv[1])) as file, whole_directory(Path(sys.argv[2])) as building:
+    file.write(b"half")
+    file.flush()
+    (building / "half").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the system has no locks of this kind")
+def test_what_killed_processes_left_is_deleted_by_the_next_attempt(tmp_path):
+    run_python("-c", KILLED, str(tmp_path / "made.txt"), str(tmp_path / "folder"))
+    (tmp_path / ".made.txt.mine.partial").touch()
+    (tmp_path / ".other.txt.0123abcd.partial").touch()
+    assert len(list(tmp_path.iterdir())) == 4
+    write_text(tmp_path / "made.txt", "text")
+    with whole_directory(tmp_path / "folder") as building:
+        (building / "file").write_text("text")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == [
+        ".made.txt.mine.partial",
+        ".other.txt.0123abcd.partial",
+        "file",
+        "folder",
+        "made.txt",
+    ]
+
+
+def test_an_attempt_leaves_others_of_the_same_target_alone(tmp_path):
+    with whole_file(tmp_path / "made") as first, whole_directory(tmp_path / "folder") as building:
+        first.write(b"first")
+        write_text(tmp_path / "made", "second")
+        with whole_directory(tmp_path / "folder") as other:
+            (other / "file").write_text("other")
+        (building / "file").write_text("first")
+    assert (tmp_path / "made").read_text() == "first"
+    assert (tmp_path / "folder" / "file").read_text() == "other"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "made"]
+
+
+def test_many_threads_may_write_one_file_and_one_folder(tmp_path):
+    def write(number):
+        write_text(tmp_path / "made", "text")
+        with whole_directory(tmp_path / f"folder-{number % 3}") as building:
+            (building / "file").write_text("text")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(120)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder-0", "folder-1", "folder-2", "made"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

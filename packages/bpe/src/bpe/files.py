@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -11,12 +12,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+try:
+    import fcntl
+except ImportError:  # Windows, where leftovers of killed processes stay
+    fcntl = None  # type: ignore[assignment]
+
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Open a binary file that takes its name only when it is complete and on the disk.
 
-    Links are followed and kept. Devices and pipes, which a file cannot replace, are written to directly.
+    What killed processes left of earlier attempts is deleted. Links are followed and kept. Devices and pipes, which a
+    file cannot replace, are written to directly.
 
     Raises:
         OSError: If the folder does not exist or cannot be written to.
@@ -28,12 +35,15 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
         with path.open("wb") as file:
             yield file
         return
-    temporary = _temporary_name(target)
+    _delete_leftovers(target)
+    temporary, unfinished = _new_file(target)
     try:
-        with temporary.open("x+b") as file:
-            yield file
-            sync(file)
-        temporary.replace(target)
+        with unfinished:
+            yield unfinished
+            sync(unfinished)
+            if fcntl is None:
+                unfinished.close()  # Windows does not rename open files
+            temporary.replace(target)  # while the lock is held, or another process could take it for a leftover
         _sync_folder(target.parent)
     except BaseException:
         with suppress(FileNotFoundError):
@@ -45,14 +55,15 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 def whole_directory(path: Path) -> Iterator[Path]:
     """Create a folder to fill, which takes its name only when it is complete; parent folders are created.
 
-    If another process creates the same folder in the meantime, the other one stays.
+    What killed processes left of earlier attempts is deleted. If another process creates the same folder in the
+    meantime, the other one stays.
 
     Raises:
         OSError: If the parent folder cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary_name(path)
-    temporary.mkdir()
+    _delete_leftovers(path)
+    temporary, handle = _new_folder(path)
     try:
         temporary.chmod(path.parent.stat().st_mode)  # readable by everyone who can read the parent folder
         yield temporary
@@ -64,11 +75,70 @@ def whole_directory(path: Path) -> Iterator[Path]:
         _sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
 
 
-def _temporary_name(path: Path) -> Path:
-    """Return an unused hidden name beside a path."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+def _new_file(target: Path) -> tuple[Path, BinaryIO]:
+    """Create and lock a hidden file beside a target; return its path and the open file."""
+    while True:
+        temporary = _temporary_name(target)
+        file = temporary.open("x+b")
+        if _is_ours(temporary, file.fileno()):
+            return temporary, file
+        file.close()
+
+
+def _new_folder(target: Path) -> tuple[Path, int | None]:
+    """Create and lock a hidden folder beside a target; return its path and the handle that holds the lock."""
+    while True:
+        temporary = _temporary_name(target)
+        temporary.mkdir()
+        if fcntl is None:
+            return temporary, None
+        with suppress(FileNotFoundError):
+            handle = os.open(temporary, os.O_RDONLY)
+            if _is_ours(temporary, handle):
+                return temporary, handle
+            os.close(handle)
+
+
+def _temporary_name(target: Path) -> Path:
+    """Return an unused hidden name beside a target."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+
+
+def _is_ours(path: Path, handle: int) -> bool:
+    """Lock a new file or folder; return whether it is still there, and was not taken for a leftover meanwhile.
+
+    The system releases the lock when this process ends, however it ends.
+    """
+    if fcntl is None:
+        return True
+    with suppress(OSError):  # a file system without locks, on which nothing is taken for a leftover
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def _delete_leftovers(target: Path) -> None:
+    """Delete the hidden files and folders of this target that no process has locked: their makers were killed."""
+    if fcntl is None or not target.parent.is_dir():
+        return
+    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.partial")
+    for path in [path for path in target.parent.iterdir() if name.fullmatch(path.name)]:
+        with suppress(OSError):  # locked, or deleted by another process, or of another user
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+            finally:
+                os.close(handle)
 
 
 def check_file(path: Path) -> None:

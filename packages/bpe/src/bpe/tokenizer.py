@@ -421,6 +421,86 @@ class Tokenizer:
             f"token id {id_} is not in the vocabulary, {expected}; check the ids, or decode with unknown='skip'"
         )
 
+    # --- training on more text ----------------------------------------------------------------------------------------
+
+    def extend(
+        self,
+        paths: StrPath | Iterable[StrPath],
+        vocab_size: int,
+        *,
+        min_frequency: int = 1,
+        max_token_length: int | None = None,
+        column: str | None = None,
+        threads: int | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """Return a tokenizer with more merges, learned from text files on top of the present ones.
+
+        All ids and merges stay. Pre-tokens are first encoded as this tokenizer encodes them; then the most frequent
+        pairs of tokens are merged, as in training. New tokens get the ids after the largest one. A merge that makes a
+        token of the vocabulary adds no id.
+
+        Args:
+            paths: One path or several: files (plain, .gz, .zst) or folders of them; each file is a separate text.
+            vocab_size: The size to reach, at least the present one.
+            min_frequency: Pairs of tokens that occur less often are not merged.
+            max_token_length: Pairs that have more bytes together are not merged; None sets no limit.
+            column: The column of the texts if the files are tables, as for `bpe.train`.
+            threads: The number of threads that count; None uses all cores.
+            progress: Whether to report on stderr.
+
+        Raises:
+            OSError: If a file is missing or cannot be read.
+            ValueError: If there is no text, an argument is wrong, or the vocabulary lacks a byte of the text.
+
+        Warns:
+            VocabularySizeWarning: If no pair is left to merge before `vocab_size` is reached.
+        """
+        from bpe.training import Extension
+
+        extension = Extension(self._spec, vocab_size, min_frequency, max_token_length, progress=progress)
+        return self.from_spec(extension.by_files(paths, column, threads))
+
+    def extend_from_iterator(
+        self,
+        texts: Iterable[Any],
+        vocab_size: int,
+        *,
+        min_frequency: int = 1,
+        max_token_length: int | None = None,
+        column: str | None = None,
+        threads: int | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """Extend like `extend`, by the documents in `texts`, which `bpe.train_from_iterator` describes."""
+        from bpe.training import Extension
+
+        extension = Extension(self._spec, vocab_size, min_frequency, max_token_length, progress=progress)
+        return self.from_spec(extension.by_texts(texts, column, threads))
+
+    def extend_from_counts(
+        self,
+        counts: Mapping[bytes, int],
+        vocab_size: int,
+        *,
+        min_frequency: int = 1,
+        max_token_length: int | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """Extend like `extend`, by pre-tokens counted with the pattern and the special tokens of this tokenizer.
+
+        Raises:
+            ValueError: If an argument is wrong, there are no counts, or they were made with another pattern.
+
+        Warns:
+            UserWarning: If the counts were made with other special tokens.
+            VocabularySizeWarning: If no pair is left to merge before `vocab_size` is reached.
+        """
+        from bpe.training import Extension
+
+        extension = Extension(self._spec, vocab_size, min_frequency, max_token_length, progress=progress)
+        return self.from_spec(extension.by_counts(counts))
+
     # --- files of other libraries -------------------------------------------------------------------------------------
 
     @classmethod

@@ -20,6 +20,7 @@ from bpe.text.patterns import compile_pattern as compile_pattern
 from bpe.text.patterns import is_gpt2_pattern as is_gpt2_pattern
 from bpe.text.patterns import scanner_of as scanner_of
 from bpe.text.patterns import split_pretokens as split_pretokens
+from bpe.text.rows import documents_of as documents_of
 from bpe.text.special_tokens import END_OF_TEXT as END_OF_TEXT
 from bpe.text.special_tokens import Span as Span
 from bpe.text.special_tokens import SpecialTokenFinder as SpecialTokenFinder

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -41,8 +42,8 @@ class Block:
         read_only, _ = _kernel_functions()
         return Block(self.data, finder.find(read_only(self.data)))
 
-    def texts(self, finder: SpecialTokenFinder) -> tuple[list[tuple[str, int]], int, int]:
-        """Return the block as strings.
+    def texts(self, finder: SpecialTokenFinder, *, nfc: bool = False) -> tuple[list[tuple[str, int]], int, int]:
+        """Return the block as strings, in the Unicode normal form NFC or as they are.
 
         Returns:
             Each text between special tokens with the index of the special token that follows it (-1: none), the number
@@ -55,7 +56,29 @@ class Block:
             texts.append((data[done:start].decode("utf-8"), index))
             done = end
         texts.append((data[done:].decode("utf-8"), -1))
+        if nfc:
+            texts = [(unicodedata.normalize("NFC", text), index) for text, index in texts]
         return texts, len(data), replaced
+
+    def normalized(self, finder: SpecialTokenFinder) -> tuple[Block, int, int]:
+        """Return the block with the text between special tokens in the Unicode normal form NFC.
+
+        Returns:
+            The new block, the number of bytes before normalization, and the number of malformed sequences replaced by
+            U+FFFD.
+        """
+        texts, size, replaced = self.texts(finder, nfc=True)
+        parts: list[bytes] = []
+        spans: list[Span] = []
+        done = 0
+        for text, index in texts:
+            parts.append(text.encode("utf-8"))
+            done += len(parts[-1])
+            token = finder.tokens[index] if index >= 0 else b""
+            parts.append(token)
+            spans.append((done, done + len(token), index))
+            done += len(token)
+        return Block(b"".join(parts), spans[:-1]), size, replaced
 
     def arrays(self, finder: SpecialTokenFinder) -> tuple[np.ndarray, np.ndarray, int]:
         """Return the block as arrays for the kernels.
