@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import bpe
 from bpe import GPT2_PATTERN, Tokenizer
-from bpe.formats.byte_characters import byte_characters, from_characters, to_characters
+from bpe.text import byte_characters, from_characters, to_characters
 
 
 @given(st.binary(max_size=30))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,7 +9,18 @@ from typing import TYPE_CHECKING, NamedTuple
 from bpe import kernels
 from bpe.encoding.in_python import PretokenEncoder
 from bpe.encoding.merges import Merges
-from bpe.text import BLOCK_BYTES, Block, BlockCutter, Span, SpecialTokenFinder, scanner_of, utf8, utf8_view
+from bpe.text import (
+    BLOCK_BYTES,
+    AddedToken,
+    AddedTokenSplitter,
+    Block,
+    BlockCutter,
+    Span,
+    SpecialTokenFinder,
+    scanner_of,
+    utf8,
+    utf8_view,
+)
 from bpe.threads import check_threads, map_in_order
 from bpe.vocabulary import TokenizerSpec
 
@@ -30,22 +40,43 @@ class EncodedText(NamedTuple):
     """Number of malformed sequences that were replaced by U+FFFD."""
 
 
+def _needs_splitter(token: AddedToken) -> bool:
+    """Return whether a token is found in another way than special tokens are."""
+    return token.looks_around or token.normalized
+
+
 class TextEncoder:
     """Encodes text with a cache of pre-tokens; several threads may use it at once."""
 
     def __init__(self, spec: TokenizerSpec) -> None:
         self.spec = spec
         self._merges = Merges(spec)
-        self._special_ids = list(spec.special_ids.values())
-        self._finder = SpecialTokenFinder(spec.special_tokens)
-        self._normalization = spec.normalization
-        self._scanner = scanner_of(spec.pattern)
-        self._pretokens = PretokenEncoder(self._merges, spec.pattern)
+        self._special_ids = list(spec.found_ids.values())
+        self._finder = SpecialTokenFinder(list(spec.found_ids))
+        self._scanner = None if spec.byte_pattern else scanner_of(spec.pattern)
+        self._pretokens = PretokenEncoder(self._merges, spec.pattern, spec.byte_pattern)
         self._kernels: BlockEncoder | None = None
         self._bytes_in_python = 0
+        self.cutter = BlockCutter(self._finder, spec.pattern)
+        self._splitter: AddedTokenSplitter | None = None
+        if spec.normalization or spec.add_prefix_space or any(map(_needs_splitter, spec.found_tokens)):
+            self._splitter = AddedTokenSplitter(
+                spec.found_tokens, normalization=spec.normalization, prefix_space=spec.add_prefix_space
+            )
+            self.cutter = self._cutter_for_splitter()
+
+    def _cutter_for_splitter(self) -> BlockCutter:
+        """Return a cutter for tokens that are not all found in the same way."""
+        spec, tokens = self.spec, self.spec.found_tokens
+        if spec.normalization is None and scanner_of(spec.pattern) is not None:
+            # A text begins with a space where the tokenizer demands it, but not what follows a cut within it.
+            apart = [token.content for token in tokens if token.looks_around or spec.add_prefix_space]
+            return BlockCutter(self._finder, spec.pattern, apart=apart)
         # Normalization can combine the characters on both sides of a cut. No scanner knows the empty pattern, so the
-        # cutter then cuts only after special tokens.
-        self.cutter = BlockCutter(self._finder, spec.pattern if spec.normalization is None else "")
+        # cutter then cuts only after tokens, which must be among those that are searched for first.
+        first = [token for token in tokens if not token.normalized]
+        finder = SpecialTokenFinder([token.content for token in first])
+        return BlockCutter(finder, "", apart=[token.content for token in first if token.looks_around])
 
     def load_kernels(self) -> BlockEncoder:
         """Return the encoder that uses kernels, which are compiled or read from the disk cache at their first use."""
@@ -117,8 +148,8 @@ class TextEncoder:
         if not self._worth_kernels(sum(map(len, texts))):
             return [self.to_numpy(text, 1) for text in texts]
         blocks = (Block(utf8(text)) for text in texts)
-        if self._normalization:
-            blocks = (self._normalized(block)[0] for block in blocks)
+        if self._splitter is not None:
+            blocks = (self._split(block)[0] for block in blocks)
 
         def encode(job: tuple[Block, list[int]]) -> tuple[EncodedBlock, list[int]]:
             return self._with_kernels(job[0]), job[1]
@@ -144,20 +175,24 @@ class TextEncoder:
         if self._worth_kernels(len(block.data)):
             encoded = self._with_kernels(block)
             return EncodedText(encoded.ids, encoded.bytes, encoded.replaced)
-        parts, size, replaced = block.texts(self._finder)
+        parts, size, replaced = self._texts(block)
         self._bytes_in_python += size
         return EncodedText(self._parts_in_python(parts), size, replaced)
 
     def _with_kernels(self, block: Block) -> EncodedBlock:
         """Encode a block with the kernels."""
         encoder = self.load_kernels()
-        if self._normalization and block.spans is None:
-            block, size, replaced = self._normalized(block)
+        if self._splitter is not None and block.spans is None:
+            block, size, replaced = self._split(block)
             return encoder.encode(block)._replace(bytes=size, replaced=replaced)
         return encoder.encode(block)
 
     def _text_in_python(self, text: str) -> list[int]:
         """Encode a string without kernels."""
+        if self._splitter is not None:
+            ids = self._parts_in_python(self._splitter.split(utf8(text)))
+            self._bytes_in_python += len(text)
+            return ids
         try:
             ids = self._parts_in_python(self._finder.split(text))
         except UnicodeEncodeError:  # a lone surrogate, or a pair of them
@@ -169,34 +204,37 @@ class TextEncoder:
         """Encode texts, each with the index of the special token that follows it (-1: none)."""
         ids: list[int] = []
         for text, special in parts:
-            ids += self._pretokens.encode(self._normal_form(text))
+            ids += self._pretokens.encode(text)
             if special >= 0:
                 ids.append(self._special_ids[special])
         return ids
 
-    def _normalized(self, block: Block) -> tuple[Block, int, int]:
-        """Normalize the text between special tokens.
+    def _texts(self, block: Block) -> tuple[list[tuple[str, int]], int, int]:
+        """Return the texts between tokens as `Block.texts` does, ready to be split into pre-tokens."""
+        if self._splitter is None:
+            return block.texts(self._finder)
+        data, replaced = block.valid()
+        return self._splitter.split(data, continues=block.continues), len(data), replaced
+
+    def _split(self, block: Block) -> tuple[Block, int, int]:
+        """Find the tokens in a block.
 
         Returns:
-            The normalized block, the number of bytes before normalization, and the number of malformed sequences
-            replaced by U+FFFD.
+            A block with known spans and the text between them as the kernels split it, the number of bytes before, and
+            the number of malformed sequences replaced by U+FFFD.
         """
-        texts, size, replaced = block.texts(self._finder)
+        texts, size, replaced = self._texts(block)
         parts: list[bytes] = []
         spans: list[Span] = []
         done = 0
         for text, special in texts:
-            parts.append(self._normal_form(text).encode("utf-8"))
+            parts.append(text.encode("utf-8"))
             done += len(parts[-1])
             if special >= 0:
                 parts.append(self._finder.tokens[special])
                 spans.append((done, done + len(parts[-1]), special))
                 done += len(parts[-1])
         return Block(b"".join(parts), spans), size, replaced
-
-    def _normal_form(self, text: str) -> str:
-        """Return a text without special tokens in the Unicode normal form of this tokenizer."""
-        return text if self._normalization is None else unicodedata.normalize("NFC", text)
 
     def _worth_kernels(self, size: int) -> bool:
         """Return whether to encode about `size` bytes with the kernels."""
