@@ -301,12 +301,15 @@ def excluded() -> frozenset[str]:
     return frozenset(found | unassigned | SURROGATES)
 
 
-def texts_for(contents: Sequence[str], seed: int, number: int) -> Iterator[str]:
-    """Yield random texts with tokens in them, some with white space around, some cut off."""
+def texts_for(contents: Sequence[str], seed: int, number: int, without: frozenset[str] | None = None) -> Iterator[str]:
+    """Yield random texts with tokens in them, some with white space around, some cut off, `without` some characters."""
+    without = excluded() if without is None else without
     generator = random.Random(seed)
     around = ["", "", "", "", " ", "  ", "\n", " \t", "a", "1", "_", ".", "\u00a0", "\u3000", "\u0301", "é"]
-    for text in strings(seed, number, rare=excluded()):
-        made = text
+    left = number
+    for made in strings(seed, 2 * number, rare=without):
+        if not left:
+            return
         for _ in range(generator.choice((0, 1, 1, 2, 3)) if contents else 0):
             content = generator.choice(contents)
             if generator.random() < 0.1:
@@ -314,7 +317,8 @@ def texts_for(contents: Sequence[str], seed: int, number: int) -> Iterator[str]:
             place = generator.randint(0, len(made))
             inserted = f"{generator.choice(around)}{content}{generator.choice(around)}"
             made = made[:place] + inserted + made[place:]
-        if excluded().isdisjoint(made):
+        if without.isdisjoint(made):
+            left -= 1
             yield made
 
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Tokenizer:
     """Byte-level BPE with a vocabulary, merges in order of priority, and special tokens.
 
-    Special tokens in a text are always encoded as such, the longest first. Lone surrogates in a string, which UTF-8
-    cannot represent, are encoded as U+FFFD.
+    Special and other added tokens in a text are always encoded as such, the longest first. Lone surrogates in a string,
+    which UTF-8 cannot represent, are encoded as U+FFFD.
     """
 
     def __init__(
@@ -224,7 +224,7 @@ class Tokenizer:
 
         The ids equal those of `encode` of the whole text, however it is split. Text is held back from the last point
         that later text cannot change. With a pattern that the kernels do not know, or with a normalization, that point
-        is the last special token.
+        is the last special or other added token.
         """
         return encode_iterable(self._encoder, iterable)
 
@@ -295,7 +295,10 @@ class Tokenizer:
 
     @classmethod
     def from_pretrained(cls, directory: StrPath) -> Self:
-        """Read a folder that `save_pretrained` wrote, or any with a tokenizer.json of byte-level BPE."""
+        """Read a folder that `save_pretrained` wrote, or any with a tokenizer.json of byte-level BPE.
+
+        Settings of `transformers`, such as a chat template, are kept for `save_pretrained`; see `from_huggingface`.
+        """
         from bpe.formats import directory as directory_format
 
         return cls.from_spec(directory_format.load(directory))
@@ -304,7 +307,8 @@ class Tokenizer:
         """Write tokenizer.json and the settings of `transformers`, vocab.json and merges.txt, tokenizer.tiktoken.
 
         A file is omitted, and an old one deleted, where its readers would get other ids: GPT-2's two files imply
-        GPT-2's pattern, and tokenizer.tiktoken needs merges in the order of their ids.
+        GPT-2's pattern, and tokenizer.tiktoken needs merges in the order of their ids. What `from_pretrained` read is
+        written as it was: tokenizer_config.json, special_tokens_map.json, chat templates, and all of tokenizer.json.
         """
         from bpe.formats import directory as directory_format
 
@@ -334,7 +338,16 @@ class Tokenizer:
 
     @classmethod
     def from_huggingface(cls, tokenizer_json_path: StrPath) -> Self:
-        """Read a tokenizer.json of the `tokenizers` library that is byte-level BPE."""
+        """Read a tokenizer.json of the `tokenizers` library that is byte-level BPE.
+
+        The ids equal those of the library with `add_special_tokens=False`. Its post-processor, truncation and padding
+        are kept for saving, but never applied.
+
+        Raises:
+            FileNotFoundError: If the file does not exist.
+            ValueError: If it is not byte-level BPE, or has a setting that would change ids and is not supported; the
+                error names the setting.
+        """
         from bpe.formats import huggingface
 
         return cls.from_spec(huggingface.load(tokenizer_json_path))

@@ -42,8 +42,8 @@ def save(spec: TokenizerSpec, directory: StrPath) -> None:
     """Write all formats, and the settings that came with the tokenizer; tokenizer.json, which `load` reads, comes last.
 
     The formats of GPT-2 and tiktoken are omitted where their readers would give other ids. Old files in them are then
-    removed, except a vocab.json and merges.txt of this very vocabulary, which `transformers` reads with a class of its
-    own.
+    removed, except a vocab.json and merges.txt of this very vocabulary where `transformers` may read them with a class
+    that came with the settings.
 
     Raises:
         OSError: If the folder cannot be created or written to.
@@ -54,7 +54,7 @@ def save(spec: TokenizerSpec, directory: StrPath) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if gpt2.can_hold(spec):
         gpt2.save(spec, folder / "vocab.json", folder / "merges.txt")
-    elif not _has_vocabulary(folder, spec):
+    elif not (_CONFIG in spec.extras and _has_vocabulary(folder, spec)):
         _remove(folder, "vocab.json", "merges.txt")
     if tiktoken.obstacle(spec):
         _remove(folder, "tokenizer.tiktoken")

@@ -12,11 +12,10 @@ from bpe.formats.byte_characters import (
     decode_vocab,
     encode_merges,
     encode_vocab,
-    from_characters,
     last_of_each,
 )
 from bpe.formats.json_files import read_json, read_text
-from bpe.text import StrPath, is_gpt2_pattern
+from bpe.text import StrPath, from_characters, is_gpt2_pattern
 from bpe.vocabulary import Merge, TokenizerSpec
 
 _VERSION_LINE = "#version: 0.2"

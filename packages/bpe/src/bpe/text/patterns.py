@@ -52,8 +52,12 @@ def check_pattern(pattern: Pattern) -> Pattern:
         ValueError: If there is none, or one is malformed; see `compile_pattern`.
     """
     several = tuple(pattern) if isinstance(pattern, tuple | list) else (pattern,)
-    for one in several or (pattern,):
-        if not (isinstance(one, str) and is_gpt2_pattern(one)):
+    if not several or not all(isinstance(one, str) for one in several):
+        raise ValueError(
+            f"pattern is {pattern!r}, expected a regular expression such as bpe.GPT2_PATTERN, or a tuple of several"
+        )
+    for one in several:
+        if not is_gpt2_pattern(one):
             compile_pattern(one)
     return several if len(several) > 1 else several[0]
 
