@@ -123,6 +123,18 @@ FAMILIES: dict[str, Json] = {
         "added": plain("õ", "÷", "ÿ", special=False, normalized=True) + plain("<|EOT|>"),
         "without": ["õ", "÷", "ÿ"],
     },
+    "deepseek-llm": {
+        "pre_tokenizer": sequence(
+            split("[\r\n]"),
+            split("\\s?[A-Za-z\u00b5\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u01ba\u0370-\u0373]+"),
+            split("\\s?[!-/:-~\uff01-\uff0f\uff1a-\uff5e\u2018-\u201f\u3000-\u3002]+"),
+            split(r"\s+$"),
+            split("[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+"),
+            DIGITS,
+            NO_REGEX,
+        ),
+        "added": plain("<\uff5cbegin\u2581of\u2581sentence\uff5c>", normalized=True),
+    },
     "falcon": {
         "pre_tokenizer": sequence(
             {"type": "Punctuation", "behavior": "Contiguous"},

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import data_file
+from helpers import SLOWER, data_file
 
 from bpe import Tokenizer, reference
 
@@ -94,7 +94,9 @@ def test_ids_of_the_published_families_agree_with_tokenizers(checks, tmp_path):
         path = tmp_path / f"{family}.json"
         path.write_text(json.dumps(families.content_of(family)), "utf-8")
         compared = families.Compared(path, 14)  # also saves and reads the saved file
-        assert compared.difference(list(families.texts_for(compared.contents, 14, 400, newer))) is None, family
+        assert compared.difference(list(families.texts_for(compared.contents, 14, 400 // SLOWER, newer))) is None, (
+            family
+        )
 
 
 @pytest.mark.filterwarnings("ignore")  # of the import, which is a heavy one

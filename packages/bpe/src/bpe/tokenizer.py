@@ -90,7 +90,8 @@ class Tokenizer:
                 normalization=spec.normalization,
                 **{name: value for name, value in rare.items() if value},
             )
-            made._spec = replace(made._spec, extras=spec.extras)
+            if spec.extras:
+                made._spec = replace(made._spec, extras=spec.extras)
             return made
         made = cls.__new__(cls)
         made._spec = spec

@@ -107,10 +107,10 @@ class TokenizerSpec:
             pattern,
             bool(ignore_merges),
             normalization,
-            added,
-            bool(add_prefix_space),
-            byte_patterns,
-            dict(extras or {}),
+            added_tokens=added,
+            add_prefix_space=bool(add_prefix_space),
+            byte_pattern=byte_patterns,
+            extras=dict(extras or {}),
         )
         _ = spec.merge_ids  # raises ValueError where a token is missing
         for token, id_ in given.items():

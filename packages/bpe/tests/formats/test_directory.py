@@ -204,6 +204,19 @@ def test_a_changed_definition_is_written_with_the_settings_that_still_hold(publi
     assert theirs.encode(text).ids == [310, *changed.encode(text)]
 
 
+def test_tokens_added_later_follow_those_of_the_file(published, tmp_path):
+    folder, content = published
+    spec = Tokenizer.from_pretrained(folder)._spec
+    vocab = {**spec.vocab, 305: b"<new>"}
+    Tokenizer.from_spec(replace(spec, vocab=vocab, special_tokens=[*spec.special_tokens, "<new>"])).save_pretrained(
+        tmp_path / "more"
+    )
+    written = contents_of(tmp_path / "more")["tokenizer.json"]
+    assert written["added_tokens"][:-1] == content["added_tokens"]
+    assert written["model"]["vocab"] == content["model"]["vocab"]
+    assert tokenizers.Tokenizer.from_file(str(tmp_path / "more" / "tokenizer.json")).token_to_id("<new>") == 305
+
+
 @pytest.mark.filterwarnings("ignore")  # of the import, which is a heavy one
 def test_transformers_reads_a_saved_folder_like_the_published_one(published, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +82,12 @@ def load(path: StrPath, extras: Mapping[str, str] | None = None) -> TokenizerSpe
 
 
 def _extras(content: Mapping[str, Any]) -> str:
-    """Return what a tokenizer.json has beside vocabulary and merges, and the added tokens that are not in it."""
+    """Return what a tokenizer.json has beside vocabulary and merges, and which added tokens its vocabulary has."""
     model = content["model"]
     settings = {name: value for name, value in model.items() if name not in ("vocab", "merges")}
     added = content.get("added_tokens") or []
-    outside = [token["content"] for token in added if token["content"] not in model["vocab"]]
-    return json.dumps({**content, "added_tokens": added, "model": settings, "outside": outside}, ensure_ascii=False)
+    inside = [token["content"] for token in added if token["content"] in model["vocab"]]
+    return json.dumps({**content, "added_tokens": added, "model": settings, "inside": inside}, ensure_ascii=False)
 
 
 def _check_rest(source: str, content: Mapping[str, Any], vocab: Mapping[str, int]) -> None:
@@ -134,7 +134,7 @@ def to_json(spec: TokenizerSpec) -> str:
         ValueError: If the format cannot hold it.
     """
     earlier = json.loads(spec.extras.get(TOKENIZER_JSON, "{}"))
-    outside, model = earlier.pop("outside", ()), earlier.pop("model", {})
+    inside, model = earlier.pop("inside", spec.found_ids), earlier.pop("model", {})
     added = write_added_tokens(spec, earlier.get("added_tokens", ()))
     content = {
         "version": "1.0",
@@ -156,7 +156,7 @@ def to_json(spec: TokenizerSpec) -> str:
             "byte_fallback": False,
             **model,
             "ignore_merges": spec.ignore_merges,
-            "vocab": _vocab(spec, added, outside),
+            "vocab": _vocab(spec, added, spec.found_ids.keys() - set(inside)),
             "merges": encode_merges(spec),
         },
     }
@@ -185,22 +185,18 @@ def _with_ids(value: Any, spec: TokenizerSpec) -> Any:
         return value
     changed = {name: _with_ids(one, spec) for name, one in value.items()}
     if {"ids", "tokens"} <= set(value):  # of TemplateProcessing
-        pairs = zip(value["tokens"], value["ids"], strict=True)
-        changed["ids"] = [spec.found_ids.get(token, id_) for token, id_ in pairs]
-    for name in ("sep", "cls"):  # of RobertaProcessing and BertProcessing
-        if isinstance(value.get(name), list):
-            token, id_ = value[name]
-            changed[name] = [token, spec.found_ids.get(token, id_)]
+        changed["ids"] = [
+            spec.found_ids.get(token, id_) for token, id_ in zip(value["tokens"], value["ids"], strict=True)
+        ]
+    for name in {"sep", "cls"} & set(value):  # of RobertaProcessing and BertProcessing
+        token, id_ = value[name]
+        changed[name] = [token, spec.found_ids.get(token, id_)]
     return changed
 
 
-def _vocab(spec: TokenizerSpec, added: Sequence[Mapping[str, Any]], outside: Sequence[str]) -> dict[str, int]:
+def _vocab(spec: TokenizerSpec, added: Sequence[Mapping[str, Any]], outside: Set[str]) -> dict[str, int]:
     """Return the vocabulary by written form; added tokens stay outside if the library then numbers them the same."""
-    without = set(outside) & spec.found_ids.keys()
-    following = len(spec.vocab) - len(without)
-    for entry in added:
-        if entry["content"] in without:
-            if entry["id"] != following:
-                return encode_vocab(spec)
-            following += 1
-    return encode_vocab(spec, without)
+    numbered = [entry["id"] for entry in added if entry["content"] in outside]
+    size = len(spec.vocab) - len(outside)
+    same = numbered == [*range(size, size + len(outside))]
+    return encode_vocab(spec, outside if same else ())
