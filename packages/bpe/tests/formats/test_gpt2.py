@@ -10,7 +10,7 @@ from helpers import CORPUS, EOT, data_file
 import bpe
 from bpe import Tokenizer
 from bpe.formats import gpt2
-from bpe.formats.byte_characters import from_characters, to_characters
+from bpe.text import from_characters, to_characters
 
 
 @pytest.fixture

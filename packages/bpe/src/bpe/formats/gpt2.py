@@ -14,11 +14,10 @@ from bpe.formats.byte_characters import (
     decode_vocab,
     encode_merges,
     encode_vocab,
-    from_characters,
     last_of_each,
 )
 from bpe.formats.json_files import read_json, read_text
-from bpe.text import END_OF_TEXT, StrPath, is_gpt2_pattern
+from bpe.text import END_OF_TEXT, StrPath, from_characters, is_gpt2_pattern
 from bpe.vocabulary import Merge, TokenizerSpec
 
 _VERSION_LINE = "#version: 0.2"
@@ -121,8 +120,9 @@ def read_merges(path: StrPath) -> list[Merge]:
 
 
 def can_hold(spec: TokenizerSpec) -> bool:
-    """Return whether readers get the same ids: the format implies GPT-2's pattern and neither of the two options."""
-    return is_gpt2_pattern(spec.pattern) and spec.normalization is None and not spec.ignore_merges
+    """Return whether readers get the same ids: the format implies GPT-2's pattern and special tokens, nothing else."""
+    others = spec.normalization or spec.ignore_merges or spec.added_tokens or spec.add_prefix_space or spec.byte_pattern
+    return is_gpt2_pattern(spec.pattern) and not others
 
 
 def save(spec: TokenizerSpec, vocab_path: StrPath, merges_path: StrPath) -> None:
