@@ -378,7 +378,7 @@ class Compared:
 
     def in_python(self, text: str) -> Ids:
         """Return the ids by a tokenizer that has not encoded enough to use kernels."""
-        if self._plain._encoder._bytes_in_python > 1 << 19:
+        if self._plain._encoder._engine.bytes_in_python > 1 << 19:
             self._plain = copy.copy(self.ours)
         return self._plain.encode(text)
 
