@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 from bpe.arguments import whole_number
 from bpe.errors import UnknownTokenError
@@ -19,6 +20,9 @@ from bpe.text import (
     check_special_tokens,
     utf8,
 )
+
+if TYPE_CHECKING:
+    from bpe.packed import PackedVocabulary
 
 Merge = tuple[bytes, bytes]
 
@@ -51,6 +55,28 @@ class TokenizerSpec:
     extras: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
     """By file name, what a file has beyond this definition, such as a chat template; saving writes it back. It decides
     no id, and counts neither for equality nor for `sha256`."""
+
+    @classmethod
+    def from_packed(cls, packed: PackedVocabulary, found_ids: dict[str, int], **others: Any) -> TokenizerSpec:
+        """Return a definition whose vocabulary and merges are checked arrays, which become objects when needed.
+
+        `found_ids` is the property of that name; `others` are all others than `vocab` and `merges`.
+        """
+        spec = cls.__new__(cls)
+        spec.__dict__.update(others, packed=packed, found_ids=found_ids, vocab_size=packed.vocab_size)
+        return spec
+
+    def __getattr__(self, name: str) -> Any:
+        """Unpack the vocabulary or the merges at their first use."""
+        packed: PackedVocabulary | None = self.__dict__.get("packed")
+        if packed is None or name not in ("vocab", "merges"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        value = self.__dict__[name] = getattr(packed, name)()
+        return value
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out arrays and what can be computed again when pickled."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def checked(
@@ -144,6 +170,12 @@ class TokenizerSpec:
         special = set(made.special_tokens)
         tokens = [token._replace(special=True) if token.content in special else token for token in self.added_tokens]
         return replace(self, vocab=made.vocab, special_tokens=made.special_tokens, added_tokens=tokens)
+
+    @property
+    def packed(self) -> PackedVocabulary | None:
+        """The arrays of a definition that was made from them."""
+        arrays: PackedVocabulary | None = self.__dict__.get("packed")
+        return arrays
 
     @cached_property
     def vocab_size(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
+from bpe import kernels
 from bpe.files import write_text
 from bpe.formats.added_tokens import read_added_tokens, write_added_tokens
 from bpe.formats.byte_characters import also_ordinary, decode_vocab, encode_merges, encode_vocab, last_of_each
@@ -19,10 +20,22 @@ from bpe.formats.split_patterns import (
     steps_of,
     write_pre_tokenizer,
 )
-from bpe.text import StrPath, byte_characters, from_characters
+from bpe.packed import PackedVocabulary, pack
+from bpe.text import (
+    Pattern,
+    StrPath,
+    byte_characters,
+    check_added_tokens,
+    from_characters,
+    is_byte_level,
+    scanner_of,
+)
 from bpe.vocabulary import Merge, TokenizerSpec
 
 TOKENIZER_JSON = "tokenizer.json"
+
+_WORTH_PACKING = 5000
+"""With fewer merges, they are read without arrays in a few milliseconds."""
 
 _UNSUPPORTED_MODEL = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
 _POST_PROCESSORS = frozenset({"ByteLevel", "TemplateProcessing", "RobertaProcessing", "BertProcessing"})
@@ -56,6 +69,20 @@ def load(path: StrPath, extras: Mapping[str, str] | None = None) -> TokenizerSpe
     pre_tokenizer = read_pre_tokenizer(source, content.get("pre_tokenizer"))
     _check_rest(source, content, model["vocab"])
     added, ids = read_added_tokens(source, content.get("added_tokens"), model["vocab"])
+    packed = _packed(model, pre_tokenizer.pattern, ids)
+    if packed is not None:
+        special, others = check_added_tokens(added, (), normalizes=normalization is not None)
+        contents = [*special, *(token.content for token in others if not token.special)]
+        return TokenizerSpec.from_packed(
+            packed,
+            {content: ids[content] for content in contents},
+            special_tokens=special,
+            **pre_tokenizer._asdict(),
+            ignore_merges=bool(model.get("ignore_merges")),
+            normalization=normalization,
+            added_tokens=others,
+            extras={**(extras or {}), TOKENIZER_JSON: _extras(content)},
+        )
     merges = last_of_each([_merge(source, merge) for merge in list_of(source, "model.merges", model["merges"])])
     for token in sorted(also_ordinary(ids.keys() & model["vocab"].keys(), merges)):  # the two would share an id
         raise unsupported(source, f"the added token {token!r}", token, "one that is not written like another token")
@@ -79,6 +106,17 @@ def load(path: StrPath, extras: Mapping[str, str] | None = None) -> TokenizerSpe
                 f"token of the same bytes, {spec.found_ids[content_]}; rename the added token"
             )
     return spec
+
+
+def _packed(model: Mapping[str, Any], pattern: Pattern, added: Mapping[str, int]) -> PackedVocabulary | None:
+    """Return vocabulary and merges as arrays, where kernels are ready to use them and nothing about them is unusual."""
+    if not isinstance(model["merges"], list) or scanner_of(pattern) is None:
+        return None
+    if len(model["merges"]) < _WORTH_PACKING or not kernels.are_ready():
+        return None
+    if any(is_byte_level(content) for content in added if not content.isascii()):
+        return None  # its text may be the written form of another token
+    return pack(model["vocab"], model["merges"], added)
 
 
 def _extras(content: Mapping[str, Any]) -> str:
