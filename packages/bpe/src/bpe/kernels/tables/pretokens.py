@@ -90,7 +90,7 @@ def count_pretokens(
     data: np.ndarray,
     spans: np.ndarray,
     progress: np.ndarray,
-    scanner: tuple[int, int],
+    scanner: tuple[int, ...],
     classes: np.ndarray,
     table: np.ndarray,
     arena: np.ndarray,
@@ -210,7 +210,7 @@ class PretokenTable:
         self.arena = np.empty(arena_bytes, dtype=np.uint8)
         self._state = np.zeros(2, dtype=np.int64)
 
-    def count(self, data: np.ndarray, spans: np.ndarray, scanner: tuple[int, int]) -> None:
+    def count(self, data: np.ndarray, spans: np.ndarray, scanner: tuple[int, ...]) -> None:
         """Count the pre-tokens of `data` (valid UTF-8, read-only uint8) between the spans of special tokens."""
         progress = np.zeros(2, dtype=np.int64)
         while not count_pretokens(data, spans, progress, scanner, class_table(), self.table, self.arena, self._state):
