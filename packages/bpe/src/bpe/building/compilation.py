@@ -22,7 +22,7 @@ from numba.core import cgutils
 from numba.core.compiler_lock import global_compiler_lock
 
 from bpe import kernels
-from bpe.kernels.machine.compiling import ENTRY_POINTS
+from bpe.kernels.machine.compiling import ENTRY_POINTS, RARE_KERNELS
 from bpe.kernels.machine.entry_points import FAILED, ArrayType, argument_types, is_numbers
 from bpe.kernels.machine.machine_code import TARGETS
 
@@ -41,6 +41,10 @@ def portable_module() -> str:
     for value in (*whole.functions, *whole.global_variables):
         if not value.is_declaration and value.name not in ENTRY_POINTS:
             value.linkage = "internal"
+    for function in whole.functions:
+        # Numba's names contain those of the kernels, with their lengths before them.
+        if not function.is_declaration and any(f"{len(name)}{name}B" in function.name for name in RARE_KERNELS):
+            function.add_function_attribute("noinline")
     return str(whole)
 
 
@@ -142,7 +146,8 @@ def object_file(module: str, target: str) -> bytes:
     parsed = llvm.parse_assembly(module)
     parsed.triple, parsed.data_layout = triple, str(machine.target_data)
     options = llvm.create_pipeline_tuning_options(speed_level=3)
-    options.loop_vectorization = options.slp_vectorization = True
+    # The kernels have vectors of their own. Most other loops are so short that vectors slow them down by a tenth.
+    options.loop_vectorization = options.slp_vectorization = False
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(parsed, builder)
     code: bytes = machine.emit_object(parsed)

@@ -55,6 +55,16 @@ def kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     return wraps(function)(np.errstate(over="ignore")(function))
 
 
+RARE_KERNELS: set[str] = set()
+"""The names of kernels that are not inlined into ready machine code."""
+
+
+def rare_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Make a kernel that is rarely called: it stays apart, so that loops that call it keep their registers."""
+    RARE_KERNELS.add(function.__name__)
+    return kernel(function)
+
+
 def entry_point(function: Callable[..., Any]) -> Callable[..., Any]:
     """Make a kernel that Python calls.
 

@@ -6,9 +6,10 @@ publishes it by writing the second half of its key. The caller replaces a cache 
 The table of the cache is uint64. A bucket of eight fields, one cache line, holds two entries of four fields:
 
 - two halves of the key (`hashing`); the second is zero if the entry is free, and is written last;
-- the number of ids in 8 bits, the length of the pre-token in 8 bits, and the first id in the upper half;
-- two more ids. If there are more than three ids, or the pre-token is not its own key, this field holds the offset of
-  its ids in the lower half and the offset of its bytes in the upper half.
+- in 8 bits each, the number of ids in this entry, their whole number, and the length of the pre-token; and the first id
+  in the upper half;
+- two more ids. If there are more than three ids, or the pre-token is not its own key, no ids are in the entry. This
+  field then holds the offset of the ids in the lower half and the offset of the bytes in the upper half.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bpe.kernels.machine.arrays import Bytes, Ids, Numbers, Spans, Words
-from bpe.kernels.machine.compiling import entry_point, kernel
+from bpe.kernels.machine.compiling import entry_point, kernel, rare_kernel
 from bpe.kernels.machine.operations import add_and_fetch_old, load_acquire, store_ids, store_release, swap_if_equal
 from bpe.kernels.merging.long_pretokens import LONG, MergeArrays, encode_long_pretoken, encode_window, space_for
 from bpe.kernels.scanning.scanner import Scanner
@@ -29,11 +30,12 @@ EXTRA_IDS = 4
 """Ids are stored four at a time, so arrays of ids need space for so many more."""
 
 DONE, CACHE_FULL, BUFFER_FULL, MISSING_BYTE = 0, 1, 2, 3
+_NO_SPACE, _MISSING = -(1 << 62), -1
 
 _HIGH, _SIZES, _IDS = np.uint64(1), np.uint64(2), np.uint64(3)
 _FREE, _RESERVED = np.uint64(0), np.uint64(1)
 _FOUR, _EIGHT_FIELDS = np.uint64(4), np.uint64(8)
-_EIGHT, _HALF = np.uint64(8), np.uint64(32)
+_EIGHT, _SIXTEEN, _HALF = np.uint64(8), np.uint64(16), np.uint64(32)
 _BYTE, _LOW_HALF = np.uint64(0xFF), np.uint64(0xFFFFFFFF)
 _INLINE_IDS = 3
 _LONGEST_CACHED = 64
@@ -59,7 +61,7 @@ def _whole_id(data: np.ndarray, start: int, length: int, merges: MergeArrays) ->
     return np.int64(whole[entry + np.uint64(3)] if whole[entry + _HIGH] != _FREE else -1)
 
 
-@kernel
+@rare_kernel
 def _encode_pretoken(
     data: np.ndarray, start: int, length: int, merges: MergeArrays, buffer: np.ndarray, out: np.ndarray, written: int
 ) -> int:
@@ -82,7 +84,7 @@ def _encode_pretoken(
             out[written + index] = buffer[index]
     for index in range(number):
         if out[written + index] >= merges.vocab_size:
-            return -1
+            return _MISSING
     return number
 
 
@@ -99,12 +101,12 @@ def _has_space(cache: Cache) -> bool:
 @kernel
 def _is_long_entry(data: np.ndarray, start: int, length: int, entry: np.uint64, cache: Cache) -> bool:
     """Return whether an entry with the key of a pre-token that is not its own key holds this pre-token."""
-    stored = np.int64(cache.table[entry + _SIZES] >> _EIGHT & _BYTE)
+    stored = np.int64(cache.table[entry + _SIZES] >> _SIXTEEN & _BYTE)
     offset = np.int64(cache.table[entry + _IDS] >> _HALF)
     return stored == length and same_bytes(cache.long_bytes, offset, data, start, length)
 
 
-@kernel
+@rare_kernel
 def _remember(
     data: np.ndarray, start: int, length: int, low: np.uint64, high: np.uint64, ids: np.ndarray, cache: Cache
 ) -> None:
@@ -119,8 +121,10 @@ def _remember(
             cache.many_ids[first_id + offset] = ids[offset]
         for offset in range(stored_bytes):
             cache.long_bytes[first_byte + offset] = data[start + offset]
+        inline = 0
         other_ids = np.uint64(first_id) | np.uint64(first_byte) << _HALF
     else:
+        inline = number
         other_ids = np.uint64(ids[min(1, number - 1)]) | np.uint64(ids[number - 1]) << _HALF
     mask = np.uint64(table.shape[0] - 1)
     entry = pretoken_slot(low, high, slot_shift(table.shape[0] >> 3)) * _EIGHT_FIELDS
@@ -134,9 +138,50 @@ def _remember(
             return
         entry = (entry + _FOUR) & mask
     table[entry], table[entry + _IDS] = low, other_ids
-    table[entry + _SIZES] = np.uint64(number) | np.uint64(length) << _EIGHT | np.uint64(ids[0]) << _HALF
+    sizes = np.uint64(inline) | np.uint64(number) << _EIGHT | np.uint64(length) << _SIXTEEN
+    table[entry + _SIZES] = sizes | np.uint64(ids[0]) << _HALF
     store_release(table, entry + _HIGH, high)
     add_and_fetch_old(cache.used, 0, 1)
+
+
+@rare_kernel
+def _encode_other(
+    data: np.ndarray,
+    start: int,
+    length: int,
+    low: np.uint64,
+    high: np.uint64,
+    entry: np.uint64,
+    merges: MergeArrays,
+    cache: Cache,
+    buffer: np.ndarray,
+    out: np.ndarray,
+    written: int,
+) -> int:
+    """Encode a pre-token that is not in the cache, or whose ids are not in its entry; return the number of its ids.
+
+    The search begins at `entry`. `_NO_SPACE` means that the cache is full, other negative numbers are those of
+    `_encode_pretoken`.
+    """
+    table, mask = cache.table, np.uint64(cache.table.shape[0] - 1)
+    while length <= _LONGEST_CACHED:
+        key = load_acquire(table, entry + _HIGH)
+        if key == _FREE:
+            break
+        same_key = key == high and table[entry] == low
+        if same_key and (length <= PACKED or _is_long_entry(data, start, length, entry, cache)):
+            made = np.int64(table[entry + _SIZES] >> _EIGHT & _BYTE)
+            first = table[entry + _IDS] & _LOW_HALF
+            for offset in range(made):
+                out[np.uint64(written + offset)] = cache.many_ids[first + np.uint64(offset)]
+            return made
+        entry = (entry + _FOUR) & mask
+    if not _has_space(cache):
+        return _NO_SPACE
+    made = _encode_pretoken(data, start, length, merges, buffer, out, written)
+    if made > 0 and length <= _LONGEST_CACHED:
+        _remember(data, start, length, low, high, out[written : written + made], cache)
+    return made
 
 
 @entry_point
@@ -202,7 +247,7 @@ def encode_spans(
         `progress[1]`.
     """
     ends, lows, highs, slots, _ = buffers
-    table, many_ids = cache.table, cache.many_ids
+    table = cache.table
     mask = np.uint64(table.shape[0] - 1)
     written = progress[2]
     for segment in range(progress[0], spans.shape[0] + 1):
@@ -212,33 +257,24 @@ def encode_spans(
             number = next_pretokens(data, position, end, scanner, classes, table, 8, buffers)
             for end_index in range(number):
                 index = np.uint64(end_index)
-                low, high, entry, length = lows[index], highs[index], slots[index], ends[index] - position
-                key = high if length <= _LONGEST_CACHED else _FREE
-                while key != _FREE:
-                    # Both entries of a bucket begin in one cache line.
-                    key = load_acquire(table, entry + _HIGH)
-                    same_key = key == high and table[entry] == low
-                    if same_key and (length <= PACKED or _is_long_entry(data, position, length, entry, cache)):
-                        break
+                low, high, entry = lows[index], highs[index], slots[index]
+                key = load_acquire(table, entry + _HIGH)  # both entries of a bucket are in one cache line
+                while key != _FREE and (key != high or table[entry] != low):
                     entry = (entry + _FOUR) & mask
+                    key = load_acquire(table, entry + _HIGH)
+                made = 0
                 if key != _FREE:
                     sizes, ids = table[entry + _SIZES], table[entry + _IDS]
                     made = np.int64(sizes & _BYTE)
-                    if made <= _INLINE_IDS and length <= PACKED:
-                        store_ids(out, written, sizes >> _HALF | ids << _HALF, ids >> _HALF)
-                    else:
-                        for offset in range(made):
-                            out[np.uint64(written + offset)] = many_ids[(ids & _LOW_HALF) + np.uint64(offset)]
-                else:
-                    if not _has_space(cache):
-                        progress[0], progress[1], progress[2] = segment, position, written
-                        return CACHE_FULL
-                    made = _encode_pretoken(data, position, length, merges, buffer, out, written)
+                    store_ids(out, written, sizes >> _HALF | ids << _HALF, ids >> _HALF)
+                if made == 0:
+                    length = ends[index] - position
+                    made = _encode_other(
+                        data, position, length, low, high, slots[index], merges, cache, buffer, out, written
+                    )
                     if made < 0:
                         progress[0], progress[1], progress[2], progress[3] = segment, position, written, -made
-                        return MISSING_BYTE if made == -1 else BUFFER_FULL
-                    if length <= _LONGEST_CACHED:
-                        _remember(data, position, length, low, high, out[written : written + made], cache)
+                        return CACHE_FULL if made == _NO_SPACE else MISSING_BYTE if made == _MISSING else BUFFER_FULL
                 written += made
                 position = ends[index]
         if segment < spans.shape[0]:

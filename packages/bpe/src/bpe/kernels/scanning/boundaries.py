@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from bpe.kernels.machine.arrays import Bytes, Numbers
-from bpe.kernels.machine.compiling import entry_point, kernel
+from bpe.kernels.machine.compiling import entry_point, rare_kernel
 from bpe.kernels.machine.operations import BLOCK, count_ones, trailing_zeros
 from bpe.kernels.scanning.deepseek_boundaries import deepseek_pretoken_end, deepseek_starts
 from bpe.kernels.scanning.gpt2_boundaries import gpt2_pretoken_end, gpt2_starts
@@ -23,7 +23,7 @@ ENDS = 256
 """Boundaries found per call: enough for long loops over them, few enough for the fastest cache."""
 
 
-@kernel
+@rare_kernel
 def pretoken_end(data: np.ndarray, position: int, end: int, scanner: Scanner, classes: np.ndarray) -> int:
     """Return the end of the pre-token that starts at `position`, found character by character."""
     if scanner.kind == GPT2:
