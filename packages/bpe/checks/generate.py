@@ -21,22 +21,7 @@ CONTRACTIONS = [
     for ending in [*"sdmtlvrxSDMT\u017f", "ll", "ve", "re", "LL", "Ve", "rE"]
 ]
 EMOJI = ["🙂", "👨‍👩‍👧‍👦", "🏳️‍🌈", "👍🏽", "🇩🇪", "🇩", "1️⃣", "❤️", "☠", "🫠", "\U0001fae8", "\ufe0f", "\u20e3"]
-CASES = [
-    "camelCase",
-    "HTTPServer",
-    "IT'S",
-    "A中",
-    "中A",
-    "中a",
-    "aªA",
-    "\u01c5",
-    "\u017f",
-    "\u212a",
-    "e\u0301A",
-    "!\u0301",
-    "//",
-    "\n/",
-]
+CASES = [*"camelCase HTTPServer IT'S A中 中A 中a aªA \u01c5 \u017f \u212a e\u0301A !\u0301 //".split(), "\n/"]
 WORDS = "the of and to in a is that it was for on are as with his they at be this have from or had by word but".split()
 PARTS_OF_SPECIAL = ["<|", "|>", "<|endof", "text|>", "<|endoftext|", "|><", "<", "|", ">", " <pa", "pad>", "日", "本"]
 SURROGATES = ["\ud800", "\udfff", "\ud83d", "\ude42", "\ud83d\ude42", "\udc00\ud800"]
