@@ -21,6 +21,7 @@ CONTRACTIONS = [
     for ending in [*"sdmtlvrxSDMT\u017f", "ll", "ve", "re", "LL", "Ve", "rE"]
 ]
 EMOJI = ["🙂", "👨‍👩‍👧‍👦", "🏳️‍🌈", "👍🏽", "🇩🇪", "🇩", "1️⃣", "❤️", "☠", "🫠", "\U0001fae8", "\ufe0f", "\u20e3"]
+CASES = [*"camelCase HTTPServer IT'S A中 中A 中a aªA \u01c5 \u017f \u212a e\u0301A !\u0301 //".split(), "\n/"]
 WORDS = "the of and to in a is that it was for on are as with his they at be this have from or had by word but".split()
 PARTS_OF_SPECIAL = ["<|", "|>", "<|endof", "text|>", "<|endoftext|", "|><", "<", "|", ">", " <pa", "pad>", "日", "本"]
 SURROGATES = ["\ud800", "\udfff", "\ud83d", "\ude42", "\ud83d\ude42", "\udc00\ud800"]
@@ -57,6 +58,7 @@ def atoms(generator: random.Random, number: int, excerpts: Sequence[str]) -> lis
     found += ["".join(generator.choices(WHITE_SPACE[:6], k=generator.randint(2, 6))) for _ in some(0.03)]
     found += generator.choices(CONTRACTIONS, k=int(number * 0.08)) + generator.choices(EMOJI, k=number // 30)
     found += [" " * generator.randint(0, 2) + word for word in generator.choices(WORDS, k=int(number * 0.08))]
+    found += generator.choices(CASES, k=number // 30)
     found += [word.title() for word in generator.choices(WORDS, k=number // 50)]
     found += ["".join(generator.choices("aabbc '\n \t's1!", k=generator.randint(1, 12))) for _ in some(0.06)]
     found += ["".join(map(chr, generator.choices(range(128), k=generator.randint(1, 8)))) for _ in some(0.06)]

@@ -99,11 +99,12 @@ def using_kernels(tokenizer, text="a"):
 
 def scanned(text, pattern=bpe.GPT2_PATTERN):
     """Split a text into pre-tokens by the kernels."""
-    data = np.frombuffer(text.encode(), dtype=np.uint8)
-    ends, tail = np.empty(ENDS, dtype=np.int64), np.zeros(128, dtype=np.uint8)
+    # With other text behind it, the kernels read even a short text in blocks of 64 bytes.
+    length, data = len(text.encode()), np.frombuffer(text.encode() + b"l's \n1!A" * 8, dtype=np.uint8)
+    ends = np.empty(ENDS, dtype=np.int64)
     pretokens, position = [], 0
-    while position < len(data):
-        number = next_ends(data, position, len(data), scanner_of(pattern), class_table(), ends, tail)
+    while position < length:
+        number = next_ends(data, position, length, scanner_of(pattern), class_table(), ends)
         for end in ends[:number].tolist():
             pretokens.append(data[position:end].tobytes().decode("utf-8", "backslashreplace"))
             position = end

@@ -91,6 +91,7 @@ def test_kernels_split_as_tokenizers_does(pattern, text):
         ("a  ", ["a", "  "]),
         ("'", ["'"]),
         ("'v", ["'", "v"]),
+        ("a'l", ["a", "'", "l"]),
         (" ", [" "]),
     ],
 )
@@ -114,6 +115,8 @@ def test_known_splits(text, pretokens):
         (O200K_PATTERN, "camelCase HTTPServer XMLs", ["camel", "Case", " HTTPServer", " XMLs"]),
         (O200K_PATTERN, "it's it'sA IT'S's", ["it's", " it's", "A", " IT'S", "'s"]),
         (O200K_PATTERN, "中A A中B 中Ab", ["中", "A", " A中", "B", " 中Ab"]),
+        (O200K_PATTERN, "x'l", ["x", "'l"]),
+        (O200K_PATTERN, "x!\n/\n/\ny", ["x", "!\n/\n/\n", "y"]),
         (O200K_PATTERN, "x;\n//y !\u0301a", ["x", ";\n//", "y", " !\u0301", "a"]),
         (TEKKEN_PATTERN, "it's 12", ["it", "'s", " ", "1", "2"]),
         (DIGITS_THEN_GPT2, "a 12  3", ["a", " ", "1", "2", "  ", "3"]),

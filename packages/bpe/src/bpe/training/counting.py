@@ -53,7 +53,7 @@ def count_pretokens(
     Args:
         paths: One path or several: files (plain, .gz, .zst) or folders of them; each file is a separate text.
         special_tokens: Strings that are taken out before the text is split.
-        pattern: The regular expression of a pre-token. GPT-2's and cl100k's run in kernels, others in `regex`.
+        pattern: The regular expression of a pre-token. Published ones run in kernels, any other in `regex`.
         column: The column of the texts if the files are tables: Parquet if they are named .parquet (needs pyarrow),
             else JSON lines (plain, .gz, .zst). Each row is a separate text.
         threads: The number of threads; None uses all cores.

@@ -170,7 +170,7 @@ def _encode_other(
             break
         same_key = key == high and table[entry] == low
         if same_key and (length <= PACKED or _is_long_entry(data, start, length, entry, cache)):
-            made = np.int64(table[entry + _SIZES] >> _EIGHT & _BYTE)
+            made = int(table[entry + _SIZES] >> _EIGHT & _BYTE)
             first = table[entry + _IDS] & _LOW_HALF
             for offset in range(made):
                 out[np.uint64(written + offset)] = cache.many_ids[first + np.uint64(offset)]
@@ -246,7 +246,7 @@ def encode_spans(
         DONE; CACHE_FULL or BUFFER_FULL (call again with another one); or MISSING_BYTE, in the pre-token at
         `progress[1]`.
     """
-    ends, lows, highs, slots, _ = buffers
+    ends, lows, highs, slots = buffers
     table = cache.table
     mask = np.uint64(table.shape[0] - 1)
     written = progress[2]
@@ -265,7 +265,7 @@ def encode_spans(
                 made = 0
                 if key != _FREE:
                     sizes, ids = table[entry + _SIZES], table[entry + _IDS]
-                    made = np.int64(sizes & _BYTE)
+                    made = int(sizes & _BYTE)
                     store_ids(out, written, sizes >> _HALF | ids << _HALF, ids >> _HALF)
                 if made == 0:
                     length = ends[index] - position

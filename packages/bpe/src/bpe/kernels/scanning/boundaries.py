@@ -41,7 +41,6 @@ def next_ends(
     scanner: Scanner,
     classes: Bytes,
     ends: Numbers,
-    tail: Bytes,
 ) -> int:
     """Write the ends of the next pre-tokens to `ends`, in order; return their number, at least one.
 
@@ -52,7 +51,6 @@ def next_ends(
         scanner: The pattern.
         classes: The table of `unicode_classes`.
         ends: Receives up to `ENDS` ends, int64.
-        tail: Not used.
     """
     count = 0
     while count < ENDS - BLOCK and position < end:

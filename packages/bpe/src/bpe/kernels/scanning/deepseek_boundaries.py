@@ -41,6 +41,7 @@ from bpe.kernels.scanning.masks import (
     along_runs,
     class_masks,
     digit_starts,
+    kind_masks,
     known_starts,
     runs,
     space_starts,
@@ -127,10 +128,11 @@ def deepseek_starts(data: np.ndarray, position: int, size: int, scanner: Scanner
     high &= valid
     if high != NONE:
         continuing = range_mask(data, position, 0x80, 0x40)
-        bit0, bit1, _, _, marks, more_symbols, cjk = class_masks(data, position, high, continuing, classes)
-        letters |= (bit0 & ~bit1) | marks
-        digits |= bit1 & ~bit0
-        spaces |= bit0 & bit1
+        more_letters, more_digits, more_spaces = kind_masks(data, position, high, continuing, classes)
+        _, _, marks, more_symbols, cjk = class_masks(data, position, high, continuing, classes)
+        letters |= more_letters | marks
+        digits |= more_digits
+        spaces |= more_spaces
         symbols |= more_symbols
     letters &= valid
     digits &= valid
@@ -144,7 +146,7 @@ def deepseek_starts(data: np.ndarray, position: int, size: int, scanner: Scanner
     breaks &= ~taken
 
     symbol_starts = runs(symbols) & ~(blanks << ONE)
-    attached = ascii_letters & ((symbol_starts & ~high) << ONE)
+    attached = ascii_letters & (symbol_starts << ONE)
     after_attached = after_runs(attached, ascii_letters) & letters
     outside = letters & ~cjk
     return known_starts(

@@ -29,7 +29,7 @@ from bpe.kernels.scanning.characters import (
     contraction_end,
     run_end,
 )
-from bpe.kernels.scanning.masks import ALL, NONE, ONE, TWO, class_masks, first_bytes, runs
+from bpe.kernels.scanning.masks import ALL, NONE, ONE, TWO, first_bytes, kind_masks, runs
 from bpe.kernels.scanning.scanner import Scanner
 from bpe.kernels.scanning.unicode_classes import NUMBER, SPACE
 
@@ -76,10 +76,10 @@ def gpt2_starts(
     continuing = NONE
     if high != NONE:
         continuing = range_mask(data, position, 0x80, 0x40)
-        bit0, bit1, _, _, _, _, _ = class_masks(data, position, high, continuing, classes)
-        letters |= bit0 & ~bit1
-        digits |= bit1 & ~bit0
-        spaces |= bit0 & bit1
+        more_letters, more_digits, more_spaces = kind_masks(data, position, high, continuing, classes)
+        letters |= more_letters
+        digits |= more_digits
+        spaces |= more_spaces
     letters &= valid
     digits &= valid
     spaces &= valid
@@ -100,7 +100,7 @@ def gpt2_starts(
         offset = trailing_zeros(candidates)
         candidates &= candidates - ONE
         start = position + offset
-        length = contraction_end(data, start, position + size if size < BLOCK else end, False) - start
+        length = contraction_end(data, start, end, False) - start
         if length > 0:
             starts &= ~(TWO << np.uint64(offset))
             if offset + length < size:

@@ -57,6 +57,7 @@ from bpe.kernels.scanning.masks import (
     along_runs,
     class_masks,
     digit_starts,
+    kind_masks,
     known_starts,
     runs,
     space_starts,
@@ -172,13 +173,14 @@ def gpt4_starts(
     upper, caseless, marks, continuing = NONE, NONE, NONE, NONE
     if high != NONE:
         continuing = range_mask(data, position, 0x80, 0x40)
-        bit0, bit1, upper, lower, marks, _, _ = class_masks(data, position, high, continuing, classes)
-        digits |= bit1 & ~bit0
-        spaces |= bit0 & bit1
-        letters |= bit0 & ~bit1
+        more_letters, more_digits, more_spaces = kind_masks(data, position, high, continuing, classes)
+        letters |= more_letters
+        digits |= more_digits
+        spaces |= more_spaces
         if is_o200k or scanner.marks_are_letters:
+            upper, lower, marks, _, _ = class_masks(data, position, high, continuing, classes)
             letters |= marks
-        caseless = letters & high & ~(upper | lower)
+            caseless = letters & high & ~(upper | lower)
     letters &= valid
     digits &= valid
     spaces &= valid
@@ -214,7 +216,6 @@ def gpt4_starts(
         candidates = apostrophes & (letters << ONE) if scanner.contractions else NONE
     else:
         candidates = apostrophes & (attached >> ONE)
-    text_end = position + size if size < BLOCK else end
     after = 0
     while candidates != NONE:
         offset = trailing_zeros(candidates)
@@ -222,7 +223,7 @@ def gpt4_starts(
         if is_o200k and offset == after:
             continue  # a word has one contraction, so a second apostrophe starts a pre-token
         start = position + offset
-        length = contraction_end(data, start, text_end, True) - start
+        length = contraction_end(data, start, end, True) - start
         if length > 0:
             after = offset + length
             if is_o200k:

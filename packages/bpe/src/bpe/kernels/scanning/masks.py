@@ -6,7 +6,7 @@ import numpy as np
 
 from bpe.kernels.machine.compiling import kernel
 from bpe.kernels.machine.operations import leading_zeros, trailing_zeros
-from bpe.kernels.scanning.characters import character_class
+from bpe.kernels.scanning.characters import character_class, character_kind
 
 NONE, ONE, TWO, THREE = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3)
 FOUR, FIVE, SIX = np.uint64(4), np.uint64(5), np.uint64(6)
@@ -44,29 +44,50 @@ def along_runs(bits: np.uint64, mask: np.uint64) -> np.uint64:
 
 
 @kernel
-def class_masks(
+def to_next_character(first: np.uint64, continuing: np.uint64) -> np.uint64:
+    """Return the bits of a character from its first byte to the next character, or to the end of the block."""
+    return lowest(~continuing & ~(first | (first - ONE))) - first
+
+
+@kernel
+def kind_masks(
     data: np.ndarray, position: int, high: np.uint64, continuing: np.uint64, classes: np.ndarray
-) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64, np.uint64, np.uint64, np.uint64]:
-    """Look up the characters outside ASCII; return a mask for each bit of their classes, the lowest first.
+) -> tuple[np.uint64, np.uint64, np.uint64]:
+    """Look up the characters outside ASCII; return masks of letters, digits and white space.
 
     `high` marks their bytes and `continuing` all but the first ones. All bytes of a character get its class, up to the
     end of the block.
     """
-    bit0, bit1, upper, lower, mark, symbol, cjk = NONE, NONE, NONE, NONE, NONE, NONE, NONE
+    bit0, bit1 = NONE, NONE
+    rest = high & ~continuing
+    while rest != NONE:
+        first = lowest(rest)
+        rest ^= first
+        kind = np.uint64(character_kind(data, position + trailing_zeros(first), classes))
+        character = to_next_character(first, continuing)
+        bit0 |= character & (NONE - (kind & ONE))
+        bit1 |= character & (NONE - (kind >> ONE))
+    return bit0 & ~bit1, bit1 & ~bit0, bit0 & bit1
+
+
+@kernel
+def class_masks(
+    data: np.ndarray, position: int, high: np.uint64, continuing: np.uint64, classes: np.ndarray
+) -> tuple[np.uint64, np.uint64, np.uint64, np.uint64, np.uint64]:
+    """Look up the characters outside ASCII as `kind_masks` does; return masks of UPPER, LOWER, MARK, SYMBOL and CJK."""
+    upper, lower, mark, symbol, cjk = NONE, NONE, NONE, NONE, NONE
     rest = high & ~continuing
     while rest != NONE:
         first = lowest(rest)
         rest ^= first
         class_ = np.uint64(character_class(data, position + trailing_zeros(first), classes))
-        character = lowest(~continuing & ~(first | (first - ONE))) - first  # up to the next character, or the end
-        bit0 |= character & (NONE - (class_ & ONE))
-        bit1 |= character & (NONE - (class_ >> ONE & ONE))
+        character = to_next_character(first, continuing)
         upper |= character & (NONE - (class_ >> TWO & ONE))
         lower |= character & (NONE - (class_ >> THREE & ONE))
         mark |= character & (NONE - (class_ >> FOUR & ONE))
         symbol |= character & (NONE - (class_ >> FIVE & ONE))
         cjk |= character & (NONE - (class_ >> SIX & ONE))
-    return bit0, bit1, upper, lower, mark, symbol, cjk
+    return upper, lower, mark, symbol, cjk
 
 
 @kernel

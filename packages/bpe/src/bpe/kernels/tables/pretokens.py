@@ -19,7 +19,7 @@ import numpy as np
 
 from bpe.kernels.machine.arrays import Bytes, Numbers, Spans, Words, aligned, read_only
 from bpe.kernels.machine.compiling import entry_point, kernel, structure
-from bpe.kernels.machine.operations import BLOCK, prefetch
+from bpe.kernels.machine.operations import prefetch
 from bpe.kernels.scanning.boundaries import ENDS, next_ends
 from bpe.kernels.scanning.scanner import Scanner
 from bpe.kernels.scanning.unicode_classes import class_table
@@ -45,13 +45,12 @@ class PretokenBuffers(NamedTuple):
     lows: Words
     highs: Words
     slots: Words
-    tail: Bytes
 
 
 def pretoken_buffers() -> PretokenBuffers:
     """Return new buffers, for one thread."""
     lows, highs, slots = np.empty((3, ENDS), dtype=np.uint64)
-    return PretokenBuffers(np.empty(ENDS, dtype=np.int64), lows, highs, slots, np.zeros(2 * BLOCK, dtype=np.uint8))
+    return PretokenBuffers(np.empty(ENDS, dtype=np.int64), lows, highs, slots)
 
 
 @kernel
@@ -70,9 +69,9 @@ def next_pretokens(
     `next_ends` describes the other arguments. `buffers` receives the ends of the pre-tokens, their keys, and the
     indices of the slots where the search for them begins.
     """
-    ends, lows, highs, slots, tail = buffers
+    ends, lows, highs, slots = buffers
     shift = slot_shift(table.shape[0] // fields)
-    number = next_ends(data, position, end, scanner, classes, ends, tail)
+    number = next_ends(data, position, end, scanner, classes, ends)
     start = position
     for end_index in range(number):
         index = np.uint64(end_index)
@@ -152,7 +151,7 @@ def count_pretokens(
     `spans` (int64, shape (special tokens, 3)) are the spans of special tokens. `progress` (int64, shape (2,)) holds the
     number of spans passed and the position. The kernel starts there, and updates both numbers before it returns False.
     """
-    ends, lows, highs, slots, _ = buffers
+    ends, lows, highs, slots = buffers
     for segment in range(progress[0], spans.shape[0] + 1):
         position = progress[1]
         end = spans[segment, 0] if segment < spans.shape[0] else data.shape[0]
