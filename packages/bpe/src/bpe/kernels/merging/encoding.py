@@ -157,7 +157,7 @@ def _encode_other(
     buffer: np.ndarray,
     out: np.ndarray,
     written: int,
-) -> int:
+) -> np.int64:
     """Encode a pre-token that is not in the cache, or whose ids are not in its entry; return the number of its ids.
 
     The search begins at `entry`. `_NO_SPACE` means that the cache is full, other negative numbers are those of
@@ -170,15 +170,15 @@ def _encode_other(
             break
         same_key = key == high and table[entry] == low
         if same_key and (length <= PACKED or _is_long_entry(data, start, length, entry, cache)):
-            made = int(table[entry + _SIZES] >> _EIGHT & _BYTE)
+            made = np.int64(table[entry + _SIZES] >> _EIGHT & _BYTE)
             first = table[entry + _IDS] & _LOW_HALF
             for offset in range(made):
                 out[np.uint64(written + offset)] = cache.many_ids[first + np.uint64(offset)]
             return made
         entry = (entry + _FOUR) & mask
     if not _has_space(cache):
-        return _NO_SPACE
-    made = _encode_pretoken(data, start, length, merges, buffer, out, written)
+        return np.int64(_NO_SPACE)
+    made = np.int64(_encode_pretoken(data, start, length, merges, buffer, out, written))
     if made > 0 and length <= _LONGEST_CACHED:
         _remember(data, start, length, low, high, out[written : written + made], cache)
     return made
@@ -262,10 +262,10 @@ def encode_spans(
                 while key != _FREE and (key != high or table[entry] != low):
                     entry = (entry + _FOUR) & mask
                     key = load_acquire(table, entry + _HIGH)
-                made = 0
+                made = np.int64(0)
                 if key != _FREE:
                     sizes, ids = table[entry + _SIZES], table[entry + _IDS]
-                    made = int(sizes & _BYTE)
+                    made = np.int64(sizes & _BYTE)
                     store_ids(out, written, sizes >> _HALF | ids << _HALF, ids >> _HALF)
                 if made == 0:
                     length = ends[index] - position
