@@ -7,7 +7,7 @@ from functools import cached_property
 from operator import index
 from typing import TYPE_CHECKING, Any, Self
 
-from bpe.encoding import EncodeReport, TextEncoder, encode_file, encode_iterable
+from bpe.encoding import EncodeReport, FileFormat, TextEncoder, encode_file, encode_iterable
 from bpe.errors import UnknownTokenError
 from bpe.text import END_OF_TEXT, GPT2_PATTERN, StrPath, check_special_tokens
 from bpe.vocabulary import TokenizerSpec
@@ -195,19 +195,38 @@ class Tokenizer:
         return encode_iterable(self._encoder, iterable)
 
     def encode_file(
-        self, path: StrPath, out_npy: StrPath, threads: int | None = None, *, progress: bool = False
+        self,
+        path: StrPath,
+        out: StrPath,
+        threads: int | None = None,
+        *,
+        format: FileFormat | None = None,
+        documents: bool | None = None,
+        progress: bool = False,
     ) -> EncodeReport:
-        """Encode a text file of any size to a NumPy file, with a .json file beside it that describes it.
+        """Encode a text file of any size to a token file, with a .json file beside it that describes it.
 
-        `threads` None uses all cores; `progress` reports on stderr. The file takes its name when it is complete, so an
-        interrupted call leaves nothing and starts again from the beginning.
+        The suffix of `out` gives the format: .npy for NumPy, .bin for llm.c, .idx for Megatron (with a .bin beside it).
+        The file takes its name when it is complete, so an interrupted call leaves nothing and starts again from the
+        beginning.
+
+        Args:
+            path: The text file: plain, .gz or .zst.
+            out: The token file.
+            threads: The number of threads; None uses all cores.
+            format: "npy", "llm.c" or "megatron"; None takes it from `out`.
+            documents: Whether to write `<stem>.documents.npy`, the first token and the first byte in the text of each
+                document; a document ends at `<|endoftext|>`. None writes it for llm.c and Megatron.
+            progress: Whether to report on stderr.
 
         Raises:
             OSError: If a file cannot be read or written.
-            ValueError: If the text is empty, `out_npy` does not end in .npy, or one of the two files would replace the
-                text itself or a file that is not a token file.
+            ValueError: If the text is empty or too large for the format, `out` does not suit the format, or one of the
+                files would replace the text itself or a file that does not belong to a token file.
         """
-        return encode_file(self._encoder, path, out_npy, threads, progress=progress)
+        return encode_file(
+            self._encoder, path, out, threads, file_format=format, documents=documents, progress=progress
+        )
 
     # --- ids to text --------------------------------------------------------------------------------------------------
 

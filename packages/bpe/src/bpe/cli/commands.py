@@ -105,7 +105,14 @@ def count(options: argparse.Namespace) -> None:
 def encode(options: argparse.Namespace) -> None:
     """Encode a text file to a token file."""
     tokenizer = Tokenizer.from_pretrained(options.tokenizer)
-    report = tokenizer.encode_file(options.text, options.output, options.threads, progress=_progress(options))
+    report = tokenizer.encode_file(
+        options.text,
+        options.output,
+        options.threads,
+        format=options.format,
+        documents=options.documents,
+        progress=_progress(options),
+    )
     print(
         f"{report.tokens:,} tokens of {report.bytes:,} bytes ({report.bytes_per_token:.2f} bytes per token) written to "
         f"{report.path} as {report.dtype}, {report.megabytes_per_second:.1f} MB/s"

@@ -31,9 +31,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     encode = commands.add_parser("encode", help="encode a text file to a token file")
     encode.add_argument("text", help="text file: plain, .gz or .zst")
-    encode.add_argument("output", help="token file to write: .npy, with a .json beside it")
+    encode.add_argument(
+        "output", help="token file to write: .npy, .bin (llm.c) or .idx (Megatron, with a .bin); a .json describes it"
+    )
     encode.add_argument("-t", "--tokenizer", required=True, help="directory of the tokenizer")
     encode.add_argument("--threads", type=int, help="number of threads (default: all cores)")
+    add_format(encode)
     _add_progress(encode)
 
     decode = commands.add_parser("decode", help="decode a token file to text")
@@ -77,4 +80,14 @@ def _add_progress(parser: argparse.ArgumentParser) -> None:
         "--progress",
         action=argparse.BooleanOptionalAction,
         help="report progress on stderr (default: on a terminal)",
+    )
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a token file."""
+    parser.add_argument("--format", choices=("npy", "llm.c", "megatron"), help="format of the token file")
+    parser.add_argument(
+        "--documents",
+        action=argparse.BooleanOptionalAction,
+        help="write an index of documents: first token, place in the text (default: for llm.c and Megatron)",
     )

@@ -25,5 +25,6 @@ from bpe.text.special_tokens import Span as Span
 from bpe.text.special_tokens import SpecialTokenFinder as SpecialTokenFinder
 from bpe.text.special_tokens import check_special_tokens as check_special_tokens
 from bpe.text.utf8 import StrPath as StrPath
+from bpe.text.utf8 import replace_malformed as replace_malformed
 from bpe.text.utf8 import utf8 as utf8
 from bpe.text.utf8 import utf8_view as utf8_view
