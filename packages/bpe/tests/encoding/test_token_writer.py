@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import CORPUS, EOT, using_kernels
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bpe import InvalidUTF8Warning, Tokenizer
+from bpe import InvalidUTF8Warning, Tokenizer, kernels
 from bpe.encoding import TextEncoder, encode_documents, token_files, token_writer
 from bpe.text import TextFile
 from bpe.vocabulary import TokenizerSpec
@@ -148,23 +148,28 @@ def test_npy_gets_an_index_only_if_asked(small, folder):
     assert files() == ["other.bin", "other.json", "tokens.json", "tokens.npy"]
 
 
-@pytest.mark.parametrize("special", [[EOT], [EOT, EOT + EOT], ["|>\n", EOT], ["\ufffd" + EOT, EOT], ["t", EOT], ["x"]])
 @given(
     parts=st.lists(
         st.sampled_from([EOT.encode(), b"a story\n", b"\n", b"\xff", b"caf\xc3", "é\ufffd".encode(), b"<|endof", b"t"]),
         min_size=1,
         max_size=12,
     ),
+    special=st.sampled_from([[EOT], [EOT, EOT + EOT], ["|>\n", EOT], ["\ufffd" + EOT, EOT], ["t", EOT], ["x"]]),
     size=st.integers(1, 40),
 )
+@settings(max_examples=100)
 def test_documents_of_any_text(small, tmp_path_factory, special, parts, size):
     """Longer special tokens may contain the end of a document, and malformed bytes move it."""
     folder, text = tmp_path_factory.mktemp("documents"), b"".join(parts)
     (folder / "text.txt").write_bytes(text)
     blocks = TextFile.blocks
-    for prepare in (lambda tokenizer: tokenizer, using_kernels):
-        tokenizer = prepare(Tokenizer(small.vocab, small.merges, special))
+    for with_kernels in (False, True):
+        tokenizer = Tokenizer(small.vocab, small.merges, special)
         with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+            if with_kernels:
+                using_kernels(tokenizer)
+            else:
+                patch.setattr(kernels, "encoding_loaded", lambda: False)
             warnings.simplefilter("ignore", InvalidUTF8Warning)
             patch.setattr(TextFile, "blocks", lambda file, cutter: blocks(file, cutter, size))
             tokenizer.encode_file(folder / "text.txt", folder / "tokens.npy", documents=True)

@@ -10,7 +10,7 @@ from functools import reduce
 from operator import add
 from pathlib import Path
 
-from bpe.cli import inspection
+from bpe.cli import clusters, inspection
 from bpe.encoding import described_tokenizer
 from bpe.files import check_file, check_folder, whole_file
 from bpe.formats import also_ordinary, write_pattern
@@ -159,6 +159,11 @@ def inspect(options: argparse.Namespace) -> None:
         print(inspection.compression_report(tokenizer, compression))
     else:
         print(inspection.vocabulary_report(tokenizer, inspection.summarize_vocabulary(tokenizer, options.longest)))
+
+
+def cluster(options: argparse.Namespace) -> None:
+    """Count, train on or encode the shards of a corpus, on one machine or many."""
+    clusters.run(options)
 
 
 def _color(choice: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from bpe.cli.clusters import add_parts, add_token_file
 from bpe.text import END_OF_TEXT
 
 
@@ -36,7 +37,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     encode.add_argument("-t", "--tokenizer", required=True, help="directory of the tokenizer")
     encode.add_argument("--threads", type=int, help="number of threads (default: all cores)")
-    add_format(encode)
+    add_token_file(encode)
     _add_progress(encode)
 
     decode = commands.add_parser("decode", help="decode a token file to text")
@@ -56,6 +57,9 @@ def build_parser() -> argparse.ArgumentParser:
     inspect.add_argument(
         "--color", choices=("auto", "always", "never"), default="auto", help="colours (default: on a terminal)"
     )
+
+    cluster = commands.add_parser("cluster", help="count and encode a corpus on many machines, with datatrove")
+    add_parts(cluster)
     return parser
 
 
@@ -80,14 +84,4 @@ def _add_progress(parser: argparse.ArgumentParser) -> None:
         "--progress",
         action=argparse.BooleanOptionalAction,
         help="report progress on stderr (default: on a terminal)",
-    )
-
-
-def add_format(parser: argparse.ArgumentParser) -> None:
-    """Add the options of a token file."""
-    parser.add_argument("--format", choices=("npy", "llm.c", "megatron"), help="format of the token file")
-    parser.add_argument(
-        "--documents",
-        action=argparse.BooleanOptionalAction,
-        help="write an index of documents: first token, place in the text (default: for llm.c and Megatron)",
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bpe import kernels
 from bpe.encoding.encoder import TextEncoder
 from bpe.encoding.token_writer import TokenFile, token_writer
 from bpe.progress import Progress
@@ -219,12 +220,22 @@ class _DocumentEnds:
         import numpy as np
 
         ends = np.flatnonzero(ids == self._id) + 1
-        data = bytes(block.data) if len(ends) else b""
-        places = [end for _, end, _ in self._only.spans(data)]
+        if not len(ends):
+            return np.empty((0, 2), dtype=np.int64)
+        places = self._occurrences(block.data)[:, 1]
         if len(places) != len(ends):
             # Replacements change positions, but neither the number nor the order of the occurrences.
-            cleaned, _ = replace_malformed(data)
+            cleaned, _ = replace_malformed(bytes(block.data))
             true = {start for start, _, index in self._finder.spans(cleaned) if index == self._index}
-            are_ends = [start in true for start, _, _ in self._only.spans(cleaned)]
-            places = [place for place, is_end in zip(places, are_ends, strict=True) if is_end]
-        return np.column_stack((ends, np.array(places, dtype=np.int64)))
+            places = places[[start in true for start in self._occurrences(cleaned)[:, 0].tolist()]]
+        return np.column_stack((ends, places))
+
+    def _occurrences(self, data: bytes | memoryview) -> np.ndarray:
+        """Return the spans of all `<|endoftext|>` in a text, also of those in longer special tokens."""
+        import numpy as np
+
+        if not kernels.encoding_loaded():
+            return np.array(self._only.spans(bytes(data)), dtype=np.int64).reshape(-1, 3)
+        from bpe.kernels.machine.arrays import read_only
+
+        return self._only.find(read_only(data))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bpe.training.counting import count_blocks as count_blocks
 from bpe.training.counting import count_pretokens as count_pretokens
 from bpe.training.counts import PretokenCounts as PretokenCounts
 from bpe.training.learning import check_vocab_size as check_vocab_size

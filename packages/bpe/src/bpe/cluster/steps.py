@@ -1,0 +1,229 @@
+"""The two steps of a pipeline: counting the pre-tokens of shards, and encoding shards to token files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from functools import partial
+from itertools import chain
+from typing import Any
+
+from datatrove.io import DataFolderLike
+from datatrove.pipeline.base import PipelineStep
+from datatrove.utils.logging import logger
+
+from bpe.cluster.shards import has_rows, is_empty, list_shards, local_copy, open_folder, read_rows, stem, written_to
+from bpe.encoding import TextEncoder, TokenFile, encode_documents, encode_file
+from bpe.formats import directory
+from bpe.text import (
+    BLOCK_BYTES,
+    END_OF_TEXT,
+    GPT2_PATTERN,
+    Block,
+    BlockCutter,
+    SpecialTokenFinder,
+    check_special_tokens,
+    compile_pattern,
+    utf8,
+)
+from bpe.threads import check_threads
+from bpe.training import PretokenCounts, count_blocks, count_pretokens
+
+
+def add_up(parts: Iterable[PretokenCounts]) -> PretokenCounts:
+    """Add counts as they come, always two sums of as many parts: few sums are held, and each count is added few times.
+
+    Raises:
+        ValueError: If there is nothing to add, or the counts do not belong together.
+    """
+    sums: list[tuple[int, PretokenCounts]] = []
+    for part in parts:
+        level, total = 0, part
+        while sums and sums[-1][0] == level:
+            total = sums.pop()[1] + total
+            level += 1
+        sums.append((level, total))
+    if not sums:
+        raise ValueError("there are no counts to add up; count some text first")
+    _, total = sums.pop()
+    while sums:
+        total = sums.pop()[1] + total
+    return total
+
+
+class _ShardStep(PipelineStep):
+    """A step that reads shards of a folder and gives every task its share of them."""
+
+    type = "bpe"
+
+    def __init__(
+        self,
+        input: DataFolderLike,
+        output: DataFolderLike,
+        *,
+        shards: Sequence[str] | None,
+        text_column: str,
+        threads: int,
+    ) -> None:
+        super().__init__()
+        self.input = open_folder(input)
+        self.output = open_folder(output)
+        self.shards = list_shards(self.input) if shards is None else list(shards)
+        self.text_column = text_column
+        self.threads = check_threads(threads)
+
+    def _skip_empty(self, name: str) -> None:
+        """Report a shard without text."""
+        logger.warning(f"shard {name!r} has no text, and was skipped")
+        self.stat_update("empty shards")
+
+
+class CountPretokens(_ShardStep):
+    """Counts the pre-tokens of the shards of each task and writes them to one file, `<task>.counts`.
+
+    The counts of all tasks, added up by `add_up`, are those of `count_pretokens` for all shards together.
+    """
+
+    name = "count pre-tokens"
+
+    def __init__(
+        self,
+        input: DataFolderLike,
+        output: DataFolderLike,
+        *,
+        shards: Sequence[str] | None = None,
+        special_tokens: Iterable[str] | None = (END_OF_TEXT,),
+        pattern: str = GPT2_PATTERN,
+        text_column: str = "text",
+        threads: int = 1,
+    ) -> None:
+        """Create the step.
+
+        Args:
+            input: The folder of the shards: a path, or a URL such as `s3://…`.
+            output: The folder for the counts.
+            shards: Names of the shards in `input`; None lists them now. A shard is a text (.txt, .gz, .zst) or has rows
+                (.jsonl, .jsonl.gz, .json.gz, .parquet, …), each of which is a document.
+            special_tokens: Strings that are taken out before the text is split.
+            pattern: The regular expression of a pre-token.
+            text_column: The column of a row that has its text.
+            threads: The number of threads in each task.
+
+        Raises:
+            ValueError: If there is no shard, or an argument is wrong.
+        """
+        super().__init__(input, output, shards=shards, text_column=text_column, threads=threads)
+        self.special_tokens = check_special_tokens(special_tokens)
+        compile_pattern(pattern)
+        self.pattern = pattern
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
+        """Count every shard of a task; a task without shards writes nothing."""
+        shards = self.shards[rank::world_size]
+        if not shards:
+            return
+        with self.track_time("task"):
+            counts = add_up(map(self._count, shards))
+            with written_to(self.output, f"{rank:05d}.counts") as path:
+                counts.save(path)
+        self.stat_update("bytes", value=counts.total_bytes, unit="task")
+
+    def _count(self, name: str) -> PretokenCounts:
+        """Return the counts of a shard."""
+        with local_copy(self.input, name) as path:
+            if has_rows(name):
+                return self._count_rows(read_rows(path, self.text_column))
+            if is_empty(path):
+                self._skip_empty(name)
+                return PretokenCounts(pattern=self.pattern, special_tokens=self.special_tokens)
+            return count_pretokens(path, self.special_tokens, pattern=self.pattern, threads=self.threads)
+
+    def _count_rows(self, texts: Iterable[str]) -> PretokenCounts:
+        """Return the counts of texts, as `train_from_iterator` counts them."""
+        finder = SpecialTokenFinder(self.special_tokens)
+        blocks = BlockCutter(finder, self.pattern).blocks_of_texts(map(Block, map(utf8, texts)), BLOCK_BYTES)
+        counts = count_blocks((block for block, _ in blocks), finder, self.pattern, self.threads)
+        counts.special_tokens = tuple(self.special_tokens)
+        return counts
+
+
+class EncodeShards(_ShardStep):
+    """Encodes each shard to a token file of the same name, with the description and index that `encode_file` writes.
+
+    Every row of a shard with rows is a document, which gets `<|endoftext|>` at its end.
+    """
+
+    name = "encode shards"
+
+    def __init__(
+        self,
+        input: DataFolderLike,
+        output: DataFolderLike,
+        tokenizer: DataFolderLike,
+        *,
+        shards: Sequence[str] | None = None,
+        format: str = "npy",
+        documents: bool | None = None,
+        text_column: str = "text",
+        threads: int = 1,
+    ) -> None:
+        """Create the step; `CountPretokens` describes the arguments that are not listed here.
+
+        Args:
+            input: The folder of the shards.
+            output: The folder for the token files.
+            tokenizer: The folder of the tokenizer, which is read now.
+            shards: Names of the shards.
+            format: "npy", "llm.c" or "megatron".
+            documents: Whether to write an index of documents; None: for llm.c and Megatron.
+            text_column: The column of a row that has its text.
+            threads: The number of threads in each task.
+
+        Raises:
+            OSError: If the tokenizer cannot be read.
+            ValueError: If there is no shard, two shards have the same name without suffixes, or an argument is wrong.
+        """
+        super().__init__(input, output, shards=shards, text_column=text_column, threads=threads)
+        with local_copy(open_folder(tokenizer), directory.TOKENIZER_JSON) as path:
+            self.spec = directory.load(path.parent)
+        self.format = format
+        self.documents = documents
+        (stem_, number), *_ = Counter(map(stem, self.shards)).most_common(1)
+        if number > 1:
+            same = [name for name in self.shards if stem(name) == stem_]
+            raise ValueError(
+                f"shards {' and '.join(map(repr, same))} would get the same token file; rename one of them"
+            )
+        TokenFile.named(self._target(self.shards[0]), format, documents)  # raises ValueError for an unknown format
+
+    def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
+        """Encode every shard of a task."""
+        encoder = TextEncoder(self.spec)
+        for name in self.shards[rank::world_size]:
+            with self.track_time("shard"):
+                self._encode(encoder, name)
+
+    def _target(self, name: str) -> str:
+        """Return the name of the token file of a shard."""
+        return stem(name) + (".npy" if self.format == "npy" else ".bin")
+
+    def _encode(self, encoder: TextEncoder, name: str) -> None:
+        """Encode a shard."""
+        encode = partial(
+            encode_documents if has_rows(name) else encode_file,
+            encoder,
+            threads=self.threads,
+            source=name,
+            file_format=self.format,
+            documents=self.documents,
+        )
+        with local_copy(self.input, name) as path:
+            rows = read_rows(path, self.text_column) if has_rows(name) else iter(())
+            first = next(rows, None)
+            if first is None and (has_rows(name) or is_empty(path)):
+                self._skip_empty(name)
+                return
+            with written_to(self.output, self._target(name)) as target:
+                report = encode(path if first is None else chain([first], rows), target)
+        self.stat_update("tokens", value=report.tokens, unit="shard")
+        self.stat_update("bytes", value=report.bytes, unit="shard")
