@@ -31,6 +31,9 @@ _FREE = np.uint64(0)
 MAX_ARENA = 2**32 - 1
 """Largest size of the arena: an offset in it has 32 bits."""
 
+_PASSES = 16
+"""Passes in which the entries of a table are listed, each over all of its slots."""
+
 _FIRST_CAPACITY = 1 << 15
 _FIRST_ARENA = 1 << 17
 
@@ -176,29 +179,35 @@ def move_entries(table: np.ndarray, larger: np.ndarray) -> None:
 
 @kernel
 def list_counts(table: np.ndarray, arena: np.ndarray, entries: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return all counts: bytes uint8 (total,), offsets int64 (entries + 1,), counts int64 (entries,)."""
+    """Return all counts: bytes uint8 (total,), offsets int64 (entries + 1,), counts int64 (entries,).
+
+    The order does not follow the slots: another table that is filled in the order of its slots has one long run of used
+    entries, which takes quadratic time.
+    """
     offsets = np.zeros(entries + 1, dtype=np.int64)
     counts = np.empty(entries, dtype=np.int64)
     index = 0
-    for entry in range(0, table.shape[0], 4):
-        if table[entry + 2] != _FREE:
-            offsets[index + 1] = offsets[index] + np.int64(table[entry + 2] & _LOW_HALF)
-            counts[index] = np.int64(table[entry + 3])
-            index += 1
+    for first in range(0, 4 * _PASSES, 4):
+        for entry in range(first, table.shape[0], 4 * _PASSES):
+            if table[entry + 2] != _FREE:
+                offsets[index + 1] = offsets[index] + np.int64(table[entry + 2] & _LOW_HALF)
+                counts[index] = np.int64(table[entry + 3])
+                index += 1
     pretokens = np.empty(offsets[entries], dtype=np.uint8)
     index = 0
-    for entry in range(0, table.shape[0], 4):
-        length = np.int64(table[entry + 2] & _LOW_HALF)
-        if length == 0:
-            continue
-        source = np.int64(table[entry + 2] >> _HALF)
-        for offset in range(length):
-            if length > PACKED:
-                pretokens[offsets[index] + offset] = arena[source + offset]
-            else:
-                bits = table[entry + (offset >> 3)] >> np.uint64(8 * (offset & 7))
-                pretokens[offsets[index] + offset] = np.uint8(bits & np.uint64(0xFF))
-        index += 1
+    for first in range(0, 4 * _PASSES, 4):
+        for entry in range(first, table.shape[0], 4 * _PASSES):
+            length = np.int64(table[entry + 2] & _LOW_HALF)
+            if length == 0:
+                continue
+            source = np.int64(table[entry + 2] >> _HALF)
+            for offset in range(length):
+                if length > PACKED:
+                    pretokens[offsets[index] + offset] = arena[source + offset]
+                else:
+                    bits = table[entry + (offset >> 3)] >> np.uint64(8 * (offset & 7))
+                    pretokens[offsets[index] + offset] = np.uint8(bits & np.uint64(0xFF))
+            index += 1
     return pretokens, offsets, counts
 
 
