@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bpe import InvalidUTF8Warning, Tokenizer, kernels
-from bpe.encoding import TextEncoder, encode_documents, token_files, token_writer
+from bpe.encoding import TextEncoder, described_tokenizer, encode_documents, token_files, token_writer
 from bpe.text import TextFile
 from bpe.vocabulary import TokenizerSpec
 
@@ -127,8 +127,7 @@ def test_the_description(small, folder):
         "invalid_utf8": 0,
         "source": "text.txt",
         "tokenizer_sha256": small.sha256,
-        "file": "tokens.bin",
-        "file_format": "megatron",
+        "files": {"tokens.bin": "megatron"},
         "documents": {"file": "tokens.documents.npy", "number": 6, "fields": ["token", "byte"]},
     }
 
@@ -228,15 +227,14 @@ def test_names_and_formats_must_agree(small, folder, name, file_format, message)
         ("text.idx", "text.idx", "'text.idx' would overwrite the text itself"),
         ("text.documents.npy", "text.bin", "'text.documents.npy' would overwrite the text itself"),
         ("text.bin", "text.documents.idx", "'text.documents.documents.npy' exists and is no index"),
-        ("text.txt", "tokens.npy", "'tokens.json' describes 'tokens.bin' in the format llm.c, and would then"),
-        ("text.txt", "tokens.idx", "'tokens.json' describes 'tokens.bin' in the format llm.c, and would then"),
+        ("other.txt", "tokens.npy", "'tokens.json' describes 'tokens.bin' with another value of 'source': 'text.txt'"),
         ("text.txt", "text.bin", "'text.documents.npy' exists and is no index that 'text.json' describes"),
     ],
 )
 def test_nothing_else_is_overwritten(small, folder, monkeypatch, source, target, message):
     monkeypatch.chdir(folder)
     small.encode_file("text.txt", "tokens.bin")
-    for name in ("text.bin", "text.idx", "text.documents.npy", "text.documents.documents.npy"):
+    for name in ("other.txt", "text.bin", "text.idx", "text.documents.npy", "text.documents.documents.npy"):
         (folder / name).write_text("a text")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(ValueError, match=message):
@@ -244,11 +242,31 @@ def test_nothing_else_is_overwritten(small, folder, monkeypatch, source, target,
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_the_same_stem_may_be_used_again_when_the_other_file_is_gone(small, folder):
-    small.encode_file(folder / "text.txt", folder / "tokens.bin")
+def test_files_of_the_same_tokens_share_a_description(small, folder):
+    """Whatever is written again, nothing stays that belongs to other tokens."""
+
+    def encode(name, text="text.txt", tokenizer=small, **options):
+        tokenizer.encode_file(folder / text, folder / name, **options)
+        described = json.loads((folder / "tokens.json").read_text())
+        files = sorted(path.name.removeprefix("tokens") for path in folder.glob("tokens.*"))
+        return described.get("files"), "documents" in described, files
+
+    assert encode("tokens.npy") == (None, False, [".json", ".npy"])
+    files = {"tokens.npy": "npy", "tokens.bin": "megatron"}
+    assert encode("tokens.idx") == (files, True, [".bin", ".documents.npy", ".idx", ".json", ".npy"])
+    files["tokens.bin"] = "llm.c"
+    assert encode("tokens.bin", documents=False) == (files, True, [".bin", ".documents.npy", ".json", ".npy"])
+    assert described_tokenizer(folder / "tokens.bin") == described_tokenizer(folder / "tokens.npy") == small.sha256
+    (folder / "text.txt").write_text("another text")
+    with pytest.raises(ValueError, match=r"'tokens.npy' with another value of 'tokens': \d+, now \d+; give"):
+        encode("tokens.bin")
+    with pytest.raises(ValueError, match=r"describes 'tokens.npy' with another value of 'tokenizer_sha256'"):
+        encode("tokens.bin", tokenizer=large(small))
+    (folder / "tokens.npy").unlink()
+    assert encode("tokens.bin", documents=False) == ({"tokens.bin": "llm.c"}, False, [".bin", ".json"])
+    assert described_tokenizer(folder / "tokens.npy") is None
     (folder / "tokens.bin").unlink()
-    small.encode_file(folder / "text.txt", folder / "tokens.npy")
-    assert sorted(path.name for path in folder.iterdir()) == ["text.txt", "tokens.json", "tokens.npy"]
+    assert encode("tokens.npy") == (None, False, [".json", ".npy"])
 
 
 def test_sizes_that_a_format_cannot_express_are_refused(small, folder, monkeypatch):

@@ -117,6 +117,8 @@ def encode_file(
     place = TokenFile.named(out, file_format, documents)
     text = TextFile(path)
     place.check(text.path)
+    name = text.path.name if source is None else source
+    place.companions({"source": name, "tokenizer_sha256": encoder.spec.sha256})
     size_on_disk = text.path.stat().st_size if text.path.exists() else 0
     encoder.prepare_for(size_on_disk)
     report = Progress("encoding", None if is_compressed(text.path) else size_on_disk, enabled=progress)
@@ -136,7 +138,7 @@ def encode_file(
             read += length
             text.record(size, replaced)
             report.update(text.bytes)
-        writer.finish(text.path.name if source is None else source, text.bytes, text.invalid_utf8, "byte")
+        writer.finish(name, text.bytes, text.invalid_utf8, "byte")
     text.warn()
     return _report(writer.tokens, text.bytes, text.invalid_utf8, encoder, begin, place)
 
@@ -168,6 +170,7 @@ def encode_documents(
         raise ValueError(f"the tokenizer has no {END_OF_TEXT}, which ends every document; train one that has it")
     place = TokenFile.named(out, file_format, documents)
     place.check(None)
+    place.companions({"source": source, "tokenizer_sha256": encoder.spec.sha256})
     end = np.array([end_id], dtype=encoder.spec.id_dtype)
     size = rows = 0
     with token_writer(place, encoder.spec) as writer:

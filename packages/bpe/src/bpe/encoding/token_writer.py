@@ -103,18 +103,28 @@ class TokenFile:
                 f"{str(self.description)!r} exists and does not describe a token file, but the description of "
                 f"{self.tokens.name!r} would replace it; move it away, or give the token file another name"
             )
-        if described is not None:
-            file, file_format = _described_file(self.description, described), described.get("file_format", "npy")
-            if (file.name, file_format) != (self.tokens.name, self.format) and file.exists():
-                raise ValueError(
-                    f"{str(self.description)!r} describes {file.name!r} in the format {file_format}, and would then "
-                    f"describe {self.tokens.name!r} in the format {self.format}; give the token file another name"
-                )
-        if self.documents is not None and self.documents.exists() and not _has_index(described):
+        if self.documents is not None and self.documents.exists() and "documents" not in (described or {}):
             raise ValueError(
                 f"{str(self.documents)!r} exists and is no index that {self.description.name!r} describes; move it "
                 "away, or give the token file another name"
             )
+
+    def companions(self, facts: dict[str, Any]) -> dict[str, FileFormat]:
+        """Return names and formats of other files of the same tokens, which the same description describes.
+
+        Raises:
+            ValueError: If a file of other tokens has the same description: it differs from one of `facts`.
+        """
+        described = _described(self.description) or {}
+        others = {name: kind for name, kind in _files(self.description, described).items() if name != self.tokens.name}
+        others = {name: kind for name, kind in others.items() if self.tokens.with_name(name).exists()}
+        for fact in facts if others else ():
+            if described.get(fact) != facts[fact]:
+                raise ValueError(
+                    f"{str(self.description)!r} describes {' and '.join(map(repr, others))} with another value of "
+                    f"{fact!r}: {described.get(fact)!r}, now {facts[fact]!r}; give the token file another name"
+                )
+        return others
 
 
 class TokenWriter:
@@ -125,6 +135,7 @@ class TokenWriter:
 
         self.tokens = 0
         self._place = place
+        self._earlier = _described(place.description) or {}
         self._spec = spec
         self._dtype = np.dtype(spec.id_dtype).newbyteorder("<")
         self._files = files
@@ -177,8 +188,11 @@ class TokenWriter:
             "source": source,
             "tokenizer_sha256": self._spec.sha256,
         }
-        if self._place.format != "npy":
-            facts |= {"file": self._place.tokens.name, "file_format": self._place.format}
+        companions = self._place.companions(facts)
+        if companions or self._place.format != "npy":
+            facts["files"] = companions | {self._place.tokens.name: self._place.format}
+        if companions and "documents" in self._earlier:
+            facts["documents"] = self._earlier["documents"]
         if self._place.index is not None:
             self._files[self._place.index].write(self._megatron_index(documents[:, 0]))
         if self._place.documents is not None:
@@ -225,21 +239,22 @@ class TokenWriter:
 @contextmanager
 def token_writer(place: TokenFile, spec: TokenizerSpec) -> Iterator[TokenWriter]:
     """Open a token file, which appears complete, with all files beside it, or not at all."""
-    earlier = _described(place.description)
+    earlier = _described(place.description) or {}
     paths = place.paths()
     with whole_files(paths) as files:
         yield TokenWriter(place, spec, dict(zip(paths, files, strict=True)))
-    if place.documents is None and _has_index(earlier):
+    # Nothing may stay that belongs to the earlier tokens.
+    if "documents" in earlier and "documents" not in (_described(place.description) or {}):
         place.tokens.with_suffix(".documents.npy").unlink(missing_ok=True)
+    if place.index is None and _files(place.description, earlier).get(place.tokens.name) == "megatron":
+        place.tokens.with_suffix(".idx").unlink(missing_ok=True)
 
 
 def described_tokenizer(tokens: Path) -> str | None:
     """Return the SHA-256 of the tokenizer that wrote a token file, or None if no description beside it says so."""
     description = tokens.with_suffix(".json")
-    described = _described(description)
-    if described is None or _described_file(description, described).name != tokens.name:
-        return None
-    return described.get("tokenizer_sha256")
+    described = _described(description) or {}
+    return described.get("tokenizer_sha256") if tokens.name in _files(description, described) else None
 
 
 def _described(description: Path) -> dict[str, Any] | None:
@@ -252,11 +267,9 @@ def _described(description: Path) -> dict[str, Any] | None:
     return described if isinstance(described, dict) and described.get("format") == _DESCRIPTION else None
 
 
-def _described_file(description: Path, described: dict[str, Any]) -> Path:
-    """Return the token file that a description describes; descriptions of .npy files do not name it."""
-    return description.with_name(str(described.get("file", description.with_suffix(".npy").name)))
-
-
-def _has_index(described: dict[str, Any] | None) -> bool:
-    """Return whether a description mentions an index of documents."""
-    return described is not None and "documents" in described
+def _files(description: Path, described: dict[str, Any]) -> dict[str, FileFormat]:
+    """Return names and formats of the files that a description describes; alone, a .npy file is not named."""
+    if not described:
+        return {}
+    files = described.get("files")
+    return files if isinstance(files, dict) else {description.with_suffix(".npy").name: "npy"}
