@@ -21,11 +21,6 @@ REPOSITORY = "."  # the checks of the repository as a whole, in tests/
 CONSTRAINTS = "--constraint=constraints.txt"
 # Python compiles, and caches, what it imports; compiling all of torch would take 14 s for each environment.
 NO_COMPILE, CACHED = "--no-compile", {"PYTHONDONTWRITEBYTECODE": ""}
-COMPILE_KERNELS = """
-import bpe
-text = "".join(f"{number:x} {number * 7919:o} " for number in range(100_000))
-bpe.train_from_iterator([text], 500).encode(text)
-"""
 SOURCES = os.pathsep.join(str(Path(project, "src").resolve()) for project in PROJECTS)
 
 
@@ -82,9 +77,6 @@ def tests(session: nox.Session, project: str) -> None:
         return
     install(session, project)
     session.install("pytest-xdist", CONSTRAINTS)
-    if "packages/bpe" in with_siblings(PYPROJECT[project]["project"]["name"]):
-        # Otherwise both processes would compile the kernels at the same time.
-        session.run_install("python", "-c", COMPILE_KERNELS, env=CACHED)
     # Two processes, each file in one of them, with one thread for torch in each.
     options = ["--numprocesses=2", "--dist=loadfile"]
     run(session, "pytest", f"{project}/tests", *options, *session.posargs, env={"OMP_NUM_THREADS": "1"})

@@ -73,6 +73,70 @@ def test_pickling_and_comparing(small, with_kernels):
     assert "400 tokens" in repr(again)
 
 
+def test_a_tokenizer_with_many_special_tokens_is_shown_shortly(small):
+    many = small.add_tokens([f"<|reserved_special_token_{number}|>" for number in range(256)] + ["x" * 10_000])
+    assert repr(many).startswith("Tokenizer(657 tokens, 143 merges, special ['<|endoftext|>', '<|reserved_spe")
+    assert len(repr(many)) < 300
+    assert repr(small) == "Tokenizer(400 tokens, 143 merges, special ['<|endoftext|>'])"
+
+
+def test_adding_special_tokens(small):
+    before = small.sha256
+    more = small.add_tokens(["<a>", EOT, " cat", "<b>"])
+    assert more.special_tokens == [EOT, "<a>", " cat", "<b>"]
+    assert [more.token_to_id(token) for token in ("<a>", "<b>")] == [400, 401]
+    assert more.encode(f"the<a> cat{EOT}") == [*small.encode("the"), 400, small.token_to_id(" cat"), small.eot_id]
+    assert more == Tokenizer(small.vocab, small.merges, [EOT, "<a>", " cat", "<b>"])
+    assert pickle.loads(pickle.dumps(more)) == more
+    assert (small.sha256, small.special_tokens, small.vocab_size) == (before, [EOT], 400)
+    assert small.encode("<a>") == [60, 97, 62]
+    assert small.add_tokens([]) == small == small.add_tokens(iter([EOT]))
+    normalizing = Tokenizer(small.vocab, small.merges, pattern="a|b", ignore_merges=True, normalization="NFC")
+    kept = normalizing.add_tokens(["<a>"])
+    assert (kept.pattern, kept.ignore_merges, kept.normalization, kept.merges) == ("a|b", True, "NFC", small.merges)
+
+
+def test_adding_special_tokens_with_ids(small):
+    more = small.add_tokens({"<a>": 500, EOT: small.eot_id, "<b>": np.int64(450)})
+    assert more.encode(f"<a><b>{EOT}") == [500, 450, small.eot_id]
+    assert more.vocab_size == 501
+    assert more.add_tokens(["<c>"]).token_to_id("<c>") == 501
+    assert more.add_tokens({"<c>": 460}).encode("<c><a>") == [460, 500]
+    learned = bpe.train_from_counts({b"th": 5}, 258, ["th"])
+    assert learned.add_tokens(["<a>"]).encode("th<a>") == learned.add_tokens({"<a>": 258}).encode("th<a>") == [257, 258]
+
+
+def test_adding_special_tokens_to_a_subclass(small):
+    class Mine(Tokenizer):
+        pass
+
+    assert type(Mine.from_spec(small._spec).add_tokens(["<a>"])) is Mine
+
+
+@pytest.mark.parametrize(
+    ("tokens", "error", "message"),
+    [
+        ("<a>", TypeError, "special_tokens is the string '<a>'"),
+        ({"<a>", "<b>"}, TypeError, "special_tokens is a set"),
+        (["<a>", "<a>"], ValueError, "given 2 times"),
+        ([b"<a>"], ValueError, "is not a non-empty string"),
+        ({"<a>": 65}, ValueError, "special token '<a>' has id 65, which b'A' has"),
+        ({EOT: 500}, ValueError, "has id 399, and id 500 is given; leave it out"),
+        ({"A": 500, "<a>": 500}, ValueError, "has id 500, which b'A' has"),
+    ],
+)
+def test_special_tokens_that_cannot_be_added(small, tokens, error, message):
+    with pytest.raises(error, match=message):
+        small.add_tokens(tokens)
+
+
+def test_thousands_of_special_tokens_with_ids():
+    """With a copy of the vocabulary for each of them, this takes minutes."""
+    vocab = {**{byte: bytes([byte]) for byte in range(256)}, **{id_: b"%d" % id_ for id_ in range(300, 100_000)}}
+    special = {f"<|{number}|>": 200_000 + number for number in range(16_000)}
+    assert Tokenizer(vocab, [], special).encode("<|0|><|15999|>") == [200_000, 215_999]
+
+
 def test_properties_are_copies(small):
     small.vocab.clear()
     small.merges.clear()

@@ -1,4 +1,4 @@
-"""Ordered work on a thread pool with a bounded number of pending items."""
+"""The number of threads, and ordered work on a thread pool with a bounded number of pending items."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from bpe.arguments import whole_number
@@ -13,19 +15,78 @@ from bpe.arguments import whole_number
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_QUOTA_FILES = ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")
+"""Quota and period in microseconds: one file in version 2 of cgroups, two in version 1."""
+
 
 def check_threads(threads: int | None) -> int:
-    """Return the number of threads to use; None means one for each core that this process may run on.
+    """Return the number of threads to use.
+
+    None means the environment variable BPE_THREADS or, where it is not set, one thread for each core that this process
+    may use according to its affinity, the CPU quotas of its cgroups and, from Python 3.13 on, PYTHON_CPU_COUNT.
 
     Raises:
-        ValueError: If `threads` is not an integer of at least 1.
+        ValueError: If `threads` or BPE_THREADS is not an integer of at least 1.
     """
     if threads is None:
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        variable = os.environ.get("BPE_THREADS", "").strip()
+        if not variable:
+            return _usable_cores()
+        if not variable.isdecimal() or int(variable) < 1:
+            raise ValueError(
+                f"the environment variable BPE_THREADS is {variable!r}, expected a whole number of at least 1; "
+                "unset it to use all cores"
+            )
+        return int(variable)
     number = whole_number(threads)
     if number is None or number < 1:
         raise ValueError(f"threads is {threads!r}, expected a whole number of at least 1, or None for all cores")
     return number
+
+
+def _usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "process_cpu_count"):  # since Python 3.13
+        cores = os.process_cpu_count()
+    else:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(cores or 1, _cpu_quota() or cores or 1)
+
+
+@lru_cache(maxsize=1)  # reading the files takes longer than encoding a short text
+def _cpu_quota(root: Path = Path("/")) -> int | None:
+    """Return the number of cores, rounded up, that the cgroups of this process grant; None if there is no quota.
+
+    Both versions of cgroups are read. A process also has the quotas of the groups above its own. In a container the
+    path of its group may only exist outside, and its quota is that of the root.
+    """
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+    except OSError:  # not Linux
+        return None
+    mounts = root / "sys/fs/cgroup"
+    quotas = []
+    for group in groups:
+        _, controllers, path = group.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        names = PurePosixPath(path).parts[1:]
+        for mount in (controllers, "cpu") if controllers else ("", "unified"):
+            for depth in range(len(names) + 1):
+                folder = mounts.joinpath(mount, *names[:depth])
+                # "max" of version 2 and "-1" of version 1 mean no quota.
+                words = [word for name in _QUOTA_FILES for word in _words(folder / name)]
+                if len(words) == 2 and all(word.isdecimal() and int(word) > 0 for word in words):
+                    quotas.append(-(-int(words[0]) // int(words[1])))
+    return min(quotas, default=None)
+
+
+def _words(path: Path) -> list[str]:
+    """Return the words of a small file; none if it cannot be read."""
+    try:
+        return path.read_text().split()
+    except OSError:
+        return []
 
 
 def call_aside(function: Callable[[], Result]) -> Result:
@@ -40,7 +101,7 @@ def map_in_order(
 
     A function that calls kernels spends its time without the interpreter lock. Even with `threads` 1 it runs in another
     thread: Ctrl-C then cannot arrive inside Numba, which may not survive it. Functions in pure Python (`kernels` False)
-    run in this thread if `threads` is 1.
+    run in this thread if `threads` is 1. While the interpreter exits, no other thread can start, and this one works.
     """
     if threads == 1 and not kernels:
         yield from map(function, items)
@@ -49,10 +110,22 @@ def map_in_order(
     try:
         pending: deque[Future[Result]] = deque()
         for item in items:
-            pending.append(pool.submit(function, item))
+            pending.append(_submit(pool, function, item))
             if len(pending) >= 2 * threads:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submit(pool: ThreadPoolExecutor, function: Callable[[Item], Result], item: Item) -> Future[Result]:
+    """Submit a call to a pool, or make the call in this thread if the interpreter has shut all pools down."""
+    try:
+        return pool.submit(function, item)
+    except RuntimeError as error:
+        if "new futures after interpreter shutdown" not in str(error):
+            raise
+    done: Future[Result] = Future()
+    done.set_result(function(item))
+    return done

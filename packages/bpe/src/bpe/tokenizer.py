@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import filterfalse
 from operator import index
-from typing import TYPE_CHECKING, Any, Self
+from reprlib import repr as short_repr
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from bpe.encoding import EncodeReport, FileFormat, TextEncoder, encode_file, encode_iterable
 from bpe.errors import UnknownTokenError
 from bpe.text import END_OF_TEXT, GPT2_PATTERN, StrPath, check_special_tokens
+from bpe.threads import check_threads
 from bpe.vocabulary import TokenizerSpec
 
 if TYPE_CHECKING:
@@ -19,8 +22,8 @@ if TYPE_CHECKING:
 class Tokenizer:
     """Byte-level BPE with a vocabulary, merges in order of priority, and special tokens.
 
-    Special tokens in a text are always encoded as such, the longest first. Lone surrogates in a string, which UTF-8
-    cannot represent, are encoded as U+FFFD.
+    Special tokens in a text are encoded as such, the longest first, unless a call says otherwise. Lone surrogates in a
+    string, which UTF-8 cannot represent, are encoded as U+FFFD.
     """
 
     def __init__(
@@ -99,7 +102,8 @@ class Tokenizer:
 
     def __repr__(self) -> str:
         spec = self._spec
-        return f"Tokenizer({len(spec.vocab):,} tokens, {len(spec.merges):,} merges, special {spec.special_tokens})"
+        special = short_repr(spec.special_tokens)
+        return f"Tokenizer({len(spec.vocab):,} tokens, {len(spec.merges):,} merges, special {special})"
 
     # --- definition ---------------------------------------------------------------------------------------------------
 
@@ -135,7 +139,10 @@ class Tokenizer:
 
     @property
     def vocab_size(self) -> int:
-        """The number of ids that a model must provide for: the largest id plus one."""
+        """The number of ids that a model must provide for: the largest id plus one.
+
+        A model may have more, often a multiple of 64; `decode` can skip or replace ids without a token.
+        """
         return self._spec.vocab_size
 
     @property
@@ -153,6 +160,18 @@ class Tokenizer:
         """The SHA-256, in hexadecimal, of everything that decides how this tokenizer encodes and decodes."""
         return self._spec.sha256
 
+    def id_to_token(self, id_: int) -> bytes:
+        """Return the bytes of a token id; `decode` gives the text of several.
+
+        Raises:
+            TypeError: If `id_` is not an integer of any type.
+            UnknownTokenError: If the vocabulary has no such id (a ValueError and a KeyError).
+        """
+        number = _checked_id(id_)
+        if number not in self._spec.vocab:
+            raise self._unknown_id(number)
+        return self._spec.vocab[number]
+
     def token_to_id(self, token: bytes | str) -> int:
         """Return the id of a token, given as bytes or as a string; special tokens take precedence over ordinary ones.
 
@@ -161,38 +180,117 @@ class Tokenizer:
         """
         return self._spec.id_of(token)
 
-    # --- text to ids --------------------------------------------------------------------------------------------------
+    def add_tokens(self, tokens: Iterable[str] | Mapping[str, int]) -> Self:
+        """Return a tokenizer with more special tokens; this one does not change.
 
-    def encode(self, text: str) -> list[int]:
-        """Return the token ids of a text.
+        New tokens get the next ids, unless a mapping gives them ids. Tokens of the vocabulary keep their ids and become
+        special; special tokens stay as they are.
 
         Raises:
-            TypeError: If `text` is not a string.
-            ValueError: If the text has a byte that the vocabulary has no token for.
+            TypeError: If `tokens` is a single string or a set.
+            ValueError: If a token is malformed, or its id is that of another token or not the one it has.
         """
-        return self._encoder.to_list(_checked_text(text))
+        return self.from_spec(self._spec.with_special_tokens(tokens))
 
-    def encode_to_numpy(self, text: str, threads: int | None = None) -> np.ndarray:
+    # --- text to ids --------------------------------------------------------------------------------------------------
+
+    def encode(
+        self,
+        text: str,
+        *,
+        allowed_special: Literal["all"] | Collection[str] = "all",
+        disallowed_special: Literal["all"] | Collection[str] = (),
+        threads: int | None = None,
+    ) -> list[int]:
+        """Return the token ids of a text.
+
+        Args:
+            text: The text.
+            allowed_special: The special tokens that are encoded as such: "all" or a collection of them. Any other
+                special token in the text is ordinary text, as in `encode_ordinary`.
+            disallowed_special: Strings that the text must not have: a collection, or "all" for all special tokens that
+                are not allowed.
+            threads: The largest number of threads. None means the environment variable BPE_THREADS or, without it, all
+                cores that the affinity and the cgroups of the process allow.
+
+        Raises:
+            TypeError: If `text` is not a string, or one of the two collections is a string or no collection.
+            ValueError: If the text has a disallowed string or a byte that the vocabulary has no token for,
+                `allowed_special` names a token that is not special, or `threads` is wrong.
+        """
+        return self._encoder.with_rules(allowed_special, disallowed_special).to_list(_checked_text(text), threads)
+
+    def encode_ordinary(self, text: str, *, threads: int | None = None) -> list[int]:
+        """Return the token ids of a text whose special tokens are ordinary text, such as input of strangers."""
+        return self._encoder.with_rules((), ()).to_list(_checked_text(text), threads)
+
+    def encode_to_numpy(
+        self,
+        text: str,
+        threads: int | None = None,
+        *,
+        allowed_special: Literal["all"] | Collection[str] = "all",
+        disallowed_special: Literal["all"] | Collection[str] = (),
+    ) -> np.ndarray:
         """Return the token ids of a text: shape (tokens,), uint16 if every id fits, else uint32.
 
-        A long text is split among `threads` (None: all cores); the ids do not depend on it.
+        A long text is split among the threads; the ids do not depend on it. `encode` describes the arguments. The
+        modules of torch accept neither of the two dtypes as indices: use `torch.from_numpy(ids.astype("int64"))`.
         """
-        return self._encoder.to_numpy(_checked_text(text), threads)
+        return self._encoder.with_rules(allowed_special, disallowed_special).to_numpy(_checked_text(text), threads)
 
-    def encode_batch(self, texts: Iterable[str], threads: int | None = None) -> list[np.ndarray]:
-        """Return the token ids of each text, as `encode_to_numpy` does; `threads` None uses all cores."""
+    def encode_batch(
+        self,
+        texts: Iterable[str],
+        threads: int | None = None,
+        *,
+        allowed_special: Literal["all"] | Collection[str] = "all",
+        disallowed_special: Literal["all"] | Collection[str] = (),
+    ) -> list[np.ndarray]:
+        """Return the token ids of each text, as `encode_to_numpy` does; `encode` describes the arguments."""
         if isinstance(texts, str | bytes):
             raise TypeError(f"texts is one {type(texts).__name__}, expected an iterable of str; write [text]")
-        return self._encoder.batch([_checked_text(text) for text in texts], threads)
+        encoder = self._encoder.with_rules(allowed_special, disallowed_special)
+        return encoder.batch([_checked_text(text) for text in texts], threads)
 
-    def encode_iterable(self, iterable: Iterable[str]) -> Iterator[int]:
+    def encode_iterable(
+        self,
+        iterable: Iterable[str],
+        *,
+        allowed_special: Literal["all"] | Collection[str] = "all",
+        disallowed_special: Literal["all"] | Collection[str] = (),
+        threads: int | None = None,
+    ) -> Iterator[int]:
         """Yield the token ids of the texts joined together, lazily and in bounded memory.
 
         The ids equal those of `encode` of the whole text, however it is split. Text is held back from the last point
         that later text cannot change. With a pattern that the kernels do not know, or with a normalization, that point
-        is the last special token.
+        is the last special token. `encode` describes the arguments. A disallowed string raises ValueError when it is
+        reached. Whatever `threads` allows, the thread of the caller does the work: others would have to read ahead.
         """
-        return encode_iterable(self._encoder, iterable)
+        if threads is not None:
+            check_threads(threads)
+        encoder = self._encoder.with_rules(allowed_special, disallowed_special)
+        return encode_iterable(encoder, encoder.checked(iterable))
+
+    def encode_with_offsets(
+        self,
+        text: str,
+        *,
+        allowed_special: Literal["all"] | Collection[str] = "all",
+        disallowed_special: Literal["all"] | Collection[str] = (),
+        threads: int | None = None,
+    ) -> tuple[list[int], np.ndarray]:
+        """Return the token ids of a text, and the characters of the text from which each token comes.
+
+        `text[start:end]` is the text of a token with the offsets (start, end). A token that holds a part of a character
+        has the offsets of the whole character. If normalization changes a grapheme cluster, such as a letter and its
+        accents, each of its tokens has the offsets of the whole cluster. `encode` describes the arguments.
+
+        Returns:
+            The ids as `encode` returns them, and their offsets: int64, shape (tokens, 2).
+        """
+        return self._encoder.with_rules(allowed_special, disallowed_special).with_offsets(_checked_text(text), threads)
 
     def encode_file(
         self,
@@ -213,7 +311,7 @@ class Tokenizer:
         Args:
             path: The text file: plain, .gz or .zst.
             out: The token file.
-            threads: The number of threads; None uses all cores.
+            threads: The number of threads, as in `encode`.
             format: "npy", "llm.c" or "megatron"; None takes it from `out`.
             documents: Whether to write `<stem>.documents.npy`, the first token and the first byte in the text of each
                 document; a document ends at `<|endoftext|>`. None writes it for llm.c and Megatron.
@@ -230,53 +328,131 @@ class Tokenizer:
 
     # --- ids to text --------------------------------------------------------------------------------------------------
 
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Return the bytes of token ids.
+    def decode(
+        self,
+        ids: Iterable[int],
+        *,
+        skip_special_tokens: bool = False,
+        errors: str = "replace",
+        unknown: Literal["error", "replace", "skip"] = "error",
+    ) -> str:
+        """Return the text of token ids.
+
+        Args:
+            ids: The ids: a list, an array or tensor of one dimension, or any other iterable of integers.
+            skip_special_tokens: Whether to leave out special tokens.
+            errors: The treatment of malformed UTF-8, as in `bytes.decode`; by default it becomes U+FFFD.
+            unknown: The treatment of ids without a token, which a model with a padded vocabulary may produce: "error",
+                "replace" by U+FFFD, or "skip".
 
         Raises:
             TypeError: If an id is not an integer of any type, such as Python's, NumPy's or a tensor of one.
             UnknownTokenError: If an id is not in the vocabulary (a ValueError and a KeyError).
+            UnicodeDecodeError: If `errors` is "strict" and the bytes are malformed UTF-8.
         """
-        vocab = self._spec.vocab
-        ids = ids.tolist() if hasattr(ids, "tolist") else ids
+        data = self.decode_bytes(ids, skip_special_tokens=skip_special_tokens, unknown=unknown)
+        return data.decode("utf-8", errors)
+
+    def decode_bytes(
+        self,
+        ids: Iterable[int],
+        *,
+        skip_special_tokens: bool = False,
+        unknown: Literal["error", "replace", "skip"] = "error",
+    ) -> bytes:
+        """Return the bytes of token ids; `decode` describes the arguments."""
+        ids = _checked_ids(ids)
+        numbers: Iterable[int] = map(index, ids)
+        if skip_special_tokens:
+            numbers = filterfalse(self._spec.special_id_set.__contains__, numbers)
         try:
-            return b"".join([vocab[id_] for id_ in map(index, ids)])
+            return b"".join(map(self._lookup(unknown), numbers))
         except KeyError as error:
             raise self._unknown_id(error.args[0]) from None
+        except TypeError:
+            for id_ in ids:
+                _checked_id(id_)
+            raise
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of token ids; malformed UTF-8 becomes U+FFFD."""
-        return self.decode_bytes(ids).decode("utf-8", "replace")
+    def decode_batch(
+        self,
+        batch: Iterable[Iterable[int]],
+        *,
+        skip_special_tokens: bool = False,
+        errors: str = "replace",
+        unknown: Literal["error", "replace", "skip"] = "error",
+    ) -> list[str]:
+        """Return the text of each list of token ids; `decode` describes the arguments.
 
-    def decode_stream(self, iterable_of_ids: Iterable[int]) -> Iterator[str]:
+        `batch` is a list of lists, an array or tensor of two dimensions, or any other iterable of what `decode` takes.
+        """
+        texts = []
+        for ids in batch.tolist() if hasattr(batch, "tolist") else batch:
+            ids = ids.tolist() if hasattr(ids, "tolist") else ids
+            if not isinstance(ids, Iterable):
+                raise TypeError(f"batch has {ids!r}, expected lists of ids; decode decodes a single list")
+            texts.append(self.decode(ids, skip_special_tokens=skip_special_tokens, errors=errors, unknown=unknown))
+        return texts
+
+    def decode_stream(
+        self,
+        iterable_of_ids: Iterable[int],
+        *,
+        skip_special_tokens: bool = False,
+        errors: str = "replace",
+        unknown: Literal["error", "replace", "skip"] = "error",
+    ) -> Iterator[str]:
         """Yield the text of token ids as they arrive, never part of a character; joined, it equals `decode`."""
         from codecs import getincrementaldecoder
 
-        decoder = getincrementaldecoder("utf-8")("replace")
+        decoder = getincrementaldecoder("utf-8")(errors)
+        skipped = self._spec.special_id_set if skip_special_tokens else frozenset()
+        lookup = self._lookup(unknown)
         for id_ in iterable_of_ids:
+            number = _checked_id(id_)
+            if number in skipped:
+                continue
             try:
-                token = self._spec.vocab[index(id_)]
+                token = lookup(number)
             except KeyError:
-                raise self._unknown_id(id_) from None
+                raise self._unknown_id(number) from None
             if text := decoder.decode(token):
                 yield text
         if text := decoder.decode(b"", final=True):
             yield text
 
-    def _unknown_id(self, id_: object) -> UnknownTokenError:
+    def _lookup(self, unknown: str) -> Callable[[int], bytes]:
+        """Return the function from an id to its bytes; it raises KeyError if an id is unknown and that is an error."""
+        vocab = self._spec.vocab
+        if unknown == "error":
+            return vocab.__getitem__
+        if unknown not in ("replace", "skip"):
+            raise ValueError(f"unknown is {unknown!r}, expected 'error', 'replace' or 'skip'")
+        substitute = "\ufffd".encode() if unknown == "replace" else b""
+        return lambda id_: vocab.get(id_, substitute)
+
+    def _unknown_id(self, id_: int) -> UnknownTokenError:
         """Return the error for an id that the vocabulary does not have."""
+        expected = f"expected 0 to {self.vocab_size - 1}"
+        if 0 <= id_ < self.vocab_size:
+            expected = f"which has no token for some ids below {self.vocab_size}"
         return UnknownTokenError(
-            f"token id {id_!r} is not in the vocabulary, expected 0 to {self.vocab_size - 1}; check the ids"
+            f"token id {id_} is not in the vocabulary, {expected}; check the ids, or decode with unknown='skip'"
         )
 
     # --- files of other libraries -------------------------------------------------------------------------------------
 
     @classmethod
     def from_files(cls, vocab_path: StrPath, merges_path: StrPath, special_tokens: Iterable[str] | None = None) -> Self:
-        """Read GPT-2's format: vocab.json and merges.txt (with or without its version line)."""
+        """Read GPT-2's format: vocab.json and merges.txt (with or without its version line).
+
+        The files do not say which tokens are special. If `special_tokens` is None, `<|endoftext|>` is one if vocab.json
+        has it and no merge makes it, as in GPT-2's own files; other tokens that no merge makes are named in a warning.
+        """
         from bpe.formats import gpt2
 
-        return cls.from_spec(gpt2.load(vocab_path, merges_path, check_special_tokens(special_tokens)))
+        special = None if special_tokens is None else check_special_tokens(special_tokens)
+        return cls.from_spec(gpt2.load(vocab_path, merges_path, special))
 
     @classmethod
     def from_pretrained(cls, directory: StrPath) -> Self:
@@ -336,3 +512,20 @@ def _checked_text(text: str) -> str:
     if not isinstance(text, str):
         raise TypeError(f"text is a {type(text).__name__}, expected a str; decode bytes first")
     return text
+
+
+def _checked_ids(ids: Iterable[int]) -> Sequence[int]:
+    """Return ids as a sequence of anything, or refuse what holds no ids."""
+    ids = ids.tolist() if hasattr(ids, "tolist") else ids
+    if isinstance(ids, str) or not isinstance(ids, Iterable):
+        raise TypeError(f"ids is a {type(ids).__name__}, expected a list of integers; a single id needs brackets, too")
+    return ids if isinstance(ids, list | tuple) else list(ids)
+
+
+def _checked_id(id_: int) -> int:
+    """Return an integer of any type as an int, or refuse anything else."""
+    try:
+        return index(id_)
+    except TypeError:
+        advice = "; decode_batch decodes several lists of ids" if isinstance(id_, Iterable) else ""
+        raise TypeError(f"token id {short_repr(id_)} cannot be interpreted as an integer{advice}") from None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 
@@ -58,7 +58,8 @@ class TokenizerSpec:
         special = check_special_tokens([*given] if isinstance(special_tokens, Mapping) else special_tokens)
         for token, id_ in given.items():
             encoded = token.encode("utf-8")
-            tokens = _checked_vocab({id_: encoded}) | tokens
+            for number in _checked_vocab({id_: encoded}):
+                tokens.setdefault(number, encoded)
             if tokens[id_] != encoded:
                 raise ValueError(f"special token {token!r} has id {id_}, which {tokens[id_]!r} has; give it another id")
         if not is_gpt2_pattern(pattern):
@@ -82,6 +83,27 @@ class TokenizerSpec:
                     "the ordinary token of the same bytes; give it a higher id"
                 )
         return spec
+
+    def with_special_tokens(self, special_tokens: Iterable[str] | Mapping[str, int]) -> TokenizerSpec:
+        """Return this definition with more special tokens, which may come with their ids; others keep theirs.
+
+        Raises:
+            TypeError: If `special_tokens` is a single string or a set.
+            ValueError: If a special token is malformed, or its id is that of another token or not the one it has.
+        """
+        added: Iterable[str] | Mapping[str, int]
+        if isinstance(special_tokens, Mapping):
+            for token, id_ in self.special_ids.items():
+                if special_tokens.get(token, id_) != id_:
+                    raise ValueError(
+                        f"special token {token!r} has id {id_}, and id {special_tokens[token]!r} is given; leave it out"
+                    )
+            added = {**self.special_ids, **special_tokens}
+        else:
+            new = check_special_tokens(special_tokens)
+            added = [*self.special_tokens, *(token for token in new if token not in self.special_ids)]
+        made = TokenizerSpec.checked(self.vocab, (), added)
+        return replace(self, vocab=made.vocab, special_tokens=made.special_tokens)
 
     @cached_property
     def vocab_size(self) -> int:
@@ -108,10 +130,27 @@ class TokenizerSpec:
         return dict(zip(self.special_tokens, last.values(), strict=True))
 
     @cached_property
+    def special_id_set(self) -> frozenset[int]:
+        """The ids of the special tokens."""
+        return frozenset(self.special_ids.values())
+
+    @cached_property
     def ordinary_tokens(self) -> dict[int, bytes]:
         """The vocabulary without the special tokens."""
-        special = set(self.special_ids.values())
-        return {id_: token for id_, token in self.vocab.items() if id_ not in special}
+        return {id_: token for id_, token in self.vocab.items() if id_ not in self.special_id_set}
+
+    @cached_property
+    def whole_ids(self) -> dict[bytes, int]:
+        """The id of each pre-token that becomes a token without merging.
+
+        A special token is among them only if it is a byte or the result of a merge, so that ordinary text never
+        becomes a token that is nothing but special.
+        """
+        if not self.ignore_merges:
+            return {}
+        alone = {id_ for token, id_ in self.special_ids.items() if self.ids[token.encode("utf-8")] == id_}
+        alone -= set(self.merge_ids[2])
+        return {token: id_ for token, id_ in self.ids.items() if id_ not in alone or len(token) == 1}
 
     @cached_property
     def merge_ids(self) -> tuple[list[int], list[int], list[int]]:

@@ -1,10 +1,11 @@
 """GPT-2's vocab.json and merges.txt in the forms that various programs write."""
 
 import json
+import re
 
 import pytest
 import tokenizers
-from helpers import CORPUS, EOT
+from helpers import CORPUS, EOT, data_file
 
 import bpe
 from bpe import Tokenizer
@@ -97,6 +98,39 @@ def test_gaps_between_ids(small, folder):
     assert Tokenizer.from_pretrained(folder) == read(folder) == ours
     theirs = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
     assert theirs.encode(CORPUS + EOT).ids == ours.encode(CORPUS + EOT)
+
+
+def test_end_of_text_is_special_in_the_published_files():
+    vocab, merges = data_file("vocabularies/gpt2_vocab.json"), data_file("vocabularies/gpt2_merges.txt")
+    tokenizer = Tokenizer.from_files(vocab, merges)
+    assert tokenizer.eot_id == 50256
+    assert tokenizer.encode(f"Hello{EOT} world") == [15496, 50256, 995]
+    assert tokenizer == Tokenizer.from_huggingface(data_file("vocabularies/gpt2_tokenizer.json"))
+    plain = Tokenizer.from_files(vocab, merges, [])
+    assert (plain.eot_id, plain.special_tokens) == (None, [])
+    assert plain.encode(EOT) == [27, 91, 437, 1659, 5239, 91, 29]
+
+
+def test_end_of_text_that_a_merge_makes_is_ordinary(tmp_path):
+    tokenizer = bpe.train_from_iterator([EOT * 9], 300, [], pattern=f"{re.escape(EOT)}|.")
+    plain = Tokenizer(tokenizer.vocab, tokenizer.merges)
+    assert plain.token_to_id(EOT)
+    plain.save_pretrained(tmp_path)
+    assert Tokenizer.from_files(tmp_path / "vocab.json", tmp_path / "merges.txt") == plain
+
+
+def test_tokens_that_no_merge_makes_are_named(small, folder):
+    """RoBERTa's files have <s>, <pad> and others; half a merges.txt leaves thousands."""
+    more = small.add_tokens(["<s>", "<pad>", "[MASK]", "<unk>", "</s>", "<mask>"])
+    more.save_pretrained(folder)
+    with pytest.warns(UserWarning, match=r"has 6 tokens that no merge makes.*'<s>', '<pad>'.*, \.\.\.\); name special"):
+        read_all = Tokenizer.from_files(folder / "vocab.json", folder / "merges.txt")
+    assert read_all.special_tokens == [EOT]
+    assert read(folder, more.special_tokens) == more
+    lines = (folder / "merges.txt").read_text("utf-8").split("\n")
+    (folder / "merges.txt").write_text("\n".join(lines[:50]), "utf-8")
+    with pytest.warns(UserWarning, match="has 100 tokens that no merge makes"):
+        Tokenizer.from_files(folder / "vocab.json", folder / "merges.txt")
 
 
 def test_special_tokens_written_like_other_tokens(folder, small):

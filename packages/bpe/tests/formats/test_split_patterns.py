@@ -121,7 +121,7 @@ def test_a_pattern_is_read_as_it_was_written(pattern):
         r"\pL",
         r"[\W_]",
         r"[[:punct:]]",
-        r"[a[b]",
+        r"[a[b]]",
         r"[a&&b]",
         r"a{2}?",
     ],

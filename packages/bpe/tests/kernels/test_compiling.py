@@ -29,7 +29,7 @@ def run_small_kernel(tmp_path):
 
     def run(before="", source=Path(bpe.__file__).parents[1]):
         code = f"{before}\nimport sys; sys.path.insert(0, {str(tmp_path)!r}); import small_kernel"
-        environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(source)}
+        environment = {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(source), "BPE_KERNELS": "numba"}
         result = run_python("-c", code, environment=environment)
         return result, {file: file.read_bytes() for file in (tmp_path / "cache").rglob("*.nb?")}
 

@@ -2,7 +2,6 @@
 
 import random
 
-import numpy as np
 import pytest
 from helpers import SLOWER, data_file
 from hypothesis import given
@@ -12,9 +11,8 @@ import bpe
 from bpe import Tokenizer
 from bpe.encoding.in_python import PretokenEncoder, merge_symbols
 from bpe.encoding.merges import Merges
-from bpe.kernels.machine.arrays import read_only
 from bpe.kernels.machine.compiling import COMPILED
-from bpe.kernels.merging.long_pretokens import LONG, encode_long_pretoken
+from bpe.kernels.merging.long_pretokens import LONG
 from bpe.vocabulary import TokenizerSpec
 
 MANY = 100 if COMPILED else 20
@@ -27,9 +25,8 @@ def merges_of(tokenizer):
 def both(tokenizer, pretoken):
     """Encode a pre-token by windows, and as a whole in Python."""
     merges = merges_of(tokenizer)
-    out, buffer = np.zeros(len(pretoken) + 4, dtype=np.uint32), np.empty((2, 48), dtype=np.int64)
-    number = encode_long_pretoken(read_only(pretoken), 0, len(pretoken), merges.arrays, buffer, out, 0)
-    return out[:number].tolist(), merge_symbols([merges.byte_symbols[byte] for byte in pretoken], merges.ranks)
+    whole = merge_symbols([merges.byte_symbols[byte] for byte in pretoken], merges.ranks)
+    return PretokenEncoder(merges, bpe.GPT2_PATTERN)._merge_with_kernel(pretoken), whole
 
 
 def test_windows_give_the_tokens_of_the_whole():
@@ -46,6 +43,14 @@ def test_windows_give_the_tokens_of_the_whole():
         ):
             by_windows, as_a_whole = both(tokenizer, pretoken)
             assert by_windows == as_a_whole
+
+
+@pytest.mark.parametrize(("unit", "vocab_size"), [("a", 261), ("ab", 268), ("baa", 266), ("aab", 261)])
+def test_repetitions_of_what_was_learned_come_to_an_end(unit, vocab_size):
+    tokenizer = bpe.train_from_iterator([unit * 1200], vocab_size, [])
+    for length in range(190, 1200, 1 if COMPILED else 61):
+        by_windows, as_a_whole = both(tokenizer, (unit * 1200)[-length:].encode())
+        assert by_windows == as_a_whole
 
 
 @given(

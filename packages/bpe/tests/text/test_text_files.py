@@ -105,6 +105,7 @@ def array():
         ("a.npy", array(), "a NumPy array"),
         ("a.tar.gz", gzip.compress(b"a"), "an archive, expected text; unpack it"),
     ],
+    ids=["gzip", "zstandard", "bzip2", "xz", "zip", "parquet", "numpy", "tar"],
 )
 def test_files_that_are_no_text_are_refused(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Iterator
-from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import cached_property, lru_cache, partial
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from bpe import kernels
 from bpe.encoding.in_python import PretokenEncoder
 from bpe.encoding.merges import Merges
-from bpe.text import BLOCK_BYTES, Block, BlockCutter, Span, SpecialTokenFinder, scanner_of, utf8, utf8_view
+from bpe.text import (
+    BLOCK_BYTES,
+    Block,
+    BlockCutter,
+    Span,
+    SpecialTokenFinder,
+    check_special_tokens,
+    scanner_of,
+    utf8,
+    utf8_view,
+)
 from bpe.threads import check_threads, map_in_order
 from bpe.vocabulary import TokenizerSpec
 
@@ -18,6 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bpe.encoding.with_kernels import BlockEncoder, EncodedBlock
+
+_MAX_RULES = 16
 
 
 class EncodedText(NamedTuple):
@@ -30,63 +42,148 @@ class EncodedText(NamedTuple):
     """Number of malformed sequences that were replaced by U+FFFD."""
 
 
-class TextEncoder:
-    """Encodes text with a cache of pre-tokens; several threads may use it at once."""
+class _Engine:
+    """Both ways to encode text between special tokens, in Python and by kernels, with their caches of pre-tokens."""
 
     def __init__(self, spec: TokenizerSpec) -> None:
         self.spec = spec
+        self.finder = SpecialTokenFinder(spec.special_tokens)
+        self.special_ids = list(spec.special_ids.values())
+        self.scanner = scanner_of(spec.pattern)
+        self.bytes_in_python = 0
         self._merges = Merges(spec)
-        self._special_ids = list(spec.special_ids.values())
-        self._finder = SpecialTokenFinder(spec.special_tokens)
-        self._normalization = spec.normalization
-        self._scanner = scanner_of(spec.pattern)
-        self._pretokens = PretokenEncoder(self._merges, spec.pattern)
+        self.pretokens = PretokenEncoder(self._merges, spec.pattern)
         self._kernels: BlockEncoder | None = None
-        self._bytes_in_python = 0
-        # Normalization can combine the characters on both sides of a cut. No scanner knows the empty pattern, so the
-        # cutter then cuts only after special tokens.
-        self.cutter = BlockCutter(self._finder, spec.pattern if spec.normalization is None else "")
 
     def load_kernels(self) -> BlockEncoder:
         """Return the encoder that uses kernels, which are compiled or read from the disk cache at their first use."""
         if self._kernels is None:
             from bpe.encoding.with_kernels import BlockEncoder
 
-            if self._scanner is None:
+            if self.scanner is None:
                 raise ValueError("the kernels do not know the pattern of this tokenizer")
             self._kernels = BlockEncoder(
-                self._merges, self._finder, self._special_ids, scanner=self._scanner, id_dtype=self.spec.id_dtype
+                self._merges, self.finder, self.special_ids, scanner=self.scanner, id_dtype=self.spec.id_dtype
             )
         return self._kernels
 
-    def prepare_for(self, size: int) -> None:
-        """Load the kernels if they pay off for `size` bytes that will come in blocks."""
-        if self._worth_kernels(size):
-            self.load_kernels()
-
-    def to_list(self, text: str) -> list[int]:
-        """Return the ids of a text as a list."""
-        if not self._worth_kernels(len(text)):
-            return self._text_in_python(text)
-        ids: list[int] = []
-        # While one part is converted to a list, threads encode the others.
-        for part in self._parts(text, check_threads(None)):
-            ids += self._shared_ids[part].tolist()
-        return ids
+    def worth_kernels(self, size: int) -> bool:
+        """Return whether to encode about `size` bytes with the kernels."""
+        if self.scanner is None or size == 0:
+            return False
+        if self._kernels is not None:
+            return True
+        worth = (
+            size >= kernels.ENCODING_BYTES
+            or self.bytes_in_python + size >= kernels.ENCODING_BYTES_IN_TOTAL
+            or (size >= kernels.SMALL_TEXT_BYTES and kernels.encoding_loaded())
+        )
+        return worth and self._merges.fit_kernels
 
     @cached_property
-    def _shared_ids(self) -> np.ndarray:
+    def shared_ids(self) -> np.ndarray:
         """All ids as Python integers; lists that share them take less time and much less memory."""
         import numpy as np
 
         return np.arange(self.spec.vocab_size).astype(object)
 
+    @cached_property
+    def token_sizes(self) -> np.ndarray:
+        """The number of bytes of each token: int64, shape (vocab_size,)."""
+        import numpy as np
+
+        sizes = np.zeros(self.spec.vocab_size, dtype=np.int64)
+        sizes[list(self.spec.vocab)] = list(map(len, self.spec.vocab.values()))
+        return sizes
+
+
+class TextEncoder:
+    """Encodes text with a cache of pre-tokens; several threads may use it at once."""
+
+    def __init__(
+        self,
+        spec: TokenizerSpec,
+        allowed: frozenset[str] | None = None,
+        disallowed: frozenset[str] | None = frozenset(),
+        *,
+        engine: _Engine | None = None,
+    ) -> None:
+        """Create an encoder, or one that shares the engine of another and follows other rules for special tokens.
+
+        Args:
+            spec: The definition of the tokenizer.
+            allowed: The special tokens that are encoded as such; None for all of them.
+            disallowed: The strings that no text may contain; None for the special tokens that are not allowed.
+            engine: The engine to share.
+
+        Raises:
+            ValueError: If `allowed` names a token that is not special, or `disallowed` something that no text can
+                contain.
+        """
+        self.spec = spec
+        self._engine = engine or _Engine(spec)
+        self._finder = self._engine.finder
+        if allowed is not None:
+            for token in check_special_tokens([*allowed]):
+                if token not in spec.special_ids:
+                    raise ValueError(
+                        f"allowed_special has {token!r}, which is not a special token of this tokenizer; check its "
+                        "name, or add it with add_tokens"
+                    )
+            self._finder = SpecialTokenFinder(spec.special_tokens, allowed)
+        if disallowed is None:
+            disallowed = frozenset(spec.special_tokens) - allowed if allowed is not None else frozenset()
+        self._disallowed = SpecialTokenFinder(check_special_tokens([*disallowed])) if disallowed else None
+        self._normalization = spec.normalization
+        # Normalization can combine the characters on both sides of a cut. No scanner knows the empty pattern, so the
+        # cutter then cuts only after special tokens.
+        self.cutter = BlockCutter(self._finder, spec.pattern if spec.normalization is None else "")
+
+    @cached_property
+    def _with_rules(self) -> Callable[[frozenset[str] | None, frozenset[str] | None], TextEncoder]:
+        """A function that returns an encoder with rules for special tokens, and remembers the last ones."""
+        return lru_cache(maxsize=_MAX_RULES)(partial(TextEncoder, self.spec, engine=self._engine))
+
+    def with_rules(
+        self, allowed_special: Literal["all"] | Collection[str], disallowed_special: Literal["all"] | Collection[str]
+    ) -> TextEncoder:
+        """Return an encoder that follows rules for special tokens, with the same caches.
+
+        Raises:
+            TypeError: If an argument is neither "all" nor a collection of strings.
+            ValueError: If `allowed_special` names a token that is not special, or `disallowed_special` something that
+                no text can contain.
+        """
+        allowed = _all_or_some("allowed_special", allowed_special)
+        disallowed = _all_or_some("disallowed_special", disallowed_special)
+        return self if allowed is None and not disallowed else self._with_rules(allowed, disallowed)
+
+    def load_kernels(self) -> BlockEncoder:
+        """Return the encoder that uses kernels, which are compiled or read from the disk cache at their first use."""
+        return self._engine.load_kernels()
+
+    def prepare_for(self, size: int) -> None:
+        """Load the kernels if they pay off for `size` bytes that will come in blocks."""
+        if self._engine.worth_kernels(size):
+            self.load_kernels()
+
+    def to_list(self, text: str, threads: int | None) -> list[int]:
+        """Return the ids of a text as a list."""
+        self._check(text, threads)
+        if not self._engine.worth_kernels(len(text)):
+            return self._text_in_python(text)
+        ids: list[int] = []
+        # While one part is converted to a list, threads encode the others.
+        for part in self._parts(text, threads):
+            ids += self._engine.shared_ids[part].tolist()
+        return ids
+
     def to_numpy(self, text: str, threads: int | None) -> np.ndarray:
         """Return the ids of a text as an array."""
         import numpy as np
 
-        threads = check_threads(threads)
-        if not self._worth_kernels(len(text)):
+        self._check(text, threads)
+        if not self._engine.worth_kernels(len(text)):
             return np.array(self._text_in_python(text), dtype=self.spec.id_dtype)
         ids = np.empty(len(text) // 3, dtype=self.spec.id_dtype)  # a first guess of the number of ids
         size = 0
@@ -98,12 +195,28 @@ class TextEncoder:
         ids.resize(size, refcheck=False)
         return ids
 
-    def _parts(self, text: str, threads: int) -> Iterator[np.ndarray]:
+    def with_offsets(self, text: str, threads: int | None) -> tuple[list[int], np.ndarray]:
+        """Return the ids of a text as a list, and the characters of each token: int64, shape (tokens, 2)."""
+        from bpe.encoding.offsets import character_offsets, normalize
+
+        ids = self.to_numpy(text, threads)
+        sizes = self._engine.token_sizes[ids]
+        normalized = None
+        if self._normalization:
+            whole = utf8(text).decode("utf-8")
+            if not unicodedata.is_normalized("NFC", whole):
+                special = [*self.spec.special_tokens, ""]  # the last one for index -1: none
+                normalized = normalize([(part, special[index]) for part, index in self._finder.split(whole)])
+        as_list = ids.tolist() if len(ids) < self.spec.vocab_size else self._engine.shared_ids[ids].tolist()
+        return as_list, character_offsets(text, sizes, normalized)
+
+    def _parts(self, text: str, threads: int | None) -> Iterator[np.ndarray]:
         """Yield the ids of a text in parts, by the kernels."""
         if len(text) <= kernels.SMALL_TEXT_BYTES:
             yield self._with_kernels(Block(utf8(text))).ids
             return
         data = utf8_view(text)
+        threads = check_threads(threads)
         # Enough blocks for the threads, but large enough for the cost of a kernel call not to matter.
         size = min(BLOCK_BYTES, max(len(data) // (4 * threads), kernels.SMALL_TEXT_BYTES))
         for encoded in map_in_order(self._with_kernels, self.cutter.blocks_of(data, size), threads):
@@ -114,8 +227,10 @@ class TextEncoder:
         import numpy as np
 
         threads = check_threads(threads)
-        if not self._worth_kernels(sum(map(len, texts))):
-            return [self.to_numpy(text, 1) for text in texts]
+        for text in texts:
+            self._check(text, threads)
+        if not self._engine.worth_kernels(sum(map(len, texts))):
+            return [np.array(self._text_in_python(text), dtype=self.spec.id_dtype) for text in texts]
         blocks = (Block(utf8(text)) for text in texts)
         if self._normalization:
             blocks = (self._normalized(block)[0] for block in blocks)
@@ -141,12 +256,54 @@ class TextEncoder:
 
     def block(self, block: Block) -> EncodedText:
         """Return the ids of a block that the cutter cut from a longer text."""
-        if self._worth_kernels(len(block.data)):
+        if self._engine.worth_kernels(len(block.data)):
             encoded = self._with_kernels(block)
             return EncodedText(encoded.ids, encoded.bytes, encoded.replaced)
         parts, size, replaced = block.texts(self._finder)
-        self._bytes_in_python += size
+        self._engine.bytes_in_python += size
         return EncodedText(self._parts_in_python(parts), size, replaced)
+
+    def checked(self, texts: Iterable[str]) -> Iterable[str]:
+        """Return the texts, which raise ValueError when the text that they make together has a disallowed string."""
+        return texts if self._disallowed is None else self._checked(texts, self._disallowed.longest - 1)
+
+    def _checked(self, texts: Iterable[str], overlap: int) -> Iterator[str]:
+        """Yield the texts, and check each with the last `overlap` characters before it."""
+        seen = ""
+        for text in texts:
+            if isinstance(text, str):  # anything else is refused later
+                seen = seen[max(0, len(seen) - overlap) :] + text
+                self._check(seen, 1)
+            yield text
+
+    def _check(self, text: str, threads: int | None) -> None:
+        """Raise ValueError if a text has a disallowed string, or `threads` is wrong."""
+        if threads is not None:
+            check_threads(threads)
+        finder = self._disallowed
+        if finder is None:
+            return
+        data = utf8_view(text)
+        spans: list[Span] | np.ndarray
+        if self._engine.worth_kernels(len(data)):
+            from bpe.kernels.machine.arrays import read_only
+
+            # Each window has all tokens that begin in its first BLOCK_BYTES.
+            starts = range(0, len(data), BLOCK_BYTES)
+            windows = (read_only(data[start : start + BLOCK_BYTES + finder.longest - 1]) for start in starts)
+            found: Iterator[np.ndarray] = map(finder.find, windows)
+            if len(starts) > 1:
+                found = map_in_order(finder.find, windows, check_threads(threads))
+            spans = next(filter(len, list(found)), [])
+        else:
+            spans = finder.spans(bytes(data))
+        if len(spans):
+            token = finder.tokens[spans[0][2]].decode("utf-8")
+            raise ValueError(
+                f"text has the disallowed special token {token!r}; to encode it as a special token, pass "
+                f"allowed_special={{{token!r}, ...}}; to encode it as ordinary text, take it out of disallowed_special "
+                "(disallowed_special=() disables the check)"
+            )
 
     def _with_kernels(self, block: Block) -> EncodedBlock:
         """Encode a block with the kernels."""
@@ -154,6 +311,8 @@ class TextEncoder:
         if self._normalization and block.spans is None:
             block, size, replaced = self._normalized(block)
             return encoder.encode(block)._replace(bytes=size, replaced=replaced)
+        if block.spans is None and self._finder is not self._engine.finder:
+            block = block.searched(self._finder)  # which is a string, and so valid UTF-8
         return encoder.encode(block)
 
     def _text_in_python(self, text: str) -> list[int]:
@@ -162,16 +321,16 @@ class TextEncoder:
             ids = self._parts_in_python(self._finder.split(text))
         except UnicodeEncodeError:  # a lone surrogate, or a pair of them
             ids = self._parts_in_python(self._finder.split(utf8(text).decode("utf-8")))
-        self._bytes_in_python += len(text)
+        self._engine.bytes_in_python += len(text)
         return ids
 
     def _parts_in_python(self, parts: Iterable[tuple[str, int]]) -> list[int]:
         """Encode texts, each with the index of the special token that follows it (-1: none)."""
         ids: list[int] = []
         for text, special in parts:
-            ids += self._pretokens.encode(self._normal_form(text))
+            ids += self._engine.pretokens.encode(self._normal_form(text))
             if special >= 0:
-                ids.append(self._special_ids[special])
+                ids.append(self._engine.special_ids[special])
         return ids
 
     def _normalized(self, block: Block) -> tuple[Block, int, int]:
@@ -198,15 +357,18 @@ class TextEncoder:
         """Return a text without special tokens in the Unicode normal form of this tokenizer."""
         return text if self._normalization is None else unicodedata.normalize("NFC", text)
 
-    def _worth_kernels(self, size: int) -> bool:
-        """Return whether to encode about `size` bytes with the kernels."""
-        if self._scanner is None or size == 0:
-            return False
-        if self._kernels is not None:
-            return True
-        worth = (
-            size >= kernels.ENCODING_BYTES
-            or self._bytes_in_python + size >= kernels.ENCODING_BYTES_IN_TOTAL
-            or (size >= kernels.SMALL_TEXT_BYTES and kernels.encoding_loaded())
-        )
-        return worth and self._merges.fit_kernels
+
+def _all_or_some(name: str, tokens: Literal["all"] | Collection[str]) -> frozenset[str] | None:
+    """Return an argument that is a collection of strings or "all", for which None is returned.
+
+    Raises:
+        TypeError: If it is anything else.
+    """
+    if isinstance(tokens, str):
+        if tokens == "all":
+            return None
+        raise TypeError(f'{name} is {tokens!r}, expected "all" or a collection of strings; write {{{tokens!r}}}')
+    try:
+        return frozenset(tokens)
+    except TypeError:
+        raise TypeError(f'{name} is a {type(tokens).__name__}, expected "all" or a collection of strings') from None

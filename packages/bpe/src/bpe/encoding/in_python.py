@@ -62,11 +62,19 @@ class PretokenEncoder:
         import numpy as np
 
         from bpe.kernels.machine.arrays import read_only
+        from bpe.kernels.machine.compiling import structure
         from bpe.kernels.merging.applying import SHORT
         from bpe.kernels.merging.long_pretokens import encode_long_pretoken
 
-        buffer, out = np.empty((2, SHORT), dtype=np.int64), np.empty(len(pretoken), dtype=np.uint32)
-        number = encode_long_pretoken(read_only(pretoken), 0, len(pretoken), self._merges.arrays, buffer, out, 0)
+        data, merges, out = (
+            read_only(pretoken),
+            structure(self._merges.arrays),
+            np.empty(len(pretoken), dtype=np.uint32),
+        )
+        number = -2 * SHORT
+        while number < 0:
+            buffer = np.empty(-number, dtype=np.int64)
+            number = encode_long_pretoken(data, 0, len(data), merges, buffer, out, 0)
         ids: list[int] = out[:number].tolist()
         return ids
 

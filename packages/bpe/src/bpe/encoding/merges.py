@@ -24,7 +24,7 @@ class Merges:
         self.vocab_size = spec.vocab_size
         self._ids = spec.ids
         self._merge_ids = spec.merge_ids
-        self.whole_ids = spec.ids if spec.ignore_merges else {}
+        self.whole_ids = spec.whole_ids
         """Pre-tokens that become a token without merging."""
 
     @cached_property
@@ -47,7 +47,7 @@ class Merges:
         """The merges as arrays for the kernels."""
         import numpy as np
 
-        from bpe.kernels.merging.applying import build_ranks
+        from bpe.kernels.merging.applying import rank_table
         from bpe.kernels.merging.long_pretokens import MergeArrays
         from bpe.kernels.tables.pretokens import PretokenTable
 
@@ -61,7 +61,7 @@ class Merges:
             ids = np.fromiter(self.whole_ids.values(), dtype=np.int64, count=len(pretokens))
             whole.add(np.frombuffer(b"".join(pretokens), dtype=np.uint8), offsets, ids)
         return MergeArrays(
-            build_ranks(np.array(lefts, dtype=np.int64), np.array(rights, dtype=np.int64)),
+            rank_table(np.array(lefts, dtype=np.int64), np.array(rights, dtype=np.int64)),
             np.array(merged, dtype=np.int32),
             np.array(self.byte_symbols, dtype=np.int64),
             sizes,

@@ -9,9 +9,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bpe.encoding.in_python import missing_byte_error
+from bpe.kernels.machine.compiling import structure
 from bpe.kernels.merging.applying import SHORT
-from bpe.kernels.merging.encoding import CACHE_FULL, EXTRA_IDS, MISSING_BYTE, Cache, encode_spans, move_cache
+from bpe.kernels.merging.encoding import (
+    BUFFER_FULL,
+    CACHE_FULL,
+    EXTRA_IDS,
+    MISSING_BYTE,
+    Cache,
+    encode_spans,
+    move_cache,
+)
 from bpe.kernels.scanning.unicode_classes import class_table
+from bpe.kernels.tables.pretokens import pretoken_buffers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +50,8 @@ class _Buffers:
     """The working memory of one thread."""
 
     def __init__(self) -> None:
-        self.merging = np.empty((2, SHORT), dtype=np.int64)
+        self.pretokens = structure(pretoken_buffers())
+        self.merging = np.empty(2 * SHORT, dtype=np.int64)
         self._out = np.empty(0, dtype=np.uint32)
 
     def out(self, tokens: int) -> np.ndarray:
@@ -50,14 +61,18 @@ class _Buffers:
         return self._out
 
 
-def _new_cache(capacity: int) -> Cache:
-    """Return an empty cache with `capacity` slots."""
-    return Cache(
-        np.zeros(4 * capacity, dtype=np.uint64),
-        np.empty(2 * capacity, dtype=np.uint32),
-        np.empty(16 * capacity, dtype=np.uint8),
-        np.zeros(3, dtype=np.int64),
-    )
+class _SharedCache:
+    """A cache with `capacity` slots, empty at first."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        arrays = Cache(
+            np.zeros(4 * capacity, dtype=np.uint64),
+            np.empty(2 * capacity, dtype=np.uint32),
+            np.empty(16 * capacity, dtype=np.uint8),
+            np.zeros(3, dtype=np.int64),
+        )
+        self.argument = structure(arrays)
 
 
 class BlockEncoder:
@@ -73,12 +88,13 @@ class BlockEncoder:
         id_dtype: str,
     ) -> None:
         self._merges = merges.arrays
+        self._merges_argument = structure(self._merges)
         self._finder = finder
         # The last entry is for index -1: a boundary between two texts.
         self._special_ids = np.array([*special_ids, -1], dtype=np.int64)
         self._scanner = scanner
         self._id_dtype = id_dtype
-        self._cache = _new_cache(FIRST_CACHED)
+        self._cache = _SharedCache(FIRST_CACHED)
         self._replacing = Lock()
         self._idle: SimpleQueue[_Buffers] = SimpleQueue()
 
@@ -94,19 +110,19 @@ class BlockEncoder:
         except Empty:
             buffers = _Buffers()
         out = buffers.out(len(data) + len(spans) + EXTRA_IDS)
-        progress = np.zeros(3, dtype=np.int64)
+        progress = np.zeros(4, dtype=np.int64)
         ends = np.empty(len(spans), dtype=np.int64)
-        state = CACHE_FULL
         cache = self._cache
-        while state == CACHE_FULL:
+        while True:
             state = encode_spans(
                 data,
                 spans,
                 self._special_ids,
                 self._scanner,
                 class_table(),
-                self._merges,
-                cache,
+                self._merges_argument,
+                cache.argument,
+                buffers.pretokens,
                 buffers.merging,
                 progress,
                 ends,
@@ -114,6 +130,10 @@ class BlockEncoder:
             )
             if state == CACHE_FULL:
                 cache = self._replacement_of(cache)
+            elif state == BUFFER_FULL:
+                buffers.merging = np.empty(2 * int(progress[3]), dtype=np.int64)
+            else:
+                break
         ids = out[: progress[2]].astype(self._id_dtype)
         self._idle.put(buffers)
         if state == MISSING_BYTE:
@@ -123,16 +143,15 @@ class BlockEncoder:
             )
         return EncodedBlock(ids, ends, len(data), replaced)
 
-    def _replacement_of(self, full: Cache) -> Cache:
+    def _replacement_of(self, full: _SharedCache) -> _SharedCache:
         """Return a cache with space: one made by another thread, one twice as large, or finally an empty one.
 
         Threads that use the old cache may continue with it to the end of their block.
         """
         with self._replacing:
             if self._cache is full:
-                capacity = len(full.table) // 4
-                new = _new_cache(min(2 * capacity, MOST_CACHED))
-                if capacity < MOST_CACHED:
-                    move_cache(full, new)
+                new = _SharedCache(min(2 * full.capacity, MOST_CACHED))
+                if full.capacity < MOST_CACHED:
+                    move_cache(full.argument, new.argument)
                 self._cache = new
             return self._cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -16,21 +17,39 @@ from bpe.formats.byte_characters import (
     last_of_each,
 )
 from bpe.formats.json_files import read_json, read_text
-from bpe.text import StrPath, is_gpt2_pattern
+from bpe.text import END_OF_TEXT, StrPath, is_gpt2_pattern
 from bpe.vocabulary import Merge, TokenizerSpec
 
 _VERSION_LINE = "#version: 0.2"
 
 
-def load(vocab_path: StrPath, merges_path: StrPath, special_tokens: Sequence[str] = ()) -> TokenizerSpec:
+def load(vocab_path: StrPath, merges_path: StrPath, special_tokens: Sequence[str] | None = None) -> TokenizerSpec:
     """Read vocab.json and merges.txt; the files do not say which tokens are special.
+
+    Without `special_tokens`, `<|endoftext|>` is special if it is in the vocabulary and no merge makes it. Other tokens
+    that no merge makes are named in a warning, because ordinary text never becomes them.
 
     Raises:
         FileNotFoundError: If a file does not exist.
         ValueError: If a file is malformed, or a merge needs a token that the vocabulary lacks.
     """
     merges = read_merges(merges_path)
-    return TokenizerSpec.checked(read_vocab(vocab_path, special_tokens, merges), merges, special_tokens)
+    vocab = read_vocab(vocab_path, special_tokens or (), merges)
+    if special_tokens is None:
+        made = {left + right for left, right in merges}
+        others = [token for token in vocab.values() if len(token) > 1 and token not in made]
+        end_of_text = END_OF_TEXT.encode()
+        special_tokens = [END_OF_TEXT] if end_of_text in others else []
+        others = [token for token in others if token != end_of_text]
+        if others:
+            names = ", ".join(repr(token.decode("utf-8", "replace")) for token in others[:5])
+            warnings.warn(
+                f"{str(vocab_path)!r} has {len(others):,} tokens that no merge makes, so that no text becomes them "
+                f"({names}{', ...' if len(others) > 5 else ''}); name special ones in special_tokens ([] if there are "
+                "none), and check that the merges are complete",
+                stacklevel=3,
+            )
+    return TokenizerSpec.checked(vocab, merges, special_tokens)
 
 
 def read_vocab(path: StrPath, special_tokens: Iterable[str] = (), merges: Sequence[Merge] = ()) -> dict[int, bytes]:

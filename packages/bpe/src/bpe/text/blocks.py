@@ -32,7 +32,12 @@ class Block:
     """
 
     data: bytes | memoryview
-    spans: list[Span] | None = None
+    spans: list[Span] | np.ndarray | None = None
+
+    def searched(self, finder: SpecialTokenFinder) -> Block:
+        """Return the block with the spans that `finder` finds, by a kernel; `data` must be valid UTF-8."""
+        read_only, _ = _kernel_functions()
+        return Block(self.data, finder.find(read_only(self.data)))
 
     def texts(self, finder: SpecialTokenFinder) -> tuple[list[tuple[str, int]], int, int]:
         """Return the block as strings.

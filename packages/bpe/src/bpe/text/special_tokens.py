@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -79,22 +79,24 @@ class SpecialTokenFinder:
     The tokens are sorted. Tokens that are prefixes of a text come before it in lexicographic order, and so does the
     last token that does not come after it. The longest prefix is that token, or else the longest token that begins it,
     and so on. The time per position thus depends on the logarithm of the number of tokens.
+
+    With `only`, it finds no other tokens than those; spans have the indices of all tokens nevertheless.
     """
 
-    def __init__(self, special_tokens: Sequence[str]) -> None:
-        encoded = [token.encode("utf-8") for token in special_tokens]
-        self.tokens = encoded
-        self.longest = max(map(len, encoded), default=0)
-        self._indices = sorted(range(len(encoded)), key=encoded.__getitem__)
-        self._sorted = [encoded[index] for index in self._indices]
+    def __init__(self, special_tokens: Sequence[str], only: Collection[str] | None = None) -> None:
+        self.tokens = [token.encode("utf-8") for token in special_tokens]
+        found = [index for index, token in enumerate(special_tokens) if only is None or token in only]
+        self._indices = sorted(found, key=self.tokens.__getitem__)
+        self._sorted = [self.tokens[index] for index in self._indices]
+        self.longest = max(map(len, self._sorted), default=0)
         self._parents = _longest_prefixes(self._sorted)
-        self._firsts = bytes(sorted({token[0] for token in encoded}))
-        self._first = re.compile(b"[" + re.escape(self._firsts) + b"]") if encoded else None
+        self._firsts = bytes(sorted({token[0] for token in self._sorted}))
+        self._first = re.compile(b"[" + re.escape(self._firsts) + b"]") if self._sorted else None
 
     def spans(self, data: bytes) -> list[Span]:
         """Return the spans of special tokens in `data`, in order and without overlaps."""
-        if len(self.tokens) == 1:
-            return self._spans_of_one(data, self.tokens[0])
+        if len(self._sorted) == 1:
+            return self._spans_of_one(data, self._sorted[0], self._indices[0])
         spans, free = [], 0
         for start in self._starts(data, len(data)):
             if start >= free and (position := self._longest_at(data, start)) >= 0:
@@ -182,13 +184,13 @@ class SpecialTokenFinder:
         return position
 
     @staticmethod
-    def _spans_of_one(data: bytes, token: bytes) -> list[Span]:
+    def _spans_of_one(data: bytes, token: bytes, index: int) -> list[Span]:
         """Return the spans of one token; `bytes.find` is several times as fast as a regular expression."""
         spans: list[Span] = []
         start = data.find(token)
         while start >= 0:
             end = start + len(token)
-            spans.append((start, end, 0))
+            spans.append((start, end, index))
             start = data.find(token, end)
         return spans
 

@@ -175,8 +175,9 @@ def learn_merges_with_kernels(
 def _learn_pairs(counts: PretokenCounts, max_merges: int, report: Progress) -> np.ndarray:
     """Return at most `max_merges` merges as pairs of symbols: int32, shape (merges, 2)."""
     from bpe.kernels.machine.arrays import read_only
+    from bpe.kernels.machine.compiling import structure
     from bpe.kernels.merging.learning import merge_more
-    from bpe.kernels.merging.learning_state import FINISHED, MERGES, MergeState, first_state
+    from bpe.kernels.merging.learning_state import FINISHED, MERGES, first_state, with_space
 
     pretokens, offsets, weights = counts.arrays()
     if len(pretokens) + len(weights) >= _MAX_CELLS:
@@ -186,12 +187,15 @@ def _learn_pairs(counts: PretokenCounts, max_merges: int, report: Progress) -> n
         )
     # In another thread, because Ctrl-C must not arrive inside Numba, which may not survive it.
     with ThreadPoolExecutor(1, thread_name_prefix="bpe") as pool:
-        state = MergeState(*pool.submit(first_state, read_only(pretokens), offsets, weights, max_merges).result())
+        state = pool.submit(first_state, read_only(pretokens), offsets, weights, max_merges).result()
+        argument = structure(state)
         learned, per_call = 0, _MERGES_PER_CALL
         while learned < max_merges and not state.numbers[FINISHED]:
             until = min(learned + per_call, max_merges)
             begin = perf_counter()
-            state = MergeState(*pool.submit(merge_more, state, until).result())
+            while not pool.submit(merge_more, argument, until).result():
+                state = pool.submit(with_space, state).result()
+                argument = structure(state)
             if perf_counter() - begin < _CALL_SECONDS:
                 per_call = min(2 * per_call, _MOST_MERGES_PER_CALL)
             learned = int(state.numbers[MERGES])

@@ -1,8 +1,19 @@
-"""Arrays in the one form that the kernels are compiled for."""
+"""Arrays in the one form that the kernels are compiled for, with their dtypes as annotations."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
+
+# All arrays are contiguous. A number after the dtype is the number of dimensions, 1 by default.
+Bytes = Annotated[np.ndarray, "uint8"]
+Numbers = Annotated[np.ndarray, "int64"]
+SmallNumbers = Annotated[np.ndarray, "int32"]
+Ids = Annotated[np.ndarray, "uint32"]
+Words = Annotated[np.ndarray, "uint64"]
+Spans = Annotated[np.ndarray, "int64", 2]
+SmallPairs = Annotated[np.ndarray, "int32", 2]
 
 
 def read_only(data: bytes | memoryview | np.ndarray) -> np.ndarray:

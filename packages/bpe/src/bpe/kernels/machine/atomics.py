@@ -1,7 +1,4 @@
-"""Atomic operations on 64-bit arrays, for the cache that threads share.
-
-With Numba switched off, the functions of the same names in `interpreted` replace them.
-"""
+"""Atomic operations on 64-bit arrays, for the cache that threads share; `interpreted` has them in plain Python."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from bpe.kernels.machine.compiling import COMPILED
 from bpe.kernels.machine.vectors import element_pointer, operation
 
 _WORD = ir.IntType(64)
@@ -60,12 +56,3 @@ def add_and_fetch_old(typing_context: Any, array: Any, index: Any, amount: Any) 
         return builder.atomic_rmw("add", pointer, arguments[2], "monotonic")
 
     return types.int64(array, types.intp, types.int64), generate
-
-
-if not COMPILED:
-    from bpe.kernels.machine.interpreted import (  # noqa: F401
-        add_and_fetch_old,
-        load_acquire,
-        store_release,
-        swap_if_equal,
-    )

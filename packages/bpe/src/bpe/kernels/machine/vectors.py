@@ -1,8 +1,7 @@
 """Vector instructions for the kernels, as LLVM vector types, which become AVX-512, AVX2, SSE or NEON.
 
 Nothing here checks bounds: the caller ensures that the requested bytes lie inside the array. Masks and 64-bit words
-hold the first byte in the lowest bits. If Numba's compiler is switched off, the functions of the same names in
-`interpreted` take the place of the functions here.
+hold the first byte in the lowest bits. `interpreted` has the same functions in plain Python.
 """
 
 from __future__ import annotations
@@ -15,10 +14,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from bpe.kernels.machine.compiling import COMPILED
-
-BLOCK = 64
-"""Bytes that one mask describes."""
+from bpe.kernels.machine.interpreted import BLOCK
 
 _Function = Callable[..., Any]
 
@@ -160,16 +156,3 @@ def trailing_zeros(typing_context: Any, mask: Any) -> Any:
         return builder.cttz(arguments[0], ir.IntType(1)(0))
 
     return types.intp(types.uint64), generate
-
-
-if not COMPILED:
-    from bpe.kernels.machine.interpreted import (  # noqa: F401
-        byte_masks,
-        count_ones,
-        equal_mask,
-        high_mask,
-        load_word,
-        prefetch,
-        store_ids,
-        trailing_zeros,
-    )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bpe.kernels.machine.compiling import kernel
+from bpe.kernels.machine.arrays import Numbers, Words
+from bpe.kernels.machine.compiling import entry_point, kernel
 from bpe.kernels.tables.hashing import pair_slot
 
 SYMBOL_BITS, RANK_BITS = 21, 22
@@ -25,23 +26,26 @@ _INDEX_BITS = 40
 _INDEX = (1 << _INDEX_BITS) - 1
 
 
-@kernel
-def build_ranks(lefts: np.ndarray, rights: np.ndarray) -> np.ndarray:
-    """Return the hash table of merges: uint64, shape (power of two,).
-
-    `lefts` and `rights` (int64) are the symbols of each merge by rank; of equal pairs the first counts.
-    """
-    capacity = 16
-    while capacity < 2 * lefts.shape[0]:
-        capacity *= 2
-    table = np.full(capacity, _FREE, dtype=np.uint64)
+@entry_point
+def insert_ranks(lefts: Numbers, rights: Numbers, table: Words) -> None:
+    """Insert merges into an empty table: the symbols of each by rank; of equal pairs the first counts."""
+    mask = np.uint64(table.shape[0] - 1)
     for rank in range(lefts.shape[0]):
         pair = np.uint64(lefts[rank]) << _LEFT | np.uint64(rights[rank]) << _RIGHT
-        slot = pair_slot(pair, capacity)
+        slot = pair_slot(pair, table.shape[0])
         while table[slot] != _FREE and table[slot] & ~_RANK != pair:
-            slot = (slot + _ONE) & np.uint64(capacity - 1)
+            slot = (slot + _ONE) & mask
         if table[slot] == _FREE:
             table[slot] = pair | np.uint64(rank)
+
+
+def rank_table(lefts: np.ndarray, rights: np.ndarray) -> np.ndarray:
+    """Return the hash table of merges, at most half full: uint64, shape (power of two,).
+
+    `lefts` and `rights` (int64) are the symbols of each merge by rank.
+    """
+    table = np.full(1 << max(4, (2 * len(lefts) - 1).bit_length()), _FREE, dtype=np.uint64)
+    insert_ranks(lefts, rights, table)
     return table
 
 
@@ -108,13 +112,16 @@ def _drop_top(heap: np.ndarray, size: int) -> None:
 
 
 @kernel
-def merge_long(symbols: np.ndarray, length: int, ranks: np.ndarray, merged: np.ndarray) -> int:
-    """Merge like `merge_short`, in time proportional to n log n, with a heap of ranks and linked symbols."""
-    after = np.arange(1, length + 1)
-    before = np.arange(-1, length - 1)
-    found = np.full(length, _NO_RANK, dtype=np.int64)
-    heap = np.empty(3 * length, dtype=np.int64)  # rank and index: the lowest rank first and, among equals, the leftmost
+def merge_long(symbols: np.ndarray, space: np.ndarray, length: int, ranks: np.ndarray, merged: np.ndarray) -> int:
+    """Merge like `merge_short`, in time proportional to n log n, with a heap of ranks and linked symbols.
+
+    `space` is a buffer of six times the length.
+    """
+    after, before, found = space[:length], space[length : 2 * length], space[2 * length : 3 * length]
+    heap = space[3 * length :]  # rank and index: the lowest rank first and, among equals, the leftmost
     size = 0
+    for index in range(length):
+        after[index], before[index], found[index] = index + 1, index - 1, _NO_RANK
     for index in range(length - 1):
         found[index] = _rank(symbols[index], symbols[index + 1], ranks)
         if found[index] != _NO_RANK:

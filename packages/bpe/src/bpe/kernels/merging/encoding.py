@@ -15,18 +15,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bpe.kernels.machine.atomics import add_and_fetch_old, load_acquire, store_release, swap_if_equal
-from bpe.kernels.machine.compiling import kernel
-from bpe.kernels.machine.vectors import BLOCK, prefetch, store_ids
-from bpe.kernels.merging.long_pretokens import LONG, MergeArrays, encode_long_pretoken, encode_window
-from bpe.kernels.scanning.gpt2 import ENDS, next_ends
+from bpe.kernels.machine.arrays import Bytes, Ids, Numbers, Spans, Words
+from bpe.kernels.machine.compiling import entry_point, kernel
+from bpe.kernels.machine.operations import add_and_fetch_old, load_acquire, store_ids, store_release, swap_if_equal
+from bpe.kernels.merging.long_pretokens import LONG, MergeArrays, encode_long_pretoken, encode_window, space_for
 from bpe.kernels.tables.hashing import PACKED, pretoken_key, pretoken_slot, same_bytes, slot_shift
-from bpe.kernels.tables.pretokens import find_entry
+from bpe.kernels.tables.pretokens import PretokenBuffers, find_entry, next_pretokens
 
 EXTRA_IDS = 4
 """Ids are stored four at a time, so arrays of ids need space for so many more."""
 
-DONE, CACHE_FULL, MISSING_BYTE = 0, 1, 2
+DONE, CACHE_FULL, BUFFER_FULL, MISSING_BYTE = 0, 1, 2, 3
 
 _HIGH, _SIZES, _IDS = np.uint64(1), np.uint64(2), np.uint64(3)
 _FREE, _RESERVED = np.uint64(0), np.uint64(0xFF)
@@ -40,10 +39,10 @@ _LONGEST_CACHED = 64
 class Cache(NamedTuple):
     """The ids of pre-tokens encoded before."""
 
-    table: np.ndarray
-    many_ids: np.ndarray
-    long_bytes: np.ndarray
-    used: np.ndarray
+    table: Words
+    many_ids: Ids
+    long_bytes: Bytes
+    used: Numbers
     """Numbers of entries, ids and bytes in use: int64, shape (3,)."""
 
 
@@ -61,7 +60,10 @@ def _whole_id(data: np.ndarray, start: int, length: int, merges: MergeArrays) ->
 def _encode_pretoken(
     data: np.ndarray, start: int, length: int, merges: MergeArrays, buffer: np.ndarray, out: np.ndarray, written: int
 ) -> int:
-    """Encode a pre-token into `out` from index `written`; return the number of its ids, or -1 if a byte has no id."""
+    """Encode a pre-token into `out` from index `written` and return the number of its ids.
+
+    -1 means that a byte has no id, another negative number how large a buffer is needed.
+    """
     if merges.whole.shape[0] > 0:
         id_ = _whole_id(data, start, length, merges)
         if id_ >= 0:
@@ -69,10 +71,12 @@ def _encode_pretoken(
             return 1
     if length > LONG:
         number = encode_long_pretoken(data, start, length, merges, buffer, out, written)
+    elif space_for(length) > buffer.shape[0]:
+        number = -space_for(length)
     else:
-        symbols, number = encode_window(data, start, length, merges, buffer)
+        number = encode_window(data, start, length, merges, buffer)
         for index in range(number):
-            out[written + index] = symbols[index]
+            out[written + index] = buffer[index]
     for index in range(number):
         if out[written + index] >= merges.vocab_size:
             return -1
@@ -100,7 +104,8 @@ def _remember(
         first_id, first_byte = add_and_fetch_old(cache.used, 1, number), add_and_fetch_old(cache.used, 2, stored_bytes)
         if first_id + number > cache.many_ids.shape[0] or first_byte + stored_bytes > cache.long_bytes.shape[0]:
             return
-        cache.many_ids[first_id : first_id + number] = ids
+        for offset in range(number):
+            cache.many_ids[first_id + offset] = ids[offset]
         for offset in range(stored_bytes):
             cache.long_bytes[first_byte + offset] = data[start + offset]
         other_ids = np.uint64(first_id) | np.uint64(first_byte) << _HALF
@@ -125,7 +130,7 @@ def _remember(
     add_and_fetch_old(cache.used, 0, 1)
 
 
-@kernel
+@entry_point
 def move_cache(cache: Cache, larger: Cache) -> None:
     """Insert all entries of a cache, to which other threads may still be adding, into an empty one."""
     table = larger.table
@@ -146,23 +151,26 @@ def move_cache(cache: Cache, larger: Cache) -> None:
     # The ids and bytes that moved entries refer to were written before those entries.
     larger.used[1] = min(cache.used[1], cache.many_ids.shape[0])
     larger.used[2] = min(cache.used[2], cache.long_bytes.shape[0])
-    larger.many_ids[: larger.used[1]] = cache.many_ids[: larger.used[1]]
-    larger.long_bytes[: larger.used[2]] = cache.long_bytes[: larger.used[2]]
+    for index in range(larger.used[1]):
+        larger.many_ids[index] = cache.many_ids[index]
+    for index in range(larger.used[2]):
+        larger.long_bytes[index] = cache.long_bytes[index]
 
 
-@kernel
+@entry_point
 def encode_spans(
-    data: np.ndarray,
-    spans: np.ndarray,
-    special_ids: np.ndarray,
+    data: Bytes,
+    spans: Spans,
+    special_ids: Numbers,
     scanner: tuple[int, int],
-    classes: np.ndarray,
+    classes: Bytes,
     merges: MergeArrays,
     cache: Cache,
-    buffer: np.ndarray,
-    progress: np.ndarray,
-    written_at: np.ndarray,
-    out: np.ndarray,
+    buffers: PretokenBuffers,
+    buffer: Numbers,
+    progress: Numbers,
+    written_at: Numbers,
+    out: Ids,
 ) -> int:
     """Encode `data`, valid UTF-8, into `out` (uint32, one element per byte and span, and `EXTRA_IDS` more).
 
@@ -174,32 +182,26 @@ def encode_spans(
         classes: The table of `unicode_classes`.
         merges: The tokenizer.
         cache: The ids of pre-tokens encoded before.
-        buffer: A buffer for merging short pre-tokens: int64, shape (2, SHORT).
-        progress: Where to begin, and where encoding stopped: int64, spans passed, position, ids written.
+        buffers: Working memory for pre-tokens.
+        buffer: Working memory for merging, int64.
+        progress: Where to begin, and where encoding stopped: int64, spans passed, position, ids written, and the size
+            of the buffer that is needed.
         written_at: Receives the number of ids written up to and including each span: int64, shape (n,).
         out: Receives the ids.
 
     Returns:
-        DONE, CACHE_FULL (call again with another cache) or MISSING_BYTE, in the pre-token at `progress[1]`.
+        DONE; CACHE_FULL or BUFFER_FULL (call again with another one); or MISSING_BYTE, in the pre-token at
+        `progress[1]`.
     """
-    ends, tail = np.empty(ENDS, dtype=np.int64), np.zeros(2 * BLOCK, dtype=np.uint8)
-    lows, highs, slots = np.empty((3, ENDS), dtype=np.uint64)
+    ends, lows, highs, slots, _ = buffers
     table, many_ids, long_bytes = cache.table, cache.many_ids, cache.long_bytes
     mask = np.uint64((table.shape[0] >> 2) - 1)
-    shift = slot_shift(table.shape[0] >> 2)
     written = progress[2]
     for segment in range(progress[0], spans.shape[0] + 1):
         position = progress[1]
         end = spans[segment, 0] if segment < spans.shape[0] else data.shape[0]
         while position < end:
-            number = next_ends(data, position, end, scanner, classes, ends, tail)
-            start = position
-            for end_index in range(number):
-                index = np.uint64(end_index)
-                lows[index], highs[index] = pretoken_key(data, start, ends[index] - start)
-                slots[index] = pretoken_slot(lows[index], highs[index], shift)
-                prefetch(table, slots[index] << _TWO)
-                start = ends[index]
+            number = next_pretokens(data, position, end, scanner, classes, table, buffers)
             for end_index in range(number):
                 index = np.uint64(end_index)
                 low, high, slot, length = lows[index], highs[index], slots[index], ends[index] - position
@@ -227,8 +229,8 @@ def encode_spans(
                         return CACHE_FULL
                     made = _encode_pretoken(data, position, length, merges, buffer, out, written)
                     if made < 0:
-                        progress[0], progress[1], progress[2] = segment, position, written
-                        return MISSING_BYTE
+                        progress[0], progress[1], progress[2], progress[3] = segment, position, written, -made
+                        return MISSING_BYTE if made == -1 else BUFFER_FULL
                     if length <= _LONGEST_CACHED:
                         _remember(data, position, length, low, high, out[written : written + made], cache)
                 written += made

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from bpe.kernels.machine.compiling import kernel
+from bpe.kernels.machine.compiling import entry_point
 from bpe.kernels.merging.learning_state import (
     FINISHED,
     HEAP,
     MERGES,
+    MOST_FOUND,
+    MOST_PAIRS,
+    MOST_POSITIONS,
     NEW_PAIRS,
     PAIRS,
     POSITIONS,
@@ -24,46 +27,38 @@ from bpe.kernels.merging.learning_state import (
     MergeState,
 )
 from bpe.kernels.tables.pair_heap import sift_down, sift_up
-from bpe.kernels.tables.pairs import find_pair, insert_pair, pair_key, pair_table
+from bpe.kernels.tables.pairs import find_pair, insert_pair, pair_key
 
 _HALF = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
 _INSIDE = -2
 
 
-@kernel
-def _enlarged(array: np.ndarray, used: int, capacity: int) -> np.ndarray:
-    """Return `array`, or a larger copy of its first `used` elements if it is shorter than `capacity`."""
-    if array.shape[0] >= capacity:
-        return array
-    larger = np.empty(max(capacity, array.shape[0] + array.shape[0] // 2), dtype=array.dtype)
-    larger[:used] = array[:used]
-    return larger
+@entry_point
+def merge_more(state: MergeState, until: int) -> bool:
+    """Learn merges until there are `until` of them or no pair is left; return False if an array is too short before.
 
-
-@kernel
-def merge_more(state: MergeState, until: int) -> tuple[np.ndarray, ...]:
-    """Learn merges until there are `until` of them or no pair is left, and return the fields of the new state.
-
-    The state passed in must not be used again. Symbols 0-255 are the bytes, symbol 256 + k is the result of merge k,
-    and merge k is `merges[k]`. The next merge is the most frequent pair and, among equals, the lexicographically
-    greater pair of byte strings: Sennrich et al. 2016 (arXiv:1508.07909), algorithm 1, with this order for ties.
+    The caller then makes space as `numbers` demands and calls again. Symbols 0-255 are the bytes, symbol 256 + k is the
+    result of merge k, and merge k is `merges[k]`. The next merge is the most frequent pair and, among equals, the
+    lexicographically greater pair of byte strings: Sennrich et al. 2016 (arXiv:1508.07909), algorithm 1, with this
+    order for ties.
     """
     text, counts, cells, token_start, token_size, merges = state[:6]
     tokens = (text, token_start, token_size)
-    pair_keys, pair_count, list_start, list_size, table, positions, heap, bounds, slots, numbers = state[6:]
+    pair_keys, pair_count, list_start, list_size, table, positions = state[6:12]
+    heap, bounds, found_pair, found_at, slots, numbers = state[12:]
     num_merges, num_pairs, used = numbers[MERGES], numbers[PAIRS], numbers[POSITIONS]
     heap_size, threshold = numbers[HEAP], numbers[THRESHOLD]
     first_new = numbers[NEW_PAIRS]  # pairs from here have not been considered for the heap
-    found_pair, found_at = np.empty(1024, dtype=np.int32), np.empty(1024, dtype=np.int32)
+    has_space = True
 
     while num_merges < until:
         for pair in range(first_new, num_pairs):
             if pair_count[pair] >= threshold:
-                heap, bounds = _enlarged(heap, heap_size, heap_size + 1), _enlarged(bounds, heap_size, heap_size + 1)
                 heap[heap_size], bounds[heap_size] = pair, pair_count[pair]
                 sift_up(heap, bounds, pair_keys, tokens, heap_size)
                 heap_size += 1
+        first_new = num_pairs
         # Correct stale entries until the top one is exact; counts only fall, so it is then the greatest.
         while heap_size > 0 and bounds[0] != pair_count[heap[0]]:
             if pair_count[heap[0]] >= threshold:
@@ -81,6 +76,18 @@ def merge_more(state: MergeState, until: int) -> tuple[np.ndarray, ...]:
             continue
 
         best = heap[0]
+        first, stop = list_start[best], list_start[best] + list_size[best]
+        # A merge makes at most two pairs at each position, and two for each symbol beside it.
+        numbers[MOST_PAIRS] = num_pairs + 2 * min(stop - first, 257 + num_merges)
+        numbers[MOST_POSITIONS], numbers[MOST_FOUND] = used + 2 * (stop - first), 2 * (stop - first)
+        if (
+            pair_keys.shape[0] < numbers[MOST_PAIRS]
+            or table.shape[0] < 4 * numbers[MOST_PAIRS]
+            or positions.shape[0] < numbers[MOST_POSITIONS]
+            or found_pair.shape[0] < numbers[MOST_FOUND]
+        ):
+            has_space = False
+            break
         heap_size -= 1
         heap[0], bounds[0] = heap[heap_size], bounds[heap_size]
         sift_down(heap, bounds, pair_keys, tokens, heap_size)
@@ -92,16 +99,6 @@ def merge_more(state: MergeState, until: int) -> tuple[np.ndarray, ...]:
         size = left_size + right_size
         token_size[merged] = size
 
-        first, stop = list_start[best], list_start[best] + list_size[best]
-        if found_pair.shape[0] < 2 * (stop - first):
-            found_pair = np.empty(2 * (stop - first), dtype=np.int32)
-            found_at = np.empty(2 * (stop - first), dtype=np.int32)
-        capacity = num_pairs + 2 * min(stop - first, np.int64(merged) + 1)
-        if pair_keys.shape[0] < capacity:
-            pair_keys = _enlarged(pair_keys, num_pairs, capacity)
-            pair_count = _enlarged(pair_count, num_pairs, capacity)
-            list_start = _enlarged(list_start, num_pairs, capacity)
-            list_size = _enlarged(list_size, num_pairs, capacity)
         num_found = 0
         first_new = num_pairs
         overlapping = 0  # count of the pair (merged, merged), each counted as (merged, left) before its second merge
@@ -148,8 +145,6 @@ def merge_more(state: MergeState, until: int) -> tuple[np.ndarray, ...]:
                 num_found += 1
 
         # Each new pair replaces an older one, which loses the same count.
-        if 4 * num_pairs > table.shape[0]:
-            table = pair_table(pair_keys, first_new, 2 * num_pairs)
         for pair in range(first_new, num_pairs):
             one, other = np.int32(pair_keys[pair] >> _HALF), np.int32(pair_keys[pair] & _LOW)
             if other == merged and one != merged:
@@ -163,7 +158,6 @@ def merge_more(state: MergeState, until: int) -> tuple[np.ndarray, ...]:
             used += list_size[pair]
             list_size[pair] = 0
         pair_count[best] = 0
-        positions = _enlarged(positions, list_start[first_new] if num_pairs > first_new else used, used)
         for item in range(num_found):
             pair = found_pair[item]
             positions[list_start[pair] + list_size[pair]] = found_at[item]
@@ -171,21 +165,4 @@ def merge_more(state: MergeState, until: int) -> tuple[np.ndarray, ...]:
 
     numbers[MERGES], numbers[PAIRS], numbers[POSITIONS] = num_merges, num_pairs, used
     numbers[HEAP], numbers[THRESHOLD], numbers[NEW_PAIRS] = heap_size, threshold, first_new
-    return (
-        text,
-        counts,
-        cells,
-        token_start,
-        token_size,
-        merges,
-        pair_keys,
-        pair_count,
-        list_start,
-        list_size,
-        table,
-        positions,
-        heap,
-        bounds,
-        slots,
-        numbers,
-    )
+    return has_space

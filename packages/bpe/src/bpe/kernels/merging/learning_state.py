@@ -12,69 +12,73 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bpe.kernels.machine.compiling import kernel
-from bpe.kernels.tables.pairs import pair_key, pair_table
+from bpe.kernels.machine.arrays import Bytes, Numbers, SmallNumbers, SmallPairs, Words
+from bpe.kernels.machine.compiling import entry_point
+from bpe.kernels.tables.pairs import pair_table
 
 SEPARATOR = -1
 
-MERGES, PAIRS, POSITIONS, HEAP, THRESHOLD, NEW_PAIRS, FINISHED = 0, 1, 2, 3, 4, 5, 6
+MERGES, PAIRS, POSITIONS, HEAP, THRESHOLD, NEW_PAIRS, FINISHED, MOST_PAIRS, MOST_POSITIONS, MOST_FOUND = range(10)
 """Indices in `MergeState.numbers`. The first four numbers are counts: merges, pairs, positions, entries of the heap.
-The other three are the threshold of the heap, the first pair not yet considered for the heap, and 1 if no pair is left.
+Three more are the threshold of the heap, the first pair not yet considered for the heap, and 1 if no pair is left. The
+last three say for how many pairs, positions and positions of one merge the next merge needs space.
 """
 
 
 class MergeState(NamedTuple):
-    """The complete state between two merges.
+    """The complete state between two merges."""
 
-    Kernels take a state, but return its fields as a plain tuple. Numba would create a named tuple by running Python
-    code, and Ctrl-C during this code would crash the process.
-    """
-
-    text: np.ndarray
+    text: Bytes
     """The distinct pre-tokens, joined."""
-    counts: np.ndarray
+    counts: Numbers
     """Number of occurrences of each pre-token."""
-    cells: np.ndarray
-    token_start: np.ndarray
+    cells: Numbers
+    token_start: Numbers
     """Start of the bytes of each symbol, in one of its occurrences in `text`."""
-    token_size: np.ndarray
+    token_size: Numbers
     """Number of bytes of each symbol."""
-    merges: np.ndarray
+    merges: SmallPairs
     """Left and right symbol of each merge."""
-    pair_keys: np.ndarray
+    pair_keys: Words
     """Both symbols of each pair, packed by `pair_key`."""
-    pair_count: np.ndarray
+    pair_count: Numbers
     """Number of occurrences of each pair, weighted by the counts of the pre-tokens."""
-    list_start: np.ndarray
+    list_start: Numbers
     """Start of the list of each pair in `positions`."""
-    list_size: np.ndarray
+    list_size: Numbers
     """Number of positions in the list of each pair."""
-    table: np.ndarray
+    table: Words
     """Hash table from the keys of pairs to their indices."""
-    positions: np.ndarray
+    positions: SmallNumbers
     """Index in `cells` of each occurrence of a pair; some are stale."""
-    heap: np.ndarray
-    """Indices of pairs."""
-    bounds: np.ndarray
+    heap: SmallNumbers
+    """Indices of pairs; each pair is there at most once."""
+    bounds: Numbers
     """Upper bound of the count of each pair in `heap`."""
-    slots: np.ndarray
+    found_pair: SmallNumbers
+    found_at: SmallNumbers
+    """The pairs that a merge makes and their positions."""
+    slots: SmallPairs
     """Index of the newest pair, made by a merge, that begins (column 0) or ends (column 1) with each symbol; or -1."""
-    numbers: np.ndarray
-    """Seven int64; `MERGES` to `FINISHED` are the indices."""
+    numbers: Numbers
+    """`MERGES` to `MOST_FOUND` are the indices."""
 
 
-@kernel
-def first_state(text: np.ndarray, offsets: np.ndarray, counts: np.ndarray, max_merges: int) -> tuple[np.ndarray, ...]:
-    """Return the fields of the state before the first merge.
+@entry_point
+def fill_cells(
+    text: Bytes,
+    offsets: Numbers,
+    counts: Numbers,
+    cells: Numbers,
+    token_start: Numbers,
+    weights: Numbers,
+    sizes: Numbers,
+) -> None:
+    """Write the cells of the pre-tokens, the start of each byte in `text`, and the statistics of pairs of bytes.
 
-    `text` (uint8) is the concatenation of the distinct pre-tokens, `offsets` (int64, pre-tokens + 1) their bounds,
-    `counts` (int64) the number of occurrences of each. The arrays have space for `max_merges` merges.
+    `offsets` (pre-tokens + 1) are the bounds of the pre-tokens in `text`. `weights` and `sizes` (65,536 each, zeros)
+    receive the number of occurrences and of positions of each pair, at the index 256 * first byte + second byte.
     """
-    token_start = np.zeros(256 + max_merges, dtype=np.int64)
-    token_size = np.ones(256 + max_merges, dtype=np.int64)
-    cells = np.empty(text.shape[0] + counts.shape[0] + 1, dtype=np.int64)
-    weights = np.zeros(1 << 16, dtype=np.int64)
-    sizes = np.zeros(1 << 16, dtype=np.int64)
     cells[0] = SEPARATOR
     for pretoken in range(counts.shape[0]):
         for position in range(offsets[pretoken], offsets[pretoken + 1]):
@@ -86,47 +90,82 @@ def first_state(text: np.ndarray, offsets: np.ndarray, counts: np.ndarray, max_m
                 sizes[two_bytes] += 1
         cells[offsets[pretoken + 1] + pretoken + 1] = SEPARATOR
 
-    num_pairs = np.count_nonzero(sizes)
-    capacity = num_pairs + 1024
-    pair_keys = np.empty(capacity, dtype=np.uint64)
-    pair_count = np.zeros(capacity, dtype=np.int64)
-    list_start = np.zeros(capacity, dtype=np.int64)
-    list_size = np.zeros(capacity, dtype=np.int64)
-    index_of = np.zeros(1 << 16, dtype=np.int64)
-    used = 0
-    found = 0
-    for bytes_ in range(1 << 16):
-        if sizes[bytes_] > 0:
-            index_of[bytes_] = found
-            pair_keys[found] = pair_key(bytes_ >> 8, bytes_ & 0xFF)
-            pair_count[found] = weights[bytes_]
-            list_start[found] = used
-            used += sizes[bytes_]
-            found += 1
-    positions = np.empty(used + used // 2 + 1024, dtype=np.int32)
-    for pretoken in range(counts.shape[0]):
+
+@entry_point
+def list_positions(text: Bytes, offsets: Numbers, next_of: Numbers, positions: SmallNumbers) -> None:
+    """Write the positions of each pair of bytes from where `next_of` says, which moves on."""
+    for pretoken in range(offsets.shape[0] - 1):
         for position in range(offsets[pretoken], offsets[pretoken + 1] - 1):
-            pair = index_of[np.int64(text[position]) << 8 | np.int64(text[position + 1])]
-            positions[list_start[pair] + list_size[pair]] = position + pretoken + 1
-            list_size[pair] += 1
-    numbers = np.zeros(7, dtype=np.int64)
-    numbers[PAIRS], numbers[POSITIONS] = num_pairs, used
-    numbers[THRESHOLD] = max(1, weights.max())
-    return (
-        text,
-        counts,
-        cells,
-        token_start,
-        token_size,
-        np.empty((max_merges, 2), dtype=np.int32),
-        pair_keys,
-        pair_count,
-        list_start,
-        list_size,
-        pair_table(pair_keys, num_pairs, capacity),
-        positions,
-        np.empty(1024, dtype=np.int32),
-        np.empty(1024, dtype=np.int64),
-        np.full((256 + max_merges, 2), -1, dtype=np.int32),
-        numbers,
+            two_bytes = np.int64(text[position]) << 8 | np.int64(text[position + 1])
+            positions[next_of[two_bytes]] = position + pretoken + 1
+            next_of[two_bytes] += 1
+
+
+def first_state(text: np.ndarray, offsets: np.ndarray, counts: np.ndarray, max_merges: int) -> MergeState:
+    """Return the state before the first merge, with space for `max_merges` merges.
+
+    `text` (uint8) is the concatenation of the distinct pre-tokens, `offsets` (int64, pre-tokens + 1) their bounds,
+    `counts` (int64) the number of occurrences of each.
+    """
+    token_start = np.zeros(256 + max_merges, dtype=np.int64)
+    cells = np.empty(len(text) + len(counts) + 1, dtype=np.int64)
+    weights, sizes = np.zeros((2, 1 << 16), dtype=np.int64)
+    fill_cells(text, offsets, counts, cells, token_start, weights, sizes)
+
+    pairs = np.flatnonzero(sizes)
+    capacity = len(pairs) + 1024
+    pair_keys = np.empty(capacity, dtype=np.uint64)
+    pair_keys[: len(pairs)] = pairs >> 8 << 32 | pairs & 0xFF
+    pair_count, list_start, list_size = np.zeros((3, capacity), dtype=np.int64)
+    pair_count[: len(pairs)], list_size[: len(pairs)] = weights[pairs], sizes[pairs]
+    next_of = np.cumsum(sizes) - sizes
+    list_start[: len(pairs)] = next_of[pairs]
+    used = int(sizes.sum())
+    positions = np.empty(used + used // 2 + 1024, dtype=np.int32)
+    list_positions(text, offsets, next_of, positions)
+    numbers = np.zeros(10, dtype=np.int64)
+    numbers[PAIRS], numbers[POSITIONS] = len(pairs), used
+    numbers[THRESHOLD] = max(1, int(weights.max()))
+    return MergeState(
+        text=text,
+        counts=counts,
+        cells=cells,
+        token_start=token_start,
+        token_size=np.ones(256 + max_merges, dtype=np.int64),
+        merges=np.empty((max_merges, 2), dtype=np.int32),
+        pair_keys=pair_keys,
+        pair_count=pair_count,
+        list_start=list_start,
+        list_size=list_size,
+        table=pair_table(pair_keys, len(pairs), capacity),
+        positions=positions,
+        heap=np.empty(capacity, dtype=np.int32),
+        bounds=np.empty(capacity, dtype=np.int64),
+        found_pair=np.empty(1024, dtype=np.int32),
+        found_at=np.empty(1024, dtype=np.int32),
+        slots=np.full((256 + max_merges, 2), -1, dtype=np.int32),
+        numbers=numbers,
     )
+
+
+def with_space(state: MergeState) -> MergeState:
+    """Return the state with all the space that its next merge needs."""
+    numbers = state.numbers.tolist()
+    pairs, heap = numbers[PAIRS], numbers[HEAP]
+    capacity = numbers[MOST_PAIRS]
+    if len(state.table) < 4 * capacity:
+        state = state._replace(table=pair_table(state.pair_keys, pairs, 2 * capacity))
+    used = dict.fromkeys(("pair_keys", "pair_count", "list_start", "list_size"), pairs) | {"heap": heap, "bounds": heap}
+    needs = [(name, size, capacity) for name, size in used.items()]
+    needs.append(("positions", numbers[POSITIONS], numbers[MOST_POSITIONS]))
+    needs += [(name, 0, numbers[MOST_FOUND]) for name in ("found_pair", "found_at")]
+    return state._replace(**{name: _enlarged(getattr(state, name), *sizes) for name, *sizes in needs})
+
+
+def _enlarged(array: np.ndarray, used: int, capacity: int) -> np.ndarray:
+    """Return `array`, or a larger copy of its first `used` elements if it is shorter than `capacity`."""
+    if len(array) >= capacity:
+        return array
+    larger = np.empty(max(capacity, len(array) + len(array) // 2), dtype=array.dtype)
+    larger[:used] = array[:used]
+    return larger

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bpe.kernels.machine.compiling import kernel
+from bpe.kernels.machine.arrays import Bytes, Ids, Numbers, SmallNumbers, Words
+from bpe.kernels.machine.compiling import entry_point, kernel
 from bpe.kernels.merging.applying import SHORT, merge_long, merge_short
 
 LONG = 192
@@ -29,41 +30,44 @@ _DROPPED = 3
 class MergeArrays(NamedTuple):
     """The parts of a tokenizer that encoding needs, read-only; the symbols of merges are ids."""
 
-    ranks: np.ndarray
-    """The merges, as `build_ranks` returns them."""
-    merged: np.ndarray
+    ranks: Words
+    """The merges, as `rank_table` returns them."""
+    merged: SmallNumbers
     """The symbol that each merge makes: int32, shape (merges,)."""
-    byte_symbols: np.ndarray
+    byte_symbols: Numbers
     """The symbol of each byte, above all ids if it has no id: int64, shape (256,)."""
-    symbol_sizes: np.ndarray
+    symbol_sizes: SmallNumbers
     """The number of bytes of each symbol: int32, shape (vocab_size + 256,)."""
     vocab_size: int
-    whole: np.ndarray
+    whole: Words
     """Pre-tokens with an id of their own: a table of `bpe.kernels.tables.pretokens` with ids as counts, or empty."""
-    whole_bytes: np.ndarray
+    whole_bytes: Bytes
     """The arena of `whole`."""
 
 
 @kernel
-def encode_window(
-    data: np.ndarray, start: int, length: int, merges: MergeArrays, buffer: np.ndarray
-) -> tuple[np.ndarray, int]:
-    """Return the symbols of a range of bytes encoded by itself, and their number."""
-    symbols = buffer[0] if length <= SHORT else np.empty(length, dtype=np.int64)
-    for offset in range(length):
-        symbols[offset] = merges.byte_symbols[data[np.uint64(start + offset)]]
-    if length <= SHORT:
-        return symbols, merge_short(symbols, buffer[1], length, merges.ranks, merges.merged)
-    return symbols, merge_long(symbols, length, merges.ranks, merges.merged)
+def space_for(length: int) -> int:
+    """Return the size of the buffer with which `encode_window` encodes so many bytes."""
+    return 2 * SHORT if length <= SHORT else 7 * length
 
 
 @kernel
+def encode_window(data: np.ndarray, start: int, length: int, merges: MergeArrays, buffer: np.ndarray) -> int:
+    """Encode a range of bytes by itself to symbols in `buffer`, of `space_for` so many bytes; return their number."""
+    for offset in range(length):
+        buffer[offset] = merges.byte_symbols[data[np.uint64(start + offset)]]
+    if length <= SHORT:
+        return merge_short(buffer, buffer[SHORT:], length, merges.ranks, merges.merged)
+    return merge_long(buffer, buffer[length:], length, merges.ranks, merges.merged)
+
+
+@entry_point
 def encode_long_pretoken(
-    data: np.ndarray, start: int, length: int, merges: MergeArrays, buffer: np.ndarray, out: np.ndarray, written: int
+    data: Bytes, start: int, length: int, merges: MergeArrays, buffer: Numbers, out: Ids, written: int
 ) -> int:
     """Write the symbols of a pre-token to `out` from index `written`; return their number.
 
-    `buffer` is int64 of shape (2, SHORT).
+    A negative number says how large a buffer is needed instead; nothing is written then.
     """
     count = 0  # symbols written
     position = 0  # start of the next window: that of the last symbol written, if there is one
@@ -72,21 +76,23 @@ def encode_long_pretoken(
     failed = -1  # up to here windows keep the size they have reached
     while True:
         taken = min(size, length - position)
-        symbols, number = encode_window(data, start + position, taken, merges, buffer)
+        if space_for(taken) > buffer.shape[0]:
+            return -space_for(taken)
+        number = encode_window(data, start + position, taken, merges, buffer)
         first = 0
         if count > 0:
-            if symbols[0] != out[written + count - 1]:
+            if buffer[0] != out[written + count - 1]:
                 # The previous window was too small for its last symbol, or this one is too small for its first.
                 if size >= length:
                     break
                 size *= 4
-                failed = position
+                failed = max(failed, position)
                 count, position = previous_count, previous_position
                 continue
             first = 1
         if position + taken == length:
             for index in range(first, number):
-                out[written + count + index - first] = symbols[index]
+                out[written + count + index - first] = buffer[index]
             return count + number - first
         kept = number - _DROPPED
         if kept <= first:
@@ -94,13 +100,15 @@ def encode_long_pretoken(
             continue
         previous_count, previous_position = count, position
         for index in range(first, kept):
-            out[written + count] = symbols[index]
+            out[written + count] = buffer[index]
             count += 1
         for index in range(kept - 1):
-            position += merges.symbol_sizes[symbols[index]]
+            position += merges.symbol_sizes[buffer[index]]
         if position > failed:
             size = SHORT
-    symbols, number = encode_window(data, start, length, merges, buffer)
+    if space_for(length) > buffer.shape[0]:
+        return -space_for(length)
+    number = encode_window(data, start, length, merges, buffer)
     for index in range(number):
-        out[written + index] = symbols[index]
+        out[written + index] = buffer[index]
     return number

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bpe.kernels.machine.compiling import kernel
-from bpe.kernels.machine.vectors import BLOCK, byte_masks, count_ones, trailing_zeros
+from bpe.kernels.machine.arrays import Bytes, Numbers
+from bpe.kernels.machine.compiling import entry_point, kernel
+from bpe.kernels.machine.operations import BLOCK, byte_masks, count_ones, trailing_zeros
 from bpe.kernels.scanning.cl100k import cl100k_pretoken_end
 from bpe.kernels.scanning.gpt2_by_character import character_class, character_size, contraction_end, pretoken_end
 from bpe.kernels.scanning.unicode_classes import LETTER, NUMBER, SPACE
@@ -101,15 +102,15 @@ def block_starts(data: np.ndarray, position: int, size: int, end: int, classes: 
     return starts
 
 
-@kernel
+@entry_point
 def next_ends(
-    data: np.ndarray,
+    data: Bytes,
     position: int,
     end: int,
     scanner: tuple[int, int],
-    classes: np.ndarray,
-    ends: np.ndarray,
-    tail: np.ndarray,
+    classes: Bytes,
+    ends: Numbers,
+    tail: Bytes,
 ) -> int:
     """Write the ends of the next pre-tokens to `ends`, in order; return their number, at least one.
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bpe.kernels.machine.compiling import kernel
-from bpe.kernels.machine.vectors import BLOCK, equal_mask, trailing_zeros
+from bpe.kernels.machine.arrays import Bytes, Numbers, Spans
+from bpe.kernels.machine.compiling import entry_point, kernel
+from bpe.kernels.machine.operations import BLOCK, equal_mask, trailing_zeros
 from bpe.kernels.scanning.utf8 import last_cut
 
 _NONE, _ONE = np.uint64(0), np.uint64(1)
@@ -47,14 +48,14 @@ def _longest_at(data: np.ndarray, position: int, tokens: np.ndarray, offsets: np
     return -1
 
 
-@kernel
+@entry_point
 def find_special_tokens(
-    data: np.ndarray,
-    spans: np.ndarray,
-    tokens: np.ndarray,
-    offsets: np.ndarray,
-    parents: np.ndarray,
-    firsts: np.ndarray,
+    data: Bytes,
+    spans: Spans,
+    tokens: Bytes,
+    offsets: Numbers,
+    parents: Numbers,
+    firsts: Bytes,
     longest: int,
 ) -> int:
     """Write the spans of special tokens to `spans`, leftmost first and the longest at each start; return their number.
@@ -91,27 +92,33 @@ def find_special_tokens(
 
 
 @kernel
+def _can_begin(byte: int, firsts: np.ndarray) -> bool:
+    """Return whether a token begins with this byte."""
+    for first in firsts:  # noqa: SIM110 (Numba has no `any`)
+        if byte == first:
+            return True
+    return False
+
+
+@entry_point
 def last_cut_between_tokens(
-    data: np.ndarray,
+    data: Bytes,
     floor: int,
     end: int,
     most_digits: int,
-    classes: np.ndarray,
-    tokens: np.ndarray,
-    offsets: np.ndarray,
-    parents: np.ndarray,
-    firsts: np.ndarray,
+    classes: Bytes,
+    tokens: Bytes,
+    offsets: Numbers,
+    parents: Numbers,
+    firsts: Bytes,
     longest: int,
 ) -> int:
     """Return the last cut of `last_cut` that no special token straddles, or -1."""
-    can_begin = np.zeros(256, dtype=np.bool_)
-    for first in firsts:
-        can_begin[first] = True
     while True:
         cut = last_cut(data, floor, end, most_digits, classes)
         straddling = -1
         for start in range(max(0, cut - longest + 1), cut):
-            if can_begin[data[start]]:
+            if _can_begin(data[start], firsts):
                 token = _longest_at(data, start, tokens, offsets, parents)
                 if token >= 0 and start + offsets[token + 1] - offsets[token] > cut:
                     straddling = start

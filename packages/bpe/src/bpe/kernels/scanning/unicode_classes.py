@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from bpe.kernels.machine.machine_code import FOLDER, HEADER_BYTES, checked_header
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,9 +22,46 @@ _FIRST_SURROGATE, _LAST_SURROGATE, _CODE_POINTS = 0xD800, 0xDFFF, 0x110000
 def class_table() -> np.ndarray:
     r"""Return the class of each code point: uint8, shape (0x110000,), read-only.
 
-    The table is built by `regex` itself, so that both follow the same Unicode version: LETTER is \p{L}, NUMBER is
-    \p{N}, SPACE is \s (Unicode White_Space, which differs from Python's `str.isspace`), OTHER is the rest.
+    LETTER is \p{L}, NUMBER is \p{N}, SPACE is \s (Unicode White_Space, which differs from Python's `str.isspace`) and
+    OTHER is the rest, all as the installed `regex` defines them, so that both follow the same Unicode version.
     """
+    import numpy as np
+
+    path = FOLDER / "unicode-classes.bin"
+    try:
+        content = path.read_bytes()
+        stored_version = checked_header(path, content)["version"]
+    except (OSError, ValueError):
+        stored_version = None
+    if stored_version != regex_version():
+        return class_table_by_regex()
+    runs = np.frombuffer(content, dtype="<u4", offset=HEADER_BYTES)
+    starts, classes = runs >> 8, (runs & 0xFF).astype(np.uint8)
+    table = np.repeat(classes, np.diff(starts, append=_CODE_POINTS))
+    table.flags.writeable = False
+    return table
+
+
+def runs_of(table: np.ndarray) -> bytes:
+    """Return a table of classes in the form in which it is stored: for each run its start in 24 bits and its class."""
+    import numpy as np
+
+    starts = np.flatnonzero(np.diff(table.astype(np.int64), prepend=-1))
+    return (starts << 8 | table[starts]).astype("<u4").tobytes()
+
+
+def regex_version() -> str:
+    """Return the version of the installed `regex` without importing it, or "" if that is not easily found."""
+    if "regex" in sys.modules:
+        return str(getattr(sys.modules["regex"], "__version__", ""))
+    spec = find_spec("regex")
+    folders = spec.submodule_search_locations if spec else None
+    found = [path for folder in folders or () for path in Path(folder).parent.glob("regex-*.dist-info")]
+    return found[0].name.removeprefix("regex-").removesuffix(".dist-info") if len(found) == 1 else ""
+
+
+def class_table_by_regex() -> np.ndarray:
+    """Return the table of `class_table` as `regex` itself finds it, which takes some 30 ms."""
     import numpy as np
     import regex
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from bpe.kernels.machine.compiling import kernel
-from bpe.kernels.machine.vectors import BLOCK, high_mask, trailing_zeros
+from bpe.kernels.machine.arrays import Bytes
+from bpe.kernels.machine.compiling import entry_point, kernel
+from bpe.kernels.machine.operations import BLOCK, high_mask, trailing_zeros
 from bpe.kernels.scanning.gpt2_by_character import character_class
 from bpe.kernels.scanning.unicode_classes import LETTER, NUMBER, OTHER, SPACE
 
@@ -43,8 +44,8 @@ def well_formed_size(data: np.ndarray, position: int) -> int:
     return 0 if too_long or surrogate_or_too_high else number + 1
 
 
-@kernel
-def is_well_formed(data: np.ndarray) -> bool:
+@entry_point
+def is_well_formed(data: Bytes) -> bool:
     """Return whether `data` (uint8) is well-formed UTF-8 from its first to its last byte."""
     position = 0
     while position < data.shape[0]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from bpe.kernels.machine.compiling import kernel
-from bpe.kernels.machine.vectors import load_word
+from bpe.kernels.machine.operations import load_word
 
 PACKED = 16
 """Pre-tokens of at most this many bytes are their own key."""

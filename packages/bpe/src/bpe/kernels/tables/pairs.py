@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bpe.kernels.machine.compiling import kernel
+from bpe.kernels.machine.arrays import Words
+from bpe.kernels.machine.compiling import entry_point, kernel
 from bpe.kernels.tables.hashing import pair_slot
 
 _FREE = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -45,13 +46,15 @@ def insert_pair(key: np.uint64, index: int, table: np.ndarray) -> None:
     table[(slot << _ONE) + _ONE] = np.uint64(index)
 
 
-@kernel
-def pair_table(pair_keys: np.ndarray, num_pairs: int, expected: int) -> np.ndarray:
-    """Return a table of the first `num_pairs` pairs that has space for `expected` pairs."""
-    capacity = 1024
-    while capacity < 2 * expected:
-        capacity *= 2
-    table = np.full(2 * capacity, _FREE, dtype=np.uint64)
+@entry_point
+def insert_pairs(pair_keys: Words, num_pairs: int, table: Words) -> None:
+    """Insert the first `num_pairs` pairs into an empty table."""
     for pair in range(num_pairs):
         insert_pair(pair_keys[pair], pair, table)
+
+
+def pair_table(pair_keys: np.ndarray, num_pairs: int, expected: int) -> np.ndarray:
+    """Return a table of the first `num_pairs` pairs that has space for `expected` pairs."""
+    table = np.full(2 << max(10, (2 * expected - 1).bit_length()), _FREE, dtype=np.uint64)
+    insert_pairs(pair_keys, num_pairs, table)
     return table

@@ -13,11 +13,13 @@ and calls the kernel again.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from bpe.kernels.machine.arrays import read_only
-from bpe.kernels.machine.compiling import kernel
-from bpe.kernels.machine.vectors import BLOCK, prefetch
+from bpe.kernels.machine.arrays import Bytes, Numbers, Spans, Words, read_only
+from bpe.kernels.machine.compiling import entry_point, kernel, structure
+from bpe.kernels.machine.operations import BLOCK, prefetch
 from bpe.kernels.scanning.gpt2 import ENDS, next_ends
 from bpe.kernels.scanning.unicode_classes import class_table
 from bpe.kernels.tables.hashing import PACKED, pretoken_key, pretoken_slot, same_bytes, slot_shift
@@ -36,6 +38,50 @@ _PASSES = 16
 
 _FIRST_CAPACITY = 1 << 15
 _FIRST_ARENA = 1 << 17
+
+
+class PretokenBuffers(NamedTuple):
+    """Working memory for the pre-tokens that one call of `next_pretokens` finds."""
+
+    ends: Numbers
+    lows: Words
+    highs: Words
+    slots: Words
+    tail: Bytes
+
+
+def pretoken_buffers() -> PretokenBuffers:
+    """Return new buffers, for one thread."""
+    lows, highs, slots = np.empty((3, ENDS), dtype=np.uint64)
+    return PretokenBuffers(np.empty(ENDS, dtype=np.int64), lows, highs, slots, np.zeros(2 * BLOCK, dtype=np.uint8))
+
+
+@kernel
+def next_pretokens(
+    data: np.ndarray,
+    position: int,
+    end: int,
+    scanner: tuple[int, int],
+    classes: np.ndarray,
+    table: np.ndarray,
+    buffers: PretokenBuffers,
+) -> int:
+    """Find the next pre-tokens and prefetch their entries in a table of four fields per slot; return their number.
+
+    `next_ends` describes the other arguments. `buffers` receives the ends of the pre-tokens, their keys and the slots
+    where the search for them begins.
+    """
+    ends, lows, highs, slots, tail = buffers
+    shift = slot_shift(table.shape[0] >> 2)
+    number = next_ends(data, position, end, scanner, classes, ends, tail)
+    start = position
+    for end_index in range(number):
+        index = np.uint64(end_index)
+        lows[index], highs[index] = pretoken_key(data, start, ends[index] - start)
+        slots[index] = pretoken_slot(lows[index], highs[index], shift)
+        prefetch(table, slots[index] << _TWO)
+        start = ends[index]
+    return number
 
 
 @kernel
@@ -88,37 +134,29 @@ def _insert(
     return True
 
 
-@kernel
+@entry_point
 def count_pretokens(
-    data: np.ndarray,
-    spans: np.ndarray,
-    progress: np.ndarray,
+    data: Bytes,
+    spans: Spans,
+    progress: Numbers,
     scanner: tuple[int, int],
-    classes: np.ndarray,
-    table: np.ndarray,
-    arena: np.ndarray,
-    state: np.ndarray,
+    classes: Bytes,
+    table: Words,
+    arena: Bytes,
+    state: Numbers,
+    buffers: PretokenBuffers,
 ) -> bool:
     """Count the pre-tokens of `data` between special tokens; return False when the table or the arena is full.
 
     `spans` (int64, shape (special tokens, 3)) are the spans of special tokens. `progress` (int64, shape (2,)) holds the
     number of spans passed and the position. The kernel starts there, and updates both numbers before it returns False.
     """
-    ends, tail = np.empty(ENDS, dtype=np.int64), np.zeros(2 * BLOCK, dtype=np.uint8)
-    lows, highs, slots = np.empty((3, ENDS), dtype=np.uint64)
-    shift = slot_shift(table.shape[0] >> 2)
+    ends, lows, highs, slots, _ = buffers
     for segment in range(progress[0], spans.shape[0] + 1):
         position = progress[1]
         end = spans[segment, 0] if segment < spans.shape[0] else data.shape[0]
         while position < end:
-            number = next_ends(data, position, end, scanner, classes, ends, tail)
-            start = position
-            for end_index in range(number):
-                index = np.uint64(end_index)
-                lows[index], highs[index] = pretoken_key(data, start, ends[index] - start)
-                slots[index] = pretoken_slot(lows[index], highs[index], shift)
-                prefetch(table, slots[index] << _TWO)
-                start = ends[index]
+            number = next_pretokens(data, position, end, scanner, classes, table, buffers)
             for end_index in range(number):
                 index = np.uint64(end_index)
                 low, high, length = lows[index], highs[index], ends[index] - position
@@ -135,15 +173,15 @@ def count_pretokens(
     return True
 
 
-@kernel
+@entry_point
 def add_counts(
-    pretokens: np.ndarray,
-    offsets: np.ndarray,
-    counts: np.ndarray,
+    pretokens: Bytes,
+    offsets: Numbers,
+    counts: Numbers,
     first: int,
-    table: np.ndarray,
-    arena: np.ndarray,
-    state: np.ndarray,
+    table: Words,
+    arena: Bytes,
+    state: Numbers,
 ) -> int:
     """Add the counts of the pre-tokens from index `first`.
 
@@ -163,8 +201,8 @@ def add_counts(
     return counts.shape[0]
 
 
-@kernel
-def move_entries(table: np.ndarray, larger: np.ndarray) -> None:
+@entry_point
+def move_entries(table: Words, larger: Words) -> None:
     """Insert all entries of `table` into the empty table `larger`."""
     mask = np.uint64((larger.shape[0] >> 2) - 1)
     shift = slot_shift(larger.shape[0] >> 2)
@@ -177,23 +215,14 @@ def move_entries(table: np.ndarray, larger: np.ndarray) -> None:
                 larger[(slot << _TWO) + np.uint64(field)] = table[entry + field]
 
 
-@kernel
-def list_counts(table: np.ndarray, arena: np.ndarray, entries: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return all counts: bytes uint8 (total,), offsets int64 (entries + 1,), counts int64 (entries,).
+@entry_point
+def list_counts(table: Words, arena: Bytes, pretokens: Bytes, offsets: Numbers, counts: Numbers) -> None:
+    """Write all counts: `pretokens` has space for the bytes, `offsets` for entries + 1, `counts` for the entries.
 
     The order does not follow the slots: another table that is filled in the order of its slots has one long run of used
     entries, which takes quadratic time.
     """
-    offsets = np.zeros(entries + 1, dtype=np.int64)
-    counts = np.empty(entries, dtype=np.int64)
-    index = 0
-    for first in range(0, 4 * _PASSES, 4):
-        for entry in range(first, table.shape[0], 4 * _PASSES):
-            if table[entry + 2] != _FREE:
-                offsets[index + 1] = offsets[index] + np.int64(table[entry + 2] & _LOW_HALF)
-                counts[index] = np.int64(table[entry + 3])
-                index += 1
-    pretokens = np.empty(offsets[entries], dtype=np.uint8)
+    offsets[0] = 0
     index = 0
     for first in range(0, 4 * _PASSES, 4):
         for entry in range(first, table.shape[0], 4 * _PASSES):
@@ -207,8 +236,9 @@ def list_counts(table: np.ndarray, arena: np.ndarray, entries: int) -> tuple[np.
                 else:
                     bits = table[entry + (offset >> 3)] >> np.uint64(8 * (offset & 7))
                     pretokens[offsets[index] + offset] = np.uint8(bits & np.uint64(0xFF))
+            offsets[index + 1] = offsets[index] + length
+            counts[index] = np.int64(table[entry + 3])
             index += 1
-    return pretokens, offsets, counts
 
 
 class PretokenTable:
@@ -218,11 +248,14 @@ class PretokenTable:
         self.table = np.zeros(4 * capacity, dtype=np.uint64)
         self.arena = np.empty(arena_bytes, dtype=np.uint8)
         self._state = np.zeros(2, dtype=np.int64)
+        self._buffers = structure(pretoken_buffers())
 
     def count(self, data: np.ndarray, spans: np.ndarray, scanner: tuple[int, int]) -> None:
         """Count the pre-tokens of `data` (valid UTF-8, read-only uint8) between the spans of special tokens."""
         progress = np.zeros(2, dtype=np.int64)
-        while not count_pretokens(data, spans, progress, scanner, class_table(), self.table, self.arena, self._state):
+        while not count_pretokens(
+            data, spans, progress, scanner, class_table(), self.table, self.arena, self._state, self._buffers
+        ):
             self._grow(len(data))
 
     def add(self, pretokens: np.ndarray, offsets: np.ndarray, counts: np.ndarray) -> None:
@@ -234,7 +267,11 @@ class PretokenTable:
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return bytes uint8 (total,), offsets int64 (pre-tokens + 1,) and counts int64 (pre-tokens,)."""
-        pretokens, offsets, counts = list_counts(self.table, self.arena, int(self._state[0]))
+        entries = int(self._state[0])
+        size = int((self.table[2::4] & _LOW_HALF).sum())
+        pretokens = np.empty(size, dtype=np.uint8)
+        offsets, counts = np.empty(entries + 1, dtype=np.int64), np.empty(entries, dtype=np.int64)
+        list_counts(self.table, self.arena, pretokens, offsets, counts)
         return pretokens, offsets, counts
 
     def _grow(self, longest: int) -> None:
