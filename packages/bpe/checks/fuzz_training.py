@@ -12,8 +12,9 @@ import argparse
 import random
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from generate import corpus, cut, word_counts
 from shrink import shortest
@@ -21,11 +22,12 @@ from shrink import shortest
 import bpe
 from bpe import PretokenCounts, reference
 from bpe.text import BlockCutter, SpecialTokenFinder, scanner_of
+from bpe.training import Limits
 from bpe.training.counting import BlockCounter, KernelCounter, PythonCounter, count_with
 from bpe.training.learning import learn_merges_with_kernels
 from bpe.training.merging_in_python import learn_merges_in_python
 
-ENGINES: dict[str, Callable[[PretokenCounts, int], object]] = {
+ENGINES: dict[str, Callable[..., object]] = {
     "python": learn_merges_in_python,
     "kernels": learn_merges_with_kernels,
 }
@@ -75,7 +77,7 @@ def training_differences(text: str, special_tokens: Sequence[str], documents: Se
         for pretoken, count in expected_counts(document, tuple(special_tokens)).items():
             together[pretoken] = together.get(pretoken, 0) + count
     expected = reference.learn_merges(together, MERGES)
-    for threads in (1, 2):
+    for threads in (1, 2) if together else ():
         vocab_size = 256 + MERGES + len(special_tokens)
         trained = bpe.train_from_iterator(iter(documents), vocab_size, special_tokens, threads=threads)
         if trained.merges != expected:
@@ -83,11 +85,18 @@ def training_differences(text: str, special_tokens: Sequence[str], documents: Se
 
 
 def merging_differences(counts: dict[bytes, int]) -> Iterator[str]:
-    """Yield the engines whose merges differ from the reference."""
-    expected = reference.learn_merges(counts, MERGES)
-    for engine, learn in ENGINES.items():
-        if learn(PretokenCounts(counts), MERGES) != expected:
-            yield f"merges, {engine}"
+    """Yield the engines whose merges differ from the reference: with and without limits, and on top of others."""
+    for limits in (Limits(), Limits(2, None), Limits(1, 4), Limits(3, 5)):
+        rules = {"min_frequency": limits.min_frequency, "max_token_length": limits.max_token_length}
+        expected = reference.learn_merges(counts, MERGES, **rules)
+        present = reference.learn_merges(counts, MERGES // 4, max_token_length=3)
+        on_top = reference.learn_merges(counts, MERGES, present=present, **rules)
+        for engine, learn in ENGINES.items():
+            if learn(PretokenCounts(counts), MERGES, limits) != expected:
+                yield f"merges, {engine}, {limits}"
+            split = partial(reference.encode_word, merges=present)
+            if learn(PretokenCounts(counts), MERGES, limits, split=split) != on_top:
+                yield f"merges on top of {len(present)}, {engine}, {limits}"
 
 
 def check_corpus(seed: int) -> str | None:
@@ -116,6 +125,7 @@ def check_corpus(seed: int) -> str | None:
 
 def main() -> None:
     """Check a number of corpora."""
+    warnings.simplefilter("ignore", bpe.VocabularySizeWarning)  # the texts are small
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--corpora", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=1, help="seed of the first corpus; the others follow")

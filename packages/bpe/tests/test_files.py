@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,29 @@ def test_a_name_is_on_the_disk_after_the_content(tmp_path, monkeypatch, kind):
         with whole_directory(tmp_path / "made") as building:
             (building / "file").write_text("text")
     assert flushed[-1] == (tmp_path.stat().st_ino, True)
+
+
+def test_an_attempt_leaves_others_of_the_same_target_alone(tmp_path):
+    with whole_file(tmp_path / "made") as first, whole_directory(tmp_path / "folder") as building:
+        first.write(b"first")
+        write_text(tmp_path / "made", "second")
+        with whole_directory(tmp_path / "folder") as other:
+            (other / "file").write_text("other")
+        (building / "file").write_text("first")
+    assert (tmp_path / "made").read_text() == "first"
+    assert (tmp_path / "folder" / "file").read_text() == "other"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "made"]
+
+
+def test_many_threads_may_write_one_file_and_one_folder(tmp_path):
+    def write(number):
+        write_text(tmp_path / "made", "text")
+        with whole_directory(tmp_path / f"folder-{number % 3}") as building:
+            (building / "file").write_text("text")
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(120)))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder-0", "folder-1", "folder-2", "made"]
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

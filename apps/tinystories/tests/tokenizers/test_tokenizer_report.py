@@ -228,7 +228,7 @@ def test_trainings_are_found_again_with_their_measurements(forest, tmp_path):
     path = path.rename(tmp_path / "another_name.txt")
     second, trainings = trained("renamed")
     assert (second.training, second.tokenizer, trainings) == (first.training, first.tokenizer, 0)
-    assert trained("renamed", size=310)[1] == 1
+    assert trained("renamed", size=304)[1] == 1
     third, trainings = trained("renamed", again=True)
     assert (third.tokenizer, trainings) == (first.tokenizer, 1)
     assert third.training.seconds != first.training.seconds

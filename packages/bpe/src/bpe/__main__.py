@@ -20,10 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         # Text of any script is printed, even if standard output is ASCII or a Windows code page.
         sys.stdout.reconfigure(errors="backslashreplace")
-    # Imported here, so that --help answers sooner.
-    from bpe.cli import commands
-
     try:
+        # Imported here, so that --help answers sooner.
+        from bpe.cli import commands
+
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             warnings.simplefilter("always", UserWarning)

@@ -12,3 +12,7 @@ class UnknownTokenError(ValueError, KeyError):
 
 class InvalidUTF8Warning(UserWarning):
     """Malformed UTF-8 in a file was replaced by U+FFFD; issued once per file with the number of replacements."""
+
+
+class VocabularySizeWarning(UserWarning):
+    """A trained vocabulary is smaller than `vocab_size`, because no pair of tokens was left to merge."""

@@ -13,7 +13,8 @@ from bpe.files import file_digest, whole_directory
 from bpe.text import END_OF_TEXT, GPT2_PATTERN, StrPath, check_special_tokens
 from bpe.threads import check_threads
 from bpe.tokenizer import Tokenizer
-from bpe.training import check_vocab_size, train
+from bpe.tokenizer_training import train
+from bpe.training import check_vocab_size
 
 
 @dataclass(frozen=True)

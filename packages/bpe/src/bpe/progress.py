@@ -58,6 +58,11 @@ class Progress:
         if self._bar is not None:
             self._bar.update(done - self._bar.n)
 
+    def finish(self) -> None:
+        """Report that the work is complete, even if there was less of it than `total`."""
+        if self._bar is not None:
+            self._bar.total = self._bar.n
+
 
 def is_terminal(stream: Any) -> bool:
     """Return whether a stream is a terminal; not if it is closed, missing or only has `write`."""

@@ -45,18 +45,34 @@ def merge_pair(pretoken: Sequence[bytes], pair: Pair) -> list[bytes]:
     return merged
 
 
-def learn_merges(counts: Mapping[bytes, int], max_merges: int) -> list[Pair]:
-    """Return the merges in order: each the most frequent pair at its time, among equals the greater pair of bytes."""
-    pretokens = [([bytes([byte]) for byte in pretoken], count) for pretoken, count in counts.items()]
+def learn_merges(
+    counts: Mapping[bytes, int],
+    max_merges: int,
+    *,
+    min_frequency: int = 1,
+    max_token_length: int | None = None,
+    present: Sequence[Pair] = (),
+) -> list[Pair]:
+    """Return the merges in order: each the most frequent pair at its time, among equals the greater pair of bytes.
+
+    Not merged are pairs that occur less than `min_frequency` times, or have more than `max_token_length` bytes. The
+    merges in `present` are applied to the pre-tokens first.
+    """
+    pretokens = [(encode_word(pretoken, present), count) for pretoken, count in counts.items()]
     merges: list[Pair] = []
     while len(merges) < max_merges:
         pairs: Counter[Pair] = Counter()
         for pretoken, count in pretokens:
             for pair in pairwise(pretoken):
                 pairs[pair] += count
-        if not pairs:
+        allowed = [
+            pair
+            for pair, count in pairs.items()
+            if count >= min_frequency and (max_token_length is None or len(pair[0] + pair[1]) <= max_token_length)
+        ]
+        if not allowed:
             break
-        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        best = max(allowed, key=lambda pair: (pairs[pair], pair))
         merges.append(best)
         pretokens = [(merge_pair(pretoken, best), count) for pretoken, count in pretokens]
     return merges

@@ -300,6 +300,7 @@ class Tokenizer:
         *,
         format: FileFormat | None = None,
         documents: bool | None = None,
+        column: str | None = None,
         progress: bool = False,
     ) -> EncodeReport:
         """Encode a text file of any size to a token file, with a .json file beside it that describes it.
@@ -309,21 +310,30 @@ class Tokenizer:
         beginning.
 
         Args:
-            path: The text file: plain, .gz or .zst.
+            path: The text file: plain, .gz or .zst; or a table, of JSON lines or in .parquet.
             out: The token file.
             threads: The number of threads, as in `encode`.
             format: "npy", "llm.c" or "megatron"; None takes it from `out`.
             documents: Whether to write `<stem>.documents.npy`, the first token and the first byte in the text of each
                 document; a document ends at `<|endoftext|>`. None writes it for llm.c and Megatron.
+            column: The column of the texts of a table. Each row is a document: it gets `<|endoftext|>` at its end, and
+                the index has its row.
             progress: Whether to report on stderr.
 
         Raises:
             OSError: If a file cannot be read or written.
-            ValueError: If the text is empty or too large for the format, `out` does not suit the format, or one of the
-                files would replace the text itself or a file that does not belong to a token file.
+            ValueError: If the text is empty or too large for the format, `out` does not suit the format, a file would
+                replace the text itself or something that does not belong to a token file, or a row has no text.
         """
         return encode_file(
-            self._encoder, path, out, threads, file_format=format, documents=documents, progress=progress
+            self._encoder,
+            path,
+            out,
+            threads,
+            file_format=format,
+            documents=documents,
+            column=column,
+            progress=progress,
         )
 
     # --- ids to text --------------------------------------------------------------------------------------------------
@@ -439,6 +449,86 @@ class Tokenizer:
         return UnknownTokenError(
             f"token id {id_} is not in the vocabulary, {expected}; check the ids, or decode with unknown='skip'"
         )
+
+    # --- training on more text ----------------------------------------------------------------------------------------
+
+    def extend(
+        self,
+        paths: StrPath | Iterable[StrPath],
+        vocab_size: int,
+        *,
+        min_frequency: int = 1,
+        max_token_length: int | None = None,
+        column: str | None = None,
+        threads: int | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """Return a tokenizer with more merges, learned from text files on top of the present ones.
+
+        All ids and merges stay. Pre-tokens are first encoded as this tokenizer encodes them; then the most frequent
+        pairs of tokens are merged, as in training. New tokens get the ids after the largest one. A merge that makes a
+        token of the vocabulary adds no id.
+
+        Args:
+            paths: One path or several: files (plain, .gz, .zst) or folders of them; each file is a separate text.
+            vocab_size: The size to reach, at least the present one.
+            min_frequency: Pairs of tokens that occur less often are not merged.
+            max_token_length: Pairs that have more bytes together are not merged; None sets no limit.
+            column: The column of the texts if the files are tables, as for `bpe.train`.
+            threads: The number of threads that count; None uses all cores.
+            progress: Whether to report on stderr.
+
+        Raises:
+            OSError: If a file is missing or cannot be read.
+            ValueError: If there is no text, an argument is wrong, or the vocabulary lacks a byte of the text.
+
+        Warns:
+            VocabularySizeWarning: If no pair is left to merge before `vocab_size` is reached.
+        """
+        from bpe.training import Extension
+
+        extension = Extension(self._spec, vocab_size, min_frequency, max_token_length, progress=progress)
+        return self.from_spec(extension.by_files(paths, column, threads))
+
+    def extend_from_iterator(
+        self,
+        texts: Iterable[Any],
+        vocab_size: int,
+        *,
+        min_frequency: int = 1,
+        max_token_length: int | None = None,
+        column: str | None = None,
+        threads: int | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """Extend like `extend`, by the documents in `texts`, which `bpe.train_from_iterator` describes."""
+        from bpe.training import Extension
+
+        extension = Extension(self._spec, vocab_size, min_frequency, max_token_length, progress=progress)
+        return self.from_spec(extension.by_texts(texts, column, threads))
+
+    def extend_from_counts(
+        self,
+        counts: Mapping[bytes, int],
+        vocab_size: int,
+        *,
+        min_frequency: int = 1,
+        max_token_length: int | None = None,
+        progress: bool = False,
+    ) -> Self:
+        """Extend like `extend`, by pre-tokens counted with the pattern and the special tokens of this tokenizer.
+
+        Raises:
+            ValueError: If an argument is wrong, there are no counts, or they were made with another pattern.
+
+        Warns:
+            UserWarning: If the counts were made with other special tokens.
+            VocabularySizeWarning: If no pair is left to merge before `vocab_size` is reached.
+        """
+        from bpe.training import Extension
+
+        extension = Extension(self._spec, vocab_size, min_frequency, max_token_length, progress=progress)
+        return self.from_spec(extension.by_counts(counts))
 
     # --- files of other libraries -------------------------------------------------------------------------------------
 

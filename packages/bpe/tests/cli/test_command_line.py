@@ -1,5 +1,6 @@
 """The command line: its output, and one line with exit code 2 for every error."""
 
+import json
 import os
 import random
 import subprocess
@@ -55,6 +56,112 @@ def test_decode_to_standard_output(folder, capfdbinary):
     np.save("tokens.npy", np.array([104, 105, 10], dtype=np.uint16))
     assert main(["decode", "tokens.npy", "--tokenizer", "tokenizer"]) == 0
     assert capfdbinary.readouterr().out == b"hi\n"
+
+
+def run_shell(line):
+    """Run a line of bash, in which $BPE is the command; return its exit status, output and errors."""
+    environment = {**os.environ, "BPE": f"{sys.executable} -m bpe", "PYTHONPATH": str(Path(bpe.__file__).parents[1])}
+    done = subprocess.run(["bash", "-c", f"set -o pipefail; {line}"], capture_output=True, env=environment)
+    return done.returncode, done.stdout, done.stderr.decode()
+
+
+@pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="the system has no /dev/stdin")
+def test_standard_input_and_output(folder):
+    """A15."""
+    expected = bpe.train("text.txt", 300)
+    assert run_shell("cat text.txt | $BPE train - --vocab-size 300 -o tokenizer")[:2] == (
+        0,
+        b"300 tokens (43 merges) written to tokenizer\n",
+    )
+    assert bpe.Tokenizer.from_pretrained("tokenizer") == expected
+    code, output, errors = run_shell("$BPE train - --vocab-size 300 -o - < text.txt")
+    (folder / "made.json").write_bytes(output)
+    assert (code, errors) == (0, "300 tokens (43 merges) written to standard output\n")
+    assert bpe.Tokenizer.from_huggingface("made.json") == expected
+    code, output, errors = run_shell("cat text.txt | $BPE encode - - -t tokenizer")
+    (folder / "tokens.npy").write_bytes(output)
+    assert (code, np.load("tokens.npy").tolist()) == (0, expected.encode(CORPUS))
+    assert "tokens of" in errors
+    for line in ("cat tokens.npy | $BPE decode - -t tokenizer", "$BPE decode - -t tokenizer -o - < tokens.npy"):
+        assert run_shell(line) == (0, CORPUS.encode(), "")
+    code, output, errors = run_shell("cat text.txt | $BPE count - --top 1 -o -")
+    (folder / "counts").write_bytes(output)
+    assert (code, bpe.PretokenCounts.load("counts")) == (0, bpe.count_pretokens("text.txt"))
+    assert errors.endswith("written to standard output\n")
+    assert run_shell("cat counts | $BPE train --from-counts - --vocab-size 300 -o again")[0] == 0
+    assert bpe.Tokenizer.from_pretrained("again") == expected
+    assert not (folder / "-").exists()
+
+
+@pytest.mark.skipif(not Path("/dev/stdin").exists(), reason="the system has no /dev/stdin")
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("$BPE train - --vocab-size 300 -o made < /dev/null", "file '/dev/stdin' is empty, expected text"),
+        ("$BPE train - --vocab-size 300 -o made <&-", "no file '/dev/stdin'"),
+        ("gzip < text.txt | $BPE train - --vocab-size 300 -o made", "'/dev/stdin' is compressed with gzip, expected"),
+        ("$BPE decode - -t tokenizer < text.txt", "file '/dev/stdin' is not a NumPy array"),
+        ("head -c 99 large.npy | $BPE decode - -t tokenizer", "file '/dev/stdin' is not a NumPy array"),
+        ("$BPE encode absent.txt - -t tokenizer", "no file 'absent.txt'"),
+    ],
+)
+def test_errors_of_standard_streams_leave_the_output_empty(folder, line, message):
+    bpe.train("text.txt", 300).save_pretrained("tokenizer")
+    np.save("large.npy", np.arange(99))
+    code, output, errors = run_shell(line)
+    assert (code, output) == (2, b"")
+    assert message in errors
+    assert errors.count("\n") == 1
+
+
+def test_version(capsys):
+    """A16."""
+    with pytest.raises(SystemExit) as caught:
+        main(["--version"])
+    assert caught.value.code == 0
+    assert capsys.readouterr().out == f"bpe {bpe.__version__}\n"
+
+
+def test_limits_of_training(folder, capsys):
+    """R18 and R19."""
+    limits = ["--min-frequency", "4", "--max-token-length", "3"]
+    assert main(["train", "text.txt", "--vocab-size", "900", "-o", "tokenizer", *limits]) == 0
+    tokenizer = bpe.train("text.txt", 900, min_frequency=4, max_token_length=3)
+    assert bpe.Tokenizer.from_pretrained("tokenizer") == tokenizer
+    captured = capsys.readouterr()
+    assert captured.out == f"{tokenizer.vocab_size} tokens ({len(tokenizer.merges)} merges) written to tokenizer\n"
+    assert captured.err == (
+        f"bpe: warning: vocab_size is 900, but the vocabulary has only {tokenizer.vocab_size} tokens, because no pair "
+        "of tokens is left to merge within min_frequency 4 and max_token_length 3; train on more text, or set "
+        f"vocab_size to {tokenizer.vocab_size}\n"
+    )
+    bpe.count_pretokens("text.txt").save("counts")
+    assert main(["train", "--from-counts", "counts", "--vocab-size", "900", "-o", "again", *limits]) == 0
+    assert bpe.Tokenizer.from_pretrained("again") == tokenizer
+
+
+def test_a_tokenizer_is_extended(folder, capsys):
+    """R17."""
+    first = bpe.train("text.txt", 300, ["<a>"])
+    first.save_pretrained("first")
+    (folder / "more.txt").write_text(WORDS, "utf-8")
+    limits = ["--min-frequency", "2", "--vocab-size", "320"]
+    assert main(["train", "more.txt", "--extend", "first", "-o", "second", *limits]) == 0
+    expected = first.extend("more.txt", 320, min_frequency=2)
+    assert bpe.Tokenizer.from_pretrained("second") == expected
+    assert capsys.readouterr().out == "320 tokens (63 merges) written to second\n"
+    bpe.count_pretokens("more.txt", ["<a>"]).save("counts")
+    assert main(["train", "--from-counts", "counts", "--extend", "first", "-o", "first", *limits]) == 0
+    assert bpe.Tokenizer.from_pretrained("first") == expected
+
+
+def test_columns_of_tables(folder, capsys):
+    """R39."""
+    (folder / "rows.jsonl").write_text(json.dumps({"body": CORPUS}) + "\n" + json.dumps({"body": WORDS}), "utf-8")
+    assert main(["train", "rows.jsonl", "--column", "body", "--vocab-size", "320", "-o", "tokenizer"]) == 0
+    assert bpe.Tokenizer.from_pretrained("tokenizer") == bpe.train_from_iterator([CORPUS, WORDS], 320)
+    assert main(["count", ".", "--column", "body", "-o", "counts"]) == 0
+    assert bpe.PretokenCounts.load("counts") == bpe.count_pretokens("rows.jsonl", column="body")
 
 
 def test_count(folder, capsys):
@@ -149,6 +256,25 @@ def test_inspect(folder, capsys):
         ("train text.txt --vocab-size 12 --output t", "vocab_size is 12, expected a whole number of at least 257"),
         ("train empty.txt --vocab-size 300 --output t", "file 'empty.txt' is empty"),
         ("train text.txt --vocab-size 300 --output t --threads 0", "threads is 0"),
+        ("inspect tokenizer --text a --threads 0", "threads is 0"),
+        ("inspect tokenizer --file text.txt --threads 0", "threads is 0"),
+        ("train text.txt --vocab-size 300 --output t --min-frequency -1", "min_frequency is -1"),
+        ("train text.txt --vocab-size 300 --output t --max-token-length 0", "max_token_length is 0"),
+        ("train rows.jsonl --vocab-size 300 --output t", "file 'rows.jsonl' has rows, expected text; name the column"),
+        (
+            "train rows.jsonl --column b --vocab-size 300 --output t",
+            "line 1 of 'rows.jsonl' has no column 'b', but 'a'",
+        ),
+        ("train text.txt --extend absent --vocab-size 300 --output t", "no tokenizer.json in 'absent'"),
+        ("train --extend tokenizer --vocab-size 300 --output t", "there is no text to train on"),
+        ("train text.txt --extend tokenizer --vocab-size 299 --output t", "at least 300, the present size"),
+        ("train text.txt --extend tokenizer --special-token a --vocab-size 300 --output t", "omit --special-token"),
+        (
+            "train text.txt --extend tokenizer --no-special-tokens --vocab-size 300 --output t",
+            "omit --no-special-tokens",
+        ),
+        ("train text.txt --extend tokenizer --pattern x --vocab-size 300 --output t", "omit --pattern"),
+        ("train --from-counts x --column x --vocab-size 300 --output t", "omit --column"),
         (
             "train text.txt --vocab-size 300 --output t --special-token §",
             "special token '§' is how",
@@ -174,6 +300,7 @@ def test_inspect(folder, capsys):
 )
 def test_errors_are_one_line_with_exit_code_2(folder, capsys, arguments, message):
     (folder / "empty.txt").write_bytes(b"")
+    (folder / "rows.jsonl").write_text('{"a": "b"}')
     bpe.train("text.txt", 300).save_pretrained("tokenizer")
     np.save("floats.npy", np.zeros(3))
     np.save("large.npy", np.array([999]))
@@ -201,6 +328,7 @@ def test_errors_are_one_line_with_exit_code_2(folder, capsys, arguments, message
         ),
         (r"train text.txt --vocab-size 300 -o t --pattern \X", r"has '\\X', which Oniguruma does not know"),
         ("train --from-counts words --vocab-size 300 -o t", r"has '\\X', which Oniguruma does not know"),
+        ("train text.txt --vocab-size 300 -o other", "folder 'other' has vocab.json but no tokenizer.json"),
         ("count text.txt -o .", "'.' is a folder, expected the name of a file"),
         ("count text.txt -o absent/counts", "no folder 'absent' to write 'counts' into; make it first"),
     ],
@@ -208,6 +336,8 @@ def test_errors_are_one_line_with_exit_code_2(folder, capsys, arguments, message
 def test_output_that_cannot_be_written_is_refused_before_the_work(folder, capsys, monkeypatch, arguments, message):
     bpe.PretokenCounts({b"a": 1}).save("one")
     bpe.PretokenCounts({b"a": 1}, pattern=r"\X").save("words")
+    (folder / "other").mkdir()
+    (folder / "other" / "vocab.json").write_text("mine")
 
     def work(*_, **__):
         raise AssertionError("the work began")

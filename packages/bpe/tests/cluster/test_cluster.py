@@ -25,7 +25,7 @@ from bpe.text import split_pretokens
 pytest.importorskip("datatrove")
 
 from bpe.cluster import CountPretokens, EncodeShards, add_up, load_counts, make_executor
-from bpe.cluster.shards import list_shards, local_copy, open_folder, read_rows, stem, written_to
+from bpe.cluster.shards import list_shards, local_copy, open_folder, stem, written_to
 
 # datatrove forks while threads of other tests run, of which newer versions of Python warn.
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -166,10 +166,10 @@ def test_remote_folders(tokenizer, monkeypatch):
             write(path.parent, path.name, TEXTS[name])
     with written_to(texts, "e.jsonl") as path:
         path.write_text("\n".join(json.dumps({"content": row}) for row in ROWS))
-    count = ["cluster", "count", "memory://corpus/texts", "memory://corpus/counts", "--text-column", "content"]
+    count = ["cluster", "count", "memory://corpus/texts", "memory://corpus/counts", "--column", "content"]
     train = ["cluster", "train", "memory://corpus/counts", "--vocab-size", "320", "-o", "memory://corpus/tokenizer"]
     encode = ["cluster", "encode", "memory://corpus/texts", "memory://corpus/tokens", "-t", "memory://corpus/tokenizer"]
-    encode += ["--text-column", "content", "--format", "megatron"]
+    encode += ["--column", "content", "--format", "megatron"]
     assert main([*count, "--workers", "1", "--tasks", "2"]) == 0
     assert main(train) == 0
     assert main([*encode, "--workers", "1"]) == 0
@@ -208,41 +208,12 @@ def test_training_needs_all_counts(corpus, capsys):
     assert "are missing (00002.counts); wait for their tasks" in message
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("f.jsonl", '{"text": "a"}\n\n{"text": null}\n', "row 2 of .*f.jsonl' has None in the column 'text'"),
-        ("f.jsonl", '{"text": "a"}\n{"content": "b"}', "line 2 of .*f.jsonl' is no JSON object with the field 'text'"),
-        ("f.jsonl.gz", '{"text": "a"}\n{"te', "line 2 of .*f.jsonl.gz' is no JSON object .*Unterminated string"),
-        ("f.json.gz", "[1]\n", "line 1 of .*f.json.gz' is no JSON object .*TypeError"),
-    ],
-)
-def test_bad_rows_are_refused(tmp_path, name, content, message):
-    write(tmp_path, name, content)
-    with pytest.raises(ValueError, match=message):
-        list(read_rows(tmp_path / name, "text"))
-
-
-def test_parquet(tmp_path, capsys):
-    parquet = pytest.importorskip("pyarrow.parquet")
-    pyarrow = pytest.importorskip("pyarrow")
-    rows = [f"row {number}" for number in range(3000)]
-    parquet.write_table(pyarrow.table({"content": rows, "id": range(3000)}), tmp_path / "a.parquet")
-    assert list(read_rows(tmp_path / "a.parquet", "content")) == rows
-    with pytest.raises(ValueError, match=r"a.parquet' has no column 'text', but content, id; name one of them"):
-        list(read_rows(tmp_path / "a.parquet", "text"))
-    with pytest.raises(ValueError, match=r"row 1 of .* has 0 in the column 'id', expected a text"):
-        list(read_rows(tmp_path / "a.parquet", "id"))
-    (tmp_path / "b.parquet").write_text("no table")
-    with pytest.raises(ValueError, match=r"b.parquet' is damaged"):
-        list(read_rows(tmp_path / "b.parquet", "text"))
-
-
-@pytest.mark.parametrize("size", [1, 3, 1 << 20])
-def test_lines_of_rows_in_chunks_of_any_size(tmp_path, monkeypatch, size):
-    monkeypatch.setattr("bpe.cluster.shards._CHUNK_BYTES", size)
-    write(tmp_path, "a.jsonl", "\n".join(json.dumps({"text": row}, ensure_ascii=False) for row in ROWS))
-    assert list(read_rows(tmp_path / "a.jsonl", "text")) == ROWS
+def test_a_bad_row_ends_the_task(corpus, capsys):
+    write(corpus / "texts", "f.jsonl", '{"text": "a"}\n{"text": null}\n')
+    assert main(["cluster", "count", "texts", "counts", "--workers", "1", "--tasks", "1"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "bpe: error: line 2 of " in last
+    assert "f.jsonl' has no value in column 'text'" in last
 
 
 def test_names_of_shards(tmp_path):

@@ -14,9 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bpe import InvalidUTF8Warning, Tokenizer, kernels
-from bpe.encoding import TextEncoder, described_tokenizer, encode_documents, token_files, token_writer
+from bpe.encoding import described_tokenizer, token_files, token_writer
 from bpe.text import TextFile
-from bpe.vocabulary import TokenizerSpec
 
 STORIES = ["One story.\n", "\nAnother, längere one.", "\n\n", CORPUS, "", "a last one without an end"]
 TEXT = EOT.join(STORIES)
@@ -184,23 +183,38 @@ def test_documents_of_a_compressed_text_are_found_in_the_text(small, folder):
     assert (folder / "text.txt.gz.documents.npy").read_bytes() == (folder / "text.txt.documents.npy").read_bytes()
 
 
-def test_rows_become_documents(small, with_kernels, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz", "rows.parquet"])
+def test_rows_become_documents(small, with_kernels, tmp_path, monkeypatch, name):
     monkeypatch.setattr(token_files, "_BATCH_OF_DOCUMENTS", 50)
+    lines = "".join(json.dumps({"id": 1, "story": story}) + "\n" for story in STORIES).encode()
+    if name.endswith(".parquet"):
+        pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+        parquet.write_table(pyarrow.table({"story": STORIES}), tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(gzip.compress(lines) if name.endswith(".gz") else lines)
     for tokenizer in (small, with_kernels):
-        spec = TokenizerSpec.checked(tokenizer.vocab, tokenizer.merges, [EOT])
-        report = encode_documents(TextEncoder(spec), iter(STORIES), tmp_path / "rows.idx", source="rows.parquet")
+        report = tokenizer.encode_file(tmp_path / name, tmp_path / "tokens.idx", column="story")
         expected = [small.encode(story + EOT) for story in STORIES]
-        assert read_megatron(tmp_path / "rows.bin") == expected
+        assert read_megatron(tmp_path / "tokens.bin") == expected
         assert (report.tokens, report.bytes) == (sum(map(len, expected)), len("".join(STORIES).encode()))
-        index = np.load(tmp_path / "rows.documents.npy")
+        index = np.load(tmp_path / "tokens.documents.npy")
         assert index["row"].tolist() == list(range(len(STORIES)))
         assert np.diff(index["token"], append=report.tokens).tolist() == list(map(len, expected))
-        assert json.loads((tmp_path / "rows.json").read_text())["source"] == "rows.parquet"
-    with pytest.raises(ValueError, match=r"'none.jsonl' has no document"):
-        encode_documents(TextEncoder(spec), [], tmp_path / "rows.idx", source="none.jsonl")
-    without = TokenizerSpec.checked({0: b"a"}, [])
-    with pytest.raises(ValueError, match=r"has no <\|endoftext\|>, which ends every document"):
-        encode_documents(TextEncoder(without), ["a"], tmp_path / "rows.idx", source="rows.parquet")
+        assert json.loads((tmp_path / "tokens.json").read_text())["source"] == name
+
+
+def test_tables_that_cannot_be_encoded(small, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"text": "a"}\n')
+    (tmp_path / "none.jsonl").write_text("\n")
+    for tokenizer, name, column, message in [
+        (small, "none.jsonl", "text", "none.jsonl' has no rows, expected at least one"),
+        (small, "rows.jsonl", "content", "has no column 'content'"),
+        (small, "rows.jsonl", None, "has rows, expected text; name the column"),
+        (Tokenizer({97: b"a"}, []), "rows.jsonl", "text", r"has no <\|endoftext\|>, which ends every document"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            tokenizer.encode_file(tmp_path / name, tmp_path / "tokens.npy", column=column)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["none.jsonl", "rows.jsonl"]
 
 
 @pytest.mark.parametrize(

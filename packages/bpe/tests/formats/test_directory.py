@@ -52,7 +52,7 @@ def test_a_directory_has_all_formats(small, tmp_path):
     special=st.sampled_from([[], [EOT], ["a b", "é日"], ["\n", "日"]]),
 )
 def test_any_tokenizer_survives_saving(texts, special, tmp_path_factory):
-    tokenizer = bpe.train_from_iterator(texts, 300, special)
+    tokenizer = bpe.train_from_iterator(["x", *texts], 300, special)
     folder = tmp_path_factory.mktemp("tokenizer")
     tokenizer.save_pretrained(folder)
     assert Tokenizer.from_pretrained(folder) == tokenizer
@@ -108,6 +108,48 @@ def test_missing_files(tmp_path):
             read()
     with pytest.raises(FileNotFoundError, match=r"no tokenizer\.json"):
         Tokenizer.from_pretrained(absent)
+
+
+@pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "tokenizer.tiktoken", "tokenizer_config.json"])
+@pytest.mark.parametrize("pattern", [GPT2_PATTERN, r"\w+"])
+def test_files_of_another_program_are_neither_replaced_nor_removed(small, tmp_path, name, pattern):
+    """A11."""
+    (tmp_path / name).write_text("mine")
+    tokenizer = Tokenizer(small.vocab, small.merges, [EOT], pattern=pattern)
+    with pytest.raises(FileExistsError, match=f"has {name} but no tokenizer.json, so another program may need them"):
+        tokenizer.save_pretrained(tmp_path)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+    (tmp_path / name).rename(tmp_path / f"my_{name}")
+    tokenizer.save_pretrained(tmp_path)
+    small.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    assert Tokenizer.from_pretrained(tmp_path) == tokenizer
+    assert (tmp_path / "merges.txt").exists() == (pattern == GPT2_PATTERN)
+
+
+def test_a_failed_attempt_to_save_can_be_repeated(small, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bpe.formats.tiktoken.save_ranks", fail)
+        with pytest.raises(OSError, match="No space left"):
+            small.save_pretrained(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    small.save_pretrained(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("bpe.formats.tiktoken.save_ranks", fail)
+        with pytest.raises(OSError, match="No space left"):
+            small.save_pretrained(tmp_path)
+    assert Tokenizer.from_pretrained(tmp_path) == small
+
+
+def test_json_that_is_nested_too_deeply_is_an_error_that_names_the_file(tmp_path):
+    """A17."""
+    for content in ("[" * 100_000, '{"a":' * 100_000, '{"model": ' + "[" * 100_000 + "]" * 100_000 + "}"):
+        (tmp_path / "tokenizer.json").write_text(content)
+        with pytest.raises(ValueError, match=r"tokenizer.json' (has JSON nested too deeply to be read|is not JSON)"):
+            Tokenizer.from_pretrained(tmp_path)
 
 
 class Named(Tokenizer):

@@ -161,6 +161,31 @@ def test_special_tokens_that_merges_use_are_refused(tmp_path):
     assert read(tmp_path / "new", ["ab", "a"]) == Tokenizer.from_pretrained(tmp_path / "new") == plain
 
 
+@pytest.mark.parametrize("kept", [0, 1, 0.5, 0.9])
+def test_merges_that_were_cut_off_are_refused(small, tmp_path, kept):
+    """A12."""
+    small.save_pretrained(tmp_path)
+    lines = (tmp_path / "merges.txt").read_text("utf-8").splitlines(keepends=True)
+    kept = kept if isinstance(kept, int) else int(kept * len(lines))
+    (tmp_path / "merges.txt").write_text("".join(lines[:kept]), "utf-8")
+    with pytest.raises(ValueError, match=r"no merge in '.*merges.txt' makes \d+ of the 143 tokens .* fetch the merges"):
+        read(tmp_path, [EOT])
+
+
+def test_published_vocabularies_with_tokens_that_no_merge_makes_are_read(gpt2, tmp_path):
+    """RoBERTa's has madeupword0000 to 0002, others have reserved tokens in brackets; nobody names them all."""
+    more = ["<s>", "[PAD]", "madeupword0000", *(f"<|reserved_{number}|>" for number in range(9000))]
+    more += [f"unused{number}" for number in range(588)]
+    vocab = gpt2.vocab | dict(enumerate(map(str.encode, more), start=gpt2.vocab_size))
+    for merges, read_back in ((gpt2.merges, True), (gpt2.merges[:47_000], False)):
+        Tokenizer(vocab, merges).save_pretrained(tmp_path)
+        if read_back:
+            assert read(tmp_path, []).encode("unused1 the cat") == gpt2.encode("unused1 the cat")
+        else:
+            with pytest.raises(ValueError, match="makes 3,589 of the 50,589 tokens of several bytes in"):
+                read(tmp_path, [])
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -6,6 +6,7 @@ import io
 import lzma
 import random
 import sys
+import tarfile
 import zipfile
 
 import numpy as np
@@ -83,6 +84,15 @@ def archive():
     return content.getvalue()
 
 
+def tape(mode):
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode=mode) as file:
+        info = tarfile.TarInfo("a.txt")
+        info.size = len(CORPUS.encode())
+        file.addfile(info, io.BytesIO(CORPUS.encode()))
+    return content.getvalue()
+
+
 def array():
     content = io.BytesIO()
     np.save(content, np.arange(9))
@@ -101,8 +111,15 @@ def array():
         ("a.bz2", bz2.compress(CORPUS.encode()), "compressed with bzip2, expected text; decompress it"),
         ("a.xz", lzma.compress(CORPUS.encode()), "compressed with xz"),
         ("a.zip", archive(), "a zip archive"),
-        ("a.parquet", b"PAR1\x15\x04\x15\x10", "a Parquet file"),
+        ("a.txt", b"PAR1\x15\x04\x15\x10", "a Parquet file"),
         ("a.npy", array(), "a NumPy array"),
+        ("a.lz4", b"\x04\x22\x4d\x18" + b"x" * 20, "compressed with LZ4"),
+        ("a.7z", b"7z\xbc\xaf\x27\x1c" + b"x" * 20, "a 7z archive"),
+        ("a.tar", tape("w"), "a tar archive, expected text; unpack it"),
+        ("a.gz", tape("w:gz"), "a tar archive, expected text; unpack it"),
+        ("a.gz", gzip.compress(array()), "a NumPy array"),
+        ("a.zst", zstd.compress(gzip.compress(b"a")), "compressed with gzip"),
+        ("a.arrow", b"ARROW1\x00\x00" + b"x" * 20, "an Arrow file, expected text; write it as Parquet, or pass its"),
         ("a.tar.gz", gzip.compress(b"a"), "an archive, expected text; unpack it"),
     ],
     ids=["gzip", "zstandard", "bzip2", "xz", "zip", "parquet", "numpy", "tar"],
@@ -112,10 +129,10 @@ def test_files_that_are_no_text_are_refused(tmp_path, name, content, message):
     with pytest.raises(ValueError, match=message):
         count_pretokens(tmp_path / name)
     with pytest.raises(ValueError, match=message):
-        list(open_text_file(tmp_path / name, 100))
+        list(open_text_file(tmp_path / name, 1000))
 
 
-@pytest.mark.parametrize("text", ["BZh", "BZhou", "PAR1", "PK", "BZh91AX"])
+@pytest.mark.parametrize("text", [257 * "a" + "ustar", "BZh", "BZhou", "PAR1", "PK", "BZh91AX"])
 def test_texts_that_begin_like_them_are_read(tmp_path, text):
     (tmp_path / "a.txt").write_text(text, "utf-8")
     assert b"".join(open_text_file(tmp_path / "a.txt", 100)) == text.encode()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from bpe import GPT2_PATTERN, PretokenCounts, reference
 from bpe.text import Block, BlockCutter, SpecialTokenFinder, scanner_of
+from bpe.training import Limits
 from bpe.training.counting import KernelCounter, PythonCounter, count_with
 from bpe.training.learning import learn_merges, learn_merges_with_kernels
 from bpe.training.merging_in_python import learn_merges_in_python
@@ -35,6 +36,34 @@ def test_merges_of_runs_and_ties_equal_the_reference(learn, counts, number):
 @given(counts=st.dictionaries(st.binary(min_size=1, max_size=10), st.integers(1, 2**40), max_size=10))
 def test_merges_of_any_bytes_equal_the_reference(learn, counts):
     assert learn(PretokenCounts(counts), 50) == reference.learn_merges(counts, 50)
+
+
+@pytest.mark.parametrize("learn", ENGINES)
+@given(
+    counts=st.one_of(
+        counts_with_ties, st.dictionaries(st.binary(min_size=1, max_size=9), st.integers(1, 40), max_size=9)
+    ),
+    number=st.integers(0, 40),
+    least=st.integers(0, 12),
+    longest=st.one_of(st.none(), st.integers(1, 12)),
+)
+def test_rare_pairs_and_long_tokens_are_left_out_as_by_the_reference(learn, counts, number, least, longest):
+    expected = reference.learn_merges(counts, number, min_frequency=least, max_token_length=longest)
+    assert learn(PretokenCounts(counts), number, Limits.checked(least, longest)) == expected
+
+
+@pytest.mark.parametrize("learn", ENGINES)
+def test_limits_at_their_boundaries(learn):
+    counts = PretokenCounts({b"abcd": 5, b"xy": 3, b"xyz": 1})
+    every = [(b"c", b"d"), (b"b", b"cd"), (b"a", b"bcd"), (b"x", b"y"), (b"xy", b"z")]
+    assert learn(counts, 9, Limits(1, 4)) == learn(counts, 9) == every
+    assert learn(counts, 9, Limits(2, None)) == learn(counts, 9, Limits(4, None)) == every[:4]
+    assert learn(counts, 9, Limits(5, None)) == every[:3]
+    assert learn(counts, 9, Limits(6, None)) == learn(counts, 9, Limits(2**70, None)) == []
+    # Every pair that makes at most three bytes: (b"a", b"b") remains when (b"a", b"bcd") is too long.
+    assert learn(counts, 9, Limits(1, 3)) == [(b"c", b"d"), (b"b", b"cd"), (b"x", b"y"), (b"xy", b"z")]
+    assert learn(counts, 9, Limits(1, 2)) == [(b"c", b"d"), (b"a", b"b"), (b"x", b"y")]
+    assert learn(counts, 9, Limits(1, 1)) == []
 
 
 @pytest.mark.parametrize("learn", ENGINES)

@@ -4,10 +4,12 @@ import gzip
 import io
 import sys
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 from helpers import CORPUS, EOT
 
 import bpe
@@ -15,6 +17,7 @@ from bpe import GPT2_PATTERN, PretokenCounts, Tokenizer, reference
 from bpe.text import Block, SpecialTokenFinder, scanner_of
 from bpe.threads import call_aside
 from bpe.training.counting import KernelCounter
+from bpe.training.learning import learn_merges_with_kernels
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -47,7 +50,68 @@ def test_training_stops_when_no_pair_is_left():
     tokenizer = bpe.train_from_iterator(["abab", "abab"], 10_000, [EOT])
     assert tokenizer.merges == [(b"a", b"b"), (b"ab", b"ab")]
     assert tokenizer.eot_id == 258
-    assert bpe.train_from_iterator([], 300).merges == []
+
+
+@pytest.mark.parametrize("texts", [[], iter(()), ["", ""], [EOT, EOT * 2], [[], [""]]])
+def test_nothing_to_train_on_is_an_error(texts, tmp_path):
+    """F10: an exhausted generator used to give a tokenizer of 257 tokens."""
+    with pytest.raises(ValueError, match="there is nothing to train on, expected text beside special tokens; check"):
+        bpe.train_from_iterator(texts, 257)
+    with pytest.raises(ValueError, match="there is nothing to train on"):
+        bpe.train_from_counts({}, 257)
+    (tmp_path / "text.txt").write_text(EOT)
+    with pytest.raises(ValueError, match="there is nothing to train on"):
+        bpe.train(tmp_path / "text.txt", 257)
+
+
+def test_too_few_merges_are_a_warning(tmp_path):
+    """R19: a vocabulary that is smaller than asked for used to come without a word."""
+    (tmp_path / "text.txt").write_text("abab")
+    counts = bpe.count_pretokens(tmp_path / "text.txt")
+    message = (
+        "vocab_size is 10,000, but the vocabulary has only 259 tokens, because no pair of tokens is left to merge;"
+    )
+    for train in (
+        lambda **limits: bpe.train(tmp_path / "text.txt", 10_000, **limits),
+        lambda **limits: bpe.train_from_iterator(["abab"], 10_000, **limits),
+        lambda **limits: bpe.train_from_counts(counts, 10_000, **limits),
+    ):
+        with pytest.warns(bpe.VocabularySizeWarning, match=message) as warned:
+            assert train().vocab_size == 259
+        assert len(warned) == 1
+        assert warned[0].filename == __file__
+        with pytest.warns(bpe.VocabularySizeWarning, match="merge within min_frequency 2 and max_token_length 9;"):
+            assert train(min_frequency=2, max_token_length=9).merges == [(b"a", b"b")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bpe.train_from_iterator(["abab"], 259)
+
+
+def test_limits_of_merges_in_all_ways_of_training(tmp_path):
+    (tmp_path / "text.txt").write_text(CORPUS, "utf-8", newline="")
+    counts = bpe.count_pretokens(tmp_path / "text.txt")
+    expected = reference.learn_merges(counts, 200, min_frequency=4, max_token_length=3)
+    assert expected != reference.learn_merges(counts, 200, max_token_length=3)
+    assert expected != reference.learn_merges(counts, 200, min_frequency=4)
+    limits = {"min_frequency": np.int64(4), "max_token_length": np.int64(3)}
+    for trained in (
+        bpe.train(tmp_path / "text.txt", 457, **limits),
+        bpe.train_from_iterator([CORPUS], 457, **limits),
+        bpe.train_from_counts(counts, 457, **limits),
+    ):
+        assert trained.merges == expected
+    assert bpe.train_from_iterator([CORPUS], 400, min_frequency=0) == bpe.train_from_iterator([CORPUS], 400)
+
+
+def test_min_frequency_is_that_of_tokenizers():
+    words = {"we": 9, "my": 6, "it": 4, "is": 3, "ox": 2, "up": 1}  # without ties, which they break in other ways
+    text = "".join(f"{word} " * count for word, count in words.items())
+    theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
+    theirs.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
+    theirs.train_from_iterator([text], tokenizers.trainers.BpeTrainer(min_frequency=3, show_progress=False))
+    ours = bpe.train_from_iterator([text], 300, [], pattern=r"\w+", min_frequency=3)
+    assert {"we", "my", "it", "is"} == {token for token in theirs.get_vocab() if len(token) > 1}
+    assert ours.merges == [(b"w", b"e"), (b"m", b"y"), (b"i", b"t"), (b"i", b"s")]
 
 
 def test_special_tokens_never_merge_nor_are_merged_across():
@@ -76,7 +140,7 @@ def test_zstandard(tmp_path):
 
 
 def test_large_documents_of_an_iterator(monkeypatch):
-    monkeypatch.setattr("bpe.training.learning.BLOCK_BYTES", 1000)
+    monkeypatch.setattr("bpe.training.counting.BLOCK_BYTES", 1000)
     assert bpe.train_from_iterator([CORPUS * 3, CORPUS], 350) == bpe.train_from_iterator(
         [CORPUS * 3 + EOT + CORPUS], 350
     )
@@ -97,7 +161,19 @@ def test_other_patterns_train_and_encode():
         (lambda: bpe.train_from_iterator(["a"], 256), ValueError, "vocab_size is 256, expected .* at least 257"),
         (lambda: bpe.train_from_iterator(["a"], 300.0), ValueError, "vocab_size is 300.0"),
         (lambda: bpe.train_from_iterator("abc", 300), TypeError, "texts is one str"),
-        (lambda: bpe.train_from_iterator([b"abc"], 300), TypeError, "text is a bytes"),
+        (lambda: bpe.train_from_iterator(["a"], 300, min_frequency=-1), ValueError, "min_frequency is -1, expected"),
+        (lambda: bpe.train_from_iterator(["a"], 300, min_frequency=2.0), ValueError, "min_frequency is 2.0, expected"),
+        (
+            lambda: bpe.train_from_iterator(["a"], 300, min_frequency=None),
+            ValueError,
+            "min_frequency is None, expected",
+        ),
+        (lambda: bpe.train("absent", 300, max_token_length=0), ValueError, "max_token_length is 0, expected a whole"),
+        (
+            lambda: bpe.train_from_counts({}, 300, max_token_length=True),
+            ValueError,
+            "max_token_length is True, expected",
+        ),
         (lambda: bpe.train_from_iterator(["a"], 300, [""]), ValueError, "special token '' is not"),
         (lambda: bpe.train_from_iterator(["a"], 300, ["x", "x"]), ValueError, "'x' is given 2 times"),
         (lambda: bpe.train_from_iterator(["a"], 300, "<s>"), TypeError, "special_tokens is the string '<s>'"),
@@ -108,6 +184,11 @@ def test_other_patterns_train_and_encode():
         (lambda: bpe.train_from_counts({b"a": 0}, 300), ValueError, "is 0, expected a whole number"),
         (lambda: PretokenCounts.load("absent.npz"), FileNotFoundError, "no file 'absent.npz'"),
         (lambda: bpe.train("", 300), ValueError, "paths has an empty string, expected a file or a folder"),
+        (lambda: bpe.train([__file__, ""], 300), ValueError, "paths has an empty string, expected a file"),
+        (lambda: bpe.train([b"a.txt"], 300), TypeError, "paths has b'a.txt', expected a str or a Path"),
+        (lambda: bpe.train([io.StringIO("a")], 300), TypeError, "paths has an open file, expected its name"),
+        (lambda: bpe.train(None, 300), TypeError, "paths is a NoneType, expected a str or a Path"),
+        (lambda: bpe.train([5], 300), TypeError, "paths has a int, expected a str or a Path"),
         (lambda: bpe.train(["absent.txt", ""], 300), FileNotFoundError, "no file 'absent.txt'"),
         (lambda: bpe.train(b"a.txt", 300), TypeError, "paths is b'a.txt', expected a str or a Path"),
         (lambda: bpe.train(io.StringIO("a"), 300), TypeError, "paths is an open file, expected its name"),
@@ -195,9 +276,21 @@ def test_malformed_utf8_is_replaced_with_a_warning(tmp_path):
 
 
 def test_progress_is_reported(tmp_path, capsys):
+    """F13: counting of an iterator is reported, and the last line is never that of half the work."""
     (tmp_path / "text.txt").write_text("abab")
-    bpe.train(tmp_path / "text.txt", 300, progress=True)
-    captured = capsys.readouterr()
-    assert "counting: 100%" in captured.err
-    assert "merging:  50%" in captured.err
-    assert captured.out == ""
+    for train in (bpe.train, lambda path, *size, **options: bpe.train_from_iterator(["ab", "ab"], *size, **options)):
+        train(tmp_path / "text.txt", 300, progress=True)
+        captured = capsys.readouterr()
+        counting = [line for line in captured.err.splitlines() if line.startswith("counting:")]
+        assert "4.00" in counting[-1]
+        assert captured.out == ""
+
+
+def test_the_last_report_of_merging_is_of_all(capsys):
+    """F13."""
+    assert len(learn_merges_with_kernels(PretokenCounts({b"abab": 1}), 44, progress=True)) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("merging: 100%")
+    assert "2.00/2.00" in lines[-1]
+    assert learn_merges_with_kernels(PretokenCounts({b"a": 1}), 44, progress=True) == []
+    assert "%" not in capsys.readouterr().err.splitlines()[-1]

@@ -13,9 +13,7 @@ from bpe.text import END_OF_TEXT, GPT2_PATTERN
 if TYPE_CHECKING:
     from bpe.cluster import CountPretokens, EncodeShards
 
-_SHARDS = (
-    "folder of shards, a path or a URL: texts (.txt, .gz, .zst), or rows with a text (.jsonl, .jsonl.gz, .parquet)"
-)
+_SHARDS = "folder of shards, a path or a URL: texts (.txt, .gz, .zst) or tables (.jsonl, .jsonl.gz, .parquet)"
 
 
 def add_parts(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +63,7 @@ def _add_special_tokens(parser: argparse.ArgumentParser, default: str) -> None:
 
 def _add_executor(parser: argparse.ArgumentParser) -> None:
     """Add the options of a run on many machines."""
-    parser.add_argument("--text-column", default="text", help="column of a row that has its text (default: text)")
+    parser.add_argument("--column", default="text", help="column of the texts of tables (default: text)")
     run = parser.add_argument_group("run")
     run.add_argument("--executor", choices=("local", "ray", "slurm"), default="local", help="default: local")
     run.add_argument(
@@ -110,7 +108,7 @@ def _count(options: argparse.Namespace) -> None:
         options.output,
         special_tokens=_special_tokens(options, [END_OF_TEXT]),
         pattern=options.pattern,
-        text_column=options.text_column,
+        column=options.column,
         threads=options.threads,
     )
     _run(step, options)
@@ -119,7 +117,8 @@ def _count(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     """Train a tokenizer on the counts of all tasks."""
     from bpe.cluster import load_counts, open_folder, written_to
-    from bpe.training import check_vocab_size, train_from_counts
+    from bpe.tokenizer_training import train_from_counts
+    from bpe.training import check_vocab_size
 
     counts = load_counts(options.counts)
     special = _special_tokens(options, list(counts.special_tokens or ()))
@@ -142,7 +141,7 @@ def _encode(options: argparse.Namespace) -> None:
         options.tokenizer,
         format=options.format or "npy",
         documents=options.documents,
-        text_column=options.text_column,
+        column=options.column,
         threads=options.threads,
     )
     _run(step, options)

@@ -100,7 +100,12 @@ def _class_of(character: str) -> str:
 
 
 def measure_compression(
-    tokenizer: Tokenizer, path: StrPath, max_documents: int = 1000, separator: str = END_OF_TEXT
+    tokenizer: Tokenizer,
+    path: StrPath,
+    max_documents: int = 1000,
+    separator: str = END_OF_TEXT,
+    *,
+    threads: int | None = None,
 ) -> Compression:
     """Encode the first documents of a text file one by one.
 
@@ -109,6 +114,7 @@ def measure_compression(
         path: A text file: plain, .gz or .zst.
         max_documents: The largest number of documents to read.
         separator: The string between documents; it belongs to none of them.
+        threads: The number of threads; None uses all cores.
 
     Raises:
         OSError: If the file cannot be read.
@@ -119,7 +125,7 @@ def measure_compression(
     for text in _documents(path, separator):
         if len(documents) == max_documents:
             return Compression(documents, True, used)
-        ids = tokenizer.encode(text)
+        ids = tokenizer.encode_to_numpy(text, threads).tolist()
         documents.append(Document(len(text.encode("utf-8")), len(ids)))
         used.update(ids)
     return Compression(documents, False, used)

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from datatrove.io import DataFolder, DataFolderLike, get_datafolder
 
-from bpe.text import is_compressed, open_text_file
-
-_CHUNK_BYTES = 1 << 20
-_ROWS_AT_ONCE = 1024
-_JSON_LINES = (".jsonl", ".ndjson")
-_SUFFIXES = ".txt, .jsonl, .ndjson, .parquet, .gz, .zst"
+from bpe.text import TABLE_SUFFIXES, TEXT_SUFFIXES, TextFile, is_compressed, is_table, open_text_file
 
 
 def open_folder(folder: DataFolderLike) -> DataFolder:
@@ -43,10 +37,12 @@ def list_shards(folder: DataFolder) -> list[str]:
     for name in files:
         directory, base = posixpath.split(name)
         is_hidden = any(part.startswith(".") for part in name.split("/"))
-        if _kind(name) and not is_hidden and not (base == "merges.txt" and directory in tokenizers):
+        is_shard = base.lower().endswith((*TEXT_SUFFIXES, *TABLE_SUFFIXES))
+        if is_shard and not is_hidden and not (base == "merges.txt" and directory in tokenizers):
             names.append(name)
     if not names:
-        raise ValueError(f"folder {folder.resolve_paths('')!r} has no file ending in {_SUFFIXES}; name another")
+        suffixes = ", ".join((*TEXT_SUFFIXES, ".jsonl", ".ndjson", ".parquet"))
+        raise ValueError(f"folder {folder.resolve_paths('')!r} has no file ending in {suffixes}; name another")
     return names
 
 
@@ -55,20 +51,12 @@ def stem(name: str) -> str:
     if is_compressed(Path(name)):
         name = name[: name.rindex(".")]
     base, suffix = posixpath.splitext(name)
-    return base if suffix.lower() in (".txt", ".json", ".parquet", *_JSON_LINES) else name
+    return base if suffix.lower() in (".txt", ".json", ".jsonl", ".ndjson", ".parquet") else name
 
 
-def has_rows(name: str) -> bool:
-    """Return whether a shard has rows, of which each has a document; else it is a text."""
-    return _kind(name) == "rows"
-
-
-def _kind(name: str) -> str | None:
-    """Return "text" or "rows", or None for any other file."""
-    path = PurePosixPath(name.lower())
-    if is_compressed(Path(path)):
-        return "rows" if PurePosixPath(path.stem).suffix in (*_JSON_LINES, ".json") else "text"
-    return {".txt": "text", ".parquet": "rows", **dict.fromkeys(_JSON_LINES, "rows")}.get(path.suffix)
+def column_of(name: str, column: str) -> str | None:
+    """Return the column of a shard that is a table, or None if the shard is a text."""
+    return column if is_table(Path(name)) else None
 
 
 @contextmanager
@@ -111,69 +99,8 @@ def written_to(folder: DataFolder, name: str) -> Iterator[Path]:
             folder.put_file(str(file), posixpath.join(posixpath.dirname(name), beside))
 
 
-def is_empty(path: Path) -> bool:
-    """Return whether a text file, plain or compressed, has no text."""
-    return next(open_text_file(path, 1), b"") == b""
-
-
-def read_rows(path: Path, column: str) -> Iterator[str]:
-    """Yield the text of each row of a file of JSON lines or Parquet.
-
-    Raises:
-        OSError: If the file cannot be read.
-        ValueError: If a row has no text, the file is damaged, or pyarrow is missing.
-    """
-    rows = _parquet_rows if path.suffix.lower() == ".parquet" else _json_rows
-    for number, text in enumerate(rows(path, column), start=1):
-        if type(text) is not str:
-            raise ValueError(
-                f"row {number:,} of {str(path)!r} has {text!r} in the column {column!r}, expected a text; remove the "
-                "row, or name another column"
-            )
-        yield text
-
-
-def _json_rows(path: Path, column: str) -> Iterator[object]:
-    """Yield a field of each line, without the lines that are empty."""
-    for number, line in enumerate(_lines(open_text_file(path, _CHUNK_BYTES)), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield json.loads(line)[column]
-        except (ValueError, TypeError, KeyError, IndexError, RecursionError) as error:
-            raise ValueError(
-                f"line {number:,} of {str(path)!r} is no JSON object with the field {column!r} "
-                f"({type(error).__name__}: {error}); mend it, or name another column"
-            ) from None
-
-
-def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield the lines of a file that is read in chunks."""
-    waiting: list[bytes] = []
-    for chunk in chunks:
-        first, *others = chunk.split(b"\n")
-        waiting.append(first)
-        for other in others:
-            yield b"".join(waiting)
-            waiting = [other]
-    yield b"".join(waiting)
-
-
-def _parquet_rows(path: Path, column: str) -> Iterator[object]:
-    """Yield a column."""
-    try:
-        from pyarrow import ArrowInvalid
-        from pyarrow.parquet import ParquetFile
-    except ImportError:
-        raise ValueError(
-            f"file {str(path)!r} needs pyarrow, which is not installed; run: pip install pyarrow"
-        ) from None
-    try:
-        with ParquetFile(path) as file:
-            if column not in file.schema_arrow.names:
-                columns = ", ".join(file.schema_arrow.names)
-                raise ValueError(f"file {str(path)!r} has no column {column!r}, but {columns}; name one of them")
-            for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[column]):
-                yield from batch.column(0).to_pylist()
-    except ArrowInvalid as error:
-        raise ValueError(f"file {str(path)!r} is damaged: {error}; make or fetch it again") from error
+def is_empty(path: Path, column: str | None) -> bool:
+    """Return whether a shard has no text at all."""
+    if column is None:
+        return next(open_text_file(path, 1), b"") == b""
+    return not any(TextFile(path, column).documents())

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from functools import partial
-from itertools import chain
 from typing import Any
 
 from datatrove.io import DataFolderLike
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.logging import logger
 
-from bpe.cluster.shards import has_rows, is_empty, list_shards, local_copy, open_folder, read_rows, stem, written_to
-from bpe.encoding import TextEncoder, TokenFile, encode_documents, encode_file
+from bpe.cluster.shards import column_of, is_empty, list_shards, local_copy, open_folder, stem, written_to
+from bpe.encoding import TextEncoder, TokenFile, encode_file
 from bpe.formats import directory
-from bpe.text import (
-    BLOCK_BYTES,
-    END_OF_TEXT,
-    GPT2_PATTERN,
-    Block,
-    BlockCutter,
-    SpecialTokenFinder,
-    check_special_tokens,
-    compile_pattern,
-    utf8,
-)
+from bpe.text import END_OF_TEXT, GPT2_PATTERN, check_special_tokens, compile_pattern
 from bpe.threads import check_threads
-from bpe.training import PretokenCounts, count_blocks, count_pretokens
+from bpe.training import PretokenCounts, count_pretokens
 
 
 def add_up(parts: Iterable[PretokenCounts]) -> PretokenCounts:
@@ -62,14 +50,14 @@ class _ShardStep(PipelineStep):
         output: DataFolderLike,
         *,
         shards: Sequence[str] | None,
-        text_column: str,
+        column: str,
         threads: int,
     ) -> None:
         super().__init__()
         self.input = open_folder(input)
         self.output = open_folder(output)
         self.shards = list_shards(self.input) if shards is None else list(shards)
-        self.text_column = text_column
+        self.column = column
         self.threads = check_threads(threads)
 
     def _skip_empty(self, name: str) -> None:
@@ -94,7 +82,7 @@ class CountPretokens(_ShardStep):
         shards: Sequence[str] | None = None,
         special_tokens: Iterable[str] | None = (END_OF_TEXT,),
         pattern: str = GPT2_PATTERN,
-        text_column: str = "text",
+        column: str = "text",
         threads: int = 1,
     ) -> None:
         """Create the step.
@@ -102,17 +90,17 @@ class CountPretokens(_ShardStep):
         Args:
             input: The folder of the shards: a path, or a URL such as `s3://…`.
             output: The folder for the counts.
-            shards: Names of the shards in `input`; None lists them now. A shard is a text (.txt, .gz, .zst) or has rows
-                (.jsonl, .jsonl.gz, .json.gz, .parquet, …), each of which is a document.
+            shards: Names of the shards in `input`; None lists them now. A shard is a text (.txt, .gz, .zst) or a
+                table (.jsonl, .jsonl.gz, .json.gz, .parquet, …), of which each row is a document.
             special_tokens: Strings that are taken out before the text is split.
             pattern: The regular expression of a pre-token.
-            text_column: The column of a row that has its text.
+            column: The column of the texts of shards that are tables.
             threads: The number of threads in each task.
 
         Raises:
             ValueError: If there is no shard, or an argument is wrong.
         """
-        super().__init__(input, output, shards=shards, text_column=text_column, threads=threads)
+        super().__init__(input, output, shards=shards, column=column, threads=threads)
         self.special_tokens = check_special_tokens(special_tokens)
         compile_pattern(pattern)
         self.pattern = pattern
@@ -130,27 +118,18 @@ class CountPretokens(_ShardStep):
 
     def _count(self, name: str) -> PretokenCounts:
         """Return the counts of a shard."""
+        column = column_of(name, self.column)
         with local_copy(self.input, name) as path:
-            if has_rows(name):
-                return self._count_rows(read_rows(path, self.text_column))
-            if is_empty(path):
+            if is_empty(path, column):
                 self._skip_empty(name)
                 return PretokenCounts(pattern=self.pattern, special_tokens=self.special_tokens)
-            return count_pretokens(path, self.special_tokens, pattern=self.pattern, threads=self.threads)
-
-    def _count_rows(self, texts: Iterable[str]) -> PretokenCounts:
-        """Return the counts of texts, as `train_from_iterator` counts them."""
-        finder = SpecialTokenFinder(self.special_tokens)
-        blocks = BlockCutter(finder, self.pattern).blocks_of_texts(map(Block, map(utf8, texts)), BLOCK_BYTES)
-        counts = count_blocks((block for block, _ in blocks), finder, self.pattern, self.threads)
-        counts.special_tokens = tuple(self.special_tokens)
-        return counts
+            return count_pretokens(path, self.special_tokens, pattern=self.pattern, column=column, threads=self.threads)
 
 
 class EncodeShards(_ShardStep):
     """Encodes each shard to a token file of the same name, with the description and index that `encode_file` writes.
 
-    Every row of a shard with rows is a document, which gets `<|endoftext|>` at its end.
+    Every row of a table is a document, which gets `<|endoftext|>` at its end.
     """
 
     name = "encode shards"
@@ -164,7 +143,7 @@ class EncodeShards(_ShardStep):
         shards: Sequence[str] | None = None,
         format: str = "npy",
         documents: bool | None = None,
-        text_column: str = "text",
+        column: str = "text",
         threads: int = 1,
     ) -> None:
         """Create the step; `CountPretokens` describes the arguments that are not listed here.
@@ -176,14 +155,14 @@ class EncodeShards(_ShardStep):
             shards: Names of the shards.
             format: "npy", "llm.c" or "megatron".
             documents: Whether to write an index of documents; None: for llm.c and Megatron.
-            text_column: The column of a row that has its text.
+            column: The column of the texts of shards that are tables.
             threads: The number of threads in each task.
 
         Raises:
             OSError: If the tokenizer cannot be read.
             ValueError: If there is no shard, two shards have the same name without suffixes, or an argument is wrong.
         """
-        super().__init__(input, output, shards=shards, text_column=text_column, threads=threads)
+        super().__init__(input, output, shards=shards, column=column, threads=threads)
         with local_copy(open_folder(tokenizer), directory.TOKENIZER_JSON) as path:
             self.spec = directory.load(path.parent)
         self.format = format
@@ -209,21 +188,21 @@ class EncodeShards(_ShardStep):
 
     def _encode(self, encoder: TextEncoder, name: str) -> None:
         """Encode a shard."""
-        encode = partial(
-            encode_documents if has_rows(name) else encode_file,
-            encoder,
-            threads=self.threads,
-            source=name,
-            file_format=self.format,
-            documents=self.documents,
-        )
+        column = column_of(name, self.column)
         with local_copy(self.input, name) as path:
-            rows = read_rows(path, self.text_column) if has_rows(name) else iter(())
-            first = next(rows, None)
-            if first is None and (has_rows(name) or is_empty(path)):
+            if is_empty(path, column):
                 self._skip_empty(name)
                 return
             with written_to(self.output, self._target(name)) as target:
-                report = encode(path if first is None else chain([first], rows), target)
+                report = encode_file(
+                    encoder,
+                    path,
+                    target,
+                    self.threads,
+                    file_format=self.format,
+                    documents=self.documents,
+                    column=column,
+                    source=name,
+                )
         self.stat_update("tokens", value=report.tokens, unit="shard")
         self.stat_update("bytes", value=report.bytes, unit="shard")

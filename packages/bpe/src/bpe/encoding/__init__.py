@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bpe.encoding.encoder import TextEncoder as TextEncoder
 from bpe.encoding.token_files import EncodeReport as EncodeReport
-from bpe.encoding.token_files import encode_documents as encode_documents
 from bpe.encoding.token_files import encode_file as encode_file
 from bpe.encoding.token_files import encode_iterable as encode_iterable
 from bpe.encoding.token_writer import FileFormat as FileFormat

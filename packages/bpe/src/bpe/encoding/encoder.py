@@ -213,13 +213,14 @@ class TextEncoder:
     def _parts(self, text: str, threads: int | None) -> Iterator[np.ndarray]:
         """Yield the ids of a text in parts, by the kernels."""
         if len(text) <= kernels.SMALL_TEXT_BYTES:
-            yield self._with_kernels(Block(utf8(text))).ids
+            yield self._with_kernels(Block(utf8(text), None, is_valid=True)).ids
             return
         data = utf8_view(text)
+        self.load_kernels().make_space(len(data))
         threads = check_threads(threads)
         # Enough blocks for the threads, but large enough for the cost of a kernel call not to matter.
         size = min(BLOCK_BYTES, max(len(data) // (4 * threads), kernels.SMALL_TEXT_BYTES))
-        for encoded in map_in_order(self._with_kernels, self.cutter.blocks_of(data, size), threads):
+        for encoded in map_in_order(self._with_kernels, self.cutter.blocks_of(data, size, is_valid=True), threads):
             yield encoded.ids
 
     def batch(self, texts: list[str], threads: int | None) -> list[np.ndarray]:
@@ -233,7 +234,7 @@ class TextEncoder:
             return [np.array(self._text_in_python(text), dtype=self.spec.id_dtype) for text in texts]
         blocks = (Block(utf8(text)) for text in texts)
         if self._normalization:
-            blocks = (self._normalized(block)[0] for block in blocks)
+            blocks = (block.normalized(self._finder)[0] for block in blocks)
 
         def encode(job: tuple[Block, list[int]]) -> tuple[EncodedBlock, list[int]]:
             return self._with_kernels(job[0]), job[1]
@@ -309,7 +310,7 @@ class TextEncoder:
         """Encode a block with the kernels."""
         encoder = self.load_kernels()
         if self._normalization and block.spans is None:
-            block, size, replaced = self._normalized(block)
+            block, size, replaced = block.normalized(self._finder)
             return encoder.encode(block)._replace(bytes=size, replaced=replaced)
         if block.spans is None and self._finder is not self._engine.finder:
             block = block.searched(self._finder)  # which is a string, and so valid UTF-8
@@ -332,26 +333,6 @@ class TextEncoder:
             if special >= 0:
                 ids.append(self._engine.special_ids[special])
         return ids
-
-    def _normalized(self, block: Block) -> tuple[Block, int, int]:
-        """Normalize the text between special tokens.
-
-        Returns:
-            The normalized block, the number of bytes before normalization, and the number of malformed sequences
-            replaced by U+FFFD.
-        """
-        texts, size, replaced = block.texts(self._finder)
-        parts: list[bytes] = []
-        spans: list[Span] = []
-        done = 0
-        for text, special in texts:
-            parts.append(self._normal_form(text).encode("utf-8"))
-            done += len(parts[-1])
-            if special >= 0:
-                parts.append(self._finder.tokens[special])
-                spans.append((done, done + len(parts[-1]), special))
-                done += len(parts[-1])
-        return Block(b"".join(parts), spans), size, replaced
 
     def _normal_form(self, text: str) -> str:
         """Return a text without special tokens in the Unicode normal form of this tokenizer."""

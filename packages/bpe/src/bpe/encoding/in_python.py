@@ -33,7 +33,7 @@ class PretokenEncoder:
         for pretoken in split_pretokens(self._pattern, text):
             found = cache.get(pretoken)
             if found is None:
-                found = self._encode_pretoken(pretoken.encode("utf-8"))
+                found = self.encode_pretoken(pretoken.encode("utf-8"))
                 if len(pretoken) <= _LONGEST_CACHED:
                     if len(cache) >= _MAX_CACHED:
                         cache.clear()
@@ -41,8 +41,12 @@ class PretokenEncoder:
             ids += found
         return ids
 
-    def _encode_pretoken(self, pretoken: bytes) -> list[int]:
-        """Return the ids of one pre-token."""
+    def encode_pretoken(self, pretoken: bytes) -> list[int]:
+        """Return the ids of one pre-token.
+
+        Raises:
+            ValueError: If it has a byte that the vocabulary has no token for.
+        """
         whole = self._merges.whole_ids.get(pretoken)
         if whole is not None:
             return [whole]

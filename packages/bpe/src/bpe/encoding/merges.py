@@ -47,7 +47,7 @@ class Merges:
         """The merges as arrays for the kernels."""
         import numpy as np
 
-        from bpe.kernels.merging.applying import rank_table
+        from bpe.kernels.merging.applying import byte_rank_table, rank_table
         from bpe.kernels.merging.long_pretokens import MergeArrays
         from bpe.kernels.tables.pretokens import PretokenTable
 
@@ -60,10 +60,13 @@ class Merges:
             offsets = np.cumsum([0, *map(len, pretokens)])
             ids = np.fromiter(self.whole_ids.values(), dtype=np.int64, count=len(pretokens))
             whole.add(np.frombuffer(b"".join(pretokens), dtype=np.uint8), offsets, ids)
+        left_ids, right_ids = np.array(lefts, dtype=np.int64), np.array(rights, dtype=np.int64)
+        byte_symbols = np.array(self.byte_symbols, dtype=np.int64)
         return MergeArrays(
-            rank_table(np.array(lefts, dtype=np.int64), np.array(rights, dtype=np.int64)),
+            rank_table(left_ids, right_ids),
             np.array(merged, dtype=np.int32),
-            np.array(self.byte_symbols, dtype=np.int64),
+            byte_symbols,
+            byte_rank_table(left_ids, right_ids, byte_symbols),
             sizes,
             self.vocab_size,
             whole.table if self.whole_ids else np.empty(0, dtype=np.uint64),

@@ -1,4 +1,4 @@
-"""Encoding of texts that do not fit into memory: iterables of strings, files and documents."""
+"""Encoding of texts that do not fit into memory: iterables of strings, files, and rows of tables."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from bpe import kernels
 from bpe.encoding.encoder import TextEncoder
-from bpe.encoding.token_writer import TokenFile, token_writer
+from bpe.encoding.token_writer import TokenFile, TokenWriter, token_writer
 from bpe.progress import Progress
-from bpe.text import END_OF_TEXT, Block, SpecialTokenFinder, StrPath, TextFile, is_compressed, replace_malformed, utf8
+from bpe.text import END_OF_TEXT, Block, SpecialTokenFinder, StrPath, TextFile, replace_malformed, utf8
 from bpe.threads import check_threads, map_in_order
 from bpe.vocabulary import TokenizerSpec
 
@@ -87,6 +87,7 @@ def encode_file(
     *,
     file_format: str | None = None,
     documents: bool | None = None,
+    column: str | None = None,
     source: str | None = None,
     progress: bool = False,
 ) -> EncodeReport:
@@ -102,97 +103,75 @@ def encode_file(
         threads: The number of threads; None uses all cores.
         file_format: "npy", "llm.c" or "megatron"; None takes it from `out`.
         documents: Whether to write an index of documents, which end at `<|endoftext|>`; None: unless the format is npy.
+        column: The column of the texts if the file is a table. Each row is a document, and gets `<|endoftext|>` at its
+            end; the index has the number of the row in the place of a position in the file.
         source: The name of the text in the description; None means the name of the file.
         progress: Whether to report on stderr.
 
     Raises:
         OSError: If a file cannot be read or written.
-        ValueError: If the text is empty or too large for the format, the name does not suit it, or a file would
-            replace the text itself or something that does not belong to a token file.
+        ValueError: If the text is empty or too large for the format, the name does not suit it, a file would replace
+            the text itself or something that does not belong to a token file, or a row has no text.
     """
-    import numpy as np
-
     begin = time.perf_counter()
     threads = check_threads(threads)
     place = TokenFile.named(out, file_format, documents)
-    text = TextFile(path)
+    text = TextFile(path, column)
     place.check(text.path)
     name = text.path.name if source is None else source
     place.companions({"source": name, "tokenizer_sha256": encoder.spec.sha256})
-    size_on_disk = text.path.stat().st_size if text.path.exists() else 0
-    encoder.prepare_for(size_on_disk)
-    report = Progress("encoding", None if is_compressed(text.path) else size_on_disk, enabled=progress)
-    ends = _DocumentEnds(encoder.spec) if place.documents or place.index else None
+    encode = _encode_text if column is None else _encode_rows
+    size = text.known_bytes()
+    with token_writer(place, encoder.spec) as writer, Progress("encoding", size, enabled=progress) as report:
+        encode(encoder, text, writer, threads, report)
+        writer.finish(name, text.bytes, text.invalid_utf8, "byte" if column is None else "row")
+    text.warn()
+    seconds = time.perf_counter() - begin
+    return EncodeReport(writer.tokens, text.bytes, encoder.spec.id_dtype, text.invalid_utf8, seconds, place.tokens)
+
+
+def _encode_text(encoder: TextEncoder, text: TextFile, writer: TokenWriter, threads: int, report: Progress) -> None:
+    """Encode a text in blocks."""
+    import numpy as np
+
+    encoder.prepare_for(text.path.stat().st_size if text.path.exists() else 0)
+    ends = _DocumentEnds(encoder.spec) if writer.needs_documents else None
+    id_dtype = encoder.spec.id_dtype
 
     def encode(block: Block) -> tuple[np.ndarray, np.ndarray, int, int, int]:
         encoded = encoder.block(block)
-        ids = np.asarray(encoded.ids, dtype=encoder.spec.id_dtype)
+        ids = np.asarray(encoded.ids, dtype=id_dtype)
         begins = np.empty((0, 2), dtype=np.int64) if ends is None else ends.of(block, ids)
         return ids, begins, len(block.data), encoded.bytes, encoded.replaced
 
     read = 0
-    with token_writer(place, encoder.spec) as writer, report:
-        writer.write(np.empty(0, dtype=encoder.spec.id_dtype), np.zeros((1, 2), dtype=np.int64))
-        for ids, begins, length, size, replaced in map_in_order(encode, text.blocks(encoder.cutter), threads):
-            writer.write(ids, begins + np.array((writer.tokens, read)))
-            read += length
-            text.record(size, replaced)
-            report.update(text.bytes)
-        writer.finish(name, text.bytes, text.invalid_utf8, "byte")
-    text.warn()
-    return _report(writer.tokens, text.bytes, text.invalid_utf8, encoder, begin, place)
+    writer.write(np.empty(0, dtype=id_dtype), np.zeros((1, 2), dtype=np.int64))
+    for ids, begins, length, size, replaced in map_in_order(encode, text.blocks(encoder.cutter), threads):
+        writer.write(ids, begins + np.array((writer.tokens, read)))
+        read += length
+        text.record(size, replaced)
+        report.update(text.bytes)
 
 
-def encode_documents(
-    encoder: TextEncoder,
-    texts: Iterable[str],
-    out: StrPath,
-    threads: int | None = None,
-    *,
-    source: str,
-    file_format: str | None = None,
-    documents: bool | None = None,
-) -> EncodeReport:
-    """Encode texts, such as the rows of a table, each of them a document that gets `<|endoftext|>` at its end.
-
-    The index has the number of the text in the place of its position in a file. `encode_file` describes the rest.
-
-    Raises:
-        OSError: If a file cannot be written.
-        ValueError: If the tokenizer has no `<|endoftext|>`, there is no text, or `encode_file` would raise it.
-    """
+def _encode_rows(encoder: TextEncoder, table: TextFile, writer: TokenWriter, threads: int, report: Progress) -> None:
+    """Encode the rows of a table, each with the end of a document."""
     import numpy as np
 
-    begin = time.perf_counter()
-    threads = check_threads(threads)
     end_id = encoder.spec.special_ids.get(END_OF_TEXT)
     if end_id is None:
         raise ValueError(f"the tokenizer has no {END_OF_TEXT}, which ends every document; train one that has it")
-    place = TokenFile.named(out, file_format, documents)
-    place.check(None)
-    place.companions({"source": source, "tokenizer_sha256": encoder.spec.sha256})
     end = np.array([end_id], dtype=encoder.spec.id_dtype)
-    size = rows = 0
-    with token_writer(place, encoder.spec) as writer:
-        for batch in _batches_of_documents(texts):
-            size += sum(len(utf8(text)) for text in batch)
-            ids = [part for one in encoder.batch(batch, threads) for part in (one, end)]
-            lengths = np.array([len(one) for one in ids], dtype=np.int64).reshape(-1, 2).sum(axis=1)
-            begins = np.column_stack((writer.tokens + np.cumsum(lengths) - lengths, rows + np.arange(len(batch))))
-            writer.write(np.concatenate(ids), begins)
-            rows += len(batch)
-        if not rows:
-            raise ValueError(f"{source!r} has no document, expected at least one; check how it was made")
-        writer.finish(source, size, 0, "row")
-    return _report(writer.tokens, size, 0, encoder, begin, place)
-
-
-def _report(
-    tokens: int, size: int, invalid_utf8: int, encoder: TextEncoder, begin: float, place: TokenFile
-) -> EncodeReport:
-    """Return the report of a token file that is complete."""
-    seconds = time.perf_counter() - begin
-    return EncodeReport(tokens, size, encoder.spec.id_dtype, invalid_utf8, seconds, place.tokens)
+    rows = 0
+    for batch in _batches_of_documents(table.documents()):
+        ids = [part for one in encoder.batch(batch, threads) for part in (one, end)]
+        lengths = np.array(list(map(len, ids)), dtype=np.int64).reshape(-1, 2).sum(axis=1)
+        begins = np.column_stack((writer.tokens + np.cumsum(lengths) - lengths, rows + np.arange(len(batch))))
+        writer.write(np.concatenate(ids), begins)
+        rows += len(batch)
+        table.record(sum(len(utf8(text)) for text in batch), 0)
+        report.update(table.bytes)
+    if not rows:
+        raise ValueError(f"file {str(table.path)!r} has no rows, expected at least one; check how it was made")
 
 
 def _batches_of_documents(texts: Iterable[str]) -> Iterator[list[str]]:

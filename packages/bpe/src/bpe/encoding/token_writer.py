@@ -142,6 +142,11 @@ class TokenWriter:
         self._documents: list[np.ndarray] = []
         self._files[place.tokens].write(self._header())
 
+    @property
+    def needs_documents(self) -> bool:
+        """True if `write` must be given the documents."""
+        return self._place.documents is not None or self._place.index is not None
+
     def write(self, ids: np.ndarray, documents: np.ndarray) -> None:
         """Append ids.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bpe.encoding.in_python import missing_byte_error
+from bpe.kernels.machine.arrays import aligned
 from bpe.kernels.machine.compiling import structure
 from bpe.kernels.merging.applying import SHORT
 from bpe.kernels.merging.encoding import (
@@ -67,7 +68,7 @@ class _SharedCache:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         arrays = Cache(
-            np.zeros(4 * capacity, dtype=np.uint64),
+            aligned(4 * capacity, "uint64", zeros=True),
             np.empty(2 * capacity, dtype=np.uint32),
             np.empty(16 * capacity, dtype=np.uint8),
             np.zeros(3, dtype=np.int64),
@@ -97,6 +98,16 @@ class BlockEncoder:
         self._cache = _SharedCache(FIRST_CACHED)
         self._replacing = Lock()
         self._idle: SimpleQueue[_Buffers] = SimpleQueue()
+
+    def make_space(self, size: int) -> None:
+        """Enlarge the cache to what a text of `size` bytes will need, which saves enlarging it again and again.
+
+        English web text of n bytes has about 3.5 * n**0.62 different pre-tokens.
+        """
+        wanted = min(1 << int(7 * size**0.62).bit_length(), MOST_CACHED)
+        cache = self._cache
+        if wanted > cache.capacity:
+            self._replacement_of(cache, wanted)
 
     def encode(self, block: Block) -> EncodedBlock:
         """Encode a block.
@@ -143,14 +154,14 @@ class BlockEncoder:
             )
         return EncodedBlock(ids, ends, len(data), replaced)
 
-    def _replacement_of(self, full: _SharedCache) -> _SharedCache:
+    def _replacement_of(self, full: _SharedCache, capacity: int = 0) -> _SharedCache:
         """Return a cache with space: one made by another thread, one twice as large, or finally an empty one.
 
         Threads that use the old cache may continue with it to the end of their block.
         """
         with self._replacing:
             if self._cache is full:
-                new = _SharedCache(min(2 * full.capacity, MOST_CACHED))
+                new = _SharedCache(min(max(2 * full.capacity, capacity), MOST_CACHED))
                 if full.capacity < MOST_CACHED:
                     move_cache(full.argument, new.argument)
                 self._cache = new

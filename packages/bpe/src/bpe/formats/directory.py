@@ -11,6 +11,7 @@ from bpe.text import END_OF_TEXT, StrPath
 from bpe.vocabulary import TokenizerSpec
 
 TOKENIZER_JSON = "tokenizer.json"
+_OTHER_FILES = ("vocab.json", "merges.txt", "tokenizer.tiktoken", "tokenizer_config.json")
 
 
 def load(directory: StrPath) -> TokenizerSpec:
@@ -26,6 +27,21 @@ def load(directory: StrPath) -> TokenizerSpec:
     return huggingface.load(path)
 
 
+def check_target(directory: StrPath) -> None:
+    """Refuse a folder with files that `save` would replace or remove, but without a tokenizer.json beside them.
+
+    Raises:
+        FileExistsError: If there are such files, which another program may need.
+    """
+    folder = Path(directory)
+    found = [name for name in _OTHER_FILES if (folder / name).exists()]
+    if found and not (folder / TOKENIZER_JSON).exists():
+        raise FileExistsError(
+            f"folder {str(folder)!r} has {', '.join(found)} but no {TOKENIZER_JSON}, so another program may need them, "
+            "and saving would replace or remove them; move them away, or name another folder"
+        )
+
+
 def save(spec: TokenizerSpec, directory: StrPath) -> None:
     """Write all formats; tokenizer.json, which `load` reads, comes last.
 
@@ -33,12 +49,25 @@ def save(spec: TokenizerSpec, directory: StrPath) -> None:
     ids.
 
     Raises:
+        FileExistsError: If the folder has such files, but no tokenizer.json.
         OSError: If the folder cannot be created or written to.
         ValueError: If tokenizer.json cannot hold the tokenizer.
     """
     folder = Path(directory)
     content = huggingface.to_json(spec)  # raises before anything is written
+    check_target(folder)
+    is_new = not (folder / TOKENIZER_JSON).exists()
     folder.mkdir(parents=True, exist_ok=True)
+    try:
+        _write(spec, folder, content)
+    except BaseException:
+        if is_new:  # otherwise the next attempt would take the files for those of another program
+            _remove(folder, *_OTHER_FILES)
+        raise
+
+
+def _write(spec: TokenizerSpec, folder: Path, content: str) -> None:
+    """Write all files; `content` is that of tokenizer.json."""
     if gpt2.can_hold(spec):
         gpt2.save(spec, folder / "vocab.json", folder / "merges.txt")
     else:

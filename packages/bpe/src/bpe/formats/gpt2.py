@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ from bpe.text import END_OF_TEXT, StrPath, is_gpt2_pattern
 from bpe.vocabulary import Merge, TokenizerSpec
 
 _VERSION_LINE = "#version: 0.2"
+_BRACKETED = re.compile(rb"<.+>|\[.+\]", re.DOTALL)
+_FEW_UNMADE, _SHARE_UNMADE = 3, 1 / 20
+"""So many tokens, and this share of them, may be without a merge that makes them."""
 
 
 def load(vocab_path: StrPath, merges_path: StrPath, special_tokens: Sequence[str] | None = None) -> TokenizerSpec:
@@ -31,7 +35,7 @@ def load(vocab_path: StrPath, merges_path: StrPath, special_tokens: Sequence[str
 
     Raises:
         FileNotFoundError: If a file does not exist.
-        ValueError: If a file is malformed, or a merge needs a token that the vocabulary lacks.
+        ValueError: If a file is malformed, a merge needs a token that the vocabulary lacks, or merges are missing.
     """
     merges = read_merges(merges_path)
     vocab = read_vocab(vocab_path, special_tokens or (), merges)
@@ -49,7 +53,26 @@ def load(vocab_path: StrPath, merges_path: StrPath, special_tokens: Sequence[str
                 "none), and check that the merges are complete",
                 stacklevel=3,
             )
-    return TokenizerSpec.checked(vocab, merges, special_tokens)
+    spec = TokenizerSpec.checked(vocab, merges, special_tokens)
+    _check_complete(spec, vocab_path, merges_path)
+    return spec
+
+
+def _check_complete(spec: TokenizerSpec, vocab_path: StrPath, merges_path: StrPath) -> None:
+    """Refuse merges that leave many tokens of the vocabulary unmade, as a file that was cut off does.
+
+    Published vocabularies have a few tokens that no merge makes: special ones, most of them in angle or square
+    brackets, and at most one in two hundred others.
+    """
+    made = {left + right for left, right in spec.merges}
+    longer = [token for token in spec.ordinary_tokens.values() if len(token) > 1 and not _BRACKETED.fullmatch(token)]
+    unmade = [token for token in longer if token not in made]
+    if len(unmade) > max(_FEW_UNMADE, _SHARE_UNMADE * len(longer)):
+        raise ValueError(
+            f"no merge in {str(merges_path)!r} makes {len(unmade):,} of the {len(longer):,} tokens of several bytes in "
+            f"{str(vocab_path)!r}, such as {unmade[0]!r}, so text would get other ids; fetch the merges again, or name "
+            "the special tokens"
+        )
 
 
 def read_vocab(path: StrPath, special_tokens: Iterable[str] = (), merges: Sequence[Merge] = ()) -> dict[int, bytes]:

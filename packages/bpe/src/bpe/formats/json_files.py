@@ -31,7 +31,7 @@ def read_json(path: StrPath) -> Any:
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If it is not JSON, or an object has the same name twice.
+        ValueError: If it is not JSON, is nested too deeply, or an object has the same name twice.
     """
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -46,6 +46,8 @@ def read_json(path: StrPath) -> Any:
         return json.loads(read_text(path), object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise ValueError(f"file {str(path)!r} is not JSON: {error}; check it") from None
+    except RecursionError:
+        raise ValueError(f"file {str(path)!r} has JSON nested too deeply to be read; check it") from None
 
 
 def unsupported(source: str, name: str, value: object, expected: str = "none") -> ValueError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -33,14 +34,16 @@ class Block:
 
     data: bytes | memoryview
     spans: list[Span] | np.ndarray | None = None
+    is_valid: bool = False
+    """True if `data` is known to be valid UTF-8."""
 
     def searched(self, finder: SpecialTokenFinder) -> Block:
         """Return the block with the spans that `finder` finds, by a kernel; `data` must be valid UTF-8."""
         read_only, _ = _kernel_functions()
         return Block(self.data, finder.find(read_only(self.data)))
 
-    def texts(self, finder: SpecialTokenFinder) -> tuple[list[tuple[str, int]], int, int]:
-        """Return the block as strings.
+    def texts(self, finder: SpecialTokenFinder, *, nfc: bool = False) -> tuple[list[tuple[str, int]], int, int]:
+        """Return the block as strings, in the Unicode normal form NFC or as they are.
 
         Returns:
             Each text between special tokens with the index of the special token that follows it (-1: none), the number
@@ -53,7 +56,29 @@ class Block:
             texts.append((data[done:start].decode("utf-8"), index))
             done = end
         texts.append((data[done:].decode("utf-8"), -1))
+        if nfc:
+            texts = [(unicodedata.normalize("NFC", text), index) for text, index in texts]
         return texts, len(data), replaced
+
+    def normalized(self, finder: SpecialTokenFinder) -> tuple[Block, int, int]:
+        """Return the block with the text between special tokens in the Unicode normal form NFC.
+
+        Returns:
+            The new block, the number of bytes before normalization, and the number of malformed sequences replaced by
+            U+FFFD.
+        """
+        texts, size, replaced = self.texts(finder, nfc=True)
+        parts: list[bytes] = []
+        spans: list[Span] = []
+        done = 0
+        for text, index in texts:
+            parts.append(text.encode("utf-8"))
+            done += len(parts[-1])
+            token = finder.tokens[index] if index >= 0 else b""
+            parts.append(token)
+            spans.append((done, done + len(token), index))
+            done += len(token)
+        return Block(b"".join(parts), spans[:-1]), size, replaced
 
     def arrays(self, finder: SpecialTokenFinder) -> tuple[np.ndarray, np.ndarray, int]:
         """Return the block as arrays for the kernels.
@@ -68,7 +93,7 @@ class Block:
             import numpy as np
 
             return data, np.array(self.spans, dtype=np.int64).reshape(-1, 3), 0
-        if not is_well_formed(data):
+        if not (self.is_valid or is_well_formed(data)):
             cleaned, replaced = replace_malformed(bytes(self.data))
             data = read_only(cleaned)
         return data, finder.find(data), replaced
@@ -115,20 +140,22 @@ class BlockCutter:
         if size:
             yield Block(b"".join(waiting))
 
-    def blocks_of(self, data: bytes | memoryview, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-        """Yield blocks of about `block_bytes` of a text in memory, without copying it."""
+    def blocks_of(
+        self, data: bytes | memoryview, block_bytes: int = BLOCK_BYTES, *, is_valid: bool = False
+    ) -> Iterator[Block]:
+        """Yield blocks of about `block_bytes` of a text in memory, without copying it; `is_valid` as in `Block`."""
         view = memoryview(data)
         start, size, searched = 0, block_bytes, 0
         while start + size < len(view):
             cut = self._last_cut(view, max(start, searched), start + size)
             if cut:
-                yield Block(view[start:cut])
+                yield Block(view[start:cut], None, is_valid)
                 start, size = cut, block_bytes
             else:
                 searched = start + size - self._finder.longest - 4  # the next search sees more text here
                 size *= 2
         if start < len(view):
-            yield Block(view[start:])
+            yield Block(view[start:], None, is_valid)
 
     def blocks_of_texts(self, texts: Iterable[Block], block_bytes: int) -> Iterator[tuple[Block, list[int]]]:
         """Yield blocks of separate texts, each with the indices of its spans that end a text.

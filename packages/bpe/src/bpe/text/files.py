@@ -1,4 +1,4 @@
-"""Text files, plain or compressed with gzip or Zstandard: which to read, and their content in blocks."""
+"""Text files, plain or compressed, and columns of tables: which files to read, and their text in blocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from bpe.errors import InvalidUTF8Warning
 from bpe.text.blocks import BLOCK_BYTES, Block
-from bpe.text.utf8 import StrPath
+from bpe.text.rows import TABLE_SUFFIXES, is_parquet, is_table, read_json_lines, read_parquet
+from bpe.text.utf8 import StrPath, utf8
 
 if TYPE_CHECKING:
     from bpe.text.blocks import BlockCutter
@@ -22,42 +23,48 @@ if TYPE_CHECKING:
 TEXT_SUFFIXES = (".txt", ".gz", ".zst")
 COMPRESSED_SUFFIXES = (".gz", ".zst")
 _BESIDE_MERGES = ("vocab.json", "tokenizer.json")
+_BEGIN_BYTES = 265
 _BINARY = (
     (rb"\x1f\x8b", "compressed with gzip", "give it a name that ends in .gz"),
     (rb"\x28\xb5\x2f\xfd", "compressed with Zstandard", "give it a name that ends in .zst"),
     (rb"BZh[1-9]1AY&", "compressed with bzip2", "decompress it, or use gzip or Zstandard"),
     (rb"\xfd7zXZ\x00", "compressed with xz", "decompress it, or use gzip or Zstandard"),
+    (rb"\x04\x22\x4d\x18", "compressed with LZ4", "decompress it, or use gzip or Zstandard"),
+    (rb"\x1f\x9d", "compressed with compress", "decompress it, or use gzip or Zstandard"),
     (rb"PK\x03\x04", "a zip archive", "unpack it"),
-    (rb"PAR1\x15", "a Parquet file", "write its text column to a text file"),
+    (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it"),
+    (rb"Rar!\x1a\x07", "a RAR archive", "unpack it"),
+    (rb"(?s:.{257})ustar(?:  )?\x00", "a tar archive", "unpack it"),
+    (rb"PAR1\x15", "a Parquet file", "give it a name that ends in .parquet, and name its column, as in column='text'"),
+    (rb"ARROW1\x00\x00", "an Arrow file", "write it as Parquet, or pass its texts to train_from_iterator"),
     (rb"\x93NUMPY", "a NumPy array", "give the text itself"),
 )
 """Patterns of the first bytes of files that are no text, what they are, and what to do."""
 
 
-def find_files(paths: StrPath | Iterable[StrPath]) -> list[Path]:
-    """Return the files that `paths` name: files as they are; folders are searched for .txt, .gz and .zst, sorted.
+def find_files(paths: StrPath | Iterable[StrPath], column: str | None = None) -> list[Path]:
+    """Return the files that `paths` name: files as they are; folders are searched for texts, sorted.
 
-    Hidden files and folders are left out, and so is the merges.txt of a tokenizer. A file with several links counts
-    once.
+    The names of texts end in .txt, .gz or .zst; those of tables with a `column` in .jsonl, .ndjson (.gz, .zst),
+    .json.gz, .json.zst or .parquet. Hidden files and folders are left out, and so is the merges.txt of a tokenizer. A
+    file with several links counts once.
 
     Raises:
         FileNotFoundError: If a path does not exist.
-        TypeError: If `paths` is an open file or bytes.
+        TypeError: If a path is an open file, bytes, or of another type.
         ValueError: If there is no path, a path is an empty string, or a folder has no text file.
     """
-    if hasattr(paths, "read"):
-        raise TypeError("paths is an open file, expected its name; or pass its text to train_from_iterator")
-    if isinstance(paths, bytes):
-        raise TypeError(f"paths is {paths!r}, expected a str or a Path; write os.fsdecode({paths!r})")
+    is_one = isinstance(paths, str | bytes | PathLike) or hasattr(paths, "read") or not isinstance(paths, Iterable)
+    items: Any = [paths] if is_one else paths
+    suffixes = TEXT_SUFFIXES if column is None else TABLE_SUFFIXES
+    advice = "name a file, or a column if it has .jsonl or .parquet" if column is None else "name a file, or no column"
     files: list[Path] = []
-    for path in [paths] if isinstance(paths, str | PathLike) else paths:
-        if path == "":  # Path("") would be the current folder
-            raise ValueError("paths has an empty string, expected a file or a folder; is a variable unset?")
-        path = Path(path)
+    for item in items:
+        path = _checked_path(item, "paths is" if is_one else "paths has")
         if path.is_dir():
-            found = _texts_in(path)
+            found = _texts_in(path, suffixes)
             if not found:
-                raise ValueError(f"folder {str(path)!r} has no file ending in {', '.join(TEXT_SUFFIXES)}; name a file")
+                raise ValueError(f"folder {str(path)!r} has no file ending in {', '.join(suffixes)}; {advice}")
             files.extend(found)
         elif path.exists():
             files.append(path)
@@ -68,21 +75,32 @@ def find_files(paths: StrPath | Iterable[StrPath]) -> list[Path]:
     return files
 
 
-def _texts_in(folder: Path) -> list[Path]:
+def _checked_path(path: Any, begin: str) -> Path:
+    """Return a path, or refuse anything else with a message of this beginning."""
+    if hasattr(path, "read"):
+        raise TypeError(f"{begin} an open file, expected its name; or pass its text to train_from_iterator")
+    if isinstance(path, bytes):
+        raise TypeError(f"{begin} {path!r}, expected a str or a Path; write os.fsdecode({path!r})")
+    if not isinstance(path, str | PathLike):
+        raise TypeError(f"{begin} a {type(path).__name__}, expected a str or a Path")
+    if path == "":  # Path("") would be the current folder
+        raise ValueError("paths has an empty string, expected a file or a folder; is a variable unset?")
+    return Path(path)
+
+
+def _texts_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Return the text files below a folder, sorted: no hidden ones, and each file once, whatever links to it."""
     found: dict[Path, Path] = {}
     for file in sorted(folder.rglob("*")):
         is_hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if not is_hidden and _is_text(file):
+        if not is_hidden and file.name.lower().endswith(suffixes) and file.is_file() and not _is_merges(file):
             found.setdefault(file.resolve(), file)
     return list(found.values())
 
 
-def _is_text(path: Path) -> bool:
-    """Return whether a path in a folder is a text file, by its name and the files beside it."""
-    if path.suffix.lower() not in TEXT_SUFFIXES or not path.is_file():
-        return False
-    return path.name != "merges.txt" or not any(path.with_name(name).is_file() for name in _BESIDE_MERGES)
+def _is_merges(path: Path) -> bool:
+    """Return whether a file is the merges.txt of a tokenizer, by its name and the files beside it."""
+    return path.name == "merges.txt" and any(path.with_name(name).is_file() for name in _BESIDE_MERGES)
 
 
 def is_compressed(path: Path) -> bool:
@@ -90,36 +108,49 @@ def is_compressed(path: Path) -> bool:
     return path.suffix.lower() in COMPRESSED_SUFFIXES
 
 
-def _refuse_binary(path: Path) -> None:
-    """Refuse a file that is no text by its first bytes, which no text begins with, or an archive by its name.
+def _check_name(path: Path, column: str | None) -> None:
+    """Refuse an archive, and a table without a column, by its name.
 
     Raises:
         ValueError: If it is such a file.
     """
-    name = path.name.lower()
-    if name.endswith((".tar.gz", ".tgz", ".tar.zst")):
+    if path.name.lower().endswith((".tar.gz", ".tgz", ".tar.zst")):
         raise ValueError(f"file {str(path)!r} is an archive, expected text; unpack it")
-    if is_compressed(path) or not path.is_file():  # a pipe must not be read here
-        return
-    with path.open("rb") as file:
-        begin = file.read(8)
+    if column is None and is_table(path):
+        raise ValueError(
+            f"file {str(path)!r} has rows, expected text; name the column of its texts, as in column='text' or "
+            "--column text, or write them to a text file"
+        )
+
+
+def _check_begin(path: Path, begin: bytes) -> None:
+    """Refuse a file that is no text by its first bytes, which no text begins with.
+
+    Raises:
+        ValueError: If it is such a file.
+    """
     for first, kind, advice in _BINARY:
         if re.match(first, begin):
             raise ValueError(f"file {str(path)!r} is {kind}, expected text; {advice}")
 
 
 def open_text_file(path: Path, chunk_bytes: int) -> Iterator[bytes]:
-    """Yield the bytes of a file in chunks of at most `chunk_bytes`; files named .gz or .zst are decompressed.
+    """Yield the bytes of a text file in chunks of at most `chunk_bytes`; files named .gz or .zst are decompressed.
 
     Raises:
         OSError: If the file cannot be opened or read.
-        ValueError: If the compressed data is damaged, or Zstandard is not installed.
+        ValueError: If it is no text, its compressed data is damaged, or Zstandard is not installed.
     """
+    _check_name(path, None)
+    return _chunks(path, chunk_bytes)
+
+
+def _chunks(path: Path, chunk_bytes: int) -> Iterator[bytes]:
+    """Yield the bytes of a file in chunks, decompressed."""
     if not path.exists():
         raise FileNotFoundError(f"no file {str(path)!r}; check the path")
     if path.is_dir():
         raise IsADirectoryError(f"{str(path)!r} is a folder, expected a file; name a file in it")
-    _refuse_binary(path)
     damage: tuple[type[Exception], ...] = (EOFError, zlib.error, gzip.BadGzipFile)
     opened: Any
     if path.suffix.lower() == ".zst":
@@ -129,7 +160,11 @@ def open_text_file(path: Path, chunk_bytes: int) -> Iterator[bytes]:
         opened = gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb", buffering=0)  # noqa: SIM115
     with opened as file:
         try:
+            is_first = True
             while chunk := file.read(chunk_bytes):
+                if is_first:
+                    _check_begin(path, chunk[:_BEGIN_BYTES])
+                is_first = False
                 yield chunk
         except damage as error:
             raise ValueError(f"file {str(path)!r} cannot be decompressed: {error}; make or fetch it again") from error
@@ -150,45 +185,86 @@ def _open_zstandard(path: Path) -> tuple[Any, type[Exception]]:
 
 
 class TextFile:
-    """A text file, plain or compressed, that counts the bytes read and the malformed sequences replaced."""
+    """A text file, plain or compressed, that counts the bytes read and the malformed sequences replaced.
 
-    def __init__(self, path: StrPath) -> None:
+    With a `column` it is a table: each string in that column is a document. Files named .parquet are Parquet, and all
+    others JSON lines.
+    """
+
+    def __init__(self, path: StrPath, column: str | None = None) -> None:
+        """Check the name of the file, without opening it.
+
+        Raises:
+            ValueError: If it is an archive, or a table and there is no column.
+        """
         self.path = Path(path)
+        self.column = column
         self.bytes = 0
         self.invalid_utf8 = 0
+        _check_name(self.path, column)
+
+    @property
+    def is_packed(self) -> bool:
+        """True if the file is compressed, so that its text is larger."""
+        return is_compressed(self.path) or is_parquet(self.path)
+
+    def known_bytes(self) -> int | None:
+        """Return the number of bytes of text, or None if it is unknown before the file has been read."""
+        if self.column is not None or self.is_packed or not self.path.is_file():
+            return None
+        return self.path.stat().st_size
 
     def blocks(
         self, cutter: BlockCutter, block_bytes: int = BLOCK_BYTES, *, may_be_empty: bool = False
     ) -> Iterator[Block]:
         """Yield the text in blocks; line ends and a byte-order mark stay as they are.
 
+        Between the documents of a table the blocks have spans with index -1, which no pre-token crosses.
+
         Raises:
             OSError: If the file cannot be read.
-            ValueError: If it is empty and must not be, or its compressed data is damaged.
+            ValueError: If it is empty and must not be, its compressed data is damaged, it is no text, or a row of the
+                table has no string in the column.
         """
         empty = True
-        mapped = self._mapped()
-        blocks = (
-            cutter.blocks(open_text_file(self.path, block_bytes), block_bytes)
-            if mapped is None
-            else cutter.blocks_of(mapped, block_bytes)
-        )
+        blocks: Iterator[Block]
+        if self.column is not None:
+            documents = (Block(utf8(text)) for text in self.documents(block_bytes) if text)
+            blocks = (block for block, _ in cutter.blocks_of_texts(documents, block_bytes))
+        elif (mapped := self._mapped()) is not None:
+            blocks = cutter.blocks_of(mapped, block_bytes)
+        else:
+            blocks = cutter.blocks(_chunks(self.path, block_bytes), block_bytes)
         for block in blocks:
             empty = False
             yield block
         if empty and not may_be_empty:
             raise ValueError(f"file {str(self.path)!r} is empty, expected text; check how it was made")
 
+    def documents(self, chunk_bytes: int = BLOCK_BYTES) -> Iterator[str]:
+        """Yield the strings of a table in its column, one for each row.
+
+        Raises:
+            OSError: If the file cannot be read.
+            ValueError: If there is no column, the data is damaged, or a row has no string in the column.
+        """
+        if self.column is None:
+            raise ValueError(f"file {str(self.path)!r} is read as a text, expected a table; name a column")
+        if is_parquet(self.path):
+            return read_parquet(self.path, self.column)
+        return read_json_lines(self.path, _chunks(self.path, chunk_bytes), self.column)
+
     def _mapped(self) -> memoryview | None:
         """Map the file into memory, or return None where it must be read as a stream."""
         if is_compressed(self.path) or not self.path.is_file():
             return None
-        _refuse_binary(self.path)
         with self.path.open("rb") as file:
             try:
-                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+                mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
             except (ValueError, OSError):  # a file without a size, as in /proc, or a file system without mapping
                 return None
+        _check_begin(self.path, bytes(mapped[:_BEGIN_BYTES]))
+        return mapped
 
     def record(self, size: int, replaced: int) -> None:
         """Add the bytes of a processed block and the number of malformed sequences replaced in it."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
+from bpe.training.limits import NO_LIMITS, Limits
+
 Pair = tuple[bytes, bytes]
+Split = Callable[[bytes], Sequence[bytes]]
+"""A function from a pre-token to its tokens before the first merge."""
 
 _COMPLEMENT = bytes(255 - byte for byte in range(256))
 _PAST_ALL_BYTES = "\u0100"
@@ -18,13 +22,24 @@ def _descending(token: bytes) -> str:
     return token.translate(_COMPLEMENT).decode("latin-1") + _PAST_ALL_BYTES
 
 
-def learn_merges_in_python(counts: Mapping[bytes, int], max_merges: int) -> list[Pair]:
+def single_bytes(pretoken: bytes) -> list[bytes]:
+    """Return the bytes of a pre-token, each by itself."""
+    return [bytes([byte]) for byte in pretoken]
+
+
+def learn_merges_in_python(
+    counts: Mapping[bytes, int],
+    max_merges: int,
+    limits: Limits = NO_LIMITS,
+    *,
+    split: Split = single_bytes,
+) -> list[Pair]:
     """Return at most `max_merges` merges in order, like `bpe.reference.learn_merges` but with less work.
 
     Only pre-tokens that contain the merged pair are visited. The heap has one entry per pair, whose count is an upper
-    bound that is corrected when the entry reaches the top.
+    bound that is corrected when the entry reaches the top. Pairs that are too long or too rare never enter it.
     """
-    pretokens = [[bytes([byte]) for byte in pretoken] for pretoken in counts]
+    pretokens = [list(split(pretoken)) for pretoken in counts]
     weights = list(counts.values())
     pair_counts: defaultdict[Pair, int] = defaultdict(int)
     pretokens_with: defaultdict[Pair, set[int]] = defaultdict(set)
@@ -32,14 +47,18 @@ def learn_merges_in_python(counts: Mapping[bytes, int], max_merges: int) -> list
         for pair in pairwise(pretoken):
             pair_counts[pair] += weights[index]
             pretokens_with[pair].add(index)
-    heap = [_entry(pair, count) for pair, count in pair_counts.items()]
+
+    def allowed(pair: Pair) -> bool:
+        return pair_counts[pair] >= limits.min_frequency and limits.allow_size(len(pair[0]) + len(pair[1]))
+
+    heap = [_entry(pair, count) for pair, count in pair_counts.items() if allowed(pair)]
     heapq.heapify(heap)
     merges: list[Pair] = []
     while heap and len(merges) < max_merges:
         bound, order, pair = heap[0]
         count = pair_counts[pair]
         if count != -bound:
-            if count > 0:
+            if count >= limits.min_frequency:
                 heapq.heapreplace(heap, (-count, order, pair))
             else:
                 heapq.heappop(heap)
@@ -52,7 +71,7 @@ def learn_merges_in_python(counts: Mapping[bytes, int], max_merges: int) -> list
         del pair_counts[pair]
         created.discard(pair)
         for new in created:
-            if pair_counts[new] > 0:
+            if allowed(new):
                 heapq.heappush(heap, _entry(new, pair_counts[new]))
     return merges
 

@@ -21,3 +21,11 @@ def read_only(data: bytes | memoryview | np.ndarray) -> np.ndarray:
     array = np.frombuffer(data, dtype=np.uint8)
     array.flags.writeable = False
     return array
+
+
+def aligned(count: int, dtype: str, *, zeros: bool = False) -> np.ndarray:
+    """Return an array that begins at the start of a cache line of 64 bytes, so that no entry lies across two."""
+    size = np.dtype(dtype).itemsize * count
+    memory = (np.zeros if zeros else np.empty)(size + 64, dtype=np.uint8)
+    begin = -memory.__array_interface__["data"][0] % 64
+    return memory[begin : begin + size].view(dtype)

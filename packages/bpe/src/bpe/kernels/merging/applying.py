@@ -21,6 +21,7 @@ _ONE = np.uint64(1)
 _LEFT, _RIGHT = np.uint64(SYMBOL_BITS + RANK_BITS), np.uint64(RANK_BITS)
 _RANK = np.uint64((1 << RANK_BITS) - 1)
 _NO_RANK = (1 << RANK_BITS) - 1
+_EIGHT = np.uint64(8)
 _DEAD = -1
 _INDEX_BITS = 40
 _INDEX = (1 << _INDEX_BITS) - 1
@@ -49,6 +50,17 @@ def rank_table(lefts: np.ndarray, rights: np.ndarray) -> np.ndarray:
     return table
 
 
+def byte_rank_table(lefts: np.ndarray, rights: np.ndarray, byte_symbols: np.ndarray) -> np.ndarray:
+    """Return the rank of the merge of each pair of bytes, at the index 256 * first byte + second: int32, (65536,)."""
+    byte_of = np.full(1 + max(byte_symbols.max(), lefts.max(initial=0), rights.max(initial=0)), -1)
+    byte_of[byte_symbols] = np.arange(256)
+    first, second = byte_of[lefts], byte_of[rights]
+    ranks = np.flatnonzero((first >= 0) & (second >= 0))[::-1]  # of equal pairs the first counts
+    table = np.full(1 << 16, _NO_RANK, dtype=np.int32)
+    table[first[ranks] << 8 | second[ranks]] = ranks
+    return table
+
+
 @kernel
 def _rank(left: int, right: int, table: np.ndarray) -> np.int64:
     """Return the rank of the merge of two symbols, or `_NO_RANK`."""
@@ -62,22 +74,38 @@ def _rank(left: int, right: int, table: np.ndarray) -> np.int64:
 
 
 @kernel
-def merge_short(symbols: np.ndarray, found: np.ndarray, length: int, ranks: np.ndarray, merged: np.ndarray) -> int:
-    """Merge the first `length` of `symbols` in place and return the number left; `found` is a buffer as long."""
-    for index in range(length - 1):
-        found[index] = _rank(symbols[index], symbols[index + 1], ranks)
+def merge_short(
+    data: np.ndarray,
+    start: int,
+    length: int,
+    byte_symbols: np.ndarray,
+    byte_ranks: np.ndarray,
+    ranks: np.ndarray,
+    merged: np.ndarray,
+    symbols: np.ndarray,
+    found: np.ndarray,
+) -> int:
+    """Merge at most `SHORT` bytes of `data` and return the number of symbols, which are the first of `symbols`.
+
+    `found` is a buffer of `SHORT` for the rank of each symbol with the next one.
+    """
+    for offset in range(length):
+        symbols[offset] = byte_symbols[data[np.uint64(start + offset)]]
+    for offset in range(length - 1):
+        index = np.uint64(start + offset)
+        found[offset] = byte_ranks[np.uint64(data[index]) << _EIGHT | np.uint64(data[index + _ONE])]
     while length > 1:
         best, at = found[0], 0
-        for index in range(1, length - 1):
-            if found[index] < best:
-                best, at = found[index], index
+        for offset in range(1, length - 1):
+            if found[offset] < best:
+                best, at = found[offset], offset
         if best == _NO_RANK:
             break
         symbols[at] = merged[best]
         length -= 1
-        for index in range(at + 1, length):
-            symbols[index] = symbols[index + 1]
-            found[index - 1] = found[index]
+        for offset in range(at + 1, length):
+            symbols[offset] = symbols[offset + 1]
+            found[offset - 1] = found[offset]
         if at > 0:
             found[at - 1] = _rank(symbols[at - 1], symbols[at], ranks)
         if at < length - 1:

@@ -1,12 +1,14 @@
 """Encoding of UTF-8 text to token ids: known pre-tokens from a bounded cache, others by applying merges.
 
 Threads share the cache. An entry is written once: the thread that finds it free reserves it, fills it in and finally
-publishes it by writing its sizes, which every reader checks first. The caller replaces a cache that is full.
+publishes it by writing the second half of its key. The caller replaces a cache that is full.
 
-The table of the cache is uint64 of shape (4 * capacity,) with four fields per slot: the two halves of the key; the
-sizes (length of the pre-token in 8 bits, 0: free; number of its ids in 8 bits) with the first id in the upper half; and
-two more ids. If there are more than three ids, or the pre-token is not its own key, the last field holds the offset of
-its ids in the lower half and the offset of its bytes in the upper half.
+The table of the cache is uint64. A bucket of eight fields, one cache line, holds two entries of four fields:
+
+- two halves of the key (`hashing`); the second is zero if the entry is free, and is written last;
+- the number of ids in 8 bits, the length of the pre-token in 8 bits, and the first id in the upper half;
+- two more ids. If there are more than three ids, or the pre-token is not its own key, this field holds the offset of
+  its ids in the lower half and the offset of its bytes in the upper half.
 """
 
 from __future__ import annotations
@@ -28,8 +30,8 @@ EXTRA_IDS = 4
 DONE, CACHE_FULL, BUFFER_FULL, MISSING_BYTE = 0, 1, 2, 3
 
 _HIGH, _SIZES, _IDS = np.uint64(1), np.uint64(2), np.uint64(3)
-_FREE, _RESERVED = np.uint64(0), np.uint64(0xFF)
-_ONE, _TWO = np.uint64(1), np.uint64(2)
+_FREE, _RESERVED = np.uint64(0), np.uint64(1)
+_FOUR, _EIGHT_FIELDS = np.uint64(4), np.uint64(8)
 _EIGHT, _HALF = np.uint64(8), np.uint64(32)
 _BYTE, _LOW_HALF = np.uint64(0xFF), np.uint64(0xFFFFFFFF)
 _INLINE_IDS = 3
@@ -51,9 +53,9 @@ def _whole_id(data: np.ndarray, start: int, length: int, merges: MergeArrays) ->
     """Return the id of a pre-token that is a token without merging, or -1."""
     whole = merges.whole
     low, high = pretoken_key(data, start, length)
-    slot = pretoken_slot(low, high, slot_shift(whole.shape[0] >> 2))
-    entry = find_entry(data, start, length, low, high, slot, whole, merges.whole_bytes)
-    return np.int64(whole[entry + np.uint64(3)] if whole[entry + _TWO] != _FREE else -1)
+    first = pretoken_slot(low, high, slot_shift(whole.shape[0] >> 2)) * _FOUR
+    entry = find_entry(data, start, length, low, high, first, whole, merges.whole_bytes)
+    return np.int64(whole[entry + np.uint64(3)] if whole[entry + _HIGH] != _FREE else -1)
 
 
 @kernel
@@ -87,10 +89,18 @@ def _encode_pretoken(
 def _has_space(cache: Cache) -> bool:
     """Return whether the cache has space for one more pre-token of any cacheable length."""
     return (
-        16 * (cache.used[0] + 1) <= 3 * cache.table.shape[0]
+        8 * (cache.used[0] + 1) <= cache.table.shape[0]
         and cache.used[1] + _LONGEST_CACHED <= cache.many_ids.shape[0]
         and cache.used[2] + _LONGEST_CACHED <= cache.long_bytes.shape[0]
     )
+
+
+@kernel
+def _is_long_entry(data: np.ndarray, start: int, length: int, entry: np.uint64, cache: Cache) -> bool:
+    """Return whether an entry with the key of a pre-token that is not its own key holds this pre-token."""
+    stored = np.int64(cache.table[entry + _SIZES] >> _EIGHT & _BYTE)
+    offset = np.int64(cache.table[entry + _IDS] >> _HALF)
+    return stored == length and same_bytes(cache.long_bytes, offset, data, start, length)
 
 
 @kernel
@@ -111,22 +121,20 @@ def _remember(
         other_ids = np.uint64(first_id) | np.uint64(first_byte) << _HALF
     else:
         other_ids = np.uint64(ids[min(1, number - 1)]) | np.uint64(ids[number - 1]) << _HALF
-    mask = np.uint64((table.shape[0] >> 2) - 1)
-    slot = pretoken_slot(low, high, slot_shift(table.shape[0] >> 2))
+    mask = np.uint64(table.shape[0] - 1)
+    entry = pretoken_slot(low, high, slot_shift(table.shape[0] >> 3)) * _EIGHT_FIELDS
     while True:
-        entry = slot << _TWO
-        sizes = load_acquire(table, entry + _SIZES)
-        if sizes == _FREE and swap_if_equal(table, entry + _SIZES, _FREE, _RESERVED):
+        key = load_acquire(table, entry + _HIGH)
+        if key == _FREE and swap_if_equal(table, entry + _HIGH, _FREE, _RESERVED):
             break
-        if sizes == _FREE:
+        if key == _FREE:
             continue
-        same = table[entry] == low and table[entry + _HIGH] == high and sizes & _BYTE == np.uint64(length)
-        if same and length <= PACKED:
+        if key == high and table[entry] == low and length <= PACKED:
             return
-        slot = (slot + _ONE) & mask
-    table[entry], table[entry + _HIGH], table[entry + _IDS] = low, high, other_ids
-    sizes = np.uint64(length) | np.uint64(number) << _EIGHT | np.uint64(ids[0]) << _HALF
-    store_release(table, entry + _SIZES, sizes)
+        entry = (entry + _FOUR) & mask
+    table[entry], table[entry + _IDS] = low, other_ids
+    table[entry + _SIZES] = np.uint64(number) | np.uint64(length) << _EIGHT | np.uint64(ids[0]) << _HALF
+    store_release(table, entry + _HIGH, high)
     add_and_fetch_old(cache.used, 0, 1)
 
 
@@ -134,19 +142,18 @@ def _remember(
 def move_cache(cache: Cache, larger: Cache) -> None:
     """Insert all entries of a cache, to which other threads may still be adding, into an empty one."""
     table = larger.table
-    mask = np.uint64((table.shape[0] >> 2) - 1)
-    shift = slot_shift(table.shape[0] >> 2)
+    mask = np.uint64(table.shape[0] - 1)
+    shift = slot_shift(table.shape[0] >> 3)
     for old in range(0, cache.table.shape[0], 4):
-        sizes = load_acquire(cache.table, old + 2)
-        if sizes in (_FREE, _RESERVED):
+        high = load_acquire(cache.table, old + 1)
+        if high in (_FREE, _RESERVED):
             continue
-        low, high = cache.table[old], cache.table[old + 1]
-        slot = pretoken_slot(low, high, shift)
-        while table[(slot << _TWO) + _SIZES] != _FREE:
-            slot = (slot + _ONE) & mask
-        entry = slot << _TWO
+        low = cache.table[old]
+        entry = pretoken_slot(low, high, shift) * _EIGHT_FIELDS
+        while table[entry + _HIGH] != _FREE:
+            entry = (entry + _FOUR) & mask
         table[entry], table[entry + _HIGH] = low, high
-        table[entry + _SIZES], table[entry + _IDS] = sizes, cache.table[old + 3]
+        table[entry + _SIZES], table[entry + _IDS] = cache.table[old + 2], cache.table[old + 3]
         larger.used[0] += 1
     # The ids and bytes that moved entries refer to were written before those entries.
     larger.used[1] = min(cache.used[1], cache.many_ids.shape[0])
@@ -194,30 +201,28 @@ def encode_spans(
         `progress[1]`.
     """
     ends, lows, highs, slots, _ = buffers
-    table, many_ids, long_bytes = cache.table, cache.many_ids, cache.long_bytes
-    mask = np.uint64((table.shape[0] >> 2) - 1)
+    table, many_ids = cache.table, cache.many_ids
+    mask = np.uint64(table.shape[0] - 1)
     written = progress[2]
     for segment in range(progress[0], spans.shape[0] + 1):
         position = progress[1]
         end = spans[segment, 0] if segment < spans.shape[0] else data.shape[0]
         while position < end:
-            number = next_pretokens(data, position, end, scanner, classes, table, buffers)
+            number = next_pretokens(data, position, end, scanner, classes, table, 8, buffers)
             for end_index in range(number):
                 index = np.uint64(end_index)
-                low, high, slot, length = lows[index], highs[index], slots[index], ends[index] - position
-                sizes, ids = _FREE, _FREE
-                while length <= _LONGEST_CACHED:
-                    entry = slot << _TWO
-                    sizes = load_acquire(table, entry + _SIZES)
-                    ids = table[entry + _IDS]
-                    if table[entry] == low and table[entry + _HIGH] == high and sizes & _BYTE == np.uint64(length):
-                        if length <= PACKED or same_bytes(long_bytes, np.int64(ids >> _HALF), data, position, length):
-                            break
-                    elif sizes == _FREE:
+                low, high, entry, length = lows[index], highs[index], slots[index], ends[index] - position
+                key = high if length <= _LONGEST_CACHED else _FREE
+                while key != _FREE:
+                    # Both entries of a bucket begin in one cache line.
+                    key = load_acquire(table, entry + _HIGH)
+                    same_key = key == high and table[entry] == low
+                    if same_key and (length <= PACKED or _is_long_entry(data, position, length, entry, cache)):
                         break
-                    slot = (slot + _ONE) & mask
-                if sizes != _FREE:
-                    made = np.int64(sizes >> _EIGHT & _BYTE)
+                    entry = (entry + _FOUR) & mask
+                if key != _FREE:
+                    sizes, ids = table[entry + _SIZES], table[entry + _IDS]
+                    made = np.int64(sizes & _BYTE)
                     if made <= _INLINE_IDS and length <= PACKED:
                         store_ids(out, written, sizes >> _HALF | ids << _HALF, ids >> _HALF)
                     else:

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from bpe.kernels.machine.compiling import entry_point
+from bpe.kernels.machine.compiling import entry_point, kernel
 from bpe.kernels.merging.learning_state import (
     FINISHED,
     HEAP,
+    LEAST_COUNT,
     MERGES,
+    MOST_BYTES,
     MOST_FOUND,
     MOST_PAIRS,
     MOST_POSITIONS,
@@ -34,27 +36,33 @@ _LOW = np.uint64(0xFFFFFFFF)
 _INSIDE = -2
 
 
+@kernel
+def _size(key: np.uint64, token_size: np.ndarray) -> np.int64:
+    """Return the number of bytes of a pair."""
+    return token_size[key >> _HALF] + token_size[key & _LOW]
+
+
 @entry_point
 def merge_more(state: MergeState, until: int) -> bool:
     """Learn merges until there are `until` of them or no pair is left; return False if an array is too short before.
 
-    The caller then makes space as `numbers` demands and calls again. Symbols 0-255 are the bytes, symbol 256 + k is the
-    result of merge k, and merge k is `merges[k]`. The next merge is the most frequent pair and, among equals, the
-    lexicographically greater pair of byte strings: Sennrich et al. 2016 (arXiv:1508.07909), algorithm 1, with this
-    order for ties.
+    The caller then makes space as `numbers` demands and calls again. Pairs outside the limits in `numbers` are never
+    merged. Symbols 0-255 are the bytes, symbol 256 + k is the result of merge k, and merge k is `merges[k]`. The next
+    merge is the most frequent pair and, among equals, the lexicographically greater pair of byte strings: Sennrich et
+    al. 2016 (arXiv:1508.07909), algorithm 1, with this order for ties.
     """
     text, counts, cells, token_start, token_size, merges = state[:6]
     tokens = (text, token_start, token_size)
     pair_keys, pair_count, list_start, list_size, table, positions = state[6:12]
     heap, bounds, found_pair, found_at, slots, numbers = state[12:]
     num_merges, num_pairs, used = numbers[MERGES], numbers[PAIRS], numbers[POSITIONS]
-    heap_size, threshold = numbers[HEAP], numbers[THRESHOLD]
+    heap_size, threshold = numbers[HEAP], max(numbers[THRESHOLD], numbers[LEAST_COUNT])
     first_new = numbers[NEW_PAIRS]  # pairs from here have not been considered for the heap
     has_space = True
 
     while num_merges < until:
         for pair in range(first_new, num_pairs):
-            if pair_count[pair] >= threshold:
+            if pair_count[pair] >= threshold and _size(pair_keys[pair], token_size) <= numbers[MOST_BYTES]:
                 heap[heap_size], bounds[heap_size] = pair, pair_count[pair]
                 sift_up(heap, bounds, pair_keys, tokens, heap_size)
                 heap_size += 1
@@ -68,10 +76,10 @@ def merge_more(state: MergeState, until: int) -> bool:
                 heap[0], bounds[0] = heap[heap_size], bounds[heap_size]
             sift_down(heap, bounds, pair_keys, tokens, heap_size)
         if heap_size == 0:
-            if threshold == 1:
+            if threshold == numbers[LEAST_COUNT]:
                 numbers[FINISHED] = 1
                 break
-            threshold >>= 1
+            threshold = max(threshold >> 1, numbers[LEAST_COUNT])
             first_new = 0
             continue
 

@@ -16,12 +16,27 @@ from bpe.kernels.machine.arrays import Bytes, Numbers, SmallNumbers, SmallPairs,
 from bpe.kernels.machine.compiling import entry_point
 from bpe.kernels.tables.pairs import pair_table
 
-SEPARATOR = -1
+SEPARATOR, _INSIDE = -1, -2
 
-MERGES, PAIRS, POSITIONS, HEAP, THRESHOLD, NEW_PAIRS, FINISHED, MOST_PAIRS, MOST_POSITIONS, MOST_FOUND = range(10)
+(
+    MERGES,
+    PAIRS,
+    POSITIONS,
+    HEAP,
+    THRESHOLD,
+    NEW_PAIRS,
+    FINISHED,
+    LEAST_COUNT,
+    MOST_BYTES,
+    MOST_PAIRS,
+    MOST_POSITIONS,
+    MOST_FOUND,
+) = range(12)
 """Indices in `MergeState.numbers`. The first four numbers are counts: merges, pairs, positions, entries of the heap.
-Three more are the threshold of the heap, the first pair not yet considered for the heap, and 1 if no pair is left. The
-last three say for how many pairs, positions and positions of one merge the next merge needs space.
+The next three are the threshold of the heap, the first pair not yet considered for the heap, and 1 if no pair is left.
+Two are limits that the caller may set before the first merge: the least count of a pair that is merged, and the largest
+size of a token in bytes. The last three say for how many pairs, positions and positions of one merge the next merge
+needs space.
 """
 
 
@@ -113,38 +128,22 @@ def first_state(text: np.ndarray, offsets: np.ndarray, counts: np.ndarray, max_m
     fill_cells(text, offsets, counts, cells, token_start, weights, sizes)
 
     pairs = np.flatnonzero(sizes)
-    capacity = len(pairs) + 1024
-    pair_keys = np.empty(capacity, dtype=np.uint64)
-    pair_keys[: len(pairs)] = pairs >> 8 << 32 | pairs & 0xFF
-    pair_count, list_start, list_size = np.zeros((3, capacity), dtype=np.int64)
-    pair_count[: len(pairs)], list_size[: len(pairs)] = weights[pairs], sizes[pairs]
     next_of = np.cumsum(sizes) - sizes
-    list_start[: len(pairs)] = next_of[pairs]
-    used = int(sizes.sum())
-    positions = np.empty(used + used // 2 + 1024, dtype=np.int32)
+    list_start = next_of[pairs]
+    positions = np.empty(sizes.sum(), dtype=np.int32)
     list_positions(text, offsets, next_of, positions)
-    numbers = np.zeros(10, dtype=np.int64)
-    numbers[PAIRS], numbers[POSITIONS] = len(pairs), used
-    numbers[THRESHOLD] = max(1, int(weights.max()))
-    return MergeState(
-        text=text,
-        counts=counts,
-        cells=cells,
-        token_start=token_start,
-        token_size=np.ones(256 + max_merges, dtype=np.int64),
-        merges=np.empty((max_merges, 2), dtype=np.int32),
-        pair_keys=pair_keys,
-        pair_count=pair_count,
-        list_start=list_start,
-        list_size=list_size,
-        table=pair_table(pair_keys, len(pairs), capacity),
-        positions=positions,
-        heap=np.empty(capacity, dtype=np.int32),
-        bounds=np.empty(capacity, dtype=np.int64),
-        found_pair=np.empty(1024, dtype=np.int32),
-        found_at=np.empty(1024, dtype=np.int32),
-        slots=np.full((256 + max_merges, 2), -1, dtype=np.int32),
-        numbers=numbers,
+    return _first_state(
+        text,
+        counts,
+        cells,
+        token_start,
+        np.ones(256 + max_merges, dtype=np.int64),
+        (pairs >> 8 << 32 | pairs & 0xFF).astype(np.uint64),
+        weights[pairs],
+        list_start,
+        sizes[pairs],
+        positions,
+        known=0,
     )
 
 
@@ -169,3 +168,93 @@ def _enlarged(array: np.ndarray, used: int, capacity: int) -> np.ndarray:
     larger = np.empty(max(capacity, len(array) + len(array) // 2), dtype=array.dtype)
     larger[:used] = array[:used]
     return larger
+
+
+def state_of_symbols(
+    text: np.ndarray,
+    offsets: np.ndarray,
+    counts: np.ndarray,
+    symbols: np.ndarray,
+    symbol_sizes: np.ndarray,
+    max_merges: int,
+) -> MergeState:
+    """Return the state before the first of `max_merges` new merges, where pre-tokens consist of symbols already.
+
+    The first three arguments are those of `first_state`. `symbols` (int32) are the symbols of all pre-tokens in order,
+    and `symbol_sizes` (int64) the bytes of each symbol: 0-255 are the bytes, and the others count as merges.
+    """
+    known = len(symbol_sizes)
+    sizes = symbol_sizes[symbols]
+    starts = np.cumsum(sizes) - sizes
+    pretokens = np.searchsorted(offsets, starts, side="right") - 1
+    at = starts + pretokens + 1
+    cells = np.full(len(text) + len(counts) + 1, _INSIDE, dtype=np.int64)
+    cells[offsets + np.arange(len(offsets))] = SEPARATOR
+    cells[at + sizes - 1] = -sizes
+    cells[at] = pretokens << 32 | symbols
+    token_start = np.zeros(known + max_merges, dtype=np.int64)
+    token_size = np.ones(known + max_merges, dtype=np.int64)
+    token_start[symbols], token_size[:known] = starts, symbol_sizes
+
+    joined = np.flatnonzero(pretokens[1:] == pretokens[:-1])  # the left symbols of pairs
+    keys = symbols[joined].astype(np.uint64) << np.uint64(32) | symbols[joined + 1].astype(np.uint64)
+    order = np.argsort(keys, kind="stable")  # positions of a pair stay in ascending order
+    pair_keys, firsts, list_size = np.unique(keys[order], return_index=True, return_counts=True)
+    weights = counts[pretokens[joined[order]]]
+    pair_count = np.add.reduceat(weights, firsts) if len(firsts) else np.zeros(0, dtype=np.int64)
+    return _first_state(
+        text,
+        counts,
+        cells,
+        token_start,
+        token_size,
+        pair_keys,
+        pair_count,
+        firsts.astype(np.int64),
+        list_size.astype(np.int64),
+        at[joined[order]].astype(np.int32),
+        known=known - 256,
+    )
+
+
+def _first_state(
+    text: np.ndarray,
+    counts: np.ndarray,
+    cells: np.ndarray,
+    token_start: np.ndarray,
+    token_size: np.ndarray,
+    pair_keys: np.ndarray,
+    pair_count: np.ndarray,
+    list_start: np.ndarray,
+    list_size: np.ndarray,
+    positions: np.ndarray,
+    *,
+    known: int,
+) -> MergeState:
+    """Return the state with these fields after `known` merges, with space for some pairs and positions more."""
+    pairs, used = len(pair_keys), len(positions)
+    numbers = np.zeros(12, dtype=np.int64)
+    numbers[MERGES], numbers[PAIRS], numbers[POSITIONS] = known, pairs, used
+    numbers[THRESHOLD] = max(1, pair_count.max(initial=0))
+    numbers[LEAST_COUNT], numbers[MOST_BYTES] = 1, np.iinfo(np.int64).max
+    capacity = pairs + 1024
+    return MergeState(
+        text=text,
+        counts=counts,
+        cells=cells,
+        token_start=token_start,
+        token_size=token_size,
+        merges=np.empty((len(token_size) - 256, 2), dtype=np.int32),
+        pair_keys=_enlarged(pair_keys, pairs, capacity),
+        pair_count=_enlarged(pair_count, pairs, capacity),
+        list_start=_enlarged(list_start, pairs, capacity),
+        list_size=_enlarged(list_size, pairs, capacity),
+        table=pair_table(pair_keys, pairs, capacity),
+        positions=_enlarged(positions, used, used + 1024),
+        heap=np.empty(capacity + capacity // 2, dtype=np.int32),
+        bounds=np.empty(capacity + capacity // 2, dtype=np.int64),
+        found_pair=np.empty(1024, dtype=np.int32),
+        found_at=np.empty(1024, dtype=np.int32),
+        slots=np.full((len(token_size), 2), -1, dtype=np.int32),
+        numbers=numbers,
+    )

@@ -36,6 +36,8 @@ class MergeArrays(NamedTuple):
     """The symbol that each merge makes: int32, shape (merges,)."""
     byte_symbols: Numbers
     """The symbol of each byte, above all ids if it has no id: int64, shape (256,)."""
+    byte_ranks: SmallNumbers
+    """The ranks of the merges of two bytes, as `byte_rank_table` returns them."""
     symbol_sizes: SmallNumbers
     """The number of bytes of each symbol: int32, shape (vocab_size + 256,)."""
     vocab_size: int
@@ -54,10 +56,13 @@ def space_for(length: int) -> int:
 @kernel
 def encode_window(data: np.ndarray, start: int, length: int, merges: MergeArrays, buffer: np.ndarray) -> int:
     """Encode a range of bytes by itself to symbols in `buffer`, of `space_for` so many bytes; return their number."""
-    for offset in range(length):
-        buffer[offset] = merges.byte_symbols[data[np.uint64(start + offset)]]
+    byte_symbols = merges.byte_symbols
     if length <= SHORT:
-        return merge_short(buffer, buffer[SHORT:], length, merges.ranks, merges.merged)
+        return merge_short(
+            data, start, length, byte_symbols, merges.byte_ranks, merges.ranks, merges.merged, buffer, buffer[SHORT:]
+        )
+    for offset in range(length):
+        buffer[offset] = byte_symbols[data[np.uint64(start + offset)]]
     return merge_long(buffer, buffer[length:], length, merges.ranks, merges.merged)
 
 

@@ -1,7 +1,9 @@
 """Keys and hashes of pre-tokens and of pairs.
 
-The key of a pre-token is two uint64: its bytes if it has at most 16, else two hashes, after which the bytes are
-compared. Numba converts mixed uint64 and int64 to float64, hence the casts.
+The key of a pre-token is two uint64. With at most 15 bytes it is these bytes and, in the highest byte, their number;
+otherwise it is two hashes and 255, after which the bytes are compared. No key has a zero in its highest byte.
+
+Numba converts mixed uint64 and int64 to float64, hence the casts.
 """
 
 from __future__ import annotations
@@ -11,22 +13,23 @@ import numpy as np
 from bpe.kernels.machine.compiling import kernel
 from bpe.kernels.machine.operations import load_word
 
-PACKED = 16
+PACKED = 15
 """Pre-tokens of at most this many bytes are their own key."""
 
 _WORD = 8
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _PRIME = np.uint64(0xD6E8FEB86659FD93)
 _ZERO, _FOLD = np.uint64(0), np.uint64(32)
-# For each length up to 16: which of the first and of the second eight bytes belong to a pre-token.
+_LENGTH, _IS_LONG = np.uint64(56), np.uint64(255 << 56)
+# For each length up to 15: which of the first and of the second eight bytes belong to a pre-token.
 _FIRST_BYTES = np.array([(1 << 8 * min(length, 8)) - 1 for length in range(PACKED + 1)], dtype=np.uint64)
 _NEXT_BYTES = np.array([(1 << 8 * max(length - 8, 0)) - 1 for length in range(PACKED + 1)], dtype=np.uint64)
 
 
 @kernel
 def _near_end_key(data: np.ndarray, start: int, length: int) -> tuple[np.uint64, np.uint64]:
-    """Return the bytes of a pre-token of at most 16 bytes as two uint64, without reading beyond it."""
-    low, high = _ZERO, _ZERO
+    """Return the bytes of a pre-token of at most 15 bytes and their number, without reading beyond it."""
+    low, high = _ZERO, np.uint64(length) << _LENGTH
     for offset in range(length):
         byte = np.uint64(data[np.uint64(start + offset)])
         if offset < _WORD:
@@ -38,7 +41,7 @@ def _near_end_key(data: np.ndarray, start: int, length: int) -> tuple[np.uint64,
 
 @kernel
 def _long_key(data: np.ndarray, start: int, length: int) -> tuple[np.uint64, np.uint64]:
-    """Return two hashes of a pre-token of more than 16 bytes."""
+    """Return two hashes of a pre-token of more than 15 bytes, with 255 in the highest byte."""
     last = start + length - _WORD
     low, high = np.uint64(length) * _GOLDEN, np.uint64(length)
     while start < last:
@@ -47,7 +50,7 @@ def _long_key(data: np.ndarray, start: int, length: int) -> tuple[np.uint64, np.
         high = (high + low) * _GOLDEN
         start += _WORD
     low = (low ^ load_word(data, last)) * _PRIME  # overlaps the eight bytes before, and ends with the pre-token
-    return low ^ (low >> _FOLD), (high + low) * _GOLDEN
+    return low ^ (low >> _FOLD), (high + low) * _GOLDEN | _IS_LONG
 
 
 @kernel
@@ -55,12 +58,12 @@ def pretoken_key(data: np.ndarray, start: int, length: int) -> tuple[np.uint64, 
     """Return the key of a pre-token: two uint64."""
     if length > PACKED:
         return _long_key(data, start, length)
-    if start + PACKED > data.shape[0]:
+    if start + 2 * _WORD > data.shape[0]:
         return _near_end_key(data, start, length)
     # Branch-free: a branch on the length would be mispredicted for about 10 % of pre-tokens.
     return (
         load_word(data, start) & _FIRST_BYTES[np.uint64(length)],
-        load_word(data, start + _WORD) & _NEXT_BYTES[np.uint64(length)],
+        load_word(data, start + _WORD) & _NEXT_BYTES[np.uint64(length)] | np.uint64(length) << _LENGTH,
     )
 
 

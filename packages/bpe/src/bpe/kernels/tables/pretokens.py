@@ -2,8 +2,8 @@
 
 The table is uint64 of shape (4 * capacity,). The entry in slot s begins at index 4 * s and has four fields:
 
-- two halves of the key, which holds the pre-token itself if it has at most `PACKED` bytes, and hashes otherwise;
-- the length in bytes in the lower 32 bits (0: the entry is free), and an offset in the arena in the upper 32 bits;
+- two halves of the key (`hashing`); the second is zero if the entry is free;
+- the length in bytes in the lower 32 bits, and an offset in the arena in the upper 32 bits;
 - the count.
 
 The arena holds the bytes of the pre-tokens that are longer than `PACKED`. `state` is int64 of shape (2,): entries in
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bpe.kernels.machine.arrays import Bytes, Numbers, Spans, Words, read_only
+from bpe.kernels.machine.arrays import Bytes, Numbers, Spans, Words, aligned, read_only
 from bpe.kernels.machine.compiling import entry_point, kernel, structure
 from bpe.kernels.machine.operations import BLOCK, prefetch
 from bpe.kernels.scanning.gpt2 import ENDS, next_ends
@@ -26,7 +26,7 @@ from bpe.kernels.tables.hashing import PACKED, pretoken_key, pretoken_slot, same
 
 # Numba converts mixed uint64 and int64 to float64, so indices added to a uint64 are uint64 too.
 _HIGH, _SIZE, _COUNT = np.uint64(1), np.uint64(2), np.uint64(3)
-_ONE, _TWO = np.uint64(1), np.uint64(2)
+_ONE, _FOUR = np.uint64(1), np.uint64(4)
 _HALF, _LOW_HALF = np.uint64(32), np.uint64(0xFFFFFFFF)
 _FREE = np.uint64(0)
 
@@ -64,22 +64,23 @@ def next_pretokens(
     scanner: tuple[int, int],
     classes: np.ndarray,
     table: np.ndarray,
+    fields: int,
     buffers: PretokenBuffers,
 ) -> int:
-    """Find the next pre-tokens and prefetch their entries in a table of four fields per slot; return their number.
+    """Find the next pre-tokens and prefetch their slots in a table of so many fields per slot; return their number.
 
-    `next_ends` describes the other arguments. `buffers` receives the ends of the pre-tokens, their keys and the slots
-    where the search for them begins.
+    `next_ends` describes the other arguments. `buffers` receives the ends of the pre-tokens, their keys, and the
+    indices of the slots where the search for them begins.
     """
     ends, lows, highs, slots, tail = buffers
-    shift = slot_shift(table.shape[0] >> 2)
+    shift = slot_shift(table.shape[0] // fields)
     number = next_ends(data, position, end, scanner, classes, ends, tail)
     start = position
     for end_index in range(number):
         index = np.uint64(end_index)
         lows[index], highs[index] = pretoken_key(data, start, ends[index] - start)
-        slots[index] = pretoken_slot(lows[index], highs[index], shift)
-        prefetch(table, slots[index] << _TWO)
+        slots[index] = pretoken_slot(lows[index], highs[index], shift) * np.uint64(fields)
+        prefetch(table, slots[index])
         start = ends[index]
     return number
 
@@ -91,21 +92,23 @@ def find_entry(
     length: int,
     low: np.uint64,
     high: np.uint64,
-    slot: np.uint64,
+    entry: np.uint64,
     table: np.ndarray,
     arena: np.ndarray,
 ) -> np.uint64:
-    """Return the index at which the entry of a pre-token begins, or the free entry for a new pre-token."""
-    mask = np.uint64((table.shape[0] >> 2) - 1)
+    """Return the index at which the entry of a pre-token begins, or a free one; the search begins at `entry`."""
+    mask = np.uint64(table.shape[0] - 1)
     while True:
-        entry = slot << _TWO
-        size = table[entry + _SIZE]
-        if table[entry] == low and table[entry + _HIGH] == high and size & _LOW_HALF == np.uint64(length):
-            if length <= PACKED or same_bytes(arena, np.int64(size >> _HALF), data, start, length):
+        if table[entry] == low and table[entry + _HIGH] == high:
+            if length <= PACKED:
                 return entry
-        elif size == _FREE:
+            size = table[entry + _SIZE]
+            same = size & _LOW_HALF == np.uint64(length)
+            if same and same_bytes(arena, np.int64(size >> _HALF), data, start, length):
+                return entry
+        elif table[entry + _HIGH] == _FREE:
             return entry
-        slot = (slot + _ONE) & mask
+        entry = (entry + _FOUR) & mask
 
 
 @kernel
@@ -156,12 +159,12 @@ def count_pretokens(
         position = progress[1]
         end = spans[segment, 0] if segment < spans.shape[0] else data.shape[0]
         while position < end:
-            number = next_pretokens(data, position, end, scanner, classes, table, buffers)
+            number = next_pretokens(data, position, end, scanner, classes, table, 4, buffers)
             for end_index in range(number):
                 index = np.uint64(end_index)
                 low, high, length = lows[index], highs[index], ends[index] - position
                 entry = find_entry(data, position, length, low, high, slots[index], table, arena)
-                if table[entry + _SIZE] == _FREE and not _insert(
+                if table[entry + _HIGH] == _FREE and not _insert(
                     data, position, length, low, high, entry, table, arena, state
                 ):
                     progress[0], progress[1] = segment, position
@@ -192,8 +195,9 @@ def add_counts(
     for index in range(first, counts.shape[0]):
         start, length = offsets[index], offsets[index + 1] - offsets[index]
         low, high = pretoken_key(pretokens, start, length)
-        entry = find_entry(pretokens, start, length, low, high, pretoken_slot(low, high, shift), table, arena)
-        if table[entry + _SIZE] == _FREE and not _insert(
+        first_entry = pretoken_slot(low, high, shift) * _FOUR
+        entry = find_entry(pretokens, start, length, low, high, first_entry, table, arena)
+        if table[entry + _HIGH] == _FREE and not _insert(
             pretokens, start, length, low, high, entry, table, arena, state
         ):
             return index
@@ -204,15 +208,15 @@ def add_counts(
 @entry_point
 def move_entries(table: Words, larger: Words) -> None:
     """Insert all entries of `table` into the empty table `larger`."""
-    mask = np.uint64((larger.shape[0] >> 2) - 1)
+    mask = np.uint64(larger.shape[0] - 1)
     shift = slot_shift(larger.shape[0] >> 2)
-    for entry in range(0, table.shape[0], 4):
-        if table[entry + 2] != _FREE:
-            slot = pretoken_slot(table[entry], table[entry + 1], shift)
-            while larger[(slot << _TWO) + _SIZE] != _FREE:
-                slot = (slot + _ONE) & mask
+    for old in range(0, table.shape[0], 4):
+        if table[old + 1] != _FREE:
+            entry = pretoken_slot(table[old], table[old + 1], shift) * _FOUR
+            while larger[entry + _HIGH] != _FREE:
+                entry = (entry + _FOUR) & mask
             for field in range(4):
-                larger[(slot << _TWO) + np.uint64(field)] = table[entry + field]
+                larger[entry + np.uint64(field)] = table[old + field]
 
 
 @entry_point
@@ -245,7 +249,7 @@ class PretokenTable:
     """Counts of pre-tokens in a table and an arena that grow as needed; not for use by two threads at once."""
 
     def __init__(self, capacity: int = _FIRST_CAPACITY, arena_bytes: int = _FIRST_ARENA) -> None:
-        self.table = np.zeros(4 * capacity, dtype=np.uint64)
+        self.table = aligned(4 * capacity, "uint64", zeros=True)
         self.arena = np.empty(arena_bytes, dtype=np.uint8)
         self._state = np.zeros(2, dtype=np.int64)
         self._buffers = structure(pretoken_buffers())
@@ -278,7 +282,7 @@ class PretokenTable:
         """Make space for more entries and for a pre-token of up to `longest` bytes."""
         entries, used = self._state
         if 16 * (entries + 1) > 3 * len(self.table):
-            larger = np.zeros(2 * len(self.table), dtype=np.uint64)
+            larger = aligned(2 * len(self.table), "uint64", zeros=True)
             move_entries(self.table, larger)
             self.table = larger
             return
