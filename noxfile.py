@@ -129,10 +129,14 @@ def minimums(session: nox.Session, project: str) -> None:
 
 
 @nox.session(default=False)
-@nox.parametrize("mode", [nox.param("boundscheck", id="boundscheck"), nox.param("interpreted", id="interpreted")])
+@nox.parametrize("mode", [nox.param(mode, id=mode) for mode in ("boundscheck", "interpreted", "aarch64")])
 def kernels(session: nox.Session, mode: str) -> None:
-    """Test the kernels of bpe with every index checked, or run by the interpreter (on smaller inputs)."""
+    """Test the kernels of bpe with every index checked, run by the interpreter, or emulated (on smaller inputs)."""
     install(session, "packages/bpe")
+    if mode == "aarch64":
+        session.install("unicorn")
+        run(session, "python", "packages/bpe/checks/aarch64.py")
+        return
     variable = {"boundscheck": "NUMBA_BOUNDSCHECK", "interpreted": "NUMBA_DISABLE_JIT"}[mode]
     # Machine code of its own, wherever a test goes.
     folder = Path(session.create_tmp(), "numba-cache").resolve()

@@ -58,7 +58,7 @@ def run_python(*arguments, environment=None):
 def using_kernels(tokenizer, text="a"):
     """Make a tokenizer encode with the kernels from now on, whatever the size of a text."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernels, "ENCODING_BYTES", 1)
+        patch.setattr(kernels, "ENCODING_BYTES", 0)
         tokenizer.encode(text)
     return tokenizer
 

@@ -171,7 +171,7 @@ def test_the_affinity_limits_the_threads():
 
 EXITING = """
 import atexit, sys, threading, bpe
-bpe.kernels.ENCODING_BYTES = 1
+bpe.kernels.ENCODING_BYTES = 0
 tokenizer = bpe.Tokenizer({byte: bytes([byte]) for byte in range(256)}, [])
 ended = threading.Event()
 def work():

@@ -74,8 +74,8 @@ class _Engine:
         if self._kernels is not None:
             return True
         worth = (
-            size >= kernels.ENCODING_BYTES
-            or self.bytes_in_python + size >= kernels.ENCODING_BYTES_IN_TOTAL
+            kernels.pay_off(size, kernels.ENCODING_BYTES)
+            or kernels.pay_off(self.bytes_in_python + size, kernels.ENCODING_BYTES_IN_TOTAL)
             or (size >= kernels.SMALL_TEXT_BYTES and kernels.encoding_loaded())
         )
         return worth and self._merges.fit_kernels

@@ -1,7 +1,8 @@
 """The compiled kernels, and the sizes from which loading them pays off.
 
-Importing a kernel imports Numba and loads its machine code from the disk cache, which takes about half a second (the
-first time it is compiled, which takes about ten). The modules below are therefore imported where they are called:
+Importing the kernels takes some 20 ms with ready machine code. Otherwise it imports Numba and loads their machine code
+from its disk cache, which takes about half a second (the first time they are compiled, which takes half a minute). The
+modules below are therefore imported where they are called:
 `machine` compiles, `scanning` splits UTF-8 text, `tables` count, and `merging` learns and applies merges. Nothing here
 imports other parts of the package.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import sys
 
+# Sizes for `pay_off`: a sixteenth counts if the machine code is ready.
 COUNTING_BYTES = 1 << 20
 """Texts up to this size are counted in Python."""
 
@@ -17,7 +19,7 @@ LEARNING_BYTES = 1 << 18
 """Merges are learned in Python from distinct pre-tokens up to this size."""
 
 ENCODING_BYTES = 1 << 20
-"""A text of this size is encoded by the kernels, even if the process has not loaded them."""
+"""A text above this size is encoded by the kernels, even if the process has not loaded them."""
 
 ENCODING_BYTES_IN_TOTAL = 8 << 20
 """After so many bytes of shorter texts, a tokenizer loads the kernels, too."""
@@ -27,6 +29,18 @@ SMALL_TEXT_BYTES = 1 << 16
 
 LONG_PRETOKEN_BYTES = 1 << 17
 """A single pre-token of this size is merged by a kernel; merging it in Python takes 0.4 s."""
+
+
+def pay_off(size: int, limit: int) -> bool:
+    """Return whether to use kernels for a text of so many bytes, where `limit` is one of the sizes above."""
+    return size > limit or (size > limit >> 4 and _are_ready())
+
+
+def _are_ready() -> bool:
+    """Return whether the machine code of the kernels is ready, without Numba."""
+    from bpe.kernels.machine.compiling import COMPILED, NUMBA
+
+    return COMPILED and not NUMBA
 
 
 def learning_loaded() -> bool:

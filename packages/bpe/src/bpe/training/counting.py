@@ -8,7 +8,7 @@ from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
-from bpe.kernels import COUNTING_BYTES
+from bpe.kernels import COUNTING_BYTES, pay_off
 from bpe.progress import Progress
 from bpe.text import (
     BLOCK_BYTES,
@@ -85,7 +85,7 @@ def count_files(
     # Compressed text is assumed to be four times as large when decompressed; the size of a stream is unknown.
     size = sum(file.path.stat().st_size * (4 if file.is_packed else 1) for file in files)
     streams = any(not file.path.is_file() for file in files)
-    counter = _counter(finder, pattern, nfc=nfc, large=size > COUNTING_BYTES or streams)
+    counter = _counter(finder, pattern, nfc=nfc, large=streams or pay_off(size, COUNTING_BYTES))
 
     def count(item: tuple[TextFile, Block]) -> tuple[TextFile, int, int, int]:
         file, block = item
@@ -134,10 +134,10 @@ def count_texts(
     # The size of the first blocks decides between Python and the kernels.
     head: list[Block] = []
     size = 0
-    while scanner_of(pattern) and size <= COUNTING_BYTES and (block := next(blocks, None)) is not None:
+    while scanner_of(pattern) and not pay_off(size, COUNTING_BYTES) and (block := next(blocks, None)) is not None:
         head.append(block)
         size += len(block.data)
-    counter = _counter(finder, pattern, nfc=nfc, large=size > COUNTING_BYTES)
+    counter = _counter(finder, pattern, nfc=nfc, large=pay_off(size, COUNTING_BYTES))
     with Progress("counting", enabled=progress) as report:
         counts = count_with(counter, chain(head, blocks), threads, report)
     counts.special_tokens = tuple(special_tokens)

@@ -71,7 +71,7 @@ def learn_merges(
     `split` returns the tokens of a pre-token before the first merge. Counts so large that the counts of pairs may
     exceed 64 bits are left to Python.
     """
-    small = counts.distinct_bytes <= kernels.LEARNING_BYTES and not kernels.learning_loaded()
+    small = not (kernels.learning_loaded() or kernels.pay_off(counts.distinct_bytes, kernels.LEARNING_BYTES))
     if small or counts.total_bytes > _MOST:
         return learn_merges_in_python(counts, max_merges, limits, split=split)
     return learn_merges_with_kernels(counts, max_merges, limits, split=split, progress=progress)
