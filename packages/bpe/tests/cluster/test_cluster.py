@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import bpe
 from bpe.__main__ import main
+from bpe.kernels.tables.pretokens import PretokenTable
 from bpe.text import split_pretokens
 
 pytest.importorskip("datatrove")
@@ -243,16 +244,47 @@ def test_wrong_arguments(corpus, tokenizer):
 @given(
     st.lists(st.dictionaries(st.sampled_from([b"a", b"b", b"c", b"dd"]), st.integers(1, 9)), min_size=1, max_size=20)
 )
-def test_counts_are_added_like_a_tree(parts):
-    total = add_up(bpe.PretokenCounts(part) for part in parts)
+def test_the_sum_of_counts(parts):
+    total = add_up(bpe.PretokenCounts(part, special_tokens=[EOT]) for part in parts)
     assert total == reduce(add, map(Counter, parts), Counter())
+    assert total.special_tokens == (EOT,)
 
 
-def test_each_count_is_added_few_times(monkeypatch):
-    added = []
-    plus = bpe.PretokenCounts.__add__
-    monkeypatch.setattr(bpe.PretokenCounts, "__add__", lambda a, b: added.append(len(a) + len(b)) or plus(a, b))
-    parts = (bpe.PretokenCounts({f"{number}".encode(): 1}) for number in range(64))
-    assert len(add_up(parts)) == 64
-    assert len(added) == 63
-    assert sum(added) == 6 * 64
+def test_counts_are_added_one_by_one(monkeypatch):
+    """Neither all parts nor partial sums are held, and no part is added twice."""
+    steps = []
+
+    def load():
+        for number in range(3):
+            steps.append(f"load {number}")
+            yield bpe.PretokenCounts({b"%d" % number: 1})
+
+    added = PretokenTable.add
+    monkeypatch.setattr(PretokenTable, "add", lambda table, *arrays: steps.append("add") or added(table, *arrays))
+    assert len(add_up(load())) == 3
+    assert steps == ["load 0", "add", "load 1", "add", "load 2", "add"]
+
+
+def test_counts_that_do_not_belong_together_are_not_added():
+    one = bpe.PretokenCounts({b"a": 2**62})
+    with pytest.raises(ValueError, match="by the pattern 'b' cannot be added"):
+        add_up([one, bpe.PretokenCounts(pattern="b")])
+    with pytest.raises(ValueError, match="cannot be added to counts without"):
+        add_up([bpe.PretokenCounts(special_tokens=["x"]), one, bpe.PretokenCounts(special_tokens=[EOT])])
+    with pytest.raises(ValueError, match="more than 9,223,372,036,854,775,807 pre-tokens"):
+        add_up([one, one])
+
+
+def test_rare_pretokens_may_be_left_out(corpus, capsys):
+    assert main(["cluster", "count", "texts", "counts", "--tasks", "2", "--workers", "1"]) == 0
+    frequent = {pretoken: count for pretoken, count in expected_counts().items() if count >= 3}
+    assert load_counts("counts", 3) == frequent
+    assert 0 < len(frequent) < len(expected_counts())
+    train = ["cluster", "train", "counts", "--vocab-size", "300", "--min-count", "3", "-o", "tokenizer"]
+    assert main(train) == 0
+    assert bpe.Tokenizer.from_pretrained("tokenizer") == bpe.train_from_counts(frequent, 300)
+
+
+def test_a_step_must_be_the_first(corpus):
+    with pytest.raises(ValueError, match="the step 'count pre-tokens' follows another"):
+        CountPretokens("texts", "counts").run(iter([]))

@@ -33,6 +33,12 @@ def add_parts(parser: argparse.ArgumentParser) -> None:
         "--vocab-size", type=int, required=True, help="number of tokens: 256 bytes, merges, special tokens"
     )
     train.add_argument("-o", "--output", required=True, help="folder to write the tokenizer to")
+    train.add_argument(
+        "--min-count",
+        type=int,
+        default=1,
+        help="leave out pre-tokens that occur less often, to save memory (default: 1, which is exact)",
+    )
     _add_special_tokens(train, "those of the counts")
 
     encode = parts.add_parser("encode", help="encode every shard of a corpus to a token file")
@@ -120,7 +126,7 @@ def _train(options: argparse.Namespace) -> None:
     from bpe.tokenizer_training import train_from_counts
     from bpe.training import check_vocab_size
 
-    counts = load_counts(options.counts)
+    counts = load_counts(options.counts, options.min_count)
     special = _special_tokens(options, list(counts.special_tokens or ()))
     check_vocab_size(options.vocab_size, special)
     print(f"{len(counts):,} distinct pre-tokens, {counts.total:,} in all, {counts.total_bytes:,} bytes", flush=True)

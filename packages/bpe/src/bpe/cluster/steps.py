@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from datatrove.io import DataFolderLike
@@ -14,29 +15,34 @@ from bpe.cluster.shards import column_of, is_empty, list_shards, local_copy, ope
 from bpe.encoding import TextEncoder, TokenFile, encode_file
 from bpe.formats import directory
 from bpe.text import END_OF_TEXT, GPT2_PATTERN, check_special_tokens, compile_pattern
-from bpe.threads import check_threads
+from bpe.threads import call_aside, check_threads
 from bpe.training import PretokenCounts, count_pretokens
+
+_MOST = 2**63 - 1
 
 
 def add_up(parts: Iterable[PretokenCounts]) -> PretokenCounts:
-    """Add counts as they come, always two sums of as many parts: few sums are held, and each count is added few times.
+    """Return the sum of counts, of which only one at a time is held beside the sum.
 
     Raises:
         ValueError: If there is nothing to add, or the counts do not belong together.
     """
-    sums: list[tuple[int, PretokenCounts]] = []
+    from bpe.kernels.tables.pretokens import PretokenTable
+
+    facts: PretokenCounts | None = None
+    number = 0
+    table = PretokenTable()
     for part in parts:
-        level, total = 0, part
-        while sums and sums[-1][0] == level:
-            total = sums.pop()[1] + total
-            level += 1
-        sums.append((level, total))
-    if not sums:
+        empty = PretokenCounts(pattern=part.pattern, special_tokens=part.special_tokens)
+        facts = empty if facts is None else facts + empty  # refuses counts that do not belong together
+        number += part.total
+        if number > _MOST:
+            raise ValueError(f"there are more than {_MOST:,} pre-tokens, too many for counts of 64 bits; use less text")
+        call_aside(partial(table.add, *part.arrays()))
+    if facts is None:
         raise ValueError("there are no counts to add up; count some text first")
-    _, total = sums.pop()
-    while sums:
-        total = sums.pop()[1] + total
-    return total
+    sums = call_aside(table.arrays)
+    return PretokenCounts.from_arrays(*sums, pattern=facts.pattern, special_tokens=facts.special_tokens)
 
 
 class _ShardStep(PipelineStep):
@@ -59,6 +65,12 @@ class _ShardStep(PipelineStep):
         self.shards = list_shards(self.input) if shards is None else list(shards)
         self.column = column
         self.threads = check_threads(threads)
+
+    def _shards_of(self, data: object, rank: int, world_size: int) -> list[str]:
+        """Return the shards of a task."""
+        if data is not None:
+            raise ValueError(f"the step {self.name!r} follows another, but reads its shards itself; put it first")
+        return self.shards[rank::world_size]
 
     def _skip_empty(self, name: str) -> None:
         """Report a shard without text."""
@@ -107,11 +119,11 @@ class CountPretokens(_ShardStep):
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
         """Count every shard of a task; a task without shards writes nothing."""
-        shards = self.shards[rank::world_size]
+        shards = self._shards_of(data, rank, world_size)
         if not shards:
             return
         with self.track_time("task"):
-            counts = add_up(map(self._count, shards))
+            counts = self._count(shards[0]) if len(shards) == 1 else add_up(map(self._count, shards))
             with written_to(self.output, f"{rank:05d}.counts") as path:
                 counts.save(path)
         self.stat_update("bytes", value=counts.total_bytes, unit="task")
@@ -178,7 +190,7 @@ class EncodeShards(_ShardStep):
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
         """Encode every shard of a task."""
         encoder = TextEncoder(self.spec)
-        for name in self.shards[rank::world_size]:
+        for name in self._shards_of(data, rank, world_size):
             with self.track_time("shard"):
                 self._encode(encoder, name)
 
