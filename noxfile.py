@@ -144,7 +144,7 @@ def kernels(session: nox.Session, mode: str) -> None:
 
 
 @nox.session(default=False)
-@nox.parametrize("what", [nox.param("encoding", id="encoding"), nox.param("training", id="training")])
+@nox.parametrize("what", [nox.param(what, id=what) for what in ("encoding", "families", "training")])
 def fuzz(session: nox.Session, what: str) -> None:
     """Compare bpe with other libraries and with its reference on generated input: a million strings, 5,000 corpora."""
     install(session, "packages/bpe")

@@ -1,13 +1,14 @@
 """Agreement with other libraries and with the reference: a short form of the long checks in checks/."""
 
+import json
 import random
 import sys
 from pathlib import Path
 
 import pytest
-from helpers import data_file
+from helpers import SLOWER, data_file
 
-from bpe import reference
+from bpe import Tokenizer, reference
 
 CHECKS = Path(__file__).resolve().parents[1] / "checks"
 
@@ -21,12 +22,15 @@ def checks():
     try:
         import engines
         import fuzz_encoding
+        import fuzz_families
         import fuzz_training
         import generate
         import shrink
     finally:
         sys.path.remove(str(CHECKS))
-    return {module.__name__: module for module in (engines, fuzz_encoding, fuzz_training, generate, shrink)}
+    return {
+        module.__name__: module for module in (engines, fuzz_encoding, fuzz_families, fuzz_training, generate, shrink)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +82,40 @@ def test_cl100k_ids_agree_with_tiktoken(checks, excluded):
     texts = list(generate.strings(12, 1000, rare=excluded[0]))
     ways = checks["fuzz_encoding"].Ways(own, kernels=False).all
     assert mismatches(checks, texts, ways, [engines.tiktoken_cl100k(special, excluded[0])]) == {}
+
+
+def test_ids_of_the_published_families_agree_with_tokenizers(checks, tmp_path):
+    """F16: several Splits, Digits, Punctuation, white space as added tokens, NFC, lstrip, rstrip and single_word."""
+    families = checks["fuzz_families"]
+    # Characters on which all versions of Unicode agree.
+    old = [*range(0x530), *range(0x2010, 0x2030), *range(0x3041, 0x3097), *range(0x4E00, 0x9FA6), 0x2581, 0xFF5C]
+    newer = frozenset(checks["engines"].every_character()) - set(map(chr, old)) | checks["engines"].SURROGATES
+    for family in families.FAMILIES:
+        path = tmp_path / f"{family}.json"
+        path.write_text(json.dumps(families.content_of(family)), "utf-8")
+        compared = families.Compared(path, 14)  # also saves and reads the saved file
+        assert compared.difference(list(families.texts_for(compared.contents, 14, 400 // SLOWER, newer))) is None, (
+            family
+        )
+
+
+@pytest.mark.filterwarnings("ignore")  # of the import, which is a heavy one
+def test_transformers_reads_saved_families(checks, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    transformers = pytest.importorskip("transformers")
+    families = checks["fuzz_families"]
+    for family in families.FAMILIES:
+        path = tmp_path / f"{family}.json"
+        path.write_text(json.dumps(families.content_of(family)), "utf-8")
+        ours = Tokenizer.from_huggingface(path)
+        ours.save_pretrained(tmp_path / family)
+        contents = [*ours.special_tokens, *(token.content for token in ours.added_tokens)]
+        text = "".join(f" 12 it's,{content}  x{content}{content}\n" for content in contents)
+        for kind in (transformers.AutoTokenizer, transformers.PreTrainedTokenizerFast):
+            theirs = kind.from_pretrained(tmp_path / family)
+            given = theirs(text, add_special_tokens=False, padding=False, truncation=False)["input_ids"]
+            assert given == ours.encode(text), family
+            assert len(theirs) == ours.vocab_size
 
 
 def test_merges_and_counts_agree_with_the_reference(checks):

@@ -7,6 +7,7 @@ from bpe.errors import VocabularySizeWarning as VocabularySizeWarning
 from bpe.preparation import Preparation as Preparation
 from bpe.preparation import prepare as prepare
 from bpe.text import GPT2_PATTERN as GPT2_PATTERN
+from bpe.text import AddedToken as AddedToken
 from bpe.text import divide as divide
 from bpe.text import first_documents as first_documents
 from bpe.text import hold_out_documents as hold_out_documents

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from itertools import filterfalse
 from operator import index
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from bpe.encoding import EncodeReport, FileFormat, TextEncoder, encode_file, encode_iterable
 from bpe.errors import UnknownTokenError
-from bpe.text import END_OF_TEXT, GPT2_PATTERN, StrPath, check_special_tokens
+from bpe.text import END_OF_TEXT, GPT2_PATTERN, AddedToken, Pattern, StrPath, check_special_tokens
 from bpe.threads import check_threads
 from bpe.vocabulary import TokenizerSpec
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 class Tokenizer:
     """Byte-level BPE with a vocabulary, merges in order of priority, and special tokens.
 
-    Special tokens in a text are encoded as such, the longest first, unless a call says otherwise. Lone surrogates in a
-    string, which UTF-8 cannot represent, are encoded as U+FFFD.
+    Special and other added tokens in a text are encoded as such, the longest first, unless a call says otherwise. Lone
+    surrogates in a string, which UTF-8 cannot represent, are encoded as U+FFFD.
     """
 
     def __init__(
@@ -32,9 +33,12 @@ class Tokenizer:
         merges: Iterable[tuple[bytes, bytes]],
         special_tokens: Iterable[str] | Mapping[str, int] | None = None,
         *,
-        pattern: str = GPT2_PATTERN,
+        pattern: Pattern = GPT2_PATTERN,
         ignore_merges: bool = False,
         normalization: str | None = None,
+        added_tokens: Iterable[AddedToken] = (),
+        add_prefix_space: bool = False,
+        byte_pattern: str | Iterable[str] = (),
     ) -> None:
         """Create a tokenizer.
 
@@ -43,17 +47,24 @@ class Tokenizer:
             merges: Pairs of tokens in order of priority.
             special_tokens: Special tokens, or a mapping of special tokens to ids. Without ids, those that the
                 vocabulary lacks get the next ids.
-            pattern: The regular expression of a pre-token. GPT-2's and cl100k's patterns run in kernels, any other in
-                `regex`.
+            pattern: The regular expression of a pre-token, or several in a tuple, each of which splits further what
+                the one before has left. GPT-2's and cl100k's patterns run in kernels, any other in `regex`.
             ignore_merges: Whether a pre-token that is in the vocabulary becomes that token without merging, as in
                 tiktoken and Llama 3. It matters only where merging would lead to other tokens.
             normalization: "NFC" to convert text between special tokens to that normal form first, as Qwen does; or
                 None.
+            added_tokens: Further tokens that are found before the text is split, special or not, and special tokens
+                that are found in a way of their own, as in RoBERTa and GPT-NeoX.
+            add_prefix_space: Whether each text between added tokens gets a space before it unless it begins with one.
+            byte_pattern: Regular expressions that split pre-tokens further, even within a character, as in Falcon.
+                They see a pre-token as `tokenizer.json` writes it, with one character for every byte.
 
         Raises:
-            TypeError: If `vocab` is not a mapping, or `special_tokens` is a single string or a set.
-            ValueError: If an id, token, merge or special token is malformed, a merge needs a token that the vocabulary
-                lacks, a special token has the id of another token, or the pattern or the normalization is wrong.
+            TypeError: If `vocab` is not a mapping, `special_tokens` is a single string or a set, or one of
+                `added_tokens` is not an `AddedToken`.
+            ValueError: If an id, token, merge, special or added token is malformed, a merge needs a token that the
+                vocabulary lacks, a special token has the id of another token, or a pattern or the normalization is
+                wrong.
         """
         self._spec = TokenizerSpec.checked(
             vocab,
@@ -62,20 +73,29 @@ class Tokenizer:
             pattern=pattern,
             ignore_merges=ignore_merges,
             normalization=normalization,
+            added_tokens=added_tokens,
+            add_prefix_space=add_prefix_space,
+            byte_pattern=byte_pattern,
         )
 
     @classmethod
     def from_spec(cls, spec: TokenizerSpec) -> Self:
         """Create a tokenizer from a definition that has been checked; subclasses get their own constructor called."""
         if cls.__init__ is not Tokenizer.__init__:
-            return cls(
+            # A subclass need not know what few tokenizers have.
+            rare = {name: getattr(spec, name) for name in ("added_tokens", "add_prefix_space", "byte_pattern")}
+            made = cls(
                 spec.vocab,
                 spec.merges,
                 spec.special_tokens,
                 pattern=spec.pattern,
                 ignore_merges=spec.ignore_merges,
                 normalization=spec.normalization,
+                **{name: value for name, value in rare.items() if value},
             )
+            if spec.extras:
+                made._spec = replace(made._spec, extras=spec.extras)
+            return made
         made = cls.__new__(cls)
         made._spec = spec
         return made
@@ -123,9 +143,24 @@ class Tokenizer:
         return list(self._spec.special_tokens)
 
     @property
-    def pattern(self) -> str:
-        """The regular expression that splits text into pre-tokens."""
+    def added_tokens(self) -> list[AddedToken]:
+        """The tokens found before the text is split that are not special, or are found in a way of their own."""
+        return list(self._spec.added_tokens)
+
+    @property
+    def pattern(self) -> Pattern:
+        """The regular expression that splits text into pre-tokens, or several that do so one after the other."""
         return self._spec.pattern
+
+    @property
+    def byte_pattern(self) -> tuple[str, ...]:
+        """Regular expressions that split pre-tokens further, in the written form of their bytes."""
+        return self._spec.byte_pattern
+
+    @property
+    def add_prefix_space(self) -> bool:
+        """True if each text between added tokens gets a space before it unless it begins with one."""
+        return self._spec.add_prefix_space
 
     @property
     def ignore_merges(self) -> bool:
@@ -265,8 +300,9 @@ class Tokenizer:
 
         The ids equal those of `encode` of the whole text, however it is split. Text is held back from the last point
         that later text cannot change. With a pattern that the kernels do not know, or with a normalization, that point
-        is the last special token. `encode` describes the arguments. A disallowed string raises ValueError when it is
-        reached. Whatever `threads` allows, the thread of the caller does the work: others would have to read ahead.
+        is the last special or other added token. `encode` describes the arguments. A disallowed string raises
+        ValueError when it is reached. Whatever `threads` allows, the thread of the caller does the work: others would
+        have to read ahead.
         """
         if threads is not None:
             check_threads(threads)
@@ -546,7 +582,10 @@ class Tokenizer:
 
     @classmethod
     def from_pretrained(cls, directory: StrPath) -> Self:
-        """Read a folder that `save_pretrained` wrote, or any with a tokenizer.json of byte-level BPE."""
+        """Read a folder that `save_pretrained` wrote, or any with a tokenizer.json of byte-level BPE.
+
+        Settings of `transformers`, such as a chat template, are kept for `save_pretrained`; see `from_huggingface`.
+        """
         from bpe.formats import directory as directory_format
 
         return cls.from_spec(directory_format.load(directory))
@@ -555,7 +594,8 @@ class Tokenizer:
         """Write tokenizer.json and the settings of `transformers`, vocab.json and merges.txt, tokenizer.tiktoken.
 
         A file is omitted, and an old one deleted, where its readers would get other ids: GPT-2's two files imply
-        GPT-2's pattern, and tokenizer.tiktoken needs merges in the order of their ids.
+        GPT-2's pattern, and tokenizer.tiktoken needs merges in the order of their ids. What `from_pretrained` read is
+        written as it was: tokenizer_config.json, special_tokens_map.json, chat templates, and all of tokenizer.json.
         """
         from bpe.formats import directory as directory_format
 
@@ -585,7 +625,16 @@ class Tokenizer:
 
     @classmethod
     def from_huggingface(cls, tokenizer_json_path: StrPath) -> Self:
-        """Read a tokenizer.json of the `tokenizers` library that is byte-level BPE."""
+        """Read a tokenizer.json of the `tokenizers` library that is byte-level BPE.
+
+        The ids equal those of the library with `add_special_tokens=False`. Its post-processor, truncation and padding
+        are kept for saving, but never applied.
+
+        Raises:
+            FileNotFoundError: If the file does not exist.
+            ValueError: If it is not byte-level BPE, or has a setting that would change ids and is not supported; the
+                error names the setting.
+        """
         from bpe.formats import huggingface
 
         return cls.from_spec(huggingface.load(tokenizer_json_path))

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 from bpe.arguments import whole_number
 from bpe.errors import UnknownTokenError
-from bpe.text import GPT2_PATTERN, check_special_tokens, compile_pattern, is_gpt2_pattern, utf8
+from bpe.text import (
+    GPT2_PATTERN,
+    AddedToken,
+    Pattern,
+    check_added_tokens,
+    check_pattern,
+    check_special_tokens,
+    utf8,
+)
+
+if TYPE_CHECKING:
+    from bpe.packed import PackedVocabulary
 
 Merge = tuple[bytes, bytes]
 
@@ -27,12 +39,44 @@ class TokenizerSpec:
     merges: list[Merge]
     """Pairs of tokens in order of priority."""
     special_tokens: list[str]
-    pattern: str = GPT2_PATTERN
-    """The regular expression of a pre-token."""
+    pattern: Pattern = GPT2_PATTERN
+    """The regular expression of a pre-token, or several, each of which splits further what the one before has left."""
     ignore_merges: bool = False
     """True if a pre-token that is in the vocabulary becomes that token without merging."""
     normalization: str | None = None
     """"NFC" if text between special tokens is first converted to that normal form."""
+    added_tokens: list[AddedToken] = field(default_factory=list)
+    """Tokens that are found before the text is split and are no plain special tokens: either not special, or found in a
+    way of their own. Those that are special are among `special_tokens`, too."""
+    add_prefix_space: bool = False
+    """True if each text between added tokens gets a space before it unless it begins with one."""
+    byte_pattern: tuple[str, ...] = ()
+    """Regular expressions that split pre-tokens further, in the written form of their bytes (`bpe.text.byte_level`)."""
+    extras: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+    """By file name, what a file has beyond this definition, such as a chat template; saving writes it back. It decides
+    no id, and counts neither for equality nor for `sha256`."""
+
+    @classmethod
+    def from_packed(cls, packed: PackedVocabulary, found_ids: dict[str, int], **others: Any) -> TokenizerSpec:
+        """Return a definition whose vocabulary and merges are checked arrays, which become objects when needed.
+
+        `found_ids` is the property of that name; `others` are all others than `vocab` and `merges`.
+        """
+        spec = cls.__new__(cls)
+        spec.__dict__.update(others, packed=packed, found_ids=found_ids, vocab_size=packed.vocab_size)
+        return spec
+
+    def __getattr__(self, name: str) -> Any:
+        """Unpack the vocabulary or the merges at their first use."""
+        packed: PackedVocabulary | None = self.__dict__.get("packed")
+        if packed is None or name not in ("vocab", "merges"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        value = self.__dict__[name] = getattr(packed, name)()
+        return value
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out arrays and what can be computed again when pickled."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def checked(
@@ -41,16 +85,22 @@ class TokenizerSpec:
         merges: Iterable[Merge],
         special_tokens: Iterable[str] | Mapping[str, int] | None = None,
         *,
-        pattern: str = GPT2_PATTERN,
+        pattern: Pattern = GPT2_PATTERN,
         ignore_merges: bool = False,
         normalization: str | None = None,
+        added_tokens: Iterable[AddedToken] = (),
+        add_prefix_space: bool = False,
+        byte_pattern: str | Iterable[str] = (),
+        extras: Mapping[str, str] | None = None,
     ) -> TokenizerSpec:
         """Validate a definition. Special tokens may come with their ids; without, those that are new get the next ids.
 
         Raises:
-            TypeError: If `vocab` is not a mapping, or `special_tokens` is a single string or a set.
-            ValueError: If an id, token, merge or special token is malformed, a merge needs a token that the vocabulary
-                lacks, a special token has the id of another token, or the pattern or the normalization is wrong.
+            TypeError: If `vocab` is not a mapping, `special_tokens` is a single string or a set, or one of
+                `added_tokens` is not an `AddedToken`.
+            ValueError: If an id, token, merge, special or added token is malformed, a merge needs a token that the
+                vocabulary lacks, a special token has the id of another token, or a pattern or the normalization is
+                wrong.
         """
         tokens = _checked_vocab(vocab)
         checked_merges = [_checked_merge(merge) for merge in merges]
@@ -62,19 +112,33 @@ class TokenizerSpec:
                 tokens.setdefault(number, encoded)
             if tokens[id_] != encoded:
                 raise ValueError(f"special token {token!r} has id {id_}, which {tokens[id_]!r} has; give it another id")
-        if not is_gpt2_pattern(pattern):
-            compile_pattern(pattern)
-        known = set(tokens.values())
-        next_id = max(tokens, default=-1) + 1
-        for token in map(str.encode, special):
-            if token not in known:
-                tokens[next_id] = token
-                next_id += 1
+        pattern = check_pattern(pattern)
+        byte_patterns = (byte_pattern,) if isinstance(byte_pattern, str) else tuple(byte_pattern)
+        for one in byte_patterns:
+            check_pattern(one)
         if normalization not in (None, "NFC"):
             raise ValueError(
                 f"normalization is {normalization!r}, expected None or 'NFC'; normalize the text beforehand"
             )
-        spec = cls(tokens, checked_merges, special, pattern, bool(ignore_merges), normalization)
+        special, added = check_added_tokens(added_tokens, special, normalizes=normalization is not None)
+        known = set(tokens.values())
+        next_id = max(tokens, default=-1) + 1
+        for token in map(str.encode, dict.fromkeys([*special, *(other.content for other in added)])):
+            if token not in known:
+                tokens[next_id] = token
+                next_id += 1
+        spec = cls(
+            tokens,
+            checked_merges,
+            special,
+            pattern,
+            bool(ignore_merges),
+            normalization,
+            added_tokens=added,
+            add_prefix_space=bool(add_prefix_space),
+            byte_pattern=byte_patterns,
+            extras=dict(extras or {}),
+        )
         _ = spec.merge_ids  # raises ValueError where a token is missing
         for token, id_ in given.items():
             if spec.special_ids[token] != id_:
@@ -103,7 +167,15 @@ class TokenizerSpec:
             new = check_special_tokens(special_tokens)
             added = [*self.special_tokens, *(token for token in new if token not in self.special_ids)]
         made = TokenizerSpec.checked(self.vocab, (), added)
-        return replace(self, vocab=made.vocab, special_tokens=made.special_tokens)
+        special = set(made.special_tokens)
+        tokens = [token._replace(special=True) if token.content in special else token for token in self.added_tokens]
+        return replace(self, vocab=made.vocab, special_tokens=made.special_tokens, added_tokens=tokens)
+
+    @property
+    def packed(self) -> PackedVocabulary | None:
+        """The arrays of a definition that was made from them."""
+        arrays: PackedVocabulary | None = self.__dict__.get("packed")
+        return arrays
 
     @cached_property
     def vocab_size(self) -> int:
@@ -121,13 +193,25 @@ class TokenizerSpec:
         return {token: id_ for id_, token in sorted(self.vocab.items(), reverse=True)}
 
     @cached_property
-    def special_ids(self) -> dict[str, int]:
-        """The id of each special token; of several ids with the same bytes the last."""
-        last = {special.encode("utf-8"): -1 for special in self.special_tokens}
+    def found_tokens(self) -> list[AddedToken]:
+        """All tokens that are found before the text is split: the special tokens, then the other added tokens."""
+        ways = {token.content: token for token in self.added_tokens}
+        special = [ways.get(content) or AddedToken(content, special=True) for content in self.special_tokens]
+        return [*special, *(token for token in self.added_tokens if not token.special)]
+
+    @cached_property
+    def found_ids(self) -> dict[str, int]:
+        """The id of each of `found_tokens`; of several ids with the same bytes the last."""
+        last = {token.content.encode("utf-8"): -1 for token in self.found_tokens}
         for id_, token in self.vocab.items():
             if token in last:
                 last[token] = max(last[token], id_)
-        return dict(zip(self.special_tokens, last.values(), strict=True))
+        return dict(zip((token.content for token in self.found_tokens), last.values(), strict=True))
+
+    @cached_property
+    def special_ids(self) -> dict[str, int]:
+        """The id of each special token; of several ids with the same bytes the last."""
+        return {token: self.found_ids[token] for token in self.special_tokens}
 
     @cached_property
     def special_id_set(self) -> frozenset[int]:
@@ -136,19 +220,20 @@ class TokenizerSpec:
 
     @cached_property
     def ordinary_tokens(self) -> dict[int, bytes]:
-        """The vocabulary without the special tokens."""
-        return {id_: token for id_, token in self.vocab.items() if id_ not in self.special_id_set}
+        """The vocabulary without the special and the other added tokens."""
+        found = set(self.found_ids.values())
+        return {id_: token for id_, token in self.vocab.items() if id_ not in found}
 
     @cached_property
     def whole_ids(self) -> dict[bytes, int]:
         """The id of each pre-token that becomes a token without merging.
 
-        A special token is among them only if it is a byte or the result of a merge, so that ordinary text never
-        becomes a token that is nothing but special.
+        A special or other added token is among them only if it is a byte or the result of a merge, so that ordinary
+        text never becomes a token that is nothing but added.
         """
         if not self.ignore_merges:
             return {}
-        alone = {id_ for token, id_ in self.special_ids.items() if self.ids[token.encode("utf-8")] == id_}
+        alone = {id_ for token, id_ in self.found_ids.items() if self.ids[token.encode("utf-8")] == id_}
         alone -= set(self.merge_ids[2])
         return {token: id_ for token, id_ in self.ids.items() if id_ not in alone or len(token) == 1}
 
@@ -177,7 +262,10 @@ class TokenizerSpec:
         tokens = [self.vocab[id_] for id_ in ids]
         parts = [part for merge in self.merges for part in merge]
         special = [self.special_tokens, list(self.special_ids.values())]
-        facts = [*special, self.pattern, self.ignore_merges, self.normalization]
+        facts: list[object] = [*special, self.pattern, self.ignore_merges, self.normalization]
+        if self.added_tokens or self.add_prefix_space or self.byte_pattern:
+            others = [(*token, self.found_ids[token.content]) for token in self.added_tokens]
+            facts += [others, self.add_prefix_space, self.byte_pattern]
         digest = sha256(json.dumps([len(tokens), len(parts), *facts]).encode("utf-8"))
         for numbers in (ids, map(len, tokens), map(len, parts)):
             digest.update(" ".join(map(str, numbers)).encode("ascii"))
@@ -186,13 +274,13 @@ class TokenizerSpec:
         return digest.hexdigest()
 
     def id_of(self, token: bytes | str) -> int:
-        """Return the id of a token, given as bytes or as a string; special tokens take precedence over ordinary ones.
+        """Return the id of a token, given as bytes or as a string; added tokens take precedence over ordinary ones.
 
         Raises:
             UnknownTokenError: If the vocabulary has no such token (a ValueError and a KeyError).
         """
-        if isinstance(token, str) and token in self.special_ids:
-            return self.special_ids[token]
+        if isinstance(token, str) and token in self.found_ids:
+            return self.found_ids[token]
         data = utf8(token) if isinstance(token, str) else bytes(token)
         if data not in self.ids:
             raise UnknownTokenError(f"token {token!r} is not in the vocabulary of {len(self.vocab)} tokens; encode it")

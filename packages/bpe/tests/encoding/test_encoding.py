@@ -199,7 +199,8 @@ def test_many_texts_switch_to_the_kernels(small, monkeypatch):
         return encode(self, block)
 
     monkeypatch.setattr(BlockEncoder, "encode", record)
-    monkeypatch.setattr(kernels, "ENCODING_BYTES_IN_TOTAL", 2 * len(CORPUS))
+    monkeypatch.setattr(kernels, "are_ready", lambda: False)
+    monkeypatch.setattr(kernels, "ENCODING_BYTES_IN_TOTAL", 2 * len(CORPUS) - 1)
     tokenizer = Tokenizer(small.vocab, small.merges, [EOT])
     assert [tokenizer.encode(CORPUS) for _ in range(3)] == [expected] * 3
     assert encoded_by_kernels == [CORPUS] * 2

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bpe
-from bpe.formats.oniguruma import from_oniguruma, to_oniguruma
-from bpe.formats.split_patterns import read_pattern, write_pattern
-from bpe.text import GPT2_PATTERN, split_pretokens
+from bpe.formats.oniguruma import covers_all_text, from_oniguruma, to_oniguruma
+from bpe.formats.split_patterns import read_pre_tokenizer, write_pattern
+from bpe.text import GPT2_PATTERN, LLAMA3_PATTERN, split_pretokens
 
 PATTERNS = [
     GPT2_PATTERN,
@@ -97,7 +97,7 @@ def test_properties_that_are_kept_have_the_same_characters(name):
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 def test_a_pattern_is_read_as_it_was_written(pattern):
-    assert read_pattern("here", write_pattern(pattern)) == from_oniguruma(to_oniguruma(pattern))
+    assert read_pre_tokenizer("here", write_pattern(pattern)).pattern == from_oniguruma(to_oniguruma(pattern))
 
 
 @pytest.mark.parametrize(
@@ -157,3 +157,58 @@ def test_patterns_that_oniguruma_understands_differently_are_refused(pattern, tm
 def test_patterns_that_regex_understands_differently_are_refused(pattern):
     with pytest.raises(ValueError, match="regex does not know or understands differently; rewrite it"):
         from_oniguruma(pattern)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (r" ?[^(\s|[.,!?…。，、।۔،])]+", r" ?[^(\s|.,!?…。，、।۔،)]+"),
+        (r"[a[bB[1]]S]+", r"[abB1S]+"),
+        (r"[a\[[b\]]{]+", r"[a\[b\]{]+"),
+    ],
+)
+def test_a_class_within_a_class_adds_its_characters(theirs, ours):
+    assert from_oniguruma(theirs) == ours
+
+    @given(text=texts)
+    def same(text):
+        assert split_by_them(theirs, text) == list(split_pretokens(ours, text))
+
+    same()
+
+
+@pytest.mark.parametrize("pattern", ["[a[^b]]", "[[:alpha:]]", "[a-[b]]", "[[a]-z]", "[a[]b]c]", "[a&&[b]]", "[][a]]"])
+def test_other_classes_within_a_class_are_refused(pattern):
+    with pytest.raises(ValueError, match="regex does not know or understands differently; rewrite it"):
+        from_oniguruma(pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "covers"),
+    [
+        (LLAMA3_PATTERN, True),
+        (r"\p{L}|\P{L}", True),
+        (r"\s+(?!\S)|\S+|\s+", True),
+        (r".|\n", True),
+        (r"\w+|[^\w\s]+|\s+", True),
+        (r"[a|b]|(?:(?i:a)|[^a|b])", True),
+        (r"[a|b]|(?i:a|[^a|b])", False),
+        (r".", False),
+        (r"\w+|\s+", False),
+        (r"a*|.|\n", False),
+        (r"(?=a)|.|\n", False),
+        (r".(?!a)|\n", False),
+        (r"\S++|\s", False),
+        (r"(?>ab|a)c|.|\n", False),
+        (r"(?i).|\n", False),
+    ],
+)
+def test_patterns_that_match_every_text(pattern, covers):
+    assert covers_all_text(pattern) == covers
+
+    @given(text=texts)
+    def same(text):
+        assert "".join(regex.findall(f"(?:{pattern})", text)) == text
+
+    if covers:
+        same()

@@ -12,6 +12,7 @@ import bpe
 from bpe import GPT2_PATTERN, Tokenizer
 from bpe.text import CL100K_PATTERN
 
+MASK = bpe.AddedToken("<mask>", special=True, lstrip=True)
 ALL_BYTES = [bytes([byte]) for byte in range(256)]
 LETTERS = "[abc]+|[^abc]+"
 
@@ -139,6 +140,13 @@ def test_ids_out_of_order_have_no_tiktoken_file(small, tmp_path):
         (Tokenizer(dict(enumerate([*ALL_BYTES, b"a"])), []), "two of its ids have the same bytes"),
         (Tokenizer(dict(enumerate(ALL_BYTES)), [], ["a"]), "lacks some of the 256 bytes"),
         (Tokenizer(dict(enumerate(ALL_BYTES)), [], normalization="NFC"), "normalizes text to NFC first"),
+        (Tokenizer(dict(enumerate(ALL_BYTES)), [], pattern=("a", GPT2_PATTERN)), "splits text by several patterns"),
+        (Tokenizer(dict(enumerate(ALL_BYTES)), [], byte_pattern="a"), "splits text by several patterns"),
+        (Tokenizer(dict(enumerate(ALL_BYTES)), [], add_prefix_space=True), "its add_prefix_space puts a space"),
+        (
+            Tokenizer(dict(enumerate(ALL_BYTES)), [], added_tokens=[MASK]),
+            r"finds AddedToken\(content='<mask>'.* in another",
+        ),
         (Tokenizer(dict(enumerate([*ALL_BYTES, b"ab"])), []), r"lacks the merge \(b'a', b'b'\)"),
         (Tokenizer(dict(enumerate([*ALL_BYTES, b"abc"])), []), "no merges make its token b'abc'"),
         (Tokenizer(dict(enumerate([*ALL_BYTES, b"ab"])), [(b"a", b"b")], ["ab"]), "makes a special token"),
@@ -149,6 +157,15 @@ def test_tokenizers_that_tiktoken_cannot_hold_are_refused(tokenizer, message, tm
         tokenizer.save_tiktoken(tmp_path / "tokenizer.tiktoken")
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_tokens_that_are_found_like_special_tokens_are_no_obstacle(small, tmp_path):
+    tokenizer = Tokenizer(small.vocab, small.merges, [EOT], added_tokens=[bpe.AddedToken("<tool>")])
+    tokenizer.save_tiktoken(tmp_path / "ranks")
+    special = {EOT: small.eot_id, "<tool>": small.eot_id + 1}
+    again = Tokenizer.from_tiktoken(tmp_path / "ranks", special_tokens=special)
+    assert again.encode(f"the cat<tool>{EOT}") == tokenizer.encode(f"the cat<tool>{EOT}")
+    assert again.vocab == tokenizer.vocab
 
 
 def test_special_tokens_anywhere(small, tmp_path):

@@ -7,7 +7,7 @@ import tiktoken
 
 import bpe
 from bpe import Tokenizer
-from bpe.text import compile_pattern
+from bpe.text import GPT2_PATTERN, check_pattern, compile_pattern, split_pretokens
 
 LETTERS = "abcdexyzAZ019 -&~|[]日本ß"
 KIMI_K2 = "|".join(
@@ -83,3 +83,28 @@ def test_classes_that_engines_read_differently_are_refused(pattern, message):
         compile_pattern(pattern)
     with pytest.raises(ValueError, match=message):
         bpe.train_from_iterator(["a"], 300, pattern=pattern)
+
+
+def test_several_patterns_split_one_after_the_other():
+    assert list(split_pretokens((r"\p{N}", GPT2_PATTERN), "a 12's 3b")) == ["a", " ", "1", "2", "'s", " ", "3", "b"]
+    assert list(split_pretokens((GPT2_PATTERN, r"\p{N}"), "a 12's 3b")) == ["a", " ", "1", "2", "'s", " ", "3", "b"]
+    assert list(split_pretokens((GPT2_PATTERN, " a"), "a a  ab")) == ["a", " a", " ", " a", "b"]
+    assert list(split_pretokens(("(?=b)", "[ab]b"), "abab")) == ["a", "ba", "b"]
+    assert list(split_pretokens(("a", "b"), "")) == []
+
+
+def test_several_patterns_are_kept_in_one_form():
+    assert check_pattern(["a"]) == check_pattern(("a",)) == check_pattern("a") == "a"
+    assert check_pattern(["a", GPT2_PATTERN]) == ("a", GPT2_PATTERN)
+    for wrong in ((), [], ("a", ""), ("a", b"b"), ("a", ("b",)), ("a", "("), None):
+        with pytest.raises(ValueError, match=r"^pattern "):
+            Tokenizer({byte: bytes([byte]) for byte in range(256)}, [], pattern=wrong)
+
+
+def test_patterns_of_bytes_split_within_characters():
+    """Falcon's digits are looked for among the characters that stand for bytes: ² is one of the two bytes of ò."""
+    vocab = {byte: bytes([byte]) for byte in range(256)} | {256: "ò".encode(), 257: b"12"}
+    merges = [("ò".encode()[:1], "ò".encode()[1:]), (b"1", b"2")]
+    assert Tokenizer(vocab, merges).encode("ò12") == [256, 257]
+    assert Tokenizer(vocab, merges, byte_pattern=r"\p{N}+").encode("ò12") == [0xC3, 0xB2, 257]
+    assert Tokenizer(vocab, merges, byte_pattern=["[0-9]+", "[0-9]"]).encode("ò12") == [256, 49, 50]

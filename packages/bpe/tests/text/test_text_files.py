@@ -122,7 +122,7 @@ def array():
         ("a.arrow", b"ARROW1\x00\x00" + b"x" * 20, "an Arrow file, expected text; write it as Parquet, or pass its"),
         ("a.tar.gz", gzip.compress(b"a"), "an archive, expected text; unpack it"),
     ],
-    ids=["gzip", "zstandard", "bzip2", "xz", "zip", "parquet", "numpy", "tar"],
+    ids=range(15),  # the contents of some differ from process to process
 )
 def test_files_that_are_no_text_are_refused(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)

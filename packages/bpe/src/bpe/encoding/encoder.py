@@ -12,6 +12,8 @@ from bpe.encoding.in_python import PretokenEncoder
 from bpe.encoding.merges import Merges
 from bpe.text import (
     BLOCK_BYTES,
+    AddedToken,
+    AddedTokenSplitter,
     Block,
     BlockCutter,
     Span,
@@ -42,17 +44,22 @@ class EncodedText(NamedTuple):
     """Number of malformed sequences that were replaced by U+FFFD."""
 
 
+def _needs_splitter(token: AddedToken) -> bool:
+    """Return whether a token is found in another way than special tokens are."""
+    return token.looks_around or token.normalized
+
+
 class _Engine:
     """Both ways to encode text between special tokens, in Python and by kernels, with their caches of pre-tokens."""
 
     def __init__(self, spec: TokenizerSpec) -> None:
         self.spec = spec
-        self.finder = SpecialTokenFinder(spec.special_tokens)
-        self.special_ids = list(spec.special_ids.values())
-        self.scanner = scanner_of(spec.pattern)
+        self.finder = SpecialTokenFinder(list(spec.found_ids))
+        self.special_ids = list(spec.found_ids.values())
+        self.scanner = None if spec.byte_pattern else scanner_of(spec.pattern)
         self.bytes_in_python = 0
         self._merges = Merges(spec)
-        self.pretokens = PretokenEncoder(self._merges, spec.pattern)
+        self.pretokens = PretokenEncoder(self._merges, spec.pattern, spec.byte_pattern)
         self._kernels: BlockEncoder | None = None
 
     def load_kernels(self) -> BlockEncoder:
@@ -123,6 +130,7 @@ class TextEncoder:
         self.spec = spec
         self._engine = engine or _Engine(spec)
         self._finder = self._engine.finder
+        self._found = spec.found_tokens
         if allowed is not None:
             for token in check_special_tokens([*allowed]):
                 if token not in spec.special_ids:
@@ -130,14 +138,35 @@ class TextEncoder:
                         f"allowed_special has {token!r}, which is not a special token of this tokenizer; check its "
                         "name, or add it with add_tokens"
                     )
-            self._finder = SpecialTokenFinder(spec.special_tokens, allowed)
+            found = spec.found_ids.keys() - spec.special_ids.keys() | allowed
+            self._finder = SpecialTokenFinder(list(spec.found_ids), found)
+            self._found = [token for token in spec.found_tokens if token.content in found]
         if disallowed is None:
             disallowed = frozenset(spec.special_tokens) - allowed if allowed is not None else frozenset()
         self._disallowed = SpecialTokenFinder(check_special_tokens([*disallowed])) if disallowed else None
-        self._normalization = spec.normalization
+        self.cutter = BlockCutter(self._finder, spec.pattern)
+        self._splitter: AddedTokenSplitter | None = None
+        if spec.normalization or spec.add_prefix_space or any(map(_needs_splitter, self._found)):
+            self._splitter = AddedTokenSplitter(
+                spec.found_tokens,
+                only={token.content for token in self._found},
+                normalization=spec.normalization,
+                prefix_space=spec.add_prefix_space,
+            )
+            self.cutter = self._cutter_for_splitter()
+
+    def _cutter_for_splitter(self) -> BlockCutter:
+        """Return a cutter for tokens that are not all found in the same way."""
+        spec, tokens = self.spec, self._found
+        if spec.normalization is None and scanner_of(spec.pattern) is not None:
+            # A text begins with a space where the tokenizer demands it, but not what follows a cut within it.
+            apart = [token.content for token in tokens if token.looks_around or spec.add_prefix_space]
+            return BlockCutter(self._finder, spec.pattern, apart=apart)
         # Normalization can combine the characters on both sides of a cut. No scanner knows the empty pattern, so the
-        # cutter then cuts only after special tokens.
-        self.cutter = BlockCutter(self._finder, spec.pattern if spec.normalization is None else "")
+        # cutter then cuts only after tokens, which must be among those that are searched for first.
+        first = [token for token in tokens if not token.normalized]
+        finder = SpecialTokenFinder([token.content for token in first])
+        return BlockCutter(finder, "", apart=[token.content for token in first if token.looks_around])
 
     @cached_property
     def _with_rules(self) -> Callable[[frozenset[str] | None, frozenset[str] | None], TextEncoder]:
@@ -199,13 +228,18 @@ class TextEncoder:
         """Return the ids of a text as a list, and the characters of each token: int64, shape (tokens, 2)."""
         from bpe.encoding.offsets import character_offsets, normalize
 
+        if self.spec.add_prefix_space or any(map(_needs_splitter, self._found)):
+            raise ValueError(
+                "there are no offsets where tokens are not the bytes of the text: this tokenizer adds a space before a "
+                "text, or has added tokens that take in white space; use encode"
+            )
         ids = self.to_numpy(text, threads)
         sizes = self._engine.token_sizes[ids]
         normalized = None
-        if self._normalization:
+        if self.spec.normalization:
             whole = utf8(text).decode("utf-8")
             if not unicodedata.is_normalized("NFC", whole):
-                special = [*self.spec.special_tokens, ""]  # the last one for index -1: none
+                special = [*self.spec.found_ids, ""]  # the last one for index -1: none
                 normalized = normalize([(part, special[index]) for part, index in self._finder.split(whole)])
         as_list = ids.tolist() if len(ids) < self.spec.vocab_size else self._engine.shared_ids[ids].tolist()
         return as_list, character_offsets(text, sizes, normalized)
@@ -233,8 +267,8 @@ class TextEncoder:
         if not self._engine.worth_kernels(sum(map(len, texts))):
             return [np.array(self._text_in_python(text), dtype=self.spec.id_dtype) for text in texts]
         blocks = (Block(utf8(text)) for text in texts)
-        if self._normalization:
-            blocks = (block.normalized(self._finder)[0] for block in blocks)
+        if self._splitter is not None:
+            blocks = (self._split(block)[0] for block in blocks)
 
         def encode(job: tuple[Block, list[int]]) -> tuple[EncodedBlock, list[int]]:
             return self._with_kernels(job[0]), job[1]
@@ -260,7 +294,7 @@ class TextEncoder:
         if self._engine.worth_kernels(len(block.data)):
             encoded = self._with_kernels(block)
             return EncodedText(encoded.ids, encoded.bytes, encoded.replaced)
-        parts, size, replaced = block.texts(self._finder)
+        parts, size, replaced = self._texts(block)
         self._engine.bytes_in_python += size
         return EncodedText(self._parts_in_python(parts), size, replaced)
 
@@ -309,8 +343,8 @@ class TextEncoder:
     def _with_kernels(self, block: Block) -> EncodedBlock:
         """Encode a block with the kernels."""
         encoder = self.load_kernels()
-        if self._normalization and block.spans is None:
-            block, size, replaced = block.normalized(self._finder)
+        if self._splitter is not None and block.spans is None:
+            block, size, replaced = self._split(block)
             return encoder.encode(block)._replace(bytes=size, replaced=replaced)
         if block.spans is None and self._finder is not self._engine.finder:
             block = block.searched(self._finder)  # which is a string, and so valid UTF-8
@@ -318,6 +352,10 @@ class TextEncoder:
 
     def _text_in_python(self, text: str) -> list[int]:
         """Encode a string without kernels."""
+        if self._splitter is not None:
+            ids = self._parts_in_python(self._splitter.split(utf8(text)))
+            self._engine.bytes_in_python += len(text)
+            return ids
         try:
             ids = self._parts_in_python(self._finder.split(text))
         except UnicodeEncodeError:  # a lone surrogate, or a pair of them
@@ -329,14 +367,37 @@ class TextEncoder:
         """Encode texts, each with the index of the special token that follows it (-1: none)."""
         ids: list[int] = []
         for text, special in parts:
-            ids += self._engine.pretokens.encode(self._normal_form(text))
+            ids += self._engine.pretokens.encode(text)
             if special >= 0:
                 ids.append(self._engine.special_ids[special])
         return ids
 
-    def _normal_form(self, text: str) -> str:
-        """Return a text without special tokens in the Unicode normal form of this tokenizer."""
-        return text if self._normalization is None else unicodedata.normalize("NFC", text)
+    def _texts(self, block: Block) -> tuple[list[tuple[str, int]], int, int]:
+        """Return the texts between tokens as `Block.texts` does, ready to be split into pre-tokens."""
+        if self._splitter is None:
+            return block.texts(self._finder)
+        data, replaced = block.valid()
+        return self._splitter.split(data, continues=block.continues), len(data), replaced
+
+    def _split(self, block: Block) -> tuple[Block, int, int]:
+        """Find the tokens in a block.
+
+        Returns:
+            A block with known spans and the text between them as the kernels split it, the number of bytes before, and
+            the number of malformed sequences replaced by U+FFFD.
+        """
+        texts, size, replaced = self._texts(block)
+        parts: list[bytes] = []
+        spans: list[Span] = []
+        done = 0
+        for text, special in texts:
+            parts.append(text.encode("utf-8"))
+            done += len(parts[-1])
+            if special >= 0:
+                parts.append(self._finder.tokens[special])
+                spans.append((done, done + len(parts[-1]), special))
+                done += len(parts[-1])
+        return Block(b"".join(parts), spans), size, replaced
 
 
 def _all_or_some(name: str, tokens: Literal["all"] | Collection[str]) -> frozenset[str] | None:

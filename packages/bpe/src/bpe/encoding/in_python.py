@@ -6,7 +6,7 @@ import heapq
 
 from bpe.encoding.merges import Merges
 from bpe.kernels import LONG_PRETOKEN_BYTES
-from bpe.text import split_pretokens
+from bpe.text import Pattern, from_characters, split_pretokens, to_characters
 from bpe.threads import map_in_order
 
 _MAX_CACHED = 1 << 16
@@ -17,9 +17,10 @@ _DEAD = -1
 class PretokenEncoder:
     """Encodes text between special tokens, one pre-token at a time, with a bounded cache of short ones."""
 
-    def __init__(self, merges: Merges, pattern: str) -> None:
+    def __init__(self, merges: Merges, pattern: Pattern, byte_pattern: tuple[str, ...] = ()) -> None:
         self._merges = merges
         self._pattern = pattern
+        self._byte_pattern = byte_pattern
         self._cache: dict[str, list[int]] = {}
 
     def encode(self, text: str) -> list[int]:
@@ -33,7 +34,7 @@ class PretokenEncoder:
         for pretoken in split_pretokens(self._pattern, text):
             found = cache.get(pretoken)
             if found is None:
-                found = self.encode_pretoken(pretoken.encode("utf-8"))
+                found = self.encode_pretoken(pretoken.encode("utf-8"), self._byte_pattern)
                 if len(pretoken) <= _LONGEST_CACHED:
                     if len(cache) >= _MAX_CACHED:
                         cache.clear()
@@ -41,12 +42,15 @@ class PretokenEncoder:
             ids += found
         return ids
 
-    def encode_pretoken(self, pretoken: bytes) -> list[int]:
-        """Return the ids of one pre-token.
+    def encode_pretoken(self, pretoken: bytes, byte_pattern: tuple[str, ...] = ()) -> list[int]:
+        """Return the ids of one pre-token, which `byte_pattern` may split further.
 
         Raises:
             ValueError: If it has a byte that the vocabulary has no token for.
         """
+        if byte_pattern:
+            pieces = map(from_characters, split_pretokens(byte_pattern, to_characters(pretoken)))
+            return [id_ for piece in pieces for id_ in self.encode_pretoken(piece)]
         whole = self._merges.whole_ids.get(pretoken)
         if whole is not None:
             return [whole]

@@ -3,37 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import permutations
+from typing import Any
 
-from bpe.formats.json_files import list_of, object_of, refuse, unsupported
+from bpe.formats.json_files import list_of, object_of, unsupported
+from bpe.text import AddedToken, check_added_tokens
+from bpe.vocabulary import TokenizerSpec
 
-_UNSUPPORTED = ("single_word", "lstrip", "rstrip")
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
-def read_added_tokens(source: str, value: object, vocab: Mapping[str, int], *, normalizes: bool) -> dict[str, int]:
-    """Return the id of each added token.
+def read_added_tokens(source: str, value: object, vocab: Mapping[str, int]) -> tuple[list[AddedToken], dict[str, int]]:
+    """Return the added tokens, and the id of each.
 
     Raises:
-        ValueError: If a token is malformed, needs a way of matching that is not supported, or has an id that differs
-            from the one the `tokenizers` library assigns (it numbers tokens that `vocab` lacks itself).
+        ValueError: If a token is malformed, or has an id that differs from the one the `tokenizers` library assigns (it
+            numbers tokens that `vocab` lacks itself).
     """
+    tokens: list[AddedToken] = []
     ids: dict[str, int] = {}
-    in_normalized = []
     for entry in list_of(source, "added_tokens", value or []):
-        token = object_of(source, "added_tokens", entry)
-        content, id_ = token.get("content"), token.get("id")
+        given = object_of(source, "added_tokens", entry)
+        content, id_ = given.get("content"), given.get("id")
         if not isinstance(content, str) or not content or not isinstance(id_, int) or content in ids:
-            raise unsupported(source, "added_tokens", token, "a content and an id, each content once")
-        for name in _UNSUPPORTED:
-            refuse(source, f"{name} of the added token {content!r}", token.get(name))
-        if token.get("normalized"):
-            refuse(source, f"a normalizer, and normalized of the added token {content!r}", normalizes)
-            in_normalized.append(content)
+            raise unsupported(source, "added_tokens", given, "a content and an id, each content once")
+        tokens.append(_flagged(given))
         ids[content] = id_
     _check_ids(source, ids, vocab)
-    # The library searches for one kind in the text that the other kind leaves.
-    _check_apart(source, in_normalized, [content for content in ids if content not in set(in_normalized)])
-    return ids
+    return tokens, ids
+
+
+def _flagged(entry: Mapping[str, Any]) -> AddedToken:
+    """Return the token of an entry."""
+    return AddedToken(entry["content"], **{name: bool(entry.get(name)) for name in _FLAGS})
+
+
+def write_added_tokens(spec: TokenizerSpec, earlier: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the entries of the added tokens, as they were in an earlier file where that means the same."""
+    before = {entry["content"]: entry for entry in earlier}
+    written = [{"id": spec.found_ids[token.content], **_entry(token)} for token in _in_order(spec)]
+    entries = [_earlier_or_new(before.get(entry["content"]), entry) for entry in written]
+    special, added = check_added_tokens(map(_flagged, entries), (), normalizes=spec.normalization is not None)
+    same = (special, added) == (spec.special_tokens, spec.added_tokens)
+    return entries if same else written
+
+
+def _entry(token: AddedToken) -> dict[str, Any]:
+    """Return the entry of a token without its id."""
+    return {"content": token.content, **{name: getattr(token, name) for name in _FLAGS}}
+
+
+def _earlier_or_new(earlier: dict[str, Any] | None, new: dict[str, Any]) -> dict[str, Any]:
+    """Return an earlier entry if it differs from a new one at most in `normalized`, which need not matter."""
+    if earlier is None or earlier["id"] != new["id"]:
+        return new
+    return earlier if _flagged({**earlier, "normalized": new["normalized"]}) == _flagged(new) else new
+
+
+def _in_order(spec: TokenizerSpec) -> list[AddedToken]:
+    """Return the added tokens in order of ids, if that is also the order of each kind in the definition."""
+    by_id = sorted(spec.found_tokens, key=lambda token: spec.found_ids[token.content])
+    kinds = [token for token in by_id if token.special] + [token for token in by_id if not token.special]
+    return by_id if kinds == spec.found_tokens else spec.found_tokens
 
 
 def _check_ids(source: str, ids: Mapping[str, int], vocab: Mapping[str, int]) -> None:
@@ -47,18 +77,3 @@ def _check_ids(source: str, ids: Mapping[str, int], vocab: Mapping[str, int]) ->
                 "tokenizers assigns; correct the id, or put the token into model.vocab"
             )
         following += content not in vocab
-
-
-def _check_apart(source: str, first: Sequence[str], second: Sequence[str]) -> None:
-    """Refuse two kinds of tokens that can overlap in a text, because the order of the search would matter."""
-    for one in first:
-        for other in second:
-            if any(_overlaps(left, right) for left, right in permutations((one, other))):
-                raise unsupported(
-                    source, f"normalized of the added token {one!r}", True, f"false as for {other!r}, which overlaps it"
-                )
-
-
-def _overlaps(left: str, right: str) -> bool:
-    """Return whether `right` can begin inside `left`."""
-    return right in left or any(left.endswith(right[:size]) for size in range(1, len(right)))

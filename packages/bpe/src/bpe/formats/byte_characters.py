@@ -2,49 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from bpe.text import from_characters, is_byte_level, to_characters
 from bpe.vocabulary import Merge, TokenizerSpec
-
-
-@lru_cache(maxsize=1)
-def byte_characters() -> tuple[str, ...]:
-    """Return the character for each byte: its Latin-1 character if printable, else a character from U+0100."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return tuple(chr(byte if byte in printable else next(others)) for byte in range(256))
-
-
-@lru_cache(maxsize=1)
-def _bytes_of_characters() -> dict[int, int | None]:
-    """Return a table for `str.translate` from the characters for bytes to Latin-1."""
-    table: dict[int, int | None] = {ord(character): byte for byte, character in enumerate(byte_characters())}
-    return table
-
-
-@lru_cache(maxsize=1)
-def _characters_of_bytes() -> dict[int, str]:
-    """Return a table for `str.translate` from Latin-1 to the characters for bytes."""
-    return dict(enumerate(byte_characters()))
-
-
-def to_characters(token: bytes) -> str:
-    """Return the written form of a token: the character for each byte."""
-    return token.decode("latin-1").translate(_characters_of_bytes())
-
-
-def from_characters(text: str) -> bytes:
-    """Return the token with a written form.
-
-    Raises:
-        ValueError: If a character does not stand for a byte.
-    """
-    table = _bytes_of_characters()
-    for character in text:
-        if ord(character) not in table:
-            raise ValueError(f"token {text!r} has {character!r}, which stands for no byte; name it as a special token")
-    return text.translate(table).encode("latin-1")
 
 
 def also_ordinary(special_tokens: Iterable[str], merges: Iterable[Merge]) -> set[str]:
@@ -52,11 +13,8 @@ def also_ordinary(special_tokens: Iterable[str], merges: Iterable[Merge]) -> set
 
     An ordinary token of the same text does not count, because both have the same bytes.
     """
-    table = _bytes_of_characters()
     written = {
-        token: from_characters(token)
-        for token in special_tokens
-        if not token.isascii() and all(ord(character) in table for character in token)
+        token: from_characters(token) for token in special_tokens if not token.isascii() and is_byte_level(token)
     }
     merged = {part for left, right in merges for part in (left, right, left + right)} if written else set()
     return {token for token, data in written.items() if len(data) == 1 or data in merged}
@@ -93,17 +51,19 @@ def encode_merges(spec: TokenizerSpec) -> list[tuple[str, str]]:
     return [(to_characters(left), to_characters(right)) for left, right in dict.fromkeys(spec.merges)]
 
 
-def encode_vocab(spec: TokenizerSpec) -> dict[str, int]:
-    """Return the vocabulary by written form, in order of ids.
+def encode_vocab(spec: TokenizerSpec, without: Collection[str] = ()) -> dict[str, int]:
+    """Return the vocabulary by written form, in order of ids, without some of the added tokens.
 
     Raises:
         ValueError: If two tokens have the same written form, or a merge needs the bytes of a special token, whose
             written form is its text; the format cannot hold either.
     """
-    special = {id_: token for token, id_ in spec.special_ids.items()}
+    special = {id_: token for token, id_ in spec.found_ids.items()}
     vocab: dict[str, int] = {}
     for id_, token in sorted(spec.vocab.items()):
         text = special.get(id_) or to_characters(token)
+        if id_ in special and text in without:
+            continue
         if text in vocab:
             raise ValueError(
                 f"ids {vocab[text]} and {id_} are both written {text!r}, which the format cannot hold; rename one"
@@ -115,12 +75,12 @@ def encode_vocab(spec: TokenizerSpec) -> dict[str, int]:
 
 def _check_special_tokens(spec: TokenizerSpec, vocab: Mapping[str, int]) -> None:
     """Refuse special tokens that the written vocabulary would not give back."""
-    for ambiguous in sorted(also_ordinary(spec.special_tokens, spec.merges)):
+    for ambiguous in sorted(also_ordinary(spec.found_ids.keys() & vocab.keys(), spec.merges)):
         raise ValueError(
             f"special token {ambiguous!r} is the written form of other bytes, which the format cannot hold; rename it"
         )
     hidden = {}  # ordinary tokens that are special tokens, too, and whose written form in merges is missing
-    for text in spec.special_tokens:
+    for text in spec.found_ids:
         token = text.encode("utf-8")
         if to_characters(token) not in vocab:
             hidden[token] = text

@@ -1,4 +1,4 @@
-"""A folder with a tokenizer in every format that can hold it."""
+"""A folder with a tokenizer in every format that can hold it, and with settings of `transformers`."""
 
 from __future__ import annotations
 
@@ -7,24 +7,36 @@ from pathlib import Path
 
 from bpe.files import write_text
 from bpe.formats import gpt2, huggingface, tiktoken
+from bpe.formats.byte_characters import encode_vocab
+from bpe.formats.huggingface import TOKENIZER_JSON
+from bpe.formats.json_files import texts_beside
 from bpe.text import END_OF_TEXT, StrPath
 from bpe.vocabulary import TokenizerSpec
 
-TOKENIZER_JSON = "tokenizer.json"
-_OTHER_FILES = ("vocab.json", "merges.txt", "tokenizer.tiktoken", "tokenizer_config.json")
+_CONFIG = "tokenizer_config.json"
+_OTHER_FILES = ("vocab.json", "merges.txt", "tokenizer.tiktoken", _CONFIG)
+_SETTINGS = (
+    _CONFIG,
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.json",
+    "chat_template.jinja",
+    "additional_chat_templates/*.jinja",
+)
+"""Files of `transformers` that are kept."""
 
 
 def load(directory: StrPath) -> TokenizerSpec:
-    """Read the tokenizer.json of a folder, which is complete.
+    """Read the tokenizer.json of a folder, which is complete; the settings of `transformers` are kept as they are.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not byte-level BPE.
+        ValueError: If it is not byte-level BPE, or a file of settings is not UTF-8.
     """
     path = Path(directory) / TOKENIZER_JSON
     if not path.exists():
         raise FileNotFoundError(f"no {TOKENIZER_JSON} in {str(directory)!r}; name a folder that save_pretrained wrote")
-    return huggingface.load(path)
+    return huggingface.load(path, texts_beside(path.parent, _SETTINGS))
 
 
 def check_target(directory: StrPath) -> None:
@@ -43,10 +55,11 @@ def check_target(directory: StrPath) -> None:
 
 
 def save(spec: TokenizerSpec, directory: StrPath) -> None:
-    """Write all formats; tokenizer.json, which `load` reads, comes last.
+    """Write all formats, and the settings that came with the tokenizer; tokenizer.json, which `load` reads, comes last.
 
-    The formats of GPT-2 and tiktoken are omitted, and old files in them removed, where their readers would give other
-    ids.
+    The formats of GPT-2 and tiktoken are omitted where their readers would give other ids. Old files in them are then
+    removed, except a vocab.json and merges.txt of this very vocabulary where `transformers` may read them with a class
+    that came with the settings.
 
     Raises:
         FileExistsError: If the folder has such files, but no tokenizer.json.
@@ -70,17 +83,43 @@ def _write(spec: TokenizerSpec, folder: Path, content: str) -> None:
     """Write all files; `content` is that of tokenizer.json."""
     if gpt2.can_hold(spec):
         gpt2.save(spec, folder / "vocab.json", folder / "merges.txt")
-    else:
+    elif not (_CONFIG in spec.extras and _has_vocabulary(folder, spec)):
         _remove(folder, "vocab.json", "merges.txt")
     if tiktoken.obstacle(spec):
         _remove(folder, "tokenizer.tiktoken")
     else:
         tiktoken.save_ranks(spec, folder / "tokenizer.tiktoken")
+    for name, text in {_CONFIG: _new_settings(spec), **spec.extras}.items():
+        if name != TOKENIZER_JSON:
+            (folder / name).parent.mkdir(exist_ok=True)
+            write_text(folder / name, text)
+    write_text(folder / TOKENIZER_JSON, content)
+
+
+def _new_settings(spec: TokenizerSpec) -> str:
+    """Return the tokenizer_config.json of a tokenizer that came without one."""
     settings: dict[str, object] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     if END_OF_TEXT in spec.special_tokens:
         settings |= dict.fromkeys(("bos_token", "eos_token", "unk_token"), END_OF_TEXT)
-    write_text(folder / "tokenizer_config.json", json.dumps(settings, indent=2) + "\n")
-    write_text(folder / TOKENIZER_JSON, content)
+    return json.dumps(settings, indent=2) + "\n"
+
+
+def _has_vocabulary(folder: Path, spec: TokenizerSpec) -> bool:
+    """Return whether vocab.json and merges.txt in a folder hold the vocabulary and the merges of a tokenizer."""
+    paths = folder / "vocab.json", folder / "merges.txt"
+    if not all(path.is_file() for path in paths):
+        return False
+    try:
+        vocab, merges = json.loads(paths[0].read_bytes()), gpt2.read_merges(paths[1])
+    except ValueError:
+        return False
+    own = encode_vocab(spec)
+    return (
+        isinstance(vocab, dict)
+        and vocab.items() <= own.items()
+        and own.keys() - vocab.keys() <= spec.found_ids.keys()
+        and merges == list(dict.fromkeys(spec.merges))
+    )
 
 
 def _remove(folder: Path, *names: str) -> None:

@@ -14,11 +14,10 @@ from bpe.formats.byte_characters import (
     decode_vocab,
     encode_merges,
     encode_vocab,
-    from_characters,
     last_of_each,
 )
 from bpe.formats.json_files import read_json, read_text
-from bpe.text import END_OF_TEXT, StrPath, is_gpt2_pattern
+from bpe.text import END_OF_TEXT, StrPath, from_characters, is_gpt2_pattern
 from bpe.vocabulary import Merge, TokenizerSpec
 
 _VERSION_LINE = "#version: 0.2"
@@ -39,22 +38,23 @@ def load(vocab_path: StrPath, merges_path: StrPath, special_tokens: Sequence[str
     """
     merges = read_merges(merges_path)
     vocab = read_vocab(vocab_path, special_tokens or (), merges)
+    unmade: list[bytes] = []
     if special_tokens is None:
         made = {left + right for left, right in merges}
-        others = [token for token in vocab.values() if len(token) > 1 and token not in made]
+        unmade = [token for token in vocab.values() if len(token) > 1 and token not in made]
         end_of_text = END_OF_TEXT.encode()
-        special_tokens = [END_OF_TEXT] if end_of_text in others else []
-        others = [token for token in others if token != end_of_text]
-        if others:
-            names = ", ".join(repr(token.decode("utf-8", "replace")) for token in others[:5])
-            warnings.warn(
-                f"{str(vocab_path)!r} has {len(others):,} tokens that no merge makes, so that no text becomes them "
-                f"({names}{', ...' if len(others) > 5 else ''}); name special ones in special_tokens ([] if there are "
-                "none), and check that the merges are complete",
-                stacklevel=3,
-            )
+        special_tokens = [END_OF_TEXT] if end_of_text in unmade else []
+        unmade = [token for token in unmade if token != end_of_text]
     spec = TokenizerSpec.checked(vocab, merges, special_tokens)
     _check_complete(spec, vocab_path, merges_path)
+    if unmade:
+        names = ", ".join(repr(token.decode("utf-8", "replace")) for token in unmade[:5])
+        warnings.warn(
+            f"{str(vocab_path)!r} has {len(unmade):,} tokens that no merge makes, so that no text becomes them "
+            f"({names}{', ...' if len(unmade) > 5 else ''}); name special ones in special_tokens ([] if there are "
+            "none), and check that the merges are complete",
+            stacklevel=3,
+        )
     return spec
 
 
@@ -121,8 +121,9 @@ def read_merges(path: StrPath) -> list[Merge]:
 
 
 def can_hold(spec: TokenizerSpec) -> bool:
-    """Return whether readers get the same ids: the format implies GPT-2's pattern and neither of the two options."""
-    return is_gpt2_pattern(spec.pattern) and spec.normalization is None and not spec.ignore_merges
+    """Return whether readers get the same ids: the format implies GPT-2's pattern and special tokens, nothing else."""
+    others = spec.normalization or spec.ignore_merges or spec.added_tokens or spec.add_prefix_space or spec.byte_pattern
+    return is_gpt2_pattern(spec.pattern) and not others
 
 
 def save(spec: TokenizerSpec, vocab_path: StrPath, merges_path: StrPath) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,16 @@ def object_of(source: str, name: str, value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise unsupported(source, name, value, "a JSON object")
     return value
+
+
+def texts_beside(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the texts of those files in a folder that exist, by name; a name may be a pattern such as `*.jinja`.
+
+    Raises:
+        ValueError: If one is not UTF-8.
+    """
+    found = [path for name in names for path in sorted(folder.glob(name)) if path.is_file()]
+    return {path.relative_to(folder).as_posix(): read_text(path) for path in found}
 
 
 def list_of(source: str, name: str, value: object) -> list[Any]:

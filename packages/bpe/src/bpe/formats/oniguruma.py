@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from bpe.text import compile_pattern
+
 _INTERVAL = r"\{(?:\d+,?\d*|,\d+)\}"
 _PARTS = re.compile(
     rf"""
@@ -62,7 +64,66 @@ def from_oniguruma(pattern: str) -> str:
     Raises:
         ValueError: If a construct has another meaning in `regex` or is unknown there.
     """
-    return _Translation(pattern, "regex", {theirs: ours for ours, theirs in _TO_ONIGURUMA.items()}).result()
+    table = {theirs: ours for ours, theirs in _TO_ONIGURUMA.items()}
+    return _Translation(_without_inner_classes(pattern), "regex", table).result()
+
+
+_BRACKETS = re.compile(r"\\.|\[\^?|\]|&&|-|.", re.DOTALL)
+
+
+def _without_inner_classes(pattern: str) -> str:
+    """Write a class within a class, which only adds its characters, without its brackets: `[a[bc]]` as `[abc]`."""
+    parts = _BRACKETS.findall(pattern)
+    depth, kept = 0, []
+    for number, part in enumerate(parts):
+        opens = part.startswith("[")
+        inner = (depth > 0 and part == "[") or (depth > 1 and part == "]")
+        if (depth and part in ("&&", "[^")) or (opens and parts[number + 1 : number + 2] == ["]"]):
+            return pattern  # more than an addition, or a bracket that stands for itself
+        if inner and {"-", ":"} & set(parts[number - 1 : number + 2]):
+            return pattern  # a hyphen that could come to make a range, or a POSIX class
+        depth += opens - (part == "]" and depth > 0)
+        kept.append("" if inner else part)
+    return "".join(kept)
+
+
+_WITHIN_WHITE_SPACE = frozenset({r"\s+(?!\S)", r"\s++$", r"\s+$"})
+
+
+def covers_all_text(pattern: str) -> bool:
+    """Return whether a pattern of `regex` is known to match every character of every text.
+
+    An alternative that backtracks and does not look around matches wherever its shortest matches do. Some of these must
+    match each character by itself, and no alternative may match the empty string.
+    """
+    alternatives: list[list[str]] = [[]]
+    depth = 0
+    for part in _PARTS.findall(pattern):
+        depth += part.startswith("(") - (part == ")")
+        if part == "|" and not depth:
+            alternatives.append([])
+        else:
+            alternatives[-1].append(part)
+    others = ["".join(parts) for parts in alternatives if "".join(parts) not in _WITHIN_WHITE_SPACE]
+    if not all(_backtracks(parts) for parts in alternatives if "".join(parts) in others):
+        return False
+    matches = compile_pattern(f"(?:{'|'.join(others)})").fullmatch
+    characters = (chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
+    return matches("") is None and all(map(matches, characters))
+
+
+def _backtracks(parts: list[str]) -> bool:
+    """Return whether the parts of a pattern neither look around nor give up alternatives that they have passed."""
+    quantified = False
+    for part in parts:
+        if part.startswith("(?") and part not in ("(?:", "(?i:", "(?-i:"):
+            return False
+        if part in ("^", "$") or (part[0] == "\\" and part[1].isalnum() and part[1] not in _SAME_LETTERS | set("pPwW")):
+            return False
+        if (quantified and part == "+") or (part[0] == "{" and part.endswith("+")):
+            return False
+        quantified = part[0] in "?*+" or bool(re.fullmatch(_INTERVAL, part))
+    return True
 
 
 class _Translation:

@@ -137,6 +137,13 @@ def obstacle(spec: TokenizerSpec) -> str:
     ranks = {token: id_ for id_, token in tokens.items()}
     if spec.normalization:
         return f"it normalizes text to {spec.normalization} first"
+    if isinstance(spec.pattern, tuple) or spec.byte_pattern:
+        return "it splits text by several patterns"
+    if spec.add_prefix_space:
+        return "its add_prefix_space puts a space before a text"
+    for token in spec.added_tokens:
+        if token.looks_around or token.normalized:
+            return f"it finds {token!r} in another way than tiktoken does"
     if any(bytes([byte]) not in ranks for byte in range(256)):
         return "its vocabulary lacks some of the 256 bytes"
     if len(ranks) != len(tokens):

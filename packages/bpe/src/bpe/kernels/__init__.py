@@ -33,10 +33,10 @@ LONG_PRETOKEN_BYTES = 1 << 17
 
 def pay_off(size: int, limit: int) -> bool:
     """Return whether to use kernels for a text of so many bytes, where `limit` is one of the sizes above."""
-    return size > limit or (size > limit >> 4 and _are_ready())
+    return size > limit or (size > limit >> 4 and are_ready())
 
 
-def _are_ready() -> bool:
+def are_ready() -> bool:
     """Return whether the machine code of the kernels is ready, without Numba."""
     from bpe.kernels.machine.compiling import COMPILED, NUMBA
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from bpe.text.added_tokens import AddedToken as AddedToken
+from bpe.text.added_tokens import AddedTokenSplitter as AddedTokenSplitter
+from bpe.text.added_tokens import check_added_tokens as check_added_tokens
 from bpe.text.blocks import BLOCK_BYTES as BLOCK_BYTES
 from bpe.text.blocks import Block as Block
 from bpe.text.blocks import BlockCutter as BlockCutter
+from bpe.text.byte_level import byte_characters as byte_characters
+from bpe.text.byte_level import from_characters as from_characters
+from bpe.text.byte_level import is_byte_level as is_byte_level
+from bpe.text.byte_level import to_characters as to_characters
 from bpe.text.documents import divide as divide
 from bpe.text.documents import first_documents as first_documents
 from bpe.text.documents import hold_out_documents as hold_out_documents
@@ -16,7 +23,9 @@ from bpe.text.files import open_text_file as open_text_file
 from bpe.text.patterns import CL100K_PATTERN as CL100K_PATTERN
 from bpe.text.patterns import GPT2_PATTERN as GPT2_PATTERN
 from bpe.text.patterns import LLAMA3_PATTERN as LLAMA3_PATTERN
+from bpe.text.patterns import Pattern as Pattern
 from bpe.text.patterns import Scanner as Scanner
+from bpe.text.patterns import check_pattern as check_pattern
 from bpe.text.patterns import compile_pattern as compile_pattern
 from bpe.text.patterns import is_gpt2_pattern as is_gpt2_pattern
 from bpe.text.patterns import scanner_of as scanner_of

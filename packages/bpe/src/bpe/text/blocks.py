@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from bpe.text.patterns import Scanner, scanner_of
+from bpe.kernels import encoding_loaded, learning_loaded
+from bpe.text.patterns import Pattern, Scanner, scanner_of
 from bpe.text.special_tokens import Span, SpecialTokenFinder
 from bpe.text.utf8 import replace_malformed
 
@@ -34,8 +35,15 @@ class Block:
 
     data: bytes | memoryview
     spans: list[Span] | np.ndarray | None = None
+    continues: bool = False
+    """True if the cut before the block is within the text between two special tokens."""
     is_valid: bool = False
     """True if `data` is known to be valid UTF-8."""
+
+    def valid(self) -> tuple[bytes, int]:
+        """Return the bytes as valid UTF-8, and the number of malformed sequences replaced by U+FFFD."""
+        known = self.is_valid or self.spans is not None
+        return (bytes(self.data), 0) if known else replace_malformed(bytes(self.data))
 
     def searched(self, finder: SpecialTokenFinder) -> Block:
         """Return the block with the spans that `finder` finds, by a kernel; `data` must be valid UTF-8."""
@@ -49,7 +57,7 @@ class Block:
             Each text between special tokens with the index of the special token that follows it (-1: none), the number
             of bytes, and the number of malformed sequences replaced by U+FFFD.
         """
-        data, replaced = (bytes(self.data), 0) if self.spans is not None else replace_malformed(bytes(self.data))
+        data, replaced = self.valid()
         texts: list[tuple[str, int]] = []
         done = 0
         for start, end, index in finder.spans(data) if self.spans is None else self.spans:
@@ -112,17 +120,20 @@ class BlockCutter:
     """Cuts UTF-8, whole or as a stream, into blocks whose encodings, joined, are the encoding of the whole.
 
     With a pattern that the kernels know, a block ends between two pre-tokens or after a special token. With any other
-    pattern a block ends only after a special token, so each document is held in memory as a whole.
+    pattern a block ends only after a special token, so each document is held in memory as a whole. No block begins or
+    ends with one of the tokens that are to be `apart` from cuts, because the text around them matters.
     """
 
-    def __init__(self, finder: SpecialTokenFinder, pattern: str) -> None:
+    def __init__(self, finder: SpecialTokenFinder, pattern: Pattern, *, apart: Iterable[str] = ()) -> None:
         self._finder = finder
         self._scanner = scanner_of(pattern)
+        self._apart = tuple(token.encode("utf-8") for token in apart)
 
     def blocks(self, chunks: Iterable[bytes], block_bytes: int = 1) -> Iterator[Block]:
         """Yield blocks of at least `block_bytes` from a stream of chunks."""
         waiting: list[bytes] = []
         size, enough = 0, block_bytes
+        continues = False
         for chunk in chunks:
             waiting.append(chunk)
             size += len(chunk)
@@ -131,14 +142,15 @@ class BlockCutter:
             data = b"".join(waiting)
             cut = self._last_cut(data, 0, len(data))
             if cut:
-                yield Block(data[:cut])
+                yield Block(data[:cut], continues=continues)
+                continues = self._scanner is not None
                 data = data[cut:]
                 enough = block_bytes
             else:
                 enough = 2 * size  # so that a text without a cut is not searched again with every chunk
             waiting, size = [data], len(data)
         if size:
-            yield Block(b"".join(waiting))
+            yield Block(b"".join(waiting), continues=continues)
 
     def blocks_of(
         self, data: bytes | memoryview, block_bytes: int = BLOCK_BYTES, *, is_valid: bool = False
@@ -146,16 +158,19 @@ class BlockCutter:
         """Yield blocks of about `block_bytes` of a text in memory, without copying it; `is_valid` as in `Block`."""
         view = memoryview(data)
         start, size, searched = 0, block_bytes, 0
+        continues = False
         while start + size < len(view):
             cut = self._last_cut(view, max(start, searched), start + size)
             if cut:
-                yield Block(view[start:cut], None, is_valid)
+                yield Block(view[start:cut], continues=continues, is_valid=is_valid)
+                continues = self._scanner is not None
                 start, size = cut, block_bytes
             else:
-                searched = start + size - self._finder.longest - 4  # the next search sees more text here
+                if not self._apart:  # else a token may lie there, and the next search must find it whole
+                    searched = start + size - self._finder.longest - 4  # the next search sees more text here
                 size *= 2
         if start < len(view):
-            yield Block(view[start:], None, is_valid)
+            yield Block(view[start:], continues=continues, is_valid=is_valid)
 
     def blocks_of_texts(self, texts: Iterable[Block], block_bytes: int) -> Iterator[tuple[Block, list[int]]]:
         """Yield blocks of separate texts, each with the indices of its spans that end a text.
@@ -190,8 +205,10 @@ class BlockCutter:
         """Return the last cut in data[floor:end] that the text after `end` cannot change, or None."""
         if self._scanner is None:
             return self._end_of_last_special_token(data, floor, end)
-        # A special token that starts later may be longer than the visible part.
-        end = min(end, len(data) - max(self._finder.longest - 1, 1))
+        # A special token that starts later, or there if it must lie apart, may be longer than the visible part.
+        end = min(end, len(data) - max(self._finder.longest - (0 if self._apart else 1), 1))
+        if end > floor and (encoding_loaded() or learning_loaded()):
+            return self._distant_cut(data, floor, end, self._scanner)
         reach = _FIRST_REACH
         while end > floor:
             start = max(floor, end - reach)
@@ -200,7 +217,9 @@ class BlockCutter:
                 if 0 < cut <= end - start:
                     straddling = self._finder.straddling(data, start + cut)
                     if straddling is None:
-                        return start + cut
+                        if not self._touches(data, start + cut):
+                            return start + cut
+                        continue
                     end = straddling  # no cut within that token is possible either
             if start == floor:
                 return None
@@ -213,13 +232,32 @@ class BlockCutter:
         """Return the last cut in data[floor:end], found by a kernel, or None."""
         from bpe.kernels.machine.arrays import read_only
 
-        cut = self._finder.last_cut(read_only(data), floor, end, scanner)
+        array = read_only(data)
+        cut = self._finder.last_cut(array, floor, end, scanner)
+        while cut > 0 and self._touches(data, cut):
+            cut = self._finder.last_cut(array, floor, cut - 1, scanner)
         return cut if cut > 0 else None
+
+    def _touches(self, data: bytes | memoryview, cut: int) -> bool:
+        """Return whether a token that must lie apart from cuts begins or ends at a cut.
+
+        No other token can take in white space across a cut, because white space may follow a cut, but not precede it.
+        """
+        if not self._apart:
+            return False
+        longest = self._finder.longest
+        before, after = bytes(data[max(0, cut - longest) : cut]), bytes(data[cut : cut + longest])
+        return before.endswith(self._apart) or after.startswith(self._apart)
 
     def _end_of_last_special_token(self, data: bytes | memoryview, floor: int, end: int) -> int | None:
         """Return the end of the last special token in data[floor:end] that cannot become a longer one, or None."""
-        horizon = end - floor - max(self._finder.longest - 1, 0)
-        ends = [span[1] for span in self._finder.spans(bytes(data[floor:end])) if span[0] < horizon]
+        visible = bytes(data[floor:end])
+        horizon = len(visible) - max(self._finder.longest - 1, 0)
+        if self._apart:  # the token after the cut must be visible, too
+            horizon -= self._finder.longest
+        ends = [span[1] for span in self._finder.spans(visible) if span[0] < horizon]
+        while ends and self._touches(visible, ends[-1]):
+            ends.pop()
         return floor + ends[-1] if ends else None
 
 

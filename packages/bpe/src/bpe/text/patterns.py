@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -35,9 +36,30 @@ LLAMA3_PATTERN: str = (
 """The pattern of Llama 3, and of early cl100k_base: it splits white space at the end of a text differently."""
 
 
-def is_gpt2_pattern(pattern: str) -> bool:
+Pattern = str | tuple[str, ...]
+"""A regular expression of a pre-token, or several: each splits further what the one before has left."""
+
+
+def is_gpt2_pattern(pattern: Pattern) -> bool:
     """Return whether `pattern` is one of the published spellings of GPT-2's pattern."""
     return pattern in _SAME_AS_GPT2
+
+
+def check_pattern(pattern: Pattern) -> Pattern:
+    """Return a pattern in one form: several regular expressions as a tuple, a single one as a string.
+
+    Raises:
+        ValueError: If there is none, or one is malformed; see `compile_pattern`.
+    """
+    several = tuple(pattern) if isinstance(pattern, tuple | list) else (pattern,)
+    if not several or not all(isinstance(one, str) for one in several):
+        raise ValueError(
+            f"pattern is {pattern!r}, expected a regular expression such as bpe.GPT2_PATTERN, or a tuple of several"
+        )
+    for one in several:
+        if not is_gpt2_pattern(one):
+            compile_pattern(one)
+    return several if len(several) > 1 else several[0]
 
 
 class Scanner(NamedTuple):
@@ -49,9 +71,9 @@ class Scanner(NamedTuple):
     """1 if white space at the end of a text is always one pre-token, as in tiktoken's cl100k; else 0."""
 
 
-def _scanners() -> dict[str, Scanner]:
+def _scanners() -> dict[Pattern, Scanner]:
     """Return the scanner of each known pattern: GPT-2's, and cl100k's for up to one, two or three digits."""
-    scanners = dict.fromkeys(_SAME_AS_GPT2, Scanner(0, 0))
+    scanners: dict[Pattern, Scanner] = dict.fromkeys(_SAME_AS_GPT2, Scanner(0, 0))
     for pattern, end_is_special in ((CL100K_PATTERN, 1), (LLAMA3_PATTERN, 0)):
         before, after = re.split(r"\{1,3\}\+?", pattern)
         for digits, spellings in ((1, [""]), (2, ["{1,2}", "{1,2}+"]), (3, ["{1,3}", "{1,3}+"])):
@@ -63,7 +85,7 @@ def _scanners() -> dict[str, Scanner]:
 _SCANNERS = _scanners()
 
 
-def scanner_of(pattern: str) -> Scanner | None:
+def scanner_of(pattern: Pattern) -> Scanner | None:
     """Return the scanner with which the kernels implement a pattern, or None if only `regex` can run it."""
     return _SCANNERS.get(pattern)
 
@@ -125,11 +147,18 @@ def _has_set_operations(pattern: str) -> bool:
     return found
 
 
-def split_pretokens(pattern: str, text: str) -> Iterator[str]:
+def split_pretokens(pattern: Pattern, text: str) -> Iterator[str]:
     """Yield the pre-tokens of `text` in order; text that the pattern does not match forms pre-tokens of its own.
 
-    Whatever the pattern, the pre-tokens joined together are `text`.
+    Each of several patterns splits further what the one before has left. Whatever the pattern, the pre-tokens joined
+    together are `text`.
     """
+    if isinstance(pattern, tuple):
+        pieces: Iterator[str] = iter((text,))
+        for one in pattern:
+            pieces = chain.from_iterable(map(partial(split_pretokens, one), pieces))
+        yield from pieces
+        return
     compiled = compile_pattern(pattern)
     if is_gpt2_pattern(pattern):
         yield from compiled.findall(text)  # GPT-2's pattern matches every character

@@ -37,6 +37,14 @@ class Extension:
                 f"vocab_size is {vocab_size!r}, expected a whole number of at least {spec.vocab_size}, the present "
                 "size; make it larger"
             )
+        looks_around = any(token.looks_around or token.normalized for token in spec.found_tokens)
+        if not isinstance(spec.pattern, str) or spec.byte_pattern or spec.add_prefix_space or looks_around:
+            raise ValueError(
+                "the tokenizer splits text in several steps, adds a space before it, or has added tokens that look at "
+                "the text around them, and such a tokenizer cannot be extended; train a new one"
+            )
+        self._pattern: str = spec.pattern
+        self._separators = list(spec.found_ids)
         self._spec = spec
         self._vocab_size = number
         self._limits = Limits.checked(min_frequency, max_token_length)
@@ -44,11 +52,11 @@ class Extension:
 
     def by_files(self, paths: StrPath | Iterable[StrPath], column: str | None, threads: int | None) -> TokenizerSpec:
         """Learn from text files."""
-        spec, nfc = self._spec, self._spec.normalization is not None
+        nfc = self._spec.normalization is not None
         counts = count_files(
             paths,
-            spec.special_tokens,
-            spec.pattern,
+            self._separators,
+            self._pattern,
             nfc=nfc,
             column=column,
             threads=threads,
@@ -58,11 +66,11 @@ class Extension:
 
     def by_texts(self, texts: Iterable[Any], column: str | None, threads: int | None) -> TokenizerSpec:
         """Learn from strings, each a separate document."""
-        spec, nfc = self._spec, self._spec.normalization is not None
+        nfc = self._spec.normalization is not None
         counts = count_texts(
             texts,
-            spec.special_tokens,
-            spec.pattern,
+            self._separators,
+            self._pattern,
             nfc=nfc,
             column=column,
             threads=threads,
@@ -74,15 +82,15 @@ class Extension:
         """Learn from counted pre-tokens."""
         spec = self._spec
         if not isinstance(counts, PretokenCounts):
-            counts = PretokenCounts(counts, pattern=spec.pattern)
+            counts = PretokenCounts(counts, pattern=self._pattern)
         if counts.pattern != spec.pattern:
             raise ValueError(
                 f"the counts were made with the pattern {counts.pattern!r}, but that of the tokenizer is "
                 f"{spec.pattern!r}; count again with it"
             )
-        if not counts.agrees(spec.special_tokens):
+        if not counts.agrees(self._separators):
             warnings.warn(
-                f"the tokenizer has the special tokens {spec.special_tokens}, but the counts were made with "
+                f"the tokenizer has the special tokens {self._separators}, but the counts were made with "
                 f"{list(counts.special_tokens or ())}; if the text has any of the tokens that differ, count again",
                 UserWarning,
                 stacklevel=3,

@@ -206,6 +206,18 @@ def add_counts(
 
 
 @entry_point
+def find_counts(data: Bytes, starts: Numbers, ends: Numbers, table: Words, arena: Bytes, counts: Numbers) -> None:
+    """Write the count of each pre-token data[start:end] to `counts`, or -1 if it is not in the table."""
+    shift = slot_shift(table.shape[0] >> 2)
+    for index in range(starts.shape[0]):
+        start, length = starts[index], ends[index] - starts[index]
+        low, high = pretoken_key(data, start, length)
+        first_entry = pretoken_slot(low, high, shift) * _FOUR
+        entry = find_entry(data, start, length, low, high, first_entry, table, arena)
+        counts[index] = np.int64(table[entry + _COUNT]) if table[entry + _HIGH] != _FREE else -1
+
+
+@entry_point
 def move_entries(table: Words, larger: Words) -> None:
     """Insert all entries of `table` into the empty table `larger`."""
     mask = np.uint64(larger.shape[0] - 1)
@@ -268,6 +280,12 @@ class PretokenTable:
         done = 0
         while (done := add_counts(pretokens, offsets, counts, done, self.table, self.arena, self._state)) < len(counts):
             self._grow(len(pretokens))
+
+    def find(self, data: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Return the count of each pre-token data[start:end], or -1 if it has none: int64."""
+        counts = np.empty(len(starts), dtype=np.int64)
+        find_counts(read_only(data), starts, ends, self.table, self.arena, counts)
+        return counts
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return bytes uint8 (total,), offsets int64 (pre-tokens + 1,) and counts int64 (pre-tokens,)."""
