@@ -85,6 +85,20 @@ def test_counts_and_merges_are_those_of_one_process(corpus, capsys, tasks):
     assert bpe.Tokenizer.from_pretrained("new/tokenizer") == bpe.train_from_counts(expected, 320)
 
 
+def test_what_cannot_be_saved_is_refused_before_the_work(corpus, capsys):
+    for arguments, message in [
+        (
+            ["count", "texts", "counts", "--special-token", "é"],
+            "special token 'é' is how tokenizer.json writes another",
+        ),
+        (["count", "texts", "counts", "--pattern", "("], "pattern"),
+        (["train", "counts", "--vocab-size", "300", "-o", "texts/a.txt/b"], "a.txt' is not a folder"),
+    ]:
+        assert main(["cluster", *arguments]) == 2
+        assert message in capsys.readouterr().err
+    assert not Path("counts").exists()
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".bin"])
 def test_token_files_are_those_of_one_process(corpus, tokenizer, capsys, suffix):
     arguments = ["cluster", "encode", "texts", "tokens", "-t", "expected"]

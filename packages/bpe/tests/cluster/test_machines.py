@@ -91,6 +91,7 @@ def test_slurm(corpus, monkeypatch, capsys):
         assert result.returncode == 0, result.stderr
     assert load_counts("counts") == bpe.count_pretokens("texts")
     assert main(arguments) == 0
+    assert "6 shards in 4 tasks complete" in capsys.readouterr().out
     assert not (programs / "sbatch.2").exists()  # the second one adds up statistics
 
 

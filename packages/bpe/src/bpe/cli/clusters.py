@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bpe.progress import is_terminal
@@ -107,12 +107,15 @@ def run(options: argparse.Namespace) -> None:
 
 def _count(options: argparse.Namespace) -> None:
     """Count the pre-tokens of shards."""
+    from bpe.cli.checks import check_can_be_saved, special_tokens
     from bpe.cluster import CountPretokens
 
+    special = special_tokens(options)
+    check_can_be_saved(options.pattern, special)
     step = CountPretokens(
         options.input,
         options.output,
-        special_tokens=_special_tokens(options, [END_OF_TEXT]),
+        special_tokens=special,
         pattern=options.pattern,
         column=options.column,
         threads=options.threads,
@@ -122,18 +125,23 @@ def _count(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     """Train a tokenizer on the counts of all tasks."""
+    from bpe.cli.checks import check_can_be_saved, special_tokens
     from bpe.cluster import load_counts, open_folder, written_to
+    from bpe.files import check_folder
     from bpe.tokenizer_training import train_from_counts
     from bpe.training import check_vocab_size
 
+    output = open_folder(options.output)
+    if output.is_local():
+        check_folder(Path(output.resolve_paths("")))
     counts = load_counts(options.counts, options.min_count)
-    special = _special_tokens(options, list(counts.special_tokens or ()))
+    special = special_tokens(options, counts.special_tokens or ())
+    check_can_be_saved(counts.pattern, special)
     check_vocab_size(options.vocab_size, special)
     print(f"{len(counts):,} distinct pre-tokens, {counts.total:,} in all, {counts.total_bytes:,} bytes", flush=True)
     tokenizer = train_from_counts(counts, options.vocab_size, special, progress=is_terminal(sys.stderr))
-    parent, name = os.path.split(options.output.rstrip("/"))
-    with written_to(open_folder(parent or "."), name) as directory:
-        tokenizer.save_pretrained(directory)
+    with written_to(output, "tokenizer.json") as path:
+        tokenizer.save_pretrained(path.parent)
     print(f"{tokenizer.vocab_size:,} tokens ({len(tokenizer.merges):,} merges) written to {options.output}")
 
 
@@ -153,15 +161,6 @@ def _encode(options: argparse.Namespace) -> None:
     _run(step, options)
 
 
-def _special_tokens(options: argparse.Namespace, default: list[str]) -> list[str]:
-    """Return the special tokens of the options."""
-    if options.no_special_tokens:
-        if options.special_token:
-            raise ValueError("--special-token and --no-special-tokens contradict each other; omit one of them")
-        return []
-    return options.special_token or default
-
-
 def _run(step: CountPretokens | EncodeShards, options: argparse.Namespace) -> None:
     """Run a step as the options say."""
     from bpe import cluster
@@ -176,7 +175,7 @@ def _run(step: CountPretokens | EncodeShards, options: argparse.Namespace) -> No
         slurm=_slurm(options),
     )
     cluster.run(executor)
-    done = "submitted to Slurm" if options.executor == "slurm" else "complete"
+    done = "complete" if getattr(executor, "job_id", -1) == -1 else "submitted to Slurm"
     print(f"{len(step.shards):,} shards in {executor.world_size:,} tasks {done}; output in {options.output}")
 
 

@@ -77,9 +77,7 @@ def local_copy(folder: DataFolder, name: str) -> Iterator[Path]:
 
 @contextmanager
 def written_to(folder: DataFolder, name: str) -> Iterator[Path]:
-    """Yield a path to write to; in a remote folder, the file, and then all files beside it, appear at the end.
-
-    `name` may also be that of a folder to fill.
+    """Yield a path to write to; in a remote folder the file, and all that is written beside it, appear at the end.
 
     Raises:
         OSError: If it cannot be written.
@@ -94,9 +92,8 @@ def written_to(folder: DataFolder, name: str) -> Iterator[Path]:
         yield path
         folder.makedirs(posixpath.dirname(name), exist_ok=True)
         # The file itself comes last, because the others describe it.
-        for file in sorted(filter(Path.is_file, path.parent.rglob("*")), key=lambda file: (file == path, file)):
-            beside = file.relative_to(path.parent).as_posix()
-            folder.put_file(str(file), posixpath.join(posixpath.dirname(name), beside))
+        for file in sorted(path.parent.iterdir(), key=lambda file: (file == path, file)):
+            folder.put_file(str(file), posixpath.join(posixpath.dirname(name), file.name))
 
 
 def is_empty(path: Path, column: str | None) -> bool:

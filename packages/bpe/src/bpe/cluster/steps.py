@@ -13,7 +13,7 @@ from datatrove.utils.logging import logger
 
 from bpe.cluster.shards import column_of, is_empty, list_shards, local_copy, open_folder, stem, written_to
 from bpe.encoding import TextEncoder, TokenFile, encode_file
-from bpe.formats import directory
+from bpe.formats import directory, huggingface
 from bpe.text import END_OF_TEXT, GPT2_PATTERN, check_special_tokens, compile_pattern
 from bpe.threads import call_aside, check_threads
 from bpe.training import PretokenCounts, count_pretokens
@@ -175,7 +175,7 @@ class EncodeShards(_ShardStep):
             ValueError: If there is no shard, two shards have the same name without suffixes, or an argument is wrong.
         """
         super().__init__(input, output, shards=shards, column=column, threads=threads)
-        with local_copy(open_folder(tokenizer), directory.TOKENIZER_JSON) as path:
+        with local_copy(open_folder(tokenizer), huggingface.TOKENIZER_JSON) as path:
             self.spec = directory.load(path.parent)
         self.format = format
         self.documents = documents
