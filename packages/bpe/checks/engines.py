@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 VOCABULARIES = DATA / "vocabularies"
 CLASSES = {"letter": r"\p{L}", "number": r"\p{N}", "space": r"\s"}
+CLASSES_OF_O200K = {
+    "upper": r"[\p{Lu}\p{Lt}]",
+    "lower": r"\p{Ll}",
+    "letter": r"[\p{Lm}\p{Lo}]",
+    "mark": r"\p{M}",
+    "number": r"\p{N}",
+    "space": r"\s",
+}
 SURROGATES = frozenset(map(chr, range(0xD800, 0xE000)))
-
-# The pattern of cl100k_base as tiktoken publishes it.
-CL100K_PATTERN = (
-    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+"
-    r"|\s++$|\s*[\r\n]|\s+(?!\S)|\s"
-)
 
 
 @dataclass(frozen=True)
@@ -45,21 +47,20 @@ def every_character() -> str:
     return "".join(chr(point) for point in range(0x110000) if chr(point) not in SURROGATES)
 
 
-@lru_cache(maxsize=1)
-def classes_of_regex() -> dict[str, str]:
+def classes_of_regex(patterns: Mapping[str, str]) -> dict[str, str]:
     """Return the class of each character for the `regex` module, which this package follows."""
     import regex
 
-    return {c: name for name, pattern in CLASSES.items() for c in regex.findall(pattern, every_character())}
+    return {c: name for name, pattern in patterns.items() for c in regex.findall(pattern, every_character())}
 
 
-def classes_of_tiktoken() -> dict[str, str]:
+def classes_of_tiktoken(patterns: Mapping[str, str] = CLASSES) -> dict[str, str]:
     """Return the class of each character for tiktoken, from encodings that drop all other characters."""
     import tiktoken
 
     ranks = {bytes([byte]): byte for byte in range(256)}
     classes = {}
-    for name, pattern in CLASSES.items():
+    for name, pattern in patterns.items():
         probe = tiktoken.Encoding(f"probe_{name}", pat_str=pattern, mergeable_ranks=ranks, special_tokens={})
         for character in bytes(probe.encode_ordinary(every_character())).decode("utf-8"):
             classes[character] = name
@@ -78,9 +79,9 @@ def classes_of_tokenizers() -> dict[str, str]:
     return classes
 
 
-def differing(classes: dict[str, str]) -> dict[str, tuple[str, str]]:
+def differing(classes: dict[str, str], patterns: Mapping[str, str] = CLASSES) -> dict[str, tuple[str, str]]:
     """Return the characters that `regex` classifies differently, with its class and the other class."""
-    own = classes_of_regex()
+    own = classes_of_regex(patterns)
     pairs = (
         (character, own.get(character, "other"), classes.get(character, "other")) for character in every_character()
     )
@@ -107,11 +108,11 @@ def own_gpt2() -> bpe.Tokenizer:
     return bpe.Tokenizer.from_files(VOCABULARIES / "gpt2_vocab.json", VOCABULARIES / "gpt2_merges.txt", SPECIAL_TOKENS)
 
 
-def own_cl100k() -> bpe.Tokenizer:
-    """Return this package's tokenizer with the vocabulary of cl100k_base."""
+def own_with_ranks(name: str, pattern: str) -> bpe.Tokenizer:
+    """Return this package's tokenizer with the ranks of a tiktoken encoding, such as cl100k_base."""
     import bpe
 
-    return bpe.Tokenizer.from_tiktoken(VOCABULARIES / "cl100k_base.tiktoken", CL100K_PATTERN, SPECIAL_TOKENS)
+    return bpe.Tokenizer.from_tiktoken(VOCABULARIES / f"{name}.tiktoken", pattern, SPECIAL_TOKENS)
 
 
 def _batch_by_tiktoken(encoding: tiktoken.Encoding) -> Callable[[Sequence[str]], list[list[int]]]:
@@ -135,14 +136,14 @@ def tiktoken_gpt2(special_ids: dict[str, int], excluded: frozenset[str]) -> Engi
     return Engine("tiktoken", _batch_by_tiktoken(encoding), excluded)
 
 
-def tiktoken_cl100k(special_ids: dict[str, int], excluded: frozenset[str]) -> Engine:
-    """Return tiktoken with the vocabulary of cl100k_base."""
+def tiktoken_with_ranks(name: str, pattern: str, special_ids: dict[str, int], excluded: frozenset[str]) -> Engine:
+    """Return tiktoken with the ranks of one of its encodings, such as cl100k_base."""
     import tiktoken
 
-    lines = (VOCABULARIES / "cl100k_base.tiktoken").read_bytes().splitlines()
+    lines = (VOCABULARIES / f"{name}.tiktoken").read_bytes().splitlines()
     ranks = {base64.b64decode(token): int(rank) for token, rank in (line.split() for line in lines if line)}
-    encoding = tiktoken.Encoding("cl100k", pat_str=CL100K_PATTERN, mergeable_ranks=ranks, special_tokens=special_ids)
-    return Engine("tiktoken, cl100k_base", _batch_by_tiktoken(encoding), excluded)
+    encoding = tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens=special_ids)
+    return Engine(f"tiktoken, {name}", _batch_by_tiktoken(encoding), excluded)
 
 
 def tokenizers_gpt2(special_ids: dict[str, int], excluded: frozenset[str]) -> Engine:

@@ -3,7 +3,8 @@
     python fuzz_encoding.py [--strings N] [--seed N] [--skip-texts]
 
 All ways of encoding are compared: small texts in Python, `encode_batch`, and large texts by the kernels on one and on
-two threads; with GPT-2's vocabulary, and with that of cl100k_base in Python. Characters that another library classifies
+two threads; with the vocabularies of GPT-2, cl100k_base and o200k_base. The kernels split every string by each pattern
+that they know, and `regex` splits it, too. Characters that another library classifies
 differently because of its Unicode version are listed. That library gets no strings with such characters, and they are
 removed from whole texts. The program stops at the first difference, reduced to a short text, with exit status 1.
 """
@@ -22,22 +23,30 @@ from pathlib import Path
 
 import numpy as np
 from engines import (
+    CLASSES_OF_O200K,
     DATA,
     Engine,
     classes_of_tiktoken,
     classes_of_tokenizers,
     differing,
-    own_cl100k,
     own_gpt2,
+    own_with_ranks,
     ranges,
-    tiktoken_cl100k,
     tiktoken_gpt2,
+    tiktoken_with_ranks,
     tokenizers_gpt2,
 )
 from generate import EOT, SEPARATOR, SPECIAL_TOKENS, strings
 from shrink import shortest
 
 import bpe
+from bpe.kernels.machine.arrays import read_only
+from bpe.kernels.scanning.boundaries import ENDS, next_ends
+from bpe.kernels.scanning.unicode_classes import class_table
+from bpe.text import patterns, scanner_of, split_pretokens, utf8
+
+KNOWN_PATTERNS = {name: pattern for name, pattern in vars(patterns).items() if name.isupper() and scanner_of(pattern)}
+"""The patterns with a name that the kernels know."""
 
 Ids = list[int]
 Encode = Callable[[Sequence[str]], list[Ids]]
@@ -97,6 +106,51 @@ class Ways:
         return [
             part[part != self._separator].tolist() for part in np.split(ids, np.flatnonzero(ids == self._separator))
         ]
+
+
+def sizes_by_regex(pattern: str | tuple[str, ...], texts: Sequence[str]) -> list[Ids]:
+    """Return the number of characters of each pre-token, found by `regex`."""
+    found = []
+    for text in texts:
+        pretokens = [text]
+        for split in [pattern] if isinstance(pattern, str) else pattern:
+            pretokens = [part for pretoken in pretokens for part in split_pretokens(split, pretoken)]
+        found.append([len(pretoken) for pretoken in pretokens])
+    return found
+
+
+def sizes_by_kernels(pattern: str | tuple[str, ...], texts: Sequence[str]) -> list[Ids]:
+    """Return the number of characters of each pre-token, found by the kernels in all texts joined."""
+    scanner, classes = scanner_of(pattern), class_table()
+    ends, tail = np.empty(ENDS, dtype=np.int64), np.zeros(128, dtype=np.uint8)
+    data = read_only("".join(texts).encode("utf-8"))
+    characters = np.cumsum(data & 0xC0 != 0x80)  # up to and including each byte
+    found: list[Ids] = []
+    position = 0
+    for text in texts:
+        starts, end = [position], position + len(text.encode("utf-8"))
+        while position < end:
+            starts += ends[: next_ends(data, position, end, scanner, classes, ends, tail)].tolist()
+            position = starts[-1]
+        before = [int(characters[start - 1]) if start else 0 for start in starts]
+        found.append(np.diff(before).tolist())
+    return found
+
+
+def check_splits(texts: Sequence[str], seed: int) -> None:
+    """Compare the pre-tokens of the kernels with those of `regex`, for every pattern that the kernels know."""
+    texts = [utf8(text).decode("utf-8") for text in texts]  # without lone surrogates
+    for name, pattern in KNOWN_PATTERNS.items():
+        by_regex, by_kernels = partial(sizes_by_regex, pattern), partial(sizes_by_kernels, pattern)
+        index = first_difference(texts, by_regex(texts), by_kernels(texts))
+        if index is not None:
+            fail(
+                texts,
+                index,
+                f"pre-tokens of regex and of the kernels ({name})",
+                partial(differ, by_regex, by_kernels),
+                seed,
+            )
 
 
 def first_difference(texts: Sequence[str], expected: Sequence[Ids], found: Sequence[Ids]) -> int | None:
@@ -192,29 +246,32 @@ def main() -> None:
         lines = ["the same as in tiktoken"] if same else ranges(found)
         print(f"{len(found)} code points have another class in {name}", *lines, sep="\n  ")
     excluded = {name: frozenset(found) for name, found in differences.items()}
-    gpt2, cl100k = own_gpt2(), own_cl100k()
-    ids_gpt2, ids_cl100k = ({token: own.token_to_id(token) for token in SPECIAL_TOKENS} for own in (gpt2, cl100k))
-    engines = [
-        tiktoken_gpt2(ids_gpt2, excluded["tiktoken"]),
-        tokenizers_gpt2(ids_gpt2, excluded["tokenizers"]),
-    ]
-    others = [tiktoken_cl100k(ids_cl100k, excluded["tiktoken"])]
-    ways, ways_cl100k = Ways(gpt2, kernels=True), Ways(cl100k, kernels=False)
+    excluded["tiktoken, o200k_base"] = frozenset(differing(classes_of_tiktoken(CLASSES_OF_O200K), CLASSES_OF_O200K))
+    gpt2 = own_gpt2()
+    ids = {token: gpt2.token_to_id(token) for token in SPECIAL_TOKENS}
+    engines = [tiktoken_gpt2(ids, excluded["tiktoken"]), tokenizers_gpt2(ids, excluded["tokenizers"])]
+    compared = [(Ways(gpt2, kernels=True), engines)]
+    for name, pattern in (("cl100k_base", bpe.CL100K_PATTERN), ("o200k_base", bpe.O200K_PATTERN)):
+        own = own_with_ranks(name, pattern)
+        ids = {token: own.token_to_id(token) for token in SPECIAL_TOKENS}
+        theirs = tiktoken_with_ranks(name, pattern, ids, excluded.get(f"tiktoken, {name}", excluded["tiktoken"]))
+        compared.append((Ways(own, kernels=True), [theirs]))
     paths = sorted(path for path in DATA.iterdir() if path.suffix in (".txt", ".gz"))
     excerpts = [read(path)[:2_000_000] for path in paths]
     skipped: Counter[str] = Counter()
     source = strings(options.seed, options.strings, excerpts, frozenset().union(*excluded.values()))
     done = 0
     while batch := [text for _, text in zip(range(BATCH), source, strict=False)]:
-        check(batch, ways, engines, skipped, options.seed)
-        check(batch, ways_cl100k, others, skipped, options.seed)
+        for ways, others in compared:
+            check(batch, ways, others, skipped, options.seed)
+        check_splits(batch, options.seed)
         done += len(batch)
         print(f"\r{done:,} strings, {time.perf_counter() - begin:.0f} s", end="", file=sys.stderr, flush=True)
     print(f"\n{done:,} strings have the same ids everywhere (seed {options.seed})")
     for name, number in skipped.items():
         print(f"  {number:,} of them were skipped for {name}: they have characters of another class or surrogates")
     for path in [] if options.skip_texts else paths:
-        print(check_text(path, ways, engines, gpt2, options.seed), flush=True)
+        print(check_text(path, compared[0][0], engines, gpt2, options.seed), flush=True)
     print(f"{time.perf_counter() - begin:.0f} s in total")
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 import bpe
 from bpe import kernels
 from bpe.kernels.machine.compiling import COMPILED
-from bpe.kernels.scanning.gpt2 import ENDS, next_ends
+from bpe.kernels.scanning.boundaries import ENDS, next_ends, pretoken_end
 from bpe.kernels.scanning.unicode_classes import class_table
-from bpe.text import scanner_of
+from bpe.text import patterns, scanner_of, split_pretokens
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 
@@ -39,6 +39,40 @@ mixed = st.lists(
     ),
     max_size=6,
 ).map("".join)
+
+# All patterns that the kernels know.
+KNOWN_PATTERNS = {
+    "gpt2": patterns.GPT2_PATTERN,
+    "digits, gpt2": patterns.DIGITS_THEN_GPT2,
+    "cl100k": patterns.CL100K_PATTERN,
+    "llama3": patterns.LLAMA3_PATTERN,
+    "two digits": patterns.CL100K_PATTERN.replace("{1,3}", "{1,2}"),
+    "qwen": patterns.QWEN_PATTERN,
+    "qwen3.5": patterns.QWEN35_PATTERN,
+    "o200k": patterns.O200K_PATTERN,
+    "tekken": patterns.TEKKEN_PATTERN,
+    "deepseek": patterns.DEEPSEEK_PATTERNS,
+}
+
+# Characters of one to four bytes that patterns treat differently: upper, lower and title case, letters without case,
+# marks, digits, white space, symbols, and characters of no class.
+FRAGMENTS = [
+    *"aZsSlLrRvVtTmMdD'",
+    *"é\u00c9\u017f\u212a\u01c5Ωω\u02b0ªअ中日カ・゛\U0001d400\U0001d41a\U00010000",
+    *"\u0301\u0302ि\ufe0f\U000e0100",
+    *"12345٣²½Ⅳ\U00011f50",
+    *"  \n\r\t\xa0\x85\u2028\u3000",
+    *"!.,/-€“😀\x00\x7f\xad\u200b\u200d",
+    *["  ", "\r\n", "\n\n", "   ", "\n/", "//", "!!", " !", "\t!a", "'s", "'ll", "'RE", "'\u017f", "❤\ufe0f"],
+    *["abc", "Foo", "HTTP", "中文", "123", "1234567"],
+]
+
+
+@st.composite
+def stressing(draw):
+    """Draw a text of few kinds of fragments, which often reaches over several blocks of 64 bytes."""
+    fragments = draw(st.lists(st.sampled_from(FRAGMENTS), min_size=1, max_size=10, unique=True))
+    return "".join(draw(st.lists(st.sampled_from(fragments), max_size=60)))
 
 
 def data_file(name):
@@ -71,6 +105,25 @@ def scanned(text, pattern=bpe.GPT2_PATTERN):
     while position < len(data):
         number = next_ends(data, position, len(data), scanner_of(pattern), class_table(), ends, tail)
         for end in ends[:number].tolist():
-            pretokens.append(data[position:end].tobytes().decode())
+            pretokens.append(data[position:end].tobytes().decode("utf-8", "backslashreplace"))
             position = end
+    return pretokens
+
+
+def scanned_by_character(text, pattern):
+    """Split a text into pre-tokens by the readable kernels."""
+    data = np.frombuffer(text.encode(), dtype=np.uint8)
+    pretokens, position = [], 0
+    while position < len(data):
+        end = pretoken_end(data, position, len(data), scanner_of(pattern), class_table())
+        pretokens.append(data[position:end].tobytes().decode("utf-8", "backslashreplace"))
+        position = end
+    return pretokens
+
+
+def split_by(pattern, text):
+    """Split a text into pre-tokens by `regex`, with one pattern or by several, one after another."""
+    pretokens = [text] if text else []
+    for split in [pattern] if isinstance(pattern, str) else pattern:
+        pretokens = [part for pretoken in pretokens for part in split_pretokens(split, pretoken)]
     return pretokens

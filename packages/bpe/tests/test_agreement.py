@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import SLOWER, data_file
 
-from bpe import Tokenizer, reference
+from bpe import CL100K_PATTERN, O200K_PATTERN, Tokenizer, reference
 
 CHECKS = Path(__file__).resolve().parents[1] / "checks"
 
@@ -74,14 +74,21 @@ def test_gpt2_ids_agree_with_tiktoken_and_tokenizers(checks, excluded):
     assert mismatches(checks, texts, checks["fuzz_encoding"].Ways(own, kernels=True).all, others) == {}
 
 
-def test_cl100k_ids_agree_with_tiktoken(checks, excluded):
-    data_file("vocabularies/cl100k_base.tiktoken")
+@pytest.mark.parametrize(("name", "pattern"), [("cl100k_base", CL100K_PATTERN), ("o200k_base", O200K_PATTERN)])
+def test_ids_with_published_ranks_agree_with_tiktoken(checks, name, pattern):
+    data_file(f"vocabularies/{name}.tiktoken")
     engines, generate = checks["engines"], checks["generate"]
-    own = engines.own_cl100k()
+    classes = engines.CLASSES_OF_O200K
+    excluded = frozenset(engines.differing(engines.classes_of_tiktoken(classes), classes))
+    own = engines.own_with_ranks(name, pattern)
     special = {token: own.token_to_id(token) for token in generate.SPECIAL_TOKENS}
-    texts = list(generate.strings(12, 1000, rare=excluded[0]))
-    ways = checks["fuzz_encoding"].Ways(own, kernels=False).all
-    assert mismatches(checks, texts, ways, [engines.tiktoken_cl100k(special, excluded[0])]) == {}
+    texts = list(generate.strings(12, 1000, rare=excluded))
+    ways = checks["fuzz_encoding"].Ways(own, kernels=True).all
+    assert mismatches(checks, texts, ways, [engines.tiktoken_with_ranks(name, pattern, special, excluded)]) == {}
+
+
+def test_kernels_split_generated_text_as_regex_does(checks):
+    checks["fuzz_encoding"].check_splits(list(checks["generate"].strings(14, 2000 // SLOWER)), seed=14)
 
 
 def test_ids_of_the_published_families_agree_with_tokenizers(checks, tmp_path):

@@ -6,7 +6,11 @@ from bpe.errors import UnknownTokenError as UnknownTokenError
 from bpe.errors import VocabularySizeWarning as VocabularySizeWarning
 from bpe.preparation import Preparation as Preparation
 from bpe.preparation import prepare as prepare
+from bpe.text import CL100K_PATTERN as CL100K_PATTERN
 from bpe.text import GPT2_PATTERN as GPT2_PATTERN
+from bpe.text import LLAMA3_PATTERN as LLAMA3_PATTERN
+from bpe.text import O200K_PATTERN as O200K_PATTERN
+from bpe.text import QWEN_PATTERN as QWEN_PATTERN
 from bpe.text import AddedToken as AddedToken
 from bpe.text import divide as divide
 from bpe.text import first_documents as first_documents

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tiktoken
 import tokenizers
-from helpers import CORPUS, EOT, SLOWER, data_file, dense, mixed, using_kernels
+from helpers import CORPUS, EOT, KNOWN_PATTERNS, SLOWER, data_file, dense, mixed, using_kernels
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +16,6 @@ import bpe
 from bpe import GPT2_PATTERN, Tokenizer, kernels, reference
 from bpe.encoding.in_python import merge_symbols
 from bpe.encoding.with_kernels import BlockEncoder
-from bpe.text import CL100K_PATTERN, LLAMA3_PATTERN
 
 
 def tiktoken_of(tokenizer):
@@ -206,10 +205,12 @@ def test_many_texts_switch_to_the_kernels(small, monkeypatch):
     assert encoded_by_kernels == [CORPUS] * 2
 
 
-@pytest.mark.parametrize("pattern", [CL100K_PATTERN, LLAMA3_PATTERN])
+@pytest.mark.parametrize("name", [name for name, pattern in KNOWN_PATTERNS.items() if isinstance(pattern, str)])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_kernels_for_cl100k_and_llama3(pattern, threads, tmp_path):
-    text = (CORPUS + EOT + "12345 !\r\n\n  I'LL 'ſ\n\n \t" + EOT) * 40
+def test_kernels_for_known_patterns(name, threads, tmp_path, monkeypatch):
+    monkeypatch.setattr(kernels, "SMALL_TEXT_BYTES", 1000)
+    pattern = KNOWN_PATTERNS[name]
+    text = (CORPUS + EOT + "12345 !\r\n\n  I'LL 'ſ HTTPServer中文A //\n/ e\u0301\n\n \t" + EOT) * 40
     tokenizer = bpe.train_from_iterator([text], 500, [EOT], pattern=pattern)
     expected = tokenizer.encode(text)
     assert expected == list(reference.encode(text, tokenizer.vocab, tokenizer.merges, [EOT], pattern))

@@ -23,7 +23,7 @@ from numba.core.compiler_lock import global_compiler_lock
 
 from bpe import kernels
 from bpe.kernels.machine.compiling import ENTRY_POINTS
-from bpe.kernels.machine.entry_points import FAILED, ArrayType, argument_types
+from bpe.kernels.machine.entry_points import FAILED, ArrayType, argument_types, is_numbers
 from bpe.kernels.machine.machine_code import TARGETS
 
 _WORD = ir.IntType(64)
@@ -77,8 +77,6 @@ def _numba_type(kind: Any) -> Any:
         return types.int64
     if type(kind) is ArrayType:
         return types.Array(getattr(types, kind.dtype), kind.dimensions, "C")
-    if type(kind) is tuple:
-        return types.UniTuple(types.int64, len(kind))
     fields = [_numba_type(field) for field in argument_types(kind)]
     same = all(field == fields[0] for field in fields)
     return types.NamedUniTuple(fields[0], len(fields), kind) if same else types.NamedTuple(fields, kind)
@@ -105,8 +103,8 @@ class _Reader:
             return self._word()
         if type(kind) is ArrayType:
             return self._array(kind)
-        if type(kind) is tuple:
-            values = [self._word() for _ in kind]
+        if is_numbers(kind):
+            values = self.values(argument_types(kind))
         else:
             address = self._builder.inttoptr(self._word(), _WORD.as_pointer())
             values = _Reader(self._context, self._builder, address).values(argument_types(kind))

@@ -23,6 +23,8 @@ from bpe.text.files import open_text_file as open_text_file
 from bpe.text.patterns import CL100K_PATTERN as CL100K_PATTERN
 from bpe.text.patterns import GPT2_PATTERN as GPT2_PATTERN
 from bpe.text.patterns import LLAMA3_PATTERN as LLAMA3_PATTERN
+from bpe.text.patterns import O200K_PATTERN as O200K_PATTERN
+from bpe.text.patterns import QWEN_PATTERN as QWEN_PATTERN
 from bpe.text.patterns import Pattern as Pattern
 from bpe.text.patterns import Scanner as Scanner
 from bpe.text.patterns import check_pattern as check_pattern

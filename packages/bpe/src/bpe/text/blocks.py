@@ -10,7 +10,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from bpe.kernels import encoding_loaded, learning_loaded
-from bpe.text.patterns import Pattern, Scanner, scanner_of
+from bpe.kernels.scanning.scanner import GPT2, Scanner
+from bpe.text.patterns import Pattern, scanner_of
 from bpe.text.special_tokens import Span, SpecialTokenFinder
 from bpe.text.utf8 import replace_malformed
 
@@ -266,7 +267,7 @@ def _cuts(window: bytes, scanner: Scanner) -> Iterator[int]:
     # Malformed bytes become single characters, which no pattern joins with letters, digits or white space. The decoder
     # holds back a character that is cut off at the end.
     text = getincrementaldecoder("utf-8")("surrogateescape").decode(window)
-    for match in _cut_pattern(scanner.most_digits == 0).finditer(text):
+    for match in _cut_pattern(scanner.kind == GPT2).finditer(text):
         cut = len(text[: match.start()].encode("utf-8", "surrogateescape"))
         # The class of a character that begins before the window is unknown.
         if cut >= 4 or (cut > 0 and window[cut - 1] < 0x80):
@@ -277,12 +278,22 @@ def _cuts(window: bytes, scanner: Scanner) -> Iterator[int]:
 def _cut_pattern(gpt2: bool) -> regex.Pattern[str]:
     """Return a pattern that finds, from the end, boundaries of pre-tokens that the text around cannot change.
 
-    At such a boundary two characters differ in class and the first is a letter or a digit. With GPT-2's pattern the
-    first may also be another character, except an apostrophe before letters, which may be a contraction; with cl100k's
-    other characters may join the letters after them. The first is never white space, because the text after a run of
-    white space decides where the run is split.
+    No pattern that the kernels know has a pre-token in which one of these pairs of characters stands together:
+
+    - anything but white space, and white space that is no line break;
+    - a digit, and anything but a digit;
+    - a letter, and anything but a letter, a mark, or an apostrophe, which may begin a contraction.
+
+    So there is a boundary wherever such a pair stands. The part before it is split as in the whole text, because
+    patterns look ahead only from white space, and the first of a pair is none. The part after it is, too, because
+    patterns do not look behind.
+
+    GPT-2's pattern joins characters of different classes only after white space and in contractions. For it, all other
+    changes of the class are such boundaries.
     """
     import regex
 
-    after_others = r"|(?<=[^\s\p{L}\p{N}])(?=\s|\p{N})|(?<=[^\s\p{L}\p{N}'])(?=\p{L})" if gpt2 else ""
-    return regex.compile(rf"(?r)(?<=\p{{L}})(?=\P{{L}})|(?<=\p{{N}})(?=\P{{N}}){after_others}")
+    if gpt2:
+        after_others = r"(?<=[^\s\p{L}\p{N}])(?=\s|\p{N})|(?<=[^\s\p{L}\p{N}'])(?=\p{L})"
+        return regex.compile(rf"(?r)(?<=\p{{L}})(?=\P{{L}})|(?<=\p{{N}})(?=\P{{N}})|{after_others}")
+    return regex.compile(r"(?r)(?<=\S)(?=[^\S\r\n])|(?<=\p{L})(?=[^\p{L}\p{M}'])|(?<=\p{N})(?=\P{N})")

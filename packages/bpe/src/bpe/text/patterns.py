@@ -1,11 +1,14 @@
-"""Pre-tokenization patterns: GPT-2's and cl100k's, which kernels implement, and any other, which `regex` runs."""
+"""Pre-tokenization patterns: published ones, which kernels implement, and any other, which `regex` runs."""
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache, partial
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from bpe.kernels.scanning.scanner import CL100K, DEEPSEEK, GPT2, O200K
+from bpe.kernels.scanning.scanner import Scanner as Scanner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,6 +18,46 @@ if TYPE_CHECKING:
 GPT2_PATTERN: str = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 """GPT-2's pattern: contractions; runs of letters, digits or other characters with one space before; white space."""
 
+CL100K_PATTERN: str = (
+    r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|"""
+    r"""\s++$|\s*[\r\n]|\s+(?!\S)|\s"""
+)
+"""The pattern of tiktoken's cl100k_base (GPT-4), as tiktoken 0.14 writes it."""
+
+LLAMA3_PATTERN: str = (
+    r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"""
+    r"""\s*[\r\n]+|\s+(?!\S)|\s+"""
+)
+"""The pattern of Llama 3's tokenizer.json: cl100k's, but white space at the end of a text is split at line breaks."""
+
+QWEN_PATTERN: str = LLAMA3_PATTERN.replace(r"\p{N}{1,3}", r"\p{N}")
+"""The pattern of the tokenizer.json of Qwen 2, 2.5 and 3: Llama 3's, with every digit by itself."""
+
+O200K_PATTERN: str = (
+    r"""[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"""
+    r"""[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|"""
+    r"""\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"""
+)
+"""The pattern of tiktoken's o200k_base (GPT-4o) and o200k_harmony, and of the tokenizer.json of gpt-oss."""
+
+QWEN35_PATTERN = QWEN_PATTERN.replace(r"\p{L}+|", r"[\p{L}\p{M}]+|").replace(r"[^\s\p{L}", r"[^\s\p{L}\p{M}")
+"""The pattern of Qwen 3.5: Qwen 3's, with combining marks among the letters."""
+
+_O200K_CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
+TEKKEN_PATTERN = O200K_PATTERN.replace(_O200K_CONTRACTION, "").replace(r"\p{N}{1,3}", r"\p{N}")
+"""The pattern of Mistral's Tekken: o200k's, without contractions and with every digit by itself."""
+
+DIGITS_THEN_GPT2 = (r"\p{N}", GPT2_PATTERN)
+"""The splits of StarCoder, SmolLM, Granite and Command-R: every digit, then GPT-2's pattern."""
+
+DEEPSEEK_PATTERNS = (
+    r"\p{N}{1,3}",
+    "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|"""
+    r""" ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+""",
+)
+"""The splits of DeepSeek V3 and R1, one after another."""
+
 _SAME_AS_GPT2 = frozenset(
     {
         GPT2_PATTERN,
@@ -22,18 +65,13 @@ _SAME_AS_GPT2 = frozenset(
         r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s""",
     }
 )
-
-CL100K_PATTERN: str = (
-    r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+| ?[^\s\p{L}\p{N}]++[\r\n]*+|"""
-    r"""\s++$|\s*[\r\n]|\s+(?!\S)|\s"""
+_SAME_AS_LLAMA3 = (
+    LLAMA3_PATTERN,
+    LLAMA3_PATTERN.replace(r"\s*[\r\n]+", r"\s*[\r\n]"),
+    # tiktoken 0.5 to 0.7, minbpe and nanochat
+    r"""'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*|"""
+    r"""\s*[\r\n]|\s+(?!\S)|\s+""",
 )
-"""The pattern of cl100k_base, as tiktoken writes it."""
-
-LLAMA3_PATTERN: str = (
-    r"""(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|"""
-    r"""\s*[\r\n]+|\s+(?!\S)|\s+"""
-)
-"""The pattern of Llama 3, and of early cl100k_base: it splits white space at the end of a text differently."""
 
 
 Pattern = str | tuple[str, ...]
@@ -62,32 +100,39 @@ def check_pattern(pattern: Pattern) -> Pattern:
     return several if len(several) > 1 else several[0]
 
 
-class Scanner(NamedTuple):
-    """A pattern that the kernels implement."""
+def _with_digits(pattern: str, scanner: Scanner) -> Iterator[tuple[str, Scanner]]:
+    """Yield a pattern with up to three digits in a pre-token, and the same one with one or two."""
+    before, after = re.split(r"\{1,3\}\+?", pattern)
+    for digits, spellings in ((1, [""]), (2, ["{1,2}", "{1,2}+"]), (3, ["{1,3}", "{1,3}+"])):
+        for spelling in spellings:
+            yield before + spelling + after, scanner._replace(most_digits=digits)
 
-    most_digits: int
-    """0 for GPT-2's pattern; for cl100k and its kind the largest number of digits in a pre-token."""
-    end_is_special: int
-    """1 if white space at the end of a text is always one pre-token, as in tiktoken's cl100k; else 0."""
 
-
+@lru_cache(maxsize=1)
 def _scanners() -> dict[Pattern, Scanner]:
-    """Return the scanner of each known pattern: GPT-2's, and cl100k's for up to one, two or three digits."""
-    scanners: dict[Pattern, Scanner] = dict.fromkeys(_SAME_AS_GPT2, Scanner(0, 0))
-    for pattern, end_is_special in ((CL100K_PATTERN, 1), (LLAMA3_PATTERN, 0)):
-        before, after = re.split(r"\{1,3\}\+?", pattern)
-        for digits, spellings in ((1, [""]), (2, ["{1,2}", "{1,2}+"]), (3, ["{1,3}", "{1,3}+"])):
-            for spelling in spellings:
-                scanners[before + spelling + after] = Scanner(digits, end_is_special)
+    """Return the scanner of each known pattern, and of each known sequence of them."""
+    scanners: dict[Pattern, Scanner] = {}
+    for pattern in _SAME_AS_GPT2:
+        scanners[pattern] = Scanner(GPT2)
+        scanners[r"\p{N}", pattern] = Scanner(GPT2, most_digits=1)
+    scanners.update(_with_digits(CL100K_PATTERN, Scanner(CL100K, end_is_special=1)))
+    for pattern in _SAME_AS_LLAMA3:
+        scanners.update(_with_digits(pattern, Scanner(CL100K)))
+    scanners[QWEN35_PATTERN] = Scanner(CL100K, most_digits=1, marks_are_letters=1)
+    scanners.update(_with_digits(O200K_PATTERN, Scanner(O200K, contractions=1)))
+    scanners.update(_with_digits(O200K_PATTERN.replace(_O200K_CONTRACTION, ""), Scanner(O200K)))
+    # Published with the line breaks themselves, which mean the same.
+    with_line_breaks = tuple(split.replace(r"\r\n", "\r\n") for split in DEEPSEEK_PATTERNS)
+    scanners[DEEPSEEK_PATTERNS] = scanners[with_line_breaks] = Scanner(DEEPSEEK, most_digits=3)
     return scanners
 
 
-_SCANNERS = _scanners()
-
-
 def scanner_of(pattern: Pattern) -> Scanner | None:
-    """Return the scanner with which the kernels implement a pattern, or None if only `regex` can run it."""
-    return _SCANNERS.get(pattern)
+    """Return the scanner with which the kernels implement a pattern, or None if only `regex` can run it.
+
+    A tuple stands for several splits: each pattern splits the parts that the one before it made.
+    """
+    return _scanners().get(pattern[0] if isinstance(pattern, tuple) and len(pattern) == 1 else pattern)
 
 
 @lru_cache(maxsize=32)

@@ -6,12 +6,12 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from bpe.text.patterns import Scanner
+    from bpe.kernels.scanning.scanner import Scanner
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -56,21 +56,6 @@ def check_special_tokens(special_tokens: Iterable[str] | None) -> list[str]:
                 f"special token {token!r} has a lone surrogate, which UTF-8 cannot encode; rename it"
             ) from None
     return tokens
-
-
-class TokenArrays(NamedTuple):
-    """Special tokens for the kernels, in lexicographic order."""
-
-    tokens: np.ndarray
-    """Their concatenation, uint8."""
-    offsets: np.ndarray
-    """Their bounds in `tokens`, int64, tokens + 1."""
-    parents: np.ndarray
-    """For each token, the position of the longest other token that it begins with, or -1; int64."""
-    firsts: np.ndarray
-    """Their distinct first bytes, uint8."""
-    longest: int
-    """Bytes of the longest token."""
 
 
 class SpecialTokenFinder:
@@ -132,7 +117,7 @@ class SpecialTokenFinder:
         from bpe.kernels.scanning.special_tokens import last_cut_between_tokens
         from bpe.kernels.scanning.unicode_classes import class_table
 
-        return int(last_cut_between_tokens(data, floor, end, scanner.most_digits, class_table(), *self._arrays))
+        return int(last_cut_between_tokens(data, floor, end, scanner, class_table(), self._arrays))
 
     @cached_property
     def find(self) -> Callable[[np.ndarray], np.ndarray]:
@@ -147,10 +132,10 @@ class SpecialTokenFinder:
             if not len(indices):
                 return np.empty((0, 3), dtype=np.int64)
             spans = np.empty((len(data) >> 6, 3), dtype=np.int64)  # a first guess of the number of spans
-            found = find_special_tokens(data, spans, *arrays)
+            found = find_special_tokens(data, spans, arrays)
             if found > len(spans):
                 spans = np.empty((found, 3), dtype=np.int64)
-                find_special_tokens(data, spans, *arrays)
+                find_special_tokens(data, spans, arrays)
             spans = spans[:found]
             spans[:, 2] = indices[spans[:, 2]]
             return spans
@@ -158,18 +143,22 @@ class SpecialTokenFinder:
         return find
 
     @cached_property
-    def _arrays(self) -> TokenArrays:
+    def _arrays(self) -> Any:
         import numpy as np
+
+        from bpe.kernels.machine.compiling import structure
+        from bpe.kernels.scanning.special_tokens import TokenArrays
 
         offsets = np.zeros(len(self._sorted) + 1, dtype=np.int64)
         np.cumsum([len(token) for token in self._sorted], out=offsets[1:])
-        return TokenArrays(
+        arrays = TokenArrays(
             np.frombuffer(b"".join(self._sorted), dtype=np.uint8),
             offsets,
             np.array(self._parents, dtype=np.int64),
             np.frombuffer(self._firsts, dtype=np.uint8),
             self.longest,
         )
+        return structure(arrays)
 
     def _starts(self, data: bytes, end: int) -> Iterator[int]:
         """Yield the positions before `end` at which a token may begin."""

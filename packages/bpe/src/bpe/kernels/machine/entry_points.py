@@ -1,14 +1,14 @@
 """Calls of ready machine code: arguments flattened to an array of 64-bit words.
 
-A whole number is one word. An array is its address and its shape. A plain tuple of whole numbers is its elements. A
-named tuple is the address of its fields, flattened in the same way.
+A whole number is one word. An array is its address and its shape. A named tuple of whole numbers is its fields. Any
+other named tuple is the address of its fields, flattened in the same way.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from ctypes import addressof, c_int64
-from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 FAILED = -(1 << 63)
 """Result of a kernel that ended with an exception."""
@@ -24,18 +24,19 @@ class ArrayType(NamedTuple):
 def argument_types(function: Callable[..., Any]) -> list[Any]:
     """Return the type of each argument of a kernel, or of each field of a named tuple, by its annotations.
 
-    The type of an array is an `ArrayType`, that of a whole number `int`, that of a plain tuple the tuple of its types,
-    that of a named tuple its class.
+    The type of an array is an `ArrayType`, that of a whole number `int`, that of a named tuple its class.
     """
     hints = get_type_hints(function, include_extras=True)
-    return [_argument_type(hint) for name, hint in hints.items() if name != "return"]
+    return [
+        ArrayType(*hint.__metadata__) if hasattr(hint, "__metadata__") else hint
+        for name, hint in hints.items()
+        if name != "return"
+    ]
 
 
-def _argument_type(hint: Any) -> Any:
-    """Return the type that one annotation means."""
-    if hasattr(hint, "__metadata__"):
-        return ArrayType(*hint.__metadata__)
-    return get_args(hint) if get_origin(hint) is tuple else hint
+def is_numbers(kind: Any) -> bool:
+    """Return whether a type is a named tuple of whole numbers."""
+    return kind is not int and all(field is int for field in argument_types(kind))
 
 
 class Structure:
@@ -61,10 +62,10 @@ def _flattened(values: Iterable[Any], types: Iterable[Any]) -> Iterable[int]:
                 )
             yield value.__array_interface__["data"][0]
             yield from value.shape
-        elif type(kind) is tuple:
-            yield from value
-        else:
+        elif isinstance(value, Structure):
             yield value.address
+        else:
+            yield from value
 
 
 class EntryPoint:
@@ -77,7 +78,7 @@ class EntryPoint:
         self.__name__, self.__doc__ = function.__name__, function.__doc__
 
     def __call__(self, *arguments: Any) -> int:
-        """Call the machine code; named tuples must be `Structure`s.
+        """Call the machine code; named tuples that hold arrays must be `Structure`s.
 
         Raises:
             TypeError: If an array has another dtype, shape or layout than the kernel was compiled for.

@@ -43,6 +43,12 @@ def equal_mask(data: np.ndarray, position: int, byte: int) -> np.uint64:
     return _mask(_block(data, position) == byte)
 
 
+def range_mask(data: np.ndarray, position: int, first: int, number: int) -> np.uint64:
+    """Return the mask of the bytes with one of `number` values from `first` on."""
+    block = _block(data, position)
+    return _mask((block >= first) & (block < int(first) + int(number)))
+
+
 def high_mask(data: np.ndarray, position: int) -> np.uint64:
     """Return the mask of the bytes of 0x80 and above."""
     return _mask(_block(data, position) >= 0x80)
@@ -65,6 +71,11 @@ def store_ids(out: np.ndarray, index: int, low: int, high: int) -> None:
 def count_ones(mask: int) -> int:
     """Return the number of ones in `mask`."""
     return int(mask).bit_count()
+
+
+def leading_zeros(mask: int) -> int:
+    """Return the number of zeros above the highest one bit of `mask`, or 64 if `mask` is zero."""
+    return 64 - int(mask).bit_length()
 
 
 def trailing_zeros(mask: int) -> int:

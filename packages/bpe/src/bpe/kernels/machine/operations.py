@@ -16,8 +16,10 @@ if NUMBA:
     from bpe.kernels.machine.vectors import count_ones as count_ones
     from bpe.kernels.machine.vectors import equal_mask as equal_mask
     from bpe.kernels.machine.vectors import high_mask as high_mask
+    from bpe.kernels.machine.vectors import leading_zeros as leading_zeros
     from bpe.kernels.machine.vectors import load_word as load_word
     from bpe.kernels.machine.vectors import prefetch as prefetch
+    from bpe.kernels.machine.vectors import range_mask as range_mask
     from bpe.kernels.machine.vectors import store_ids as store_ids
     from bpe.kernels.machine.vectors import trailing_zeros as trailing_zeros
 else:

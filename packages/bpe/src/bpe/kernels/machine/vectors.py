@@ -46,6 +46,13 @@ def _splat(byte: int) -> Any:
     return ir.Constant(_BLOCK_OF_BYTES, [byte] * BLOCK)
 
 
+def _splat_of(builder: Any, byte: Any) -> Any:
+    """Return a vector of one byte that is known only when the kernel runs, or is a constant of the kernel."""
+    first = builder.insert_element(ir.Constant(_BLOCK_OF_BYTES, ir.Undefined), byte, ir.IntType(32)(0))
+    lanes = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), [0] * BLOCK)
+    return builder.shuffle_vector(first, ir.Constant(_BLOCK_OF_BYTES, ir.Undefined), lanes)
+
+
 @operation
 def byte_masks(typing_context: Any, data: Any, position: Any) -> Any:
     """Classify the 64 bytes from `position`; return six uint64 masks with one bit per byte.
@@ -77,12 +84,21 @@ def equal_mask(typing_context: Any, data: Any, position: Any, byte: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         block = _load_block(context, builder, signature, arguments)
-        first = builder.insert_element(ir.Constant(_BLOCK_OF_BYTES, ir.Undefined), arguments[2], ir.IntType(32)(0))
-        lanes = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), [0] * BLOCK)
-        splat = builder.shuffle_vector(first, ir.Constant(_BLOCK_OF_BYTES, ir.Undefined), lanes)
-        return builder.bitcast(builder.icmp_unsigned("==", block, splat), _WORD)
+        return builder.bitcast(builder.icmp_unsigned("==", block, _splat_of(builder, arguments[2])), _WORD)
 
     return types.uint64(data, types.intp, types.uint8), generate
+
+
+@operation
+def range_mask(typing_context: Any, data: Any, position: Any, first: Any, number: Any) -> Any:
+    """Return a uint64 mask over the 64 bytes from `position`, with ones for `number` byte values from `first` on."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        block = _load_block(context, builder, signature, arguments)
+        difference = builder.sub(block, _splat_of(builder, arguments[2]))
+        return builder.bitcast(builder.icmp_unsigned("<", difference, _splat_of(builder, arguments[3])), _WORD)
+
+    return types.uint64(data, types.intp, types.uint8, types.uint8), generate
 
 
 @operation
@@ -144,6 +160,16 @@ def count_ones(typing_context: Any, mask: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.ctpop(arguments[0])
+
+    return types.intp(types.uint64), generate
+
+
+@operation
+def leading_zeros(typing_context: Any, mask: Any) -> Any:
+    """Return the number of zeros above the highest one bit of `mask`, or 64 if `mask` is zero, as an intp."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.ctlz(arguments[0], ir.IntType(1)(0))
 
     return types.intp(types.uint64), generate
 

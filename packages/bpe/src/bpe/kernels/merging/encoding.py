@@ -21,6 +21,7 @@ from bpe.kernels.machine.arrays import Bytes, Ids, Numbers, Spans, Words
 from bpe.kernels.machine.compiling import entry_point, kernel
 from bpe.kernels.machine.operations import add_and_fetch_old, load_acquire, store_ids, store_release, swap_if_equal
 from bpe.kernels.merging.long_pretokens import LONG, MergeArrays, encode_long_pretoken, encode_window, space_for
+from bpe.kernels.scanning.scanner import Scanner
 from bpe.kernels.tables.hashing import PACKED, pretoken_key, pretoken_slot, same_bytes, slot_shift
 from bpe.kernels.tables.pretokens import PretokenBuffers, find_entry, next_pretokens
 
@@ -169,7 +170,7 @@ def encode_spans(
     data: Bytes,
     spans: Spans,
     special_ids: Numbers,
-    scanner: tuple[int, int],
+    scanner: Scanner,
     classes: Bytes,
     merges: MergeArrays,
     cache: Cache,

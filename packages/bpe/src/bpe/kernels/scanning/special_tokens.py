@@ -1,67 +1,91 @@
-"""Search for special tokens, 64 bytes at a time, and for cuts between them.
-
-The tokens are those of `bpe.text.special_tokens.TokenArrays`, in lexicographic order.
-"""
+"""Search for special tokens, 64 bytes at a time, and for cuts between them."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
 from bpe.kernels.machine.arrays import Bytes, Numbers, Spans
 from bpe.kernels.machine.compiling import entry_point, kernel
 from bpe.kernels.machine.operations import BLOCK, equal_mask, trailing_zeros
+from bpe.kernels.scanning.scanner import Scanner
 from bpe.kernels.scanning.utf8 import last_cut
 
 _NONE, _ONE = np.uint64(0), np.uint64(1)
 
 
+class TokenArrays(NamedTuple):
+    """Special tokens, in lexicographic order."""
+
+    tokens: Bytes
+    """Their concatenation, uint8."""
+    offsets: Numbers
+    """Their bounds in `tokens`, int64, tokens + 1."""
+    parents: Numbers
+    """For each token, the position of the longest other token that it begins with, or -1; int64."""
+    firsts: Bytes
+    """Their distinct first bytes, uint8."""
+    longest: int
+    """Bytes of the longest token."""
+
+
 @kernel
-def _shared_size(data: np.ndarray, position: int, tokens: np.ndarray, begin: int, end: int) -> int:
-    """Return how many bytes from `position` on equal those of the token tokens[begin:end]."""
-    size = min(end - begin, data.shape[0] - position)
+def _shared_size(data: np.ndarray, position: int, special: TokenArrays, token: int) -> int:
+    """Return how many bytes from `position` on equal those of a token."""
+    begin = special.offsets[token]
+    size = min(special.offsets[token + 1] - begin, data.shape[0] - position)
     for offset in range(size):
-        if data[np.uint64(position + offset)] != tokens[np.uint64(begin + offset)]:
+        if data[np.uint64(position + offset)] != special.tokens[np.uint64(begin + offset)]:
             return offset
     return size
 
 
 @kernel
-def _longest_at(data: np.ndarray, position: int, tokens: np.ndarray, offsets: np.ndarray, parents: np.ndarray) -> int:
+def _token_size(special: TokenArrays, token: int) -> int:
+    """Return the number of bytes of a token."""
+    return special.offsets[token + 1] - special.offsets[token]
+
+
+@kernel
+def _can_begin(byte: int, special: TokenArrays) -> bool:
+    """Return whether a token begins with `byte`."""
+    for first in special.firsts:  # noqa: SIM110 (Numba has no `any`)
+        if first == byte:
+            return True
+    return False
+
+
+@kernel
+def _longest_at(data: np.ndarray, position: int, special: TokenArrays) -> int:
     """Return the index of the longest token that begins at `position`, or -1."""
-    low, high = 0, offsets.shape[0] - 1
+    low, high = 0, special.offsets.shape[0] - 1
     while low < high:  # tokens before `low` do not come after the text, tokens from `high` on do
         middle = (low + high) >> 1
-        begin, end = offsets[middle], offsets[middle + 1]
-        shared = _shared_size(data, position, tokens, begin, end)
-        if begin + shared == end:
+        shared = _shared_size(data, position, special, middle)
+        if shared == _token_size(special, middle):
             low = middle + 1
-        elif position + shared == data.shape[0] or data[position + shared] < tokens[begin + shared]:
+        elif (
+            position + shared == data.shape[0]
+            or data[position + shared] < special.tokens[special.offsets[middle] + shared]
+        ):
             high = middle
         else:
             low = middle + 1
     token = low - 1
     while token >= 0:
-        begin, end = offsets[token], offsets[token + 1]
-        if _shared_size(data, position, tokens, begin, end) == end - begin:
+        if _shared_size(data, position, special, token) == _token_size(special, token):
             return token
-        token = parents[token]
+        token = special.parents[token]
     return -1
 
 
 @entry_point
-def find_special_tokens(
-    data: Bytes,
-    spans: Spans,
-    tokens: Bytes,
-    offsets: Numbers,
-    parents: Numbers,
-    firsts: Bytes,
-    longest: int,
-) -> int:
+def find_special_tokens(data: Bytes, spans: Spans, special: TokenArrays) -> int:
     """Write the spans of special tokens to `spans`, leftmost first and the longest at each start; return their number.
 
     `spans` is int64 of shape (capacity, 3): first byte, byte after the last, index of the token. Spans beyond the
-    capacity are only counted. `longest` is not used.
+    capacity are only counted.
     """
     found = 0
     free = 0  # first byte after the token found last
@@ -69,58 +93,39 @@ def find_special_tokens(
         size = min(data.shape[0] - block, BLOCK)
         candidates = _NONE
         if size == BLOCK:
-            for index in range(firsts.shape[0]):
-                candidates |= equal_mask(data, block, firsts[index])
+            for index in range(special.firsts.shape[0]):
+                candidates |= equal_mask(data, block, special.firsts[index])
         else:
             for offset in range(size):
-                for index in range(firsts.shape[0]):
-                    if data[block + offset] == firsts[index]:
-                        candidates |= _ONE << np.uint64(offset)
+                if _can_begin(data[block + offset], special):
+                    candidates |= _ONE << np.uint64(offset)
         while candidates != _NONE:
             position = block + trailing_zeros(candidates)
             candidates &= candidates - _ONE
             if position < free:
                 continue
-            token = _longest_at(data, position, tokens, offsets, parents)
+            token = _longest_at(data, position, special)
             if token < 0:
                 continue
-            free = position + offsets[token + 1] - offsets[token]
+            free = position + _token_size(special, token)
             if found < spans.shape[0]:
                 spans[found, 0], spans[found, 1], spans[found, 2] = position, free, token
             found += 1
     return found
 
 
-@kernel
-def _can_begin(byte: int, firsts: np.ndarray) -> bool:
-    """Return whether a token begins with this byte."""
-    for first in firsts:  # noqa: SIM110 (Numba has no `any`)
-        if byte == first:
-            return True
-    return False
-
-
 @entry_point
 def last_cut_between_tokens(
-    data: Bytes,
-    floor: int,
-    end: int,
-    most_digits: int,
-    classes: Bytes,
-    tokens: Bytes,
-    offsets: Numbers,
-    parents: Numbers,
-    firsts: Bytes,
-    longest: int,
+    data: Bytes, floor: int, end: int, scanner: Scanner, classes: Bytes, special: TokenArrays
 ) -> int:
     """Return the last cut of `last_cut` that no special token straddles, or -1."""
     while True:
-        cut = last_cut(data, floor, end, most_digits, classes)
+        cut = last_cut(data, floor, end, scanner, classes)
         straddling = -1
-        for start in range(max(0, cut - longest + 1), cut):
-            if _can_begin(data[start], firsts):
-                token = _longest_at(data, start, tokens, offsets, parents)
-                if token >= 0 and start + offsets[token + 1] - offsets[token] > cut:
+        for start in range(max(0, cut - special.longest + 1), cut):
+            if _can_begin(data[start], special):
+                token = _longest_at(data, start, special)
+                if token >= 0 and start + _token_size(special, token) > cut:
                     straddling = start
                     break
         if straddling < 0:

@@ -1,4 +1,4 @@
-"""Validation of UTF-8, 64 bytes at a time where they are ASCII, and a place to cut it between two pre-tokens."""
+"""Validation of UTF-8, 64 bytes at a time, and a place to cut it between two pre-tokens."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import numpy as np
 
 from bpe.kernels.machine.arrays import Bytes
 from bpe.kernels.machine.compiling import entry_point, kernel
-from bpe.kernels.machine.operations import BLOCK, high_mask, trailing_zeros
-from bpe.kernels.scanning.gpt2_by_character import character_class
-from bpe.kernels.scanning.unicode_classes import LETTER, NUMBER, OTHER, SPACE
+from bpe.kernels.machine.operations import BLOCK, equal_mask, high_mask, range_mask, trailing_zeros
+from bpe.kernels.scanning.characters import APOSTROPHE, character_class, character_kind, is_line_break
+from bpe.kernels.scanning.scanner import GPT2, Scanner
+from bpe.kernels.scanning.unicode_classes import KIND, LETTER, MARK, NUMBER, OTHER, SPACE
 
-_NONE = np.uint64(0)
-_APOSTROPHE = 0x27
+_NONE, _ONE, _TWO, _THREE = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(3)
+_LAST = np.uint64(1 << 63)
 
 
 @kernel
@@ -48,32 +49,39 @@ def well_formed_size(data: np.ndarray, position: int) -> int:
 def is_well_formed(data: Bytes) -> bool:
     """Return whether `data` (uint8) is well-formed UTF-8 from its first to its last byte."""
     position = 0
+    while position + BLOCK <= data.shape[0]:
+        high = high_mask(data, position)
+        if high == _NONE:
+            position += BLOCK
+            continue
+        three, four = range_mask(data, position, 0xE0, 16), range_mask(data, position, 0xF0, 5)
+        leads = range_mask(data, position, 0xC2, 30) | three | four
+        continuing = range_mask(data, position, 0x80, 64)
+        expected = (leads << _ONE) | ((three | four) << _TWO) | (four << _THREE)
+        wrong = (high ^ (leads | continuing)) | (continuing ^ expected)
+        if three | four != _NONE:  # second bytes of characters that are too long, surrogates or too high
+            wrong |= (equal_mask(data, position, 0xE0) << _ONE) & range_mask(data, position, 0x80, 32)
+            wrong |= (equal_mask(data, position, 0xED) << _ONE) & range_mask(data, position, 0xA0, 32)
+            wrong |= (equal_mask(data, position, 0xF0) << _ONE) & range_mask(data, position, 0x80, 16)
+            wrong |= (equal_mask(data, position, 0xF4) << _ONE) & range_mask(data, position, 0x90, 48)
+        if wrong != _NONE:
+            return False
+        # A character that continues after the block begins the next one.
+        cut_off = (leads & _LAST) | ((three | four) & (_LAST >> _ONE)) | (four & (_LAST >> _TWO))
+        position += trailing_zeros(cut_off)
     while position < data.shape[0]:
-        if position + BLOCK <= data.shape[0]:
-            high = high_mask(data, position)
-            if high == _NONE:
-                position += BLOCK
-                continue
-            position += trailing_zeros(high)
-        # A run of characters outside ASCII, and the ASCII character after it.
-        size = 0
-        while position < data.shape[0]:
-            size = well_formed_size(data, position)
-            if size == 0:
-                return False
-            position += size
-            if size == 1:
-                break
+        size = well_formed_size(data, position)
+        if size == 0:
+            return False
+        position += size
     return True
 
 
 @kernel
-def last_cut(data: np.ndarray, floor: int, end: int, most_digits: int, classes: np.ndarray) -> int:
+def last_cut(data: np.ndarray, floor: int, end: int, scanner: Scanner, classes: np.ndarray) -> int:
     """Return the last cut in data[floor + 1 : end + 1] between two pre-tokens, whatever the text around it; or -1.
 
-    At a cut the two characters differ in class and the first is a letter or a digit. With GPT-2's pattern, for which
-    `most_digits` is 0, the first may be anything except white space, and except an apostrophe before a letter. Both
-    characters must be well-formed; `data` as a whole need not be.
+    `bpe.text.blocks` explains where such cuts are. Both characters must be well-formed; `data` as a whole need not be.
     """
     for cut in range(min(end, data.shape[0] - 1), floor, -1):
         if data[cut] & 0xC0 == 0x80 or well_formed_size(data, cut) == 0:
@@ -83,10 +91,14 @@ def last_cut(data: np.ndarray, floor: int, end: int, most_digits: int, classes: 
             before -= 1
         if well_formed_size(data, before) != cut - before:
             continue
-        kind, following = character_class(data, before, classes), character_class(data, cut, classes)
-        if kind in (LETTER, NUMBER) and following != kind:
+        first, following = character_kind(data, before, classes), character_class(data, cut, classes)
+        if first == SPACE or following & KIND == first:
+            continue
+        if following & KIND == SPACE and not is_line_break(data, cut):
             return cut
-        apart = following in (SPACE, NUMBER) or (following == LETTER and data[before] != _APOSTROPHE)
-        if most_digits == 0 and kind == OTHER and apart:
+        if scanner.kind == GPT2:
+            if first != OTHER or following & KIND != LETTER or data[before] != APOSTROPHE:
+                return cut
+        elif first == NUMBER or (first == LETTER and not following & MARK and data[cut] != APOSTROPHE):
             return cut
     return -1

@@ -20,7 +20,8 @@ import numpy as np
 from bpe.kernels.machine.arrays import Bytes, Numbers, Spans, Words, aligned, read_only
 from bpe.kernels.machine.compiling import entry_point, kernel, structure
 from bpe.kernels.machine.operations import BLOCK, prefetch
-from bpe.kernels.scanning.gpt2 import ENDS, next_ends
+from bpe.kernels.scanning.boundaries import ENDS, next_ends
+from bpe.kernels.scanning.scanner import Scanner
 from bpe.kernels.scanning.unicode_classes import class_table
 from bpe.kernels.tables.hashing import PACKED, pretoken_key, pretoken_slot, same_bytes, slot_shift
 
@@ -61,7 +62,7 @@ def next_pretokens(
     data: np.ndarray,
     position: int,
     end: int,
-    scanner: tuple[int, int],
+    scanner: Scanner,
     classes: np.ndarray,
     table: np.ndarray,
     fields: int,
@@ -142,7 +143,7 @@ def count_pretokens(
     data: Bytes,
     spans: Spans,
     progress: Numbers,
-    scanner: tuple[int, int],
+    scanner: Scanner,
     classes: Bytes,
     table: Words,
     arena: Bytes,
@@ -266,7 +267,7 @@ class PretokenTable:
         self._state = np.zeros(2, dtype=np.int64)
         self._buffers = structure(pretoken_buffers())
 
-    def count(self, data: np.ndarray, spans: np.ndarray, scanner: tuple[int, int]) -> None:
+    def count(self, data: np.ndarray, spans: np.ndarray, scanner: Scanner) -> None:
         """Count the pre-tokens of `data` (valid UTF-8, read-only uint8) between the spans of special tokens."""
         progress = np.zeros(2, dtype=np.int64)
         while not count_pretokens(
