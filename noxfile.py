@@ -155,7 +155,7 @@ def fuzz(session: nox.Session, what: str) -> None:
 def cluster(session: nox.Session) -> None:
     """Test bpe's steps for datatrove: in processes, on Ray with a worker that is lost, and on an imitated Slurm."""
     install(session, "packages/bpe")
-    session.install("ray", "pyarrow", CONSTRAINTS)
+    session.install("ray", CONSTRAINTS)
     run(session, "pytest", "packages/bpe/tests/cluster", *session.posargs)
 
 
