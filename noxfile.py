@@ -118,9 +118,11 @@ def minimums(session: nox.Session, project: str) -> None:
                 lowest[name] = f"{name}=={bound[1]}"
     file = Path(session.create_tmp(), "lowest.txt")
     file.write_text("\n".join({**pinned, **lowest}.values()) + "\n", encoding="utf-8")
-    # transformers needs a newer regex, or else an older tokenizers: tests that need it are skipped then.
+    # transformers needs a newer regex, or else an older tokenizers; datatrove needs a newer numpy. Tests that need them
+    # are skipped then.
     peers = PYPROJECT[project]["dependency-groups"]["test"]
-    peers = [peer for peer in peers if "regex" not in lowest or requirement_name(peer) != "transformers"]
+    newer = ("transformers", "datatrove") if "regex" in lowest else ()
+    peers = [peer for peer in peers if requirement_name(peer) not in newer]
     own = with_siblings(PYPROJECT[project]["project"]["name"]).values()
     session.install(*own, *peers, f"--constraint={file}")
     run(session, "pytest", f"{project}/tests", "-Wdefault", *session.posargs)  # old versions warn about newer ones
@@ -147,6 +149,14 @@ def fuzz(session: nox.Session, what: str) -> None:
     """Compare bpe with other libraries and with its reference on generated input: a million strings, 5,000 corpora."""
     install(session, "packages/bpe")
     run(session, "python", f"packages/bpe/checks/fuzz_{what}.py", *session.posargs)
+
+
+@nox.session(default=False)
+def cluster(session: nox.Session) -> None:
+    """Test bpe's steps for datatrove: in processes, on Ray with a worker that is lost, and on an imitated Slurm."""
+    install(session, "packages/bpe")
+    session.install("ray", CONSTRAINTS)
+    run(session, "pytest", "packages/bpe/tests/cluster", *session.posargs)
 
 
 @nox.session(default=False)

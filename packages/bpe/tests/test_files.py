@@ -2,14 +2,30 @@
 
 import os
 import stat
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from helpers import run_python
 
-from bpe.files import check_file, check_folder, whole_directory, whole_file, write_text
+from bpe import files
+from bpe.files import check_file, check_folder, whole_directory, whole_file, whole_files, write_text
+
+needs_locks = pytest.mark.skipif(os.name != "posix", reason="the system has no such locks")
+
+WRITER = """
+import sys
+from pathlib import Path
+from bpe.files import whole_directory, whole_file
+
+with whole_file(Path("made")) as file, whole_directory(Path("folder")) as folder:
+    file.write(b"half")
+    (folder / "file").write_text("half")
+    print("writing", flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_a_link_stays_and_what_it_leads_to_is_replaced(tmp_path):
@@ -95,36 +111,6 @@ def test_a_name_is_on_the_disk_after_the_content(tmp_path, monkeypatch, kind):
     assert flushed[-1] == (tmp_path.stat().st_ino, True)
 
 
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from bpe.files import whole_directory, whole_file
-with whole_file(Path(sys.argv[1])) as file, whole_directory(Path(sys.argv[2])) as building:
-    file.write(b"half")
-    file.flush()
-    (building / "half").write_text("half")
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-@pytest.mark.skipif(os.name != "posix", reason="the system has no locks of this kind")
-def test_what_killed_processes_left_is_deleted_by_the_next_attempt(tmp_path):
-    run_python("-c", KILLED, str(tmp_path / "made.txt"), str(tmp_path / "folder"))
-    (tmp_path / ".made.txt.mine.partial").touch()
-    (tmp_path / ".other.txt.0123abcd.partial").touch()
-    assert len(list(tmp_path.iterdir())) == 4
-    write_text(tmp_path / "made.txt", "text")
-    with whole_directory(tmp_path / "folder") as building:
-        (building / "file").write_text("text")
-    assert sorted(path.name for path in tmp_path.rglob("*")) == [
-        ".made.txt.mine.partial",
-        ".other.txt.0123abcd.partial",
-        "file",
-        "folder",
-        "made.txt",
-    ]
-
-
 def test_an_attempt_leaves_others_of_the_same_target_alone(tmp_path):
     with whole_file(tmp_path / "made") as first, whole_directory(tmp_path / "folder") as building:
         first.write(b"first")
@@ -154,3 +140,90 @@ def test_a_failure_leaves_neither_file_nor_folder(tmp_path, error):
         with pytest.raises(error), make(tmp_path / "made"):
             raise error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_files_take_their_names_together(tmp_path):
+    paths = [tmp_path / name for name in ("first", "second")]
+    with pytest.raises(ZeroDivisionError), whole_files(paths) as opened:
+        opened[0].write(bytes(1 // 0))
+    assert list(tmp_path.iterdir()) == []
+    with whole_files(paths) as opened:
+        for file, content in zip(opened, (b"one", b"two"), strict=True):
+            file.write(content)
+        assert not any(path.exists() for path in paths)
+    assert [path.read_bytes() for path in paths] == [b"one", b"two"]
+    assert sorted(tmp_path.iterdir()) == paths
+
+
+def hidden(folder):
+    return sorted(path.name for path in folder.iterdir() if path.name.startswith("."))
+
+
+@needs_locks
+def test_leftovers_of_a_killed_process_are_removed_by_the_next_one(tmp_path):
+    """Bug 8: files that a killed process left behind used to stay."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITER],
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[1])},
+    ) as process:
+        assert process.stdout.readline() == b"writing\n"
+        living = hidden(tmp_path)
+        assert len(living) == 2
+        for name in ("made", "other"):
+            write_text(tmp_path / name, "whole")
+        with whole_directory(tmp_path / "folder"):
+            pass
+        assert hidden(tmp_path) == living
+        process.kill()
+    write_text(tmp_path / "other", "whole")
+    assert hidden(tmp_path) == living
+    write_text(tmp_path / "made", "again")
+    (tmp_path / "folder").rmdir()
+    with whole_directory(tmp_path / "folder"):
+        pass
+    assert hidden(tmp_path) == []
+    assert (tmp_path / "made").read_text() == "again"
+
+
+@needs_locks
+def test_files_of_other_machines_names_and_threads_stay(tmp_path, monkeypatch):
+    with whole_file(tmp_path / "made") as file, whole_file(tmp_path / "made") as other:
+        other.write(b"other")
+        file.write(b"made")
+    assert (tmp_path / "made").read_text() == "made"
+    (tmp_path / ".made.12345678.partial").touch()  # an earlier version held no lock
+    (tmp_path / f".made.more.{files._machine()}.12345678.partial").touch()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(files, "_machine", lambda: "abcdef")
+        files._create_file(files._temporary_name(tmp_path / "made"))
+    before = hidden(tmp_path)
+    assert len(before) == 3
+    write_text(tmp_path / "made", "again")
+    assert hidden(tmp_path) == before
+
+
+@needs_locks
+def test_a_new_file_that_is_taken_for_a_leftover_is_created_again(tmp_path, monkeypatch):
+    created = []
+
+    def create(path):
+        path.touch(exist_ok=False)
+        created.append(path)
+        if len(created) == 1:  # another process comes between creation and lock
+            files._remove_leftover(path)
+
+    monkeypatch.setattr(files, "_create_file", create)
+    write_text(tmp_path / "made", "text")
+    assert len(created) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_without_locks_nothing_is_removed(tmp_path, monkeypatch):
+    leftover = files._temporary_name(tmp_path / "made")
+    leftover.touch()
+    monkeypatch.setattr(files, "_lock", lambda path, *, wait: None)
+    write_text(tmp_path / "made", "text")
+    assert hidden(tmp_path) == [leftover.name]

@@ -7,7 +7,7 @@ import bpe
 
 
 def test_import_and_help_load_no_heavy_library():
-    heavy = "{'numba', 'numpy', 'regex', 'torch'} & set(sys.modules)"
+    heavy = "{'datatrove', 'numba', 'numpy', 'regex', 'torch'} & set(sys.modules)"
     result = run_python("-c", f"import sys, bpe; bpe.Tokenizer; print({heavy})")
     assert (result.stdout, result.stderr) == ("set()\n", "")
     code = f"import sys, bpe.__main__ as m\ntry: m.main(['--help'])\nexcept SystemExit: print({heavy})"

@@ -1,4 +1,4 @@
-"""Command line: python -m bpe train | encode | decode | count | inspect."""
+"""Command line: python -m bpe train | encode | decode | count | inspect | cluster."""
 
 from __future__ import annotations
 

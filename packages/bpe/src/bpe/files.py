@@ -1,70 +1,79 @@
-"""Files and folders that are written completely or not at all."""
+"""Files and folders that are written completely or not at all.
+
+Until it is complete, a file or folder has a hidden name that ends in `.partial`, and its process holds a lock on it. A
+process that is killed leaves it behind without the lock. The next process on the same machine that writes to the same
+name then removes it.
+"""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
-import re
+import platform
 import secrets
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
-
-try:
-    import fcntl
-except ImportError:  # Windows, where leftovers of killed processes stay
-    fcntl = None  # type: ignore[assignment]
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """Open a binary file that takes its name only when it is complete and on the disk.
 
-    What killed processes left of earlier attempts is deleted. Links are followed and kept. Devices and pipes, which a
-    file cannot replace, are written to directly.
+    Links are followed and kept. Devices and pipes, which a file cannot replace, are written to directly.
 
     Raises:
         OSError: If the folder does not exist or cannot be written to.
     """
     check_file(path)
     # Resolved only for files: /dev/stdout and its like are links to names that are not files.
-    target = Path(os.path.realpath(path))
-    if path.exists() and not target.is_file():
+    if path.exists() and not Path(os.path.realpath(path)).is_file():
         with path.open("wb") as file:
             yield file
         return
-    _delete_leftovers(target)
-    temporary, unfinished = _new_file(target)
-    try:
-        with unfinished:
-            yield unfinished
-            sync(unfinished)
-            if fcntl is None:
-                unfinished.close()  # Windows does not rename open files
-            temporary.replace(target)  # while the lock is held, or another process could take it for a leftover
-        _sync_folder(target.parent)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
-        raise
+    with whole_files([path]) as files:
+        yield files[0]
+
+
+@contextmanager
+def whole_files(paths: Sequence[Path]) -> Iterator[Sequence[BinaryIO]]:
+    """Open binary files that take their names, in this order, only when all of them are complete and on the disk.
+
+    After a failure the earlier files of these names are as before. Links are followed and kept.
+
+    Raises:
+        OSError: If a folder does not exist or cannot be written to.
+    """
+    for path in paths:
+        check_file(path)
+    targets = [Path(os.path.realpath(path)) for path in paths]
+    with ExitStack() as stack:
+        temporaries = [stack.enter_context(_temporary(target, _create_file)) for target in targets]
+        files = [stack.enter_context(temporary.open("r+b")) for temporary in temporaries]
+        yield files
+        for file in files:
+            sync(file)
+            file.close()
+        _replace(temporaries, targets)
+        for folder in {target.parent for target in targets}:
+            _sync_folder(folder)
 
 
 @contextmanager
 def whole_directory(path: Path) -> Iterator[Path]:
     """Create a folder to fill, which takes its name only when it is complete; parent folders are created.
 
-    What killed processes left of earlier attempts is deleted. If another process creates the same folder in the
-    meantime, the other one stays.
+    If another process creates the same folder in the meantime, the other one stays.
 
     Raises:
         OSError: If the parent folder cannot be written to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _delete_leftovers(path)
-    temporary, handle = _new_folder(path)
-    try:
+    with _temporary(path, Path.mkdir) as temporary:
         temporary.chmod(path.parent.stat().st_mode)  # readable by everyone who can read the parent folder
         yield temporary
         try:
@@ -73,72 +82,103 @@ def whole_directory(path: Path) -> Iterator[Path]:
             if not path.exists():
                 raise
         _sync_folder(path.parent)
+
+
+@contextmanager
+def _temporary(target: Path, create: Callable[[Path], None]) -> Iterator[Path]:
+    """Create a locked file or folder under a hidden name beside `target`; finally remove it, unless it was renamed."""
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.{_machine()}.*.partial"):
+        _remove_leftover(leftover)
+    while True:
+        temporary = _temporary_name(target)
+        create(temporary)
+        lock = _lock(temporary, wait=True)
+        if temporary.exists():
+            break
+        if lock is not None:  # another process took it for a leftover before it was locked
+            os.close(lock)
+    try:
+        yield temporary
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if handle is not None:
-            os.close(handle)
-
-
-def _new_file(target: Path) -> tuple[Path, BinaryIO]:
-    """Create and lock a hidden file beside a target; return its path and the open file."""
-    while True:
-        temporary = _temporary_name(target)
-        file = temporary.open("x+b")
-        if _is_ours(temporary, file.fileno()):
-            return temporary, file
-        file.close()
-
-
-def _new_folder(target: Path) -> tuple[Path, int | None]:
-    """Create and lock a hidden folder beside a target; return its path and the handle that holds the lock."""
-    while True:
-        temporary = _temporary_name(target)
-        temporary.mkdir()
-        if fcntl is None:
-            return temporary, None
-        with suppress(FileNotFoundError):
-            handle = os.open(temporary, os.O_RDONLY)
-            if _is_ours(temporary, handle):
-                return temporary, handle
-            os.close(handle)
+        _remove(temporary)
+        if lock is not None:
+            os.close(lock)
 
 
 def _temporary_name(target: Path) -> Path:
-    """Return an unused hidden name beside a target."""
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    """Return an unused hidden name beside a path."""
+    return target.with_name(f".{target.name}.{_machine()}.{secrets.token_hex(4)}.partial")
 
 
-def _is_ours(path: Path, handle: int) -> bool:
-    """Lock a new file or folder; return whether it is still there, and was not taken for a leftover meanwhile.
+@lru_cache(maxsize=1)
+def _machine() -> str:
+    """Return a short name of this machine: locks of other machines may be invisible on a network file system."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
 
-    The system releases the lock when this process ends, however it ends.
+
+def _create_file(path: Path) -> None:
+    """Create an empty file, which must not exist yet."""
+    path.touch(exist_ok=False)
+
+
+def _lock(path: Path, *, wait: bool) -> int | None:
+    """Open and lock a file or folder; return None if it is locked by another process, or cannot be locked at all.
+
+    The system releases the lock when the process ends, however it ends.
     """
-    if fcntl is None:
-        return True
-    with suppress(OSError):  # a file system without locks, on which nothing is taken for a leftover
-        fcntl.flock(handle, fcntl.LOCK_EX)
+    if os.name != "posix":
+        return None
+    import fcntl
+
     try:
-        return os.path.samestat(path.stat(), os.fstat(handle))
-    except FileNotFoundError:
-        return False
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        return None
+    return handle
 
 
-def _delete_leftovers(target: Path) -> None:
-    """Delete the hidden files and folders of this target that no process has locked: their makers were killed."""
-    if fcntl is None or not target.parent.is_dir():
-        return
-    name = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{8}}\.partial")
-    for path in [path for path in target.parent.iterdir() if name.fullmatch(path.name)]:
-        with suppress(OSError):  # locked, or deleted by another process, or of another user
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
-            finally:
-                os.close(handle)
+def _remove_leftover(path: Path) -> None:
+    """Remove a temporary file or folder if the process that made it has ended."""
+    lock = _lock(path, wait=False)
+    if lock is not None:
+        _remove(path)
+        os.close(lock)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, if it exists."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _replace(temporaries: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Rename all files in order; if one fails, undo the others."""
+    begun: list[tuple[Path, Path, Path]] = []
+    try:
+        for temporary, target in zip(temporaries[:-1], targets[:-1], strict=True):
+            earlier = _temporary_name(target)
+            begun.append((temporary, target, earlier))
+            with suppress(FileNotFoundError):
+                target.rename(earlier)
+            temporary.replace(target)
+        temporaries[-1].replace(targets[-1])
+    except BaseException:
+        for temporary, target, earlier in begun if temporaries[-1].exists() else ():
+            if earlier.exists():
+                earlier.replace(target)
+            elif not temporary.exists():
+                target.unlink(missing_ok=True)
+        raise
+    finally:
+        for _, _, earlier in begun:
+            earlier.unlink(missing_ok=True)
 
 
 def check_file(path: Path) -> None:

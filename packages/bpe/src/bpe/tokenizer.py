@@ -10,7 +10,7 @@ from operator import index
 from reprlib import repr as short_repr
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from bpe.encoding import EncodeReport, TextEncoder, encode_file, encode_iterable
+from bpe.encoding import EncodeReport, FileFormat, TextEncoder, encode_file, encode_iterable
 from bpe.errors import UnknownTokenError
 from bpe.text import END_OF_TEXT, GPT2_PATTERN, AddedToken, Pattern, StrPath, check_special_tokens
 from bpe.threads import check_threads
@@ -329,19 +329,48 @@ class Tokenizer:
         return self._encoder.with_rules(allowed_special, disallowed_special).with_offsets(_checked_text(text), threads)
 
     def encode_file(
-        self, path: StrPath, out_npy: StrPath, threads: int | None = None, *, progress: bool = False
+        self,
+        path: StrPath,
+        out: StrPath,
+        threads: int | None = None,
+        *,
+        format: FileFormat | None = None,
+        documents: bool | None = None,
+        column: str | None = None,
+        progress: bool = False,
     ) -> EncodeReport:
-        """Encode a text file of any size to a NumPy file, with a .json file beside it that describes it.
+        """Encode a text file of any size to a token file, with a .json file beside it that describes it.
 
-        `encode` describes `threads`; `progress` reports on stderr. The file takes its name when it is complete, so an
-        interrupted call leaves nothing and starts again from the beginning.
+        The suffix of `out` gives the format: .npy for NumPy, .bin for llm.c, .idx for Megatron (with a .bin beside it).
+        The file takes its name when it is complete, so an interrupted call leaves nothing and starts again from the
+        beginning.
+
+        Args:
+            path: The text file: plain, .gz or .zst; or a table, of JSON lines or in .parquet.
+            out: The token file.
+            threads: The number of threads, as in `encode`.
+            format: "npy", "llm.c" or "megatron"; None takes it from `out`.
+            documents: Whether to write `<stem>.documents.npy`, the first token and the first byte in the text of each
+                document; a document ends at `<|endoftext|>`. None writes it for llm.c and Megatron.
+            column: The column of the texts of a table. Each row is a document: it gets `<|endoftext|>` at its end, and
+                the index has its row.
+            progress: Whether to report on stderr.
 
         Raises:
             OSError: If a file cannot be read or written.
-            ValueError: If the text is empty, `out_npy` does not end in .npy, or one of the two files would replace the
-                text itself or a file that is not a token file.
+            ValueError: If the text is empty or too large for the format, `out` does not suit the format, a file would
+                replace the text itself or something that does not belong to a token file, or a row has no text.
         """
-        return encode_file(self._encoder, path, out_npy, threads, progress=progress)
+        return encode_file(
+            self._encoder,
+            path,
+            out,
+            threads,
+            file_format=format,
+            documents=documents,
+            column=column,
+            progress=progress,
+        )
 
     # --- ids to text --------------------------------------------------------------------------------------------------
 

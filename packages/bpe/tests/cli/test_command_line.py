@@ -34,6 +34,23 @@ def test_train_encode_decode(folder, capsys):
     assert (folder / "again.txt").read_bytes() == CORPUS.encode()
 
 
+def test_encode_to_other_formats(folder, capsys):
+    tokenizer = bpe.train("text.txt", 300)
+    tokenizer.save_pretrained("tokenizer")
+    arguments = ["encode", "text.txt", "-t", "tokenizer"]
+    assert main([*arguments, "llm.bin"]) == 0
+    assert main([*arguments, "megatron.idx", "--no-documents"]) == 0
+    assert main([*arguments, "also.bin", "--format", "megatron"]) == 0
+    assert main([*arguments, "tokens.npy", "--documents"]) == 0
+    ids = np.array(tokenizer.encode(CORPUS), dtype=np.uint16).tobytes()
+    assert [(folder / name).read_bytes()[-len(ids) :] for name in ("llm.bin", "megatron.bin", "also.bin")] == [ids] * 3
+    assert (folder / "megatron.idx").read_bytes() == (folder / "also.idx").read_bytes()
+    indexes = ["also.documents.npy", "llm.documents.npy", "tokens.documents.npy"]
+    assert sorted(path.name for path in folder.glob("*.documents.npy")) == indexes
+    assert main([*arguments, "tokens.npy", "--format", "llm.c"]) == 2
+    assert "expected a name that ends in .bin for the format llm.c" in capsys.readouterr().err
+
+
 def test_decode_to_standard_output(folder, capfdbinary):
     bpe.train("text.txt", 300).save_pretrained("tokenizer")
     np.save("tokens.npy", np.array([104, 105, 10], dtype=np.uint16))

@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_encoded_leaves_nothing(small, tmp_path):
         ("empty.txt", "tokens.npy", ValueError, "is empty"),
         ("absent.txt", "tokens.npy", FileNotFoundError, "no file"),
         ("", "tokens.npy", IsADirectoryError, "is a folder"),
-        ("text.txt", "tokens.bin", ValueError, "ends in .npy"),
+        ("text.txt", "tokens.txt", ValueError, "ends in .npy"),
         ("text.txt", "absent/tokens.npy", FileNotFoundError, "no folder"),
     ]:
         with pytest.raises(error, match=message):

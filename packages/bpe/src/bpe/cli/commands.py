@@ -7,7 +7,7 @@ import io
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import reduce
 from operator import add
@@ -15,12 +15,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
-from bpe.cli import inspection
+from bpe.cli import clusters, inspection
+from bpe.cli.checks import check_can_be_saved, special_tokens
 from bpe.encoding import EncodeReport, described_tokenizer
 from bpe.files import check_file, check_folder, whole_file
-from bpe.formats import also_ordinary, directory, write_pattern
+from bpe.formats import directory
 from bpe.progress import is_terminal
-from bpe.text import END_OF_TEXT, GPT2_PATTERN, compile_pattern
+from bpe.text import GPT2_PATTERN
 from bpe.tokenizer import Tokenizer
 from bpe.tokenizer_training import train as train_on_files
 from bpe.tokenizer_training import train_from_counts
@@ -32,30 +33,9 @@ _DECODED_AT_ONCE = 1 << 20
 _STANDARD, _STANDARD_INPUT = "-", "/dev/stdin"
 
 
-def _special_tokens(options: argparse.Namespace) -> list[str]:
-    """Return the special tokens of the options.
-
-    Raises:
-        ValueError: If the options contradict each other.
-    """
-    if options.no_special_tokens:
-        if options.special_token:
-            raise ValueError("--special-token and --no-special-tokens contradict each other; omit one of them")
-        return []
-    return options.special_token or [END_OF_TEXT]
-
-
 def _progress(options: argparse.Namespace) -> bool:
     """Return whether to report progress: as the options say, else if standard error is a terminal."""
     return is_terminal(sys.stderr) if options.progress is None else options.progress
-
-
-def _check_can_be_saved(pattern: str, special_tokens: Sequence[str]) -> None:
-    """Refuse a pattern or special tokens that `save_pretrained` cannot write before the work starts."""
-    compile_pattern(pattern)
-    write_pattern(pattern)
-    for token in sorted(also_ordinary(special_tokens, ())):
-        raise ValueError(f"special token {token!r} is how tokenizer.json writes another byte; rename it")
 
 
 def _input(path: str) -> str:
@@ -126,12 +106,12 @@ def _trained(options: argparse.Namespace) -> Tokenizer:
     limits = {"min_frequency": options.min_frequency, "max_token_length": options.max_token_length}
     if counts is not None:
         asked = options.special_token or options.no_special_tokens or counts.special_tokens is None
-        special = _special_tokens(options) if asked else list(counts.special_tokens or ())
-        _check_can_be_saved(counts.pattern, special)
+        special = special_tokens(options) if asked else list(counts.special_tokens or ())
+        check_can_be_saved(counts.pattern, special)
         return train_from_counts(counts, options.vocab_size, special, progress=_progress(options), **limits)
     pattern = GPT2_PATTERN if options.pattern is None else options.pattern
-    special = _special_tokens(options)
-    _check_can_be_saved(pattern, special)
+    special = special_tokens(options)
+    check_can_be_saved(pattern, special)
     return train_on_files(
         map(_input, options.paths),
         options.vocab_size,
@@ -171,7 +151,7 @@ def count(options: argparse.Namespace) -> None:
         check_file(Path(options.output))
     counts = count_pretokens(
         map(_input, options.paths),
-        _special_tokens(options),
+        special_tokens(options),
         pattern=GPT2_PATTERN if options.pattern is None else options.pattern,
         column=options.column,
         threads=options.threads,
@@ -192,11 +172,22 @@ def count(options: argparse.Namespace) -> None:
 def encode(options: argparse.Namespace) -> None:
     """Encode a text file to a token file."""
     tokenizer = Tokenizer.from_pretrained(options.tokenizer)
+    if options.output == _STANDARD and options.format == "megatron":
+        raise ValueError("--format megatron writes two files, and standard output is one; name a file")
 
     def write(path: str | Path) -> EncodeReport:
-        return tokenizer.encode_file(_input(options.text), path, options.threads, progress=_progress(options))
+        return tokenizer.encode_file(
+            _input(options.text),
+            path,
+            options.threads,
+            format=options.format,
+            documents=options.documents,
+            column=options.column,
+            progress=_progress(options),
+        )
 
-    report = _to_standard_output(write, "tokens.npy") if options.output == _STANDARD else write(options.output)
+    name = "tokens.bin" if options.format == "llm.c" else "tokens.npy"
+    report = _to_standard_output(write, name) if options.output == _STANDARD else write(options.output)
     _say(
         f"{report.tokens:,} tokens of {report.bytes:,} bytes ({report.bytes_per_token:.2f} bytes per token) written to "
         f"{_place(options.output)} as {report.dtype}, "
@@ -252,6 +243,11 @@ def inspect(options: argparse.Namespace) -> None:
         print(inspection.compression_report(tokenizer, compression))
     else:
         print(inspection.vocabulary_report(tokenizer, inspection.summarize_vocabulary(tokenizer, options.longest)))
+
+
+def cluster(options: argparse.Namespace) -> None:
+    """Count, train on or encode the shards of a corpus, on one machine or many."""
+    clusters.run(options)
 
 
 def _color(choice: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from bpe.cli.clusters import add_parts, add_token_file
 from bpe.text import END_OF_TEXT
 
 _EPILOG = "In place of a file, - is standard input or standard output; ./- is a file of this name."
@@ -56,8 +57,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     encode = commands.add_parser("encode", help="encode a text file to a token file", epilog=_EPILOG)
     encode.add_argument("text", help="text file: plain, .gz or .zst")
-    encode.add_argument("output", help="token file to write: .npy, with a .json beside it")
+    encode.add_argument(
+        "output", help="token file to write: .npy, .bin (llm.c) or .idx (Megatron, with a .bin); a .json describes it"
+    )
     encode.add_argument("-t", "--tokenizer", required=True, help="directory of the tokenizer")
+    encode.add_argument("--column", help="column of the texts if the file has rows: JSON lines or Parquet")
+    add_token_file(encode)
     _add_threads(encode)
     _add_progress(encode)
 
@@ -79,6 +84,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--color", choices=("auto", "always", "never"), default="auto", help="colours (default: on a terminal)"
     )
     _add_threads(inspect)
+
+    cluster = commands.add_parser("cluster", help="count and encode a corpus on many machines, with datatrove")
+    add_parts(cluster)
     return parser
 
 

@@ -1,24 +1,26 @@
-"""Encoding of texts that do not fit into memory: iterables of strings, and files."""
+"""Encoding of texts that do not fit into memory: iterables of strings, files, and rows of tables."""
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from bpe import kernels
 from bpe.encoding.encoder import TextEncoder
-from bpe.files import sync, whole_file, write_text
+from bpe.encoding.token_writer import TokenFile, TokenWriter, token_writer
 from bpe.progress import Progress
-from bpe.text import StrPath, TextFile, is_compressed, utf8
+from bpe.text import END_OF_TEXT, Block, SpecialTokenFinder, StrPath, TextFile, replace_malformed, utf8
 from bpe.threads import check_threads, map_in_order
 from bpe.vocabulary import TokenizerSpec
 
+if TYPE_CHECKING:
+    import numpy as np
+
 _LARGEST_BATCH = 1 << 16
-_FORMAT = "scratchlm-tokens"
-_MOST_SIDECAR_BYTES = 1 << 16
+_BATCH_OF_DOCUMENTS = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -80,123 +82,142 @@ def _batches(texts: Iterable[str]) -> Iterator[bytes]:
 def encode_file(
     encoder: TextEncoder,
     path: StrPath,
-    out_npy: StrPath,
+    out: StrPath,
     threads: int | None = None,
     *,
+    file_format: str | None = None,
+    documents: bool | None = None,
+    column: str | None = None,
+    source: str | None = None,
     progress: bool = False,
 ) -> EncodeReport:
-    """Encode a text file to a one-dimensional .npy file, and describe it in a .json file of the same stem.
+    """Encode a text file to a token file, and describe it in a .json file of the same stem.
 
-    The text is read, encoded and written in blocks, in order. Both files are on the disk before they take their names,
-    first the .json and then the .npy, so that a .npy never lacks its .json. A failure leaves both as they were.
+    The text is read, encoded and written in blocks, in order. All files are on the disk before they take their names,
+    the tokens last, so that a token file never lacks its description. A failure leaves all of them as they were.
+
+    Args:
+        encoder: The encoder of a tokenizer.
+        path: The text.
+        out: The token file. Its suffix gives the format: .npy, .bin (llm.c) or .idx (Megatron, with a .bin).
+        threads: The number of threads; None uses all cores.
+        file_format: "npy", "llm.c" or "megatron"; None takes it from `out`.
+        documents: Whether to write an index of documents, which end at `<|endoftext|>`; None: unless the format is npy.
+        column: The column of the texts if the file is a table. Each row is a document, and gets `<|endoftext|>` at its
+            end; the index has the number of the row in the place of a position in the file.
+        source: The name of the text in the description; None means the name of the file.
+        progress: Whether to report on stderr.
 
     Raises:
         OSError: If a file cannot be read or written.
-        ValueError: If the text is empty, `out_npy` does not end in .npy or is not a regular file, one of the two files
-            is the text itself, or the .json exists and does not describe a token file.
+        ValueError: If the text is empty or too large for the format, the name does not suit it, a file would replace
+            the text itself or something that does not belong to a token file, or a row has no text.
     """
-    import numpy as np
-    from numpy.lib.format import write_array_header_1_0 as write_header
-
-    spec = encoder.spec
     begin = time.perf_counter()
     threads = check_threads(threads)
-    target = Path(out_npy)
-    if target.suffix != ".npy":
-        raise ValueError(f"out_npy is {str(target)!r}, expected a name that ends in .npy; add it")
-    text = TextFile(path)
-    sidecar = target.with_suffix(".json")
-    earlier = _check_targets(text.path, target, sidecar)
-    tokens = 0
-    size_on_disk = text.path.stat().st_size if text.path.exists() else 0
-    encoder.prepare_for(size_on_disk)
-    report = Progress("encoding", None if is_compressed(text.path) else size_on_disk, enabled=progress)
-    # Written again with the number of tokens when it is known; NumPy pads the header to the same size.
-    id_dtype = np.dtype(spec.id_dtype).newbyteorder("<")
-    header = {"descr": id_dtype.str, "fortran_order": False, "shape": (0,)}
-    made = None
-    try:
-        with whole_file(target) as file, report:
-            write_header(file, header)
-            for ids, size, replaced in map_in_order(encoder.block, text.blocks(encoder.cutter), threads):
-                text.record(size, replaced)
-                tokens += len(ids)
-                report.update(text.bytes)
-                file.write(np.asarray(ids, dtype=id_dtype).data)
-            file.seek(0)
-            write_header(file, {**header, "shape": (tokens,)})
-            sync(file)
-            made = os.fstat(file.fileno()).st_ino
-            write_text(sidecar, _sidecar(spec, text, tokens))
-    except BaseException:
-        # The description must not stay alone or beside other tokens than it describes.
-        if made is not None and not (target.exists() and target.stat().st_ino == made):
-            _restore(sidecar, earlier)
-        raise
+    place = TokenFile.named(out, file_format, documents)
+    text = TextFile(path, column)
+    place.check(text.path)
+    name = text.path.name if source is None else source
+    place.companions({"source": name, "tokenizer_sha256": encoder.spec.sha256})
+    encode = _encode_text if column is None else _encode_rows
+    size = text.known_bytes()
+    with token_writer(place, encoder.spec) as writer, Progress("encoding", size, enabled=progress) as report:
+        encode(encoder, text, writer, threads, report)
+        writer.finish(name, text.bytes, text.invalid_utf8, "byte" if column is None else "row")
     text.warn()
-    return EncodeReport(tokens, text.bytes, spec.id_dtype, text.invalid_utf8, time.perf_counter() - begin, target)
+    seconds = time.perf_counter() - begin
+    return EncodeReport(writer.tokens, text.bytes, encoder.spec.id_dtype, text.invalid_utf8, seconds, place.tokens)
 
 
-def described_tokenizer(tokens: Path) -> str | None:
-    """Return the SHA-256 of the tokenizer that wrote a token file, or None if no description beside it says so."""
-    try:
-        described = json.loads(tokens.with_suffix(".json").read_bytes()[:_MOST_SIDECAR_BYTES])
-    except (OSError, ValueError, RecursionError):
-        return None
-    is_ours = isinstance(described, dict) and described.get("format") == _FORMAT
-    return described.get("tokenizer_sha256") if is_ours else None
+def _encode_text(encoder: TextEncoder, text: TextFile, writer: TokenWriter, threads: int, report: Progress) -> None:
+    """Encode a text in blocks."""
+    import numpy as np
+
+    encoder.prepare_for(text.path.stat().st_size if text.path.exists() else 0)
+    ends = _DocumentEnds(encoder.spec) if writer.needs_documents else None
+    id_dtype = encoder.spec.id_dtype
+
+    def encode(block: Block) -> tuple[np.ndarray, np.ndarray, int, int, int]:
+        encoded = encoder.block(block)
+        ids = np.asarray(encoded.ids, dtype=id_dtype)
+        begins = np.empty((0, 2), dtype=np.int64) if ends is None else ends.of(block, ids)
+        return ids, begins, len(block.data), encoded.bytes, encoded.replaced
+
+    read = 0
+    writer.write(np.empty(0, dtype=id_dtype), np.zeros((1, 2), dtype=np.int64))
+    for ids, begins, length, size, replaced in map_in_order(encode, text.blocks(encoder.cutter), threads):
+        writer.write(ids, begins + np.array((writer.tokens, read)))
+        read += length
+        text.record(size, replaced)
+        report.update(text.bytes)
 
 
-def _check_targets(text: Path, tokens: Path, sidecar: Path) -> bytes | None:
-    """Refuse to overwrite the text or an unrelated .json file; return the description that will be replaced.
+def _encode_rows(encoder: TextEncoder, table: TextFile, writer: TokenWriter, threads: int, report: Progress) -> None:
+    """Encode the rows of a table, each with the end of a document."""
+    import numpy as np
 
-    Raises:
-        IsADirectoryError: If one of the files to write is a folder.
-        ValueError: If one of them is the text, a device, or a file that does not describe a token file.
-    """
-    for target in (tokens, sidecar):
-        if text.exists() and target.exists() and target.samefile(text):
-            raise ValueError(f"{str(target)!r} would overwrite the text itself; give the token file another name")
-        if target.is_dir():
-            raise IsADirectoryError(f"{str(target)!r} is a folder, expected the name of a file to write; give another")
-        if target.exists() and not target.is_file():
-            raise ValueError(f"{str(target)!r} is a device or a pipe, expected a regular file; give another name")
-    if not sidecar.exists():
-        return None
-    with sidecar.open("rb") as file:
-        content = file.read(_MOST_SIDECAR_BYTES)
-    try:
-        described = json.loads(content)
-    except (ValueError, RecursionError):
-        described = None
-    if not isinstance(described, dict) or described.get("format") != _FORMAT:
-        raise ValueError(
-            f"{str(sidecar)!r} exists and does not describe a token file, but the description of {tokens.name!r} would "
-            "replace it; move it away, or give the token file another name"
-        )
-    return content
+    end_id = encoder.spec.special_ids.get(END_OF_TEXT)
+    if end_id is None:
+        raise ValueError(f"the tokenizer has no {END_OF_TEXT}, which ends every document; train one that has it")
+    end = np.array([end_id], dtype=encoder.spec.id_dtype)
+    rows = 0
+    for batch in _batches_of_documents(table.documents()):
+        ids = [part for one in encoder.batch(batch, threads) for part in (one, end)]
+        lengths = np.array(list(map(len, ids)), dtype=np.int64).reshape(-1, 2).sum(axis=1)
+        begins = np.column_stack((writer.tokens + np.cumsum(lengths) - lengths, rows + np.arange(len(batch))))
+        writer.write(np.concatenate(ids), begins)
+        rows += len(batch)
+        table.record(sum(len(utf8(text)) for text in batch), 0)
+        report.update(table.bytes)
+    if not rows:
+        raise ValueError(f"file {str(table.path)!r} has no rows, expected at least one; check how it was made")
 
 
-def _restore(sidecar: Path, earlier: bytes | None) -> None:
-    """Restore the earlier description, or delete the new one if there was none."""
-    if earlier is None:
-        sidecar.unlink(missing_ok=True)
-    else:
-        with whole_file(sidecar) as file:
-            file.write(earlier)
+def _batches_of_documents(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Yield the texts in lists of about `_BATCH_OF_DOCUMENTS` characters."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= _BATCH_OF_DOCUMENTS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
-def _sidecar(spec: TokenizerSpec, text: TextFile, tokens: int) -> str:
-    """Return the JSON description of a token file."""
-    facts = {
-        "format": _FORMAT,
-        "version": 1,
-        "tokens": tokens,
-        "bytes": text.bytes,
-        "dtype": spec.id_dtype,
-        "vocab_size": spec.vocab_size,
-        "invalid_utf8": text.invalid_utf8,
-        "source": text.path.name,
-        "tokenizer_sha256": spec.sha256,
-    }
-    return json.dumps(facts, indent=2) + "\n"
+class _DocumentEnds:
+    """Finds the ends of documents: the special token `<|endoftext|>`, unless it is part of a longer special token."""
+
+    def __init__(self, spec: TokenizerSpec) -> None:
+        self._id = spec.special_ids.get(END_OF_TEXT, -1)
+        self._index = spec.special_tokens.index(END_OF_TEXT) if self._id >= 0 else -1
+        self._finder = SpecialTokenFinder(spec.special_tokens)
+        self._only = SpecialTokenFinder([END_OF_TEXT])
+
+    def of(self, block: Block, ids: np.ndarray) -> np.ndarray:
+        """Return the number of ids and of bytes up to the end of each document in a block: int64, shape (ends, 2)."""
+        import numpy as np
+
+        ends = np.flatnonzero(ids == self._id) + 1
+        if not len(ends):
+            return np.empty((0, 2), dtype=np.int64)
+        places = self._occurrences(block.data)[:, 1]
+        if len(places) != len(ends):
+            # Replacements change positions, but neither the number nor the order of the occurrences.
+            cleaned, _ = replace_malformed(bytes(block.data))
+            true = {start for start, _, index in self._finder.spans(cleaned) if index == self._index}
+            places = places[[start in true for start in self._occurrences(cleaned)[:, 0].tolist()]]
+        return np.column_stack((ends, places))
+
+    def _occurrences(self, data: bytes | memoryview) -> np.ndarray:
+        """Return the spans of all `<|endoftext|>` in a text, also of those in longer special tokens."""
+        import numpy as np
+
+        if not kernels.encoding_loaded():
+            return np.array(self._only.spans(bytes(data)), dtype=np.int64).reshape(-1, 3)
+        from bpe.kernels.machine.arrays import read_only
+
+        return self._only.find(read_only(data))

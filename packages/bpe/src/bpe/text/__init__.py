@@ -15,6 +15,7 @@ from bpe.text.byte_level import to_characters as to_characters
 from bpe.text.documents import divide as divide
 from bpe.text.documents import first_documents as first_documents
 from bpe.text.documents import hold_out_documents as hold_out_documents
+from bpe.text.files import TEXT_SUFFIXES as TEXT_SUFFIXES
 from bpe.text.files import TextFile as TextFile
 from bpe.text.files import find_files as find_files
 from bpe.text.files import is_compressed as is_compressed
@@ -31,11 +32,14 @@ from bpe.text.patterns import compile_pattern as compile_pattern
 from bpe.text.patterns import is_gpt2_pattern as is_gpt2_pattern
 from bpe.text.patterns import scanner_of as scanner_of
 from bpe.text.patterns import split_pretokens as split_pretokens
+from bpe.text.rows import TABLE_SUFFIXES as TABLE_SUFFIXES
 from bpe.text.rows import documents_of as documents_of
+from bpe.text.rows import is_table as is_table
 from bpe.text.special_tokens import END_OF_TEXT as END_OF_TEXT
 from bpe.text.special_tokens import Span as Span
 from bpe.text.special_tokens import SpecialTokenFinder as SpecialTokenFinder
 from bpe.text.special_tokens import check_special_tokens as check_special_tokens
 from bpe.text.utf8 import StrPath as StrPath
+from bpe.text.utf8 import replace_malformed as replace_malformed
 from bpe.text.utf8 import utf8 as utf8
 from bpe.text.utf8 import utf8_view as utf8_view

@@ -229,7 +229,7 @@ class TextFile:
         empty = True
         blocks: Iterator[Block]
         if self.column is not None:
-            documents = (Block(utf8(text)) for text in self._documents(self.column, block_bytes) if text)
+            documents = (Block(utf8(text)) for text in self.documents(block_bytes) if text)
             blocks = (block for block, _ in cutter.blocks_of_texts(documents, block_bytes))
         elif (mapped := self._mapped()) is not None:
             blocks = cutter.blocks_of(mapped, block_bytes)
@@ -241,11 +241,18 @@ class TextFile:
         if empty and not may_be_empty:
             raise ValueError(f"file {str(self.path)!r} is empty, expected text; check how it was made")
 
-    def _documents(self, column: str, chunk_bytes: int) -> Iterator[str]:
-        """Yield the strings of a table in a column."""
+    def documents(self, chunk_bytes: int = BLOCK_BYTES) -> Iterator[str]:
+        """Yield the strings of a table in its column, one for each row.
+
+        Raises:
+            OSError: If the file cannot be read.
+            ValueError: If there is no column, the data is damaged, or a row has no string in the column.
+        """
+        if self.column is None:
+            raise ValueError(f"file {str(self.path)!r} is read as a text, expected a table; name a column")
         if is_parquet(self.path):
-            return read_parquet(self.path, column)
-        return read_json_lines(self.path, _chunks(self.path, chunk_bytes), column)
+            return read_parquet(self.path, self.column)
+        return read_json_lines(self.path, _chunks(self.path, chunk_bytes), self.column)
 
     def _mapped(self) -> memoryview | None:
         """Map the file into memory, or return None where it must be read as a stream."""
