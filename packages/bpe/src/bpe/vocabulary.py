@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from hashlib import sha256
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from bpe.arguments import whole_number
@@ -22,9 +23,63 @@ from bpe.text import (
 )
 
 if TYPE_CHECKING:
-    from bpe.packed import PackedVocabulary
+    import numpy as np
+
+    from bpe.kernels.tables.pretokens import PretokenTable
 
 Merge = tuple[bytes, bytes]
+
+
+@dataclass(frozen=True, eq=False)
+class PackedVocabulary:
+    """Tokens of distinct bytes with distinct ids, and distinct merges of them; added tokens are kept apart."""
+
+    data: np.ndarray
+    """The tokens, joined: uint8."""
+    offsets: np.ndarray
+    """Their bounds in `data`: int64, shape (tokens + 1,)."""
+    ids: np.ndarray
+    """Their ids: int64."""
+    table: PretokenTable
+    """Their ids as counts."""
+    added: Mapping[bytes, int]
+    """The ids of added tokens."""
+    merge_ids: tuple[np.ndarray, np.ndarray, np.ndarray]
+    """The ids of the left parts, the right parts and the results of the merges: int64."""
+    ranks: np.ndarray
+    """The table of `bpe.kernels.merging.applying.rank_table`."""
+
+    @property
+    def vocab_size(self) -> int:
+        """The largest id plus one."""
+        return max(int(self.ids.max()), *self.added.values(), 0) + 1
+
+    def vocab(self) -> dict[int, bytes]:
+        """Return the bytes of each id."""
+        return dict(zip(self.ids.tolist(), self._tokens(), strict=True)) | {i: token for token, i in self.added.items()}
+
+    def merges(self) -> list[tuple[bytes, bytes]]:
+        """Return the merges in order of priority."""
+        by_id = dict(zip(self.ids.tolist(), self._tokens(), strict=True))
+        return [(by_id[left], by_id[right]) for left, right in zip(*map(_as_list, self.merge_ids[:2]), strict=True)]
+
+    def _tokens(self) -> list[bytes]:
+        """Return the bytes of the tokens that are not added, in order."""
+        data, offsets = self.data.tobytes(), self.offsets.tolist()
+        return [data[start:end] for start, end in pairwise(offsets)]
+
+    def symbols(self, vocab_size: int) -> np.ndarray:
+        """Return the id of each single byte, or `vocab_size` plus the byte if it has none: int64, shape (256,)."""
+        import numpy as np
+
+        ids = self.table.find(np.arange(256, dtype=np.uint8), np.arange(256), np.arange(1, 257))
+        return np.where(ids >= 0, ids, vocab_size + np.arange(256))
+
+
+def _as_list(array: np.ndarray) -> list[int]:
+    """Return an array as a list."""
+    numbers: list[int] = array.tolist()
+    return numbers
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from bpe.files import write_text
 from bpe.formats.added_tokens import read_added_tokens, write_added_tokens
 from bpe.formats.byte_characters import also_ordinary, decode_vocab, encode_merges, encode_vocab, last_of_each
 from bpe.formats.json_files import list_of, read_json, refuse, unsupported
+from bpe.formats.packed import pack
 from bpe.formats.split_patterns import (
     BYTE_LEVEL,
     PreTokenizer,
@@ -20,7 +21,6 @@ from bpe.formats.split_patterns import (
     steps_of,
     write_pre_tokenizer,
 )
-from bpe.packed import PackedVocabulary, pack
 from bpe.text import (
     Pattern,
     StrPath,
@@ -30,7 +30,7 @@ from bpe.text import (
     is_byte_level,
     scanner_of,
 )
-from bpe.vocabulary import Merge, TokenizerSpec
+from bpe.vocabulary import Merge, PackedVocabulary, TokenizerSpec
 
 TOKENIZER_JSON = "tokenizer.json"
 
