@@ -194,3 +194,26 @@ else:
 def test_texts_are_encoded_while_the_interpreter_exits(kind):
     result = run_python("-c", EXITING, kind)
     assert (result.stdout, result.stderr) == ("True\n", "")
+
+
+FIRST_USE = """
+import atexit, threading, sys
+def work():
+    import bpe
+    bpe.kernels.ENCODING_BYTES = bpe.training.counting.COUNTING_BYTES = bpe.kernels.LEARNING_BYTES = 0
+    trained = bpe.train_from_iterator(["ab ab abc "] * 9, 259)
+    counts = bpe.PretokenCounts({b"abab": 2})
+    assert (counts + counts)[b"abab"] == 4
+    assert trained.extend_from_counts(counts + counts, 260).merges == [*trained.merges, (b"ab", b"ab")]
+    print(trained.decode(trained.encode("ab abc" * 20_000, threads=2)) == "ab abc" * 20_000, flush=True)
+if sys.argv[1] == "handler":
+    atexit.register(work)
+else:
+    threading.Thread(target=lambda: (threading.main_thread().join(), work())).start()
+"""
+
+
+@pytest.mark.parametrize("kind", ["handler", "thread"])
+def test_the_package_is_first_used_while_the_interpreter_exits(kind):
+    result = run_python("-c", FIRST_USE, kind)
+    assert (result.stdout, result.stderr) == ("True\n", "")

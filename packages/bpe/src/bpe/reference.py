@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import regex
 
-from bpe.text import GPT2_PATTERN
+from bpe.text import GPT2_PATTERN, Pattern
 
 Pair = tuple[bytes, bytes]
 
@@ -25,10 +25,24 @@ def split_special(text: str, special_tokens: Sequence[str]) -> list[str]:
     return re.split(f"({alternatives})", text)
 
 
-def count_words(text: str, special_tokens: Sequence[str] = (), pattern: str = GPT2_PATTERN) -> Counter[bytes]:
+def split_pretokens(text: str, pattern: Pattern) -> list[str]:
+    """Split a text at the matches of a pattern, then the parts by the next of several patterns."""
+    parts = [text]
+    for one in [pattern] if isinstance(pattern, str) else pattern:
+        bounds = [[0, *(bound for match in regex.finditer(one, part) for bound in match.span())] for part in parts]
+        parts = [
+            part[start:end]
+            for part, starts in zip(parts, bounds, strict=True)
+            for start, end in pairwise([*starts, len(part)])
+            if start < end
+        ]
+    return parts
+
+
+def count_words(text: str, special_tokens: Sequence[str] = (), pattern: Pattern = GPT2_PATTERN) -> Counter[bytes]:
     """Count the pre-tokens of a text, without its special tokens."""
     ordinary = split_special(text, special_tokens)[::2]
-    return Counter(match.group().encode() for part in ordinary for match in regex.finditer(pattern, part))
+    return Counter(pretoken.encode() for part in ordinary for pretoken in split_pretokens(part, pattern))
 
 
 def merge_pair(pretoken: Sequence[bytes], pair: Pair) -> list[bytes]:
@@ -94,7 +108,7 @@ def encode(
     vocab: Mapping[int, bytes],
     merges: Sequence[Pair],
     special_tokens: Sequence[str] = (),
-    pattern: str = GPT2_PATTERN,
+    pattern: Pattern = GPT2_PATTERN,
 ) -> Iterator[int]:
     """Yield the token ids of a text."""
     ids = {token: id_ for id_, token in vocab.items()}
@@ -102,6 +116,6 @@ def encode(
         if index % 2:
             yield ids[part.encode()]
             continue
-        for match in regex.finditer(pattern, part):
-            for token in encode_word(match.group().encode(), merges):
+        for pretoken in split_pretokens(part, pattern):
+            for token in encode_word(pretoken.encode(), merges):
                 yield ids[token]

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bpe.arguments import whole_number
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -89,9 +94,49 @@ def _words(path: Path) -> list[str]:
         return []
 
 
-def call_aside(function: Callable[[], Result]) -> Result:
+class Workers:
+    """A pool of threads. While the interpreter exits, when no thread can start, the thread of the caller works."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool: ThreadPoolExecutor | None = None
+        with _exit_tolerated():
+            from concurrent.futures import ThreadPoolExecutor  # the import alone fails while the interpreter exits
+
+            self._pool = ThreadPoolExecutor(threads, thread_name_prefix="bpe")
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
+        """Start a call, or make it now if no thread can start."""
+        if self._pool is not None:
+            with _exit_tolerated():
+                return self._pool.submit(function, *arguments)
+        done: Future[Result] = Future()
+        done.set_result(function(*arguments))
+        return done
+
+
+@contextmanager
+def _exit_tolerated() -> Iterator[None]:
+    """Suppress the errors with which Python refuses new threads while the interpreter exits."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "shutdown" not in str(error):
+            raise
+
+
+def call_aside(function: Callable[..., Result], *arguments: Any) -> Result:
     """Call a function that calls kernels in another thread, because Ctrl-C must not arrive inside Numba."""
-    return next(map_in_order(lambda _: function(), [None], 1))
+    with Workers(1) as workers:
+        return workers.submit(function, *arguments).result()
 
 
 def map_in_order(
@@ -106,26 +151,11 @@ def map_in_order(
     if threads == 1 and not kernels:
         yield from map(function, items)
         return
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="bpe")
-    try:
+    with Workers(threads) as workers:
         pending: deque[Future[Result]] = deque()
         for item in items:
-            pending.append(_submit(pool, function, item))
+            pending.append(workers.submit(function, item))
             if len(pending) >= 2 * threads:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _submit(pool: ThreadPoolExecutor, function: Callable[[Item], Result], item: Item) -> Future[Result]:
-    """Submit a call to a pool, or make the call in this thread if the interpreter has shut all pools down."""
-    try:
-        return pool.submit(function, item)
-    except RuntimeError as error:
-        if "new futures after interpreter shutdown" not in str(error):
-            raise
-    done: Future[Result] = Future()
-    done.set_result(function(item))
-    return done

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from bpe.text import END_OF_TEXT, GPT2_PATTERN, StrPath, check_special_tokens, compile_pattern
+from bpe.text import END_OF_TEXT, GPT2_PATTERN, Pattern, StrPath, check_pattern, check_special_tokens
 from bpe.tokenizer import Tokenizer
 from bpe.training import Limits, PretokenCounts, check_vocab_size, count_pretokens, count_texts, new_vocabulary
 
@@ -16,7 +16,7 @@ def train(
     vocab_size: int,
     special_tokens: Iterable[str] | None = (END_OF_TEXT,),
     *,
-    pattern: str = GPT2_PATTERN,
+    pattern: Pattern = GPT2_PATTERN,
     min_frequency: int = 1,
     max_token_length: int | None = None,
     column: str | None = None,
@@ -29,7 +29,8 @@ def train(
         paths: One path or several: files (plain, .gz, .zst) or folders of them; each file is a separate text.
         vocab_size: The number of tokens to reach: 256 bytes, merges, special tokens.
         special_tokens: Strings that separate texts, are never merged and get the last ids.
-        pattern: The regular expression of a pre-token. GPT-2's and cl100k's run in kernels, others in `regex`.
+        pattern: The regular expression of a pre-token, or several in a tuple, each of which splits further what the one
+            before has left. Published ones run in kernels, any other in `regex`.
         min_frequency: Pairs of tokens that occur less often are not merged.
         max_token_length: Pairs that have more bytes together are not merged; None sets no limit.
         column: The column of the texts if the files are tables: Parquet if they are named .parquet (needs pyarrow),
@@ -56,7 +57,7 @@ def train_from_iterator(
     vocab_size: int,
     special_tokens: Iterable[str] | None = (END_OF_TEXT,),
     *,
-    pattern: str = GPT2_PATTERN,
+    pattern: Pattern = GPT2_PATTERN,
     min_frequency: int = 1,
     max_token_length: int | None = None,
     column: str | None = None,
@@ -78,8 +79,7 @@ def train_from_iterator(
     special = check_special_tokens(special_tokens)
     vocab_size = check_vocab_size(vocab_size, special)
     limits = Limits.checked(min_frequency, max_token_length)
-    compile_pattern(pattern)
-    counts = count_texts(texts, special, pattern, column=column, threads=threads, progress=progress)
+    counts = count_texts(texts, special, check_pattern(pattern), column=column, threads=threads, progress=progress)
     return Tokenizer.from_spec(new_vocabulary(counts, vocab_size, special, limits, progress=progress))
 
 
@@ -88,7 +88,7 @@ def train_from_counts(
     vocab_size: int,
     special_tokens: Iterable[str] | None = (END_OF_TEXT,),
     *,
-    pattern: str | None = None,
+    pattern: Pattern | None = None,
     min_frequency: int = 1,
     max_token_length: int | None = None,
     progress: bool = False,
@@ -110,7 +110,7 @@ def train_from_counts(
     vocab_size = check_vocab_size(vocab_size, special)
     limits = Limits.checked(min_frequency, max_token_length)
     if isinstance(counts, PretokenCounts):
-        if pattern not in (None, counts.pattern):
+        if pattern is not None and check_pattern(pattern) != counts.pattern:
             raise ValueError(f"pattern is {pattern!r}, but the counts were made with {counts.pattern!r}; leave it out")
         if not counts.agrees(special):
             warnings.warn(
@@ -121,5 +121,5 @@ def train_from_counts(
             )
     else:
         counts = PretokenCounts(counts, pattern=GPT2_PATTERN if pattern is None else pattern)
-    compile_pattern(counts.pattern)
+    check_pattern(counts.pattern)
     return Tokenizer.from_spec(new_vocabulary(counts, vocab_size, special, limits, progress=progress))

@@ -215,6 +215,8 @@ def test_special_tokens_and_pattern(folder, capsys):
     tokenizer = bpe.Tokenizer.from_pretrained("tokenizer")
     assert sorted(tokenizer.special_tokens) == ["<a>", "cat"]
     assert tokenizer.pattern == r"\w+"
+    assert main([*arguments, "--pattern", r"\d", "--pattern", r"\w+"]) == 0
+    assert bpe.Tokenizer.from_pretrained("tokenizer") == bpe.train("text.txt", 300, pattern=(r"\d", r"\w+"))
     assert main([*arguments, "--no-special-tokens"]) == 0
     assert bpe.Tokenizer.from_pretrained("tokenizer").special_tokens == []
     assert main([*arguments, "--no-special-tokens", "--special-token", "x"]) == 2

@@ -85,6 +85,14 @@ def test_counts_and_merges_are_those_of_one_process(corpus, capsys, tasks):
     assert bpe.Tokenizer.from_pretrained("new/tokenizer") == bpe.train_from_counts(expected, 320)
 
 
+def test_several_patterns(corpus, capsys):
+    arguments = ["cluster", "count", "texts", "counts", "--workers", "1", "--pattern", r"\d", "--pattern", r"\w+"]
+    assert main(arguments) == main(arguments) == 0
+    assert load_counts("counts").pattern == (r"\d", r"\w+")
+    assert main([*arguments, "--pattern", "x"]) == 2
+    assert "belongs to a run with another value of 'pattern'" in capsys.readouterr().err
+
+
 def test_what_cannot_be_saved_is_refused_before_the_work(corpus, capsys):
     for arguments, message in [
         (

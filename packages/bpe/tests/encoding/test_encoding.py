@@ -205,7 +205,7 @@ def test_many_texts_switch_to_the_kernels(small, monkeypatch):
     assert encoded_by_kernels == [CORPUS] * 2
 
 
-@pytest.mark.parametrize("name", [name for name, pattern in KNOWN_PATTERNS.items() if isinstance(pattern, str)])
+@pytest.mark.parametrize("name", KNOWN_PATTERNS)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_kernels_for_known_patterns(name, threads, tmp_path, monkeypatch):
     monkeypatch.setattr(kernels, "SMALL_TEXT_BYTES", 1000)

@@ -15,6 +15,7 @@ import bpe
 from bpe import AddedToken, Tokenizer
 from bpe.formats.split_patterns import write_pattern
 from bpe.text import byte_characters
+from bpe.text.added_tokens import _overlap
 
 ALPHABET = "aab  <>é\u0301\n\u00a01_"
 BYTES = {byte: bytes([byte]) for byte in range(256)}
@@ -162,3 +163,26 @@ def test_what_a_definition_means_decides_equality():
 def test_malformed_added_tokens_are_refused(tokens, error, message):
     with pytest.raises(error, match=message):
         Tokenizer(BYTES, [], ["<a>"], added_tokens=tokens)
+
+
+tokens = st.lists(st.text("abé", min_size=1, max_size=4), min_size=1, max_size=3)
+
+
+@given(some=tokens, others=tokens)
+def test_tokens_overlap_if_both_fit_into_one_text(some, others):
+    """The definition: one of two tokens, shifted against the other, agrees with it wherever both have a character."""
+    expected = any(
+        all(left[place + shift] == right[place] for place in range(len(right)) if 0 <= place + shift < len(left))
+        for left in some
+        for right in others
+        for shift in range(1 - len(right), len(left))
+    )
+    assert _overlap(some, others) == expected
+
+
+def test_thousands_of_normalized_tokens():
+    """With a check whose time is the square of their number, this takes half a minute."""
+    contents = [f"<|audio_{number}|>" for number in range(20_000 // SLOWER)]
+    added = [AddedToken(content, normalized=True) for content in contents]
+    tokenizer = Tokenizer(BYTES, [], ["<a>"], added_tokens=added)
+    assert tokenizer.added_tokens == [token._replace(normalized=False) for token in added]

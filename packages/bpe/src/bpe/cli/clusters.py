@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bpe.progress import is_terminal
-from bpe.text import END_OF_TEXT, GPT2_PATTERN
+from bpe.text import END_OF_TEXT
 
 if TYPE_CHECKING:
     from bpe.cluster import CountPretokens, EncodeShards
@@ -24,7 +24,11 @@ def add_parts(parser: argparse.ArgumentParser) -> None:
     count.add_argument("input", help=_SHARDS)
     count.add_argument("output", help="folder for the counts")
     _add_special_tokens(count, END_OF_TEXT)
-    count.add_argument("--pattern", default=GPT2_PATTERN, help="regular expression of a pre-token (default: GPT-2's)")
+    count.add_argument(
+        "--pattern",
+        action="append",
+        help="regular expression of a pre-token (default: GPT-2's); the next of several splits further what is left",
+    )
     _add_executor(count)
 
     train = parts.add_parser("train", help="add up the counts of all shards, and train a tokenizer on them")
@@ -107,16 +111,16 @@ def run(options: argparse.Namespace) -> None:
 
 def _count(options: argparse.Namespace) -> None:
     """Count the pre-tokens of shards."""
-    from bpe.cli.checks import check_can_be_saved, special_tokens
+    from bpe.cli.checks import check_can_be_saved, pattern, special_tokens
     from bpe.cluster import CountPretokens
 
     special = special_tokens(options)
-    check_can_be_saved(options.pattern, special)
+    check_can_be_saved(pattern(options), special)
     step = CountPretokens(
         options.input,
         options.output,
         special_tokens=special,
-        pattern=options.pattern,
+        pattern=pattern(options),
         column=options.column,
         threads=options.threads,
     )

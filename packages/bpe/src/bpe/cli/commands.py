@@ -16,12 +16,11 @@ from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from bpe.cli import clusters, inspection
-from bpe.cli.checks import check_can_be_saved, special_tokens
+from bpe.cli.checks import check_can_be_saved, pattern, special_tokens
 from bpe.encoding import EncodeReport, described_tokenizer
 from bpe.files import check_file, check_folder, whole_file
 from bpe.formats import directory
 from bpe.progress import is_terminal
-from bpe.text import GPT2_PATTERN
 from bpe.tokenizer import Tokenizer
 from bpe.tokenizer_training import train as train_on_files
 from bpe.tokenizer_training import train_from_counts
@@ -109,14 +108,13 @@ def _trained(options: argparse.Namespace) -> Tokenizer:
         special = special_tokens(options) if asked else list(counts.special_tokens or ())
         check_can_be_saved(counts.pattern, special)
         return train_from_counts(counts, options.vocab_size, special, progress=_progress(options), **limits)
-    pattern = GPT2_PATTERN if options.pattern is None else options.pattern
     special = special_tokens(options)
-    check_can_be_saved(pattern, special)
+    check_can_be_saved(pattern(options), special)
     return train_on_files(
         map(_input, options.paths),
         options.vocab_size,
         special,
-        pattern=pattern,
+        pattern=pattern(options),
         column=options.column,
         threads=options.threads,
         progress=_progress(options),
@@ -152,7 +150,7 @@ def count(options: argparse.Namespace) -> None:
     counts = count_pretokens(
         map(_input, options.paths),
         special_tokens(options),
-        pattern=GPT2_PATTERN if options.pattern is None else options.pattern,
+        pattern=pattern(options),
         column=options.column,
         threads=options.threads,
         progress=_progress(options),

@@ -100,7 +100,11 @@ def _add_text_options(parser: argparse.ArgumentParser, number: str) -> None:
         help=f"a special token; may be repeated (default: those of the counts, else {END_OF_TEXT})",
     )
     parser.add_argument("--no-special-tokens", action="store_true", help="use no special tokens")
-    parser.add_argument("--pattern", help="regular expression of a pre-token (default: GPT-2's)")
+    parser.add_argument(
+        "--pattern",
+        action="append",
+        help="regular expression of a pre-token (default: GPT-2's); the next of several splits further what is left",
+    )
     parser.add_argument(
         "--column", help="the column of the texts, if the files are tables: JSON lines, or Parquet in .parquet"
     )

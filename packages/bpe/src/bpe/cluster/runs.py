@@ -142,7 +142,8 @@ def _settings(step: CountPretokens | EncodeShards, tasks: int) -> dict[str, Any]
     """Return everything that decides which files a run writes and what is in them."""
     settings = {"step": step.name, "tasks": tasks, "column": step.column, "shards": step.shards}
     if isinstance(step, CountPretokens):
-        return settings | {"pattern": step.pattern, "special_tokens": step.special_tokens}
+        pattern = step.pattern if isinstance(step.pattern, str) else list(step.pattern)  # as JSON reads it
+        return settings | {"pattern": pattern, "special_tokens": step.special_tokens}
     return settings | {"format": step.format, "documents": step.documents, "tokenizer_sha256": step.spec.sha256}
 
 

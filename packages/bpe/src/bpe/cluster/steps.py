@@ -14,7 +14,7 @@ from datatrove.utils.logging import logger
 from bpe.cluster.shards import column_of, is_empty, list_shards, local_copy, open_folder, stem, written_to
 from bpe.encoding import TextEncoder, TokenFile, encode_file
 from bpe.formats import directory, huggingface
-from bpe.text import END_OF_TEXT, GPT2_PATTERN, check_special_tokens, compile_pattern
+from bpe.text import END_OF_TEXT, GPT2_PATTERN, Pattern, check_pattern, check_special_tokens
 from bpe.threads import call_aside, check_threads
 from bpe.training import PretokenCounts, count_pretokens
 
@@ -93,7 +93,7 @@ class CountPretokens(_ShardStep):
         *,
         shards: Sequence[str] | None = None,
         special_tokens: Iterable[str] | None = (END_OF_TEXT,),
-        pattern: str = GPT2_PATTERN,
+        pattern: Pattern = GPT2_PATTERN,
         column: str = "text",
         threads: int = 1,
     ) -> None:
@@ -105,7 +105,7 @@ class CountPretokens(_ShardStep):
             shards: Names of the shards in `input`; None lists them now. A shard is a text (.txt, .gz, .zst) or a
                 table (.jsonl, .jsonl.gz, .json.gz, .parquet, …), of which each row is a document.
             special_tokens: Strings that are taken out before the text is split.
-            pattern: The regular expression of a pre-token.
+            pattern: The regular expression of a pre-token, or several in a tuple.
             column: The column of the texts of shards that are tables.
             threads: The number of threads in each task.
 
@@ -114,8 +114,7 @@ class CountPretokens(_ShardStep):
         """
         super().__init__(input, output, shards=shards, column=column, threads=threads)
         self.special_tokens = check_special_tokens(special_tokens)
-        compile_pattern(pattern)
-        self.pattern = pattern
+        self.pattern = check_pattern(pattern)
 
     def run(self, data: Any = None, rank: int = 0, world_size: int = 1) -> None:
         """Count every shard of a task; a task without shards writes nothing."""

@@ -29,6 +29,7 @@ from bpe.text.patterns import Pattern as Pattern
 from bpe.text.patterns import Scanner as Scanner
 from bpe.text.patterns import check_pattern as check_pattern
 from bpe.text.patterns import compile_pattern as compile_pattern
+from bpe.text.patterns import in_one_form as in_one_form
 from bpe.text.patterns import is_gpt2_pattern as is_gpt2_pattern
 from bpe.text.patterns import scanner_of as scanner_of
 from bpe.text.patterns import split_pretokens as split_pretokens

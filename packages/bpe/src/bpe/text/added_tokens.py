@@ -66,7 +66,7 @@ def check_added_tokens(
     special = [*special_tokens, *(token.content for token in tokens if token.special and token.content not in known)]
     late = [token.content for token in tokens if token.normalized]
     if late and not (normalizes or any(token.looks_around for token in tokens)):
-        early = [content for content in dict.fromkeys([*special, *contents]) if content not in set(late)]
+        early = list(dict.fromkeys([*special, *contents]).keys() - set(late))
         if not _overlap(early, late):
             tokens = [token._replace(normalized=False) for token in tokens]
     place = {content: number for number, content in enumerate(special)}
@@ -77,13 +77,10 @@ def check_added_tokens(
 def _overlap(some: Sequence[str], others: Sequence[str]) -> bool:
     """Return whether a token of one kind can overlap a token of the other kind in a text."""
     for left, right in permutations((some, others)):
-        whole = set(right)
+        finder = SpecialTokenFinder(right)
         begins = {token[:size] for token in right for size in range(1, len(token) + 1)}
-        lengths = set(map(len, right))
         for token in left:
-            if any(token[start:] in begins for start in range(len(token))):
-                return True
-            if any(token[start : start + size] in whole for size in lengths for start in range(len(token) - size)):
+            if any(token[start:] in begins for start in range(len(token))) or finder.spans(token.encode("utf-8")):
                 return True
     return False
 

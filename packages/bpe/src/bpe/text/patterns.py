@@ -83,21 +83,31 @@ def is_gpt2_pattern(pattern: Pattern) -> bool:
     return pattern in _SAME_AS_GPT2
 
 
-def check_pattern(pattern: Pattern) -> Pattern:
+def in_one_form(pattern: Pattern) -> Pattern:
     """Return a pattern in one form: several regular expressions as a tuple, a single one as a string.
 
     Raises:
-        ValueError: If there is none, or one is malformed; see `compile_pattern`.
+        ValueError: If there is none, or one is not a string.
     """
     several = tuple(pattern) if isinstance(pattern, tuple | list) else (pattern,)
     if not several or not all(isinstance(one, str) for one in several):
         raise ValueError(
             f"pattern is {pattern!r}, expected a regular expression such as bpe.GPT2_PATTERN, or a tuple of several"
         )
-    for one in several:
+    return several if len(several) > 1 else several[0]
+
+
+def check_pattern(pattern: Pattern) -> Pattern:
+    """Return a pattern in the form of `in_one_form`.
+
+    Raises:
+        ValueError: If there is none, or one is malformed; see `compile_pattern`.
+    """
+    pattern = in_one_form(pattern)
+    for one in [pattern] if isinstance(pattern, str) else pattern:
         if not is_gpt2_pattern(one):
             compile_pattern(one)
-    return several if len(several) > 1 else several[0]
+    return pattern
 
 
 def _with_digits(pattern: str, scanner: Scanner) -> Iterator[tuple[str, Scanner]]:

@@ -168,7 +168,10 @@ class SpecialTokenFinder:
         """Return the position, among the sorted tokens, of the longest token that begins at `start`, or -1."""
         following = data[start : start + self.longest]
         position = bisect_right(self._sorted, following) - 1
-        while position >= 0 and not following.startswith(self._sorted[position]):
+        if position < 0 or following.startswith(self._sorted[position]):
+            return position
+        shared = _shared_size(following, self._sorted[position])
+        while position >= 0 and len(self._sorted[position]) > shared:
             position = self._parents[position]
         return position
 
@@ -182,6 +185,18 @@ class SpecialTokenFinder:
             spans.append((start, end, index))
             start = data.find(token, end)
         return spans
+
+
+def _shared_size(left: bytes, right: bytes) -> int:
+    """Return how many bytes two byte strings share at their beginning."""
+    low, high = 0, min(len(left), len(right))
+    while low < high:
+        middle = (low + high + 1) >> 1
+        if left.startswith(right[:middle]):
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _longest_prefixes(tokens: Sequence[bytes]) -> list[int]:

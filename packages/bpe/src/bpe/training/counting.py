@@ -16,12 +16,13 @@ from bpe.text import (
     GPT2_PATTERN,
     Block,
     BlockCutter,
+    Pattern,
     Scanner,
     SpecialTokenFinder,
     StrPath,
     TextFile,
+    check_pattern,
     check_special_tokens,
-    compile_pattern,
     documents_of,
     find_files,
     scanner_of,
@@ -40,7 +41,7 @@ def count_pretokens(
     paths: StrPath | Iterable[StrPath],
     special_tokens: Iterable[str] | None = (END_OF_TEXT,),
     *,
-    pattern: str = GPT2_PATTERN,
+    pattern: Pattern = GPT2_PATTERN,
     column: str | None = None,
     threads: int | None = None,
     progress: bool = False,
@@ -53,7 +54,8 @@ def count_pretokens(
     Args:
         paths: One path or several: files (plain, .gz, .zst) or folders of them; each file is a separate text.
         special_tokens: Strings that are taken out before the text is split.
-        pattern: The regular expression of a pre-token. Published ones run in kernels, any other in `regex`.
+        pattern: The regular expression of a pre-token, or several in a tuple, each of which splits further what the one
+            before has left. Published ones run in kernels, any other in `regex`.
         column: The column of the texts if the files are tables: Parquet if they are named .parquet (needs pyarrow),
             else JSON lines (plain, .gz, .zst). Each row is a separate text.
         threads: The number of threads; None uses all cores.
@@ -64,14 +66,13 @@ def count_pretokens(
         ValueError: If there is no text, a row has no string in the column, or an argument is wrong.
     """
     special = check_special_tokens(special_tokens)
-    compile_pattern(pattern)
-    return count_files(paths, special, pattern, column=column, threads=threads, progress=progress)
+    return count_files(paths, special, check_pattern(pattern), column=column, threads=threads, progress=progress)
 
 
 def count_files(
     paths: StrPath | Iterable[StrPath],
     special_tokens: list[str],
-    pattern: str,
+    pattern: Pattern,
     *,
     nfc: bool = False,
     column: str | None,
@@ -114,7 +115,7 @@ def count_files(
 def count_texts(
     texts: Iterable[Any],
     special_tokens: list[str],
-    pattern: str,
+    pattern: Pattern,
     *,
     nfc: bool = False,
     column: str | None,
@@ -144,7 +145,7 @@ def count_texts(
     return counts
 
 
-def _counter(finder: SpecialTokenFinder, pattern: str, *, nfc: bool, large: bool) -> BlockCounter:
+def _counter(finder: SpecialTokenFinder, pattern: Pattern, *, nfc: bool, large: bool) -> BlockCounter:
     """Return the counter of a text: kernels, or Python for small texts and for patterns that no kernel knows."""
     scanner = scanner_of(pattern) if large else None
     if scanner is None:
@@ -152,7 +153,7 @@ def _counter(finder: SpecialTokenFinder, pattern: str, *, nfc: bool, large: bool
     return KernelCounter(finder, pattern, scanner, nfc=nfc)
 
 
-def _cutter(finder: SpecialTokenFinder, pattern: str, *, nfc: bool) -> BlockCutter:
+def _cutter(finder: SpecialTokenFinder, pattern: Pattern, *, nfc: bool) -> BlockCutter:
     """Return the cutter of a text; NFC can combine the characters on both sides of any cut but a special token."""
     return BlockCutter(finder, "" if nfc else pattern)
 
@@ -175,7 +176,7 @@ class PythonCounter:
 
     kernels = False
 
-    def __init__(self, finder: SpecialTokenFinder, pattern: str, *, nfc: bool = False) -> None:
+    def __init__(self, finder: SpecialTokenFinder, pattern: Pattern, *, nfc: bool = False) -> None:
         self._finder = finder
         self._pattern = pattern
         self._nfc = nfc
@@ -199,7 +200,7 @@ class KernelCounter:
 
     kernels = True
 
-    def __init__(self, finder: SpecialTokenFinder, pattern: str, scanner: Scanner, *, nfc: bool = False) -> None:
+    def __init__(self, finder: SpecialTokenFinder, pattern: Pattern, scanner: Scanner, *, nfc: bool = False) -> None:
         self._finder = finder
         self._pattern = pattern
         self._nfc = nfc

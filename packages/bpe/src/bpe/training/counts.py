@@ -9,7 +9,7 @@ from operator import mul
 from typing import TYPE_CHECKING
 
 from bpe.arguments import whole_number
-from bpe.text import GPT2_PATTERN, StrPath, check_special_tokens
+from bpe.text import GPT2_PATTERN, Pattern, StrPath, check_special_tokens, in_one_form
 from bpe.threads import call_aside
 
 if TYPE_CHECKING:
@@ -25,23 +25,23 @@ class PretokenCounts(Mapping[bytes, int]):
     """Number of occurrences of each distinct pre-token (bytes); `a + b` adds counts, `save` and `load` store them.
 
     The counts of the parts of a corpus add up to the counts of the whole, so parts may be counted on several machines.
-    `pattern` is the pattern that split the text; `special_tokens` is a tuple of the special tokens that were taken out
-    before, or None if they are unknown.
+    `pattern` is the pattern that split the text, or a tuple of several; `special_tokens` is a tuple of the special
+    tokens that were taken out before, or None if they are unknown.
     """
 
     def __init__(
         self,
         counts: Mapping[bytes, int] | None = None,
         *,
-        pattern: str = GPT2_PATTERN,
+        pattern: Pattern = GPT2_PATTERN,
         special_tokens: Iterable[str] | None = None,
     ) -> None:
         """Copy the counts of a mapping.
 
         Raises:
             TypeError: If `special_tokens` is a single string.
-            ValueError: If a key is not non-empty bytes, a count is not an integer from 1 to 2**63 - 1, or a special
-                token is not a non-empty string.
+            ValueError: If a key is not non-empty bytes, a count is not an integer from 1 to 2**63 - 1, a special
+                token is not a non-empty string, or a pattern is not a string.
         """
         checked: dict[bytes, int] = {}
         for pretoken, count in (counts or {}).items():
@@ -53,7 +53,7 @@ class PretokenCounts(Mapping[bytes, int]):
                     f"count of pre-token {pretoken!r} is {count!r}, expected a whole number from 1 to 2**63 - 1"
                 )
             checked[pretoken] = number
-        self.pattern = pattern
+        self.pattern = in_one_form(pattern)
         self.special_tokens = None if special_tokens is None else tuple(check_special_tokens(special_tokens))
         self._made: dict[bytes, int] | CountArrays = checked
 
@@ -64,7 +64,7 @@ class PretokenCounts(Mapping[bytes, int]):
         offsets: np.ndarray,
         counts: np.ndarray,
         *,
-        pattern: str = GPT2_PATTERN,
+        pattern: Pattern = GPT2_PATTERN,
         special_tokens: Iterable[str] | None = None,
     ) -> PretokenCounts:
         """Create counts from arrays in the form of `arrays`, without copying them; each pre-token must occur once."""
@@ -74,7 +74,7 @@ class PretokenCounts(Mapping[bytes, int]):
 
     @classmethod
     def from_trusted(
-        cls, counts: dict[bytes, int], *, pattern: str, special_tokens: Iterable[str] | None = None
+        cls, counts: dict[bytes, int], *, pattern: Pattern, special_tokens: Iterable[str] | None = None
     ) -> PretokenCounts:
         """Wrap a dictionary of counts without a copy and without checking each."""
         made = cls(pattern=pattern, special_tokens=special_tokens)

@@ -1,9 +1,9 @@
 """The file of counted pre-tokens, for corpora that are counted in parts on several machines.
 
 It is compact, checked, and identical for equal counts: a line `bpe-counts 1`; a line of JSON (number of pre-tokens,
-pattern, special tokens if they are known, CRC-32, compressed sizes); and three parts compressed by zlib: the lengths of
-the pre-tokens in bytes, their counts (both little-endian 64-bit integers), and their bytes. The pre-tokens are sorted
-by their bytes.
+pattern or a list of several, special tokens if they are known, CRC-32, compressed sizes); and three parts compressed by
+zlib: the lengths of the pre-tokens in bytes, their counts (both little-endian 64-bit integers), and their bytes. The
+pre-tokens are sorted by their bytes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from bpe.files import whole_file
-from bpe.text import StrPath, check_special_tokens
+from bpe.text import Pattern, StrPath, check_special_tokens
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +32,7 @@ class CountsContent(NamedTuple):
     """The bounds of the pre-tokens: int64, shape (n + 1,)."""
     counts: np.ndarray
     """int64, shape (n,)."""
-    pattern: str
+    pattern: Pattern
     special_tokens: list[str] | None
 
 
@@ -42,7 +42,7 @@ def save(
     offsets: np.ndarray,
     counts: np.ndarray,
     *,
-    pattern: str,
+    pattern: Pattern,
     special_tokens: tuple[str, ...] | None,
 ) -> None:
     """Write counts; `CountsContent` describes the arrays, here in any order.
@@ -115,9 +115,10 @@ def load(path: StrPath) -> CountsContent:
         try:
             facts = json.loads(file.readline())
             packed, pattern = facts["packed"], facts["pattern"]
+            several = isinstance(pattern, list) and len(pattern) > 1 and all(isinstance(one, str) for one in pattern)
             # Check sizes first, or a damaged header could allocate any amount.
             size = source.stat().st_size - file.tell() if source.is_file() else sum(packed)
-            if len(packed) != 3 or min(packed) < 0 or sum(packed) != size or not isinstance(pattern, str):
+            if len(packed) != 3 or min(packed) < 0 or sum(packed) != size or not (several or isinstance(pattern, str)):
                 raise ValueError(damaged)
             parts = [zlib.decompress(file.read(part)) for part in packed]
             whole = [zlib.crc32(part) for part in parts] == facts["crc32"] and not file.read(1)
@@ -135,4 +136,4 @@ def load(path: StrPath) -> CountsContent:
     offsets = np.concatenate((np.zeros(1, dtype=np.int64), np.cumsum(lengths)))
     if offsets.min() < 0 or offsets[-1] != len(pretokens):
         raise ValueError(damaged)
-    return CountsContent(pretokens, offsets, counts, pattern, special)
+    return CountsContent(pretokens, offsets, counts, tuple(pattern) if several else pattern, special)

@@ -38,12 +38,11 @@ class Extension:
                 "size; make it larger"
             )
         looks_around = any(token.looks_around or token.normalized for token in spec.found_tokens)
-        if not isinstance(spec.pattern, str) or spec.byte_pattern or spec.add_prefix_space or looks_around:
+        if spec.byte_pattern or spec.add_prefix_space or looks_around:
             raise ValueError(
-                "the tokenizer splits text in several steps, adds a space before it, or has added tokens that look at "
+                "the tokenizer splits text within characters, adds a space before it, or has added tokens that look at "
                 "the text around them, and such a tokenizer cannot be extended; train a new one"
             )
-        self._pattern: str = spec.pattern
         self._separators = list(spec.found_ids)
         self._spec = spec
         self._vocab_size = number
@@ -56,7 +55,7 @@ class Extension:
         counts = count_files(
             paths,
             self._separators,
-            self._pattern,
+            self._spec.pattern,
             nfc=nfc,
             column=column,
             threads=threads,
@@ -70,7 +69,7 @@ class Extension:
         counts = count_texts(
             texts,
             self._separators,
-            self._pattern,
+            self._spec.pattern,
             nfc=nfc,
             column=column,
             threads=threads,
@@ -82,7 +81,7 @@ class Extension:
         """Learn from counted pre-tokens."""
         spec = self._spec
         if not isinstance(counts, PretokenCounts):
-            counts = PretokenCounts(counts, pattern=self._pattern)
+            counts = PretokenCounts(counts, pattern=spec.pattern)
         if counts.pattern != spec.pattern:
             raise ValueError(
                 f"the counts were made with the pattern {counts.pattern!r}, but that of the tokenizer is "

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import TYPE_CHECKING
 
 from bpe import kernels
 from bpe.progress import Progress
+from bpe.threads import Workers
 from bpe.training.counts import PretokenCounts
 from bpe.training.limits import NO_LIMITS, Limits, warn_of_size
 from bpe.training.merging_in_python import Split, learn_merges_in_python, single_bytes
@@ -96,14 +96,14 @@ def learn_merges_with_kernels(
     max_merges = min(max_merges, counts.distinct_bytes)
     tokens = [bytes([byte]) for byte in range(256)]
     # In another thread, because Ctrl-C must not arrive inside Numba, which may not survive it.
-    with ThreadPoolExecutor(1, thread_name_prefix="bpe") as pool:
+    with Workers(1) as workers:
         if split is single_bytes:
-            state = pool.submit(_state_of_bytes, counts, max_merges).result()
+            state = workers.submit(_state_of_bytes, counts, max_merges).result()
         else:
             symbols = _symbols_of(counts, split, tokens)
-            state = pool.submit(_state_of_symbols, counts, symbols, tokens, max_merges).result()
+            state = workers.submit(_state_of_symbols, counts, symbols, tokens, max_merges).result()
         with Progress("merging", max_merges, "merges", enabled=progress) as report:
-            pairs = _learn_pairs(state, max_merges, limits, pool, report)
+            pairs = _learn_pairs(state, max_merges, limits, workers, report)
             report.finish()
     new = slice(len(tokens), len(tokens) + len(pairs))
     text, starts, sizes = pretokens.tobytes(), state.token_start[new].tolist(), state.token_size[new].tolist()
@@ -147,9 +147,7 @@ def _state_of_symbols(
     return state_of_symbols(read_only(pretokens), offsets, weights, symbols, sizes, max_merges)
 
 
-def _learn_pairs(
-    state: MergeState, max_merges: int, limits: Limits, pool: ThreadPoolExecutor, report: Progress
-) -> np.ndarray:
+def _learn_pairs(state: MergeState, max_merges: int, limits: Limits, workers: Workers, report: Progress) -> np.ndarray:
     """Return at most `max_merges` new merges as pairs of symbols: int32, shape (merges, 2)."""
     from bpe.kernels.machine.compiling import structure
     from bpe.kernels.merging.learning import merge_more
@@ -163,8 +161,8 @@ def _learn_pairs(
     while learned < max_merges and not state.numbers[FINISHED]:
         until = first + min(learned + per_call, max_merges)
         begin = perf_counter()
-        while not pool.submit(merge_more, argument, until).result():
-            state = pool.submit(with_space, state).result()
+        while not workers.submit(merge_more, argument, until).result():
+            state = workers.submit(with_space, state).result()
             argument = structure(state)
         if perf_counter() - begin < _CALL_SECONDS:
             per_call = min(2 * per_call, _MOST_MERGES_PER_CALL)

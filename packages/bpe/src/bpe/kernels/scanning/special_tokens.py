@@ -31,11 +31,11 @@ class TokenArrays(NamedTuple):
 
 
 @kernel
-def _shared_size(data: np.ndarray, position: int, special: TokenArrays, token: int) -> int:
-    """Return how many bytes from `position` on equal those of a token."""
+def _shared_size(data: np.ndarray, position: int, special: TokenArrays, token: int, known: int) -> int:
+    """Return how many bytes from `position` on equal those of a token; the first `known` bytes do."""
     begin = special.offsets[token]
     size = min(special.offsets[token + 1] - begin, data.shape[0] - position)
-    for offset in range(size):
+    for offset in range(known, size):
         if data[np.uint64(position + offset)] != special.tokens[np.uint64(begin + offset)]:
             return offset
     return size
@@ -60,24 +60,22 @@ def _can_begin(byte: int, special: TokenArrays) -> bool:
 def _longest_at(data: np.ndarray, position: int, special: TokenArrays) -> int:
     """Return the index of the longest token that begins at `position`, or -1."""
     low, high = 0, special.offsets.shape[0] - 1
+    # Bytes that the text shares with the tokens `low - 1` and `high`, and so with all between them.
+    low_shared = high_shared = 0
     while low < high:  # tokens before `low` do not come after the text, tokens from `high` on do
         middle = (low + high) >> 1
-        shared = _shared_size(data, position, special, middle)
-        if shared == _token_size(special, middle):
-            low = middle + 1
-        elif (
+        shared = _shared_size(data, position, special, middle, min(low_shared, high_shared))
+        if shared < _token_size(special, middle) and (
             position + shared == data.shape[0]
             or data[position + shared] < special.tokens[special.offsets[middle] + shared]
         ):
-            high = middle
+            high, high_shared = middle, shared
         else:
-            low = middle + 1
+            low, low_shared = middle + 1, shared
     token = low - 1
-    while token >= 0:
-        if _shared_size(data, position, special, token) == _token_size(special, token):
-            return token
+    while token >= 0 and _token_size(special, token) > low_shared:
         token = special.parents[token]
-    return -1
+    return token
 
 
 @entry_point
