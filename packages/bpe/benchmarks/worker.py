@@ -10,7 +10,7 @@ cached its UTF-8.
 """
 
 # Nothing is imported before the clock starts, nor anything that a library may need.
-# ruff: noqa: E402, PTH108, PTH110, PTH118
+# ruff: noqa: E402, PTH108, PTH110, PTH118, PTH123
 
 import time
 
@@ -110,13 +110,14 @@ def specials(library, options):
 
 
 def peak_megabytes():
-    """Return the peak memory of this process in MB; 0 where the system does not report it."""
-    try:
-        import resource
-    except ImportError:
+    """Return the peak memory of this process in MB; 0 where the system does not report it in /proc.
+
+    `resource` would include what the parent process held when it started this one.
+    """
+    if not os.path.exists("/proc/self/status"):
         return 0.0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    with open("/proc/self/status") as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) * 1024 / 1e6
 
 
 def main():
@@ -131,7 +132,7 @@ def main():
         seconds, made = specials(library, options)
     else:
         seconds, made = encode(library, task, mode, options, threads)
-    result = {"seconds": seconds, "peak_mb": peak_megabytes()}
+    result = {"seconds": seconds, "peak_mb": peak_megabytes(), "compiler": "numba" in sys.modules}
     import json
 
     if task == "train":
