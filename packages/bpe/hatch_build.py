@@ -17,6 +17,7 @@ class CompiledKernels(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile before the wheel is packed; a source distribution holds no machine code."""
         if self.target_name == "wheel":
-            source = Path(self.root, "src")
-            environment = os.environ | {"PYTHONPATH": str(source)}
+            # The environment of the build, too, may be found by this variable.
+            paths = [str(Path(self.root, "src")), *filter(None, [os.environ.get("PYTHONPATH")])]
+            environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
             subprocess.run([sys.executable, "-m", "bpe.building"], env=environment, check=True)

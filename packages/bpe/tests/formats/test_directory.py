@@ -284,8 +284,6 @@ def test_transformers_reads_a_saved_folder_like_the_published_one(published, tmp
             77,
             305,
         )
-        chat = [{"role": "user", "content": "hi"}]
-        assert after.apply_chat_template(chat, tokenize=False) == "<|im_start|>hi<|im_end|>"
 
 
 def test_the_files_of_gpt2_stay_where_they_hold_this_vocabulary(tmp_path):

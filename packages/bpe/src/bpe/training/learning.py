@@ -105,11 +105,11 @@ def learn_merges_with_kernels(
         with Progress("merging", max_merges, "merges", enabled=progress) as report:
             pairs = _learn_pairs(state, max_merges, limits, pool, report)
             report.finish()
-    merges: list[Merge] = []
-    for left, right in pairs.tolist():
-        merges.append((tokens[left], tokens[right]))
-        tokens.append(tokens[left] + tokens[right])
-    return merges
+    new = slice(len(tokens), len(tokens) + len(pairs))
+    text, starts, sizes = pretokens.tobytes(), state.token_start[new].tolist(), state.token_size[new].tolist()
+    tokens += [text[start : start + size] for start, size in zip(starts, sizes, strict=True)]
+    lefts, rights = (map(tokens.__getitem__, symbols) for symbols in pairs.T.tolist())
+    return list(zip(lefts, rights, strict=True))
 
 
 def _symbols_of(counts: PretokenCounts, split: Split, tokens: list[bytes]) -> np.ndarray:

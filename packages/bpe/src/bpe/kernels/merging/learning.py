@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from bpe.kernels.machine.compiling import entry_point, kernel
+from bpe.kernels.machine.operations import prefetch
 from bpe.kernels.merging.learning_state import (
     FINISHED,
     HEAP,
@@ -34,6 +35,8 @@ from bpe.kernels.tables.pairs import find_pair, insert_pair, pair_key
 _HALF = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
 _INSIDE = -2
+_AHEAD = 24
+"""Positions are far apart, so their cells are prefetched so many positions ahead."""
 
 
 @kernel
@@ -111,6 +114,7 @@ def merge_more(state: MergeState, until: int) -> bool:
         first_new = num_pairs
         overlapping = 0  # count of the pair (merged, merged), each counted as (merged, left) before its second merge
         for item in range(first, stop):
+            prefetch(cells, np.int64(positions[np.uint64(min(item + _AHEAD, stop - 1))]))
             position = np.uint64(positions[np.uint64(item)])
             partner = position + np.uint64(left_size)
             if np.int32(cells[position]) != left or np.int32(cells[partner]) != right:
