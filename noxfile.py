@@ -179,7 +179,17 @@ def bench(session: nox.Session, project: str) -> None:
     """Measure one project against its peers, in one run, and print the ratios."""
     group = "bench" if "bench" in PYPROJECT[project]["dependency-groups"] else "test"
     install(session, project, group=group)
-    run(session, "python", f"{project}/benchmarks/run.py", *session.posargs)
+    options = []
+    if (
+        "bench-candidate" in PYPROJECT[project]["dependency-groups"]
+    ):  # another version of a peer, in a worker of its own
+        folder = Path(session.create_tmp(), "candidate").resolve()
+        session.run("python", "-m", "venv", "--without-pip", str(folder), silent=True)
+        candidate = str(folder / ("Scripts" if sys.platform == "win32" else "bin") / "python")
+        group = f"--group={project}/pyproject.toml:bench-candidate"
+        session.run("python", "-m", "pip", "--quiet", f"--python={candidate}", "install", group)
+        options = [f"--candidate={candidate}"]
+    run(session, "python", f"{project}/benchmarks/run.py", *options, *session.posargs)
 
 
 @nox.session(default=False)

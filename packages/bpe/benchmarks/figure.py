@@ -2,7 +2,8 @@
 
     python figure.py FILE OUT.svg|OUT.png [--threads N]
 
-Left: seconds of training. Right: MB/s of encoding to an array, or to lists if a library makes only lists.
+Seconds from the start of a process, from the first import. Left: training a vocabulary from a file. Right: encoding a
+text with GPT-2's vocabulary to an array, or to a list if a library makes only lists.
 """
 
 from __future__ import annotations
@@ -15,43 +16,39 @@ from typing import Any
 from tables import Run, cases, seconds_of
 
 OURS, THEIRS, INK = "#2f7ed8", "#9aa0a6", "#7a7f85"  # readable on white and on black
-LABELS = {"english_novels_100": "English novels", "tinystories_train": "TinyStories", "owt_train": "OpenWebText"}
-PEERS = {"train": ["gigabpe", "rustbpe", "tokenizers"], "encode": ["gigatoken", "tiktoken", "tokenizers"]}
-Bar = tuple[str, float, str]
+CAP = 4.0
+"""Longer bars than so many times our longest one are cut and hatched."""
+NAMES = {"tokenizers-rc": "tokenizers 1.0rc", "iree-tokenizer": "iree-tokenizer*"}
+Bar = tuple[str, float]
 
 
-def training_bars(runs: list[Run], text: str, threads: int) -> list[Bar]:
-    """Return name, seconds and label of each bar of a text."""
-    times = {name: seconds_of(runs, "train", text, threads, name) for name in ["bpe", *PEERS["train"]]}
-    return [(name, time[0], f"{time[0]:.2f} s") for name, time in times.items() if time]
-
-
-def encoding_bars(runs: list[Run], text: str, threads: int, which: int) -> list[Bar]:
-    """Return name, MB/s and label of each bar of a text; `which` is 0 for first calls, 1 for later calls."""
-    size = next(run["bytes"] for run in runs if run["text"] == text)
-    bars = []
-    for name in ["bpe", *PEERS["encode"]]:
-        task = "list" if name == "tokenizers" else "array"
-        ways = [name, "gigatoken-batch"] if name == "gigatoken" else [name]
-        times = [time[which] for way in ways if (time := seconds_of(runs, task, text, threads, way))]
-        if times:
-            speed = size / 1e6 / min(times)
-            bars.append((name, speed, f"{speed:.0f} MB/s"))
-    return bars
+def bars(runs: list[Run], case: tuple[str, str, str, int]) -> list[Bar]:
+    """Return the name and seconds of each library at a text, the fastest way to call each, the fastest first."""
+    found: dict[str, float] = {}
+    for library in dict.fromkeys(run["library"] for run in runs):
+        seconds = seconds_of(runs, case, library, "start")
+        name = library.removesuffix("-batch")
+        if seconds:
+            found[name] = min(seconds, found.get(name, seconds))
+    return sorted(found.items(), key=lambda bar: bar[1])
 
 
 def draw(axes: Any, groups: list[tuple[str, list[Bar]]], title: str) -> None:
-    """Draw groups of horizontal bars with their values and without an axis."""
-    most = max(value for _, bars in groups for _, value, _ in bars)
+    """Draw groups of horizontal bars with their values and without an axis; very long bars are cut and marked."""
+    limit = max(value for _, found in groups for name, value in found if name == "bpe") * CAP
+    most = min(limit, max(value for _, found in groups for _, value in found))
     position = 0.0
-    for heading, bars in groups:
+    for heading, found in groups:
         axes.text(0, position - 0.75, heading, color=INK, fontsize=9, fontweight="bold", va="center")
-        for name, value, label in bars:
+        for name, value in found:
             own = name == "bpe"
-            axes.barh(position, value, height=0.72, color=OURS if own else THEIRS)
-            weight = "bold" if own else "normal"
-            axes.text(-most * 0.02, position, name, ha="right", va="center", fontsize=9, color=INK, fontweight=weight)
-            axes.text(value + most * 0.02, position, label, va="center", fontsize=9, color=INK, fontweight=weight)
+            length = min(value, most)
+            axes.barh(
+                position, length, height=0.72, color=OURS if own else THEIRS, hatch="" if value == length else "//"
+            )
+            style = {"va": "center", "fontsize": 9, "color": INK, "fontweight": "bold" if own else "normal"}
+            axes.text(-most * 0.02, position, NAMES.get(name, name), ha="right", **style)
+            axes.text(length + most * 0.02, position, f"{value:.2f} s", **style)
             position += 1
         position += 1.3
     axes.set_ylim(position - 1.3, -1.3)
@@ -73,31 +70,26 @@ def main() -> None:
     mpl.rcParams["svg.hashsalt"] = "bpe"  # equal figures give an identical file
     from matplotlib import pyplot as plt
 
-    results = json.loads(options.json.read_text(encoding="utf-8"))
-    runs = results["runs"]
+    runs = json.loads(options.json.read_text(encoding="utf-8"))["runs"]
     threads = options.threads or max(run["threads"] for run in runs)
+    plural = "thread" if threads == 1 else "threads"
     panels = []
-    for title, task, which in (
-        (f"Training, seconds, {threads} threads", "train", 0),
-        (f"Encoding with GPT-2's vocabulary, first call, {threads} threads", "array", 0),
-        (f"… later calls, {threads} threads", "array", 1),
+    for title, task in (
+        (f"Import, read and train, {threads} {plural}", "train"),
+        (f"Import, load GPT-2's vocabulary, read and encode, {threads} {plural}", "array"),
     ):
-        texts = dict.fromkeys(text for text, _, _, count in cases(runs, task) if count == threads and text in LABELS)
-        groups = [
-            (
-                LABELS[text],
-                training_bars(runs, text, threads) if task == "train" else encoding_bars(runs, text, threads, which),
-            )
-            for text in texts
-        ]
+        rows = [case for case in cases(runs, task) if case[3] == threads and (task == "train" or case[1] == "gpt2")]
+        groups = [(case[2], bars(runs, case)) for case in rows]
         if groups:
             panels.append((title, groups))
     if not panels:
-        parser.error(f"{options.json} has no measurement with {threads} threads of {', '.join(LABELS)}; choose others")
-    rows = max(sum(len(bars) + 1.3 for _, bars in groups) for _, groups in panels)
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 0.26 * rows + 0.6), squeeze=False)
+        parser.error(f"{options.json} has no measurement with {threads} threads; choose another number")
+    rows_drawn = max(sum(len(found) + 1.3 for _, found in groups) for _, groups in panels)
+    figure, axes = plt.subplots(1, len(panels), figsize=(5.5 * len(panels), 0.24 * rows_drawn + 0.6), squeeze=False)
     for axis, (title, groups) in zip(axes[0], panels, strict=True):
         draw(axis, groups, title)
+    if any(name == "iree-tokenizer" for _, groups in panels for _, found in groups for name, _ in found):
+        figure.text(0.5, 0, "* makes other ids", color=INK, fontsize=8)
     figure.tight_layout(w_pad=4)
     metadata = {"Date": None} if options.out.suffix == ".svg" else {}
     figure.savefig(options.out, transparent=True, dpi=160, bbox_inches="tight", metadata=metadata)

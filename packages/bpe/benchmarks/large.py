@@ -18,8 +18,8 @@ import threading
 import time
 from pathlib import Path
 
+from make_corpus import other_text
 from tables import machine
-from worker import other_text
 
 EOT = "<|endoftext|>"
 

@@ -1,10 +1,12 @@
-"""Write a large text file of made-up words that resembles TinyStories or OpenWebText, for measurements at full size.
+"""Write a text file for measurements: made-up words like TinyStories or OpenWebText at full size, Russian, or code.
 
-    python make_corpus.py tinystories|openwebtext SIZE OUT        (SIZE such as 50MB or 11.9GB)
+    python make_corpus.py tinystories|openwebtext|russian|code SIZE OUT        (SIZE such as 50MB or 11.9GB)
 
 `tinystories` has about 60,000 distinct pre-tokens. In `openwebtext` their number grows with the bytes n like
-3.45 n^0.62, as it does in OpenWebText, with curly quotes, dashes, digits, capitalized and non-ASCII words. The same
-arguments write the same file; memory is bounded by the vocabulary and 100 MB.
+3.45 n^0.62, as it does in OpenWebText, with curly quotes, dashes, digits, capitalized and non-ASCII words. `russian`
+draws real words by their frequency from the lists of the package wordfreq, 700,000 with all their forms, into sentences
+of made-up order. `code` joins the Python files of the standard library and of the installed packages. The same
+arguments write the same file (`code` with the same packages); memory is bounded by the vocabulary and 100 MB.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import sysconfig
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -25,6 +28,8 @@ SLOTS = 14  # of a sentence: an opening, words and punctuation, a closing
 SLOT_BYTES = {"tinystories": 3.4, "openwebtext": 4.2}  # measured averages
 LARGEST_BATCH = 1 << 14  # sentences made at a time
 TINYSTORIES_PRETOKENS = 60_000
+OTHER_BYTES = 2_000_000
+SEPARATOR = "\n<|endoftext|>\n"
 UNITS = {"": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
 
 Rows = np.ndarray  # uint8, shape (rows, WIDTH)
@@ -197,6 +202,66 @@ def text(kind: str, size: int) -> Iterator[np.ndarray]:
                 yield batch
 
 
+def russian(size: int) -> Iterator[np.ndarray]:
+    """Yield at least `size` bytes of Russian words, drawn by frequency, in batches (uint8)."""
+    import wordfreq
+
+    frequencies = wordfreq.get_frequency_dict("ru", wordlist="best")
+    words = np.array(list(frequencies), dtype=object)
+    bounds = np.cumsum(list(frequencies.values()))
+    draw = np.random.default_rng(2026)
+    ends = [". ", ". ", ". ", "? ", "! ", "… ", ".\n", ".\n\n", "." + SEPARATOR]
+    written = 0
+    while written < size:
+        sentences = []
+        for length in draw.integers(3, 20, 5000):
+            chosen = words[np.searchsorted(bounds, draw.random(length) * bounds[-1])].tolist()
+            chosen[length // 2] += draw.choice([",", ",", " —", ";", ""])
+            sentences.append(" ".join(chosen).capitalize() + draw.choice(ends))
+        batch = np.frombuffer("".join(sentences).encode(), dtype=np.uint8)
+        written += len(batch)
+        yield batch
+
+
+def code(size: int) -> Iterator[np.ndarray]:
+    """Yield at least `size` bytes of Python files, if that many are installed, in batches (uint8)."""
+    written = 0
+    for folder in ("stdlib", "purelib"):
+        for path in sorted(Path(sysconfig.get_path(folder)).rglob("*.py")):
+            if written >= size:
+                return
+            try:
+                source = path.read_bytes().decode("utf-8")
+            except UnicodeDecodeError:  # tests of other encodings
+                continue
+            batch = np.frombuffer((source + SEPARATOR).encode(), dtype=np.uint8)
+            written += len(batch)
+            yield batch
+
+
+def other_text() -> str:
+    """Return a text unlike all measured texts, large enough for the kernels to be used."""
+    words = [f"{number * 7919 % 99991:x}{number:o} " for number in range(60_000)]
+    repeated = "".join(words)
+    return (repeated * (OTHER_BYTES // len(repeated) + 1))[:OTHER_BYTES]
+
+
+def write(kind: str, size: int, out: Path) -> int:
+    """Write a text of at least `size` bytes and return its bytes."""
+    written = 0
+    partial = out.with_name(out.name + ".part")
+    batches = {"russian": russian, "code": code}
+    try:
+        with partial.open("wb") as file:
+            for batch in batches[kind](size) if kind in batches else text(kind, size):
+                file.write(batch.data)
+                written += len(batch)
+        partial.replace(out)
+    finally:
+        partial.unlink(missing_ok=True)
+    return written
+
+
 def parse_size(value: str) -> int:
     """Return the number of bytes of a size such as 50MB.
 
@@ -212,21 +277,12 @@ def parse_size(value: str) -> int:
 def main() -> None:
     """Write the file, then print its size and the time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=list(OPENINGS))
+    parser.add_argument("kind", choices=[*OPENINGS, "russian", "code"])
     parser.add_argument("size", type=parse_size)
     parser.add_argument("out", type=Path)
     options = parser.parse_args()
     begin = time.perf_counter()
-    written = 0
-    partial = options.out.with_name(options.out.name + ".part")
-    try:
-        with partial.open("wb") as file:
-            for batch in text(options.kind, options.size):
-                file.write(batch.data)
-                written += len(batch)
-        partial.replace(options.out)
-    finally:
-        partial.unlink(missing_ok=True)
+    written = write(options.kind, options.size, options.out)
     seconds = time.perf_counter() - begin
     print(f"{options.out}: {written:,} bytes in {seconds:.1f} s, {written / 1e6 / seconds:.0f} MB/s", file=sys.stderr)
 

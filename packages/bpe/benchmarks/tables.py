@@ -10,32 +10,30 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from peers import TASKS
-
 Run = dict[str, Any]
-LIBRARIES = ["gigabpe", "rustbpe", "gigatoken", "tiktoken", "tokenizers"]
-TITLES = {
-    "train": "Training: seconds from a file to merges, and the time of the others relative to bpe",
-    "array": "Encoding a string to an array of ids (encode_to_numpy), MB/s cold / warm, bpe's speed relative to others",
-    "file": "Encoding a file to a file of ids (encode_file), MB/s cold / warm, and bpe's speed relative to the other",
-    "list": "Encoding a string to a list of ids (encode), MB/s cold / warm, and bpe's speed relative to others",
+PACKAGES = ["gigatoken", "gigabpe", "tokenizers", "iree-tokenizer", "quicktok-v1", "tiktoken", "rustbpe"]
+TASKS = {
+    "array": "encoding a string to an array",
+    "list": "encoding a string to a list",
+    "file": "encoding a file to a file",
+    "train": "training from a file",
+    "specials": "16,000 special tokens: seconds",
 }
-NONE = "n/a"
+CLOCKS = {
+    "start": "seconds from the start of a process",
+    "cold": "first call of a tokenizer, MB/s",
+    "warm": "later calls, MB/s",
+}
 
 
-def package(library: str) -> str:
-    """Return the distribution of a library of `TASKS`."""
-    return library.removesuffix("-batch")
-
-
-def library_version(library: str) -> str | None:
-    """Return the version of a library, or None if it is not installed."""
-    if library == "bpe":
+def package_version(name: str) -> str | None:
+    """Return the version of a package, or None if it is not installed."""
+    if name == "bpe":
         import bpe
 
         return bpe.__version__
     try:
-        return version(library)
+        return version(name)
     except PackageNotFoundError:
         return None
 
@@ -43,48 +41,46 @@ def library_version(library: str) -> str | None:
 def processor() -> str:
     """Return the model of the processor."""
     file = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in file.read_text().splitlines() if line.startswith("model name")]
+    lines = file.read_text().splitlines() if file.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def machine() -> dict[str, Any]:
     """Return the facts that figures depend on: processor, cores, system, versions."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    packages = ["bpe", "numba", "numpy", *LIBRARIES]
     return {
-        "processor": processor() if Path("/proc/cpuinfo").exists() else platform.processor(),
+        "processor": processor(),
         "cores": cores,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "versions": {name: library_version(name) or "not installed" for name in packages},
+        "versions": {name: package_version(name) for name in ["bpe", "numpy", "regex", *PACKAGES]},
     }
 
 
-def machine_line() -> str:
-    """Return the facts that figures of this package depend on, in one line."""
-    facts = machine()
-    versions = ", ".join(f"{name} {facts['versions'][name]}" for name in ("bpe", "numba", "numpy"))
+def machine_line(facts: dict[str, Any] | None = None) -> str:
+    """Return the facts that figures depend on in one line."""
+    facts = facts or machine()
+    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items() if number)
     return f"{facts['processor']}, {facts['cores']} cores, {facts['system']}, Python {facts['python']}, {versions}"
 
 
-def seconds_of(runs: Sequence[Run], task: str, text: str, threads: int, library: str) -> tuple[float, float] | None:
-    """Return the median seconds of first and later calls (equal for training), or None without a measurement."""
-    found = [
-        run["seconds"]
-        for run in runs
-        if (run["task"], run["text"], run["threads"], run["library"]) == (task, text, threads, library)
-    ]
-    if not found:
-        return None
-    later = [seconds for calls in found for seconds in calls[1:]]
-    cold = median(calls[0] for calls in found)
-    return cold, median(later) if later else cold
+def seconds_of(runs: Sequence[Run], case: tuple[str, str, str, int], library: str, clock: str) -> float | None:
+    """Return the median seconds by one clock of a library at (task, vocabulary, text, threads), or None."""
+    found = [run for run in runs if (*_case(run), run["library"]) == (*case, library)]
+    if not found and case[0] == "array":  # of a library that makes only lists
+        found = [run for run in runs if (*_case(run), run["library"]) == ("list", *case[1:], library)]
+    seconds = [value for run in found for value in run["seconds"].get(clock, [])]
+    return median(seconds) if seconds else None
 
 
-def cases(runs: Sequence[Run], task: str) -> list[tuple[str, int, int, int]]:
-    """Return the text, its size, the size of the vocabulary and the threads of each row of a table."""
-    rows = ((run["text"], run["bytes"], run["vocab_size"], run["threads"]) for run in runs if run["task"] == task)
-    return sorted(dict.fromkeys(rows), key=lambda row: (row[0], row[3]))
+def _case(run: Run) -> tuple[str, str, str, int]:
+    return run["task"], run["vocabulary"], run["text"], run["threads"]
+
+
+def cases(runs: Sequence[Run], task: str) -> list[tuple[str, str, str, int]]:
+    """Return (task, vocabulary, text, threads) of each row of a task, in the order of measurement."""
+    return list(dict.fromkeys(_case(run) for run in runs if run["task"] == task))
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
@@ -97,60 +93,53 @@ def aligned(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
 
 
-def training_table(runs: Sequence[Run]) -> str:
-    """Return the table for training."""
-    peers = TASKS["train"][1:]
-    header = ["text", "MB", "vocabulary", "threads", "bpe s"]
-    header += [f"{peer} s" for peer in peers] + [f"{peer}/bpe" for peer in peers]
-    rows = [[*header, "bpe peak MB", "tokens in common"]]
-    for text, size, vocab_size, threads in cases(runs, "train"):
-        times = {name: seconds_of(runs, "train", text, threads, name) for name in TASKS["train"]}
-        own = times["bpe"]
-        row = [text, f"{size / 1e6:.1f}", f"{vocab_size:,}", str(threads)]
-        row += [f"{time[0]:.2f}" if time else NONE for time in times.values()]
-        row += [f"{time[0] / own[0]:.2f}x" if own and (time := times[peer]) else NONE for peer in peers]
-        mine = [run for run in runs if (run["task"], run["text"], run["threads"]) == ("train", text, threads)]
-        peak = median([run["peak_mb"] for run in mine if run["library"] == "bpe"] or [0.0])
-        common = [run["common"] for run in mine if run["library"] != "bpe"]
-        rows.append([*row, f"{peak:,.0f}", f"{min(common):.1%}" if common else NONE])
-    return aligned(rows)
+def table(runs: Sequence[Run], task: str, clock: str) -> str:
+    """Return a table of one task and clock: rows of texts, columns of libraries, each with its seconds over ours."""
+    rows = cases(runs, task)
+    sizes = {run["text"]: run["bytes"] / 1e6 for run in runs}
+    every = dict.fromkeys(run["library"] for run in runs)
+    columns = [name for name in every if any(seconds_of(runs, case, name, clock) for case in rows)]
+    lines = [["text", "MB", "vocabulary", "threads", *columns]]
+    for case in rows:
+        _, vocabulary, text, threads = case
+        own = seconds_of(runs, case, "bpe", clock)
+        line = [text, f"{sizes[text]:.1f}", vocabulary, str(threads)]
+        for name in columns:
+            seconds = seconds_of(runs, case, name, clock)
+            speed = clock in ("cold", "warm") and task != "train"
+            value = "" if seconds is None else f"{sizes[text] / seconds:.0f}" if speed else f"{seconds:.3f}"
+            ratio = f" {seconds / own:6.2f}x" if seconds and own and name != "bpe" else ""
+            line.append(value + ratio)
+        lines.append(line)
+    return aligned(lines)
 
 
-def encoding_table(runs: Sequence[Run], task: str) -> str:
-    """Return the table for one task of encoding."""
-    libraries = TASKS[task]
-    peers = list(dict.fromkeys(package(library) for library in libraries if library != "bpe"))
-    rows = [["text", "MB", "threads", *libraries, *(f"bpe/{peer}" for peer in peers)]]
-    for text, size, _, threads in cases(runs, task):
-        times = {library: seconds_of(runs, task, text, threads, library) for library in libraries}
-        row = [text, f"{size / 1e6:.1f}", str(threads)]
-        for time in times.values():
-            row.append(f"{size / 1e6 / time[0]:.0f} / {size / 1e6 / time[1]:.0f}" if time else NONE)
-        own = times["bpe"]
-        for peer in peers:
-            # The faster way to call the same library, separately for cold and warm.
-            others = [time for library in libraries if package(library) == peer and (time := times[library])]
-            if own and others:
-                cold, warm = (min(time[which] for time in others) / own[which] for which in (0, 1))
-                row.append(f"{cold:.2f}x / {warm:.2f}x")
-            else:
-                row.append(NONE)
-        rows.append(row)
-    return aligned(rows)
+def memory_table(runs: Sequence[Run]) -> str:
+    """Return the median peak memory of training processes, and the tokens that others have in common with ours."""
+    rows = cases(runs, "train")
+    names = list(dict.fromkeys(run["library"] for run in runs if run["task"] == "train"))
+    lines = [["text", "vocabulary", "threads", *names, "tokens in common"]]
+    for case in rows:
+        line = [case[2], case[1], str(case[3])]
+        for name in names:
+            peaks = [run["peak_mb"] for run in runs if _case(run) == case and run["library"] == name]
+            line.append(f"{median(peaks):,.0f}" if peaks else "")
+        common = [run["common"] for run in runs if _case(run) == case and run["library"] != "bpe"]
+        lines.append([*line, f"{min(common):.1%}" if common else ""])
+    return aligned(lines)
 
 
 def report(results: dict[str, Any]) -> str:
     """Return all tables, with the machine and the versions."""
     runs = results["runs"]
-    lines = []
-    for task, title in TITLES.items():
-        if any(run["task"] == task for run in runs):
-            lines += ["", title, "", training_table(runs) if task == "train" else encoding_table(runs, task)]
-    facts = results["machine"]
-    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
-    lines += ["", f"{facts['processor']}, {facts['cores']} cores, {facts['system']}, Python {facts['python']}"]
-    lines += [f"{versions}; {results['date']}; processes per median: {results['repeats']}"]
-    for name in LIBRARIES:
-        if facts["versions"][name] == "not installed":
-            lines.append(f"{name} is not installed, so its columns are {NONE}: pip install {name}")
-    return "\n".join(lines)
+    lines = ["", "Columns: the library's figure, and its seconds divided by bpe's (above 1: bpe is faster)."]
+    for task, title in TASKS.items():
+        found = dict.fromkeys(clock for run in runs if run["task"] == task for clock in run["seconds"])
+        for clock in found:
+            name = "in a process that has trained before, seconds" if task == "train" and clock == "warm" else clock
+            lines += ["", f"{title[0].upper()}{title[1:]}: {CLOCKS.get(name, name)}", "", table(runs, task, clock)]
+        if task == "train" and found:
+            lines += ["", "Training: peak memory of the process, MB", "", memory_table(runs)]
+    lines += ["", machine_line(results["machine"])]
+    lines += [f"{results['date']}; processes per median: {results['repeats']}"]
+    return "\n".join([*lines, *results["notes"]])

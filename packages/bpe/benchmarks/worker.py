@@ -1,117 +1,155 @@
-"""Measure one library at one task, in this process, and print the result as JSON.
+"""Measure one library at one task, in this process, and print the result as JSON in the last line.
 
-    python worker.py LIBRARY train|array|file|list FILE THREADS [--vocab-size N] [--vocabularies FOLDER] [--calls N]
+    python worker.py library=… task=array|list|file|train|specials mode=start|steady text=FILE threads=N vocabulary=NAME
+                     vocab_size=N alphabet=N other=FILE folder=FOLDER
 
-The first ("cold") call uses a new tokenizer; another tokenizer has compiled the kernels and started the thread pools on
-another text before. Later ("warm") calls use the same tokenizer on the same text.
+"start" counts from the first line of this file: import, load the vocabulary, read the text, encode; or import and
+train. "steady" comes after the same work on another text with another tokenizer. Its first call ("cold") uses a new
+tokenizer; later calls ("warm") use the same tokenizer and text. Before them the text has been read, and CPython has
+cached its UTF-8.
 """
 
-from __future__ import annotations
+# Nothing is imported before the clock starts, nor anything that a library may need.
+# ruff: noqa: E402, PTH108, PTH110, PTH118, PTH123
 
-import argparse
-import json
+import time
+
+BEGIN = time.perf_counter()
+
 import os
 import sys
-import tempfile
-import time
-from hashlib import sha256
-from pathlib import Path
-from typing import Any
 
 SLOW_SECONDS = 5.0
 """A library that takes longer is called twice, not three times."""
-OTHER_BYTES = 2_000_000
 
 
-def confine(threads: int) -> None:
-    """Restrict this process and the thread pools of Rust to `threads` cores, before any library is imported."""
-    os.environ["RAYON_NUM_THREADS"] = str(threads)
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+def seconds_of(call):
+    """Return the seconds of a call and what it returned."""
+    begin = time.perf_counter()
+    made = call()
+    return time.perf_counter() - begin, made
+
+
+def cache_utf8(text):
+    """Let CPython cache the UTF-8 of a string, which libraries that take bytes get ready-made."""
+    import ctypes
+
+    function = ctypes.pythonapi.PyUnicode_AsUTF8AndSize
+    function.restype = ctypes.c_void_p
+    function(ctypes.py_object(text), None)
+
+
+def ids_of(made):
+    """Return ids in any of the forms of `libraries` as an array (uint32)."""
+    import numpy as np
+
+    if isinstance(made, str):
+        ids = np.load(made)
+        os.unlink(made)
+        return ids.astype(np.uint32)
+    if hasattr(made, "layout"):  # of awkward
+        import awkward
+
+        return np.asarray(awkward.flatten(made), dtype=np.uint32)
+    if isinstance(made, list) and len(made) and not isinstance(made[0], int):
+        made = np.concatenate([np.asarray(part, dtype=np.uint32) for part in made])
+    return np.asarray(made, dtype=np.uint32)
+
+
+def encode(library, task, mode, options, threads):
+    """Return the seconds of encoding, and the ids."""
+    from libraries import ENCODERS, read
+
+    load, vocabulary, path = ENCODERS[library], options["vocabulary"], options["text"]
+    if mode == "start":
+        call = load(task, vocabulary, threads)
+        made = call(path if task == "file" else read(path))
+        return {"start": [time.perf_counter() - BEGIN]}, made
+    other = options["other"]
+    load(task, vocabulary, threads)(other if task == "file" else read(other))
+    call = load(task, vocabulary, threads)
+    given = path if task == "file" else read(path)
+    if task != "file":
+        cache_utf8(given)
+    cold, made = seconds_of(lambda: call(given))
+    warm = []
+    while len(warm) < (2 if cold < SLOW_SECONDS else 1):
+        del made
+        seconds, made = seconds_of(lambda: call(given))
+        warm.append(seconds)
+    return {"cold": [cold], "warm": warm}, made
+
+
+def train(library, mode, options, threads):
+    """Return the seconds of training, and the call that gives the tokens learned."""
+    from libraries import TRAINERS
+
+    call, size, alphabet = TRAINERS[library], int(options["vocab_size"]), int(options["alphabet"])
+    if mode == "start":
+        made = call(options["text"], size, threads, alphabet)
+        return {"start": [time.perf_counter() - BEGIN]}, made
+    call(options["other"], 1000, threads, alphabet)
+    seconds, made = seconds_of(lambda: call(options["text"], size, threads, alphabet))
+    return {"warm": [seconds]}, made
+
+
+def specials(library, options):
+    """Return the seconds of each step with thousands of special tokens, and the ids."""
+    from libraries import SPECIALS, read
+
+    names = read(f"{options['text']}.specials").split("\n")
+    steps = ["load", "encode"] if library == "tokenizers-rc" else ["train", "save", "load", "encode"]
+    __import__("bpe" if library == "bpe" else "tokenizers")
+    seconds, made = {}, None
+    for step in steps:
+        begin = time.perf_counter()
+        done = SPECIALS[library](step, options["text"], int(options["vocab_size"]), names, made)
+        seconds[step] = [time.perf_counter() - begin]
+        made = made if step == "save" else done
+    return seconds, made
+
+
+def peak_megabytes():
+    """Return the peak memory of this process in MB; 0 where the system does not report it in /proc.
+
+    `resource` would include what the parent process held when it started this one.
+    """
+    if not os.path.exists("/proc/self/status"):
+        return 0.0
+    with open("/proc/self/status") as file:
+        return sum(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) * 1024 / 1e6
+
+
+def main():
+    """Run one measurement."""
+    options = dict(argument.split("=", 1) for argument in sys.argv[1:])
+    library, task, mode, threads = options["library"], options["task"], options["mode"], int(options["threads"])
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+    if task == "train":
+        seconds, made = train(library, mode, options, threads)
+    elif task == "specials":
+        seconds, made = specials(library, options)
+    else:
+        seconds, made = encode(library, task, mode, options, threads)
+    result = {"seconds": seconds, "peak_mb": peak_megabytes(), "compiler": "numba" in sys.modules}
+    import json
 
+    if task == "train":
+        result["learned"] = [token.hex() for token in made()]
+    else:
+        from hashlib import sha256
 
-def peak_megabytes() -> float:
-    """Return the peak memory of this process in MB; 0 where the system does not report it."""
-    try:
-        import resource
-    except ImportError:
-        return 0.0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+        import numpy as np
 
-
-def other_text() -> str:
-    """Return a text unlike all measured texts, large enough for the kernels to be used."""
-    words = [f"{number * 7919 % 99991:x}{number:o} " for number in range(60_000)]
-    text = "".join(words)
-    return (text * (OTHER_BYTES // len(text) + 1))[:OTHER_BYTES]
-
-
-def measure_training(library: str, path: Path, vocab_size: int, threads: int, other: Path) -> dict[str, Any]:
-    """Train once; the result includes the learned tokens."""
-    from peers import TRAINERS
-
-    TRAINERS[library](other, 1000, threads).run()
-    job = TRAINERS[library](path, vocab_size, threads)
-    before = peak_megabytes()
-    begin = time.perf_counter()
-    made = job.run()
-    seconds = time.perf_counter() - begin
-    peak = peak_megabytes()
-    tokens = job.result(made)
-    return {"seconds": [seconds], "peak_mb": peak, "peak_mb_before": before, "learned": [t.hex() for t in tokens]}
-
-
-def measure_encoding(
-    library: str, task: str, path: Path, threads: int, calls: int, vocabularies: Path, other: Path
-) -> dict[str, Any]:
-    """Encode the same text several times; the result includes a digest of the ids without separators."""
-    import numpy as np
-    from peers import ENCODERS, EOT
-
-    ENCODERS[library](vocabularies, other, threads, task).run()
-    job = ENCODERS[library](vocabularies, path, threads, task)
-    seconds: list[float] = []
-    while len(seconds) < (calls if not seconds or seconds[0] < SLOW_SECONDS else min(2, calls)):
-        begin = time.perf_counter()
-        made = job.run()
-        seconds.append(time.perf_counter() - begin)
-    separator = json.loads((vocabularies / "gpt2_vocab.json").read_bytes())[EOT]
-    ids = np.asarray(job.result(made), dtype=np.uint32)
-    ids = ids[ids != separator]
-    return {"seconds": seconds, "tokens": len(ids), "digest": sha256(ids.tobytes()).hexdigest()}
-
-
-def main() -> None:
-    """Run one measurement."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("library")
-    parser.add_argument("task", choices=["train", "array", "file", "list"])
-    parser.add_argument("file", type=Path)
-    parser.add_argument("threads", type=int)
-    parser.add_argument("--vocab-size", type=int, default=32_000, help="size for training (default: %(default)s)")
-    parser.add_argument("--vocabularies", type=Path, help="folder of gpt2_vocab.json and the others, for encoding")
-    parser.add_argument("--calls", type=int, default=3, help="calls for encoding: one cold, the others warm")
-    options = parser.parse_args()
-    confine(options.threads)
-    options.file.read_bytes()  # brings it into the page cache
-    with tempfile.TemporaryDirectory() as folder:
-        other = Path(folder, "other.txt")
-        other.write_text(other_text(), encoding="utf-8")
-        if options.task == "train":
-            result = measure_training(options.library, options.file, options.vocab_size, options.threads, other)
-        else:
-            result = measure_encoding(
-                options.library,
-                options.task,
-                options.file,
-                options.threads,
-                options.calls,
-                options.vocabularies,
-                other,
-            )
-    print(json.dumps(result))
+        ids = ids_of(made)
+        if task != "specials":  # some libraries get documents, without the separators
+            ids = ids[ids != int(options["separator"])]
+        result |= {"tokens": len(ids), "digest": sha256(ids.tobytes()).hexdigest()}
+        saved = os.path.join(options["folder"], result["digest"] + ".npy")
+        if not os.path.exists(saved):
+            np.save(saved, ids)
+    print("\n" + json.dumps(result))
 
 
 if __name__ == "__main__":
