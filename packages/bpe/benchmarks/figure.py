@@ -4,6 +4,7 @@
 
 Seconds from the start of a process, from the first import. Left: training a vocabulary from a file. Right: encoding a
 text with GPT-2's vocabulary to an array, or to a list if a library makes only lists.
+Libraries that made other ids are left out.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def bars(runs: list[Run], case: tuple[str, str, str, int]) -> list[Bar]:
     for library in dict.fromkeys(run["library"] for run in runs):
         seconds = seconds_of(runs, case, library, "start")
         name = library.removesuffix("-batch")
-        name = NAMES.get(name, name) + ("*" if has_other_ids(runs, case, library) else "")
-        if seconds:
+        name = NAMES.get(name, name)
+        if seconds and not has_other_ids(runs, case, library):
             found[name] = min(seconds, found.get(name, seconds))
     return sorted(found.items(), key=lambda bar: bar[1])
 
@@ -89,8 +90,6 @@ def main() -> None:
     figure, axes = plt.subplots(1, len(panels), figsize=(5.5 * len(panels), 0.24 * rows_drawn + 0.6), squeeze=False)
     for axis, (title, groups) in zip(axes[0], panels, strict=True):
         draw(axis, groups, title)
-    if any(name.endswith("*") for _, groups in panels for _, found in groups for name, _ in found):
-        figure.text(0.5, 0, "* makes other ids", color=INK, fontsize=8)
     figure.tight_layout(w_pad=4)
     metadata = {"Date": None} if options.out.suffix == ".svg" else {}
     figure.savefig(options.out, transparent=True, dpi=160, bbox_inches="tight", metadata=metadata)
