@@ -237,6 +237,7 @@ def main() -> None:
     repeats = options.repeats or (1 if options.quick else 5)
     print(__doc__.partition("\n\n")[2].partition("\n\n")[2], flush=True)
     runs: list[dict[str, Any]] = []
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), options.candidate, options.quick)
         bench.add_vocabularies()
@@ -262,7 +263,8 @@ def main() -> None:
         differences, unexpected = compare(bench, runs)
         hashes = {name: sha256(path.read_bytes()).hexdigest() for name, path in bench.texts.items()}
     missing = [name for name in dict.fromkeys([*ENCODERS, *TRAINERS]) if name not in bench.libraries]
-    notes = [f"not measured, because not installed: {', '.join(missing)}"] if missing else []
+    notes = [f"load average before the run: {load:.1f}"]
+    notes += [f"not measured, because not installed: {', '.join(missing)}"] if missing else []
     if any(run["compiler"] for run in runs if run["library"] == "bpe"):
         notes.append("bpe imported Numba in some processes: install its wheel, or run python -m bpe.building")
     notes += ["all ids are equal" if not differences else "Differences:", *differences]

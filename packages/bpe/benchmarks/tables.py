@@ -17,7 +17,7 @@ TASKS = {
     "list": "encoding a string to a list",
     "file": "encoding a file to a file",
     "train": "training from a file",
-    "specials": "16,000 special tokens: seconds",
+    "specials": "16,000 special tokens, seconds",
 }
 CLOCKS = {
     "start": "seconds from the start of a process",
