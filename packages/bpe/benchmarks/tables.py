@@ -13,11 +13,11 @@ from typing import Any
 Run = dict[str, Any]
 PACKAGES = ["gigatoken", "gigabpe", "tokenizers", "iree-tokenizer", "quicktok-v1", "tiktoken", "rustbpe"]
 TASKS = {
-    "array": "encoding a string to an array",
+    "array": "encoding a text to an array",
     "list": "encoding a string to a list",
     "file": "encoding a file to a file",
     "train": "training from a file",
-    "specials": "16,000 special tokens: seconds",
+    "specials": "16,000 special tokens, seconds",
 }
 CLOCKS = {
     "start": "seconds from the start of a process",
@@ -74,6 +74,11 @@ def seconds_of(runs: Sequence[Run], case: tuple[str, str, str, int], library: st
     return median(seconds) if seconds else None
 
 
+def has_other_ids(runs: Sequence[Run], case: tuple[str, str, str, int], library: str) -> bool:
+    """Return whether a library made other ids than bpe at (task, vocabulary, text, threads)."""
+    return any(run.get("other_ids") for run in runs if (*_case(run), run["library"]) == (*case, library))
+
+
 def _case(run: Run) -> tuple[str, str, str, int]:
     return run["task"], run["vocabulary"], run["text"], run["threads"]
 
@@ -109,7 +114,8 @@ def table(runs: Sequence[Run], task: str, clock: str) -> str:
             speed = clock in ("cold", "warm") and task != "train"
             value = "" if seconds is None else f"{sizes[text] / seconds:.0f}" if speed else f"{seconds:.3f}"
             ratio = f" {seconds / own:6.2f}x" if seconds and own and name != "bpe" else ""
-            line.append(value + ratio)
+            mark = "≠" if value and has_other_ids(runs, case, name) else ""
+            line.append(mark + value + ratio)
         lines.append(line)
     return aligned(lines)
 
@@ -132,7 +138,11 @@ def memory_table(runs: Sequence[Run]) -> str:
 def report(results: dict[str, Any]) -> str:
     """Return all tables, with the machine and the versions."""
     runs = results["runs"]
-    lines = ["", "Columns: the library's figure, and its seconds divided by bpe's (above 1: bpe is faster)."]
+    lines = [
+        "",
+        "Columns: the library's figure, and its seconds divided by bpe's (above 1: bpe is faster).",
+        "≠: other ids.",
+    ]
     for task, title in TASKS.items():
         found = dict.fromkeys(clock for run in runs if run["task"] == task for clock in run["seconds"])
         for clock in found:

@@ -58,24 +58,25 @@ def ids_of(made):
 
 def encode(library, task, mode, options, threads):
     """Return the seconds of encoding, and the ids."""
-    from libraries import ENCODERS, read
+    from libraries import ENCODERS, TAKE_BYTES, read, read_bytes
 
     load, vocabulary, path = ENCODERS[library], options["vocabulary"], options["text"]
+    takes_bytes = task == "array" and library in TAKE_BYTES
+    given = str if task == "file" else read_bytes if takes_bytes else read
     if mode == "start":
         call = load(task, vocabulary, threads)
-        made = call(path if task == "file" else read(path))
+        made = call(given(path))
         return {"start": [time.perf_counter() - BEGIN]}, made
-    other = options["other"]
-    load(task, vocabulary, threads)(other if task == "file" else read(other))
+    load(task, vocabulary, threads)(given(options["other"]))
     call = load(task, vocabulary, threads)
-    given = path if task == "file" else read(path)
-    if task != "file":
-        cache_utf8(given)
-    cold, made = seconds_of(lambda: call(given))
+    text = given(path)
+    if given is read:
+        cache_utf8(text)
+    cold, made = seconds_of(lambda: call(text))
     warm = []
     while len(warm) < (2 if cold < SLOW_SECONDS else 1):
         del made
-        seconds, made = seconds_of(lambda: call(given))
+        seconds, made = seconds_of(lambda: call(text))
         warm.append(seconds)
     return {"cold": [cold], "warm": warm}, made
 
