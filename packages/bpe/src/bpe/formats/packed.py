@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 _SPACE, _LINE_FEED = 0x20, 0x0A
+_MOST_GAPS = 16
+"""The ids may be so many times as large as the number of tokens."""
 
 
 def pack(vocab: Mapping[str, int], merges: Sequence[Any], added: Mapping[str, int]) -> PackedVocabulary | None:
@@ -38,9 +40,8 @@ def pack(vocab: Mapping[str, int], merges: Sequence[Any], added: Mapping[str, in
         vocab.pop(content, None)
     encoded = {content.encode("utf-8"): id_ for content, id_ in added.items()}
     ids = np.fromiter(vocab.values(), dtype=np.int64, count=len(vocab))
-    size = len(vocab) + len(added)
-    taken = np.bincount(ids, minlength=size) if len(ids) and ids.min() >= 0 and ids.max() < size else None
-    if taken is None or taken.max() > 1 or any(id_ >= size or taken[id_] for id_ in encoded.values()):
+    numbers = np.concatenate((ids, np.array([*encoded.values()], dtype=np.int64)))
+    if not len(ids) or numbers.min() < 0 or numbers.max() >= _MOST_GAPS * len(ids) or np.bincount(numbers).max() > 1:
         return None
 
     offsets = np.zeros(len(vocab) + 1, dtype=np.int64)
