@@ -80,6 +80,7 @@ class Ways:
         self.all: dict[str, Encode] = {"encode in Python": self.in_python}
         if kernels:
             # From now on these tokenizers use kernels, whatever the size of a text.
+            bpe.kernels.CALL_BYTES = 0
             self._batches.encode_to_numpy("a text " * (ENOUGH_FOR_KERNELS // 7))
             self._whole.encode_to_numpy("a text " * (ENOUGH_FOR_KERNELS // 7))
             self.all |= {

@@ -8,7 +8,7 @@ import pytest
 from helpers import CORPUS, EOT, WORDS, data_file, using_kernels
 from hypothesis import settings
 
-from bpe import Tokenizer, train_from_iterator
+from bpe import Tokenizer, kernels, train_from_iterator
 
 # A shell that starts the tests in the background makes them, and every process they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -17,6 +17,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("ci", deadline=None, max_examples=40)
 settings.register_profile("thorough", deadline=None, max_examples=400)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+# Tests of the kernels would otherwise encode their short texts in Python.
+kernels.CALL_BYTES = 0
 
 
 @pytest.fixture(scope="session")

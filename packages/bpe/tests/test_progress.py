@@ -68,9 +68,6 @@ def test_a_stream_that_can_only_write_gets_lines(monkeypatch):
         def write(self, text):
             self.written += text
 
-        def flush(self):
-            pass
-
     report(monkeypatch, stream := Writer())
     assert stream.written.splitlines()[-1].startswith("counting:  50%|")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from bpe.cli.parser import build_parser
 
@@ -21,6 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Text of any script is printed, even if standard output is ASCII or a Windows code page.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        _check_not_empty(vars(options))
         # Imported here, so that --help answers sooner.
         from bpe.cli import commands
 
@@ -42,6 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _discard(sys.stdout)
         _discard(sys.stderr)
     return 0
+
+
+def _check_not_empty(options: Mapping[str, Any]) -> None:
+    """Refuse an empty string for anything but a text: an unset variable would mean the current folder."""
+    for name, value in options.items():
+        if name != "text" and (value == "" or (isinstance(value, list) and "" in value)):
+            raise ValueError(f"{name} is an empty string; is a variable unset?")
 
 
 def _open_closed_streams() -> None:

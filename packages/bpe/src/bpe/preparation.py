@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bpe.arguments import folder_of
 from bpe.encoding import EncodeReport
 from bpe.files import file_digest, whole_directory
 from bpe.text import END_OF_TEXT, GPT2_PATTERN, StrPath, check_special_tokens
@@ -69,7 +70,7 @@ def prepare(
     check_threads(threads)
     report_line = notify or (lambda line: None)
     paths = (Path(train_path), Path(valid_path))
-    folder = Path(directory) / _key(paths, vocab_size, special, digests or {})
+    folder = folder_of(directory) / _key(paths, vocab_size, special, digests or {})
     folder.mkdir(parents=True, exist_ok=True)
 
     tokenizer_directory = folder / "tokenizer"

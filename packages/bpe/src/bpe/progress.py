@@ -87,7 +87,7 @@ class _Tolerant:
             self._stream.write(text)
 
     def flush(self) -> None:
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, AttributeError):
             self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -284,7 +285,13 @@ def test_inspect(folder, capsys):
         ("train text.txt --vocab-size 300 --output text.txt", "'text.txt' is not a folder, so nothing"),
         ("encode text.txt tokens.npy --tokenizer absent", "no tokenizer.json in 'absent'"),
         ("decode absent.npy --tokenizer tokenizer", "no file 'absent.npy'"),
-        ("decode text.txt --tokenizer tokenizer", "is not a NumPy array"),
+        ("decode text.txt --tokenizer tokenizer", "is not a NumPy array; name a .npy file of encode"),
+        ("train text.txt --vocab-size 300 --output ''", "output is an empty string; is a variable unset?"),
+        ("train text.txt --vocab-size 400 --output t --extend ''", "extend is an empty string"),
+        ("train '' --vocab-size 300 --output t", "paths is an empty string"),
+        ("train --from-counts '' --vocab-size 300 --output t", "from_counts is an empty string"),
+        ("inspect ''", "tokenizer is an empty string"),
+        ("decode '' --tokenizer tokenizer", "tokens is an empty string"),
         ("decode floats.npy --tokenizer tokenizer", "expected one row of token ids"),
         ("decode large.npy --tokenizer tokenizer", "token id 999 is not in the vocabulary"),
         ("decode cut.npy --tokenizer tokenizer", "is not a NumPy array"),
@@ -310,7 +317,7 @@ def test_errors_are_one_line_with_exit_code_2(folder, capsys, arguments, message
     bpe.PretokenCounts({b"a": 1}).save("one")
     bpe.PretokenCounts({b"a": 1}, pattern=r"\w+").save("words")
     before = sorted(folder.rglob("*"))
-    assert main(arguments.split()) == 2
+    assert main(shlex.split(arguments)) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("bpe: error: ")
     assert message in captured.err

@@ -1,6 +1,7 @@
 """Special tokens that a call allows, disallows or treats as ordinary text, as in tiktoken."""
 
 import re
+import unicodedata
 
 import pytest
 import tiktoken
@@ -63,6 +64,8 @@ def theirs(cl100k):
 
 @given(text=texts, step=st.integers(1, 9), data=st.data())
 def test_the_rules_are_those_of_tiktoken(cl100k, theirs, text, step, data):
+    # Characters of newer versions of Unicode have different classes in `regex` and tiktoken.
+    text = "".join(character for character in text if unicodedata.category(character) not in ("Cn", "Co"))
     allowed = data.draw(st.one_of(st.just("all"), some(cl100k.special_tokens)))
     disallowed = data.draw(st.one_of(st.just("all"), st.just(()), some([*cl100k.special_tokens, "<|b|>", "l"])))
     rules = {"allowed_special": "all" if allowed == "all" else set(allowed), "disallowed_special": disallowed}

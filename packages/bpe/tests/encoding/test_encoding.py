@@ -205,6 +205,31 @@ def test_many_texts_switch_to_the_kernels(small, monkeypatch):
     assert encoded_by_kernels == [CORPUS] * 2
 
 
+@pytest.mark.parametrize("in_python_before", [False, True])
+def test_very_short_texts_do_not_call_kernels_that_are_loaded(small, monkeypatch, in_python_before):
+    monkeypatch.setattr(kernels, "CALL_BYTES", 11)
+    monkeypatch.setattr(kernels, "CALLS", 3)
+    tokenizer = Tokenizer(small.vocab, small.merges, [EOT])
+    texts = ["Hello world", "Hello worlds", "\ud800a" + EOT[:3], "", "a"] * 2
+    expected = [small.encode(text) for text in texts]
+    if in_python_before:
+        assert tokenizer.encode("Hello world") == expected[0]
+    using_kernels(tokenizer)
+    encoded_by_kernels = []
+    encode = BlockEncoder.encode
+
+    def record(self, block):
+        encoded_by_kernels.append(bytes(block.data).decode())
+        return encode(self, block)
+
+    monkeypatch.setattr(BlockEncoder, "encode", record)
+    assert [tokenizer.encode(text) for text in texts] == expected
+    # Before there is a dictionary of merges, the first short texts do not pay for it.
+    assert encoded_by_kernels[:2] == (["Hello worlds"] * 2 if in_python_before else ["Hello world", "Hello worlds"])
+    assert encoded_by_kernels.count("Hello world") == (not in_python_before)
+    assert encoded_by_kernels.count("Hello worlds") == 2
+
+
 @pytest.mark.parametrize("name", KNOWN_PATTERNS)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_kernels_for_known_patterns(name, threads, tmp_path, monkeypatch):

@@ -121,8 +121,15 @@ def array():
         ("a.zst", zstd.compress(gzip.compress(b"a")), "compressed with gzip"),
         ("a.arrow", b"ARROW1\x00\x00" + b"x" * 20, "an Arrow file, expected text; write it as Parquet, or pass its"),
         ("a.tar.gz", gzip.compress(b"a"), "an archive, expected text; unpack it"),
+        ("a.txt", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3", "a PDF file, expected text; extract its text"),
+        ("a.txt", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "an image"),
+        ("a.txt", b"\xff\xd8\xff\xe0\0\x10JFIF", "an image"),
+        ("a.db", b"SQLite format 3\0\x10", "a SQLite database"),
+        ("a.h5", b"\x89HDF\r\n\x1a\n\0", "an HDF5 file"),
+        ("a.txt", b"\x7fELF\x02\x01", "a program"),
+        ("a.counts", b'bpe-counts 1\n{"pretokens": 0}', "counts of pre-tokens, expected text; pass it to"),
     ],
-    ids=range(15),  # the contents of some differ from process to process
+    ids=range(22),  # the contents of some differ from process to process
 )
 def test_files_that_are_no_text_are_refused(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
@@ -151,6 +158,7 @@ def test_a_folder_is_searched_without_hidden_files_and_each_file_counts_once(tmp
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name, "utf-8")
     (tmp_path / "link.txt").symlink_to(tmp_path / "a.txt")
+    (tmp_path / "second name.txt").hardlink_to(tmp_path / "a.txt")
     assert find_files(tmp_path) == [tmp_path / "a.txt", tmp_path / "deep" / "e.txt"]
     assert find_files([tmp_path / ".b.txt", tmp_path / "link.txt"]) == [tmp_path / ".b.txt", tmp_path / "link.txt"]
     (tmp_path / ".hidden" / "nested").mkdir()

@@ -208,7 +208,9 @@ def decode(options: argparse.Namespace) -> None:
         else:
             ids = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise ValueError(f"file {str(path)!r} is not a NumPy array: {error}; create it with encode") from None
+        # An error of NumPy for other files advises to load pickles.
+        reason = "" if "pickle" in str(error) else f": {error}"
+        raise ValueError(f"file {str(path)!r} is not a NumPy array{reason}; name a .npy file of encode") from None
     if ids.ndim != 1 or ids.dtype.kind not in "ui":
         raise ValueError(f"file {str(path)!r} has {ids.dtype} of shape {ids.shape}, expected one row of token ids")
     if described_tokenizer(path) not in (None, tokenizer.sha256):

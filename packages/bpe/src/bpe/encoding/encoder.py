@@ -58,6 +58,7 @@ class _Engine:
         self.special_ids = list(spec.found_ids.values())
         self.scanner = None if spec.byte_pattern else scanner_of(spec.pattern)
         self.bytes_in_python = 0
+        self._short_texts = 0
         self._merges = Merges(spec)
         self.pretokens = PretokenEncoder(self._merges, spec.pattern, spec.byte_pattern)
         self._kernels: BlockEncoder | None = None
@@ -79,7 +80,10 @@ class _Engine:
         if self.scanner is None or size == 0:
             return False
         if self._kernels is not None:
-            return True
+            if size > kernels.CALL_BYTES:
+                return True
+            self._short_texts += 1
+            return self._short_texts <= kernels.CALLS and not self._merges.has_ranks
         worth = (
             kernels.pay_off(size, kernels.ENCODING_BYTES)
             or kernels.pay_off(self.bytes_in_python + size, kernels.ENCODING_BYTES_IN_TOTAL)

@@ -47,6 +47,11 @@ class Merges:
         return ranks
 
     @property
+    def has_ranks(self) -> bool:
+        """True if `ranks` exist already."""
+        return "ranks" in vars(self)
+
+    @property
     def _count(self) -> int:
         """The number of merges."""
         return len(self._spec.merges if self._packed is None else self._packed.merge_ids[0])

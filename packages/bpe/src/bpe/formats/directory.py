@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from bpe.arguments import folder_of
 from bpe.files import write_text
 from bpe.formats import gpt2, huggingface, tiktoken
 from bpe.formats.byte_characters import encode_vocab
@@ -33,7 +34,7 @@ def load(directory: StrPath) -> TokenizerSpec:
         FileNotFoundError: If there is no such file.
         ValueError: If it is not byte-level BPE, or a file of settings is not UTF-8.
     """
-    path = Path(directory) / TOKENIZER_JSON
+    path = folder_of(directory) / TOKENIZER_JSON
     if not path.exists():
         raise FileNotFoundError(f"no {TOKENIZER_JSON} in {str(directory)!r}; name a folder that save_pretrained wrote")
     return huggingface.load(path, texts_beside(path.parent, _SETTINGS))
@@ -45,7 +46,7 @@ def check_target(directory: StrPath) -> None:
     Raises:
         FileExistsError: If there are such files, which another program may need.
     """
-    folder = Path(directory)
+    folder = folder_of(directory)
     found = [name for name in _OTHER_FILES if (folder / name).exists()]
     if found and not (folder / TOKENIZER_JSON).exists():
         raise FileExistsError(
@@ -66,7 +67,7 @@ def save(spec: TokenizerSpec, directory: StrPath) -> None:
         OSError: If the folder cannot be created or written to.
         ValueError: If tokenizer.json cannot hold the tokenizer.
     """
-    folder = Path(directory)
+    folder = folder_of(directory)
     content = huggingface.to_json(spec)  # raises before anything is written
     check_target(folder)
     is_new = not (folder / TOKENIZER_JSON).exists()

@@ -27,6 +27,12 @@ ENCODING_BYTES_IN_TOTAL = 8 << 20
 SMALL_TEXT_BYTES = 1 << 16
 """Texts up to this size are neither split among threads nor worth the tables of the kernels."""
 
+CALL_BYTES = 32
+"""A text up to this size takes less time in Python than the call of a kernel."""
+
+CALLS = 2000
+"""So many calls of a kernel take as much time as the dictionary of merges that encoding in Python needs."""
+
 LONG_PRETOKEN_BYTES = 1 << 17
 """A single pre-token of this size is merged by a kernel; merging it in Python takes 0.4 s."""
 

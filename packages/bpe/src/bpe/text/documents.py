@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
+from bpe.arguments import folder_of
 from bpe.files import file_digest, sync, whole_directory
 from bpe.text.files import is_compressed, open_text_file
 from bpe.text.special_tokens import END_OF_TEXT
@@ -46,7 +47,7 @@ def divide(
         ValueError: If a text cannot be split because it is empty or has only one document, or the separator is empty.
     """
     _check_separator(separator)
-    train_path, directory = Path(train_path), Path(directory)
+    train_path, directory = Path(train_path), folder_of(directory)
     valid_path = None if valid_path is None else Path(valid_path)
     for path in filter(None, (train_path, valid_path)):
         if not path.is_file():
@@ -95,7 +96,7 @@ def hold_out_documents(
     if not 0 < fraction < 1:
         raise ValueError(f"fraction is {fraction!r}, expected a share between 0 and 1, such as 0.05")
     path = Path(path)
-    folder = Path(directory) / _folder_name(f"held-out-{fraction:g}", path, separator, digest)
+    folder = folder_of(directory) / _folder_name(f"held-out-{fraction:g}", path, separator, digest)
     if not folder.exists():
         boundaries = _find_boundaries(path, separator)
         cuts, total = boundaries.between_documents(), boundaries.total
@@ -134,7 +135,7 @@ def first_documents(
     if max_bytes < 1:
         raise ValueError(f"max_bytes is {max_bytes!r}, expected 1 or more")
     path = Path(path)
-    folder = Path(directory) / _folder_name(f"first-{max_bytes}", path, separator, digest)
+    folder = folder_of(directory) / _folder_name(f"first-{max_bytes}", path, separator, digest)
     if not folder.exists():
         boundaries = _find_boundaries(path, separator)
         cuts = boundaries.after_documents()

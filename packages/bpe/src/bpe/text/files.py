@@ -38,6 +38,12 @@ _BINARY = (
     (rb"PAR1\x15", "a Parquet file", "give it a name that ends in .parquet, and name its column, as in column='text'"),
     (rb"ARROW1\x00\x00", "an Arrow file", "write it as Parquet, or pass its texts to train_from_iterator"),
     (rb"\x93NUMPY", "a NumPy array", "give the text itself"),
+    (rb"\x89HDF\r\n\x1a\n", "an HDF5 file", "give the text itself"),
+    (rb"SQLite format 3\x00", "a SQLite database", "pass its texts to train_from_iterator"),
+    (rb"%PDF-", "a PDF file", "extract its text"),
+    (rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a", "an image", "leave it out"),
+    (rb"\x7fELF", "a program", "leave it out"),
+    (rb"bpe-counts \d+\n", "counts of pre-tokens", "pass it to train_from_counts or --from-counts"),
 )
 """Patterns of the first bytes of files that are no text, what they are, and what to do."""
 
@@ -90,11 +96,12 @@ def _checked_path(path: Any, begin: str) -> Path:
 
 def _texts_in(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Return the text files below a folder, sorted: no hidden ones, and each file once, whatever links to it."""
-    found: dict[Path, Path] = {}
+    found: dict[tuple[int, int], Path] = {}
     for file in sorted(folder.rglob("*")):
         is_hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
         if not is_hidden and file.name.lower().endswith(suffixes) and file.is_file() and not _is_merges(file):
-            found.setdefault(file.resolve(), file)
+            status = file.stat()
+            found.setdefault((status.st_dev, status.st_ino), file)
     return list(found.values())
 
 

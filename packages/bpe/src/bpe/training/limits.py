@@ -53,7 +53,7 @@ def check_vocab_size(vocab_size: int, special_tokens: list[str]) -> int:
     if number is None or number < least:
         raise ValueError(
             f"vocab_size is {vocab_size!r}, expected a whole number of at least {least} "
-            f"(256 bytes and {len(special_tokens)} special tokens); make it larger"
+            f"(256 bytes and {len(special_tokens)} special tokens)"
         )
     return number
 

@@ -7,7 +7,7 @@ other named tuple is the address of its fields, flattened in the same way.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from ctypes import addressof, c_int64
+from ctypes import addressof, c_char, c_int64
 from typing import Any, NamedTuple, get_type_hints
 
 FAILED = -(1 << 63)
@@ -44,28 +44,40 @@ class Structure:
 
     def __init__(self, value: Any) -> None:
         self._value = value  # keeps the arrays alive
-        words = list(_flattened(value, argument_types(type(value))))
+        words = _flattened(value, argument_types(type(value)))
         self._words = (c_int64 * len(words))(*words)
         self.address = addressof(self._words)
 
 
-def _flattened(values: Iterable[Any], types: Iterable[Any]) -> Iterable[int]:
-    """Yield the words of arguments or fields."""
+def _flattened(values: Iterable[Any], types: Iterable[Any]) -> list[int]:
+    """Return the words of arguments or fields."""
+    words: list[int] = []
     for value, kind in zip(values, types, strict=True):
         if kind is int:
-            yield value
+            words.append(value)
         elif type(kind) is ArrayType:
             if value.dtype != kind.dtype or value.ndim != kind.dimensions or not value.flags.c_contiguous:
                 raise TypeError(
                     f"a kernel got an array of {value.dtype} with shape {value.shape}, expected a contiguous one of "
                     f"{kind.dtype} with {kind.dimensions} dimensions"
                 )
-            yield value.__array_interface__["data"][0]
-            yield from value.shape
+            words.append(_address(value))
+            words += value.shape
         elif isinstance(value, Structure):
-            yield value.address
+            words.append(value.address)
         else:
-            yield from value
+            words += value
+    return words
+
+
+def _address(array: Any) -> int:
+    """Return the address of an array, and 0 for an empty one, in the fastest way: short texts notice it."""
+    if array.size == 0:
+        return 0
+    if array.flags.writeable:
+        return addressof(c_char.from_buffer(array))
+    address: int = array.__array_interface__["data"][0]
+    return address
 
 
 class EntryPoint:
@@ -86,7 +98,7 @@ class EntryPoint:
         if not self._types:
             self._call = self._machine_code.function(self.__name__)
             self._types = argument_types(self._function)
-        words = list(_flattened(arguments, self._types))
+        words = _flattened(arguments, self._types)
         result: int = self._call((c_int64 * len(words))(*words))
         if result == FAILED:
             raise RuntimeError(f"kernel {self.__name__} failed")
