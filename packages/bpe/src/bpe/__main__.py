@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import Any, TextIO
 
 from bpe.cli.parser import build_parser
@@ -15,6 +18,18 @@ from bpe.cli.parser import build_parser
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; return 0, or 2 after a one-line error message on stderr, or 130 after Ctrl-C."""
+    with _imports_finish_before_interrupts():
+        try:
+            return _run(arguments)
+        except KeyboardInterrupt:
+            _print_error("bpe: interrupted")
+            return 130
+        finally:
+            _discard(sys.stdout)
+            _discard(sys.stderr)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     _open_closed_streams()
     options = build_parser().parse_args(arguments)
     if hasattr(sys.stdout, "reconfigure"):
@@ -36,13 +51,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, TypeError, OSError) as error:
         _print_error(f"bpe: error: {' '.join(str(error).split())}")
         return 2
-    except KeyboardInterrupt:
-        _print_error("bpe: interrupted")
-        return 130
-    finally:
-        _discard(sys.stdout)
-        _discard(sys.stderr)
     return 0
+
+
+@contextmanager
+def _imports_finish_before_interrupts() -> Iterator[None]:
+    """Let Ctrl-C wait for the end of an import.
+
+    KeyboardInterrupt in the middle of an import can be lost, or leave a lock held that all other threads wait for.
+    """
+    if threading.current_thread() is not threading.main_thread() or (
+        signal.getsignal(signal.SIGINT) is not signal.default_int_handler
+    ):
+        yield
+        return
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, or try again a little later if `frame` is within an import."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            threading.Timer(0.01, _send_to_main_thread, [number]).start()
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
+
+
+def _send_to_main_thread(number: int) -> None:
+    """Send a signal that wakes the main thread if it waits, where the system can do that."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        signal.raise_signal(number)
 
 
 def _check_not_empty(options: Mapping[str, Any]) -> None:

@@ -414,6 +414,29 @@ def test_control_c_leaves_nothing_half_written(folder, label, arguments):
     assert {path.name for path in folder.iterdir()} == before
 
 
+IMPORTING = """
+import sys
+import bpe.__main__ as main
+from bpe.cli import commands
+def train(options):
+    import interrupted
+    print(interrupted.is_complete)
+    while True:
+        pass
+commands.train = train
+sys.exit(main.main(sys.argv[1:]))
+"""
+
+
+def test_control_c_waits_for_the_end_of_an_import(folder):
+    """Within an import it could be lost, or leave a lock held for which other threads wait."""
+    (folder / "interrupted.py").write_text(
+        "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nis_complete = True\n"
+    )
+    result = run_python("-c", IMPORTING, *"train text.txt --vocab-size 300 -o made".split())
+    assert (result.returncode, result.stdout, result.stderr) == (130, "True\n", "bpe: interrupted\n")
+
+
 FULL_DISK = """
 import resource, signal, sys
 import bpe.__main__ as main
