@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bpe import kernels as bpe_kernels
 from bpe.arguments import whole_number
 
 if TYPE_CHECKING:
-    from concurrent.futures import ThreadPoolExecutor
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -118,6 +118,8 @@ class Workers:
         if self._pool is not None:
             with _exit_tolerated():
                 return self._pool.submit(function, *arguments)
+        from concurrent.futures import Future
+
         done: Future[Result] = Future()
         done.set_result(function(*arguments))
         return done
@@ -133,8 +135,18 @@ def _exit_tolerated() -> Iterator[None]:
             raise
 
 
+def works_alone(threads: int) -> bool:
+    """Return whether the thread of the caller makes all calls of kernels.
+
+    Not if Numba runs them: Ctrl-C must not arrive inside Numba, which may not survive it.
+    """
+    return threads == 1 and bpe_kernels.are_ready()
+
+
 def call_aside(function: Callable[..., Result], *arguments: Any) -> Result:
-    """Call a function that calls kernels in another thread, because Ctrl-C must not arrive inside Numba."""
+    """Call a function that calls kernels, in another thread unless this one `works_alone`."""
+    if works_alone(1):
+        return function(*arguments)
     with Workers(1) as workers:
         return workers.submit(function, *arguments).result()
 
@@ -144,11 +156,11 @@ def map_in_order(
 ) -> Iterator[Result]:
     """Yield `function(item)` for each item, in order; at most two items per thread are pending at a time.
 
-    A function that calls kernels spends its time without the interpreter lock. Even with `threads` 1 it runs in another
-    thread: Ctrl-C then cannot arrive inside Numba, which may not survive it. Functions in pure Python (`kernels` False)
-    run in this thread if `threads` is 1. While the interpreter exits, no other thread can start, and this one works.
+    A function that calls kernels spends its time without the interpreter lock. With `threads` 1 it runs in this thread
+    where `works_alone` allows it, and functions in pure Python (`kernels` False) do, too. While the interpreter exits,
+    no other thread can start, and this one works.
     """
-    if threads == 1 and not kernels:
+    if works_alone(threads) or (threads == 1 and not kernels):
         yield from map(function, items)
         return
     with Workers(threads) as workers:

@@ -98,6 +98,8 @@ class Tokenizer:
             return made
         made = cls.__new__(cls)
         made._spec = spec
+        if spec.packed is not None:  # by kernels, so that the rest of them may as well be ready for the first text
+            made._encoder.load_kernels_if_ready()
         return made
 
     @cached_property

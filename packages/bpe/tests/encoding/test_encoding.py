@@ -193,9 +193,9 @@ def test_many_texts_switch_to_the_kernels(small, monkeypatch):
     expected, encoded_by_kernels = small.encode(CORPUS), []
     encode = BlockEncoder.encode
 
-    def record(self, block):
+    def record(self, block, space=None):
         encoded_by_kernels.append(bytes(block.data).decode())
-        return encode(self, block)
+        return encode(self, block, space)
 
     monkeypatch.setattr(BlockEncoder, "encode", record)
     monkeypatch.setattr(kernels, "are_ready", lambda: False)
@@ -218,9 +218,9 @@ def test_very_short_texts_do_not_call_kernels_that_are_loaded(small, monkeypatch
     encoded_by_kernels = []
     encode = BlockEncoder.encode
 
-    def record(self, block):
+    def record(self, block, space=None):
         encoded_by_kernels.append(bytes(block.data).decode())
-        return encode(self, block)
+        return encode(self, block, space)
 
     monkeypatch.setattr(BlockEncoder, "encode", record)
     assert [tokenizer.encode(text) for text in texts] == expected

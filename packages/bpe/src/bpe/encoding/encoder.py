@@ -23,7 +23,7 @@ from bpe.text import (
     utf8,
     utf8_view,
 )
-from bpe.threads import check_threads, map_in_order
+from bpe.threads import check_threads, map_in_order, works_alone
 from bpe.vocabulary import TokenizerSpec
 
 if TYPE_CHECKING:
@@ -90,6 +90,11 @@ class _Engine:
             or (size >= kernels.SMALL_TEXT_BYTES and kernels.encoding_loaded())
         )
         return worth and self._merges.fit_kernels
+
+    @property
+    def fits_kernels(self) -> bool:
+        """True if the kernels can encode with this tokenizer."""
+        return self.scanner is not None and self._merges.fit_kernels
 
     @cached_property
     def shared_ids(self) -> np.ndarray:
@@ -195,6 +200,11 @@ class TextEncoder:
         """Return the encoder that uses kernels, which are compiled or read from the disk cache at their first use."""
         return self._engine.load_kernels()
 
+    def load_kernels_if_ready(self) -> None:
+        """Load the kernels if that takes no more than milliseconds and they know the pattern."""
+        if kernels.are_ready() and self._engine.fits_kernels:
+            self._engine.load_kernels()
+
     def prepare_for(self, size: int) -> None:
         """Load the kernels if they pay off for `size` bytes that will come in blocks."""
         if self._engine.worth_kernels(size):
@@ -208,7 +218,7 @@ class TextEncoder:
         ids: list[int] = []
         # While one part is converted to a list, threads encode the others.
         for part in self._parts(text, threads):
-            ids += self._engine.shared_ids[part].tolist()
+            ids += self._engine.shared_ids[part.ids].tolist()
         return ids
 
     def to_numpy(self, text: str, threads: int | None) -> np.ndarray:
@@ -218,13 +228,16 @@ class TextEncoder:
         self._check(text, threads)
         if not self._engine.worth_kernels(len(text)):
             return np.array(self._text_in_python(text), dtype=self.spec.id_dtype)
-        ids = np.empty(len(text) // 3, dtype=self.spec.id_dtype)  # a first guess of the number of ids
-        size = 0
-        for part in self._parts(text, threads):
-            if size + len(part) > len(ids):
-                ids.resize(size + max(len(part), size // 2), refcheck=False)
-            ids[size : size + len(part)] = part
-            size += len(part)
+        # The array grows by `resize`: for a large new array, NumPy asks for huge pages (see `arrays.zeros`).
+        ids = np.empty(0, dtype=self.spec.id_dtype)
+        size, done, whole = 0, 0, len(utf8_view(text))
+        for part in self._parts(text, threads, lambda: ids[size:]):  # noqa: B023 - called before the next part
+            end, done = size + len(part.ids), done + part.bytes
+            if end > len(ids):
+                ids.resize(max(end, end * whole // done * 17 // 16), refcheck=False)  # if the rest is alike
+            if part.ids.base is not ids:
+                ids[size:end] = part.ids
+            size = end
         ids.resize(size, refcheck=False)
         return ids
 
@@ -248,18 +261,33 @@ class TextEncoder:
         as_list = ids.tolist() if len(ids) < self.spec.vocab_size else self._engine.shared_ids[ids].tolist()
         return as_list, character_offsets(text, sizes, normalized)
 
-    def _parts(self, text: str, threads: int | None) -> Iterator[np.ndarray]:
-        """Yield the ids of a text in parts, by the kernels."""
+    def _parts(
+        self, text: str, threads: int | None, space: Callable[[], np.ndarray] | None = None
+    ) -> Iterator[EncodedBlock]:
+        """Yield the ids of a text in parts, by the kernels.
+
+        If this thread does all the work, ids are written into the array that `space` returns, if they fit.
+        """
         if len(text) <= kernels.SMALL_TEXT_BYTES:
-            yield self._with_kernels(Block(utf8(text), None, is_valid=True)).ids
+            yield self._with_kernels(Block(utf8(text), None, is_valid=True))
             return
         data = utf8_view(text)
-        self.load_kernels().make_space(len(data))
         threads = check_threads(threads)
         # Enough blocks for the threads, but large enough for the cost of a kernel call not to matter.
         size = min(BLOCK_BYTES, max(len(data) // (4 * threads), kernels.SMALL_TEXT_BYTES))
-        for encoded in map_in_order(self._with_kernels, self.cutter.blocks_of(data, size, is_valid=True), threads):
-            yield encoded.ids
+        blocks = self.cutter.blocks_of(data, size, is_valid=True)
+        alone = works_alone(threads)
+
+        def encode(block: Block) -> EncodedBlock:
+            return self._with_kernels(block, space() if alone and space is not None else None)
+
+        encoder = self.load_kernels()
+        entries: int | None = encoder.entries()
+        for encoded in map_in_order(encode, blocks, threads):
+            if entries is not None:
+                encoder.make_space(entries, encoded.bytes, len(data))
+                entries = None
+            yield encoded
 
     def batch(self, texts: list[str], threads: int | None) -> list[np.ndarray]:
         """Return the ids of each text as an array."""
@@ -344,15 +372,15 @@ class TextEncoder:
                 "(disallowed_special=() disables the check)"
             )
 
-    def _with_kernels(self, block: Block) -> EncodedBlock:
-        """Encode a block with the kernels."""
+    def _with_kernels(self, block: Block, space: np.ndarray | None = None) -> EncodedBlock:
+        """Encode a block with the kernels, if possible into an array."""
         encoder = self.load_kernels()
         if self._splitter is not None and block.spans is None:
             block, size, replaced = self._split(block)
-            return encoder.encode(block)._replace(bytes=size, replaced=replaced)
+            return encoder.encode(block, space)._replace(bytes=size, replaced=replaced)
         if block.spans is None and self._finder is not self._engine.finder:
             block = block.searched(self._finder)  # which is a string, and so valid UTF-8
-        return encoder.encode(block)
+        return encoder.encode(block, space)
 
     def _text_in_python(self, text: str) -> list[int]:
         """Encode a string without kernels."""

@@ -91,6 +91,7 @@ class Merges:
         return MergeArrays(
             ranks,
             merged.astype(np.int32),
+            int(merged[0]) if len(merged) and (np.diff(merged) == 1).all() else -1,
             byte_symbols,
             byte_rank_table(left_ids, right_ids, byte_symbols),
             sizes,

@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from bpe.encoding.in_python import missing_byte_error
-from bpe.kernels.machine.arrays import aligned
+from bpe.kernels.machine.arrays import zeros
 from bpe.kernels.machine.compiling import structure
-from bpe.kernels.merging.applying import SHORT
 from bpe.kernels.merging.encoding import (
     BUFFER_FULL,
     CACHE_FULL,
     EXTRA_IDS,
+    LONGEST_RECORD,
     MISSING_BYTE,
     Cache,
     encode_spans,
+    encoding_buffers,
     move_cache,
 )
 from bpe.kernels.scanning.unicode_classes import class_table
-from bpe.kernels.tables.pretokens import pretoken_buffers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from bpe.text import Block, Scanner, SpecialTokenFinder
 
 FIRST_CACHED, MOST_CACHED = 1 << 14, 1 << 20
-"""Slots of the cache of a tokenizer at first and at most, a quarter of them unused: 56 bytes each, 56 MiB in total."""
+"""Slots of the cache of a tokenizer at first and at most: 64 bytes each with their records, 64 MiB in total."""
 
 
 class EncodedBlock(NamedTuple):
@@ -51,8 +51,7 @@ class _Buffers:
     """The working memory of one thread."""
 
     def __init__(self) -> None:
-        self.pretokens = structure(pretoken_buffers())
-        self.merging = np.empty(2 * SHORT, dtype=np.int64)
+        self.argument = structure(encoding_buffers())
         self._out = np.empty(0, dtype=np.uint32)
 
     def out(self, tokens: int) -> np.ndarray:
@@ -67,13 +66,14 @@ class _SharedCache:
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
-        arrays = Cache(
-            aligned(4 * capacity, "uint64", zeros=True),
-            np.empty(2 * capacity, dtype=np.uint32),
-            np.empty(16 * capacity, dtype=np.uint8),
-            np.zeros(3, dtype=np.int64),
-        )
-        self.argument = structure(arrays)
+        records = zeros(8 * capacity + LONGEST_RECORD, "uint32")
+        table = zeros(4 * capacity, "uint64", at_once=True)
+        self._used = np.zeros(2, dtype=np.int64)
+        self.argument = structure(Cache(table, records, records.view(np.uint8), self._used))
+
+    def used(self) -> int:
+        """Return the number of entries."""
+        return int(self._used[0])
 
 
 class BlockEncoder:
@@ -99,18 +99,24 @@ class BlockEncoder:
         self._replacing = Lock()
         self._idle: SimpleQueue[_Buffers] = SimpleQueue()
 
-    def make_space(self, size: int) -> None:
+    def entries(self) -> int:
+        """Return the number of pre-tokens in the cache."""
+        return self._cache.used()
+
+    def make_space(self, entries: int, done: int, size: int) -> None:
         """Enlarge the cache to what a text of `size` bytes will need, which saves enlarging it again and again.
 
-        English web text of n bytes has about 3.5 * n**0.62 different pre-tokens.
+        Its first `done` bytes have increased the number of entries from `entries` to the present one. The number of
+        different pre-tokens grows about like a power of the bytes, with an exponent of 0.62 in English web text.
         """
-        wanted = min(1 << int(7 * size**0.62).bit_length(), MOST_CACHED)
         cache = self._cache
+        expected = entries + int((cache.used() - entries) * (size / done) ** 0.6)
+        wanted = min(1 << (2 * expected).bit_length(), MOST_CACHED)
         if wanted > cache.capacity:
             self._replacement_of(cache, wanted)
 
-    def encode(self, block: Block) -> EncodedBlock:
-        """Encode a block.
+    def encode(self, block: Block, space: np.ndarray | None = None) -> EncodedBlock:
+        """Encode a block; the ids are written into `space` if they fit, and otherwise into an array of their own.
 
         Raises:
             ValueError: If the text has a byte that the vocabulary has no token for.
@@ -133,8 +139,7 @@ class BlockEncoder:
                 class_table(),
                 self._merges_argument,
                 cache.argument,
-                buffers.pretokens,
-                buffers.merging,
+                buffers.argument,
                 progress,
                 ends,
                 out,
@@ -142,10 +147,15 @@ class BlockEncoder:
             if state == CACHE_FULL:
                 cache = self._replacement_of(cache)
             elif state == BUFFER_FULL:
-                buffers.merging = np.empty(2 * int(progress[3]), dtype=np.int64)
+                buffers.argument = structure(encoding_buffers(2 * int(progress[3])))
             else:
                 break
-        ids = out[: progress[2]].astype(self._id_dtype)
+        number = int(progress[2])
+        if space is not None and number <= len(space):
+            ids = space[:number]
+            ids[:] = out[:number]
+        else:
+            ids = out[:number].astype(self._id_dtype)
         self._idle.put(buffers)
         if state == MISSING_BYTE:
             symbols = self._merges.byte_symbols

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from typing import Annotated
 
 import numpy as np
@@ -23,9 +24,13 @@ def read_only(data: bytes | memoryview | np.ndarray) -> np.ndarray:
     return array
 
 
-def aligned(count: int, dtype: str, *, zeros: bool = False) -> np.ndarray:
-    """Return an array that begins at the start of a cache line of 64 bytes, so that no entry lies across two."""
-    size = np.dtype(dtype).itemsize * count
-    memory = (np.zeros if zeros else np.empty)(size + 64, dtype=np.uint8)
-    begin = -memory.__array_interface__["data"][0] % 64
-    return memory[begin : begin + size].view(dtype)
+def zeros(count: int, dtype: str, *, at_once: bool = False) -> np.ndarray:
+    """Return an array of zeros that begins at the start of a page, so that no entry of a table lies across cache lines.
+
+    `at_once` gets its memory from the system immediately where that is possible, which is faster for a table that will
+    be used everywhere. NumPy would ask for huge pages, whose first use takes very long in some virtual machines.
+    """
+    flags = {}
+    if hasattr(mmap, "MAP_PRIVATE"):
+        flags["flags"] = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (getattr(mmap, "MAP_POPULATE", 0) if at_once else 0)
+    return np.frombuffer(mmap.mmap(-1, np.dtype(dtype).itemsize * count, **flags), dtype=dtype)

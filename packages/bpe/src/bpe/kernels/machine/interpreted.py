@@ -55,17 +55,41 @@ def high_mask(data: np.ndarray, position: int) -> np.uint64:
 
 
 def load_word(data: np.ndarray, position: int) -> np.uint64:
-    """Return eight bytes as one integer, the first byte lowest."""
-    word = data[int(position) : int(position) + 8]
-    if len(word) < 8:
-        raise IndexError(f"a word at {position} ends after the {len(data)} bytes of the text")
+    """Return the eight bytes from element `position` as one integer, the first byte lowest."""
+    elements = 8 // data.itemsize
+    word = data[int(position) : int(position) + elements]
+    if len(word) < elements:
+        raise IndexError(f"a word at {position} ends after the {len(data)} elements of the array")
     return np.uint64(int.from_bytes(word.tobytes(), "little"))
+
+
+def copy_ids(out: np.ndarray, index: int, array: np.ndarray, first: int) -> None:
+    """Copy four ids to `out` from an array, of any dtype, from its element `first`."""
+    elements = 16 // array.itemsize
+    ids = array[int(first) : int(first) + elements].view(np.uint32)
+    out[int(index) : int(index) + 4] = ids.copy()
 
 
 def store_ids(out: np.ndarray, index: int, low: int, high: int) -> None:
     """Write four ids: two from each word, the lower half first."""
     first = int(index)
     out[first : first + 4] = [int(low) & 0xFFFFFFFF, int(low) >> 32, int(high) & 0xFFFFFFFF, int(high) >> 32]
+
+
+def equal_words(table: np.ndarray, index: int, value: int, ignored: int) -> np.uint64:
+    """Return a mask of eight elements from `index`: ones where they equal `value`, apart from the bits in `ignored`."""
+    words = table[int(index) : int(index) + 8]
+    if len(words) < 8:
+        raise IndexError(f"eight elements at {index} end after the {len(table)} elements of the table")
+    return _mask((words & ~np.uint64(ignored)) == np.uint64(value))
+
+
+def lowest_of_32(numbers: np.ndarray, index: int) -> np.uint32:
+    """Return the lowest of 32 elements from `index`."""
+    group = numbers[int(index) : int(index) + 32]
+    if len(group) < 32:
+        raise IndexError(f"32 elements at {index} end after the {len(numbers)} elements of the array")
+    return np.uint32(group.min())
 
 
 def count_ones(mask: int) -> int:

@@ -114,13 +114,27 @@ def high_mask(typing_context: Any, data: Any, position: Any) -> Any:
 
 @operation
 def load_word(typing_context: Any, data: Any, position: Any) -> Any:
-    """Return the eight bytes from `position` as one uint64, the first byte lowest."""
+    """Return the eight bytes from element `position` as one uint64, the first byte lowest."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1], _WORD)
         return builder.load(pointer, align=1)
 
     return types.uint64(data, types.intp), generate
+
+
+@operation
+def copy_ids(typing_context: Any, out: Any, index: Any, array: Any, first: Any) -> Any:
+    """Copy four ids to `out` (uint32) from an array, of any dtype, from its element `first`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        pair = ir.VectorType(_WORD, 2)
+        source = element_pointer(context, builder, signature.args[2], arguments[2], arguments[3], pair)
+        target = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1], pair)
+        builder.store(builder.load(source, align=4), target, align=4)
+        return context.get_dummy_value()
+
+    return types.none(out, types.intp, array, types.intp), generate
 
 
 @operation
@@ -136,6 +150,43 @@ def store_ids(typing_context: Any, out: Any, index: Any, low: Any, high: Any) ->
         return context.get_dummy_value()
 
     return types.none(out, types.intp, types.uint64, types.uint64), generate
+
+
+@operation
+def equal_words(typing_context: Any, table: Any, index: Any, value: Any, ignored: Any) -> Any:
+    """Return a mask of eight uint64 from `index`: ones where they equal `value`, apart from the bits in `ignored`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        eight = ir.VectorType(_WORD, 8)
+        pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1], eight)
+        words = builder.load(pointer, align=8)
+        compared = builder.and_(words, _words_of(builder, builder.not_(arguments[3])))
+        equal = builder.icmp_unsigned("==", compared, _words_of(builder, arguments[2]))
+        return builder.zext(builder.bitcast(equal, _BYTE), _WORD)
+
+    return types.uint64(table, types.intp, types.uint64, types.uint64), generate
+
+
+def _words_of(builder: Any, word: Any) -> Any:
+    """Return a vector of one word, eight times."""
+    eight = ir.VectorType(_WORD, 8)
+    first = builder.insert_element(ir.Constant(eight, ir.Undefined), word, ir.IntType(32)(0))
+    lanes = ir.Constant(ir.VectorType(ir.IntType(32), 8), [0] * 8)
+    return builder.shuffle_vector(first, ir.Constant(eight, ir.Undefined), lanes)
+
+
+@operation
+def lowest_of_32(typing_context: Any, numbers: Any, index: Any) -> Any:
+    """Return the lowest of 32 uint32 from `index`."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        group = ir.VectorType(ir.IntType(32), 32)
+        pointer = element_pointer(context, builder, signature.args[0], arguments[0], arguments[1], group)
+        kind = ir.FunctionType(ir.IntType(32), [group])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.vector.reduce.umin.v32i32")
+        return builder.call(function, [builder.load(pointer, align=4)])
+
+    return types.uint32(numbers, types.intp), generate
 
 
 @operation

@@ -1,28 +1,31 @@
 """Application of merges to one pre-token, the lowest rank first.
 
-A merge is one uint64: left symbol in 21 bits, right symbol in 21 bits, rank in 22 bits. `ranks` is a flat hash table of
-merges that is searched by the two symbols. The merge of rank r makes the symbol `merged[r]`.
+A merge is one uint64: left symbol in 21 bits, right symbol in 21 bits, rank in 22 bits. `ranks` is a hash table of
+merges that is searched by the two symbols. Its buckets of eight merges are cache lines, which are filled from the first
+element on; a bucket is searched at once. The merge of rank r makes the symbol `merged[r]`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from bpe.kernels.machine.arrays import Numbers, Words
+from bpe.kernels.machine.arrays import Numbers, Words, zeros
 from bpe.kernels.machine.compiling import entry_point, kernel
-from bpe.kernels.tables.hashing import pair_slot
+from bpe.kernels.machine.operations import equal_words, trailing_zeros
 
 SYMBOL_BITS, RANK_BITS = 21, 22
 SHORT = 48
 """Pre-tokens of at most this many bytes are merged by repeated search for the lowest rank."""
 
+NO_RANK = (1 << RANK_BITS) - 1
+
 _FREE = np.uint64(0xFFFFFFFFFFFFFFFF)
-_ONE = np.uint64(1)
+_NONE, _ONE, _SEVEN, _EIGHT = np.uint64(0), np.uint64(1), np.uint64(7), np.uint64(8)
+_BUCKET_BITS, _HASHED, _GOLDEN = np.uint64(3), np.uint64(43), np.uint64(0x9E3779B97F4A7C15)
 _LEFT, _RIGHT = np.uint64(SYMBOL_BITS + RANK_BITS), np.uint64(RANK_BITS)
 _RANK = np.uint64((1 << RANK_BITS) - 1)
-_NO_RANK = (1 << RANK_BITS) - 1
-_EIGHT = np.uint64(8)
 _DEAD = -1
+_OFFSET_BITS, _OFFSET = 6, 63  # of a byte in a short pre-token
 _INDEX_BITS = 40
 _INDEX = (1 << _INDEX_BITS) - 1
 
@@ -32,8 +35,8 @@ def insert_ranks(lefts: Numbers, rights: Numbers, table: Words) -> None:
     """Insert merges into an empty table: the symbols of each by rank; of equal pairs the first counts."""
     mask = np.uint64(table.shape[0] - 1)
     for rank in range(lefts.shape[0]):
-        pair = np.uint64(lefts[rank]) << _LEFT | np.uint64(rights[rank]) << _RIGHT
-        slot = pair_slot(pair, table.shape[0])
+        pair = merge_pair(lefts[rank], rights[rank])
+        slot = bucket_of(pair, table)
         while table[slot] != _FREE and table[slot] & ~_RANK != pair:
             slot = (slot + _ONE) & mask
         if table[slot] == _FREE:
@@ -45,7 +48,8 @@ def rank_table(lefts: np.ndarray, rights: np.ndarray) -> np.ndarray:
 
     `lefts` and `rights` (int64) are the symbols of each merge by rank.
     """
-    table = np.full(1 << max(4, (2 * len(lefts) - 1).bit_length()), _FREE, dtype=np.uint64)
+    table = zeros(1 << max(4, (2 * len(lefts) - 1).bit_length()), "uint64", at_once=True)
+    table.fill(_FREE)
     insert_ranks(lefts, rights, table)
     return table
 
@@ -56,21 +60,38 @@ def byte_rank_table(lefts: np.ndarray, rights: np.ndarray, byte_symbols: np.ndar
     byte_of[byte_symbols] = np.arange(256)
     first, second = byte_of[lefts], byte_of[rights]
     ranks = np.flatnonzero((first >= 0) & (second >= 0))[::-1]  # of equal pairs the first counts
-    table = np.full(1 << 16, _NO_RANK, dtype=np.int32)
+    table = np.full(1 << 16, NO_RANK, dtype=np.int32)
     table[first[ranks] << 8 | second[ranks]] = ranks
     return table
 
 
 @kernel
-def _rank(left: int, right: int, table: np.ndarray) -> np.int64:
-    """Return the rank of the merge of two symbols, or `_NO_RANK`."""
-    pair = np.uint64(left) << _LEFT | np.uint64(right) << _RIGHT
-    slot = pair_slot(pair, table.shape[0])
-    while table[slot] & ~_RANK != pair:
-        if table[slot] == _FREE:
-            return np.int64(_NO_RANK)
-        slot = (slot + _ONE) & np.uint64(table.shape[0] - 1)
-    return np.int64(table[slot] & _RANK)
+def merge_pair(left: int, right: int) -> np.uint64:
+    """Return a merge of two symbols without its rank."""
+    return np.uint64(left) << _LEFT | np.uint64(right) << _RIGHT
+
+
+@kernel
+def bucket_of(pair: np.uint64, table: np.ndarray) -> np.uint64:
+    """Return the index in a table of merges where the search for a pair begins."""
+    # The highest 21 bits of the product depend on all bits of both symbols.
+    return (((pair >> _RIGHT) * _GOLDEN) >> _HASHED & np.uint64((table.shape[0] >> 3) - 1)) << _BUCKET_BITS
+
+
+@kernel
+def rank_of(pair: np.uint64, table: np.ndarray) -> np.int64:
+    """Return the rank of the merge of a pair, or `NO_RANK`.
+
+    No branch depends on whether there is one, because that is hard to predict.
+    """
+    bucket = bucket_of(pair, table)
+    found = equal_words(table, bucket, pair, _RANK)
+    while found | np.uint64(table[bucket + _SEVEN] == _FREE) == _NONE:  # a full bucket, which is rare
+        bucket = (bucket + _EIGHT) & np.uint64(table.shape[0] - 1)
+        found = equal_words(table, bucket, pair, _RANK)
+    rank = table[bucket + (np.uint64(trailing_zeros(found)) & _SEVEN)] & _RANK
+    without = np.uint64(found == _NONE) * np.uint64(NO_RANK)
+    return np.int64(rank | without)
 
 
 @kernel
@@ -95,21 +116,21 @@ def merge_short(
         index = np.uint64(start + offset)
         found[offset] = byte_ranks[np.uint64(data[index]) << _EIGHT | np.uint64(data[index + _ONE])]
     while length > 1:
-        best, at = found[0], 0
+        best = found[0] << _OFFSET_BITS
         for offset in range(1, length - 1):
-            if found[offset] < best:
-                best, at = found[offset], offset
-        if best == _NO_RANK:
+            best = min(best, found[offset] << _OFFSET_BITS | offset)
+        rank, at = best >> _OFFSET_BITS, best & _OFFSET
+        if rank == NO_RANK:
             break
-        symbols[at] = merged[best]
+        symbols[at] = merged[rank]
         length -= 1
         for offset in range(at + 1, length):
             symbols[offset] = symbols[offset + 1]
             found[offset - 1] = found[offset]
         if at > 0:
-            found[at - 1] = _rank(symbols[at - 1], symbols[at], ranks)
+            found[at - 1] = rank_of(merge_pair(symbols[at - 1], symbols[at]), ranks)
         if at < length - 1:
-            found[at] = _rank(symbols[at], symbols[at + 1], ranks)
+            found[at] = rank_of(merge_pair(symbols[at], symbols[at + 1]), ranks)
     return length
 
 
@@ -149,10 +170,10 @@ def merge_long(symbols: np.ndarray, space: np.ndarray, length: int, ranks: np.nd
     heap = space[3 * length :]  # rank and index: the lowest rank first and, among equals, the leftmost
     size = 0
     for index in range(length):
-        after[index], before[index], found[index] = index + 1, index - 1, _NO_RANK
+        after[index], before[index], found[index] = index + 1, index - 1, NO_RANK
     for index in range(length - 1):
-        found[index] = _rank(symbols[index], symbols[index + 1], ranks)
-        if found[index] != _NO_RANK:
+        found[index] = rank_of(merge_pair(symbols[index], symbols[index + 1]), ranks)
+        if found[index] != NO_RANK:
             _push(heap, size, found[index] << _INDEX_BITS | index)
             size += 1
     while size > 0:
@@ -164,19 +185,19 @@ def merge_long(symbols: np.ndarray, space: np.ndarray, length: int, ranks: np.nd
         right = after[at]
         symbols[at] = merged[rank]
         symbols[right] = _DEAD
-        found[at] = found[right] = _NO_RANK
+        found[at] = found[right] = NO_RANK
         following = after[right]
         after[at] = following
         if following < length:
             before[following] = at
-            found[at] = _rank(symbols[at], symbols[following], ranks)
-            if found[at] != _NO_RANK:
+            found[at] = rank_of(merge_pair(symbols[at], symbols[following]), ranks)
+            if found[at] != NO_RANK:
                 _push(heap, size, found[at] << _INDEX_BITS | at)
                 size += 1
         previous = before[at]
         if previous >= 0:
-            found[previous] = _rank(symbols[previous], symbols[at], ranks)
-            if found[previous] != _NO_RANK:
+            found[previous] = rank_of(merge_pair(symbols[previous], symbols[at]), ranks)
+            if found[previous] != NO_RANK:
                 _push(heap, size, found[previous] << _INDEX_BITS | previous)
                 size += 1
     left = 0

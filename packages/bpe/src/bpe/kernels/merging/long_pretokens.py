@@ -34,6 +34,8 @@ class MergeArrays(NamedTuple):
     """The merges, as `rank_table` returns them."""
     merged: SmallNumbers
     """The symbol that each merge makes: int32, shape (merges,)."""
+    first_merged: int
+    """The symbol that the first merge makes, if that of merge r is r more; otherwise -1."""
     byte_symbols: Numbers
     """The symbol of each byte, above all ids if it has no id: int64, shape (256,)."""
     byte_ranks: SmallNumbers

@@ -12,7 +12,7 @@ import numpy as np
 
 from bpe.kernels.machine.arrays import Bytes, Numbers
 from bpe.kernels.machine.compiling import entry_point, rare_kernel
-from bpe.kernels.machine.operations import BLOCK, count_ones, trailing_zeros
+from bpe.kernels.machine.operations import BLOCK, count_ones, leading_zeros, trailing_zeros
 from bpe.kernels.scanning.deepseek_boundaries import deepseek_pretoken_end, deepseek_starts
 from bpe.kernels.scanning.gpt2_boundaries import gpt2_pretoken_end, gpt2_starts
 from bpe.kernels.scanning.gpt4_boundaries import gpt4_pretoken_end, gpt4_starts
@@ -64,7 +64,14 @@ def next_ends(
             else:
                 starts = gpt4_starts(data, position, size, end, scanner, classes)
         starts &= ~ONE
+        if starts == NONE:
+            position = pretoken_end(data, position, end, scanner, classes)
+            ends[np.uint64(count)] = position
+            count += 1
+            continue
         number = count_ones(starts)
+        # Known before the loop below ends, so that the processor can already begin with the next block.
+        last = position + 63 - leading_zeros(starts)
         # Four at a time: up to three extra writes do no harm, and the end of the loop is predicted better.
         for group in range(0, number, 4):
             index = np.uint64(count + group)
@@ -77,8 +84,5 @@ def next_ends(
             ends[index + THREE] = position + trailing_zeros(starts)
             starts &= starts - ONE
         count += number
-        if number == 0:
-            ends[np.uint64(count)] = pretoken_end(data, position, end, scanner, classes)
-            count += 1
-        position = ends[np.uint64(count - 1)]
+        position = last
     return count

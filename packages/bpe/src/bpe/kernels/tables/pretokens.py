@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bpe.kernels.machine.arrays import Bytes, Numbers, Spans, Words, aligned, read_only
+from bpe.kernels.machine.arrays import Bytes, Numbers, Spans, Words, read_only, zeros
 from bpe.kernels.machine.compiling import entry_point, kernel, structure
 from bpe.kernels.machine.operations import prefetch
 from bpe.kernels.scanning.boundaries import ENDS, next_ends
@@ -27,7 +27,7 @@ from bpe.kernels.tables.hashing import PACKED, pretoken_key, pretoken_slot, same
 
 # Numba converts mixed uint64 and int64 to float64, so indices added to a uint64 are uint64 too.
 _HIGH, _SIZE, _COUNT = np.uint64(1), np.uint64(2), np.uint64(3)
-_ONE, _FOUR = np.uint64(1), np.uint64(4)
+_ONE, _TWO, _FOUR = np.uint64(1), np.uint64(2), np.uint64(4)
 _HALF, _LOW_HALF = np.uint64(32), np.uint64(0xFFFFFFFF)
 _FREE = np.uint64(0)
 
@@ -41,19 +41,20 @@ _FIRST_CAPACITY = 1 << 15
 _FIRST_ARENA = 1 << 17
 
 
+KEY_FIELDS = np.uint64(3)
+
+
 class PretokenBuffers(NamedTuple):
     """Working memory for the pre-tokens that one call of `next_pretokens` finds."""
 
     ends: Numbers
-    lows: Words
-    highs: Words
-    slots: Words
+    keys: Words
+    """For each the two halves of its key, and the index of the slot where the search for it begins."""
 
 
 def pretoken_buffers() -> PretokenBuffers:
     """Return new buffers, for one thread."""
-    lows, highs, slots = np.empty((3, ENDS), dtype=np.uint64)
-    return PretokenBuffers(np.empty(ENDS, dtype=np.int64), lows, highs, slots)
+    return PretokenBuffers(np.empty(ENDS, dtype=np.int64), np.empty(int(KEY_FIELDS) * ENDS, dtype=np.uint64))
 
 
 @kernel
@@ -69,19 +70,20 @@ def next_pretokens(
 ) -> int:
     """Find the next pre-tokens and prefetch their slots in a table of so many fields per slot; return their number.
 
-    `next_ends` describes the other arguments. `buffers` receives the ends of the pre-tokens, their keys, and the
-    indices of the slots where the search for them begins.
+    `next_ends` describes the other arguments. `buffers` receives the ends of the pre-tokens, their keys and slots.
     """
-    ends, lows, highs, slots = buffers
+    ends, keys = buffers
     shift = slot_shift(table.shape[0] // fields)
     number = next_ends(data, position, end, scanner, classes, ends)
     start = position
     for end_index in range(number):
         index = np.uint64(end_index)
-        lows[index], highs[index] = pretoken_key(data, start, ends[index] - start)
-        slots[index] = pretoken_slot(lows[index], highs[index], shift) * np.uint64(fields)
-        prefetch(table, slots[index])
-        start = ends[index]
+        low, high = pretoken_key(data, start, ends[index] - start)
+        slot = pretoken_slot(low, high, shift) * np.uint64(fields)
+        prefetch(table, slot)
+        index *= KEY_FIELDS
+        keys[index], keys[index + _ONE], keys[index + _TWO] = low, high, slot
+        start = ends[np.uint64(end_index)]
     return number
 
 
@@ -154,7 +156,7 @@ def count_pretokens(
     `spans` (int64, shape (special tokens, 3)) are the spans of special tokens. `progress` (int64, shape (2,)) holds the
     number of spans passed and the position. The kernel starts there, and updates both numbers before it returns False.
     """
-    ends, lows, highs, slots = buffers
+    ends, keys = buffers
     for segment in range(progress[0], spans.shape[0] + 1):
         position = progress[1]
         end = spans[segment, 0] if segment < spans.shape[0] else data.shape[0]
@@ -162,8 +164,9 @@ def count_pretokens(
             number = next_pretokens(data, position, end, scanner, classes, table, 4, buffers)
             for end_index in range(number):
                 index = np.uint64(end_index)
-                low, high, length = lows[index], highs[index], ends[index] - position
-                entry = find_entry(data, position, length, low, high, slots[index], table, arena)
+                length, at = ends[index] - position, index * KEY_FIELDS
+                low, high, slot = keys[at], keys[at + _ONE], keys[at + _TWO]
+                entry = find_entry(data, position, length, low, high, slot, table, arena)
                 if table[entry + _HIGH] == _FREE and not _insert(
                     data, position, length, low, high, entry, table, arena, state
                 ):
@@ -261,7 +264,7 @@ class PretokenTable:
     """Counts of pre-tokens in a table and an arena that grow as needed; not for use by two threads at once."""
 
     def __init__(self, capacity: int = _FIRST_CAPACITY, arena_bytes: int = _FIRST_ARENA) -> None:
-        self.table = aligned(4 * capacity, "uint64", zeros=True)
+        self.table = zeros(4 * capacity, "uint64", at_once=True)
         self.arena = np.empty(arena_bytes, dtype=np.uint8)
         self._state = np.zeros(2, dtype=np.int64)
         self._buffers = structure(pretoken_buffers())
@@ -300,7 +303,7 @@ class PretokenTable:
         """Make space for more entries and for a pre-token of up to `longest` bytes."""
         entries, used = self._state
         if 16 * (entries + 1) > 3 * len(self.table):
-            larger = aligned(2 * len(self.table), "uint64", zeros=True)
+            larger = zeros(2 * len(self.table), "uint64", at_once=True)
             move_entries(self.table, larger)
             self.table = larger
             return
