@@ -11,7 +11,6 @@ import glob
 import hashlib
 import os
 import platform
-import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -107,7 +106,7 @@ def _temporary(target: Path, create: Callable[[Path], None]) -> Iterator[Path]:
 
 def _temporary_name(target: Path) -> Path:
     """Return an unused hidden name beside a path."""
-    return target.with_name(f".{target.name}.{_machine()}.{secrets.token_hex(4)}.partial")
+    return target.with_name(f".{target.name}.{_machine()}.{os.urandom(4).hex()}.partial")
 
 
 @lru_cache(maxsize=1)

@@ -94,11 +94,24 @@ def _words(path: Path) -> list[str]:
         return []
 
 
+class _Made:
+    """A result that is there already, in the form of a future."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def result(self) -> Any:
+        """Return the result."""
+        return self._value
+
+
 class Workers:
-    """A pool of threads. While the interpreter exits, when no thread can start, the thread of the caller works."""
+    """A pool of threads. The thread of the caller works where it `works_alone`, and while the interpreter exits."""
 
     def __init__(self, threads: int) -> None:
         self._pool: ThreadPoolExecutor | None = None
+        if works_alone(threads):
+            return
         with _exit_tolerated():
             from concurrent.futures import ThreadPoolExecutor  # the import alone fails while the interpreter exits
 
@@ -113,16 +126,12 @@ class Workers:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
+    def submit(self, function: Callable[..., Result], *arguments: Any) -> Future[Result] | _Made:
         """Start a call, or make it now if no thread can start."""
         if self._pool is not None:
             with _exit_tolerated():
                 return self._pool.submit(function, *arguments)
-        from concurrent.futures import Future
-
-        done: Future[Result] = Future()
-        done.set_result(function(*arguments))
-        return done
+        return _Made(function(*arguments))
 
 
 @contextmanager
@@ -145,8 +154,6 @@ def works_alone(threads: int) -> bool:
 
 def call_aside(function: Callable[..., Result], *arguments: Any) -> Result:
     """Call a function that calls kernels, in another thread unless this one `works_alone`."""
-    if works_alone(1):
-        return function(*arguments)
     with Workers(1) as workers:
         return workers.submit(function, *arguments).result()
 
@@ -164,7 +171,7 @@ def map_in_order(
         yield from map(function, items)
         return
     with Workers(threads) as workers:
-        pending: deque[Future[Result]] = deque()
+        pending: deque[Future[Result] | _Made] = deque()
         for item in items:
             pending.append(workers.submit(function, item))
             if len(pending) >= 2 * threads:

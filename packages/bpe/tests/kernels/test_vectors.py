@@ -63,3 +63,40 @@ def test_bits(operations, mask):
     bits = f"{mask:064b}"
     expected = (bits.count("1"), len(bits) - len(bits.lstrip("0")), len(bits) - len(bits.rstrip("0")))
     assert operations[1](np.uint64(mask)) == expected
+
+
+def words_and_ids(module, compiled):
+    """Return the operations of a module on words and ids, as functions."""
+    equal_words, lowest_of_32, copy_ids = module.equal_words, module.lowest_of_32, module.copy_ids
+
+    def equal(table, index, value, ignored):
+        return equal_words(table, index, value, ignored)
+
+    def lowest(numbers, index):
+        return lowest_of_32(numbers, index)
+
+    def copy(out, index, array, first):
+        copy_ids(out, index, array, first)
+
+    return tuple(map(njit, (equal, lowest, copy))) if compiled else (equal, lowest, copy)
+
+
+@pytest.mark.parametrize("module", [vectors, interpreted])
+def test_operations_on_words_and_ids(module):
+    equal, lowest, copy = words_and_ids(module, module is vectors)
+    chance = np.random.default_rng(3)
+    table = chance.integers(0, 4, 24, dtype=np.uint64) << np.uint64(40) | chance.integers(0, 9, 24, dtype=np.uint64)
+    ignored, value = np.uint64(0xFF), np.uint64(2) << np.uint64(40)
+    for index in range(17):
+        expected = sum(int(word & ~ignored == value) << lane for lane, word in enumerate(table[index : index + 8]))
+        assert int(equal(table, index, value, ignored)) == expected
+    numbers = chance.integers(0, 2**32, 40, dtype=np.uint32)
+    numbers[[0, 39]] = 2**32 - 1
+    assert [int(lowest(numbers, index)) for index in range(9)] == [min(numbers[i : i + 32]) for i in range(9)]
+    out = np.zeros(8, dtype=np.uint32)
+    copy(out, 1, numbers, 3)
+    assert out.tolist() == [0, *numbers[3:7].tolist(), 0, 0, 0]
+    copy(out, 2, out, 1)  # which overlap
+    assert out.tolist() == [0, numbers[3], *numbers[3:7].tolist(), 0, 0]
+    copy(out, 0, table, 5)
+    assert out[:4].tolist() == table[5:7].view(np.uint32).tolist()

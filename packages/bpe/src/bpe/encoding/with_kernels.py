@@ -57,7 +57,7 @@ class _Buffers:
     def out(self, tokens: int) -> np.ndarray:
         """Return an array of at least `tokens` elements."""
         if len(self._out) < tokens:
-            self._out = np.empty(tokens + tokens // 4, dtype=np.uint32)
+            self._out = zeros(tokens + tokens // 4, "uint32")
         return self._out
 
 
@@ -104,7 +104,7 @@ class BlockEncoder:
         return self._cache.used()
 
     def make_space(self, entries: int, done: int, size: int) -> None:
-        """Enlarge the cache to what a text of `size` bytes will need, which saves enlarging it again and again.
+        """Enlarge the cache to twice what a text of `size` bytes will need, instead of again and again.
 
         Its first `done` bytes have increased the number of entries from `entries` to the present one. The number of
         different pre-tokens grows about like a power of the bytes, with an exponent of 0.62 in English web text.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from bpe.kernels import encoding_loaded, learning_loaded
+from bpe.kernels import SMALL_TEXT_BYTES, are_ready, encoding_loaded, learning_loaded
 from bpe.kernels.scanning.scanner import GPT2, Scanner
 from bpe.text.patterns import Pattern, scanner_of
 from bpe.text.special_tokens import Span, SpecialTokenFinder
@@ -208,7 +208,8 @@ class BlockCutter:
             return self._end_of_last_special_token(data, floor, end)
         # A special token that starts later, or there if it must lie apart, may be longer than the visible part.
         end = min(end, len(data) - max(self._finder.longest - (0 if self._apart else 1), 1))
-        if end > floor and (encoding_loaded() or learning_loaded()):
+        loaded = encoding_loaded() or learning_loaded() or (end - floor > SMALL_TEXT_BYTES and are_ready())
+        if end > floor and loaded:
             return self._distant_cut(data, floor, end, self._scanner)
         reach = _FIRST_REACH
         while end > floor:

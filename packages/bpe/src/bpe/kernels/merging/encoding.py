@@ -196,8 +196,12 @@ def _remember(
     ids: np.ndarray,
     number: int,
     cache: Cache,
-) -> None:
-    """Insert a pre-token and its first `number` ids, unless it is there already or other threads used up the space."""
+) -> np.uint64:
+    """Insert a pre-token and its first `number` ids, unless it is there already.
+
+    Returns:
+        The index of its entry, or `_UNKNOWN` if other threads used up the space.
+    """
     table = cache.table
     mask = np.uint64(table.shape[0] - 1)
     entry = pretoken_slot(low, high, slot_shift(table.shape[0] >> 3)) * _EIGHT_FIELDS
@@ -298,10 +302,10 @@ def _encode_gaps(
             merge_several(data, count, merges, several)
             for which in range(count):
                 made, index = take_symbols(which, several, ids), several.indices[which]
-                is_complete = True
+                highest = np.int64(0)
                 for offset in range(made):
-                    is_complete &= np.int64(ids[offset]) < merges.vocab_size
-                if not is_complete:
+                    highest = max(highest, np.int64(ids[offset]))
+                if highest >= merges.vocab_size:
                     entries[index] = _WITHOUT_ID
                 elif _has_space(cache):
                     entries[index] = _remember(

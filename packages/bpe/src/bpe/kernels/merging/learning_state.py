@@ -12,11 +12,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bpe.kernels.machine.arrays import Bytes, Numbers, SmallNumbers, SmallPairs, Words
+from bpe.kernels.machine.arrays import Bytes, Numbers, SmallNumbers, SmallPairs, Words, zeros
 from bpe.kernels.machine.compiling import entry_point
 from bpe.kernels.tables.pairs import pair_table
 
 SEPARATOR, _INSIDE = -1, -2
+
+_RESERVED = 4
+"""Positions for which space is reserved, as a multiple of those before the first merge. Most texts need no more."""
 
 (
     MERGES,
@@ -123,14 +126,14 @@ def first_state(text: np.ndarray, offsets: np.ndarray, counts: np.ndarray, max_m
     `counts` (int64) the number of occurrences of each.
     """
     token_start = np.zeros(256 + max_merges, dtype=np.int64)
-    cells = np.empty(len(text) + len(counts) + 1, dtype=np.int64)
+    cells = zeros(len(text) + len(counts) + 1, "int64")
     weights, sizes = np.zeros((2, 1 << 16), dtype=np.int64)
     fill_cells(text, offsets, counts, cells, token_start, weights, sizes)
 
     pairs = np.flatnonzero(sizes)
     next_of = np.cumsum(sizes) - sizes
     list_start = next_of[pairs]
-    positions = np.empty(sizes.sum(), dtype=np.int32)
+    positions = zeros(_RESERVED * int(sizes.sum()) + 1024, "int32")
     list_positions(text, offsets, next_of, positions)
     return _first_state(
         text,
@@ -143,6 +146,7 @@ def first_state(text: np.ndarray, offsets: np.ndarray, counts: np.ndarray, max_m
         list_start,
         sizes[pairs],
         positions,
+        int(sizes.sum()),
         known=0,
     )
 
@@ -165,7 +169,7 @@ def _enlarged(array: np.ndarray, used: int, capacity: int) -> np.ndarray:
     """Return `array`, or a larger copy of its first `used` elements if it is shorter than `capacity`."""
     if len(array) >= capacity:
         return array
-    larger = np.empty(max(capacity, len(array) + len(array) // 2), dtype=array.dtype)
+    larger = zeros(max(capacity, len(array) + len(array) // 2), array.dtype.name)
     larger[:used] = array[:used]
     return larger
 
@@ -213,6 +217,7 @@ def state_of_symbols(
         firsts.astype(np.int64),
         list_size.astype(np.int64),
         at[joined[order]].astype(np.int32),
+        len(joined),
         known=known - 256,
     )
 
@@ -228,11 +233,15 @@ def _first_state(
     list_start: np.ndarray,
     list_size: np.ndarray,
     positions: np.ndarray,
+    used: int,
     *,
     known: int,
 ) -> MergeState:
-    """Return the state with these fields after `known` merges, with space for some pairs and positions more."""
-    pairs, used = len(pair_keys), len(positions)
+    """Return the state with these fields after `known` merges, with space for some pairs and positions more.
+
+    The first `used` elements of `positions` are in use.
+    """
+    pairs = len(pair_keys)
     numbers = np.zeros(12, dtype=np.int64)
     numbers[MERGES], numbers[PAIRS], numbers[POSITIONS] = known, pairs, used
     numbers[THRESHOLD] = max(1, pair_count.max(initial=0))
@@ -250,7 +259,7 @@ def _first_state(
         list_start=_enlarged(list_start, pairs, capacity),
         list_size=_enlarged(list_size, pairs, capacity),
         table=pair_table(pair_keys, pairs, capacity),
-        positions=_enlarged(positions, used, used + 1024),
+        positions=_enlarged(positions, used, _RESERVED * used + 1024),
         heap=np.empty(capacity + capacity // 2, dtype=np.int32),
         bounds=np.empty(capacity + capacity // 2, dtype=np.int64),
         found_pair=np.empty(1024, dtype=np.int32),

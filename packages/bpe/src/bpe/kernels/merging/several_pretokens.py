@@ -55,9 +55,10 @@ class Several(NamedTuple):
 
 def several() -> Several:
     """Return new working memory, for one thread."""
-    numbers, left = np.zeros((3, SEVERAL), dtype=np.int64), np.zeros(SEVERAL, dtype=np.uint64)
+    indices, starts, lengths = np.zeros((3, SEVERAL), dtype=np.int64)
     symbols, keys = np.zeros((2, SEVERAL * _PLACES), dtype=np.uint32)
-    return Several(*numbers, left, symbols, keys, np.zeros(3 * SEVERAL, dtype=np.uint64))
+    left, turns = np.zeros(SEVERAL, dtype=np.uint64), np.zeros(3 * SEVERAL, dtype=np.uint64)
+    return Several(indices, starts, lengths, left, symbols, keys, turns)
 
 
 @kernel
@@ -71,9 +72,9 @@ def _begin(data: np.ndarray, which: int, merges: MergeArrays, several: Several) 
     byte_before = np.uint64(data[np.uint64(start)])
     symbols[first + 1] = byte_symbols[byte_before]
     for offset in range(1, length):
-        byte, place = np.uint64(data[np.uint64(start + offset)]), np.uint64(first + offset)
-        symbols[place + _ONE] = byte_symbols[byte]
-        keys[place] = byte_ranks[byte_before << _EIGHT | byte] << _PLACE_BITS | offset
+        byte, at = np.uint64(data[np.uint64(start + offset)]), np.uint64(first + offset)
+        symbols[at + _ONE] = byte_symbols[byte]
+        keys[at] = byte_ranks[byte_before << _EIGHT | byte] << _PLACE_BITS | offset
         byte_before = byte
     several.left[which] = (_TWO << np.uint64(length + 1)) - _ONE
     several.turns[3 * which] = which

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bpe.kernels.machine.arrays import Words
+from bpe.kernels.machine.arrays import Words, zeros
 from bpe.kernels.machine.compiling import entry_point, kernel
 from bpe.kernels.tables.hashing import pair_slot
 
@@ -55,6 +55,7 @@ def insert_pairs(pair_keys: Words, num_pairs: int, table: Words) -> None:
 
 def pair_table(pair_keys: np.ndarray, num_pairs: int, expected: int) -> np.ndarray:
     """Return a table of the first `num_pairs` pairs that has space for `expected` pairs."""
-    table = np.full(2 << max(10, (2 * expected - 1).bit_length()), _FREE, dtype=np.uint64)
+    table = zeros(2 << max(10, (2 * expected - 1).bit_length()), "uint64", at_once=True)
+    table.fill(_FREE)
     insert_pairs(pair_keys, num_pairs, table)
     return table
