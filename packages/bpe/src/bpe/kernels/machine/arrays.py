@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 from typing import Annotated
 
 import numpy as np
@@ -24,13 +25,26 @@ def read_only(data: bytes | memoryview | np.ndarray) -> np.ndarray:
     return array
 
 
+_HUGE_PAGE = 1 << 21
+
+
 def zeros(count: int, dtype: str, *, at_once: bool = False) -> np.ndarray:
     """Return an array of zeros that begins at the start of a page, so that no entry of a table lies across cache lines.
 
-    `at_once` gets its memory from the system immediately where that is possible, which is faster for a table that will
-    be used everywhere. NumPy would ask for huge pages, whose first use takes very long in some virtual machines.
+    `at_once` is for a table that will be used everywhere. Its memory comes immediately or, if there is enough, in huge
+    pages, where the system can do that. NumPy asks for huge pages for every large array. That fills memory which may
+    never be used, and in some virtual machines takes ten times as long as other pages.
     """
+    size = np.dtype(dtype).itemsize * count
+    huge = at_once and size >= 2 * _HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE")
     flags = {}
     if hasattr(mmap, "MAP_PRIVATE"):
+        at_once &= not huge
         flags["flags"] = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | (getattr(mmap, "MAP_POPULATE", 0) if at_once else 0)
-    return np.frombuffer(mmap.mmap(-1, np.dtype(dtype).itemsize * count, **flags), dtype=dtype)
+    memory = mmap.mmap(-1, size + huge * _HUGE_PAGE, **flags)
+    begin = 0
+    if huge:
+        with suppress(OSError):  # a kernel without huge pages
+            memory.madvise(mmap.MADV_HUGEPAGE)
+        begin = -np.frombuffer(memory, dtype=np.uint8).__array_interface__["data"][0] % _HUGE_PAGE
+    return np.frombuffer(memory, dtype=dtype, count=count, offset=begin)
