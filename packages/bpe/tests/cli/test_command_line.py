@@ -437,6 +437,16 @@ def test_control_c_waits_for_the_end_of_an_import(folder):
     assert (result.returncode, result.stdout, result.stderr) == (130, "True\n", "bpe: interrupted\n")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="arguments are UTF-16 there")
+def test_a_text_on_the_command_line_is_utf8_in_every_locale(folder):
+    bpe.train("text.txt", 300).save_pretrained("tokenizer")
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    result = run_python("-m", "bpe", "inspect", "tokenizer", "--text", "é", environment=ascii_only)
+    assert result.returncode == 0
+    assert "\\ufffd" not in result.stdout
+    assert "2 tokens" in result.stdout
+
+
 FULL_DISK = """
 import resource, signal, sys
 import bpe.__main__ as main

@@ -231,7 +231,10 @@ def inspect(options: argparse.Namespace) -> None:
     """Describe a tokenizer, its compression of a file, or its split of a text."""
     tokenizer = Tokenizer.from_pretrained(options.tokenizer)
     if options.text is not None:
-        ids = tokenizer.encode_to_numpy(options.text, options.threads).tolist()
+        text = options.text
+        with suppress(UnicodeError):  # a shell passes on UTF-8, which Python decodes by the locale
+            text = os.fsencode(text).decode("utf-8")
+        ids = tokenizer.encode_to_numpy(text, options.threads).tolist()
         tokens = [(id_, tokenizer.decode_bytes([id_])) for id_ in ids]
         print(inspection.split_report(tokens, color=_color(options.color)))
     elif options.file is not None:

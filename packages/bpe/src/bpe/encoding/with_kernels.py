@@ -11,17 +11,8 @@ import numpy as np
 from bpe.encoding.in_python import missing_byte_error
 from bpe.kernels.machine.arrays import zeros
 from bpe.kernels.machine.compiling import structure
-from bpe.kernels.merging.encoding import (
-    BUFFER_FULL,
-    CACHE_FULL,
-    EXTRA_IDS,
-    LONGEST_RECORD,
-    MISSING_BYTE,
-    Cache,
-    encode_spans,
-    encoding_buffers,
-    move_cache,
-)
+from bpe.kernels.merging.cache import EXTRA_IDS, LONGEST_RECORD, Cache, move_cache
+from bpe.kernels.merging.encoding import BUFFER_FULL, CACHE_FULL, MISSING_BYTE, encode_spans, encoding_buffers
 from bpe.kernels.scanning.unicode_classes import class_table
 
 if TYPE_CHECKING:

@@ -91,8 +91,12 @@ def read_json_lines(path: StrPath, chunks: Iterable[bytes], column: str) -> Iter
         except (ValueError, RecursionError) as error:
             why = f"{error.msg} at character {error.pos}" if isinstance(error, json.JSONDecodeError) else str(error)
             raise ValueError(f"{where} is not JSON: {why}; expected one object per line, check it") from None
-        names = row if isinstance(row, dict) else {}
-        yield _string(_value(names, column, where), column, where)
+        if not isinstance(row, dict):
+            raise ValueError(  # noqa: TRY004 - of the content of a file
+                f"{where} is a JSON {type(row).__name__}, expected an object with the column {column!r}; write one "
+                "object per line"
+            )
+        yield _string(_value(row, column, where), column, where)
 
 
 def _lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
