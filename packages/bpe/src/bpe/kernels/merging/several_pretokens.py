@@ -98,6 +98,7 @@ def merge_several(data: np.ndarray, number: int, merges: MergeArrays, several: S
                 continue
             at, rank = key & _PLACE, key >> _KEY_RANK
             symbol = merges.first_merged + np.int64(rank) if merges.first_merged >= 0 else np.int64(merges.merged[rank])
+            # The symbol to the right of the new one disappears, and both neighbours of the new one get new keys.
             left = several.left[which]
             above = left & ~((_TWO << at) - _ONE)
             above_right = above & (above - _ONE)
@@ -112,6 +113,7 @@ def merge_several(data: np.ndarray, number: int, merges: MergeArrays, several: S
             still += _THREE
             prefetch(ranks, bucket_of(pair, ranks))
             prefetch(ranks, bucket_of(pair_before, ranks))
+        # The ranks of all of them are on their way by now.
         end, turn = still, _NONE
         while turn < end:
             places = turns[turn]
