@@ -1,16 +1,19 @@
 """Vector instructions and their plain-Python forms, byte by byte and bit by bit."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numba import njit
+from numba import config, njit
 
 from bpe.kernels.machine import interpreted, vectors
 from bpe.kernels.machine.arrays import read_only
 
 
-def made_with(module, compiled):
+@cache
+def made_with(module):
     """Return functions that call the operations of a module."""
     byte_masks, high_mask = module.byte_masks, module.high_mask
     equal_mask, range_mask = module.equal_mask, module.range_mask
@@ -28,17 +31,16 @@ def made_with(module, compiled):
     def counts(mask):
         return count_ones(mask), leading_zeros(mask), trailing_zeros(mask)
 
-    return (njit(masks), njit(counts)) if compiled else (masks, counts)
+    return (njit(masks), njit(counts)) if module is vectors else (masks, counts)
 
 
-both = pytest.mark.parametrize(
-    "operations", [made_with(vectors, True), made_with(interpreted, False)], ids=["vectors", "interpreted"]
-)
+compiled = pytest.mark.skipif(config.DISABLE_JIT, reason="Numba compiles nothing")
+both = pytest.mark.parametrize("module", [pytest.param(vectors, marks=compiled), interpreted])
 
 
 @both
 @given(data=st.binary(min_size=64, max_size=70), byte=st.integers(0, 0xE0))
-def test_masks(operations, data, byte):
+def test_masks(module, data, byte):
     position = len(data) - 64
     kinds = [
         lambda b: chr(b | 0x20) in "abcdefghijklmnopqrstuvwxyz",
@@ -54,18 +56,18 @@ def test_masks(operations, data, byte):
         lambda b: b >= 0xF0,
     ]
     expected = [sum(kind(b) << index for index, b in enumerate(data[position:])) for kind in kinds]
-    assert list(map(int, operations[0](read_only(data), position, np.uint8(byte)))) == expected
+    assert list(map(int, made_with(module)[0](read_only(data), position, np.uint8(byte)))) == expected
 
 
 @both
 @given(mask=st.one_of(st.integers(0, 2**64 - 1), st.integers(0, 63).map(lambda bit: 1 << bit)))
-def test_bits(operations, mask):
+def test_bits(module, mask):
     bits = f"{mask:064b}"
     expected = (bits.count("1"), len(bits) - len(bits.lstrip("0")), len(bits) - len(bits.rstrip("0")))
-    assert operations[1](np.uint64(mask)) == expected
+    assert made_with(module)[1](np.uint64(mask)) == expected
 
 
-def words_and_ids(module, compiled):
+def words_and_ids(module):
     """Return the operations of a module on words and ids, as functions."""
     equal_words, lowest_of_32, copy_ids = module.equal_words, module.lowest_of_32, module.copy_ids
 
@@ -81,9 +83,9 @@ def words_and_ids(module, compiled):
     return tuple(map(njit, (equal, lowest, copy))) if compiled else (equal, lowest, copy)
 
 
-@pytest.mark.parametrize("module", [vectors, interpreted])
+@both
 def test_operations_on_words_and_ids(module):
-    equal, lowest, copy = words_and_ids(module, module is vectors)
+    equal, lowest, copy = words_and_ids(module)
     chance = np.random.default_rng(3)
     table = chance.integers(0, 4, 24, dtype=np.uint64) << np.uint64(40) | chance.integers(0, 9, 24, dtype=np.uint64)
     ignored, value = np.uint64(0xFF), np.uint64(2) << np.uint64(40)
