@@ -1,8 +1,10 @@
 """Ready machine code of the kernels: which file is mapped, what is refused, and what it does."""
 
 import json
+import re
 import shutil
 import sys
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,8 @@ from helpers import run_python
 from bpe.building.linking import link
 from bpe.kernels.machine import compiling, machine_code
 from bpe.kernels.machine.machine_code import FOLDER, HEADER_BYTES, TARGETS, MachineCode, runnable_targets
-from bpe.kernels.scanning.unicode_classes import class_table, class_table_by_regex
+from bpe.kernels.scanning import unicode_classes
+from bpe.kernels.scanning.unicode_classes import class_table, class_table_by_regex, classes_version
 from bpe.kernels.scanning.utf8 import is_well_formed
 
 ready = pytest.mark.skipif(
@@ -117,6 +120,32 @@ def test_an_array_of_another_form_is_refused(array):
 
 def test_the_stored_classes_are_those_of_regex():
     assert np.array_equal(class_table(), class_table_by_regex())
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected"),
+    [
+        ("This module supports Unicode 18.0.0. Full", "Unicode 18.0.0"),
+        ("It supports Unicode.", "regex-1.2"),
+        (None, "regex-1.2"),
+    ],
+)
+def test_the_classes_have_the_version_of_unicode(tmp_path, monkeypatch, metadata, expected):
+    """Releases of `regex` are frequent, and the one with which a wheel is built is seldom the one it is used with."""
+    (tmp_path / "regex").mkdir()
+    (tmp_path / "regex" / "__init__.py").touch()
+    (tmp_path / "regex-1.2.dist-info").mkdir()
+    if metadata:
+        (tmp_path / "regex-1.2.dist-info" / "METADATA").write_text(f"Name: regex\n\n{metadata}\n")
+    monkeypatch.setattr(unicode_classes, "find_spec", PathFinder.find_spec)
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    assert classes_version() == expected
+    (tmp_path / "regex-1.3.dist-info").mkdir()
+    assert classes_version() == ""
+
+
+def test_the_stored_classes_have_the_version_of_the_installed_regex():
+    assert re.fullmatch(r"Unicode \d+\.\d+\.\d+", classes_version())
 
 
 def compiled(text, triple="x86_64-unknown-linux-gnu"):

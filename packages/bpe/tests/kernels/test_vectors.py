@@ -80,7 +80,7 @@ def words_and_ids(module):
     def copy(out, index, array, first):
         copy_ids(out, index, array, first)
 
-    return tuple(map(njit, (equal, lowest, copy))) if compiled else (equal, lowest, copy)
+    return tuple(map(njit, (equal, lowest, copy))) if module is vectors else (equal, lowest, copy)
 
 
 @both

@@ -28,7 +28,7 @@ def build(folder: Path = FOLDER) -> None:
     Raises:
         RuntimeError: If code that this machine can run does not do what the interpreted kernels do.
     """
-    version = unicode_classes.regex_version()
+    version = unicode_classes.classes_version()
     facts = {"kernels": kernels_digest(), "building": source_digest(Path(__file__).parent), "version": version}
     files = [folder / f"{name}.bin" for name in ("unicode-classes", *TARGETS)]
     if all(_has(path, facts) for path in files):

@@ -12,7 +12,7 @@ import os
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from functools import wraps
+from functools import lru_cache, wraps
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,17 @@ def structure(value: Any) -> Any:
     return value if _MACHINE_CODE is None else Structure(value)
 
 
+@lru_cache(maxsize=1)
+def _warn_of_no_cache() -> None:
+    """Say once that kernels are compiled in every process."""
+    warnings.warn(
+        "no folder for the cache of Numba is writable, so every process compiles the kernels of bpe, which takes half "
+        "a minute; set NUMBA_CACHE_DIR to a folder that is",
+        RuntimeWarning,
+        stacklevel=3,
+    )
+
+
 def _compiled_by_numba(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile `function` to run without the interpreter lock, and cache the machine code on disk where possible."""
     from numba import njit
@@ -93,7 +104,8 @@ def _compiled_by_numba(function: Callable[..., Any]) -> Callable[..., Any]:
         return njit(**options)(function)
     try:
         dispatcher = njit(cache=True, **options)(function)
-    except RuntimeError:  # no cache folder is writable: compile in every process
+    except RuntimeError:
+        _warn_of_no_cache()
         return njit(**options)(function)
     if not _tie_cache_to_all_kernels(dispatcher):
         warnings.warn(

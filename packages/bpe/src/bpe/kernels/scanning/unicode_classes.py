@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import re
+from contextlib import suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -54,7 +55,7 @@ def class_table() -> np.ndarray:
         stored_version = checked_header(path, content)["version"]
     except (OSError, ValueError):
         stored_version = None
-    if stored_version != regex_version():
+    if stored_version != classes_version():
         return class_table_by_regex()
     runs = np.frombuffer(content, dtype="<u4", offset=HEADER_BYTES)
     starts, classes = runs >> 8, (runs & 0xFF).astype(np.uint8)
@@ -71,14 +72,22 @@ def runs_of(table: np.ndarray) -> bytes:
     return (starts << 8 | table[starts]).astype("<u4").tobytes()
 
 
-def regex_version() -> str:
-    """Return the version of the installed `regex` without importing it, or "" if that is not easily found."""
-    if "regex" in sys.modules:
-        return str(getattr(sys.modules["regex"], "__version__", ""))
+def classes_version() -> str:
+    """Return the version of Unicode that the installed `regex` follows, without importing it.
+
+    Its metadata says so, as in "supports Unicode 18.0.0". Otherwise the result is its own version, or "" without
+    metadata.
+    """
     spec = find_spec("regex")
     folders = spec.submodule_search_locations if spec else None
     found = [path for folder in folders or () for path in Path(folder).parent.glob("regex-*.dist-info")]
-    return found[0].name.removeprefix("regex-").removesuffix(".dist-info") if len(found) == 1 else ""
+    if len(found) != 1:
+        return ""
+    with suppress(OSError):
+        unicode = re.search(rb"supports (Unicode \d+(\.\d+)+)", (found[0] / "METADATA").read_bytes())
+        if unicode:
+            return unicode[1].decode("ascii")
+    return found[0].name.removesuffix(".dist-info")
 
 
 def class_table_by_regex() -> np.ndarray:
