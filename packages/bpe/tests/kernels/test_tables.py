@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from bpe.kernels.machine.arrays import zeros
 from bpe.kernels.tables.hashing import pretoken_key, pretoken_slot
 from bpe.kernels.tables.pretokens import PretokenTable
 
@@ -51,3 +52,13 @@ def test_adding_arrays_leaves_them_writable():
     pretokens, offsets, counts = np.frombuffer(b"abc", np.uint8).copy(), np.array([0, 1, 3]), np.array([5, 6])
     PretokenTable(capacity=4).add(pretokens, offsets, counts)
     assert all(array.flags.writeable for array in (pretokens, offsets, counts))
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("count", [1, 1000, 1 << 19, (1 << 19) + 1])  # from 4 MiB on, tables are in huge pages
+def test_arrays_of_zeros_begin_with_a_page(count, at_once):
+    array = zeros(count, "uint64", at_once=at_once)
+    assert (array.dtype, array.shape, array.flags.writeable) == (np.uint64, (count,), True)
+    assert array.__array_interface__["data"][0] % 4096 == 0
+    assert not array.any()
+    array[-1] = 1

@@ -87,6 +87,12 @@ def is_in_record(data: np.ndarray, start: int, length: int, entry: np.uint64, ca
 
 
 @kernel
+def _holds(data: np.ndarray, start: int, length: int, low: np.uint64, entry: np.uint64, cache: Cache) -> bool:
+    """Return whether an entry with the second half of the key of a pre-token holds this pre-token."""
+    return cache.table[entry] == low and (length <= PACKED or is_in_record(data, start, length, entry, cache))
+
+
+@kernel
 def number_of_ids(entry: np.uint64, cache: Cache) -> np.int64:
     """Return the number of ids of an entry."""
     return np.int64(cache.table[entry + SIZES] >> _NUMBER & _BYTE)
@@ -149,11 +155,7 @@ def remember(
             break
         if key == FREE:
             continue
-        if (
-            key == high
-            and table[entry] == low
-            and (length <= PACKED or is_in_record(data, start, length, entry, cache))
-        ):
+        if key == high and _holds(data, start, length, low, entry, cache):
             return entry
         entry = (entry + _FOUR) & mask
     table[entry], table[entry + IDS] = low, field
@@ -175,11 +177,7 @@ def find_pretoken(
         key = load_acquire(table, entry + HIGH)
         if key == FREE:
             return UNKNOWN
-        if (
-            key == high
-            and table[entry] == low
-            and (length <= PACKED or is_in_record(data, start, length, entry, cache))
-        ):
+        if key == high and _holds(data, start, length, low, entry, cache):
             return entry
         entry = (entry + _FOUR) & mask
 
