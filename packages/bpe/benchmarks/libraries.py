@@ -276,7 +276,7 @@ def specials_tokenizers(step, path, vocab_size, special_tokens, made):
     return made.encode(read(path)).ids
 
 
-TAKE_BYTES = ["gigatoken", "gigatoken-batch"]
+TAKE_BYTES = ["bpe", "gigatoken", "gigatoken-batch"]
 """Encoders that may be given the bytes of a file instead of a string, for arrays."""
 ENCODERS = {
     "bpe": encode_bpe,

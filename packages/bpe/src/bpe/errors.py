@@ -11,7 +11,7 @@ class UnknownTokenError(ValueError, KeyError):
 
 
 class InvalidUTF8Warning(UserWarning):
-    """Malformed UTF-8 in a file was replaced by U+FFFD; issued once per file with the number of replacements."""
+    """Malformed UTF-8 was replaced by U+FFFD; issued once per file or text with the number of replacements."""
 
 
 class VocabularySizeWarning(UserWarning):

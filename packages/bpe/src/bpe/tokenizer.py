@@ -263,7 +263,7 @@ class Tokenizer:
 
     def encode_to_numpy(
         self,
-        text: str,
+        text: str | bytes,
         threads: int | None = None,
         *,
         allowed_special: Literal["all"] | Collection[str] = "all",
@@ -271,10 +271,13 @@ class Tokenizer:
     ) -> np.ndarray:
         """Return the token ids of a text: shape (tokens,), uint16 if every id fits, else uint32.
 
-        A long text is split among the threads; the ids do not depend on it. `encode` describes the arguments. The
-        modules of torch accept neither of the two dtypes as indices: use `torch.from_numpy(ids.astype("int64"))`.
+        The text may be UTF-8 (bytes), such as the content of a file, which takes less time than to decode it first;
+        malformed sequences are replaced by U+FFFD, with an InvalidUTF8Warning. A long text is split among the threads;
+        the ids do not depend on it. `encode` describes the other arguments. The modules of torch accept neither of the
+        two dtypes as indices: use `torch.from_numpy(ids.astype("int64"))`.
         """
-        return self._encoder.with_rules(allowed_special, disallowed_special).to_numpy(_checked_text(text), threads)
+        text = text if isinstance(text, bytes) else _checked_text(text)
+        return self._encoder.with_rules(allowed_special, disallowed_special).to_numpy(text, threads)
 
     def encode_batch(
         self,
@@ -651,7 +654,10 @@ class Tokenizer:
 def _checked_text(text: str) -> str:
     """Return a text, or refuse any other type."""
     if not isinstance(text, str):
-        raise TypeError(f"text is a {type(text).__name__}, expected a str; decode bytes first")
+        raise TypeError(
+            f"text is a {type(text).__name__}, expected a str; decode bytes first, or use encode_to_numpy, which takes "
+            "UTF-8"
+        )
     return text
 
 

@@ -77,6 +77,53 @@ def test_gpt2_ids_equal_those_of_tiktoken(gpt2, gpt2_in_python, tiktoken_gpt2, t
     assert gpt2.decode(ids) == text
 
 
+pieces = st.one_of(
+    mixed.map(str.encode), st.binary(max_size=4), st.sampled_from([b"\xe2\x80", b"\xff", "\ufffd".encode()])
+)
+
+
+@pytest.mark.filterwarnings("ignore::bpe.InvalidUTF8Warning")
+@pytest.mark.parametrize("rules", [{}, {"allowed_special": ()}, {"disallowed_special": ["\ufffd!"]}], ids=str)
+@given(data=st.lists(pieces, max_size=8).map(b"".join))
+def test_bytes_have_the_ids_of_the_text_that_they_decode_to(small, with_kernels, rules, data):
+    text = data.decode("utf-8", "replace")
+    if "\ufffd!" in text and "disallowed_special" in rules:
+        for tokenizer in (small, with_kernels):
+            with pytest.raises(ValueError, match="disallowed special token"):
+                tokenizer.encode_to_numpy(data, **rules)
+        return
+    expected = small.encode(text, **rules)
+    assert small.encode_to_numpy(data, **rules).tolist() == expected
+    assert with_kernels.encode_to_numpy(data, **rules).tolist() == expected
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("rules", [{}, {"allowed_special": ()}], ids=str)
+def test_long_malformed_bytes_are_replaced_with_one_warning(gpt2, threads, rules):
+    data = b"".join(b"%d \xff one \xe2\x82. <|endoftext|>" % number for number in range(9000))
+    expected = gpt2.encode_to_numpy(data.decode("utf-8", "replace"), **rules)
+    with pytest.warns(bpe.InvalidUTF8Warning, match=r"18,000 malformed UTF-8 sequences in text replaced") as caught:
+        assert np.array_equal(gpt2.encode_to_numpy(data, threads, **rules), expected)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_short_malformed_bytes_are_replaced_with_a_warning(small):
+    with pytest.warns(bpe.InvalidUTF8Warning, match=r"1 malformed UTF-8 sequence in text replaced") as caught:
+        assert small.decode(small.encode_to_numpy(b"a\xff")) == "a\ufffd"
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_only_arrays_are_made_of_bytes(small):
+    for encode in (
+        small.encode,
+        small.encode_ordinary,
+        small.encode_with_offsets,
+        lambda text: small.encode_batch([text]),
+    ):
+        with pytest.raises(TypeError, match="text is a bytes, expected a str; decode bytes first, or use encode_to_n"):
+            encode(b"text")
+
+
 @pytest.mark.parametrize("name", ["tinystories_valid.txt", "owt_valid.txt", "torture_mix.txt"])
 def test_gpt2_ids_of_real_text_equal_those_of_tiktoken(gpt2, tiktoken_gpt2, name):
     text = data_file(name).read_bytes()[: 1_300_000 // SLOWER].decode("utf-8", "ignore")

@@ -19,9 +19,11 @@ from bpe.text import (
     Span,
     SpecialTokenFinder,
     check_special_tokens,
+    replace_malformed,
     scanner_of,
     utf8,
     utf8_view,
+    warn_of_replacements,
 )
 from bpe.threads import check_threads, map_in_order, works_alone
 from bpe.vocabulary import TokenizerSpec
@@ -221,12 +223,19 @@ class TextEncoder:
             ids += self._engine.shared_ids[part.ids].tolist()
         return ids
 
-    def to_numpy(self, text: str, threads: int | None) -> np.ndarray:
-        """Return the ids of a text as an array."""
+    def to_numpy(self, text: str | bytes, threads: int | None) -> np.ndarray:
+        """Return the ids of a text, or of UTF-8, as an array; malformed UTF-8 is replaced with a warning."""
         import numpy as np
 
+        replaced = 0
+        in_python = not self._engine.worth_kernels(len(text))
+        finds_all = self._finder is self._engine.finder and self._disallowed is None
+        if isinstance(text, bytes) and (in_python or not finds_all):
+            data, replaced = replace_malformed(text)
+            text = data.decode("utf-8")
         self._check(text, threads)
-        if not self._engine.worth_kernels(len(text)):
+        if isinstance(text, str) and in_python:
+            warn_of_replacements(replaced, "text", stacklevel=3)
             return np.array(self._text_in_python(text), dtype=self.spec.id_dtype)
         # The array grows by `resize`: for a large new array, NumPy asks for huge pages (see `arrays.zeros`).
         ids = np.empty(0, dtype=self.spec.id_dtype)
@@ -237,8 +246,9 @@ class TextEncoder:
                 ids.resize(max(end, end * whole // done * 17 // 16), refcheck=False)  # if the rest is alike
             if part.ids.base is not ids:
                 ids[size:end] = part.ids
-            size = end
+            size, replaced = end, replaced + part.replaced
         ids.resize(size, refcheck=False)
+        warn_of_replacements(replaced, "text", stacklevel=3)
         return ids
 
     def with_offsets(self, text: str, threads: int | None) -> tuple[list[int], np.ndarray]:
@@ -262,20 +272,20 @@ class TextEncoder:
         return as_list, character_offsets(text, sizes, normalized)
 
     def _parts(
-        self, text: str, threads: int | None, space: Callable[[], np.ndarray] | None = None
+        self, text: str | bytes, threads: int | None, space: Callable[[], np.ndarray] | None = None
     ) -> Iterator[EncodedBlock]:
-        """Yield the ids of a text in parts, by the kernels.
+        """Yield the ids of a text, or of UTF-8, in parts, by the kernels.
 
         If this thread does all the work, ids are written into the array that `space` returns, if they fit.
         """
+        data, is_valid = utf8_view(text), isinstance(text, str)
         if len(text) <= kernels.SMALL_TEXT_BYTES:
-            yield self._with_kernels(Block(utf8(text), None, is_valid=True))
+            yield self._with_kernels(Block(data, is_valid=is_valid))
             return
-        data = utf8_view(text)
         threads = check_threads(threads)
         # Enough blocks for the threads, but large enough for the cost of a kernel call not to matter.
         size = min(BLOCK_BYTES, max(len(data) // (4 * threads), kernels.SMALL_TEXT_BYTES))
-        blocks = self.cutter.blocks_of(data, size, is_valid=True)
+        blocks = self.cutter.blocks_of(data, size, is_valid=is_valid)
         alone = works_alone(threads)
 
         def encode(block: Block) -> EncodedBlock:
@@ -343,7 +353,7 @@ class TextEncoder:
                 self._check(seen, 1)
             yield text
 
-    def _check(self, text: str, threads: int | None) -> None:
+    def _check(self, text: str | bytes, threads: int | None) -> None:
         """Raise ValueError if a text has a disallowed string, or `threads` is wrong."""
         if threads is not None:
             check_threads(threads)

@@ -44,3 +44,4 @@ from bpe.text.utf8 import StrPath as StrPath
 from bpe.text.utf8 import replace_malformed as replace_malformed
 from bpe.text.utf8 import utf8 as utf8
 from bpe.text.utf8 import utf8_view as utf8_view
+from bpe.text.utf8 import warn_of_replacements as warn_of_replacements

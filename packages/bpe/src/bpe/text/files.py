@@ -12,10 +12,9 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bpe.errors import InvalidUTF8Warning
 from bpe.text.blocks import BLOCK_BYTES, Block
 from bpe.text.rows import TABLE_SUFFIXES, is_parquet, is_table, read_json_lines, read_parquet
-from bpe.text.utf8 import StrPath, utf8
+from bpe.text.utf8 import StrPath, utf8, warn_of_replacements
 
 if TYPE_CHECKING:
     from bpe.text.blocks import BlockCutter
@@ -282,10 +281,4 @@ class TextFile:
         """Warn after reading if malformed UTF-8 was replaced, or if there was no text."""
         if not self.bytes:
             warnings.warn(f"file {str(self.path)!r} is empty, and was skipped", UserWarning, stacklevel=3)
-        if self.invalid_utf8:
-            sequences = "sequence" if self.invalid_utf8 == 1 else "sequences"
-            warnings.warn(
-                f"{self.invalid_utf8:,} malformed UTF-8 {sequences} in {str(self.path)!r} replaced by U+FFFD",
-                InvalidUTF8Warning,
-                stacklevel=3,
-            )
+        warn_of_replacements(self.invalid_utf8, repr(str(self.path)), stacklevel=3)

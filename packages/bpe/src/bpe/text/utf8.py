@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from os import PathLike
+
+from bpe.errors import InvalidUTF8Warning
 
 StrPath = str | PathLike[str]
 
@@ -21,11 +24,13 @@ def utf8(text: str) -> bytes:
         raise TypeError(f"text is a {type(text).__name__}, expected a str; decode bytes first") from None
 
 
-def utf8_view(text: str) -> bytes | memoryview:
+def utf8_view(text: str | bytes) -> bytes | memoryview:
     """Encode a string as UTF-8, a long one without a copy; the view is valid only while the string exists.
 
-    CPython caches the UTF-8 form of a str; this function returns a view of that cache.
+    CPython caches the UTF-8 form of a str; this function returns a view of that cache. Bytes are returned as they are.
     """
+    if isinstance(text, bytes):
+        return text
     if not isinstance(text, str) or len(text) < _WORTH_VIEWING or sys.implementation.name != "cpython":
         return utf8(text)
     import ctypes
@@ -49,3 +54,11 @@ def replace_malformed(data: bytes) -> tuple[bytes, int]:
         # 0xEF never continues a character, so every U+FFFD of `data` is still in the result.
         return replaced, replaced.count(_REPLACEMENT) - data.count(_REPLACEMENT)
     return data, 0
+
+
+def warn_of_replacements(count: int, source: str, *, stacklevel: int) -> None:
+    """Issue the warning that `count` malformed sequences in a text were replaced by U+FFFD, if there were any."""
+    if count:
+        sequences = "sequence" if count == 1 else "sequences"
+        message = f"{count:,} malformed UTF-8 {sequences} in {source} replaced by U+FFFD"
+        warnings.warn(message, InvalidUTF8Warning, stacklevel=stacklevel + 1)
