@@ -12,10 +12,11 @@ page cache and its Python files are compiled. The texts are in the page cache, t
 - "warm" are later calls of the same tokenizer on the same text.
 
 All ids are compared by their SHA-256; where they differ, the first difference is printed. Trainers break ties in
-different ways, so the tokens they have in common are counted instead. Each library is called in its fastest way:
-for arrays bpe and `gigatoken` take bytes, as one text or ("gigatoken-batch") as documents in parallel; `tokenizers` and
-`quicktok-v1` take documents. `tokenizers` 0.23 and, on several threads, `tiktoken` make only lists, also in the tables of arrays. A
-library slower than 5 s is called twice and not three times; one slower than 10 s is measured in one process only.
+different ways, so the tokens they have in common are counted instead. Each library is called in its fastest way. For
+arrays, bpe and `gigatoken` take bytes, as one text or ("gigatoken-batch") as documents in parallel; `tokenizers` and
+`quicktok-v1` take documents. `tokenizers` 0.23 and, on several threads, `tiktoken` make only lists, also in the tables
+of arrays. A library slower than 5 s is called twice and not three times; one slower than 10 s is measured in one
+process only.
 
 TinyStories, OpenWebText, the novels and the vocabularies come from ../shared/data beside the repository; the Russian
 text and the Python code are made by make_corpus.py. A full run takes about an hour, `--quick` two minutes.

@@ -41,8 +41,9 @@ from shrink import shortest
 
 import bpe
 from bpe.kernels.machine.arrays import read_only
-from bpe.kernels.scanning.boundaries import ENDS, next_ends
+from bpe.kernels.machine.compiling import structure
 from bpe.kernels.scanning.unicode_classes import class_table
+from bpe.kernels.tables.pretokens import next_pretokens, pretoken_buffers
 from bpe.text import patterns, scanner_of, split_pretokens, utf8
 
 KNOWN_PATTERNS: dict[str, str | tuple[str, ...]] = {
@@ -133,7 +134,8 @@ def sizes_by_regex(pattern: str | tuple[str, ...], texts: Sequence[str]) -> list
 def sizes_by_kernels(pattern: str | tuple[str, ...], texts: Sequence[str]) -> list[Ids]:
     """Return the number of characters of each pre-token, found by the kernels in all texts joined."""
     scanner, classes = scanner_of(pattern), class_table()
-    ends = np.empty(ENDS, dtype=np.int64)
+    buffers, table = pretoken_buffers(), np.zeros(64, dtype=np.uint64)
+    argument = structure(buffers)
     data = read_only("".join(texts).encode("utf-8"))
     characters = np.cumsum(data & 0xC0 != 0x80)  # up to and including each byte
     found: list[Ids] = []
@@ -141,7 +143,8 @@ def sizes_by_kernels(pattern: str | tuple[str, ...], texts: Sequence[str]) -> li
     for text in texts:
         starts, end = [position], position + len(text.encode("utf-8"))
         while position < end:
-            starts += ends[: next_ends(data, position, end, scanner, classes, ends)].tolist()
+            number = next_pretokens(data, position, end, scanner, classes, table, 4, argument)
+            starts += buffers.ends[:number].tolist()
             position = starts[-1]
         before = [int(characters[start - 1]) if start else 0 for start in starts]
         found.append(np.diff(before).tolist())

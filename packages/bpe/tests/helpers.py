@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 import bpe
 from bpe import kernels
-from bpe.kernels.machine.compiling import COMPILED
-from bpe.kernels.scanning.boundaries import ENDS, next_ends, pretoken_end
+from bpe.kernels.machine.compiling import COMPILED, structure
+from bpe.kernels.scanning.boundaries import pretoken_end
 from bpe.kernels.scanning.unicode_classes import class_table
+from bpe.kernels.tables.pretokens import next_pretokens, pretoken_buffers
 from bpe.text import patterns, scanner_of, split_pretokens
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -101,11 +102,13 @@ def scanned(text, pattern=bpe.GPT2_PATTERN):
     """Split a text into pre-tokens by the kernels."""
     # With other text behind it, the kernels read even a short text in blocks of 64 bytes.
     length, data = len(text.encode()), np.frombuffer(text.encode() + b"l's \n1!A" * 8, dtype=np.uint8)
-    ends = np.empty(ENDS, dtype=np.int64)
+    buffers, table = pretoken_buffers(), np.zeros(64, dtype=np.uint64)
     pretokens, position = [], 0
     while position < length:
-        number = next_ends(data, position, length, scanner_of(pattern), class_table(), ends)
-        for end in ends[:number].tolist():
+        number = next_pretokens(
+            data, position, length, scanner_of(pattern), class_table(), table, 4, structure(buffers)
+        )
+        for end in buffers.ends[:number].tolist():
             pretokens.append(data[position:end].tobytes().decode("utf-8", "backslashreplace"))
             position = end
     return pretokens

@@ -82,7 +82,7 @@ def _roles_end(data: np.ndarray, position: int, end: int, role: int, classes: np
 
 @kernel
 def deepseek_pretoken_end(data: np.ndarray, position: int, end: int, scanner: Scanner, classes: np.ndarray) -> int:
-    """Return the end of the pre-token that starts at `position`; the arguments are those of `next_ends`."""
+    """Return the end of the pre-token that starts at `position`; the arguments are those of `block_starts`."""
     role = _role(data, position, classes)
     if role == NUMBER:
         return digits_end(data, position, end, scanner.most_digits, classes)

@@ -36,7 +36,7 @@ from bpe.kernels.scanning.unicode_classes import NUMBER, SPACE
 
 @kernel
 def gpt2_pretoken_end(data: np.ndarray, position: int, end: int, scanner: Scanner, classes: np.ndarray) -> int:
-    """Return the end of the pre-token that starts at `position`; the arguments are those of `next_ends`."""
+    """Return the end of the pre-token that starts at `position`; the arguments are those of `block_starts`."""
     first = data[np.uint64(position)]
     if first == APOSTROPHE:
         stop = contraction_end(data, position, end, False)

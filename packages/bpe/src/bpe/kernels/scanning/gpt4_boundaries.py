@@ -138,7 +138,7 @@ def _others_end(data: np.ndarray, position: int, end: int, scanner: Scanner, cla
 
 @kernel
 def gpt4_pretoken_end(data: np.ndarray, position: int, end: int, scanner: Scanner, classes: np.ndarray) -> int:
-    """Return the end of the pre-token that starts at `position`; the arguments are those of `next_ends`."""
+    """Return the end of the pre-token that starts at `position`; the arguments are those of `block_starts`."""
     if scanner.kind != O200K and data[np.uint64(position)] == APOSTROPHE:
         stop = contraction_end(data, position, end, True)
         if stop > position:

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from bpe.kernels.machine.compiling import kernel
+from bpe.kernels.machine.compiling import kernel, rare_kernel
 from bpe.kernels.machine.operations import load_word
 
 PACKED = 15
 """Pre-tokens of at most this many bytes are their own key."""
+
+KEY_BYTES = 16
+"""The bytes that are read for the key of a shorter pre-token."""
 
 _WORD = 8
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -26,7 +29,7 @@ _FIRST_BYTES = np.array([(1 << 8 * min(length, 8)) - 1 for length in range(PACKE
 _NEXT_BYTES = np.array([(1 << 8 * max(length - 8, 0)) - 1 for length in range(PACKED + 1)], dtype=np.uint64)
 
 
-@kernel
+@rare_kernel
 def _near_end_key(data: np.ndarray, start: int, length: int) -> tuple[np.uint64, np.uint64]:
     """Return the bytes of a pre-token of at most 15 bytes and their number, without reading beyond it."""
     low, high = _ZERO, np.uint64(length) << _LENGTH
@@ -56,10 +59,16 @@ def _long_key(data: np.ndarray, start: int, length: int) -> tuple[np.uint64, np.
 @kernel
 def pretoken_key(data: np.ndarray, start: int, length: int) -> tuple[np.uint64, np.uint64]:
     """Return the key of a pre-token: two uint64."""
+    if length <= PACKED and start + KEY_BYTES > data.shape[0]:
+        return _near_end_key(data, start, length)
+    return inner_key(data, start, length)
+
+
+@kernel
+def inner_key(data: np.ndarray, start: int, length: int) -> tuple[np.uint64, np.uint64]:
+    """Return the key of a pre-token where `data` has at least `KEY_BYTES` bytes from `start` on."""
     if length > PACKED:
         return _long_key(data, start, length)
-    if start + 2 * _WORD > data.shape[0]:
-        return _near_end_key(data, start, length)
     # Branch-free: a branch on the length would be mispredicted for about 10 % of pre-tokens.
     return (
         load_word(data, start) & _FIRST_BYTES[np.uint64(length)],

@@ -19,11 +19,12 @@ import numpy as np
 
 from bpe.kernels.machine.arrays import Bytes, Numbers, Spans, Words, read_only, zeros
 from bpe.kernels.machine.compiling import entry_point, kernel, structure
-from bpe.kernels.machine.operations import prefetch
-from bpe.kernels.scanning.boundaries import ENDS, next_ends
+from bpe.kernels.machine.operations import BLOCK, count_ones, leading_zeros, prefetch, trailing_zeros
+from bpe.kernels.scanning.boundaries import block_starts, pretoken_end
+from bpe.kernels.scanning.masks import NONE
 from bpe.kernels.scanning.scanner import Scanner
 from bpe.kernels.scanning.unicode_classes import class_table
-from bpe.kernels.tables.hashing import PACKED, pretoken_key, pretoken_slot, same_bytes, slot_shift
+from bpe.kernels.tables.hashing import KEY_BYTES, PACKED, inner_key, pretoken_key, pretoken_slot, same_bytes, slot_shift
 
 # Numba converts mixed uint64 and int64 to float64, so indices added to a uint64 are uint64 too.
 _HIGH, _SIZE, _COUNT = np.uint64(1), np.uint64(2), np.uint64(3)
@@ -40,6 +41,8 @@ _PASSES = 16
 _FIRST_CAPACITY = 1 << 15
 _FIRST_ARENA = 1 << 17
 
+ENDS = 256
+"""Pre-tokens found per call: enough for long loops over them, few enough for the fastest cache."""
 
 KEY_FIELDS = np.uint64(3)
 
@@ -58,33 +61,78 @@ def pretoken_buffers() -> PretokenBuffers:
 
 
 @kernel
-def next_pretokens(
-    data: np.ndarray,
-    position: int,
+def _add_key(
     end: int,
-    scanner: Scanner,
-    classes: np.ndarray,
+    low: np.uint64,
+    high: np.uint64,
+    shift: np.uint64,
     table: np.ndarray,
     fields: int,
     buffers: PretokenBuffers,
-) -> int:
-    """Find the next pre-tokens and prefetch their slots in a table of so many fields per slot; return their number.
-
-    `next_ends` describes the other arguments. `buffers` receives the ends of the pre-tokens, their keys and slots.
-    """
+    count: int,
+) -> None:
+    """Write the end and the key of a pre-token, behind `count` others, and prefetch its slot."""
     ends, keys = buffers
+    index = np.uint64(count)
+    slot = pretoken_slot(low, high, shift) * np.uint64(fields)
+    prefetch(table, slot)
+    ends[index] = end
+    index *= KEY_FIELDS
+    keys[index], keys[index + _ONE], keys[index + _TWO] = low, high, slot
+
+
+@entry_point
+def next_pretokens(
+    data: Bytes,
+    position: int,
+    end: int,
+    scanner: Scanner,
+    classes: Bytes,
+    table: Words,
+    fields: int,
+    buffers: PretokenBuffers,
+) -> int:
+    """Find the next pre-tokens and prefetch their slots in a table of so many fields per slot.
+
+    Args:
+        data: Valid UTF-8, read-only uint8.
+        position: The start of a pre-token, less than `end`.
+        end: The end of the text between two special tokens.
+        scanner: The pattern.
+        classes: The table of `unicode_classes`.
+        table: The table, uint64.
+        fields: The number of fields of a slot.
+        buffers: Receives the ends of the pre-tokens, in order, their keys and slots.
+
+    Returns:
+        The number of pre-tokens, from one to `ENDS`.
+    """
     shift = slot_shift(table.shape[0] // fields)
-    number = next_ends(data, position, end, scanner, classes, ends)
-    start = position
-    for end_index in range(number):
-        index = np.uint64(end_index)
-        low, high = pretoken_key(data, start, ends[index] - start)
-        slot = pretoken_slot(low, high, shift) * np.uint64(fields)
-        prefetch(table, slot)
-        index *= KEY_FIELDS
-        keys[index], keys[index + _ONE], keys[index + _TWO] = low, high, slot
-        start = ends[np.uint64(end_index)]
-    return number
+    count, start = 0, position
+    while count <= ENDS - BLOCK and position < end:
+        starts = NONE
+        if position + BLOCK + KEY_BYTES <= data.shape[0]:
+            starts = block_starts(data, position, end, scanner, classes)
+        if starts == NONE:
+            position = pretoken_end(data, position, end, scanner, classes)
+            low, high = pretoken_key(data, start, position - start)
+            _add_key(position, low, high, shift, table, fields, buffers, count)
+            start = position
+            count += 1
+            continue
+        number = count_ones(starts)
+        # Known before the loop below ends, so that the processor can already begin with the next block.
+        last = position + BLOCK - 1 - leading_zeros(starts)
+        # Between one block and the next, only a few slots are prefetched, so that memory keeps up.
+        for index in range(count, count + number):
+            finish = position + trailing_zeros(starts)
+            starts &= starts - _ONE
+            low, high = inner_key(data, start, finish - start)
+            _add_key(finish, low, high, shift, table, fields, buffers, index)
+            start = finish
+        count += number
+        position = last
+    return count
 
 
 @kernel
