@@ -33,6 +33,10 @@ class Preparation:
     reused: bool
 
 
+_FORM = 2
+"""Number of the form of token files and their descriptions: those of an earlier form are made anew."""
+
+
 def prepare(
     train_path: StrPath,
     valid_path: StrPath,
@@ -110,7 +114,7 @@ def _key(paths: Sequence[Path], vocab_size: int, special_tokens: list[str], know
         if path.stat().st_size == 0:
             raise ValueError(f"file {str(path)!r} is empty, expected text; check how it was made")
         digests.append([known.get(path) or file_digest(path), path.suffix])
-    content = json.dumps([digests, vocab_size, special_tokens, GPT2_PATTERN, package_version()])
+    content = json.dumps([digests, vocab_size, special_tokens, GPT2_PATTERN, package_version(), _FORM])
     return hashlib.sha256(content.encode("utf-8")).hexdigest()[:16]
 
 

@@ -68,12 +68,48 @@ class PackedVocabulary:
         data, offsets = self.data.tobytes(), self.offsets.tolist()
         return [data[start:end] for start, end in pairwise(offsets)]
 
+    def digested(self) -> list[bytes]:
+        """Return what `TokenizerSpec.sha256` digests: ids, sizes of tokens and of parts of merges, tokens and parts."""
+        import numpy as np
+
+        added = sorted((id_, token) for token, id_ in self.added.items())
+        data = np.concatenate((self.data, np.frombuffer(b"".join(token for _, token in added), dtype=np.uint8)))
+        ids = np.concatenate((self.ids, np.array([id_ for id_, _ in added], dtype=np.int64)))
+        sizes = np.concatenate((np.diff(self.offsets), np.array([len(token) for _, token in added], dtype=np.int64)))
+        starts, order = np.cumsum(sizes) - sizes, np.argsort(ids)
+        place = np.empty(self.vocab_size, dtype=np.int64)
+        place[ids] = np.arange(len(ids))
+        parts = place[np.column_stack(self.merge_ids[:2]).ravel()]
+        numbers = [_decimals(array) for array in (ids[order], sizes[order], sizes[parts])]
+        return [*numbers, _gathered(data, starts[order], sizes[order]), _gathered(data, starts[parts], sizes[parts])]
+
     def symbols(self, vocab_size: int) -> np.ndarray:
         """Return the id of each single byte, or `vocab_size` plus the byte if it has none: int64, shape (256,)."""
         import numpy as np
 
         ids = self.table.find(np.arange(256, dtype=np.uint8), np.arange(256), np.arange(1, 257))
         return np.where(ids >= 0, ids, vocab_size + np.arange(256))
+
+
+def _decimals(numbers: np.ndarray) -> bytes:
+    """Return whole numbers, none of them negative, in decimal with spaces between them."""
+    import numpy as np
+
+    every = np.arange(numbers.max(initial=0) + 1, dtype=np.uint32)[:, None]
+    powers = 10 ** np.arange(len(str(len(every) - 1)) - 1, -1, -1, dtype=np.uint32)
+    characters = np.full((len(every), len(powers) + 1), ord(" "), dtype=np.uint8)
+    characters[:, :-1] = every // powers % 10 + ord("0")
+    is_written = np.ones(characters.shape, dtype=bool)
+    is_written[:, :-2] = every >= powers[:-1]
+    return characters[numbers][is_written[numbers]][:-1].tobytes()
+
+
+def _gathered(data: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> bytes:
+    """Return ranges of `data` (uint8), joined."""
+    import numpy as np
+
+    offsets = np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
+    return data[offsets + np.arange(len(offsets))].tobytes()
 
 
 def _as_list(array: np.ndarray) -> list[int]:
@@ -313,19 +349,24 @@ class TokenizerSpec:
     @cached_property
     def sha256(self) -> str:
         """The SHA-256, in hexadecimal, of the whole definition."""
-        ids = sorted(self.vocab)
-        tokens = [self.vocab[id_] for id_ in ids]
-        parts = [part for merge in self.merges for part in merge]
+        if self.packed is not None:
+            lengths = [len(self.packed.ids) + len(self.packed.added), 2 * len(self.packed.merge_ids[0])]
+            content = self.packed.digested()
+        else:
+            ids = sorted(self.vocab)
+            tokens = [self.vocab[id_] for id_ in ids]
+            parts = [part for merge in self.merges for part in merge]
+            lengths = [len(tokens), len(parts)]
+            numbers = (" ".join(map(str, several)) for several in (ids, map(len, tokens), map(len, parts)))
+            content = [*(text.encode("ascii") for text in numbers), b"".join(tokens), b"".join(parts)]
         special = [self.special_tokens, list(self.special_ids.values())]
         facts: list[object] = [*special, self.pattern, self.ignore_merges, self.normalization]
         if self.added_tokens or self.add_prefix_space or self.byte_pattern:
             others = [(*token, self.found_ids[token.content]) for token in self.added_tokens]
             facts += [others, self.add_prefix_space, self.byte_pattern]
-        digest = sha256(json.dumps([len(tokens), len(parts), *facts]).encode("utf-8"))
-        for numbers in (ids, map(len, tokens), map(len, parts)):
-            digest.update(" ".join(map(str, numbers)).encode("ascii"))
-        digest.update(b"".join(tokens))
-        digest.update(b"".join(parts))
+        digest = sha256(json.dumps([*lengths, *facts]).encode("utf-8"))
+        for part in content:
+            digest.update(part)
         return digest.hexdigest()
 
     def id_of(self, token: bytes | str) -> int:

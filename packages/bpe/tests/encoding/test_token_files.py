@@ -91,6 +91,7 @@ def test_encode_file(small, with_kernels, tmp_path, monkeypatch, threads, block)
             "version": 1,
             "tokens": len(ids),
             "bytes": size,
+            "special_bytes": text.count(EOT) * len(EOT),
             "dtype": "uint16",
             "vocab_size": 400,
             "invalid_utf8": 0,

@@ -121,6 +121,7 @@ def test_the_description(small, folder):
         "version": 1,
         "tokens": len(small.encode(TEXT)),
         "bytes": len(TEXT.encode()),
+        "special_bytes": TEXT.count(EOT) * len(EOT),
         "dtype": "uint16",
         "vocab_size": 400,
         "invalid_utf8": 0,
@@ -129,6 +130,17 @@ def test_the_description(small, folder):
         "files": {"tokens.bin": "megatron"},
         "documents": {"file": "tokens.documents.npy", "number": 6, "fields": ["token", "byte"]},
     }
+
+
+def test_the_bytes_of_special_tokens_are_counted(small, tmp_path):
+    """Of a few or of many tokens, by their ids; the ends that a table's rows get are not in its text."""
+    (tmp_path / "text.txt").write_text(f"é{EOT}<|7|>a<|7|><|é|>{EOT}")
+    (tmp_path / "rows.jsonl").write_text('{"text": "a<|7|>"}\n{"text": ""}\n')
+    for number in (8, 30):
+        tokenizer = small.add_tokens([f"<|{index}|>" for index in range(number)] + ["<|é|>"])
+        for name, column, expected in (("text.txt", None, 2 * 13 + 2 * 5 + 6), ("rows.jsonl", "text", 5)):
+            tokenizer.encode_file(tmp_path / name, tmp_path / "tokens.npy", column=column)
+            assert json.loads((tmp_path / "tokens.json").read_text())["special_bytes"] == expected
 
 
 def test_npy_gets_an_index_only_if_asked(small, folder):

@@ -47,16 +47,22 @@ def test_held_out_documents_are_the_last_ones_whatever_the_chunk_size(tmp_path_f
     chunk=st.integers(1, 20),
     fraction=st.sampled_from([0.05, 0.5, 0.95]),
 )
-def test_both_parts_have_text_or_there_are_not_two_documents(tmp_path_factory, monkeypatch, parts, chunk, fraction):
+def test_both_parts_have_text_or_there_is_a_single_line(tmp_path_factory, monkeypatch, parts, chunk, fraction):
     directory = tmp_path_factory.mktemp("text")
     path = directory / "text.txt"
     text = "".join(parts)
     path.write_bytes(text.encode())
     monkeypatch.setattr(documents, "CHUNK_BYTES", chunk)
     whole = [part for part in text.split(MARK) if part.strip()]
-    if len(whole) < 2:
-        with pytest.raises(ValueError, match="has one document," if whole else "has no text,"):
+    lines = [line for line in text.replace(MARK, "").split("\n") if line.strip()]
+    if len(whole) < 2 and len(lines) < 2:
+        with pytest.raises(ValueError, match="has a single line," if whole else "has no text,"):
             documents.hold_out_documents(path, directory, fraction=fraction)
+    elif len(whole) < 2:
+        held = [part.read_bytes() for part in documents.hold_out_documents(path, directory, fraction=fraction)]
+        assert b"".join(held) == path.read_bytes()
+        assert held[0].endswith(b"\n")
+        assert all(part.decode().replace(MARK, "").strip() for part in held)
     else:
         held = documents.hold_out_documents(path, directory, fraction=fraction)
         assert b"".join(part.read_bytes() for part in held) == path.read_bytes()
@@ -66,6 +72,20 @@ def test_both_parts_have_text_or_there_are_not_two_documents(tmp_path_factory, m
     if whole:
         first = documents.first_documents(path, directory, max_bytes=1)
         assert [part for part in first.read_bytes().decode().split(MARK) if part.strip()] == whole[:1]
+
+
+@pytest.mark.parametrize("chunk", [7, 100, 1 << 20])
+def test_a_single_document_is_cut_at_the_end_of_a_line(tmp_path, monkeypatch, chunk):
+    """A book or a play without separators (R35): the cut is the last one before the share."""
+    lines = [f"line {number} of a play\n" for number in range(100)]
+    (tmp_path / "play.txt").write_text("".join(lines))
+    monkeypatch.setattr(documents, "CHUNK_BYTES", chunk)
+    train, valid = documents.hold_out_documents(tmp_path / "play.txt", tmp_path, fraction=0.1)
+    size = 0.9 * sum(map(len, lines))
+    assert size - 20 < train.stat().st_size <= size
+    assert train.read_text() + valid.read_text() == "".join(lines)
+    (tmp_path / "long.txt").write_text("x" * 500 + "\n" + "y" * 10)
+    assert documents.hold_out_documents(tmp_path / "long.txt", tmp_path, fraction=0.5)[1].read_text() == "y" * 10
 
 
 def test_a_line_end_of_windows_belongs_to_the_document_before(tmp_path):
@@ -170,7 +190,7 @@ def test_first_documents_returns_the_text_itself_when_all_fits(tmp_path):
 @pytest.mark.parametrize("texts", [[], ["only one"]])
 def test_a_text_that_cannot_be_split_is_refused_and_nothing_is_left(tmp_path, texts):
     path = write(tmp_path / "text.txt", texts)
-    with pytest.raises(ValueError, match="expected two or more documents with"):
+    with pytest.raises(ValueError, match=r"expected documents with .* between them, or several lines"):
         documents.hold_out_documents(path, tmp_path / "made")
     assert not (tmp_path / "made").exists()
 

@@ -168,6 +168,7 @@ def _encode_rows(encoder: TextEncoder, table: TextFile, writer: TokenWriter, thr
         begins = np.column_stack((writer.tokens + np.cumsum(lengths) - lengths, rows + np.arange(len(batch))))
         writer.write(np.concatenate(ids), begins)
         rows += len(batch)
+        writer.special_bytes -= len(batch) * len(END_OF_TEXT)  # which the text does not have
         table.record(sum(len(utf8(text)) for text in batch), 0)
         report.update(table.bytes)
     if not rows:

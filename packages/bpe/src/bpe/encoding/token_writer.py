@@ -30,6 +30,8 @@ _MEGATRON_MAGIC = b"MMIDIDX\x00\x00"
 _MEGATRON_DTYPES = {"uint16": 8, "uint32": 4}
 """Megatron's codes of uint16 and int32 (its indexed_dataset.py), which has no uint32."""
 _MOST_INT32 = 2**31 - 1
+_FEW_SPECIAL_TOKENS = 8
+"""So many are counted one by one; a table would take longer."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,9 @@ class TokenWriter:
         import numpy as np
 
         self.tokens = 0
+        self.special_bytes = 0
+        """Bytes of the text that are special tokens."""
+        self._special_sizes = [(id_, len(token.encode("utf-8"))) for token, id_ in spec.special_ids.items()]
         self._place = place
         self._earlier = _described(place.description) or {}
         self._spec = spec
@@ -158,6 +163,7 @@ class TokenWriter:
         import numpy as np
 
         self.tokens += len(ids)
+        self.special_bytes += self._bytes_of_special_tokens(ids)
         if self._place.format == "llm.c" and self.tokens > _MOST_INT32:
             raise ValueError(
                 f"the text has more than {_MOST_INT32:,} tokens, the most that a file of llm.c can have; split the "
@@ -187,6 +193,7 @@ class TokenWriter:
             "version": 1,
             "tokens": self.tokens,
             "bytes": size,
+            "special_bytes": self.special_bytes,
             "dtype": self._spec.id_dtype,
             "vocab_size": self._spec.vocab_size,
             "invalid_utf8": invalid_utf8,
@@ -206,6 +213,16 @@ class TokenWriter:
             np.lib.format.write_array(self._files[self._place.documents], index, allow_pickle=False)
             facts["documents"] = {"file": self._place.documents.name, "number": len(index), "fields": ["token", unit]}
         self._files[self._place.description].write((json.dumps(facts, indent=2) + "\n").encode())
+
+    def _bytes_of_special_tokens(self, ids: np.ndarray) -> int:
+        """Return the number of bytes of all special tokens among ids."""
+        import numpy as np
+
+        if len(self._special_sizes) <= _FEW_SPECIAL_TOKENS:
+            return sum(size * int(np.count_nonzero(ids == id_)) for id_, size in self._special_sizes)
+        sizes = np.zeros(self._spec.vocab_size, dtype=np.int64)
+        sizes[[id_ for id_, _ in self._special_sizes]] = [size for _, size in self._special_sizes]
+        return int(sizes[ids].sum())
 
     def _header(self) -> bytes:
         """Return the header of the file of ids; its size does not depend on the number of tokens."""

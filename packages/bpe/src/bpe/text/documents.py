@@ -35,7 +35,8 @@ def divide(
 
     Args:
         train_path: A text file (`.txt`, `.gz`, `.zst`) of documents separated by `separator`.
-        valid_path: The validation text; None holds out the last twentieth of the training text, in whole documents.
+        valid_path: The validation text; None holds out the last twentieth of the training text, in whole documents, or
+            of a single document in whole lines.
         directory: Folder for created files; their names contain a digest of the text, so that they are found again.
         valid_bytes: Keep only the first documents of the validation text, up to this many bytes; None keeps all.
         separator: The string between documents.
@@ -44,7 +45,7 @@ def divide(
 
     Raises:
         FileNotFoundError: If one of the files does not exist.
-        ValueError: If a text cannot be split because it is empty or has only one document, or the separator is empty.
+        ValueError: If a text cannot be split because it is empty or a single line, or the separator is empty.
     """
     _check_separator(separator)
     train_path, directory = Path(train_path), folder_of(directory)
@@ -57,7 +58,7 @@ def divide(
     if valid_path is None:
         whole = train_path
         train_path, valid_path = hold_out_documents(whole, directory, separator=separator, digest=known.get(whole))
-        report(f"validation text: the last documents of {whole}, held out in {valid_path}")
+        report(f"validation text: the end of {whole}, held out in {valid_path}")
     if valid_bytes is not None:
         whole = valid_path
         valid_path = first_documents(
@@ -83,14 +84,14 @@ def hold_out_documents(
         directory: Folder for the two files, in a subfolder named by a digest of the text (and of `separator`).
         separator: The string between documents.
         fraction: Approximate share of the bytes for validation, in whole documents and at least one. White space alone
-            is not a document.
+            is not a document. A text that is a single document, such as a book, is cut at the end of a line.
         digest: The SHA-256 of the file in hexadecimal; None computes it.
 
     Returns:
         The paths of the training text and the validation text.
 
     Raises:
-        ValueError: If `fraction` is outside (0, 1), the separator is empty, or the text has fewer than two documents.
+        ValueError: If `fraction` is outside (0, 1), the separator is empty, or the text is empty or a single line.
     """
     _check_separator(separator)
     if not 0 < fraction < 1:
@@ -100,13 +101,14 @@ def hold_out_documents(
     if not folder.exists():
         boundaries = _find_boundaries(path, separator)
         cuts, total = boundaries.between_documents(), boundaries.total
-        if not cuts:
-            number = "one document" if boundaries.last >= 0 else "no text"
+        target = int(total * (1 - fraction))
+        cut = cuts[max(0, bisect_right(cuts, target) - 1)] if cuts else _line_end(path, boundaries, target)
+        if cut is None:
+            number = "a single line" if boundaries.last >= 0 else "no text"
             raise ValueError(
-                f"{str(path)!r} has {number}, expected two or more documents with {separator} between them, to hold "
-                "some out for validation; give a separate validation text"
+                f"{str(path)!r} has {number}, expected documents with {separator} between them, or several lines, to "
+                "hold some out for validation; give a separate validation text"
             )
-        cut = cuts[max(0, bisect_right(cuts, total * (1 - fraction)) - 1)]
         with whole_directory(folder) as building:
             _copy(path, building / "train.txt", 0, cut)
             _copy(path, building / "valid.txt", cut, total)
@@ -214,6 +216,25 @@ def _find_boundaries(path: Path, separator: str) -> _Boundaries:
             ends.append(start + done)
         tail = text[done:]
     return _Boundaries(ends, first, last, total)
+
+
+def _line_end(path: Path, boundaries: _Boundaries, target: int) -> int | None:
+    """Return the offset after the last line break before `target`, or after the first one; None without any.
+
+    There is text before and after it.
+    """
+    position, found = 0, None
+    for chunk in open_text_file(path, CHUNK_BYTES):
+        begin, end = (max(0, offset - position) for offset in (boundaries.first, boundaries.last))
+        at = chunk.rfind(b"\n", begin, min(end, max(0, target - position)))
+        if at < 0 and found is None:
+            at = chunk.find(b"\n", begin, end)
+        if at >= 0:
+            found = position + at + 1
+        position += len(chunk)
+        if found is not None and position >= target:
+            break
+    return found
 
 
 def _copy(source: Path, target: Path, begin: int, end: int) -> None:
