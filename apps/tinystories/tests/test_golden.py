@@ -8,7 +8,7 @@ import pytest
 from bpe import Tokenizer
 from tinystories.run import main
 from tinystories.texts.stories import compose_story
-from trainer import read_config, read_metrics
+from trainer import read_metrics
 
 COMPOSED = "3361529d02517050"
 MERGES = "5f78730625ea11b8"
@@ -32,7 +32,7 @@ def test_sample_stories():
 def test_a_small_run(variant, flags, tmp_path):
     run = tmp_path / "run"
     assert main(["train", "--out", str(run), "--variant", variant, "--seed", "4", "--dtype", "float32", *flags]) == 0
-    tokenizer = Tokenizer.from_pretrained(read_config(run)["recorded"]["tokenizer"])
+    tokenizer = Tokenizer.from_pretrained(run / "tokenizer")
     assert sha256(repr(tokenizer.merges)) == MERGES
     losses = {record["step"]: record["loss"] for record in read_metrics(run) if record["event"] == "eval"}
     assert losses == pytest.approx(LOSSES[variant], abs=2e-4)

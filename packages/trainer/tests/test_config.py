@@ -41,7 +41,7 @@ def test_defaults_are_valid_and_frozen():
         ),
         ("sampling", "epochs", "expected one of 'random', 'shuffled'"),
         ("halve_on_out_of_memory", None, "expected one of True, False"),
-        ("dtype", "float16", "expected one of 'auto', 'float32', 'bfloat16'"),
+        ("dtype", "float64", "expected one of 'auto', 'float32', 'bfloat16', 'float16'"),
         ("compile", "yes", "expected one of 'off', 'auto', 'on'"),
         ("clock", "sun", "expected one of 'steps', 'time'"),
         ("on_non_finite", "ignore", "expected one of 'stop', 'skip'"),

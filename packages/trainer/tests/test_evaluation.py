@@ -93,7 +93,9 @@ def test_infinite_loss_has_infinite_perplexity():
 
 
 def test_refuses():
-    with pytest.raises(ValueError, match="the split to evaluate has 8 tokens: expected at least 9"):
-        evaluate(make_model(), make_tokens(8), 8)
+    with pytest.raises(ValueError, match="the split to evaluate has 1 tokens: expected at least 2"):
+        evaluate(make_model(), make_tokens(1), 8)
+    with pytest.raises(ValueError, match="context_length is 0: expected 1 or more"):
+        evaluate(make_model(), make_tokens(9), 0)
     with pytest.raises(ValueError, match="batch_size is 0"):
         evaluate(make_model(), make_tokens(9), 8, batch_size=0)

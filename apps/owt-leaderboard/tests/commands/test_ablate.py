@@ -4,21 +4,19 @@ import json
 import signal
 import subprocess
 import threading
+from dataclasses import fields
 
 import pytest
 from waiting import DEADLINE_SECONDS
 
 from owt_leaderboard.commands import ablate
+from trainer import Summary
 
 
 def summary(loss, **others):
-    return {
-        "final_valid_loss": loss,
-        "bits_per_byte": loss and loss / 3,
-        "tokens": 2_000_000,
-        "diverged": False,
-        **others,
-    }
+    values = dict.fromkeys(field.name for field in fields(Summary))
+    values |= {"final_valid_loss": loss, "bits_per_byte": loss and loss / 3, "tokens": 2_000_000, "diverged": False}
+    return Summary(**values).to_json() | others
 
 
 @pytest.fixture

@@ -28,8 +28,11 @@ def test_as_many_steps_as_asked_for_with_the_whole_schedule(text, tmp_path, caps
     assert [record["bits_per_byte"] is None for record in evaluations] == [True, True, False]  # the last reads all
     assert fixed_steps.main(arguments) == 0
     assert printed.splitlines()[-1] in capsys.readouterr().out
-    assert fixed_steps.main([*arguments[:1], "200", *arguments[2:]]) == 2  # another run
-    capsys.readouterr()
+    assert fixed_steps.main([*arguments[:1], "150", *arguments[2:]]) == 0  # it goes on
+    assert "changed from step 100 on: steps was 100, now 150" in capsys.readouterr().out
+    others = [argument.replace("muon_learning_rate=0.01", "muon_learning_rate=0.02") for argument in arguments]
+    assert fixed_steps.main(others) == 2  # another run
+    assert "muon_learning_rate was 0.01, now 0.02" in capsys.readouterr().err
     config = read_config(out)
     config["recorded"]["recipe"] = {"d_model": 16, "num_layers": 1}  # as version 0.1 wrote it
     (out / "config.json").write_text(json.dumps(config))

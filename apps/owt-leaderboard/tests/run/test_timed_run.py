@@ -148,3 +148,15 @@ def test_a_device_compiles_where_there_is_time_for_it(name):
         for given in ("on", "off"):
             assert compiled_if_it_pays(replace(recipe, compile=given), device, 1000.0).compile == given
     assert compiled_if_it_pays(recipe, "mps", 5400.0) == recipe
+
+
+def test_a_run_of_another_program_is_refused_before_anything_is_written(runs, tmp_path, capsys):
+    """A10."""
+    (tmp_path / "articles.txt").write_bytes((runs / "articles.txt").read_bytes())
+    (tmp_path / "story").mkdir()
+    (tmp_path / "story" / "config.json").write_text(json.dumps({"recorded": {"name": "a run of something else"}}))
+    (tmp_path / "story" / "summary.json").write_text("{}")
+    with simulated_clock():
+        assert main(command_of(tmp_path, "story")) == 2
+    assert "story holds a run of another program: choose another directory" in capsys.readouterr().err
+    assert sorted(path.name for path in (tmp_path / "story").iterdir()) == ["config.json", "summary.json"]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 EVALUATED_TOKENS = 4096  # lower limit for a forward pass: small evaluation batches are slow
 WandbMode = Literal["auto", "online", "offline", "disabled"]
+CHANGEABLE = ("steps", "time_limit_seconds", "batch_size", "max_grad_norm", "evaluations")
+"""Settings of a recipe with which a run may go on."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Machine:
 
     device: str = "auto"
     """"auto" (CUDA, then MPS, then CPU) or a device such as cpu, mps, cuda:1."""
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Data type of the matrix products; "auto" chooses a fast and safe one for the device."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile; "auto" only on CUDA."""
@@ -83,13 +85,17 @@ def train(
     *,
     quiet: bool = False,
     wandb: WandbMode = "disabled",
+    init_from: Path | None = None,
 ) -> "Summary":
     """Train one model into a run directory; resume an interrupted run, and only read a finished one.
+
+    A finished run with more steps or time than before goes on. A new one begins with the weights of `init_from`, a run
+    or a directory with a model.safetensors, if it is given.
 
     Raises:
         ModuleNotFoundError: wandb is requested and not installed.
         ValueError: The directory holds a run of another recipe, or the data do not fit the recipe.
-        trainer.TrainingInterrupted: SIGINT or SIGTERM arrived; everything is saved.
+        trainer.TrainingInterrupted: A signal such as SIGINT or SIGTERM arrived; everything is saved.
     """
     import torch
     from torch import nn
@@ -121,7 +127,10 @@ def train(
         run_dir,
         loggers=loggers,
         sample=sample,
-        recorded={"recipe": asdict(recipe), "tokenizer": str(files.tokenizer.resolve())},
+        recorded={"recipe": asdict(recipe), "tokenizer_sha256": tokenizer.sha256},
+        changeable=[f"recipe.{name}" for name in CHANGEABLE],
+        init_from=init_from,
         flops_per_token=flops_per_token(model.config, backward=True),
     )
+    files.copy_tokenizer(run_dir)
     return trainer.fit()

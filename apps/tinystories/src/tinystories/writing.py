@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinystories.building import model_config
 from tinystories.recipes import Recipe
+from trainer.experiments.texts import tokenizer_of
 
 if TYPE_CHECKING:
     from bpe import Tokenizer
@@ -57,7 +58,7 @@ def load(run_dir: Path, device: str = "auto") -> "tuple[TransformerLM, Tokenizer
 
 
 def recorded_of(run_dir: Path) -> dict[str, Any]:
-    """Read the records of this app about a run: its recipe and the path of its tokenizer.
+    """Read the records of this app about a run: its recipe and the digest of its tokenizer.
 
     Raises:
         FileNotFoundError: This is no run directory.
@@ -72,17 +73,20 @@ def recorded_of(run_dir: Path) -> dict[str, Any]:
 
 
 def tokenizer_directory(run_dir: Path) -> Path:
-    """Directory of the tokenizer of a run.
+    """Directory of the tokenizer of a run, which is in the run directory.
 
     Raises:
         FileNotFoundError: This is no run directory, or the tokenizer is missing.
-        ValueError: The run belongs to another program.
+        ValueError: The run belongs to another program, or the tokenizer is another one.
     """
-    directory = Path(recorded_of(run_dir)["tokenizer"])
-    if not directory.is_dir():
-        raise FileNotFoundError(
-            f"the tokenizer of {run_dir} is not at {directory}: it was moved or deleted; run `prepare` with the same "
-            f"--data-dir, text and vocabulary to make it again"
+    from bpe import Tokenizer
+
+    expected, directory = recorded_of(run_dir).get("tokenizer_sha256"), tokenizer_of(run_dir)
+    found = Tokenizer.from_pretrained(directory).sha256
+    if found != expected:
+        raise ValueError(
+            f"the tokenizer in {directory} is another one than the run was trained with ({found[:12]}, expected "
+            f"{str(expected)[:12]}): restore it from a copy of the run"
         )
     return directory
 

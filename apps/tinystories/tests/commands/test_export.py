@@ -43,11 +43,9 @@ def test_other_architectures_than_llama_are_refused(flags, tmp_path, capsys, qui
 
 
 def test_a_missing_tokenizer_is_named(run, tmp_path, capsys):
-    config = json.loads((run / "config.json").read_text("utf-8"))
-    config["recorded"]["tokenizer"] = str(tmp_path / "moved")
-    (run / "config.json").write_text(json.dumps(config))
+    (run / "tokenizer").rename(tmp_path / "moved")
     assert main(["export", str(run), str(tmp_path / "exported")]) == 2
-    assert f"is not at {tmp_path / 'moved'}: it was moved or deleted" in capsys.readouterr().err
+    assert f"{run} lacks its tokenizer: expected the folder 'tokenizer' in it" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("format_name", ["huggingface", "gguf"])
@@ -64,6 +62,6 @@ def test_a_run_of_another_app_is_refused(run, tmp_path, capsys):
     (run / "config.json").write_text(json.dumps(config))
     assert main(["export", str(run), str(tmp_path / "out")]) == 2
     assert "has a recipe of another app or version" in capsys.readouterr().err
-    (run / "config.json").write_text("{}")
+    (run / "config.json").write_text('{"model": {}}')
     assert main(["generate", str(run)]) == 2
     assert "is no run of tinystories" in capsys.readouterr().err

@@ -48,7 +48,7 @@ def make_run(
         (directory / "samples.jsonl").write_text(json.dumps({"step": 40, "text": story}) + "\n")
     final = losses[-1]
     summary = {
-        "status": "completed" if at is None else "diverged", "diverged": diverged or at is not None,
+        "version": 1, "status": "completed" if at is None else "diverged", "diverged": diverged or at is not None,
         "diverged_at_step": at, "divergence": None, "steps": 10 * (len(losses) - 1), "parameters": 1_000_000,
         "tokens": 10 * (len(losses) - 1) * tokens, "final_valid_loss": final, "best_valid_loss": final,
         "perplexity": None if final is None else math.exp(final),

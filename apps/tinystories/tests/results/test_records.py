@@ -131,3 +131,29 @@ def test_a_damaged_header(tmp_path):
     (tmp_path / "experiment.json").write_text("{")
     with pytest.raises(ValueError, match=r"experiment.json is damaged .*: delete it"):
         read_experiment(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["summary.json", "config.json", "environment.json", "metrics.jsonl"])
+@pytest.mark.parametrize("content", ["", "{", "{}", "[]"])
+def test_a_damaged_run_does_not_take_the_others_with_it(tmp_path, name, content):
+    """R13, A7, A8: it is named, and the report is made of the rest."""
+    make_run(tmp_path / "baseline", [7.0, 3.0])
+    (make_run(tmp_path / "silu", [7.0, 3.0]) / name).write_text(content)
+    if name == "metrics.jsonl":  # lines that are no records are left out
+        (tmp_path / "silu" / name).write_text(f"{content}\n")
+        with pytest.warns(RuntimeWarning, match=r"metrics.jsonl: 1 of 1 lines are damaged"):
+            assert read_experiment(tmp_path).failures == []
+        return
+    experiment = read_experiment(tmp_path)
+    assert [run.name for run in experiment.runs] == ["baseline"]
+    (failure,) = experiment.failures
+    assert failure.name == "silu"
+    assert name in failure.error or "records no recipe" in failure.error
+
+
+def test_a_damaged_failure_is_one(tmp_path):
+    make_run(tmp_path / "baseline", [7.0, 3.0])
+    make_failure(tmp_path / "silu", "")
+    (tmp_path / "silu" / "failure.json").write_text("{")
+    (failure,) = read_experiment(tmp_path).failures
+    assert "failure.json is damaged" in failure.error

@@ -7,29 +7,49 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Sampling = Literal["random", "shuffled"]
-DtypeName = Literal["auto", "float32", "bfloat16"]
+DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 CompileMode = Literal["off", "auto", "on"]
 ClockName = Literal["steps", "time"]
 NonFiniteAction = Literal["stop", "skip"]
 ParallelName = Literal["auto", "ddp", "fsdp"]
 
-FREE_SETTINGS = frozenset(
+CHANGEABLE_SETTINGS = frozenset(
     {
+        "average_from",
+        "batch_ramp",
+        "batch_size",
         "checkpoint_interval",
         "checkpoint_seconds",
+        "compile",
+        "device",
         "distributed_timeout_seconds",
+        "dtype",
+        "eval_batch_size",
+        "eval_interval",
+        "eval_seconds",
+        "eval_tokens",
+        "grad_accumulation_steps",
+        "halve_on_out_of_memory",
         "keep_checkpoint_every_seconds",
         "keep_checkpoints",
+        "log_interval",
+        "max_grad_norm",
+        "on_non_finite",
         "parallel",
         "save_in_background",
+        "steps",
+        "time_limit_seconds",
     }
 )
-"""Settings that may change when a run is resumed, because they do not affect its result."""
+"""Settings that may change when a run resumes: the records say at which step each has changed. All others decide what
+the run is: its data and their order, and the length of its context."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Settings of the training loop. The run directory records them, and a run resumes only with the same settings.
+    """Settings of the training loop, which the run directory records.
+
+    A run that resumes may change those in `CHANGEABLE_SETTINGS`.
 
     With `clock="time"` the schedule and all intervals follow the clock: `steps` is then the number of ticks that the
     time limit is divided into, and the machine makes as many optimizer steps as it can.
@@ -74,8 +94,9 @@ class TrainConfig:
     log_interval: int = 10
     """Steps between records of the training loss; each record averages the steps since the last one."""
     checkpoint_interval: int | None = 1000
-    """Steps between checkpoints; the end is always saved."""
-    checkpoint_seconds: float | None = None
+    """Steps between checkpoints; the end, and each evaluation of the whole split that is the best so far, are always
+    saved."""
+    checkpoint_seconds: float | None = 60.0
     """Seconds after which a checkpoint is due even if `checkpoint_interval` has not passed; None sets no such limit."""
     keep_checkpoints: int = 2
     """Number of latest checkpoints to keep, besides the one with the lowest validation loss."""
@@ -88,7 +109,8 @@ class TrainConfig:
     device: str = "auto"
     """"auto" (CUDA, then MPS, then CPU), or a device such as "cpu", "mps" or "cuda:1"."""
     dtype: DtypeName = "auto"
-    """"bfloat16" computes under autocast; "auto" does so where the device has instructions for it."""
+    """"bfloat16" and "float16" compute under autocast, float16 with loss scaling (Micikevicius et al. 2018); "auto" is
+    described at `trainer.resolve_dtype`."""
     compile: CompileMode = "off"
     """torch.compile; "auto" means on CUDA only."""
     eval_batch_size: int | None = None

@@ -16,8 +16,11 @@ from trainer.data import TokenSource, TokenSplit
 from trainer.devices import autocast, to_device
 from trainer.distributed import Processes
 
-LossFunction: TypeAlias = Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]
-"""loss_fn(model, inputs, targets) -> scalar mean loss in nats per target token."""
+LossResult: TypeAlias = torch.Tensor | tuple[torch.Tensor, torch.Tensor | float]
+"""The mean loss of a batch in nats per target, a scalar; or the sum of the losses, a scalar, and the number of targets
+that count."""
+LossFunction: TypeAlias = Callable[[nn.Module, torch.Tensor, torch.Tensor], LossResult]
+"""loss_fn(model, inputs, targets) -> mean loss, if every target counts; else the sum of the losses and their number."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +32,11 @@ class Evaluation:
     perplexity: float
     """exp(loss)."""
     bits_per_byte: float | None
-    """Sum of the losses in bits, divided by the bytes of the text; None if the number of bytes is not known."""
+    """Sum of the losses in bits, divided by the bytes of the text without its special tokens, as in nanochat, which
+    leaves out their losses, too. None if the number of bytes is not known, or some targets do not count."""
     tokens: int
-    """Predicted tokens: all of the split except the first of each part (a token file or an array of ids)."""
+    """Predicted tokens that count: all of the split except the first of each part (a token file or an array of ids),
+    unless the loss function leaves out some."""
 
 
 def next_token_loss(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -53,41 +58,76 @@ def evaluate(
 ) -> Evaluation:
     """Compute the mean loss over a whole split, in adjacent windows of which the last may be shorter.
 
-    The losses of the windows are summed in float64, weighted by their tokens. During the evaluation the model is in
-    evaluation mode; afterwards each module gets its previous mode back.
+    The losses of the windows are summed in float64, weighted by the targets that count. During the evaluation the model
+    is in evaluation mode; afterwards each module gets its previous mode back.
 
     Args:
         model: Any module.
         tokens: A token file, (n,) token ids, or a list of such parts; n - 1 tokens of each part are predicted.
         context_length: Tokens in a window.
         batch_size: Windows in one forward pass; it changes the speed, not the result.
-        loss_fn: Function that returns the mean loss of a batch; None computes the cross-entropy of the model's logits.
+        loss_fn: Function that returns the mean loss of a batch, or the sum of its losses and the number of targets that
+            count; None computes the cross-entropy of the model's logits.
         num_bytes: UTF-8 bytes of the split's text, for the bits per byte; None reads the number from the token files.
         device: Device of the model; None takes the device of its parameters.
         dtype: torch.bfloat16 computes under autocast; None computes in float32.
         processes: Processes that share the work, each with the whole split and the same model; None for this one alone.
 
     Raises:
-        ValueError: If the split is shorter than one window and the token after it, or batch_size is below 1.
+        ValueError: If a part of the split has less than two tokens, batch_size is below 1, loss_fn returns anything
+            else, or no target counts.
     """
     split = tokens if isinstance(tokens, TokenSplit) else TokenSplit(tokens, "the split to evaluate")
-    split.check_length(context_length)
+    split.check_length(1)
+    if context_length < 1:
+        raise ValueError(f"context_length is {context_length!r}: expected 1 or more")
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size!r}: expected 1 or more")
     where = torch.device(device) if device is not None else _device_of(model)
     processes = processes or Processes()
     # The sum stays on the device, so that the host need not wait for each batch. MPS has no float64.
-    total = torch.zeros((), dtype=torch.float64, device="cpu" if where.type == "mps" else where)
+    totals = torch.zeros(2, dtype=torch.float64, device="cpu" if where.type == "mps" else where)
     with evaluating(model), autocast(where, dtype or torch.float32):
         for inputs, targets, weight in _batches(split, context_length, batch_size, processes):
-            loss = (loss_fn or next_token_loss)(model, to_device(inputs, where), to_device(targets, where))
-            total += loss.detach().to(total.device).double() * weight
-    total = processes.sum(total)
-    count = sum(split.lengths) - len(split.parts)
+            result = (loss_fn or next_token_loss)(model, to_device(inputs, where), to_device(targets, where))
+            loss, counted = read_loss(result)
+            loss = loss.detach().to(totals.device).double()
+            if counted is None:
+                totals += torch.stack((loss * weight, loss.new_tensor(weight)))
+            elif weight:
+                totals += torch.stack((loss, torch.as_tensor(counted, device=totals.device).double()))
+    total, count = processes.sum(totals).tolist()
+    if count <= 0:
+        raise ValueError(f"loss_fn counts no target of {split.name}: expected at least one")
     num_bytes = split.num_bytes if num_bytes is None else num_bytes
-    mean = total.item() / count
-    bits = total.item() / math.log(2) / num_bytes if num_bytes else None
-    return Evaluation(loss=mean, perplexity=_exp(mean), bits_per_byte=bits, tokens=count)
+    counts_all = count == sum(split.lengths) - len(split.parts)
+    bits = total / math.log(2) / num_bytes if num_bytes and counts_all else None
+    return Evaluation(loss=total / count, perplexity=_exp(total / count), bits_per_byte=bits, tokens=int(count))
+
+
+def read_loss(result: object) -> tuple[torch.Tensor, torch.Tensor | float | None]:
+    """Return the loss and the number of targets that a loss function has returned; the number of a mean is None.
+
+    Raises:
+        ValueError: If it has returned anything else than a `LossResult`.
+    """
+    expected = "expected a scalar tensor, the mean over the batch, or a tuple of the sum of the losses and their number"
+    loss: object = result
+    count: object = None
+    if type(result) is tuple and len(result) == 2:
+        loss, count = result
+    if not isinstance(loss, torch.Tensor):
+        kind = f"tuple of {len(loss)}" if isinstance(loss, tuple) else type(loss).__name__
+        hint = "; return its .loss" if hasattr(loss, "loss") else ""
+        raise ValueError(f"loss_fn returned a {kind}: {expected}{hint}")  # noqa: TRY004 - as for a wrong shape
+    if loss.dim() != 0 or not loss.is_floating_point():
+        raise ValueError(f"loss_fn returned the shape {tuple(loss.shape)} and the type {loss.dtype}: {expected}")
+    if isinstance(count, torch.Tensor) and count.dim() == 0:
+        return loss, count.detach()
+    if count is None or (isinstance(count, int | float) and not isinstance(count, bool)):
+        return loss, count
+    shown = f"a tensor of the shape {tuple(count.shape)}" if isinstance(count, torch.Tensor) else repr(count)
+    raise ValueError(f"loss_fn returned {shown} as the number of losses: {expected}")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Signals: the first SIGINT or SIGTERM requests an orderly end of training, the second ends the process immediately."""
+"""Signals: the first one requests an orderly end of training, the second ends the process immediately."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import shlex
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 from trainer.distributed import Processes
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ALWAYS = (signal.SIGINT, signal.SIGTERM)
+# A closed terminal, and the warnings that Slurm sends before the end of a job (`--signal`). Windows has none of them.
+_IF_UNUSED = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+_SAME_REQUEST_SECONDS = 1.0
 
 
 class TrainingInterrupted(Exception):  # noqa: N818 - not an error, like KeyboardInterrupt
@@ -35,7 +39,11 @@ def resume_command() -> str:
 
 
 class SignalGuard:
-    """Context manager that only records the first SIGINT or SIGTERM; a second signal has its usual effect.
+    """Context manager that only records the first signal; a second one has its usual effect.
+
+    The signals are SIGINT and SIGTERM, and SIGHUP, SIGUSR1 and SIGUSR2 unless they are ignored, as `nohup` has it, or
+    the caller has a handler for them. A second signal of another kind within a second is the same request: some
+    programs send SIGTERM right after passing on Ctrl-C.
 
     Python delivers signals only to the main thread; in other threads the guard does nothing.
 
@@ -47,11 +55,13 @@ class SignalGuard:
         self._processes = processes or Processes()
         self._own_number = 0
         self._shared_number = 0
+        self._came_at = 0.0
         self._previous_handlers: dict[int, Any] = {}
 
     def __enter__(self) -> SignalGuard:
         if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
+            unused = (number for number in _IF_UNUSED if signal.getsignal(number) is signal.SIG_DFL)
+            for number in (*_ALWAYS, *unused):
                 self._previous_handlers[number] = signal.signal(number, self._handle)
         return self
 
@@ -75,11 +85,14 @@ class SignalGuard:
             self._shared_number = int(self._processes.maximum(self._own_number))
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
         if self._own_number:
+            if number != self._own_number and now - self._came_at < _SAME_REQUEST_SECONDS:
+                return
             self._restore()
             signal.raise_signal(number)
             return
-        self._own_number = number
+        self._own_number, self._came_at = number, now
 
     def _restore(self) -> None:
         while self._previous_handlers:

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
 from trainer.config import TrainConfig
 from trainer.data import TokenSplit
@@ -31,7 +32,7 @@ class Task:
     train_data: TokenSplit
     valid_data: TokenSplit
     config: TrainConfig
-    schedule: Schedule
+    schedule: Schedule | LRScheduler
     sample: SampleFunction | None
     device: torch.device
     dtype: torch.dtype

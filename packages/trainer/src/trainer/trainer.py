@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from trainer.checkpoints import CheckpointStore, load_latest, preserved_random_states, set_model_state
+from trainer.checkpoints import CheckpointStore, load_latest, load_weights, preserved_random_states, set_model_state
 from trainer.config import TrainConfig
 from trainer.data import BatchSource, TokenSource, TokenSplit, check_same_tokenizer, find_vocab_size
 from trainer.devices import (
@@ -29,9 +30,11 @@ from trainer.distributed import Processes, joined_processes, parallelize, read_r
 from trainer.evaluation import LossFunction
 from trainer.interruption import SignalGuard, TrainingInterrupted
 from trainer.loggers import ConsoleLogger, Logger, LoggerGroup
-from trainer.records import RunDirectory, Summary, describe_run
+from trainer.records import Changes, RunDirectory, Summary, describe_changes, describe_run
 from trainer.task import SampleFunction, Schedule, Task
-from trainer.training import RunClock, TrainingLoop
+from trainer.training import RunClock, TrainingLoop, check_schedule
+
+_SHOWN_NAMES = 3
 
 
 class Trainer:
@@ -41,24 +44,28 @@ class Trainer:
         model: Any module; it is moved to the device (parallel="fsdp" shards a copy instead).
         optimizer: Any optimizer over the model's parameters; `schedule` sets its learning rates.
         loss_fn: loss_fn(model, inputs, targets) -> scalar mean loss in nats per token; inputs and targets are
-            (batch, time) int64.
+            (batch, time) int64. If some targets do not count: the sum of the losses, and the number of those that do.
         train_data: A token file, a one-dimensional array of ids, or a list of these, which no window crosses.
         valid_data: The same, for the evaluations.
         config: Settings of the loop.
-        schedule: schedule(step) -> learning rate of that step, from 0; a group's `lr_scale` multiplies it.
+        schedule: schedule(step) -> learning rate of that step, from 0; a group's `lr_scale` multiplies it. Or a torch
+            LRScheduler of the optimizer, which the trainer steps after each update.
         run_dir: Directory for everything that is written.
         loggers: Receivers of the records besides `metrics.jsonl`; None for the console, [] for nobody.
         sample: sample(model, step) -> text or texts, kept in `samples.jsonl` at every evaluation.
         recorded: Further content of `config.json`, under "recorded"; plain JSON values.
+        changeable: Names of recorded values that may change when the run resumes, such as "recipe.steps".
+        init_from: A run directory, a checkpoint, or a directory with a model.safetensors; a new run begins with its
+            weights.
         flops_per_token: Operations of a forward and backward pass for one token, for the utilization in the records.
         seconds_before: Seconds before the construction that the time limit covers as well.
         seconds_of_earlier_sessions: Seconds that earlier sessions of this run have spent, if the caller knows more than
             the latest checkpoint, which does not know of the time between it and a kill.
 
     Raises:
-        TypeError: If the data are something else.
+        TypeError: If the data or the schedule are something else.
         ValueError: If the data are shorter than one window, not integers or of two tokenizers, the device is not
-            available, or `recorded` is no plain JSON.
+            available, `recorded` is no plain JSON, or the optimizer has no parameter of the model.
     """
 
     def __init__(
@@ -69,12 +76,14 @@ class Trainer:
         train_data: TokenSource,
         valid_data: TokenSource,
         config: TrainConfig,
-        schedule: Schedule,
+        schedule: Schedule | LRScheduler,
         run_dir: str | os.PathLike[str],
         loggers: Sequence[Logger] | None = None,
         *,
         sample: SampleFunction | None = None,
         recorded: Mapping[str, Any] | None = None,
+        changeable: Collection[str] = (),
+        init_from: str | os.PathLike[str] | None = None,
         flops_per_token: float | None = None,
         seconds_before: float = 0.0,
         seconds_of_earlier_sessions: float = 0.0,
@@ -86,6 +95,8 @@ class Trainer:
         for split in self._splits:
             split.check_length(config.context_length)
         check_same_tokenizer(self._splits)
+        check_schedule(schedule, optimizer, config)
+        check_parameters(model, optimizer)
         self.model = model
         self.optimizer = optimizer
         self.loss_fn = loss_fn
@@ -102,20 +113,25 @@ class Trainer:
         self.dtype = resolve_dtype(config.dtype, self.device)
         peak = peak_flops(device_name(self.device), self.dtype)
         self.speed = Speed(flops_per_token, peak and peak * self._ranks.world_size)
-        self.description = describe_run(config, model, optimizer, *self._splits, recorded or {})
+        self._changeable = frozenset(f"recorded.{name}" for name in changeable)
+        self._init_from = init_from
+        functions = {"loss_fn": loss_fn, "schedule": schedule}
+        self.description = describe_run(config, model, optimizer, *self._splits, recorded or {}, functions)
 
     def fit(self) -> Summary:
         """Train to the end.
 
-        A finished run is only read, and the model gets the weights of its last intact checkpoint, or keeps its own with
-        a warning if there is none. An unfinished run resumes from its latest intact checkpoint. The caller's random
-        states and signal handlers are left as they were.
+        An unfinished run resumes from its latest intact checkpoint, also with other settings of those that may change
+        (`trainer.config.CHANGEABLE_SETTINGS`). A completed run goes on if it now has more steps or time, and a diverged
+        one if anything has changed. Otherwise a finished run is only read, and the model gets the weights of its last
+        intact checkpoint, or keeps its own with a warning if there is none. The caller's random states and signal
+        handlers are left as they were.
 
         Raises:
-            TrainingInterrupted: If SIGINT or SIGTERM came; everything is saved.
+            TrainingInterrupted: If a signal came, such as SIGINT or SIGTERM; everything is saved.
             ValueError: If the directory holds a run of another configuration or version or no intact checkpoint, the
-                data have ids that the model cannot read, the loss is no scalar, a rate is not finite or negative, or
-                the time limit is too short.
+                data have ids that the model cannot read, the loss is neither a scalar nor a sum and a number, a rate is
+                not finite or negative, or the time limit is too short.
             torch.OutOfMemoryError: If there is no memory, and the micro-batch must not or cannot be halved.
             RunLockedError: If another process uses the run directory.
             ProcessLostError: If one of several processes died or did not answer; the others end.
@@ -157,6 +173,8 @@ class Trainer:
             stack.enter_context(fast_matrix_products(self.device, self.dtype))
             if self.device.type == "cpu" and keep_freed_memory():
                 stack.callback(release_freed_memory)
+            if self._init_from is not None and processes.on_rank_0(store.is_empty):
+                load_weights(self.model, self._init_from)
             parallel = parallelize(self.model, self.optimizer, self.config.parallel, processes, self.device)
             stack.callback(parallel.close)
             try:
@@ -173,7 +191,9 @@ class Trainer:
                     speed=self.speed,
                     description=self.description,
                 )
-                summary = TrainingLoop(task, records, store, group, guard, self._start_clock(processes)).train()
+                changes = processes.on_rank_0(lambda: records.compare_config(self.description, self._changeable))
+                clock = self._start_clock(processes)
+                summary = TrainingLoop(task, records, store, group, guard, clock, changes).train()
             except TrainingInterrupted:
                 parallel.finish()
                 raise
@@ -181,13 +201,22 @@ class Trainer:
             return summary
 
     def _read_finished(self, records: RunDirectory, store: CheckpointStore, processes: Processes) -> Summary | None:
-        def read() -> Summary | None:
-            records.match_config(self.description)
-            return records.read_summary()
+        """Return the summary of a finished run, whose weights the model gets; None if there is something to train."""
 
-        summary = processes.on_rank_0(read)
+        def read() -> tuple[Summary | None, str]:
+            changes = records.compare_config(self.description, self._changeable)
+            summary = records.read_summary()
+            if summary is None or _goes_on(summary, self.config, changes):
+                return None, ""
+            return summary, _describe_finished(self.run_dir, summary, changes, store)
+
+        summary, message = processes.on_rank_0(read)
         if summary is None:
             return None
+        if processes.is_rank_0:
+            for logger in self.loggers:  # others have a run in their own records
+                if isinstance(logger, ConsoleLogger):
+                    logger.log({"event": "notice", "step": summary.steps, "message": message})
         try:
             content, reason = load_latest(store, processes, set_aside=False), "there is no checkpoint"
         except ValueError as error:
@@ -222,3 +251,54 @@ class Trainer:
             seconds_before=before,
             earlier=self._seconds_of_earlier_sessions,
         )
+
+
+def check_parameters(model: nn.Module, optimizer: Optimizer) -> None:
+    """Check that the optimizer updates the model; trainable parameters that it lacks cause a warning.
+
+    Raises:
+        ValueError: If it has no trainable parameter of the model.
+    """
+    updated = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    lacking = [name for name, parameter in trainable if id(parameter) not in updated]
+    if trainable and len(lacking) == len(trainable):
+        raise ValueError(
+            "the optimizer has no trainable parameter of the model: expected one made of this model's parameters, not "
+            "of a copy"
+        )
+    if lacking:
+        shown = ", ".join(lacking[:_SHOWN_NAMES]) + (", …" if len(lacking) > _SHOWN_NAMES else "")
+        warnings.warn(
+            f"the optimizer lacks {len(lacking):,} of the {len(trainable):,} trainable parameters ({shown}), which "
+            "stay as they are; call requires_grad_(False) on them if that is meant",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+def _goes_on(summary: Summary, config: TrainConfig, changes: Changes) -> bool:
+    """Return whether a finished run has something left to train with the present configuration."""
+    if summary.status == "diverged":
+        return bool(changes)
+    before, now = changes.get("time_limit_seconds", (None, None))
+    has_more_time = before is not None and (now is None or now > before)
+    if config.clock == "time" or summary.status == "time_limit":
+        return has_more_time
+    return config.steps > summary.steps
+
+
+def _describe_finished(run_dir: Path, summary: Summary, changes: Changes, store: CheckpointStore) -> str:
+    """Return why nothing is trained, and what to do."""
+    if summary.status == "diverged":
+        latest = store.latest()
+        start = "anew" if latest is None else f"from step {int(latest.name.removeprefix('step_')):,}"
+        return (
+            f"the run in {run_dir} has diverged ({summary.divergence}), and nothing has changed since; with a change, "
+            f'such as lower learning rates or on_non_finite="skip", it goes on {start}'
+        )
+    edited = f", also not with what has changed: {describe_changes(changes)}" if changes else ""
+    return (
+        f"the run in {run_dir} was finished before ({summary.status} at step {summary.steps:,}): it is read, and "
+        f"nothing is trained{edited}; for more training, give more steps or time, or choose another run directory"
+    )

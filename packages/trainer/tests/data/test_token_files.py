@@ -53,8 +53,17 @@ def test_missing_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (np.zeros(3), "holds float64: expected uint16 or uint32"),
-        (np.zeros(3, dtype=np.int64), "holds int64: expected uint16 or uint32"),
+        (
+            np.zeros(3),
+            r"holds float64: expected uint16 or uint32; save it with ids.astype\('uint16'\), because the",
+        ),
+        (np.array([3, 65_535]), r"holds int64: .* with ids.astype\('uint16'\), because the largest is 65535"),
+        (np.array([70_000, 3]), r"holds int64: .* with ids.astype\('uint32'\), because the largest is 70000"),
+        (np.array([65_536.0]), r"holds float64: .* with ids.astype\('uint32'\), because the largest is 65536"),
+        (np.array([-1, 3]), "its values go from -1 to 3, which are no token ids"),
+        (np.array([2**32, 3]), "its values go from 3 to 4294967296, which are no token ids"),
+        (np.array([1.0, np.nan]), "which are no token ids"),
+        (np.array(["a"]), "save whole numbers as uint16, or as uint32 if one is above 65,535"),
         (np.zeros((2, 2), dtype=np.uint16), r"has the shape \(2, 2\): expected one dimension"),
         (np.zeros(0, dtype=np.uint16), "is empty: it holds no tokens"),
         (np.array([{}, None]), "holds Python objects: expected uint16 or uint32"),

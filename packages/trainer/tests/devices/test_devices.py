@@ -44,11 +44,11 @@ def test_dtype(monkeypatch):
     assert resolve_dtype("auto", "mps") == torch.float32
     assert resolve_dtype("bfloat16") == torch.bfloat16
     assert resolve_dtype("float32", "cuda") == torch.float32
-    for supported, expected in ((True, torch.bfloat16), (False, torch.float32)):
+    for supported, expected in ((True, torch.bfloat16), (False, torch.float16)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, answer=supported: answer)
         assert resolve_dtype("auto", "cuda") == expected
-    with pytest.raises(ValueError, match="dtype is 'float16': expected auto, float32 or bfloat16"):
-        resolve_dtype("float16")
+    with pytest.raises(ValueError, match="dtype is 'float64': expected auto, float32, bfloat16 or float16"):
+        resolve_dtype("float64")
 
 
 @pytest.mark.parametrize(("avx512", "amx"), [(False, False), (True, False), (False, True)])

@@ -167,8 +167,8 @@ def test_settings_that_a_resumed_run_may_change(tmp_path):
     make_trainer(tmp_path / "run", steps=4, parallel="fsdp", distributed_timeout_seconds=5.0).fit()
     assert read_config(tmp_path / "run")["train"]["parallel"] == "fsdp"
     (tmp_path / "run" / "summary.json").unlink()
-    with pytest.raises(ValueError, match=r"another configuration: batch_size was 4, now 8; restore"):
-        make_trainer(tmp_path / "run", steps=4, parallel="ddp", batch_size=8).fit()
+    with pytest.raises(ValueError, match=r"another configuration: seed was 3, now 8; restore"):
+        make_trainer(tmp_path / "run", steps=4, parallel="ddp", seed=8).fit()
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
 """Texts of an experiment: which files a choice leads to, and what the tokenizer's functions are called with."""
 
+import json
 import random
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from trainer.experiments import texts
 from trainer.experiments.hub import Download, HubDataset
-from trainer.experiments.texts import Corpus, DataFlags, TokenFiles
+from trainer.experiments.texts import Corpus, DataFlags, TokenFiles, find_text, tokenizer_of
 
 BOOKS = HubDataset("books", "somebody/books", "train.txt.gz", "valid.txt")
 NAMES = ("Mia", "Tom", "Ada", "Jon", "Eve")
@@ -116,10 +119,49 @@ def test_flags_choose_a_text(corpus, tmp_path):
     assert corpus.tokenizers.calls[-2][4] == 7
 
 
-def test_records_hold_absolute_paths(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert TokenFiles(Path("tok"), Path("t.npy"), tmp_path / "v.npy").recorded() == {
-        "tokenizer": str(tmp_path / "tok"),
-        "train_tokens": str(tmp_path / "t.npy"),
-        "valid_tokens": str(tmp_path / "v.npy"),
+@pytest.fixture
+def files(tmp_path):
+    """A tokenizer of two files, and token files that it wrote."""
+    (tmp_path / "data" / "tok").mkdir(parents=True)
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / "data" / "tok" / name).write_text(name)
+    for name in ("train", "valid"):
+        np.save(tmp_path / "data" / f"{name}.npy", np.zeros(9, dtype=np.uint16))
+        described = {"format": "scratchlm-tokens", "tokens": 9, "tokenizer_sha256": "5ha"}
+        (tmp_path / "data" / f"{name}.json").write_text(json.dumps(described))
+    return TokenFiles(*(tmp_path / "data" / name for name in ("tok", "train.npy", "valid.npy")))
+
+
+def test_texts_are_found_wherever_the_run_or_the_project_goes(files, tmp_path):
+    """R36."""
+    run = tmp_path / "runs" / "a"
+    recorded = files.recorded(run)
+    assert recorded == {
+        "tokenizer_sha256": "5ha",
+        "train_tokens": "../../data/train.npy",
+        "valid_tokens": "../../data/valid.npy",
+        "texts": str(tmp_path / "data"),
     }
+    elsewhere = tmp_path / "elsewhere"
+    assert find_text(elsewhere / "b", recorded, "valid_tokens") == tmp_path / "data" / "valid.npy"
+    shutil.move(tmp_path / "data", elsewhere / "data")
+    (elsewhere / "runs" / "a").mkdir(parents=True)
+    assert find_text(elsewhere / "runs" / "a", recorded, "train_tokens").read_bytes()
+    with pytest.raises(FileNotFoundError, match=r"is neither at .* nor .*: move run and data together"):
+        find_text(elsewhere / "b", recorded, "valid_tokens")
+
+
+def test_a_run_gets_its_own_tokenizer(files, tmp_path):
+    run = tmp_path / "run"
+    with pytest.raises(FileNotFoundError, match="run lacks its tokenizer: expected the folder 'tokenizer' in it"):
+        tokenizer_of(run)
+    run.mkdir()
+    for content in ("first", "second"):  # of a run that has not begun it is replaced
+        (files.tokenizer / "merges.txt").write_text(content)
+        files.copy_tokenizer(run)
+        assert (tokenizer_of(run) / "merges.txt").read_text() == content
+    (run / "checkpoints" / "step_0000001").mkdir(parents=True)
+    (files.tokenizer / "merges.txt").write_text("third")
+    files.copy_tokenizer(run)
+    assert (tokenizer_of(run) / "merges.txt").read_text() == "second"
+    assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "tokenizer"]

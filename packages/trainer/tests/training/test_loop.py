@@ -124,8 +124,8 @@ def bad_loss(at, value, times=1):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_divergence_stops_before_the_update(tmp_path, value):
-    run, model = tmp_path / "run", make_model()
-    summary = make_trainer(run, model=model, loss=bad_loss(2 * 15 + 1, value)).fit()
+    run, model, loss = tmp_path / "run", make_model(), bad_loss(2 * 15 + 1, value)
+    summary = make_trainer(run, model=model, loss=loss).fit()
     assert (summary.status, summary.diverged, summary.diverged_at_step, summary.steps) == ("diverged", True, 16, 15)
     assert summary.divergence == "loss or gradient norm not finite at step 16"
     assert summary.final_valid_loss is None
@@ -136,7 +136,7 @@ def test_divergence_stops_before_the_update(tmp_path, value):
     assert "NaN" not in (run / "metrics.jsonl").read_text()
     assert "Infinity" not in (run / "metrics.jsonl").read_text()
     assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step_0000006", "step_0000012"]
-    assert make_trainer(run).fit() == summary
+    assert make_trainer(run, loss=loss).fit() == summary
 
 
 class Collector:
@@ -229,6 +229,14 @@ def test_run_that_ends_above_its_start_is_marked(tmp_path):
     assert "is above the first one" in summary.divergence
 
 
+def test_a_run_that_overfits_has_not_diverged(tmp_path):
+    """A9: the validation loss ends above its start, and the training loss is low."""
+    tokens = make_tokens(40, seed=5)
+    summary = make_trainer(tmp_path / "run", train=tokens, lr=lambda step: 5e-2, steps=200).fit()
+    assert summary.final_valid_loss > 1.1 * 3.7 > summary.best_valid_loss
+    assert (summary.status, summary.diverged, summary.divergence) == ("completed", False, None)
+
+
 def test_finished_run_is_only_read(tmp_path):
     run, model = tmp_path / "run", make_model()
     summary = make_trainer(run, model=model).fit()
@@ -318,9 +326,9 @@ def test_other_configurations_are_refused_by_name(tmp_path):
     run = tmp_path / "run"
     make_trainer(run, recorded={"a": {"b": 1}}).fit()
     with pytest.raises(
-        ValueError, match=r"holds a run with another configuration: batch_size was 4, now 8; .*another run directory"
+        ValueError, match=r"holds a run with another configuration: seed was 3, now 8; .*another run directory"
     ) as error:
-        make_trainer(run, batch_size=8, recorded={"a": {"b": 1}}).fit()
+        make_trainer(run, seed=8, recorded={"a": {"b": 1}}).fit()
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match=r"recorded.a.b was 1, now 2"):
         make_trainer(run, recorded={"a": {"b": 2}}).fit()
@@ -328,8 +336,9 @@ def test_other_configurations_are_refused_by_name(tmp_path):
         make_trainer(run).fit()
     with pytest.raises(ValueError, match=r"data.valid.tokens was 500, now 400"):
         make_trainer(run, valid=make_tokens(400, seed=1), recorded={"a": {"b": 1}}).fit()
-    with pytest.raises(ValueError, match=r"steps was 60, now 1; batch_size was 4, now 2; .* and 1 more;"):
-        make_trainer(run, steps=1, batch_size=2, context_length=4, seed=1, recorded={"a": {"b": 1}}).fit()
+    others = {"context_length": 4, "sampling": "shuffled", "vocab_size": 50, "seed": 1}
+    with pytest.raises(ValueError, match=r"context_length was 8, now 4; sampling was .*; vocab_size .* and 1 more;"):
+        make_trainer(run, steps=1, recorded={"a": {"b": 1}}, **others).fit()
 
 
 def test_another_torch_that_knows_more_settings_does_not_matter(tmp_path):
@@ -412,7 +421,7 @@ def test_loss_must_be_a_scalar(tmp_path):
         value = loss_fn(model, inputs, targets)
         return value[None] if model.training else value
 
-    with pytest.raises(ValueError, match=r"loss_fn returned the shape \(1,\): expected a scalar"):
+    with pytest.raises(ValueError, match=r"loss_fn returned the shape \(1,\) and the type torch.float32: expected a"):
         make_trainer(tmp_path / "run", loss=loss).fit()
 
 

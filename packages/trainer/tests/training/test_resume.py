@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from bigram_run import Crash, assert_equal_runs, crash, failing_loss, make_model, make_trainer, schedule
+from bigram_run import Crash, assert_equal_runs, crash, failing_loss, loss_fn, make_model, make_trainer, schedule
 from children import needs_fork
 from forked import ForkedProcess
 
@@ -68,10 +68,111 @@ def test_the_same_trainer_can_go_on(tmp_path, whole, timeless):
     assert_equal_runs(whole, tmp_path / "run", timeless)
 
 
-def test_signal_in_the_last_step_lets_the_run_finish(tmp_path, whole, timeless):
-    loss = failing_loss(119, lambda: signal.raise_signal(signal.SIGINT))
+EVALUATION_BATCHES = 17  # 499 targets: 15 batches of 4 x 8, one of 2 x 8, and the last 3
+
+
+def failing_evaluation(number, batch):
+    """The loss, with SIGTERM in one batch of one evaluation of the run, both counted from 0."""
+    batches = []
+
+    def loss(model, inputs, targets):
+        if not model.training:
+            batches.append(None)
+            if len(batches) == number * EVALUATION_BATCHES + batch + 1:
+                signal.raise_signal(signal.SIGTERM)
+        return loss_fn(model, inputs, targets)
+
+    return loss, batches
+
+
+@pytest.mark.parametrize("batch", [0, 7, 15])
+@pytest.mark.parametrize(("number", "step"), [(0, 0), (1, 20), (2, 40), (3, 60)])
+def test_a_signal_breaks_off_an_evaluation_and_saves(tmp_path, whole, timeless, number, step, batch):
+    """R16: an evaluation of a real split takes longer than the grace of Slurm or Kubernetes. It is made again."""
+    run, (loss, batches) = tmp_path / "run", failing_evaluation(number, batch)
+    with pytest.raises(TrainingInterrupted, match=rf"saved at step {step} in"):
+        make_trainer(run, loss=loss).fit()
+    assert len(batches) == number * EVALUATION_BATCHES + batch + 1
+    assert (run / "checkpoints" / f"step_{step:07}").is_dir()
+    assert not (run / "summary.json").exists()
+    make_trainer(run, model=make_model(9)).fit()
+    assert_equal_runs(whole, run, timeless)
+
+
+def test_a_signal_in_the_very_last_batch_lets_the_run_finish(tmp_path, whole, timeless):
+    loss, _ = failing_evaluation(3, EVALUATION_BATCHES - 1)
     assert make_trainer(tmp_path / "run", loss=loss).fit().status == "completed"
     assert_equal_runs(whole, tmp_path / "run", timeless)
+
+
+@pytest.mark.parametrize("at", [39, 40, 119, 120])
+def test_after_a_signal_no_evaluation_begins(tmp_path, whole, timeless, at):
+    """Also in the last step."""
+    evaluated, run = [], tmp_path / "run"
+    training = failing_loss(at, lambda: signal.raise_signal(signal.SIGINT))
+
+    def loss(model, inputs, targets):
+        evaluated.append(model.training)
+        return training(model, inputs, targets)
+
+    with pytest.raises(TrainingInterrupted):
+        make_trainer(run, loss=loss).fit()
+    assert all(evaluated[-1:])
+    make_trainer(run, model=make_model(9)).fit()
+    assert_equal_runs(whole, run, timeless)
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGUSR1", "SIGUSR2"])
+def test_signals_of_terminals_and_batch_systems_save_too(tmp_path, whole, timeless, name):
+    """R15: a closed terminal, and `sbatch --signal=USR1@60`."""
+    number = getattr(signal, name, None)
+    if number is None:
+        pytest.skip(f"this system has no {name}")
+    before = signal.getsignal(number)
+    with pytest.raises(TrainingInterrupted, match=f"interrupted by {name}: saved at step 7 in"):
+        make_trainer(tmp_path / "run", loss=failing_loss(14, lambda: signal.raise_signal(number))).fit()
+    assert signal.getsignal(number) is before
+    make_trainer(tmp_path / "run", model=make_model(9)).fit()
+    assert_equal_runs(whole, tmp_path / "run", timeless)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")
+def test_signals_that_are_ignored_or_have_a_handler_keep_it(monkeypatch):
+    """`nohup` ignores SIGHUP, and a program may use SIGUSR1 for something else."""
+    received = []
+    before = [
+        signal.signal(signal.SIGHUP, signal.SIG_IGN),
+        signal.signal(signal.SIGUSR1, lambda number, frame: received.append(number)),
+    ]
+    try:
+        with SignalGuard() as guard:
+            signal.raise_signal(signal.SIGHUP)
+            signal.raise_signal(signal.SIGUSR1)
+            assert guard.received is None
+        assert received == [signal.SIGUSR1]
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before[0])
+        signal.signal(signal.SIGUSR1, before[1])
+
+
+def test_the_same_request_by_two_signals_counts_once(monkeypatch):
+    """A1: nox and others send SIGTERM shortly after they have passed on Ctrl-C."""
+    now = 5.0
+    monkeypatch.setattr("trainer.interruption.time.monotonic", lambda: now)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    received = []
+    try:
+        with SignalGuard() as guard:
+            signal.raise_signal(signal.SIGINT)
+            now = 5.9
+            signal.raise_signal(signal.SIGTERM)
+            assert (guard.received, received) == ("SIGINT", [])
+            now = 6.1
+            signal.raise_signal(signal.SIGTERM)
+            assert received == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_second_signal_has_its_usual_effect():

@@ -150,6 +150,19 @@ class Sessions:
 
 
 def read_sessions(run_dir: Path) -> list[dict[str, Any]]:
-    """Return the notes of a run's sessions in order; none if there are no notes."""
-    path = run_dir / SESSIONS_FILE
-    return list(json.loads(path.read_text("utf-8"))["sessions"]) if path.exists() else []
+    """Return the notes of a run's sessions in order; none if there are no notes, or with a warning if they are damaged.
+
+    Without them, the time that earlier sessions spent after their last checkpoint does not count.
+    """
+    from trainer.records import read_object
+
+    try:
+        sessions = read_object(run_dir / SESSIONS_FILE)["sessions"]
+    except FileNotFoundError:
+        return []
+    except (ValueError, KeyError) as error:
+        warnings.warn(
+            f"{error}; the time of earlier sessions is taken from the last checkpoint", RuntimeWarning, stacklevel=2
+        )
+        return []
+    return list(sessions)

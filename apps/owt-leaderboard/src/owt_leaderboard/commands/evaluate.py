@@ -1,6 +1,5 @@
 """Command `python -m owt_leaderboard.evaluate RUN`: compute the final loss of a run again."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from owt_leaderboard.commands.shared import command
-from owt_leaderboard.run import evaluate_run
+from owt_leaderboard.run import evaluate_run, finished
 
 
 @dataclass(frozen=True)
@@ -26,9 +25,9 @@ class Flags:
 def _run(flags: Flags) -> int:
     loss, bits = evaluate_run(flags.run_directory, flags.batch_size, flags.device)
     print(f"Validation loss {loss:.4f}  bits per byte {'unknown' if bits is None else f'{bits:.4f}'}")
-    summary = flags.run_directory / "summary.json"
-    if summary.exists():
-        recorded = json.loads(summary.read_text("utf-8"))["final_valid_loss"]
+    summary = finished(flags.run_directory)
+    if summary is not None:
+        recorded = summary["final_valid_loss"]
         if recorded is None:
             print("the run diverged and recorded no final loss: these are the weights that it had saved before")
         else:

@@ -1,6 +1,7 @@
 """Entry of a finished run: `entry.md`, with everything that a leaderboard asks for, and its picture `entry.png`."""
 
 import json
+import math
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -75,9 +76,10 @@ def write_entry(
     `recipe` has its final sizes. `reasons` are lines of text that explain the sizes.
     """
     from trainer import read_config, read_metrics, write_atomically
+    from trainer.records import read_object
 
-    config, summary = read_config(run_dir), json.loads((run_dir / "summary.json").read_text("utf-8"))
-    environment = json.loads((run_dir / "environment.json").read_text("utf-8"))
+    config, summary = read_config(run_dir), read_object(run_dir / "summary.json")
+    environment = read_object(run_dir / "environment.json")
     metrics = read_metrics(run_dir)
     curves = [
         [(record["seconds_total"], record["loss"]) for record in metrics if record["event"] == event]
@@ -87,7 +89,7 @@ def write_entry(
     picture = picture_bytes(curves[0], curves[1], limit=time_limit_seconds, title=title)
     write_atomically(run_dir / PICTURE_FILE, picture)
     samples = write_text(model, tokenizer, ENTRY_SAMPLE_TOKENS, seed=recipe.seed, texts=_SAMPLES)
-    facts = _facts(recipe, config["recorded"]["valid_tokens"], summary, environment, tokenizer.vocab_size)
+    facts = _facts(recipe, config["data"]["valid"]["tokens"], summary, environment, tokenizer.vocab_size)
     times = _times(read_sessions(run_dir), metrics, time_limit_seconds)
     lines = [
         f"# {title}",
@@ -113,13 +115,11 @@ def write_entry(
 
 
 def _facts(
-    recipe: Recipe, valid_tokens: str, summary: dict[str, Any], environment: dict[str, Any], vocab_size: int
+    recipe: Recipe, valid_tokens: int, summary: dict[str, Any], environment: dict[str, Any], vocab_size: int
 ) -> dict[str, str]:
-    from trainer import TokenDataset
-
-    valid, model = TokenDataset(valid_tokens), replace(recipe.model, vocab_size=vocab_size)
+    model = replace(recipe.model, vocab_size=vocab_size)
     bits, speed = summary["bits_per_byte"], summary["tokens_per_second"]
-    per_token = None if valid.num_bytes is None else valid.num_bytes / len(valid)
+    per_token = None if bits is None else summary["final_valid_loss"] / math.log(2) / bits
     utilisation = (
         "unknown, because the peak of this device is not listed" if summary["mfu"] is None else f"{summary['mfu']:.1%}"
     )
@@ -131,7 +131,7 @@ def _facts(
         "validation loss": (
             f"{summary['final_valid_loss']:.4f} nats per token, perplexity {summary['perplexity']:.2f}"
         ),
-        "measured on": f"the whole validation text: {len(valid):,} tokens, windows of {model.context_length}",
+        "measured on": f"the whole validation text: {valid_tokens:,} tokens, windows of {model.context_length}",
         "bits per byte": "unknown" if bits is None else f"{bits:.4f}",
         "bytes per token": (
             "unknown" if per_token is None else f"{per_token:.4f} ({vocab_size:,} tokens in the vocabulary)"

@@ -3,6 +3,7 @@
 from owt_leaderboard.run.processes import PlannedRun as PlannedRun
 from owt_leaderboard.run.processes import complete as complete
 from owt_leaderboard.run.processes import complete_all as complete_all
+from owt_leaderboard.run.processes import finished as finished
 from owt_leaderboard.run.timed_run import TimedRun as TimedRun
 from owt_leaderboard.run.timed_run import WandbMode as WandbMode
 from owt_leaderboard.run.timed_run import compiled_if_it_pays as compiled_if_it_pays

@@ -39,6 +39,22 @@ class Decisions:
         write_atomically(run_dir / DECISIONS_FILE, text.encode("utf-8") + b"\n")
 
 
+def check_app(run_dir: Path) -> None:
+    """Check that a directory holds no run of another program, before anything is written there.
+
+    Raises:
+        ValueError: If it does, or the run is of another version of this app.
+    """
+    from trainer import read_config
+
+    if not (run_dir / "config.json").exists():
+        return
+    recorded = read_config(run_dir).get("recorded")
+    if not isinstance(recorded, dict) or "recipe" not in recorded:
+        raise ValueError(f"{run_dir} holds a run of another program: choose another directory with --out")
+    from_record(recorded["recipe"])
+
+
 def asked_of(recipe: Recipe, fixed: frozenset[str], time_limit_seconds: float) -> dict[str, Any]:
     """Return what `Decisions.asked` keeps of a command line, as JSON values."""
     return {"time_limit_seconds": time_limit_seconds, "fixed": sorted(fixed), "recipe": to_record(recipe)}
@@ -48,12 +64,14 @@ def read_decisions(run_dir: Path) -> Decisions | None:
     """Return the decisions of a run; None if there are none.
 
     Raises:
-        ValueError: If another version of the app made them.
+        ValueError: If another version of the app made them, or the file is damaged.
     """
+    from trainer.records import read_object
+
     path = run_dir / DECISIONS_FILE
     if not path.exists():
         return None
-    values = json.loads(path.read_text("utf-8"))
+    values = read_object(path)
     values |= {"recipe": from_record(values["recipe"]), "reasons": tuple(values["reasons"])}
     return Decisions(**values)
 

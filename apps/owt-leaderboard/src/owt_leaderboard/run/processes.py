@@ -26,9 +26,11 @@ class PlannedRun(NamedTuple):
 
 
 def finished(run_dir: Path) -> dict[str, Any] | None:
-    """Return the summary of a finished run; None if it is not finished."""
-    path = run_dir / "summary.json"
-    return dict(json.loads(path.read_text("utf-8"))) if path.exists() else None
+    """Return the summary of a finished run; None if it is not finished, or with a warning if the file is damaged."""
+    from trainer.records import RunDirectory
+
+    summary = RunDirectory(run_dir).read_summary()
+    return None if summary is None else summary.to_json()
 
 
 def complete(run: PlannedRun, notify: Callable[[str], None]) -> dict[str, Any] | None:
@@ -93,15 +95,16 @@ def complete_all(
 def _record(run: PlannedRun) -> None:
     """Record command and recipe of a new run, or compare them with those of an existing one."""
     from trainer import write_atomically
+    from trainer.records import read_object
 
     path, now = run.run_dir / COMMAND_FILE, {"command": " ".join(run.command), "recipe": to_record(run.recipe)}
     if not path.exists() and finished(run.run_dir) is None:
         run.run_dir.mkdir(parents=True, exist_ok=True)
         write_atomically(path, json.dumps(now, indent=2).encode("utf-8") + b"\n")
         return
-    before = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    before = read_object(path) if path.exists() else {}
     if before != now:
-        shown = shown_differences(before, now) if isinstance(before, dict) and before else "its command is not recorded"
+        shown = shown_differences(before, now) if before else "its command is not recorded"
         raise ValueError(
             f"{run.run_dir} has another run: {shown}. Repeat its command to resume it, or choose another directory "
             "with --out"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from owt_leaderboard.budget import EXIT_SECONDS, SESSIONS_FILE, TRAINING_SHARE, Sessions, size_for_device
 from owt_leaderboard.recipe import Recipe
 from owt_leaderboard.report import ENTRY_FILE, rehearse, write_entry
-from owt_leaderboard.run.decisions import DECISIONS_FILE, Decisions, asked_of, find_decisions
+from owt_leaderboard.run.decisions import DECISIONS_FILE, Decisions, asked_of, check_app, find_decisions
+from owt_leaderboard.run.processes import finished
 from owt_leaderboard.run.training import train
 from owt_leaderboard.texts import TokenFiles
 
@@ -48,7 +49,7 @@ class TimedRun:
             ModuleNotFoundError: If wandb is requested but not installed.
             ValueError: If the limit is too short, or the directory holds another run.
             OSError: If another process uses the directory.
-            trainer.TrainingInterrupted: If SIGINT or SIGTERM came; everything is saved.
+            trainer.TrainingInterrupted: If a signal such as SIGINT or SIGTERM came; everything is saved.
         """
         from bpe import Tokenizer
         from owt_leaderboard.run.uploads import Uploads
@@ -56,6 +57,7 @@ class TimedRun:
         from trainer.distributed.processes import joined_processes
         from trainer.distributed.rank import read_ranks, resolve_process_device
 
+        check_app(self.run_dir)
         if self.time_limit_seconds <= EXIT_SECONDS:
             raise ValueError(f"the time limit is {self.time_limit_seconds:g} s: expected more than {EXIT_SECONDS:g} s")
         uploads = Uploads(self.wandb)
@@ -63,7 +65,7 @@ class TimedRun:
         ranks = read_ranks()
         with joined_processes(ranks, resolve_process_device(self.device, ranks), timeout_seconds=600.0) as processes:
             sessions = Sessions(self.run_dir, self.spent)
-            is_finished = (self.run_dir / "summary.json").exists()
+            is_finished = finished(self.run_dir) is not None
             try:
                 decisions = processes.on_rank_0(lambda: self._decide(sessions, files, tokenizer, processes.world_size))
                 model, summary = train(
@@ -118,7 +120,7 @@ class TimedRun:
         sessions.acquire()
         asked = asked_of(self.recipe, self.fixed, self.time_limit_seconds)
         known = find_decisions(self.run_dir, asked)
-        if known is not None and (self.run_dir / "summary.json").exists():
+        if known is not None and finished(self.run_dir) is not None:
             return known
         if known is None and (self.run_dir / DECISIONS_FILE).exists():
             # The files are from another command, which saved no checkpoint.

@@ -1,6 +1,5 @@
 """Runs read back from their directories: recipe, tokenizer, the model of the last checkpoint, and the measurement."""
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +8,7 @@ from owt_leaderboard.budget import Measurement
 from owt_leaderboard.model import computing_parameters, flops_per_token
 from owt_leaderboard.recipe import Recipe, from_record, make_model
 from owt_leaderboard.run.decisions import read_decisions
+from trainer.experiments.texts import find_text, tokenizer_of
 
 if TYPE_CHECKING:
     from bpe import Tokenizer
@@ -25,7 +25,7 @@ class TrainedRun:
     step: int
     """Optimizer steps that the model's weights were trained for."""
     recorded: dict[str, Any]
-    """Recipe and paths of the data, as `config.json` records them."""
+    """Recipe, digest of the tokenizer and paths of the data from the run, as `config.json` records them."""
 
 
 def read_run(run_dir: Path, device: str) -> TrainedRun:
@@ -44,7 +44,9 @@ def read_run(run_dir: Path, device: str) -> TrainedRun:
     checkpoint = CheckpointStore(run_dir / "checkpoints", keep=1).latest()
     if checkpoint is None:
         raise FileNotFoundError(f"no checkpoint in {run_dir / 'checkpoints'}: let the run train for longer")
-    tokenizer = Tokenizer.from_pretrained(recorded["tokenizer"])
+    tokenizer = Tokenizer.from_pretrained(tokenizer_of(run_dir))
+    if tokenizer.sha256 != recorded["tokenizer_sha256"]:
+        raise ValueError(f"the tokenizer in {run_dir} is another one than the run was trained with: restore it")
     model = make_model(recipe, tokenizer.vocab_size, resolve_device(device))
     step = load_weights(model, checkpoint)
     return TrainedRun(recipe, tokenizer, model, step, recorded)
@@ -69,7 +71,7 @@ def evaluate_run(run_dir: Path, batch_size: int | None, device: str) -> tuple[fl
     run, where = read_run(run_dir, device), resolve_device(device)
     result = evaluate(
         run.model,
-        TokenDataset(run.recorded["valid_tokens"]),
+        TokenDataset(find_text(run_dir, run.recorded, "valid_tokens")),
         run.recipe.model.context_length,
         batch_size=run.recipe.batches.batch_size if batch_size is None else batch_size,
         loss_fn=lambda module, inputs, targets: run.model.loss(inputs, targets),
@@ -84,19 +86,17 @@ def measurement_of(run_dir: Path, dataset: str) -> Measurement:
 
     Raises:
         FileNotFoundError: If the run is not finished.
-        ValueError: If the run has no final loss or no speed, or its vocabulary size is not recorded.
+        ValueError: If the run has no final loss or no speed.
     """
-    from trainer import TokenDataset, read_config
+    from bpe import Tokenizer
+    from trainer.records import read_object
 
-    valid_tokens = read_config(run_dir)["recorded"]["valid_tokens"]
-    summary: dict[str, Any] = json.loads((run_dir / "summary.json").read_text("utf-8"))
-    environment = json.loads((run_dir / "environment.json").read_text("utf-8"))
+    summary = read_object(run_dir / "summary.json")
+    environment = read_object(run_dir / "environment.json")
     decisions = read_decisions(run_dir)
     if decisions is None or summary["final_valid_loss"] is None or not summary["tokens_per_second"]:
         raise ValueError(f"{run_dir} has no final loss: expected a finished run of this app")
-    vocab_size = TokenDataset(valid_tokens).vocab_size
-    if vocab_size is None:
-        raise ValueError(f"{valid_tokens} does not record the size of its vocabulary: prepare the text again")
+    vocab_size = Tokenizer.from_pretrained(tokenizer_of(run_dir)).vocab_size
     model = replace(decisions.recipe.model, vocab_size=vocab_size)
     operations = flops_per_token(model, backward=True)
     processes, limit = environment.get("processes") or 1, decisions.time_limit_seconds

@@ -8,7 +8,6 @@ from owt_leaderboard.model import flops_per_token
 from owt_leaderboard.recipe import (
     SCHEDULE_STEPS,
     Recipe,
-    from_record,
     learning_rate_schedule,
     make_loss,
     make_model,
@@ -16,7 +15,9 @@ from owt_leaderboard.recipe import (
     to_record,
 )
 from owt_leaderboard.report import write_text
+from owt_leaderboard.run.decisions import check_app
 from owt_leaderboard.texts import TokenFiles
+from trainer.experiments.texts import MOVABLE
 
 if TYPE_CHECKING:
     from torch import nn
@@ -76,17 +77,18 @@ def train(
 
     Raises:
         ValueError: If the limit is too short, or the directory holds another run.
-        trainer.TrainingInterrupted: If SIGINT or SIGTERM came; everything is saved.
+        trainer.TrainingInterrupted: If a signal such as SIGINT or SIGTERM came; everything is saved.
     """
     import torch
 
-    from trainer import TokenDataset, Trainer, read_config
+    from trainer import TokenDataset, Trainer
     from trainer.distributed.rank import read_ranks, resolve_process_device
 
-    if (run_dir / "config.json").exists():
-        from_record(read_config(run_dir)["recorded"]["recipe"])  # raises ValueError for a run of another version
+    check_app(run_dir)
+    if (ranks := read_ranks()).rank == 0:
+        files.copy_tokenizer(run_dir)
     torch.manual_seed(recipe.seed)
-    model = make_model(recipe, tokenizer.vocab_size, resolve_process_device(device, read_ranks()))
+    model = make_model(recipe, tokenizer.vocab_size, resolve_process_device(device, ranks))
 
     def sample(module: "nn.Module", step: int) -> str:
         return write_text(model, tokenizer, SAMPLE_TOKENS, seed=recipe.seed)[0]
@@ -102,7 +104,8 @@ def train(
         run_dir,
         list(loggers),
         sample=sample,
-        recorded={"recipe": to_record(recipe), **files.recorded()},
+        recorded={"recipe": to_record(recipe), **files.recorded(run_dir)},
+        changeable=MOVABLE,
         flops_per_token=flops_per_token(model.config, backward=True),
         seconds_before=spent(),
         seconds_of_earlier_sessions=seconds_of_earlier_sessions,

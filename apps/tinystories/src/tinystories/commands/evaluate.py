@@ -32,6 +32,6 @@ class Evaluate:
             tokenizer.encode_file(self.text, tokens)
             length = model.config.context_length
             evaluation = evaluate(model, TokenDataset(tokens), length, batch_size=self.batch_size)
-        bits = evaluation.bits_per_byte
-        print(f"loss {evaluation.loss:.4f}  perplexity {evaluation.perplexity:.2f}  bits per byte {bits:.4f}")
+        bits = "unknown" if evaluation.bits_per_byte is None else f"{evaluation.bits_per_byte:.4f}"
+        print(f"loss {evaluation.loss:.4f}  perplexity {evaluation.perplexity:.2f}  bits per byte {bits}")
         return 0

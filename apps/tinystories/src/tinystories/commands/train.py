@@ -21,16 +21,20 @@ class Train:
     wandb: WandbMode = "disabled"
     """Also log to Weights & Biases: "auto" only if a key is configured, "offline" for a later `wandb sync`; needs
     packages/trainer[wandb]."""
+    init_from: Path | None = None
+    """Begin with the weights of another run, or of a directory with a model.safetensors, such as an export."""
     recipe: RecipeFlags = field(default_factory=RecipeFlags)
     machine: Machine = field(default_factory=Machine)
 
     def run(self) -> int:
-        """Train, and print a next step."""
+        """Train, and print a next step; exit code 1 if the run diverged."""
         from tinystories.training import train
+        from trainer.checkpoints import CheckpointStore
 
         recipe = VARIANTS[self.variant].change(self.recipe.recipe(self.machine.device))
         files = self.data.prepare(recipe.vocab_size)
-        summary = train(recipe, files, self.out, self.machine, wandb=self.wandb)
+        summary = train(recipe, files, self.out, self.machine, wandb=self.wandb, init_from=self.init_from)
         print(f"{summary.status}: records in {self.out}")
-        print(next_step(self.out))
-        return 0
+        if not CheckpointStore(self.out / "checkpoints", keep=1).is_empty():
+            print(next_step(self.out))
+        return 1 if summary.status == "diverged" else 0

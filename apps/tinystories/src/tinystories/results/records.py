@@ -163,23 +163,29 @@ def read_experiment(directory: Path) -> Experiment:
     """
     header = read_header(directory)
     kind: Kind = header.get("kind", "ablations")
-    finished = sorted(path.parent for path in directory.glob("*/summary.json"))
     failures = [
         Failure(path.parent.name, error)
         for path in sorted(directory.glob(f"*/{FAILURE_FILE}"))
         if (error := read_failure(path.parent)) is not None
     ]
+    finished: list[Result] = []
+    for path in sorted(directory.glob("*/summary.json")):
+        try:
+            finished.append(read_result(path.parent))
+        except (ValueError, OSError, KeyError) as error:  # a damaged run must not take the others with it
+            text = f"a record lacks {error}" if isinstance(error, KeyError) else str(error)
+            failures.append(Failure(path.parent.name, text))
     if not finished and not failures:
         raise FileNotFoundError(f"{directory} holds no finished run; python -m tinystories.run ablations makes some")
     begun = sorted(path.parent.name for path in directory.glob("*/config.json"))
-    known = {path.name for path in finished} | {failure.name for failure in failures}
+    known = {result.name for result in finished} | {failure.name for failure in failures}
     return Experiment(
         kind=kind,
         title=header.get("title") or f"Runs in {directory.resolve().name}",
         dataset=header.get("dataset"),
         target_loss=header.get("target_loss"),
         notes=tuple(header.get("notes", ())),
-        groups=_grouped(kind, [read_result(path) for path in finished], failures),
+        groups=_grouped(kind, finished, failures),
         unfinished=tuple(name for name in begun if name not in known),
     )
 
@@ -240,37 +246,42 @@ def write_header(
 
 def read_failure(directory: Path) -> str | None:
     """The error that ended the last attempt at a run; None if there was none or the run has finished since."""
+    from trainer.records import read_object
+
     path = directory / FAILURE_FILE
     if (directory / "summary.json").exists() or not path.exists():
         return None
-    return str(json.loads(path.read_text("utf-8"))["error"])
+    try:
+        return str(read_object(path).get("error"))
+    except ValueError as error:
+        return str(error)
 
 
 def read_result(directory: Path) -> Result:
     """Read one run.
 
     Raises:
-        FileNotFoundError: The run is not finished (it has no `summary.json`).
-        ValueError: It is not a run of this app.
+        FileNotFoundError: The run is not finished (it has no `summary.json`), or a file is missing.
+        ValueError: It is not a run of this app, or a file is damaged.
     """
     from tinystories.writing import recorded_of
     from trainer import read_metrics
+    from trainer.records import Summary, read_lines, read_object
 
     path = directory / "summary.json"
     if not path.exists():
         raise FileNotFoundError(
             f"{directory} is not a finished run: it has no summary.json; run the same command again"
         )
-    evaluations = [record for record in read_metrics(directory) if record["event"] == "eval"]
-    samples = directory / "samples.jsonl"
-    # Not splitlines: it also splits at characters such as U+2028, which JSON leaves unescaped.
-    texts = samples.read_text("utf-8").rstrip("\n").split("\n") if samples.exists() else []
+    summary = Summary.from_json(read_object(path), str(path)).to_json()
+    evaluations = [record for record in read_metrics(directory) if record.get("event") == "eval"]
+    texts = [record["text"] for _, record in read_lines(directory / "samples.jsonl") if "text" in record]
     return Result(
         name=directory.name,
         directory=directory,
         recipe=recorded_of(directory)["recipe"],
-        environment=json.loads((directory / "environment.json").read_text("utf-8")),
-        summary=json.loads(path.read_text("utf-8")),
+        environment=read_object(directory / "environment.json"),
+        summary=summary,
         valid=Curve(
             [record["step"] for record in evaluations],
             [record["tokens"] for record in evaluations],
@@ -278,7 +289,7 @@ def read_result(directory: Path) -> Result:
             [record["loss"] for record in evaluations],
             [record.get("bits_per_byte") for record in evaluations],
         ),
-        sample=json.loads(texts[-1])["text"] if texts and texts[-1] else None,
+        sample=texts[-1] if texts else None,
     )
 
 

@@ -4,11 +4,14 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tinystories.recipes import Recipe
 from tinystories.results import FAILURE_FILE, read_failure
 from tinystories.training import Machine, TokenFiles, train
+
+if TYPE_CHECKING:
+    from trainer import Summary
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,8 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """True if the run is complete: `summary.json` is written last."""
-        return (self.directory / "summary.json").exists()
+        """True if the run is complete: `summary.json` is written last, and is not damaged."""
+        return _summary(self) is not None
 
     @property
     def failure(self) -> str | None:
@@ -37,17 +40,18 @@ class Run:
     @property
     def final_loss(self) -> float:
         """Validation loss at the end in nats per token; infinite if the run diverged, failed or has not finished."""
-        if not self.is_finished:
-            return math.inf
         summary = _summary(self)
-        loss = summary["final_valid_loss"]
-        return math.inf if summary["diverged"] or loss is None else float(loss)
+        if summary is None or summary.diverged or summary.final_valid_loss is None:
+            return math.inf
+        return summary.final_valid_loss
 
 
 def outcome(run: Run) -> str:
     """The result of a finished run in a few words."""
     summary = _summary(run)
-    return "diverged" if summary["diverged"] else f"validation loss {summary['final_valid_loss']:.4f}"
+    if summary is None:
+        return "not finished"
+    return "diverged" if summary.diverged else f"validation loss {summary.final_valid_loss:.4f}"
 
 
 def train_recorded(run: Run, machine: Machine, *, quiet: bool = False) -> str | None:
@@ -79,6 +83,7 @@ def record_failure(run: Run, error: str) -> str:
     return error
 
 
-def _summary(run: Run) -> dict[str, Any]:
-    summary: dict[str, Any] = json.loads((run.directory / "summary.json").read_text("utf-8"))
-    return summary
+def _summary(run: Run) -> "Summary | None":
+    from trainer.records import RunDirectory
+
+    return RunDirectory(run.directory).read_summary()

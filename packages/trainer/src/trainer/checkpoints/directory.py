@@ -97,7 +97,7 @@ def read_checkpoint(path: Path) -> CheckpointState:
 def read_verified(path: Path) -> CheckpointState:
     """Read a checkpoint that has been verified already."""
     state, meta = _load_state(path, mapped=False), read_meta(path)
-    model = _load_weights(path) | state["model_extra"]
+    model = read_weights(path) | state["model_extra"]
     return CheckpointState(
         int(meta["step"]),
         model,
@@ -116,7 +116,7 @@ def read_model(path: Path) -> dict[str, Any]:
         DamagedCheckpointError, ValueError, OSError: As `read_checkpoint`.
     """
     verify(path)
-    return _load_weights(path) | _load_state(path, mapped=os.name == "posix")["model_extra"]
+    return read_weights(path) | _load_state(path, mapped=os.name == "posix")["model_extra"]
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -233,7 +233,13 @@ def _unshared(tensors: dict[str, torch.Tensor]) -> Iterator[tuple[str, torch.Ten
         yield name, plain.clone() if shared or plain.untyped_storage().nbytes() > plain.nbytes else plain
 
 
-def _load_weights(path: Path) -> dict[str, Any]:
+def read_weights(path: Path) -> dict[str, Any]:
+    """Return the tensors in a directory's `model.safetensors`, without verifying a checksum.
+
+    Raises:
+        DamagedCheckpointError: If the file is something else.
+        OSError: If it cannot be read.
+    """
     try:
         return safetensors.torch.load_file(path / WEIGHTS_FILE)
     except safetensors.SafetensorError as error:

@@ -129,8 +129,8 @@ class CheckpointStore:
             )
         return None
 
-    def load_best_model(self) -> tuple[int, dict[str, Any]] | None:
-        """Return the step and the model's state from the intact checkpoint with the lowest validation loss.
+    def load_best_model(self) -> tuple[Path, dict[str, Any], dict[str, Any]] | None:
+        """Return path, `meta.json` and model's state of the intact checkpoint with the lowest validation loss.
 
         Without any validation loss, the latest checkpoint is taken. Without checkpoints, the result is None. Damaged
         checkpoints cause a warning.
@@ -148,7 +148,7 @@ class CheckpointStore:
         while metas:
             path = _best(metas) or next(iter(metas))  # the first one is the latest
             try:
-                return int(metas.pop(path)["step"]), read_model(path)
+                return path, metas.pop(path), read_model(path)
             except DamagedCheckpointError as error:
                 damaged = self._warn_unless_pruned(path, error) or damaged
         if damaged:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 
 from trainer.data.token_files import TokenDataset
-from trainer.data.windows import TokenArray, check_length, id_range, take_windows
+from trainer.data.windows import TokenArray, check_length, dtype_advice, id_range, take_windows
 
 TokenPart: TypeAlias = TokenDataset | TokenArray
 TokenSource: TypeAlias = TokenPart | Sequence[TokenPart]
@@ -40,8 +40,8 @@ class TokenSplit:
                 raise TypeError(
                     f"{called} is of type {type(part).__name__}: {_EXPECTED}; a path needs TokenDataset(path)"
                 )
-            if part.dtype.kind not in "iu":
-                raise ValueError(f"{called} holds {part.dtype}: expected integers; use ids.astype('uint16')")
+            if isinstance(part, np.ndarray) and part.dtype.kind not in "iu":
+                raise ValueError(f"{called} holds {part.dtype}: expected integers; {dtype_advice(part)}")
         self.lengths = [len(part) for part in self.parts]
         """Ids in each part."""
         counts = [getattr(part, "num_bytes", None) for part in self.parts]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from trainer.data.windows import TokenArray
+from trainer.data.windows import TokenArray, dtype_advice
 
 _MAGIC = b"\x93NUMPY"
 _FORMAT = "scratchlm-tokens"
@@ -31,7 +31,8 @@ class TokenDataset:
     """A file of token ids that is read piece by piece.
 
     The file is a one-dimensional `.npy` of uint16 or uint32. A `.json` of the same stem beside it may give its `bytes`
-    (UTF-8 bytes of the text), `vocab_size` and `tokenizer_sha256`; without it they are None.
+    (UTF-8 bytes of the text), `special_bytes` (those of them that are special tokens), `vocab_size` and
+    `tokenizer_sha256`; without it they are None.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -67,8 +68,9 @@ class TokenDataset:
 
     @property
     def num_bytes(self) -> int | None:
-        """UTF-8 bytes of the encoded text."""
-        return self.metadata.get("bytes")
+        """UTF-8 bytes of the encoded text without those of special tokens, which separate documents."""
+        size = self.metadata.get("bytes")
+        return None if size is None else size - self.metadata.get("special_bytes", 0)
 
     @property
     def vocab_size(self) -> int | None:
@@ -153,17 +155,18 @@ def _read_header(path: Path) -> tuple[np.dtype[Any], int, int]:
             raise ValueError(f"{path} is cut short or damaged ({error}); encode the text again") from error
         offset = file.tell()
     if dtype.hasobject:
-        raise ValueError(f"{path} holds Python objects: expected uint16 or uint32; save it with ids.astype('uint16')")
+        raise ValueError(f"{path} holds Python objects: expected uint16 or uint32; {dtype_advice(np.empty(0))}")
     if len(shape) != 1:
         raise ValueError(f"{path} has the shape {shape}: expected one dimension; save the ids as one row")
-    if dtype.kind != "u" or dtype.itemsize not in (2, 4):
-        raise ValueError(f"{path} holds {dtype}: expected uint16 or uint32; save it with ids.astype('uint16')")
     if shape[0] == 0:
         raise ValueError(f"{path} is empty: it holds no tokens; encode a text that is not empty")
     size, expected = path.stat().st_size, offset + shape[0] * dtype.itemsize
     if size < expected:
         reason = f"it has {size:,} bytes, expected {expected:,}"
         raise ValueError(f"{path} is cut short or damaged ({reason}); encode the text again")
+    if dtype.kind != "u" or dtype.itemsize not in (2, 4):
+        advice = dtype_advice(np.load(path, mmap_mode="r"))
+        raise ValueError(f"{path} holds {dtype}: expected uint16 or uint32; {advice}")
     return dtype, shape[0], offset
 
 

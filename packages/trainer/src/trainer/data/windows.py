@@ -62,6 +62,16 @@ def id_range(tokens: TokenArray) -> tuple[int, int]:
     return int(tokens.min()), int(tokens.max())
 
 
+def dtype_advice(tokens: TokenArray) -> str:
+    """Return which dtype to save ids in, so that none of them changes."""
+    if tokens.dtype.kind not in "iufb" or not tokens.size:
+        return "save whole numbers as uint16, or as uint32 if one is above 65,535"
+    smallest, largest = tokens.min(), tokens.max()
+    if not 0 <= smallest <= largest < 1 << 32:  # nan, too
+        return f"its values go from {smallest} to {largest}, which are no token ids"
+    return f"save it with ids.astype('uint{16 if largest < 1 << 16 else 32}'), because the largest is {largest:.0f}"
+
+
 def check_length(shape: tuple[int, ...], context_length: int, name: str) -> None:
     """Check that ids of this shape hold at least one window and the token after it.
 
@@ -70,6 +80,8 @@ def check_length(shape: tuple[int, ...], context_length: int, name: str) -> None
     """
     if len(shape) != 1:
         raise ValueError(f"{name} has the shape {shape}: expected one dimension")
+    if shape[0] < context_length + 1 == 2:
+        raise ValueError(f"{name} has {shape[0]} tokens: expected at least 2, because the first one is not predicted")
     if shape[0] < context_length + 1:
         raise ValueError(
             f"{name} has {shape[0]} tokens: expected at least {context_length + 1}, one window of context_length "

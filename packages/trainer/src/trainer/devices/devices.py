@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def resolve_device(name: str = "auto") -> torch.device:
@@ -34,22 +34,26 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def resolve_dtype(name: str = "auto", device: torch.device | str | None = None) -> torch.dtype:
-    """Return the dtype to compute in; "auto" is bfloat16 where the device has instructions for it, else float32.
+    """Return the dtype to compute in; "auto" is bfloat16 where the device has instructions for it.
 
-    CUDA devices have them from compute capability 8.0 on, and processors with AVX512-BF16 or AMX.
+    CUDA devices have them from compute capability 8.0 on, and processors with AVX512-BF16 or AMX. On older CUDA
+    devices, such as T4 and V100, "auto" is float16; on other devices it is float32.
 
     Args:
-        name: "auto", "float32" or "bfloat16".
+        name: "auto", "float32", "bfloat16" or "float16".
         device: The device to compute on; None means `resolve_device("auto")`.
 
     Raises:
-        ValueError: If the name is none of the three.
+        ValueError: If the name is none of these, or the device cannot scale losses, which float16 needs.
     """
+    if name not in ("auto", *_DTYPES):
+        raise ValueError(f"dtype is {name!r}: expected auto, float32, bfloat16 or float16")
+    where = resolve_device() if device is None else torch.device(device)
     if name == "auto":
-        where = resolve_device() if device is None else torch.device(device)
-        return torch.bfloat16 if _has_fast_bfloat16(where) else torch.float32
-    if name not in _DTYPES:
-        raise ValueError(f"dtype is {name!r}: expected auto, float32 or bfloat16 (float16 would need loss scaling)")
+        slow = "float16" if where.type == "cuda" else "float32"
+        name = "bfloat16" if _has_fast_bfloat16(where) else slow
+    if name == "float16" and where.type not in ("cuda", "cpu"):
+        raise ValueError(f"dtype is 'float16' on {where}: expected it on CUDA or the CPU; use float32 here")
     return _DTYPES[name]
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-# Dense bfloat16 products with float32 sums, in TFLOP/s, from NVIDIA's data sheets and architecture papers.
-# The first entry that occurs in the device's name counts.
-_BFLOAT16_TERAFLOPS = {
+# Dense products of bfloat16 or float16 with float32 sums, in TFLOP/s, from NVIDIA's data sheets and architecture
+# papers. The first entry that occurs in the device's name counts.
+_TERAFLOPS = {
     "GB200": 2500.0,
     "B200": 2250.0,
     "GH200": 989.4,
@@ -36,6 +36,8 @@ _BFLOAT16_TERAFLOPS = {
     "RTX 3090": 71.0,
 }
 
+_FLOAT16_TERAFLOPS = {"T4": 65.0, "V100-PCIE": 112.0, "V100-SXM2": 125.0}  # devices without bfloat16
+
 # Slower variants and slices of a device, whose names contain the same words.
 _OTHERS = re.compile(r"\b(Laptop|Max-Q|MIG|SUPER|Ti|D)\b")
 
@@ -45,11 +47,12 @@ def peak_flops(name: str, dtype: torch.dtype) -> float | None:
 
     Args:
         name: The name from `torch.cuda.get_device_name`.
-        dtype: The dtype of the factors; only bfloat16 is in the table.
+        dtype: The dtype of the factors; only bfloat16 and float16 are in the table.
     """
-    if dtype != torch.bfloat16 or _OTHERS.search(name):
+    if dtype not in (torch.bfloat16, torch.float16) or _OTHERS.search(name):
         return None
-    for part, teraflops in _BFLOAT16_TERAFLOPS.items():
+    known = _TERAFLOPS if dtype == torch.bfloat16 else _TERAFLOPS | _FLOAT16_TERAFLOPS
+    for part, teraflops in known.items():
         if re.search(rf"\b{part}\b", name):
             return teraflops * 1e12
     return None

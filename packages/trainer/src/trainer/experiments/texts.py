@@ -5,6 +5,8 @@ A `Corpus` describes the texts that an experiment knows by name. `DataFlags` are
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,10 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from trainer.experiments.hub import HubDataset, download
 from trainer.experiments.sample_corpus import Compose, write_splits
 
+TOKENIZER_FOLDER = "tokenizer"
+"""The copy of the tokenizer in a run directory."""
+MOVABLE = ("train_tokens", "valid_tokens", "texts")
+"""Records of a run that may change: paths of the texts, whose content is compared by other means."""
 Notify = Callable[[str], None]
 """Receives progress messages of one line."""
 
@@ -33,10 +39,72 @@ class TokenFiles:
     train: Path
     valid: Path
 
-    def recorded(self) -> dict[str, str]:
-        """Return the absolute paths, for the records of a run."""
-        names = {"tokenizer": self.tokenizer, "train_tokens": self.train, "valid_tokens": self.valid}
-        return {name: str(path.resolve()) for name, path in names.items()}
+    def recorded(self, run_dir: Path) -> dict[str, str | None]:
+        """Return the digest of the tokenizer and the paths of the texts, for the records of a run.
+
+        The paths, whose names are in `MOVABLE`, are seen from the run, so that a project with its runs and texts can be
+        moved. `find_text` finds a text also if the run alone has been moved.
+        """
+        from trainer.data import TokenDataset
+
+        paths = {"train_tokens": self.train, "valid_tokens": self.valid}
+        seen = {name: _path_from(run_dir.resolve(), path.resolve()) for name, path in paths.items()}
+        digest = TokenDataset(self.valid).tokenizer_sha256
+        return {"tokenizer_sha256": digest, **seen, "texts": str(self.valid.resolve().parent)}
+
+    def copy_tokenizer(self, run_dir: Path) -> None:
+        """Copy the tokenizer into the directory of a run that has not begun; it appears whole or not at all."""
+        if (run_dir / "summary.json").exists() or any((run_dir / "checkpoints").glob("step_*")):
+            return
+        aside, final = run_dir / f".{TOKENIZER_FOLDER}.tmp-{os.getpid()}", run_dir / TOKENIZER_FOLDER
+        shutil.rmtree(aside, ignore_errors=True)
+        shutil.copytree(self.tokenizer, aside)
+        shutil.rmtree(final, ignore_errors=True)
+        aside.rename(final)
+
+
+def tokenizer_of(run_dir: Path) -> Path:
+    """Return the directory of a run's own tokenizer.
+
+    Raises:
+        FileNotFoundError: If it is missing.
+    """
+    directory = run_dir / TOKENIZER_FOLDER
+    if not directory.is_dir():
+        raise FileNotFoundError(
+            f"{run_dir} lacks its tokenizer: expected the folder {TOKENIZER_FOLDER!r} in it, as every run of this "
+            "version has it; copy it from another run with the same tokenizer_sha256 in config.json"
+        )
+    return directory
+
+
+def find_text(run_dir: Path, recorded: Mapping[str, Any], name: str) -> Path:
+    """Return the path of a token file of a run, moved together with it or where it was.
+
+    Args:
+        run_dir: The run.
+        recorded: What `TokenFiles.recorded` returned.
+        name: "train_tokens" or "valid_tokens".
+
+    Raises:
+        FileNotFoundError: If it is at neither place.
+    """
+    places = [run_dir / recorded[name], Path(recorded["texts"], Path(recorded[name]).name)]
+    for path in places:
+        if path.exists():
+            return path
+    shown = " nor ".join(map(str, places))
+    raise FileNotFoundError(
+        f"a text of {run_dir} is neither at {shown}: move run and data together, or prepare the data there again"
+    )
+
+
+def _path_from(directory: Path, path: Path) -> str:
+    """Return a path seen from a directory; an absolute one where there is no way, as between drives of Windows."""
+    try:
+        return Path(os.path.relpath(path, directory)).as_posix()
+    except ValueError:
+        return str(path)
 
 
 class TokenizerPackage(Protocol):

@@ -6,11 +6,15 @@ from trainer.records.lines import JsonlLogger as JsonlLogger
 from trainer.records.lines import Record as Record
 from trainer.records.lines import finite as finite
 from trainer.records.lines import finite_record as finite_record
+from trainer.records.lines import read_lines as read_lines
+from trainer.records.lines import read_object as read_object
 from trainer.records.plots import draw_losses as draw_losses
 from trainer.records.reporter import Reporter as Reporter
 from trainer.records.run_directory import CSV_COLUMNS as CSV_COLUMNS
+from trainer.records.run_directory import Changes as Changes
 from trainer.records.run_directory import RunDirectory as RunDirectory
 from trainer.records.run_directory import RunLockedError as RunLockedError
+from trainer.records.run_directory import describe_changes as describe_changes
 from trainer.records.run_directory import flatten as flatten
 from trainer.records.run_directory import read_config as read_config
 from trainer.records.run_directory import read_metrics as read_metrics

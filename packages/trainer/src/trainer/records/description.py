@@ -13,8 +13,10 @@ from torch.optim import Optimizer
 
 from trainer.config import TrainConfig
 from trainer.data import TokenSplit
+from trainer.records.functions import describe_function
 
 _FINGERPRINT_TOKENS = 1 << 16
+_FINGERPRINT_SAMPLES, _SAMPLE_TOKENS = 256, 256
 
 
 def describe_run(
@@ -24,8 +26,18 @@ def describe_run(
     train_data: TokenSplit,
     valid_data: TokenSplit,
     recorded: Mapping[str, Any],
+    functions: Mapping[str, object],
 ) -> dict[str, Any]:
     """Return the contents of `config.json`.
+
+    Args:
+        config: Settings of the run.
+        model: The model.
+        optimizer: The optimizer.
+        train_data: The training split.
+        valid_data: The validation split.
+        recorded: Further values of the caller.
+        functions: Functions of the caller by name, of which digests are recorded.
 
     Raises:
         ValueError: If `recorded` does not consist of plain JSON values.
@@ -45,6 +57,7 @@ def describe_run(
         },
         "data": {"train": _fingerprint(train_data), "valid": _fingerprint(valid_data)},
         "recorded": recorded,
+        "functions": {name: describe_function(function) for name, function in functions.items()},
     }
 
 
@@ -68,13 +81,15 @@ def _group(group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fingerprint(split: TokenSplit) -> dict[str, Any]:
-    """Return lengths and checksums of a split's ends, which show other data; their paths do not matter."""
+    """Return lengths and checksums of samples of a split, which show other data; its paths do not matter."""
     parts = [_fingerprint_part(split, part, length) for part, length in enumerate(split.lengths)]
     return parts[0] if len(parts) == 1 else {str(number): part for number, part in enumerate(parts)}
 
 
 def _fingerprint_part(split: TokenSplit, part: int, length: int) -> dict[str, Any]:
-    ends, size = hashlib.sha256(), min(length, _FINGERPRINT_TOKENS)
-    for begin in (0, length - size):
-        ends.update(split.read_range(part, begin, size).astype("<u4").tobytes())
-    return {"tokens": length, "sha256_of_ends": ends.hexdigest()}
+    """Return the length of a part, and the checksum of both ends and of samples at equal distances between them."""
+    digest, size, sample = hashlib.sha256(), min(length, _FINGERPRINT_TOKENS), min(length, _SAMPLE_TOKENS)
+    between = [number * (length - sample) // _FINGERPRINT_SAMPLES for number in range(1, _FINGERPRINT_SAMPLES)]
+    for begin, tokens in [(0, size), (length - size, size), *((begin, sample) for begin in between)]:
+        digest.update(split.read_range(part, begin, tokens).astype("<u4").tobytes())
+    return {"tokens": length, "sha256_of_samples": digest.hexdigest()}

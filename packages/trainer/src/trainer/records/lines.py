@@ -1,17 +1,18 @@
-"""Records as JSON, one object per line."""
+"""Records as JSON, one object per line; reading them, and other JSON files, although they may be damaged."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 from trainer.loggers.protocol import Record
 from trainer.support.files import naming
 
-__all__ = ["JsonlLogger", "Record", "finite", "finite_record"]
+__all__ = ["JsonlLogger", "Record", "finite", "finite_record", "read_lines", "read_object"]
 
 
 class JsonlLogger:
@@ -49,6 +50,49 @@ class JsonlLogger:
             self.sync()
             with naming(self.path):
                 self._file.close()
+
+
+def read_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
+    """Return the lines of a file of a `JsonlLogger`, each with its record; an empty list if there is no file.
+
+    A last line that a kill cut short is left out. Other lines that are no records, such as the zeros that a power
+    failure leaves or a note that somebody wrote, are left out with one warning.
+    """
+    lines = (path.read_bytes() if path.exists() else b"").split(b"\n")[:-1]
+    read = [(line, record) for line in lines if (record := _parsed(line)) is not None]
+    if lost := len(lines) - len(read):
+        warnings.warn(
+            f"{path}: {lost:,} of {len(lines):,} lines are damaged and left out, expected records with a step",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+    return read
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """Return the record in a line, or None if it is none."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    is_record = isinstance(record, dict) and type(record.get("step")) is int
+    return record if is_record else None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file of a run.
+
+    Raises:
+        FileNotFoundError: If there is no file.
+        ValueError: If the file is damaged.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        content = None
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path} is damaged: expected a JSON object")
+    return content
 
 
 def finite_record(record: Record) -> dict[str, Any]:

@@ -76,6 +76,7 @@ class Reporter:
         group_rates: Sequence[float],
         grad_norm: float,
         parameter_norm: float,
+        loss_scale: float | None = None,
     ) -> None:
         """Record the steps since the last such record.
 
@@ -87,6 +88,7 @@ class Reporter:
             group_rates: Rates of the parameter groups, which are recorded if they differ.
             grad_norm: Gradient norm of the last step, before clipping.
             parameter_norm: Norm of all parameters together.
+            loss_scale: Factor of the losses in backward passes; None without loss scaling.
         """
         record = {"event": "train", **self._moment(step)}
         seconds = record["seconds_training"] - self._reported_seconds
@@ -102,6 +104,8 @@ class Reporter:
             "mfu": self._speed.utilisation(tokens_per_second),
             "memory_bytes": peak_memory_bytes(self._device),
         }
+        if loss_scale is not None:
+            record["loss_scale"] = loss_scale
         if any(rate != learning_rate for rate in group_rates):
             record["group_lrs"] = list(group_rates)
         self._write(record)

@@ -7,15 +7,16 @@ import io
 import json
 import os
 import secrets
-from collections.abc import Mapping
+import warnings
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from trainer.config import FREE_SETTINGS
-from trainer.records.lines import JsonlLogger, Record
+from trainer.config import CHANGEABLE_SETTINGS
+from trainer.records.lines import JsonlLogger, Record, read_lines, read_object
 from trainer.records.summary import Summary
 from trainer.support.files import write_atomically
 
@@ -24,6 +25,10 @@ CSV_COLUMNS = (
     "lr grad_norm parameter_norm tokens_per_second mfu memory_bytes status"
 ).split()
 _SHOWN_DIFFERENCES = 3
+_FUNCTIONS = ("loss_fn", "schedule")
+
+Changes: TypeAlias = dict[str, tuple[Any, Any]]
+"""Earlier and present values of settings that have changed, by their flattened names."""
 
 
 class RunLockedError(OSError):
@@ -42,7 +47,7 @@ class RunDirectory:
         self.path = Path(path)
         self.writes = writes
         self.checkpoints = self.path / "checkpoints"
-        self._lock: FileLock | None = None
+        self._lock: BaseFileLock | None = None
 
     def acquire(self) -> None:
         """Create the directory and lock it until `release` or the end of the process.
@@ -61,20 +66,7 @@ class RunDirectory:
                 error,
                 f"cannot write to the run directory {self.path}: {error.strerror}; choose another one or permit it",
             ) from error
-        lock = FileLock(self.path / ".lock", timeout=0, thread_local=False)
-        try:
-            lock.acquire()
-        except Timeout as error:
-            raise RunLockedError(
-                f"run directory {self.path} is in use by another process: wait for it or choose another directory"
-            ) from error
-        except OSError as error:
-            raise _explained(
-                error,
-                f"the file system of the run directory {self.path} cannot lock files ({error.strerror}), so two runs "
-                "could mix there; choose a directory on another disk, or mount this one with locks",
-            ) from error
-        self._lock = lock
+        self._lock = _acquired(self.path)
         self._remove_leftovers()
 
     def _remove_leftovers(self) -> None:
@@ -89,38 +81,46 @@ class RunDirectory:
             self._lock.release()
             self._lock = None
 
-    def match_config(self, config: Mapping[str, Any]) -> None:
-        """Check that the directory holds no run of another configuration; without checkpoints it holds no run.
+    def compare_config(self, config: Mapping[str, Any], changeable: Collection[str] = ()) -> Changes:
+        """Compare a configuration with that of the run in the directory; without checkpoints it holds no run.
+
+        Args:
+            config: The configuration, as `describe_run` returns it.
+            changeable: Names of "recorded" values that may change, besides `CHANGEABLE_SETTINGS`, such as
+                "recorded.recipe.steps".
+
+        Returns:
+            Earlier and present values of all settings that differ and may change.
 
         Raises:
-            ValueError: If it does; the message names the first fields that differ.
+            ValueError: If others differ; the message names the first ones.
             FileNotFoundError: If there are checkpoints without a `config.json`.
         """
         if not (self.path / "summary.json").exists() and not any(self.checkpoints.glob("step_*")):
-            return
-        recorded = flatten(read_config(self.path))
-        given = flatten(json.loads(json.dumps(config)))
+            return {}
+        recorded, given = read_config(self.path), json.loads(json.dumps(config))
+        edited = _edited_functions(recorded.pop("functions", {}), given.pop("functions", {}))
+        recorded, given = flatten(recorded), flatten(given)
         names = [*given, *(name for name in recorded if name not in given)]
         missing = object()
-        different = [
-            name
-            for name in names
-            if name not in FREE_SETTINGS and given.get(name, missing) != recorded.get(name, missing)
-        ]
+        different = [name for name in names if given.get(name, missing) != recorded.get(name, missing)]
         # Another version of torch may have more or fewer settings of an optimizer; common ones have to agree.
         different = [
             name for name in different if not name.startswith("optimizer.") or (name in given and name in recorded)
         ]
-        if different:
+        free = {*CHANGEABLE_SETTINGS, *changeable}
+        refused = [name for name in different if name not in free]
+        if refused:
             shown = "; ".join(
                 f"{name} was {_shown(recorded, name)}, now {_shown(given, name)}"
-                for name in different[:_SHOWN_DIFFERENCES]
+                for name in refused[:_SHOWN_DIFFERENCES]
             )
-            more = f" and {len(different) - _SHOWN_DIFFERENCES} more" if len(different) > _SHOWN_DIFFERENCES else ""
+            more = f" and {len(refused) - _SHOWN_DIFFERENCES} more" if len(refused) > _SHOWN_DIFFERENCES else ""
             raise ValueError(
                 f"{self.path} holds a run with another configuration: {shown}{more}; "
                 "restore the configuration to resume it, or choose another run directory"
             )
+        return {name: (recorded.get(name), given.get(name)) for name in different} | edited
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write one of the JSON files."""
@@ -129,19 +129,30 @@ class RunDirectory:
         text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(self.path / name, text.encode("utf-8") + b"\n")
 
-    def write_environment(self, environment: Mapping[str, Any], resumed_at: int | None) -> str:
+    def write_environment(
+        self, environment: Mapping[str, Any], resumed_at: int | None, changes: Changes | None = None
+    ) -> str:
         """Write `environment.json`; for a resumed run, keep the first environment and append the new one.
+
+        Args:
+            environment: The environment of this session.
+            resumed_at: The step that the run resumes from; None for a new one.
+            changes: Settings that have changed since the last session.
 
         Returns:
             The permanent id of the run; an empty string where nothing is written.
         """
         if not self.writes:
             return ""
-        path = self.path / "environment.json"
         run_id = secrets.token_hex(8)
-        if resumed_at is not None and path.exists():
-            first = json.loads(path.read_text("utf-8"))
-            first["resumed"] = [*first["resumed"], {"step": resumed_at, **environment}]
+        first = None
+        if resumed_at is not None:
+            first = self._read("environment.json", "it begins anew, with another run_id")
+        if first is not None:
+            first["resumed"] = [
+                *first.get("resumed", ()),
+                {"step": resumed_at, "changed": changes or {}, **environment},
+            ]
             environment = {"run_id": run_id, **first}
         else:
             environment = {"run_id": run_id, **environment, "resumed": []}
@@ -149,12 +160,28 @@ class RunDirectory:
         return str(environment["run_id"])
 
     def read_summary(self) -> Summary | None:
-        """Return the summary of a finished run, or None."""
-        path = self.path / "summary.json"
-        return Summary.from_json(json.loads(path.read_text("utf-8")), str(path)) if path.exists() else None
+        """Return the summary of a finished run, or None; a damaged one causes a warning.
+
+        Raises:
+            ValueError: If another version of this package wrote it.
+        """
+        values = self._read("summary.json", "the run resumes from its last checkpoint")
+        return None if values is None else Summary.from_json(values, str(self.path / "summary.json"))
+
+    def _read(self, name: str, consequence: str) -> dict[str, Any] | None:
+        """Return the object in a JSON file; None if there is no file, or with a warning if it is damaged."""
+        if not (self.path / name).exists():
+            return None
+        try:
+            return read_object(self.path / name)
+        except ValueError as error:
+            warnings.warn(f"{error}; {consequence}", RuntimeWarning, stacklevel=3)
+            return None
 
     def open_lines(self, name: str, last_step: int, last_line: int | None = None) -> JsonlLogger:
         """Open a `.jsonl` file for appending, cut back to the checkpoint that the run resumes from.
+
+        Damaged lines are removed with a warning.
 
         Args:
             name: Name of the file.
@@ -165,11 +192,16 @@ class RunDirectory:
         if not self.writes:
             return _NoLines(os.devnull)
         path = self.path / name
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= last_step][:last_line]
+        kept = [line for line, record in read_lines(path) if record["step"] <= last_step][:last_line]
         write_atomically(path, b"".join(line + b"\n" for line in kept))
         logger = JsonlLogger(path)
         logger.lines = len(kept)
         return logger
+
+    def remove_summary(self) -> None:
+        """Remove the summary of a run that goes on."""
+        if self.writes:
+            (self.path / "summary.json").unlink(missing_ok=True)
 
     def write_csv(self) -> None:
         """Write `metrics.csv` from `metrics.jsonl`."""
@@ -203,14 +235,13 @@ def read_config(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{Path(run_dir)} is no run directory: expected a config.json in it")
     try:
-        config = json.loads(path.read_text("utf-8"))
+        return read_object(path)
     except ValueError as error:
-        raise ValueError(f"{path} is not JSON ({error}); restore it or choose another run directory") from error
-    return dict(config)
+        raise ValueError(f"{error}; restore it or choose another run directory") from None
 
 
 def read_metrics(run_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """Return the records of `metrics.jsonl`, without a last line that a kill cut short.
+    """Return the records of `metrics.jsonl`, without damaged lines, which cause a warning.
 
     Raises:
         FileNotFoundError: If the run has no metrics.
@@ -218,7 +249,7 @@ def read_metrics(run_dir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     path = Path(run_dir, "metrics.jsonl")
     if not path.is_file():
         raise FileNotFoundError(f"{Path(run_dir)} has no metrics.jsonl: expected a run directory")
-    return [json.loads(line) for line in _lines(path)]
+    return [record for _, record in read_lines(path)]
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -233,10 +264,64 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _lines(path: Path) -> list[bytes]:
-    """Return the complete lines of an append-only file."""
-    content = path.read_bytes() if path.exists() else b""
-    return content.split(b"\n")[:-1]
+def describe_changes(changes: Changes) -> str:
+    """Return changes in words."""
+    return "; ".join(
+        f"{name} was edited" if name in _FUNCTIONS else f"{name} was {before!r}, now {now!r}"
+        for name, (before, now) in changes.items()
+    )
+
+
+def _edited_functions(recorded: Mapping[str, Any], given: Mapping[str, Any]) -> Changes:
+    """Return the digests of functions that differ, as far as they can be compared."""
+    changes: Changes = {}
+    for name in _FUNCTIONS:
+        before, now = recorded.get(name), given.get(name)
+        if before and now and before["python"] == now["python"] and before["sha256"] != now["sha256"]:
+            changes[name] = (before["sha256"], now["sha256"])
+    return changes
+
+
+def _acquired(directory: Path) -> BaseFileLock:
+    """Return a lock of a directory that this process now holds.
+
+    Some file systems, such as Lustre without the option `flock`, cannot lock files; a marker file replaces the lock.
+
+    Raises:
+        RunLockedError: If another process holds it.
+        OSError: If the marker cannot be written.
+    """
+    in_use = f"run directory {directory} is in use by another process: wait for it or choose another directory"
+    try:
+        return _locked(_native_lock(directory / ".lock"))
+    except Timeout as error:
+        raise RunLockedError(in_use) from error
+    except (OSError, NotImplementedError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+    marker = directory / ".lock-marker"
+    try:
+        lock = _locked(SoftFileLock(marker, timeout=0, thread_local=False))
+    except Timeout as error:
+        raise RunLockedError(f"{in_use}; if none uses it, delete {marker}, which a killed process has left") from error
+    warnings.warn(
+        f"the file system of the run directory {directory} cannot lock files ({reason}), so {marker.name} in it keeps "
+        "other processes out; if this process is killed on another machine than the next one, delete it by hand",
+        RuntimeWarning,
+        stacklevel=2,
+    )
+    return lock
+
+
+def _native_lock(path: Path) -> BaseFileLock:
+    try:
+        return FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
+    except TypeError:  # an older filelock, which never falls back
+        return FileLock(path, timeout=0, thread_local=False)
+
+
+def _locked(lock: BaseFileLock) -> BaseFileLock:
+    lock.acquire()
+    return lock
 
 
 def _shown(flat: Mapping[str, Any], name: str) -> str:

@@ -31,7 +31,7 @@ class WeightAverage:
         self.steps = 0
         """Steps whose weights are in the mean."""
         self.is_finished = False
-        """Whether the model has been given the mean; training is over then."""
+        """Whether the model has been given the mean; training is over then, unless the run has more steps now."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values and tensors for a checkpoint; no means before the first step or after `finish`."""
@@ -65,7 +65,7 @@ class WeightAverage:
             torch._foreach_lerp_(means, same_type, 1 / self.steps)
 
     def finish(self) -> bool:
-        """Copy the mean into the model, and return whether there was one; training must not continue with it."""
+        """Copy the mean into the model, and return whether there was one; training goes on only after `restart`."""
         if not self._means:
             return False
         own_part = self._parallel.own_part
@@ -75,6 +75,10 @@ class WeightAverage:
         self._means = {}
         self.is_finished = True
         return True
+
+    def restart(self) -> None:
+        """Begin a new mean, where training goes on after `finish`."""
+        self.steps, self.is_finished = 0, False
 
     def describe_absence(self) -> str | None:
         """Return why nothing was averaged, if something should have been."""

@@ -72,7 +72,7 @@ class RunClock:
         self._training_began: float | None = None
         self._step = 0
         self.tick = 0
-        """Position in the schedule, from 0 to `config.steps`; it never decreases."""
+        """Position in the schedule, from 0 to `config.steps`; it never decreases within a session."""
         self._shared = _Reading()
         self.share()
 
@@ -85,6 +85,7 @@ class RunClock:
             "tick": self.tick,
             "pass_seconds": list(self._pass_seconds),
             "times": {what: list(times) for what, times in self._times.items()},
+            "limits": [self._config.steps, self._config.time_limit_seconds],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -96,6 +97,8 @@ class RunClock:
         self._times = state["times"]
         self._reserved = {what: _reserve_for(times) for what, times in self._times.items()}
         self.share()
+        if state["limits"] != [self._config.steps, self._config.time_limit_seconds]:
+            self.tick = self._present_tick()  # with more time, the schedule goes back
 
     def elapsed(self) -> float:
         """Return the seconds of the run, by the clock of this process."""

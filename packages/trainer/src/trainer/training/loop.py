@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 
@@ -13,14 +13,24 @@ from trainer.data import BatchLoader, BatchSource, StepBatches
 from trainer.devices import peak_memory_bytes, synchronize
 from trainer.interruption import SignalGuard, TrainingInterrupted
 from trainer.loggers import LoggerGroup, RunInfo
-from trainer.records import Reporter, RunDirectory, RunStatus, Summary, count_parameters, describe_environment
+from trainer.records import (
+    Changes,
+    Reporter,
+    RunDirectory,
+    RunStatus,
+    Summary,
+    count_parameters,
+    describe_changes,
+    describe_environment,
+)
 from trainer.task import Task
 from trainer.training.averaging import WeightAverage
 from trainer.training.clock import RunClock
 from trainer.training.losses import Losses
 from trainer.training.progress import Counts, Interval
+from trainer.training.rates import Rates
 from trainer.training.saving import Saver
-from trainer.training.step import TrainingStep, learning_rate_at
+from trainer.training.step import TrainingStep
 from trainer.training.validation import Validator
 
 
@@ -46,6 +56,7 @@ class TrainingLoop:
         loggers: Receivers of the records.
         guard: Record of the signals that came.
         clock: Clock of the run.
+        changes: Settings that have changed since the last session.
     """
 
     def __init__(
@@ -56,10 +67,12 @@ class TrainingLoop:
         loggers: LoggerGroup,
         guard: SignalGuard,
         clock: RunClock,
+        changes: Changes,
     ) -> None:
         self.task, self.config, self.device, self.parallel = task, task.config, task.device, task.parallel
         self.records, self.store, self.loggers, self.guard, self.clock = records, store, loggers, guard, clock
         self.processes = task.parallel.processes
+        self.changes = changes
         self.counts = Counts()
         self.log_interval = Interval(self.config.log_interval)
         self.reporter = Reporter(records, loggers, self._moment, task.speed, self.device)
@@ -74,14 +87,16 @@ class TrainingLoop:
             task.dtype,
             on_halving=self._report_halving,
         )
+        self.rates = Rates(task.schedule, self.parallel.optimizer)
         self.losses = Losses(on_divergence=self.reporter.notice)
         self.average = WeightAverage(self.parallel, self.config)
-        self.validator = Validator(task, clock, self.reporter)
+        self.validator = Validator(task, clock, self.reporter, guard)
         self.saver = Saver(store, self.processes, self.config, clock, self._collect_state, self.reporter.sync)
         self.parts: dict[str, Stateful] = {
             "clock": clock,  # first, because other parts read it while they are restored
             "counts": self.counts,
             "step": self.step,
+            "rates": self.rates,
             "losses": self.losses,
             "average": self.average,
             "validation": self.validator,
@@ -94,6 +109,9 @@ class TrainingLoop:
         if state is not None:
             for name, part in self.parts.items():
                 part.load_state_dict(state[name])
+            self.log_interval.go_back_to(clock.tick)
+            if self.average.is_finished and clock.tick < self.config.steps and not self._is_out_of_time():
+                self.average.restart()
         self.parallel.start()
 
     def train(self) -> Summary:
@@ -117,7 +135,8 @@ class TrainingLoop:
         environment = describe_environment(self.device, self.task.dtype, self.config.seed)
         environment |= {"processes": self.processes.world_size, "parallel": self.parallel.name}
         step = self.counts.step
-        run_id = self.records.write_environment(environment, step if self.resumes else None)
+        run_id = self.records.write_environment(environment, step if self.resumes else None, self.changes)
+        self.records.remove_summary()
         self.records.write_json("config.json", self.task.description)
         self.reporter.open(step if self.resumes else -1)
         self.loggers.on_start(
@@ -134,12 +153,15 @@ class TrainingLoop:
         self.task.model.train()
         parameters = count_parameters(self.task.model)
         numbers = f"{parameters:,} parameters on {self.device}, records in {self.records.path}"
-        if self.resumes:
-            self.reporter.notice(f"resuming at step {step:,}: {numbers}")
+        self.reporter.notice(f"resuming at step {step:,}: {numbers}" if self.resumes else numbers)
+        if self.changes:
+            self.reporter.notice(f"changed from step {step:,} on: {describe_changes(self.changes)}")
+        if self.resumes and (not self.validator.is_broken_off or self._has_ended()):
             return
-        self.reporter.notice(numbers)
         self._evaluate(whole=False)
-        if self.config.time_limit_seconds is not None:
+        if step > 0:
+            self.saver.save(step, in_background=True)  # a checkpoint that knows its loss
+        elif self.config.time_limit_seconds is not None:
             self.saver.save(step)  # measures the time to reserve for the save at the end
             if not self.losses.have_diverged and self.clock.budget_is_spent():
                 # Without a checkpoint, another limit can be tried in this directory.
@@ -187,6 +209,7 @@ class TrainingLoop:
             self._evaluate(whole=last)
             self.clock.advance()
             self.validator.skip_to_present()
+            save = save or (self.validator.has_improved and self.clock.has_time_for(save=True))
         if save and not self.losses.have_diverged:
             self.saver.save(self.counts.step, in_background=not last and self.guard.received is None)
             self.clock.advance()
@@ -195,7 +218,7 @@ class TrainingLoop:
     def _choose_batches(self, tick: int) -> StepBatches:
         """Return the batches of the next step, and set its learning rate."""
         size, counts = self.config.batch_size, self.counts
-        counts.learning_rate = learning_rate_at(self.task.schedule, tick)
+        counts.learning_rate = self.rates.at(tick)
         batches = StepBatches(counts.windows // size, self.config.accumulation_at(tick))
         counts.step_windows = batches.count * size
         return batches
@@ -204,9 +227,13 @@ class TrainingLoop:
         """Apply the gradients, unless the loss or their norm is not finite; return False if that ends the run."""
         counts, step = self.counts, self.counts.step + 1
         assert counts.learning_rate is not None
-        if self.config.on_non_finite == "skip" and not bool(torch.isfinite(loss + grad_norm)):
+        if self._must_omit(loss, grad_norm):
+            self.step.omit()
             values = {"loss": loss.item(), "grad_norm": grad_norm.item()}
             message = "no update at step {:,}: its loss is {:g}, its gradient norm {:g}".format(step, *values.values())
+            if (scale := self.step.loss_scale) is not None:
+                message += f"; losses are multiplied by {scale:g} from here on"
+                values["loss_scale"] = scale
             self.reporter.incident("skipped", message, step, **values)
             self.losses.note_skipped(step)
             return True
@@ -215,9 +242,21 @@ class TrainingLoop:
         if self.device.type == "cpu" and self.losses.check():
             self.reporter.training(step, math.nan, None, **self._rates(), grad_norm=grad_norm.item())
             return False
-        self.step.apply(counts.learning_rate)
+        self.rates.set(counts.learning_rate)
+        self.step.apply()
+        self.rates.advance()
         self.average.add(tick)
         return True
+
+    def _must_omit(self, loss: torch.Tensor, grad_norm: torch.Tensor) -> bool:
+        """Return whether there is to be no update: it would not be finite, and that does not end the run.
+
+        With loss scaling, gradients that are too large for float16 are usual (Micikevicius et al. 2018).
+        """
+        if self.config.on_non_finite == "skip":
+            return not bool(torch.isfinite(loss + grad_norm))
+        is_scaled = self.step.loss_scale is not None
+        return is_scaled and bool(torch.isfinite(loss)) and not bool(torch.isfinite(grad_norm))
 
     def _advance_clock(self, began: float, passes: int, compiling: float) -> None:
         """Count a step in the clock, and share the time and received signals among all processes."""
@@ -241,14 +280,16 @@ class TrainingLoop:
 
     def _rates(self) -> dict[str, Any]:
         """Return the learning rates of the last step, and the norm of all parameters."""
-        groups = [float(group["lr"]) for group in self.parallel.optimizer.param_groups]
         with torch.no_grad():
             norm = float(self.parallel.norm(self.task.model.parameters()).item())
-        return {"learning_rate": self.counts.learning_rate, "group_rates": groups, "parameter_norm": norm}
+        return {"learning_rate": self.counts.learning_rate, "group_rates": self.rates.of_groups, "parameter_norm": norm}
 
     def _log(self, grad_norm: float) -> None:
         step, losses = self.counts.step, self.losses.take()
-        self.reporter.training(step, losses.mean, losses.largest, **self._rates(), grad_norm=grad_norm)
+        scale = self.step.loss_scale
+        self.reporter.training(
+            step, losses.mean, losses.largest, **self._rates(), grad_norm=grad_norm, loss_scale=scale
+        )
         if losses.is_spike:
             message = (
                 f"spike: a loss of {losses.largest:.4f} in the steps up to {step:,}, where {losses.usual:.4f} is usual"
@@ -275,6 +316,9 @@ class TrainingLoop:
     def _evaluate(self, *, whole: bool) -> None:
         step = self.counts.step
         self.validator.run(step, whole=whole, averaged_steps=self.average.steps if self.average.is_finished else 0)
+        if self.validator.is_broken_off:
+            assert self.guard.received is not None
+            self._interrupt(self.guard.received)
         self.losses.note_evaluation(self.validator.loss, step)
 
     def _moment(self, step: int | None = None) -> dict[str, Any]:
@@ -306,8 +350,8 @@ class TrainingLoop:
             **whole,
         )
 
-    def _interrupt(self, signal_name: str) -> None:
-        if self.saver.saved_step != self.counts.step:
+    def _interrupt(self, signal_name: str) -> NoReturn:
+        if self.saver.saved_step != self.counts.step or self.validator.is_broken_off:
             self.saver.save(self.counts.step)
         self.saver.wait()
         self.reporter.export()
@@ -344,7 +388,7 @@ class TrainingLoop:
         reason, final = losses.divergence, validator.loss
         if losses.have_diverged:
             status, final = "diverged", None
-        elif final is not None and validator.first_loss is not None and final > validator.first_loss:
+        elif self._is_worse_than_untrained(final):
             reason = f"the final validation loss {final:.4f} is above the first one, {validator.first_loss:.4f}"
         tokens = counts.windows * self.config.context_length
         tokens_per_second = tokens / counts.seconds_training if counts.seconds_training > 0 else None
@@ -368,3 +412,10 @@ class TrainingLoop:
             spikes=losses.spikes,
             skipped_steps=losses.skipped_steps,
         )
+
+    def _is_worse_than_untrained(self, final_loss: float | None) -> bool:
+        """Return whether training has raised the validation loss, and not because the model has overfitted."""
+        first, usual = self.validator.first_loss, self.losses.usual
+        if final_loss is None or first is None or final_loss <= first:
+            return False
+        return usual is None or usual > first

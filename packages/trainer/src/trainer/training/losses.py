@@ -106,6 +106,11 @@ class Losses:
         return self.have_diverged
 
     @property
+    def usual(self) -> float | None:
+        """Moving average of the means of the records so far; None before the first."""
+        return self._usual
+
+    @property
     def have_diverged(self) -> bool:
         """True if the run has diverged, as far as the losses have been read."""
         return self.diverged_at_step is not None

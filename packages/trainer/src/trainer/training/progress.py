@@ -59,6 +59,10 @@ class Interval:
         """Restore what `state_dict` returned."""
         self.checked = state["checked"]
 
+    def go_back_to(self, tick: int) -> None:
+        """Report multiples after this tick again, where the schedule has been moved back."""
+        self.checked = min(self.checked, tick)
+
     def skip_to(self, tick: int) -> None:
         """Leave out the multiples up to a tick, such as those that pass while the action itself takes its time."""
         self.checked = max(self.checked, tick)

@@ -54,6 +54,7 @@ class Saver:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; the clock is restored already."""
         self._interval.load_state_dict(state["interval"])
+        self._interval.go_back_to(self._clock.tick)
         self.saved_step = state["saved_step"]
         self._saved_at = self._clock.now()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,8 +14,7 @@ from trainer.config import TrainConfig
 from trainer.data import BatchLoader, StepBatches
 from trainer.devices import autocast, free_cached_memory, is_out_of_memory
 from trainer.distributed import Parallel
-from trainer.evaluation import LossFunction
-from trainer.task import Schedule
+from trainer.evaluation import LossFunction, read_loss
 from trainer.training.compilation import (
     check_compiled,
     compile_loss,
@@ -38,7 +36,7 @@ class TrainingStep:
         loader: Source of the batches.
         config: Settings of the run.
         device: Device that computes.
-        dtype: torch.bfloat16 computes under autocast.
+        dtype: torch.bfloat16 and torch.float16 compute under autocast, float16 with loss scaling.
         on_halving: Called with a message after `micro_batch_size` has been reduced.
     """
 
@@ -68,17 +66,25 @@ class TrainingStep:
         """Windows in one forward pass: a whole batch, or less if that did not fit into memory."""
         self._on_halving = on_halving
         self._micro_steps = 0
+        self._counted: torch.Tensor | None = None
+        """Targets of the step that count, in this process so far; None if the loss function returns means."""
+        self._scaler = torch.amp.GradScaler(device.type) if dtype == torch.float16 else None
         self.seconds_compiling = 0.0
         """Seconds of the passes and updates that included compilation."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values for a checkpoint."""
         is_halved = self.micro_batch_size < self._loader.rows
-        return {"micro_batch_size": self.micro_batch_size if is_halved else None}
+        return {
+            "micro_batch_size": self.micro_batch_size if is_halved else None,
+            "scaler": None if self._scaler is None else self._scaler.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned, for any number of processes."""
         self.micro_batch_size = largest_part(self._loader.rows, state["micro_batch_size"] or self._loader.rows)
+        if self._scaler is not None and state["scaler"] is not None:
+            self._scaler.load_state_dict(state["scaler"])
 
     def compute_gradients(self, step: int, batches: StepBatches) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute the gradients of the mean loss over the step's batches, and clip them.
@@ -116,18 +122,32 @@ class TrainingStep:
             self._halve(step, reason)
             set_random_states(states)
 
-    def apply(self, learning_rate: float) -> None:
-        """Update the parameters; a parameter group with an `lr_scale` uses that multiple of the learning rate."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate * group.get("lr_scale", 1.0)
+    @property
+    def loss_scale(self) -> float | None:
+        """Factor of the losses in backward passes; None without loss scaling."""
+        return None if self._scaler is None else self._scaler.get_scale()
+
+    def omit(self) -> None:
+        """Make no update; with loss scaling, reduce the scale, because gradients were too large for float16."""
+        if self._scaler is None:
+            return
+        scale = self._scaler.get_scale() * self._scaler.get_backoff_factor()
+        self._scaler.update(new_scale=scale)
+        self._scaler.load_state_dict({**self._scaler.state_dict(), "_growth_tracker": 0})
+
+    def apply(self) -> None:
+        """Update the parameters."""
         if self._update is None:
             self._optimizer.step()
         else:
             self.seconds_compiling += self._update.make()
+        if self._scaler is not None:
+            self._scaler.update()
 
     def _run_passes(self, batches: StepBatches) -> torch.Tensor:
         """Run all forward and backward passes of a step, and return the mean loss over all processes."""
         total: torch.Tensor | None = None
+        self._counted = None
         passes_left = self._passes()
         for micro_step in range(self._micro_steps):
             inputs, targets = self._loader.get(batches, micro_step)
@@ -138,7 +158,25 @@ class TrainingStep:
                 total = loss if total is None else total + loss
         assert total is not None
         self._parallel.check_gradients()
-        return self._parallel.processes.mean(total)
+        if self._scaler is not None:
+            self._scaler.unscale_(self._optimizer)
+        total = self._parallel.processes.mean(total)
+        return total if self._counted is None else total * self._weigh(self._counted)
+
+    def _weigh(self, counted: torch.Tensor) -> torch.Tensor:
+        """Turn gradients of the mean over all targets of the step into those of the mean over the ones that count.
+
+        Args:
+            counted: The number of targets that count in this process; a scalar.
+
+        Returns:
+            The factor between the two means.
+        """
+        targets = self._loader.rows * self._config.context_length * self._micro_steps * self._loader.world_size
+        factor = targets / self._parallel.processes.sum(counted).clamp(min=1)
+        gradients = [parameter.grad for parameter in self._parameters() if parameter.grad is not None]
+        torch._foreach_mul_(gradients, factor)
+        return factor
 
     def _reason_not_to_halve(self) -> str | None:
         """Return the error message for a step that cannot use smaller micro-batches; None if it can."""
@@ -214,32 +252,34 @@ class TrainingStep:
         """Return the eager loss, or None if it depends on random numbers, because compiled programs draw others."""
         with leaving_no_trace(self._parallel.model), torch.no_grad(), autocast(self._device, self._dtype):
             before = get_random_states()
-            loss = self._parallel.call(self._loss_fn, inputs, targets)
+            loss, count = read_loss(self._parallel.call(self._loss_fn, inputs, targets))
             is_random = not same_random_states(before, get_random_states())
-        return None if is_random or loss.dim() != 0 else loss.item()
+        return None if is_random else loss.item() / (1 if count is None else targets.numel())
 
     def _passes(self) -> int:
         """Return the number of forward passes in the present step."""
         return self._micro_steps * (self._loader.rows // self.micro_batch_size)
 
     def _backward(self, loss_fn: LossFunction, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Add the gradients of one forward pass, and return its share of the step's mean loss over all targets."""
         with autocast(self._device, self._dtype):
-            loss = self._parallel.differentiate(loss_fn, inputs, targets)
-        if loss.dim() != 0:
-            raise ValueError(
-                f"loss_fn returned the shape {tuple(loss.shape)}: expected a scalar, the mean over the batch"
-            )
+            loss, count = read_loss(self._parallel.differentiate(loss_fn, inputs, targets))
+        if count is not None:
+            # The number of targets that count is known only after the last pass; `_weigh` then corrects the mean.
+            before = torch.zeros((), device=self._device) if self._counted is None else self._counted
+            self._counted = before + count
+            loss = loss / targets.numel()
         loss = loss / self._passes()
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        scaled = loss if self._scaler is None else self._scaler.scale(loss)
+        scaled.backward()  # type: ignore[no-untyped-call, unused-ignore]
         return loss.detach()
 
+    def _parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that the optimizer updates."""
+        return [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+
     def _clip(self) -> torch.Tensor:
-        parameters = [
-            parameter
-            for group in self._optimizer.param_groups
-            for parameter in group["params"]
-            if parameter.grad is not None
-        ]
+        parameters = [parameter for parameter in self._parameters() if parameter.grad is not None]
         norm = self._parallel.norm(parameter.grad for parameter in parameters if parameter.grad is not None)
         if self._config.max_grad_norm is not None:
             nn.utils.clip_grads_with_norm_(parameters, self._config.max_grad_norm, norm)
@@ -249,15 +289,3 @@ class TrainingStep:
 def largest_part(rows: int, limit: int) -> int:
     """Return the largest divisor of `rows` that is at most `limit`; at least 1."""
     return next(part for part in range(max(1, min(rows, limit)), 0, -1) if rows % part == 0)
-
-
-def learning_rate_at(schedule: Schedule, tick: int) -> float:
-    """Return the learning rate of a tick.
-
-    Raises:
-        ValueError: If it is not a finite number of at least 0.
-    """
-    rate = float(schedule(tick))
-    if not 0 <= rate < math.inf:
-        raise ValueError(f"schedule({tick}) is {rate!r}: expected a finite learning rate, 0 or more")
-    return rate

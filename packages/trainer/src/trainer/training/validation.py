@@ -13,13 +13,18 @@ from torch import nn
 from trainer.checkpoints import draw_like_rank_0, preserved_random_states
 from trainer.data import TokenSplit
 from trainer.devices import synchronize
-from trainer.evaluation import Evaluation, evaluate, evaluating
+from trainer.evaluation import Evaluation, LossResult, evaluate, evaluating
+from trainer.interruption import SignalGuard
 from trainer.records import Reporter, finite
 from trainer.task import Task
 from trainer.training.clock import RunClock
 from trainer.training.progress import Interval
 
-_SAVED = ("whole_step", "loss", "perplexity", "bits_per_byte", "first_loss", "best_loss")
+_SAVED = ("whole_step", "loss", "perplexity", "bits_per_byte", "first_loss", "best_loss", "is_broken_off")
+
+
+class _BrokenOffError(Exception):
+    """A signal came during an evaluation."""
 
 
 class Validator:
@@ -29,9 +34,11 @@ class Validator:
         task: The model, the validation split, and the settings.
         clock: Learns how long an evaluation of the whole split takes.
         reporter: Gets the losses and the samples.
+        guard: A signal that it records breaks off an evaluation.
     """
 
-    def __init__(self, task: Task, clock: RunClock, reporter: Reporter) -> None:
+    def __init__(self, task: Task, clock: RunClock, reporter: Reporter, guard: SignalGuard) -> None:
+        self._guard = guard
         self._task = task
         self._clock = clock
         self._reporter = reporter
@@ -52,6 +59,10 @@ class Validator:
         self.first_loss: float | None = None
         """Loss of the first evaluation; None if it read a part, whose loss cannot be compared with the last one."""
         self.best_loss: float | None = None
+        self.has_improved = False
+        """Whether the last evaluation was the best one of the whole split so far, that of the start apart."""
+        self.is_broken_off = False
+        """Whether a signal has broken off an evaluation, which is still to be made when the run resumes."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values for a checkpoint."""
@@ -60,6 +71,7 @@ class Validator:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned; the clock is restored already."""
         self._interval.load_state_dict(state["interval"])
+        self._interval.go_back_to(self._clock.tick)
         for name in _SAVED:
             setattr(self, name, state[name])
         self._evaluated_at = self._clock.now()
@@ -74,6 +86,8 @@ class Validator:
     def run(self, step: int, *, whole: bool, averaged_steps: int = 0) -> None:
         """Evaluate, report, and sample; the random states of training are left as they were.
 
+        If a signal comes, or has come before, nothing is evaluated, and `is_broken_off` is true afterwards.
+
         Args:
             step: Optimizer steps made.
             whole: Read the whole split, even if evaluations on the way may read less.
@@ -82,7 +96,12 @@ class Validator:
         part = None if whole else self._part
         self._task.parallel.synchronize_buffers()
         began = self._clock.elapsed()
-        result = self._evaluate(part or self._task.valid_data)
+        try:
+            result = self._evaluate(part or self._task.valid_data)
+        except _BrokenOffError:
+            self.is_broken_off = True
+            return
+        self.is_broken_off = False
         self._keep(result, step, is_whole=part is None)
         self._reporter.evaluation(step, result, averaged_steps)
         self._sample(step)
@@ -118,10 +137,13 @@ class Validator:
         self._timings.append((self._clock.elapsed(), 0))
         return result
 
-    def _loss(self, _: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def _loss(self, _: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> LossResult:
+        self._guard.share()  # all processes stop at the same batch
+        if self._guard.received:
+            raise _BrokenOffError
         return self._task.parallel.call(self._task.loss_fn, inputs, targets)
 
-    def _timed_loss(self, _: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def _timed_loss(self, _: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> LossResult:
         if self._task.config.time_limit_seconds is not None:
             synchronize(self._task.device)
             self._timings.append((self._clock.elapsed(), inputs.numel()))
@@ -144,11 +166,14 @@ class Validator:
         self.loss = finite(result.loss)
         self.perplexity = finite(result.perplexity)
         self.bits_per_byte = finite(result.bits_per_byte)
+        self.has_improved = False
         if self.loss is None or not is_whole:
             return
         if step == 0:
             self.first_loss = self.loss
-        self.best_loss = self.loss if self.best_loss is None else min(self.best_loss, self.loss)
+        is_best = self.best_loss is None or self.loss < self.best_loss
+        self.has_improved = is_best and step > 0
+        self.best_loss = self.loss if is_best else self.best_loss
 
     def _sample(self, step: int) -> None:
         task, processes = self._task, self._task.parallel.processes

@@ -1,0 +1,101 @@
+"""Runs that are moved, go on with changes, diverge, or begin with the weights of others."""
+
+import json
+import shutil
+
+import pytest
+from small_runs import refused, summary_of
+
+from bpe import Tokenizer
+from tinystories.run import main
+from trainer import read_metrics
+
+SMALL = "--device cpu --vocab-size 300 --context-length 16 --num-layers 2 --num-heads 2 --d-ff 40".split()
+
+
+def train(out, trained, *flags):
+    """Train on the text of another run."""
+    folder = trained.parent
+    texts = ["--dataset", str(folder / "stories.txt"), "--data-dir", str(folder / "data")]
+    return ["train", "--out", str(out), *texts, *SMALL, *flags]
+
+
+def losses(run):
+    return [record["loss"] for record in read_metrics(run) if record["event"] == "eval"]
+
+
+def test_a_project_can_be_moved_and_copied(tmp_path, text, monkeypatch, capsys, quick):
+    """R36, A2: trained on a server and copied home, or the folder of the project renamed."""
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    shutil.copy(text, home / "stories.txt")
+    texts = ["--dataset", "stories.txt", "--data-dir", "data"]
+    flags = "--d-model 16 --batch-size 4 --evaluations 2 --steps"
+    command = ["train", "--out", "runs/a", *texts, *SMALL, *flags.split()]
+    assert main([*command, "8"]) == 0
+    monkeypatch.chdir(tmp_path)
+    moved = home.rename(tmp_path / "elsewhere")
+    monkeypatch.chdir(moved)
+    capsys.readouterr()
+    assert main(["generate", "runs/a", "--prompt", "Mia", "--max-new-tokens", "5", "--device", "cpu"]) == 0
+    assert main(["evaluate", "runs/a", "stories.txt", "--device", "cpu"]) == 0
+    assert main(["export", "runs/a", "exported"]) == 0
+    assert main([*command, "12"]) == 0  # the run goes on
+    assert summary_of(moved / "runs" / "a")["steps"] == 12
+    alone = shutil.copytree(moved / "runs" / "a", tmp_path / "alone")
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree(moved)
+    assert main(["generate", str(alone), "--prompt", "Mia", "--max-new-tokens", "5", "--device", "cpu"]) == 0
+    recorded = json.loads((alone / "config.json").read_text())["recorded"]
+    assert recorded["tokenizer_sha256"] == Tokenizer.from_pretrained(alone / "tokenizer").sha256
+    assert str(tmp_path) not in json.dumps(recorded)
+
+
+def test_another_tokenizer_in_a_run_is_noticed(run, flags, text, tmp_path, capsys):
+    shutil.rmtree(run / "tokenizer")
+    assert main(["prepare", "--dataset", str(text), "--data-dir", str(tmp_path / "d"), "--vocab-size", "290"]) == 0
+    (other,) = (tmp_path / "d").glob("*/tokenizer")
+    shutil.copytree(other, run / "tokenizer")
+    error = refused(["generate", str(run), "--device", "cpu"], capsys)
+    assert "is another one than the run was trained with" in error
+
+
+@pytest.mark.parametrize(
+    ("more", "changed"),
+    [
+        (["--steps", "16"], {"steps": [8, 16], "recorded.recipe.steps": [8, 16]}),
+        (["--steps", "16", "--batch-size", "2"], {"batch_size": [4, 2], "recorded.recipe.batch_size": [4, 2]}),
+        (["--steps", "16", "--dtype", "float16"], {"dtype": ["auto", "float16"]}),
+    ],
+    ids=str,
+)
+def test_a_finished_run_goes_on(run, trained, more, changed, quick, capsys):
+    """R37."""
+    assert main(train(run, trained, "--d-model", "16", "--batch-size", "4", "--evaluations", "2", *more)) == 0
+    assert summary_of(run)["steps"] == 16
+    session = json.loads((run / "environment.json").read_text())["resumed"][-1]
+    assert session["step"] == 8
+    assert changed.items() <= session["changed"].items()
+
+
+def test_other_settings_are_refused_by_name(run, trained, capsys):
+    flags = "--d-model 32 --steps 8 --batch-size 4 --evaluations 2"
+    error = refused(train(run, trained, *flags.split()), capsys)
+    assert "recorded.recipe.d_model was 16, now 32" in error
+
+
+def test_a_run_begins_with_the_weights_of_another(trained, tmp_path, quick):
+    out, flags = tmp_path / "tuned", "--d-model 16 --batch-size 4 --steps 4 --evaluations 1 --seed 5"
+    assert main(train(out, trained, *flags.split(), "--init-from", str(trained))) == 0
+    assert losses(out)[0] == pytest.approx(losses(trained)[-1])
+
+
+def test_a_run_that_diverges_ends_with_exit_code_1(flags, tmp_path, capsys, quick):
+    """A6: and without the advice to generate from a model that is not there."""
+    out = tmp_path / "lr9"
+    assert main(["train", "--out", str(out), *flags, "--learning-rate", "1e30"]) == 1
+    printed = capsys.readouterr().out
+    assert "diverged: records in" in printed
+    assert "Next:" not in printed
+    assert summary_of(out)["status"] == "diverged"

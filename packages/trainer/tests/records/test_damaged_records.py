@@ -1,0 +1,95 @@
+"""Damaged records never keep a run from its checkpoints (R13, A7, A8)."""
+
+import json
+import shutil
+
+import pytest
+from bigram_run import assert_equal_runs, make_model, make_trainer
+
+from trainer import Summary, read_metrics
+from trainer.records import RunDirectory, read_lines, read_object
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The directory of an uninterrupted run."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
+        make_trainer(run, sample=lambda model, step: f"text of {step}").fit()
+    return run
+
+
+@pytest.fixture
+def killed(whole, tmp_path):
+    """A copy of the run, as if it had been killed after step 54: the lines and files of later steps are there."""
+    run = shutil.copytree(whole, tmp_path / "run")
+    (run / "summary.json").unlink()
+    shutil.rmtree(run / "checkpoints" / "step_0000060")
+    return run
+
+
+def finish(run):
+    return make_trainer(run, model=make_model(9), sample=lambda model, step: f"text of {step}").fit()
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "samples.jsonl"])
+@pytest.mark.parametrize("damage", ["zeros at the end", "zeros before", "note", "blank", "array", "no step"])
+def test_a_run_goes_on_without_damaged_lines(killed, whole, timeless, name, damage):
+    path = killed / name
+    lines = path.read_bytes().splitlines(keepends=True)
+    if damage == "zeros at the end":
+        lines[-1] = b"\0" * 300 + b"\n"
+    elif damage == "zeros before":
+        lines[0] = b"\0" * (len(lines[0]) - 1) + b"\n"
+    else:
+        lines.insert(
+            1, {"note": b"tuned by hand\n", "blank": b"\n", "array": b"[1]\n", "no step": b'{"a": 1}\n'}[damage]
+        )
+    path.write_bytes(b"".join(lines))
+    with pytest.warns(RuntimeWarning, match=rf"{name}: 1 of {len(lines)} lines are damaged and left out") as caught:
+        assert finish(killed).status == "completed"
+    assert len([warning for warning in caught if "damaged" in str(warning.message)]) == 1
+    if damage != "zeros before":
+        assert_equal_runs(whole, killed, timeless)
+        assert (killed / name).read_bytes().count(b"\n") == (whole / name).read_bytes().count(b"\n")
+
+
+def test_damaged_lines_cost_a_reader_one_warning(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes(b'{"step": 1}\n\xff\n{"step": true}\n{"step": 2}\n{"step": 3')
+    with pytest.warns(RuntimeWarning, match=r"metrics.jsonl: 2 of 4 lines are damaged"):
+        assert read_metrics(tmp_path) == [{"step": 1}, {"step": 2}]
+    assert read_lines(tmp_path / "absent.jsonl") == []
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b"\0" * 100])
+def test_a_damaged_summary_counts_as_an_unfinished_run(whole, tmp_path, content):
+    run = shutil.copytree(whole, tmp_path / "run")
+    (run / "summary.json").write_bytes(content)
+    with pytest.warns(RuntimeWarning, match=r"summary.json is damaged: expected a JSON object; the run resumes from"):
+        assert RunDirectory(run).read_summary() is None
+    with pytest.warns(RuntimeWarning, match="summary.json is damaged"):
+        summary = finish(run)
+    before = Summary.from_json(json.loads((whole / "summary.json").read_text()))
+    assert (summary.status, summary.steps, summary.final_valid_loss) == ("completed", 60, before.final_valid_loss)
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"null"])
+def test_a_damaged_environment_begins_anew(killed, content):
+    before = json.loads((killed / "environment.json").read_text())["run_id"]
+    (killed / "environment.json").write_bytes(content)
+    with pytest.warns(RuntimeWarning, match=r"environment.json is damaged: .*; it begins anew, with another run_id"):
+        assert finish(killed).status == "completed"
+    environment = json.loads((killed / "environment.json").read_text())
+    assert environment["run_id"] != before
+    assert environment["resumed"] == []
+
+
+def test_a_damaged_configuration_is_named(killed):
+    (killed / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config.json is damaged: expected a JSON object; restore it or choose"):
+        finish(killed)
+    with pytest.raises(FileNotFoundError):
+        read_object(killed / "absent.json")

@@ -1,0 +1,164 @@
+"""Losses that leave out targets (R6, R7), and what a loss function may return (A3)."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from bigram_run import loss_fn, make_model, make_tokens, make_trainer
+from torch.nn.functional import cross_entropy
+
+from trainer import evaluate, read_metrics
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
+IGNORED = -100
+
+
+def masked(targets):
+    """Targets of which some do not count: very different numbers of them in different windows."""
+    return torch.where(targets < 25 - targets[:, :1] // 2, IGNORED, targets)
+
+
+def counted_loss(model, inputs, targets):
+    """The sum of the losses, and the number of targets that count."""
+    targets = masked(targets)
+    logits = model(inputs).flatten(0, 1)
+    return cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum"), (targets != IGNORED).sum()
+
+
+def without_dropout():
+    model = make_model()
+    model[3].p = 0.0
+    return model
+
+
+@pytest.mark.parametrize(
+    "division",
+    [
+        {"batch_size": 8, "grad_accumulation_steps": 1},
+        {"batch_size": 2, "grad_accumulation_steps": 4},
+        {"batch_size": 1, "grad_accumulation_steps": 8},
+    ],
+    ids=str,
+)
+def test_the_gradient_is_that_of_the_whole_batch(tmp_path, division):
+    """However the eight windows are divided, their targets weigh the same (R6)."""
+    seen = []
+
+    def loss(model, inputs, targets):
+        if model.training:
+            seen.append((inputs, targets))
+        return counted_loss(model, inputs, targets)
+
+    model, gradients = without_dropout(), []
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    optimizer.register_step_pre_hook(lambda *_: gradients.append([p.grad.clone() for p in model.parameters()]))
+    make_trainer(
+        tmp_path / "run", model=model, optimizer=optimizer, loss=loss, steps=1, max_grad_norm=None, **division
+    ).fit()
+    same = without_dropout()
+    inputs, targets = (torch.cat(parts) for parts in zip(*seen, strict=True))
+    total, count = counted_loss(same, inputs, targets)
+    (total / count).backward()
+    for ours, parameter in zip(gradients[0], same.parameters(), strict=True):
+        torch.testing.assert_close(ours, parameter.grad, rtol=0, atol=1e-6)
+    record = next(record for record in read_metrics(tmp_path / "run") if record["event"] == "train")
+    assert record["loss"] == pytest.approx((total / count).item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 50])
+def test_an_evaluation_weighs_targets_and_not_windows(batch_size):
+    """Also where no target of a window counts (R7)."""
+    tokens, model = make_tokens(403, seed=2), without_dropout().eval()
+    tokens[40:80] = 1
+    ids = torch.from_numpy(tokens.astype(np.int64))
+    inputs, targets = ids[:400].view(50, 8), ids[1:401].view(50, 8)
+    with torch.no_grad():
+        total, count = counted_loss(model, inputs, targets)
+        rest = counted_loss(model, ids[None, 400:402], ids[None, 401:403])
+    found = evaluate(model, tokens, 8, batch_size=batch_size, loss_fn=counted_loss, num_bytes=1000)
+    assert found.loss == pytest.approx(((total + rest[0]) / (count + rest[1])).item(), abs=1e-6)
+    assert found.tokens == count + rest[1] < 402
+    assert found.bits_per_byte is None  # the bytes of the other targets are not known
+
+
+def test_a_number_of_targets_may_be_a_number():
+    def loss(model, inputs, targets):
+        return loss_fn(model, inputs, targets) * targets.numel(), targets.numel()
+
+    model, tokens = make_model().eval(), make_tokens(200)
+    plain = evaluate(model, tokens, 8, loss_fn=loss_fn, num_bytes=300)
+    counted = evaluate(model, tokens, 8, loss_fn=loss, num_bytes=300)
+    assert counted.loss == pytest.approx(plain.loss)
+    assert counted.bits_per_byte == pytest.approx(plain.bits_per_byte)
+    assert counted.tokens == plain.tokens == 199
+
+
+def test_a_split_without_any_target_is_refused():
+    with pytest.raises(ValueError, match="loss_fn counts no target of the split to evaluate: expected at least one"):
+        evaluate(make_model(), make_tokens(50), 8, loss_fn=lambda model, x, y: (model(x).sum() * 0, 0))
+
+
+def test_a_step_without_any_target_changes_nothing_by_its_gradient(tmp_path):
+    def loss(model, inputs, targets):
+        total, count = counted_loss(model, inputs, targets)
+        return (total * 0, count * 0) if model.training else (total, count)
+
+    model = without_dropout()
+    before = [parameter.clone() for parameter in model.parameters()]
+    make_trainer(
+        tmp_path / "run", model=model, optimizer=torch.optim.SGD(model.parameters(), lr=1.0), loss=loss, steps=2
+    ).fit()
+    assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda loss: (loss, 1, 2), "returned a tuple of 3: expected a scalar tensor"),
+        (lambda loss: loss.item(), "returned a float: expected a scalar tensor"),
+        (lambda loss: loss[None], r"returned the shape \(1,\) and the type torch.float32"),
+        (lambda loss: loss.long(), r"returned the shape \(\) and the type torch.int64"),
+        (lambda loss: None, "returned a NoneType"),
+        (lambda loss: SimpleNamespace(loss=loss), "returned a SimpleNamespace: .*; return its .loss"),
+        (lambda loss: (loss, "many"), "returned 'many' as the number of losses"),
+        (lambda loss: (loss, True), "returned True as the number of losses"),
+        (lambda loss: (loss, torch.ones(2)), r"returned a tensor of the shape \(2,\) as the number of losses"),
+        (lambda loss: [loss, 1], "returned a list"),
+    ],
+)
+def test_anything_else_is_refused_in_words(tmp_path, wrong, message):
+    """A3: both by the trainer, whose first call of the function is an evaluation, and by `evaluate`."""
+
+    def loss(model, inputs, targets):
+        return wrong(loss_fn(model, inputs, targets))
+
+    with pytest.raises(ValueError, match=f"loss_fn {message}"):
+        make_trainer(tmp_path / "run", loss=loss).fit()
+    with pytest.raises(ValueError, match=f"loss_fn {message}"):
+        evaluate(make_model(), make_tokens(100), 8, loss_fn=loss)
+
+
+def test_a_wrong_loss_in_training_only_is_refused(tmp_path):
+    def loss(model, inputs, targets):
+        mean = loss_fn(model, inputs, targets)
+        return mean[None] if model.training else mean
+
+    with pytest.raises(ValueError, match=r"loss_fn returned the shape \(1,\)"):
+        make_trainer(tmp_path / "run", loss=loss).fit()
+
+
+def test_short_texts_can_be_evaluated():
+    """A12: a text shorter than the context."""
+    model, tokens = make_model().eval(), make_tokens(5)
+    ids = torch.from_numpy(tokens.astype(np.int64))
+    expected = loss_fn(model, ids[None, :-1], ids[None, 1:]).item()
+    assert evaluate(model, tokens, 64, loss_fn=loss_fn).loss == pytest.approx(expected)
+    with pytest.raises(ValueError, match="has 1 tokens: expected at least 2, because the first one is not predicted"):
+        evaluate(model, tokens[:1], 64, loss_fn=loss_fn)
+
+
+def test_perplexity_of_a_counted_loss():
+    found = evaluate(make_model(), make_tokens(60), 8, loss_fn=counted_loss)
+    assert found.perplexity == pytest.approx(math.exp(found.loss))

@@ -1,0 +1,125 @@
+"""Learning rates by torch's schedulers, and schedules that are none (A26)."""
+
+import pytest
+import torch
+from bigram_run import loss_fn, make_model, make_trainer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau, SequentialLR, StepLR
+
+from trainer import TrainingInterrupted, load_weights, read_metrics
+
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
+SCHEDULERS = {
+    "cosine": lambda optimizer: CosineAnnealingLR(optimizer, 60),
+    "steps": lambda optimizer: StepLR(optimizer, 10, 0.5),
+    "one cycle": lambda optimizer: OneCycleLR(optimizer, 0.1, total_steps=61),
+    "in sequence": lambda optimizer: SequentialLR(
+        optimizer, [LambdaLR(optimizer, lambda step: 0.1 * (step + 1)), CosineAnnealingLR(optimizer, 50)], [10]
+    ),
+}
+
+
+def with_scheduler(run, kind, **options):
+    model = make_model(options.pop("seed", 0))
+    model[3].p = 0.0
+    groups = [{"params": model[:3].parameters(), "lr": 0.05}, {"params": model[3:].parameters(), "lr": 0.02}]
+    optimizer = torch.optim.SGD(groups, momentum=0.9)
+    return make_trainer(run, model=model, optimizer=optimizer, lr=SCHEDULERS[kind](optimizer), **options)
+
+
+def weights(run):
+    model = make_model()
+    load_weights(model, run / "checkpoints" / "step_0000060")
+    return torch.cat([parameter.flatten() for parameter in model.parameters()])
+
+
+@pytest.mark.filterwarnings("ignore:The epoch parameter")
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_a_scheduler_of_torch_sets_the_rates(tmp_path, kind):
+    seen = []
+
+    def loss(model, inputs, targets):
+        if model.training:
+            seen.append((inputs, targets))
+        return loss_fn(model, inputs, targets)
+
+    run = tmp_path / "run"
+    with_scheduler(run, kind, loss=loss, grad_accumulation_steps=1, max_grad_norm=None, log_interval=1).fit()
+    other = with_scheduler(tmp_path / "other", kind)
+    rates = []
+    for inputs, targets in seen:
+        other.optimizer.zero_grad()
+        loss_fn(other.model, inputs, targets).backward()
+        rates.append([group["lr"] for group in other.optimizer.param_groups])
+        other.optimizer.step()
+        other.schedule.step()
+    assert torch.equal(weights(run), torch.cat([p.detach().flatten() for p in other.model.parameters()]))
+    records = [record for record in read_metrics(run) if record["event"] == "train"]
+    assert [record["lr"] for record in records] == [rate[0] for rate in rates]
+    assert [record.get("group_lrs", [record["lr"]] * 2) for record in records] == rates
+
+
+@pytest.mark.filterwarnings("ignore:The epoch parameter")
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_a_scheduler_goes_on_where_it_was(tmp_path, kind):
+    import signal
+
+    from bigram_run import failing_loss
+
+    with_scheduler(tmp_path / "whole", kind).fit()
+    run = tmp_path / "run"
+    with pytest.raises(TrainingInterrupted):
+        with_scheduler(run, kind, loss=failing_loss(33, lambda: signal.raise_signal(signal.SIGINT))).fit()
+    with_scheduler(run, kind, seed=7).fit()
+    assert torch.equal(weights(run), weights(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (1e-3, "schedule is 0.001: expected a function of the step, such as lambda step: 1e-3"),
+        (None, "schedule is a NoneType: expected a function"),
+        ([1e-3], "schedule is a list: expected a function"),
+        (CosineAnnealingLR, "schedule is a (ABCMeta|type): expected a function"),
+    ],
+    ids=str,
+)
+def test_what_is_no_schedule_is_refused_before_anything_is_evaluated(tmp_path, wrong, message):
+    with pytest.raises(TypeError, match=message):
+        make_trainer(tmp_path / "run", lr=wrong)
+    assert not (tmp_path / "run").exists()
+
+
+def test_schedulers_that_do_not_fit_are_refused(tmp_path):
+    model = make_model()
+    optimizer, other = (torch.optim.SGD(model.parameters(), lr=0.1) for _ in range(2))
+    with pytest.raises(TypeError, match=r"schedule is a ReduceLROnPlateau: expected .* that needs no losses"):
+        make_trainer(tmp_path / "run", model=model, optimizer=optimizer, lr=ReduceLROnPlateau(optimizer))
+    with pytest.raises(ValueError, match="schedule is a StepLR of another optimizer"):
+        make_trainer(tmp_path / "run", model=model, optimizer=optimizer, lr=StepLR(other, 5))
+    with pytest.raises(ValueError, match="schedule is a StepLR, which counts steps: expected a function"):
+        make_trainer(
+            tmp_path / "run",
+            model=model,
+            optimizer=optimizer,
+            lr=StepLR(optimizer, 5),
+            clock="time",
+            time_limit_seconds=9.0,
+        )
+
+
+def test_an_optimizer_of_another_model_is_refused(tmp_path):
+    """R39."""
+    optimizer = torch.optim.SGD(make_model().parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="the optimizer has no trainable parameter of the model: expected one made of"):
+        make_trainer(tmp_path / "run", optimizer=optimizer)
+
+
+def test_parameters_that_the_optimizer_lacks_are_named(tmp_path):
+    """R39."""
+    model = make_model()
+    optimizer = torch.optim.SGD([*model[0].parameters(), *model[4].parameters()], lr=0.1)
+    with pytest.warns(RuntimeWarning, match=r"the optimizer lacks 2 of the 5 trainable parameters \(1.weight, "):
+        make_trainer(tmp_path / "run", model=model, optimizer=optimizer)
+    model[1].requires_grad_(False)
+    make_trainer(tmp_path / "run", model=model, optimizer=optimizer)
