@@ -34,6 +34,7 @@ class Task:
     config: TrainConfig
     schedule: Schedule | LRScheduler
     sample: SampleFunction | None
+    callbacks: Sequence[object]
     device: torch.device
     dtype: torch.dtype
     speed: Speed

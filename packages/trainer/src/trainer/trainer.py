@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from trainer.callbacks import describe_callbacks
 from trainer.checkpoints import CheckpointStore, load_latest, load_weights, preserved_random_states, set_model_state
 from trainer.config import TrainConfig
 from trainer.data import BatchSource, TokenSource, TokenSplit, check_same_tokenizer, find_vocab_size
@@ -55,6 +56,7 @@ class Trainer:
         sample: sample(model, step) -> text or texts, kept in `samples.jsonl` at every evaluation.
         recorded: Further content of `config.json`, under "recorded"; plain JSON values.
         changeable: Names of recorded values that may change when the run resumes, such as "recipe.steps".
+        callbacks: Objects that the run calls at its steps, evaluations, saves and end (`trainer.callbacks`).
         init_from: A run directory, a checkpoint, or a directory with a model.safetensors; a new run begins with its
             weights.
         flops_per_token: Operations of a forward and backward pass for one token, for the utilization in the records.
@@ -83,6 +85,7 @@ class Trainer:
         sample: SampleFunction | None = None,
         recorded: Mapping[str, Any] | None = None,
         changeable: Collection[str] = (),
+        callbacks: Sequence[object] = (),
         init_from: str | os.PathLike[str] | None = None,
         flops_per_token: float | None = None,
         seconds_before: float = 0.0,
@@ -115,17 +118,19 @@ class Trainer:
         self.speed = Speed(flops_per_token, peak and peak * self._ranks.world_size)
         self._changeable = frozenset(f"recorded.{name}" for name in changeable)
         self._init_from = init_from
+        self.callbacks = list(callbacks)
         functions = {"loss_fn": loss_fn, "schedule": schedule}
         self.description = describe_run(config, model, optimizer, *self._splits, recorded or {}, functions)
+        self.description["callbacks"] = describe_callbacks(self.callbacks)
 
     def fit(self) -> Summary:
         """Train to the end.
 
         An unfinished run resumes from its latest intact checkpoint, also with other settings of those that may change
-        (`trainer.config.CHANGEABLE_SETTINGS`). A completed run goes on if it now has more steps or time, and a diverged
-        one if anything has changed. Otherwise a finished run is only read, and the model gets the weights of its last
-        intact checkpoint, or keeps its own with a warning if there is none. The caller's random states and signal
-        handlers are left as they were.
+        (`trainer.config.CHANGEABLE_SETTINGS`). A completed run goes on if it now has more steps or time, and one that
+        has diverged or was stopped by a callback if anything has changed. Otherwise a finished run is only read, and
+        the model gets the weights of its last intact checkpoint, or keeps its own with a warning if there is none. The
+        caller's random states and signal handlers are left as they were.
 
         Raises:
             TrainingInterrupted: If a signal came, such as SIGINT or SIGTERM; everything is saved.
@@ -186,6 +191,7 @@ class Trainer:
                     config=self.config,
                     schedule=self.schedule,
                     sample=self.sample,
+                    callbacks=self.callbacks,
                     device=self.device,
                     dtype=self.dtype,
                     speed=self.speed,
@@ -279,7 +285,7 @@ def check_parameters(model: nn.Module, optimizer: Optimizer) -> None:
 
 def _goes_on(summary: Summary, config: TrainConfig, changes: Changes) -> bool:
     """Return whether a finished run has something left to train with the present configuration."""
-    if summary.status == "diverged":
+    if summary.status in ("diverged", "stopped"):
         return bool(changes)
     before, now = changes.get("time_limit_seconds", (None, None))
     has_more_time = before is not None and (now is None or now > before)

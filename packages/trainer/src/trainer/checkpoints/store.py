@@ -75,7 +75,7 @@ class CheckpointStore:
         Raises:
             OSError: If there is no space or no permission; the earlier checkpoints are untouched.
         """
-        final = self.directory / f"step_{state.step:07}"
+        final = self.path(state.step)
         aside = self.directory / f"{_ASIDE}{final.name}"
         try:
             self.remove_leftovers()
@@ -154,6 +154,10 @@ class CheckpointStore:
         if damaged:
             raise ValueError(f"every checkpoint in {self.directory} is damaged: expected at least one intact")
         return None
+
+    def path(self, step: int) -> Path:
+        """Return the directory of the checkpoint of a step, which need not exist."""
+        return self.directory / f"step_{step:07}"
 
     def is_empty(self) -> bool:
         """Return whether there is no checkpoint, intact or not."""

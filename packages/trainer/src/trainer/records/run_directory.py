@@ -108,7 +108,7 @@ class RunDirectory:
         different = [
             name for name in different if not name.startswith("optimizer.") or (name in given and name in recorded)
         ]
-        free = {*CHANGEABLE_SETTINGS, *changeable}
+        free = {*CHANGEABLE_SETTINGS, *changeable, "callbacks"}
         refused = [name for name in different if name not in free]
         if refused:
             shown = "; ".join(

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 _VERSION = 1
 
-RunStatus = Literal["completed", "diverged", "time_limit"]
+RunStatus = Literal["completed", "diverged", "time_limit", "stopped"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,7 +15,7 @@ class Summary:
     """Result of a run, as `summary.json` keeps it; a number that is not finite is None."""
 
     status: RunStatus
-    """Why training ended: all steps made, stopped by divergence, or out of time."""
+    """Why training ended: all steps made, divergence, out of time, or stopped by a callback."""
     diverged: bool
     """Whether a loss or gradient was not finite, or the final validation loss is above the first one."""
     diverged_at_step: int | None

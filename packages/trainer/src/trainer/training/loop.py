@@ -8,6 +8,7 @@ from typing import Any, NoReturn, Protocol
 
 import torch
 
+from trainer.callbacks import CallbackGroup, RunState
 from trainer.checkpoints import CheckpointState, CheckpointStore, collect_random_states, get_model_state, restore_run
 from trainer.data import BatchLoader, BatchSource, StepBatches
 from trainer.devices import peak_memory_bytes, synchronize
@@ -91,6 +92,7 @@ class TrainingLoop:
         self.losses = Losses(on_divergence=self.reporter.notice)
         self.average = WeightAverage(self.parallel, self.config)
         self.validator = Validator(task, clock, self.reporter, guard)
+        self.callbacks = CallbackGroup(task.callbacks, self.processes)
         self.saver = Saver(store, self.processes, self.config, clock, self._collect_state, self.reporter.sync)
         self.parts: dict[str, Stateful] = {
             "clock": clock,  # first, because other parts read it while they are restored
@@ -101,6 +103,7 @@ class TrainingLoop:
             "average": self.average,
             "validation": self.validator,
             "saving": self.saver,
+            "callbacks": self.callbacks,
             "reports": self.reporter,
             "log_interval": self.log_interval,
         }
@@ -112,6 +115,8 @@ class TrainingLoop:
             self.log_interval.go_back_to(clock.tick)
             if self.average.is_finished and clock.tick < self.config.steps and not self._is_out_of_time():
                 self.average.restart()
+            if changes:
+                self.callbacks.have_stopped = False
         self.parallel.start()
 
     def train(self) -> Summary:
@@ -160,9 +165,9 @@ class TrainingLoop:
             return
         self._evaluate(whole=False)
         if step > 0:
-            self.saver.save(step, in_background=True)  # a checkpoint that knows its loss
+            self._save(in_background=True)  # a checkpoint that knows its loss
         elif self.config.time_limit_seconds is not None:
-            self.saver.save(step)  # measures the time to reserve for the save at the end
+            self._save()  # measures the time to reserve for the save at the end
             if not self.losses.have_diverged and self.clock.budget_is_spent():
                 # Without a checkpoint, another limit can be tried in this directory.
                 self.processes.on_rank_0(self.store.remove_all)
@@ -174,7 +179,7 @@ class TrainingLoop:
 
     def _has_ended(self) -> bool:
         is_over = self.average.is_finished or self.clock.tick >= self.config.steps
-        return is_over or self.losses.have_diverged or self._is_out_of_time()
+        return is_over or self.losses.have_diverged or self.callbacks.have_stopped or self._is_out_of_time()
 
     def _is_out_of_time(self) -> bool:
         """Return whether a time limit ends a run that counts steps; with `clock="time"` the last tick ends it."""
@@ -194,6 +199,7 @@ class TrainingLoop:
         self.counts.windows += self.counts.step_windows
         compiling = self.step.seconds_compiling - compiled_before
         self._advance_clock(began + compiling, batches.count, compiling)
+        self.callbacks.call("on_step", self._state(loss))
         last = self._has_ended()
         log = self.log_interval.passed(self.clock.tick) or last
         evaluate = self.validator.is_due() or last
@@ -211,7 +217,7 @@ class TrainingLoop:
             self.validator.skip_to_present()
             save = save or (self.validator.has_improved and self.clock.has_time_for(save=True))
         if save and not self.losses.have_diverged:
-            self.saver.save(self.counts.step, in_background=not last and self.guard.received is None)
+            self._save(in_background=not last and self.guard.received is None)
             self.clock.advance()
             self.saver.skip_to_present()
 
@@ -320,6 +326,18 @@ class TrainingLoop:
             assert self.guard.received is not None
             self._interrupt(self.guard.received)
         self.losses.note_evaluation(self.validator.loss, step)
+        is_whole = self.validator.whole_step == step
+        self.callbacks.call("on_evaluation", self._state(), self.validator.result, is_whole=is_whole)
+
+    def _save(self, *, in_background: bool = False) -> None:
+        self.saver.save(self.counts.step, in_background=in_background)
+        self.callbacks.call("on_save", self._state(), self.store.path(self.counts.step))
+
+    def _state(self, loss: torch.Tensor | None = None) -> RunState:
+        """Return what callbacks get; the loss of the last step is known only right after it."""
+        moment = self._moment()
+        values = {name: moment[name] for name in ("step", "progress", "tokens", "seconds_total")}
+        return RunState(**values, model=self.task.model, optimizer=self.parallel.optimizer, loss=loss)
 
     def _moment(self, step: int | None = None) -> dict[str, Any]:
         """Return the fields that all records share, for the last step or for `step`, which may be in progress."""
@@ -352,7 +370,7 @@ class TrainingLoop:
 
     def _interrupt(self, signal_name: str) -> NoReturn:
         if self.saver.saved_step != self.counts.step or self.validator.is_broken_off:
-            self.saver.save(self.counts.step)
+            self._save()
         self.saver.wait()
         self.reporter.export()
         raise TrainingInterrupted(self.records.path, self.counts.step, signal_name)
@@ -370,7 +388,7 @@ class TrainingLoop:
             if not is_evaluated:
                 self._evaluate(whole=True)
             if not self.losses.have_diverged and not (is_evaluated and self.saver.saved_step == step):
-                self.saver.save(step)
+                self._save()
         self.saver.wait()
         self.reporter.sync()
         self.reporter.export()
@@ -380,11 +398,14 @@ class TrainingLoop:
         mean = f" of the mean of {self.average.steps:,} steps' weights" if self.average.is_finished else ""
         self.reporter.notice(f"{summary.status}: {step:,} steps, validation loss {loss}{mean}")
         self.loggers.on_finish(summary)
+        self.callbacks.call("on_end", summary)
         return self.processes.on_rank_0(lambda: summary)
 
     def _summarize(self) -> Summary:
         losses, validator, counts = self.losses, self.validator, self.counts
         status: RunStatus = "completed" if self.clock.tick >= self.config.steps else "time_limit"
+        if self.callbacks.have_stopped and status == "time_limit":
+            status = "stopped"
         reason, final = losses.divergence, validator.loss
         if losses.have_diverged:
             status, final = "diverged", None

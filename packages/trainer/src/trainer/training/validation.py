@@ -59,6 +59,8 @@ class Validator:
         self.first_loss: float | None = None
         """Loss of the first evaluation; None if it read a part, whose loss cannot be compared with the last one."""
         self.best_loss: float | None = None
+        self.result: Evaluation | None = None
+        """The last evaluation of this session."""
         self.has_improved = False
         """Whether the last evaluation was the best one of the whole split so far, that of the start apart."""
         self.is_broken_off = False
@@ -101,7 +103,7 @@ class Validator:
         except _BrokenOffError:
             self.is_broken_off = True
             return
-        self.is_broken_off = False
+        self.is_broken_off, self.result = False, result
         self._keep(result, step, is_whole=part is None)
         self._reporter.evaluation(step, result, averaged_steps)
         self._sample(step)
