@@ -62,26 +62,6 @@ def test_an_average_begins_anew_when_the_run_goes_on(tmp_path):
     assert averaged == [10, 20]
 
 
-def test_more_time_after_a_time_limit(tmp_path):
-    run = tmp_path / "run"
-    first = make_trainer(run, steps=100_000, time_limit_seconds=1.0).fit()
-    second = make_trainer(run, steps=100_000, time_limit_seconds=2.5).fit()
-    assert (first.status, second.status) == ("time_limit", "time_limit")
-    assert second.steps > first.steps
-    assert second.seconds_total > first.seconds_total
-
-
-def test_more_time_where_the_schedule_follows_the_clock(tmp_path):
-    run = tmp_path / "run"
-    options = {"steps": 50, "clock": "time", "eval_interval": 10, "log_interval": 5}
-    first = make_trainer(run, time_limit_seconds=1.0, **options).fit()
-    second = make_trainer(run, time_limit_seconds=3.0, **options).fit()
-    assert second.status == "completed"
-    assert second.steps > first.steps
-    evaluations = [record["step"] for record in read_metrics(run) if record["event"] == "eval"]
-    assert len([step for step in evaluations if first.steps < step < second.steps]) >= 2
-
-
 OTHERS = {
     "average_from": 0.5,
     "batch_ramp": [[0.0, 2], [0.5, 4]],

@@ -244,6 +244,29 @@ def timed(run_dir, watch, ticks=None, **settings):
     return make_trainer(run_dir, loss=loss, lr=schedule, **settings)
 
 
+def test_a_run_that_was_out_of_time_goes_on_with_more(tmp_path, watch):
+    """R37."""
+    first = timed(tmp_path / "run", watch, steps=1000, time_limit_seconds=60.0).fit()
+    second = timed(tmp_path / "run", watch, steps=1000, time_limit_seconds=100.0).fit()
+    assert (first.status, second.status) == ("time_limit", "time_limit")
+    assert first.steps + 20 < second.steps
+    assert 60 < second.seconds_total <= 100
+
+
+def test_with_more_time_the_schedule_goes_back(tmp_path, watch):
+    """R37: to where the new limit has the present moment; evaluations follow it."""
+    run, ticks = tmp_path / "run", []
+    settings = {"steps": 1000, "clock": "time", "eval_interval": 250}
+    first = timed(run, watch, time_limit_seconds=100.0, **settings).fit()
+    second = timed(run, watch, ticks, time_limit_seconds=300.0, **settings).fit()
+    assert (second.status, second.steps > first.steps + 100) == ("completed", True)
+    assert 250 < ticks[0] < 400
+    assert ticks == sorted(ticks)
+    assert 950 < ticks[-1] < 1000
+    evaluated = [record["step"] for record in read_metrics(run) if record["event"] == "eval"]
+    assert len([step for step in evaluated if first.steps < step < second.steps]) == 2
+
+
 def test_steps_stop_early_in_order(tmp_path, watch):
     summary = timed(tmp_path / "run", watch, steps=1000, time_limit_seconds=60.0).fit()
     assert summary.status == "time_limit"
