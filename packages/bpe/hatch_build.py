@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +16,7 @@ class CompiledKernels(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile before the wheel is packed; a source distribution holds no machine code."""
         if self.target_name == "wheel":
-            # The environment of the build, too, may be found by this variable.
-            paths = [str(Path(self.root, "src")), *filter(None, [os.environ.get("PYTHONPATH")])]
-            environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-            subprocess.run([sys.executable, "-m", "bpe.building"], env=environment, check=True)
+            # Not by PYTHONPATH: pip takes out of it what its own environment has, such as an editable installation.
+            find = "import runpy, sys; sys.path.insert(0, sys.argv.pop())"
+            code = f"{find}; runpy.run_module('bpe.building', run_name='__main__')"
+            subprocess.run([sys.executable, "-c", code, str(Path(self.root, "src"))], check=True)

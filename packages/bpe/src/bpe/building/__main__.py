@@ -69,7 +69,8 @@ def _write(path: Path, content: bytes, facts: dict[str, Any]) -> None:
 def _results(**environment: str) -> str:
     """Return the digest of what the kernels do with a sample, run in a process with this environment."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("BPE_", "NUMBA_"))}
-    command = [sys.executable, "-W", "error", "-c", "from bpe.building.sample import results; print(results())"]
+    code = "import sys; sys.path.insert(0, sys.argv[1]); from bpe.building.sample import results; print(results())"
+    command = [sys.executable, "-W", "error", "-c", code, str(Path(__file__).resolve().parents[2])]
     return subprocess.run(command, env=inherited | environment, check=True, stdout=subprocess.PIPE).stdout.decode()
 
 
