@@ -40,7 +40,7 @@ def test_steps_are_those_of_each_optimizer_by_itself():
 
 @pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize("normuon", [False, True])
-def test_each_step_compiles_as_one_graph_for_all_rates(normuon):
+def test_each_step_compiles_as_one_graph_for_all_rates_and_decays(normuon):
     torch.compiler.reset()
     programs = []
 
@@ -60,8 +60,9 @@ def test_each_step_compiles_as_one_graph_for_all_rates(normuon):
         for params, optimizer in ((ours, compiled), (plain, expected)):
             give_gradients(params, number)
             for place, group in enumerate(optimizer.param_groups):
-                rate = 0.01 * (place + 1) / (number + 1)
-                group["lr"] = torch.tensor(rate, dtype=torch.float64) if optimizer is compiled else rate
+                rate, decay = 0.01 * (place + 1) / (number + 1), 0.1 * (1 - number / 5)
+                for name, value in (("lr", rate), ("weight_decay", decay)):
+                    group[name] = torch.tensor(value, dtype=torch.float64) if optimizer is compiled else value
         if number == 0:
             compiled.step()  # makes the state, which is other work
         for step in steps if number else ():

@@ -2,6 +2,7 @@ from trainer.checkpoints.single_file import load_checkpoint as load_checkpoint
 from trainer.checkpoints.single_file import load_weights as load_weights
 from trainer.checkpoints.single_file import save_checkpoint as save_checkpoint
 from trainer.config import TrainConfig as TrainConfig
+from trainer.data.examples import Examples as Examples
 from trainer.data.token_files import TokenDataset as TokenDataset
 from trainer.data.windows import get_batch as get_batch
 from trainer.devices.devices import resolve_device as resolve_device

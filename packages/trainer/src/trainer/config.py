@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-Sampling = Literal["random", "shuffled"]
+Sampling = Literal["random", "shuffled", "documents"]
 DtypeName = Literal["auto", "float32", "bfloat16", "float16"]
 CompileMode = Literal["off", "auto", "on"]
 ClockName = Literal["steps", "time"]
@@ -15,6 +15,7 @@ ParallelName = Literal["auto", "ddp", "fsdp"]
 
 CHANGEABLE_SETTINGS = frozenset(
     {
+        "average_decay",
         "average_from",
         "batch_ramp",
         "batch_size",
@@ -36,6 +37,7 @@ CHANGEABLE_SETTINGS = frozenset(
         "max_grad_norm",
         "on_non_finite",
         "parallel",
+        "profile",
         "save_in_background",
         "steps",
         "time_limit_seconds",
@@ -71,11 +73,17 @@ class TrainConfig:
     such as ((0.0, 1), (0.3, 2), (0.6, 4)); () always uses `grad_accumulation_steps`. A larger batch pays off only late
     in training (Smith et al. 2018, McCandlish et al. 2018). The schedule does not change with the ramp."""
     average_from: float | None = None
-    """Share of the run from which the weights after each step are averaged equally (Izmailov et al. 2018). The last
-    evaluation and checkpoint use the average. None averages nothing."""
+    """Share of the run from which the weights after each step are averaged, equally (Izmailov et al. 2018) unless
+    `average_decay` is given. The last evaluation and checkpoint use the average. None averages nothing."""
+    average_decay: float | None = None
+    """Share of an exponential moving average that stays in each step, such as 0.999 (Polyak and Juditsky 1992); the
+    average is equal until it has 1 / (1 - average_decay) steps. It needs `average_from`, such as 0.0."""
     sampling: Sampling = "random"
     """Training windows: "random" draws them uniformly, with replacement; "shuffled" visits adjacent windows once in
-    each epoch, and draws their offset and order anew for every epoch."""
+    each epoch, and draws their offset and order anew for every epoch; "documents" draws a new order of the documents
+    for every epoch, and cuts their text into adjacent windows. Examples stay whole with any of them."""
+    separator_id: int | None = None
+    """Id of the token after each document, such as `tokenizer.eot_id`; only for sampling="documents"."""
     vocab_size: int | None = None
     """Upper bound of the token ids; None takes it from the model (see `trainer.data.find_vocab_size`)."""
     halve_on_out_of_memory: bool = True
@@ -119,6 +127,8 @@ class TrainConfig:
     """Wall-clock limit from the construction of the trainer to the last record, summed over all sessions of the run."""
     clock: ClockName = "steps"
     """Unit of the schedule and the intervals: optimizer steps, or ticks of the time limit."""
+    profile: int | None = None
+    """Steps of this session to profile, after 10 others, as a Chrome trace and a table of operators; None for none."""
     on_non_finite: NonFiniteAction = "stop"
     """Reaction to a step whose loss or gradient is not finite: "stop" ends the run and keeps earlier checkpoints;
     "skip" omits the update and continues, up to 20 times in a row (the host then waits for every step)."""
@@ -133,7 +143,9 @@ class TrainConfig:
         for name in ("log_interval", "keep_checkpoints"):
             self._check_integer(name, 1)
         self._check_integer("seed", 0)
-        for name in ("vocab_size", "checkpoint_interval", "eval_batch_size", "eval_tokens"):
+        if self.separator_id is not None:
+            self._check_integer("separator_id", 0)
+        for name in ("vocab_size", "checkpoint_interval", "eval_batch_size", "eval_tokens", "profile"):
             if getattr(self, name) is not None:
                 self._check_integer(name, 1)
         if self.eval_tokens is not None and self.eval_tokens <= self.context_length:
@@ -146,8 +158,20 @@ class TrainConfig:
         for name in ("checkpoint_seconds", "keep_checkpoint_every_seconds"):
             self._check_positive(name)
         self._check_positive("distributed_timeout_seconds", optional=False)
-        if self.average_from is not None and not _is_share(self.average_from):
-            raise ValueError(f"average_from is {self.average_from!r}: expected a share from 0.0 to below 1.0, or None")
+        for name in ("average_from", "average_decay"):
+            value = getattr(self, name)
+            if value is not None and not _is_share(value):
+                raise ValueError(f"{name} is {value!r}: expected a share from 0.0 to below 1.0, or None")
+        if self.separator_id is not None and self.sampling != "documents":
+            raise ValueError(
+                f'separator_id is {self.separator_id} but sampling is "{self.sampling}": expected it for '
+                'sampling="documents" only'
+            )
+        if self.average_decay is not None and self.average_from is None:
+            raise ValueError(
+                f"average_decay is {self.average_decay!r} but average_from is None: give the share of the run from "
+                "which to average, such as 0.0"
+            )
         self._check_ramp()
         for name, kind in get_type_hints(TrainConfig).items():
             if choices := (True, False) if kind is bool else get_args(kind) if get_origin(kind) is Literal else ():

@@ -8,13 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from trainer.data import TokenSource, TokenSplit
+from trainer.data import IGNORED, TokenSource, TokenSplit
 from trainer.devices import autocast, to_device
 from trainer.distributed import Processes
+
+COUNTING_EXPECTED = (
+    "loss_fn returned a mean, but not all targets of examples count: expected the sum of the losses and their number, "
+    "such as losses.sum(), (targets != -100).sum()"
+)
 
 LossResult: TypeAlias = torch.Tensor | tuple[torch.Tensor, torch.Tensor | float]
 """The mean loss of a batch in nats per target, a scalar; or the sum of the losses, a scalar, and the number of targets
@@ -39,9 +45,14 @@ class Evaluation:
     unless the loss function leaves out some."""
 
 
-def next_token_loss(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the mean cross-entropy of a model that maps (batch, time) ids to (batch, time, vocab) logits."""
-    return cross_entropy(model(inputs).flatten(0, 1).float(), targets.flatten())
+def next_token_loss(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the summed cross-entropy of a model that maps (batch, time) ids to (batch, time, vocab) logits.
+
+    Returns:
+        The sum of the losses in nats, and the number of targets that count, all but -100.
+    """
+    logits = model(inputs).flatten(0, 1).float()
+    return cross_entropy(logits, targets.flatten(), ignore_index=IGNORED, reduction="sum"), (targets != IGNORED).sum()
 
 
 def evaluate(
@@ -56,18 +67,19 @@ def evaluate(
     dtype: torch.dtype | None = None,
     processes: Processes | None = None,
 ) -> Evaluation:
-    """Compute the mean loss over a whole split, in adjacent windows of which the last may be shorter.
+    """Compute the mean loss over a whole split, in adjacent windows of which the last may be shorter, or by examples.
 
     The losses of the windows are summed in float64, weighted by the targets that count. During the evaluation the model
     is in evaluation mode; afterwards each module gets its previous mode back.
 
     Args:
         model: Any module.
-        tokens: A token file, (n,) token ids, or a list of such parts; n - 1 tokens of each part are predicted.
+        tokens: A token file, (n,) token ids, or a list of such parts, of each of which n - 1 tokens are predicted; or
+            examples.
         context_length: Tokens in a window.
         batch_size: Windows in one forward pass; it changes the speed, not the result.
         loss_fn: Function that returns the mean loss of a batch, or the sum of its losses and the number of targets that
-            count; None computes the cross-entropy of the model's logits.
+            count, as it must for examples; None computes the cross-entropy of the model's logits.
         num_bytes: UTF-8 bytes of the split's text, for the bits per byte; None reads the number from the token files.
         device: Device of the model; None takes the device of its parameters.
         dtype: torch.bfloat16 computes under autocast; None computes in float32.
@@ -78,9 +90,9 @@ def evaluate(
             else, or no target counts.
     """
     split = tokens if isinstance(tokens, TokenSplit) else TokenSplit(tokens, "the split to evaluate")
-    split.check_length(1)
     if context_length < 1:
         raise ValueError(f"context_length is {context_length!r}: expected 1 or more")
+    split.check_length(1 if split.examples is None else context_length)
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size!r}: expected 1 or more")
     where = torch.device(device) if device is not None else _device_of(model)
@@ -91,6 +103,8 @@ def evaluate(
         for inputs, targets, weight in _batches(split, context_length, batch_size, processes):
             result = (loss_fn or next_token_loss)(model, to_device(inputs, where), to_device(targets, where))
             loss, counted = read_loss(result)
+            if counted is None and split.examples is not None:
+                raise ValueError(COUNTING_EXPECTED)
             loss = loss.detach().to(totals.device).double()
             if counted is None:
                 totals += torch.stack((loss * weight, loss.new_tensor(weight)))
@@ -100,7 +114,7 @@ def evaluate(
     if count <= 0:
         raise ValueError(f"loss_fn counts no target of {split.name}: expected at least one")
     num_bytes = split.num_bytes if num_bytes is None else num_bytes
-    counts_all = count == sum(split.lengths) - len(split.parts)
+    counts_all = split.examples is None and count == sum(split.lengths) - len(split.parts)
     bits = total / math.log(2) / num_bytes if num_bytes and counts_all else None
     return Evaluation(loss=total / count, perplexity=_exp(total / count), bits_per_byte=bits, tokens=int(count))
 
@@ -156,12 +170,19 @@ def _batches(
     for turn in range(0, len(plan), processes.world_size):
         is_own = turn + processes.rank < len(plan)
         part, begin, rows, length = plan[turn + processes.rank if is_own else 0]
-        ids = torch.from_numpy(split.read_range(part, begin, rows * length + 1))
-        yield ids[:-1].view(rows, length), ids[1:].view(rows, length), is_own * rows * length
+        if split.examples is not None:
+            inputs, targets = map(torch.from_numpy, split.examples.read(np.arange(begin, begin + rows), length))
+        else:
+            ids = torch.from_numpy(split.read_range(part, begin, rows * length + 1))
+            inputs, targets = ids[:-1].view(rows, length), ids[1:].view(rows, length)
+        yield inputs, targets, is_own * rows * length
 
 
 def _plan_batches(split: TokenSplit, context_length: int, batch_size: int) -> list[tuple[int, int, int, int]]:
-    """Return the part, first token, rows and tokens per row of each batch."""
+    """Return the part, first token or example, rows and tokens per row of each batch."""
+    if split.examples is not None:
+        count = len(split.examples)
+        return [(0, first, min(batch_size, count - first), context_length) for first in range(0, count, batch_size)]
     plan = []
     for part, length in enumerate(split.lengths):
         whole, rest = divmod(length - 1, context_length)

@@ -17,7 +17,7 @@ from trainer.distributed import Parallel
 from trainer.evaluation import LossFunction
 
 Schedule: TypeAlias = Callable[[int], float]
-"""schedule(step) -> learning rate."""
+"""schedule(step) -> learning rate, or a factor of the weight decay."""
 SampleFunction: TypeAlias = Callable[[nn.Module, int], str | Sequence[str]]
 """sample(model, step) -> text or texts."""
 
@@ -33,6 +33,7 @@ class Task:
     valid_data: TokenSplit
     config: TrainConfig
     schedule: Schedule | LRScheduler
+    weight_decay_schedule: Schedule | None
     sample: SampleFunction | None
     callbacks: Sequence[object]
     device: torch.device

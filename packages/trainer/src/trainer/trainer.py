@@ -33,7 +33,7 @@ from trainer.interruption import SignalGuard, TrainingInterrupted
 from trainer.loggers import ConsoleLogger, Logger, LoggerGroup
 from trainer.records import Changes, RunDirectory, Summary, describe_changes, describe_run
 from trainer.task import SampleFunction, Schedule, Task
-from trainer.training import RunClock, TrainingLoop, check_schedule
+from trainer.training import RunClock, TrainingLoop, check_schedules
 
 _SHOWN_NAMES = 3
 
@@ -46,13 +46,16 @@ class Trainer:
         optimizer: Any optimizer over the model's parameters; `schedule` sets its learning rates.
         loss_fn: loss_fn(model, inputs, targets) -> scalar mean loss in nats per token; inputs and targets are
             (batch, time) int64. If some targets do not count: the sum of the losses, and the number of those that do.
-        train_data: A token file, a one-dimensional array of ids, or a list of these, which no window crosses.
+        train_data: A token file, a one-dimensional array of ids, or a list of these, which no window crosses; or
+            `Examples`, such as prompts with answers.
         valid_data: The same, for the evaluations.
         config: Settings of the loop.
         schedule: schedule(step) -> learning rate of that step, from 0; a group's `lr_scale` multiplies it. Or a torch
             LRScheduler of the optimizer, which the trainer steps after each update.
         run_dir: Directory for everything that is written.
         loggers: Receivers of the records besides `metrics.jsonl`; None for the console, [] for nobody.
+        weight_decay_schedule: weight_decay_schedule(step) -> factor of each parameter group's own weight decay; None
+            leaves that as it is.
         sample: sample(model, step) -> text or texts, kept in `samples.jsonl` at every evaluation.
         recorded: Further content of `config.json`, under "recorded"; plain JSON values.
         changeable: Names of recorded values that may change when the run resumes, such as "recipe.steps".
@@ -82,6 +85,7 @@ class Trainer:
         run_dir: str | os.PathLike[str],
         loggers: Sequence[Logger] | None = None,
         *,
+        weight_decay_schedule: Schedule | None = None,
         sample: SampleFunction | None = None,
         recorded: Mapping[str, Any] | None = None,
         changeable: Collection[str] = (),
@@ -98,7 +102,7 @@ class Trainer:
         for split in self._splits:
             split.check_length(config.context_length)
         check_same_tokenizer(self._splits)
-        check_schedule(schedule, optimizer, config)
+        check_schedules(schedule, weight_decay_schedule, optimizer, config)
         check_parameters(model, optimizer)
         self.model = model
         self.optimizer = optimizer
@@ -107,6 +111,7 @@ class Trainer:
         self.valid_data = valid_data
         self.config = config
         self.schedule = schedule
+        self.weight_decay_schedule = weight_decay_schedule
         self.run_dir = Path(run_dir)
         self.loggers: Sequence[Logger] = [ConsoleLogger()] if loggers is None else loggers
         self.sample = sample
@@ -119,7 +124,11 @@ class Trainer:
         self._changeable = frozenset(f"recorded.{name}" for name in changeable)
         self._init_from = init_from
         self.callbacks = list(callbacks)
-        functions = {"loss_fn": loss_fn, "schedule": schedule}
+        functions = {
+            "loss_fn": loss_fn,
+            "schedule": schedule,
+            "weight_decay_schedule": weight_decay_schedule or _unchanged,
+        }
         self.description = describe_run(config, model, optimizer, *self._splits, recorded or {}, functions)
         self.description["callbacks"] = describe_callbacks(self.callbacks)
 
@@ -190,6 +199,7 @@ class Trainer:
                     valid_data=self._splits[1],
                     config=self.config,
                     schedule=self.schedule,
+                    weight_decay_schedule=self.weight_decay_schedule,
                     sample=self.sample,
                     callbacks=self.callbacks,
                     device=self.device,
@@ -281,6 +291,11 @@ def check_parameters(model: nn.Module, optimizer: Optimizer) -> None:
             RuntimeWarning,
             stacklevel=3,
         )
+
+
+def _unchanged(step: int) -> float:
+    """Factor of a weight decay without a schedule, for the records."""
+    return 1.0
 
 
 def _goes_on(summary: Summary, config: TrainConfig, changes: Changes) -> bool:

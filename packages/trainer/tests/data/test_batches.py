@@ -31,6 +31,7 @@ def make_source(data, sampling="shuffled", *ranks, batch_size=4, context_length=
         context_length=context_length,
         grad_accumulation_steps=accumulation,
         sampling=sampling,
+        separator_id=7 if sampling == "documents" else None,
         seed=seed,
     )
     return ByStep(TokenSplit(data, "the data"), config, *ranks)
@@ -51,7 +52,8 @@ def test_random_batches_of_one_process_are_those_of_get_batch():
 @given(st.lists(st.integers(9, 150), min_size=1, max_size=4), st.integers(1, 8), st.integers(0, 3), st.integers(0, 99))
 def test_shuffled_windows_cover_each_part_once_in_each_epoch(lengths, context_length, epoch, seed):
     """Adjacent windows from one offset per part, none across a part's end, and nearly everything."""
-    windows = ShuffledWindows(lengths, context_length, 1, seed)
+    parts = [np.zeros(length, dtype=np.uint16) for length in lengths]
+    windows = ShuffledWindows(TokenSplit(parts, "the data"), context_length, 1, seed)
     count = windows.windows_per_epoch
     located = [windows.locate(epoch * count + place) for place in range(count)]
     for part, length in enumerate(lengths):
@@ -67,7 +69,7 @@ def test_shuffled_windows_cover_each_part_once_in_each_epoch(lengths, context_le
 def test_every_window_once_per_epoch_in_batches_of_any_size(length, batch_size, accumulation, context_length):
     length = max(length, context_length + 1)
     tokens = np.arange(length, dtype=np.uint16)
-    count = ShuffledWindows([length], context_length, batch_size, 0).windows_per_epoch
+    count = ShuffledWindows(TokenSplit(tokens, "the data"), context_length, batch_size, 0).windows_per_epoch
     source = make_source(tokens, batch_size=batch_size, accumulation=accumulation, context_length=context_length)
     starts, step = [], 0
     while len(starts) < 3 * count:
@@ -105,7 +107,7 @@ def test_every_token_is_reached():
     assert seen == set(range(58))
 
 
-@pytest.mark.parametrize("sampling", ["random", "shuffled"])
+@pytest.mark.parametrize("sampling", ["random", "shuffled", "documents"])
 def test_a_batch_does_not_depend_on_how_it_was_reached(sampling):
     tokens, places = np.arange(3000, dtype=np.uint16), [(step, micro) for step in range(300) for micro in (0, 1)]
     forward = make_source(tokens, sampling, accumulation=2)
@@ -116,7 +118,7 @@ def test_a_batch_does_not_depend_on_how_it_was_reached(sampling):
         assert torch.equal(make_source(tokens, sampling, accumulation=2).batch(*place), batches[place])
 
 
-@pytest.mark.parametrize("sampling", ["random", "shuffled"])
+@pytest.mark.parametrize("sampling", ["random", "shuffled", "documents"])
 @pytest.mark.parametrize(
     ("accumulation", "world_size", "micro_steps", "rows"),
     [
@@ -144,7 +146,7 @@ def test_processes_share_the_windows_of_one(sampling, accumulation, world_size, 
 
 def test_ranks_are_disjoint_within_an_epoch():
     sources = [make_source(np.arange(2000, dtype=np.uint16), "shuffled", rank, 4, batch_size=8) for rank in range(4)]
-    windows = ShuffledWindows([2000], 5, 8, 0).windows_per_epoch
+    windows = ShuffledWindows(TokenSplit(np.zeros(2000, int), "the data"), 5, 8, 0).windows_per_epoch
     steps = windows // 8
     seen = [{int(start) for step in range(steps) for start in source.batch(step, 0)[0, :, 0]} for source in sources]
     assert [len(starts) for starts in seen] == [2 * steps] * 4
@@ -174,9 +176,11 @@ def test_random_windows_of_several_parts_are_drawn_by_their_number():
     assert counts.min() > 0
 
 
-@pytest.mark.parametrize("sampling", ["random", "shuffled"])
+@pytest.mark.parametrize("sampling", ["random", "shuffled", "documents"])
 def test_files_are_read_like_arrays(tmp_path, sampling):
     arrays = [np.random.default_rng(number).integers(0, 50_000, 500).astype(np.uint32) for number in range(3)]
+    for number, array in enumerate(arrays):
+        array[:: 20 + number] = 7  # the separator of documents
     for number, array in enumerate(arrays):
         np.save(tmp_path / f"{number}.npy", array)
     files = [TokenDataset(tmp_path / f"{number}.npy") for number in range(3)]

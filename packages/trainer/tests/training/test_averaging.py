@@ -75,6 +75,28 @@ def test_the_end_is_the_mean_of_a_plain_loop(tmp_path):
     )
 
 
+def test_an_exponential_average_is_that_of_a_plain_loop(tmp_path):
+    """It is an equal mean of the first 1 / (1 - decay) weights, so that none has a greater share than its due."""
+    model = make_model()
+    make_trainer(tmp_path / "run", model=model, **{**SETTINGS, "average_from": 0.2, "average_decay": 0.75}).fit()
+    expected, weights = train_by_hand()
+    for number, parameter in enumerate(expected.parameters()):
+        tail = [step[number].double() for step in weights[4:]]
+        mean = torch.stack(tail[:4]).mean(0)
+        for value in tail[4:]:
+            mean = 0.75 * mean + 0.25 * value
+        parameter.data = mean.float()
+    for ours, theirs in zip(model.parameters(), expected.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_a_decay_needs_the_share_from_which_to_average():
+    with pytest.raises(ValueError, match=r"average_decay is 0\.9 but average_from is None: give the share of the run"):
+        TrainConfig(steps=1, batch_size=1, context_length=1, average_decay=0.9)
+    with pytest.raises(ValueError, match=r"average_decay is 1\.0: expected a share from 0\.0 to below 1\.0"):
+        TrainConfig(steps=1, batch_size=1, context_length=1, average_from=0.0, average_decay=1.0)
+
+
 def test_training_and_evaluations_on_the_way_are_of_the_weights_as_they_are(tmp_path, timeless):
     make_trainer(tmp_path / "averaged", **SETTINGS).fit()
     make_trainer(tmp_path / "plain", **{**SETTINGS, "average_from": None}).fit()

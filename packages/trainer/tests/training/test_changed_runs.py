@@ -38,6 +38,17 @@ def test_a_completed_run_with_more_steps_ends_like_one_that_had_them_from_the_st
     assert json.loads((run / "config.json").read_text())["train"]["steps"] == 60
 
 
+def test_a_run_of_a_version_without_a_setting_had_its_default(tmp_path):
+    run = tmp_path / "run"
+    make_trainer(run, steps=12).fit()
+    config = json.loads((run / "config.json").read_text())
+    for name in ("separator_id", "batch_ramp", "on_non_finite"):
+        del config["train"][name]
+    (run / "config.json").write_text(json.dumps(config))
+    assert make_trainer(run, steps=24).fit().steps == 24
+    assert [session["changed"] for session in resumed(run)] == [{"steps": [12, 24]}]
+
+
 def test_an_interrupted_extension_is_not_finished(tmp_path):
     run = tmp_path / "run"
     make_trainer(run, steps=12).fit()
@@ -63,6 +74,7 @@ def test_an_average_begins_anew_when_the_run_goes_on(tmp_path):
 
 
 OTHERS = {
+    "average_decay": 0.9,
     "average_from": 0.5,
     "batch_ramp": [[0.0, 2], [0.5, 4]],
     "batch_size": 2,
@@ -84,6 +96,7 @@ OTHERS = {
     "max_grad_norm": None,
     "on_non_finite": "skip",
     "parallel": "ddp",
+    "profile": 1,
     "save_in_background": False,
     "steps": 30,
     "time_limit_seconds": 60.0,
@@ -95,7 +108,8 @@ def test_each_of_these_settings_may_change(tmp_path, name):
     run = tmp_path / "run"
     make_trainer(run, steps=12).fit()
     (run / "summary.json").unlink()
-    others = {name: OTHERS[name]} | ({"grad_accumulation_steps": 1} if name == "batch_ramp" else {})
+    needed = {"batch_ramp": {"grad_accumulation_steps": 1}, "average_decay": {"average_from": 0.5}}
+    others = {name: OTHERS[name], **needed.get(name, {})}
     if name == "batch_ramp":
         others[name] = tuple(map(tuple, OTHERS[name]))
     assert make_trainer(run, **{"steps": 12, **others}).fit().status == "completed"

@@ -4,6 +4,8 @@ import pytest
 import torch
 from bigram_run import Crash, crash, failing_loss, make_model, make_trainer
 
+from trainer import read_metrics
+
 
 class Momentum(torch.optim.Optimizer):
     """Heavy-ball momentum, whose step compiles to one program for all steps."""
@@ -20,6 +22,22 @@ class Momentum(torch.optim.Optimizer):
                 mean = self.state[param].setdefault("mean", torch.zeros_like(param))
                 mean.lerp_(param.grad, 0.1)
                 param.sub_(mean * group["lr"])
+
+
+class Decaying(Momentum):
+    """The same with weight decay."""
+
+    def __init__(self, params):
+        super().__init__(params)
+        for group in self.param_groups:
+            group["weight_decay"] = 0.1
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for param in group["params"]:
+                param.sub_(param * group["weight_decay"] * group["lr"])
+        super().step()
 
 
 class Both(torch.optim.Optimizer):
@@ -78,6 +96,27 @@ def test_a_run_that_goes_on_compiles_its_first_update(tmp_path, compile_eagerly,
     assert trainer_of(tmp_path / "cut", compile="on", checkpoint_interval=10).fit().steps == 60
     assert compile_eagerly.count("step") == 40
     assert timeless(tmp_path / "cut") == timeless(tmp_path / "whole")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_scheduled_weight_decay_needs_one_program(tmp_path, monkeypatch):
+    programs, compile_ = [], torch.compile
+
+    def backend(graph, inputs):
+        programs.append(graph)
+        return graph.forward
+
+    def update_only(function, **options):
+        return compile_(function, backend=backend, **options) if function.__name__ == "step" else function
+
+    settings = {"weight_decay_schedule": lambda step: 1 - min(step, 20) / 20, "steps": 30}
+    trainer_of(tmp_path / "off", Decaying, **settings).fit()
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", update_only)
+    trainer_of(tmp_path / "on", Decaying, compile="on", **settings).fit()
+    assert len(programs) == 1
+    losses = [[record["loss"] for record in read_metrics(tmp_path / name)] for name in ("on", "off")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_an_optimizer_that_does_not_offer_it_steps_plainly(tmp_path, monkeypatch):

@@ -1,8 +1,8 @@
-"""Learning rates by torch's schedulers, and schedules that are none (A26)."""
+"""Learning rates by torch's schedulers, scheduled weight decay, and schedules that are none (A26)."""
 
 import pytest
 import torch
-from bigram_run import loss_fn, make_model, make_trainer
+from bigram_run import Notices, loss_fn, make_model, make_trainer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau, SequentialLR, StepLR
 
 from trainer import TrainingInterrupted, load_weights, read_metrics
@@ -72,6 +72,64 @@ def test_a_scheduler_goes_on_where_it_was(tmp_path, kind):
         with_scheduler(run, kind, loss=failing_loss(33, lambda: signal.raise_signal(signal.SIGINT))).fit()
     with_scheduler(run, kind, seed=7).fit()
     assert torch.equal(weights(run), weights(tmp_path / "whole"))
+
+
+def with_decay(run, *, steps=60, seed=0, **options):
+    model = make_model(seed)
+    model[3].p = 0.0
+    groups = [{"params": model[:3].parameters(), "weight_decay": 0.5}, {"params": model[3:].parameters()}]
+    optimizer = torch.optim.SGD(groups, lr=0.1)
+    options = {"weight_decay_schedule": lambda step: 1 - step / 60, **options}
+    return make_trainer(run, model=model, optimizer=optimizer, steps=steps, lr=lambda step: 0.1, **options)
+
+
+def test_weight_decay_follows_its_schedule(tmp_path):
+    """Each group's own decay is multiplied in a step, and is the same before and after it."""
+    seen = []
+
+    def loss(model, inputs, targets):
+        if model.training:
+            seen.append((inputs, targets))
+        return loss_fn(model, inputs, targets)
+
+    run = tmp_path / "run"
+    trainer = with_decay(run, loss=loss, grad_accumulation_steps=1, max_grad_norm=None, log_interval=1)
+    trainer.fit()
+    assert [group["weight_decay"] for group in trainer.optimizer.param_groups] == [0.5, 0]
+    other = with_decay(tmp_path / "other")
+    for step, (inputs, targets) in enumerate(seen):
+        other.optimizer.zero_grad()
+        loss_fn(other.model, inputs, targets).backward()
+        other.optimizer.param_groups[0]["weight_decay"] = 0.5 * (1 - step / 60)
+        for group in other.optimizer.param_groups:
+            group["lr"] = 0.1
+        other.optimizer.step()
+    assert torch.equal(weights(run), torch.cat([p.detach().flatten() for p in other.model.parameters()]))
+    records = [record for record in read_metrics(run) if record["event"] == "train"]
+    assert [record["weight_decay_factor"] for record in records] == [1 - step / 60 for step in range(60)]
+
+
+def test_scheduled_weight_decay_goes_on_where_it_was(tmp_path):
+    with_decay(tmp_path / "whole").fit()
+    with_decay(tmp_path / "run", steps=33).fit()
+    with_decay(tmp_path / "run", seed=7).fit()
+    assert torch.equal(weights(tmp_path / "run"), weights(tmp_path / "whole"))
+    with_decay(tmp_path / "other", steps=33).fit()
+    notices = Notices()
+    with_decay(tmp_path / "other", weight_decay_schedule=None, loggers=[notices]).fit()
+    assert "changed from step 33 on: steps was 33, now 60; weight_decay_schedule was edited" in notices.messages
+
+
+def test_wrong_schedules_of_weight_decay_are_refused(tmp_path):
+    with pytest.raises(
+        TypeError, match=r"weight_decay_schedule is 0\.1: expected a function of the step that returns a"
+    ):
+        with_decay(tmp_path / "run", weight_decay_schedule=0.1)
+    plain = torch.optim.SGD(make_model().parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="no parameter group of the optimizer has a weight_decay above 0"):
+        make_trainer(tmp_path / "run", optimizer=plain, weight_decay_schedule=lambda step: 1.0)
+    with pytest.raises(ValueError, match=r"weight_decay_schedule\(3\) is -2.0: expected a finite factor"):
+        with_decay(tmp_path / "run", weight_decay_schedule=lambda step: 1.0 if step < 3 else -2.0).fit()
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,8 @@ class AdamW(optim.Optimizer):
     """
 
     step_compiles: ClassVar[bool] = True
-    """`torch.compile(optimizer.step)` gives one program for all t, and for any `lr` that is a tensor of one number."""
+    """`torch.compile(optimizer.step)` gives one program for all t, and for any `lr` and `weight_decay` that are tensors
+    of one number."""
 
     def __init__(
         self,

@@ -64,7 +64,7 @@ class Muon(optim.Optimizer):
     """
 
     step_compiles: ClassVar[bool] = True
-    """`torch.compile(optimizer.step)` gives one program for any `lr` that is a tensor of one number."""
+    """`torch.compile(optimizer.step)` gives one program for any `lr` and `weight_decay` that are tensors of one number."""
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ def _with_similar_rows(
 
 def _decay(params: list[Tensor], updates: Float[Tensor, "matrices rows columns"], group: dict[str, Any]) -> None:
     """Shrink the parameters; with `cautious_weight_decay` only where the update does not oppose it."""
-    if not group["weight_decay"]:
+    if not isinstance(group["weight_decay"], Tensor) and not group["weight_decay"]:
         return
     rate = group["lr"] * group["weight_decay"]
     if torch.compiler.is_compiling():

@@ -1,11 +1,13 @@
 from trainer.data.batches import BatchSource as BatchSource
 from trainer.data.batches import StepBatches as StepBatches
+from trainer.data.examples import Examples as Examples
 from trainer.data.loader import BatchLoader as BatchLoader
 from trainer.data.splits import TokenSource as TokenSource
 from trainer.data.splits import TokenSplit as TokenSplit
 from trainer.data.splits import check_same_tokenizer as check_same_tokenizer
 from trainer.data.token_files import TokenDataset as TokenDataset
 from trainer.data.vocabulary import find_vocab_size as find_vocab_size
+from trainer.data.windows import IGNORED as IGNORED
 from trainer.data.windows import TokenArray as TokenArray
 from trainer.data.windows import batch_generator as batch_generator
 from trainer.data.windows import get_batch as get_batch

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from trainer.config import TrainConfig
-from trainer.data.sampling import RandomWindows, ShuffledWindows
+from trainer.data.sampling import make_windows
 from trainer.data.splits import TokenSplit
 
 
@@ -30,28 +30,25 @@ class BatchSource:
     of batches. Therefore the mean over all processes of their mean losses is the mean loss of the step.
 
     Args:
-        split: The training split; each part must hold a window and the token after it.
+        split: The training split; each part must hold a window and the token after it, or a window each example.
         config: The settings of the run.
         rank: The rank of this process.
         world_size: The number of processes.
 
     Raises:
-        ValueError: If the windows of a step cannot be shared among so many processes.
+        ValueError: If the windows of a step cannot be shared among so many processes, or documents are to be sampled
+            and their separator is not known or does not occur.
     """
 
     def __init__(self, split: TokenSplit, config: TrainConfig, rank: int = 0, world_size: int = 1) -> None:
         self.world_size = world_size
         self.rows = _rows(config, world_size)
         """Windows in each batch of this process, the same in all steps."""
-        self._split = split
+        self.has_ignored_targets = split.examples is not None
+        """Whether some targets do not count."""
         self._rank = rank
-        self._context_length, self._batch_size = config.context_length, config.batch_size
-        lengths, length, rows = split.lengths, config.context_length, config.batch_size
-        self._windows = (
-            ShuffledWindows(lengths, length, rows, config.seed)
-            if config.sampling == "shuffled"
-            else RandomWindows(lengths, length, rows, config.grad_accumulation_steps, config.seed)
-        )
+        self._batch_size = config.batch_size
+        self._windows = make_windows(split, config)
 
     def micro_steps(self, count: int) -> int:
         """Return how many batches this process reads in a step of `count` whole batches."""
@@ -65,14 +62,13 @@ class BatchSource:
             micro_step: Number of the process's batch in this step, from 0 to below `micro_steps(batches.count)`.
 
         Returns:
-            (2, rows, context_length) int64 on the CPU: the inputs, and the targets, which are the inputs' next tokens.
+            (2, rows, context_length) int64 on the CPU: the inputs, and the targets, which are the inputs' next
+            tokens, or -100 where these do not count.
         """
         first = (self._rank * self.micro_steps(batches.count) + micro_step) * self.rows
         number, begin = divmod(first, self._batch_size)
-        parts, starts = self._windows.locate(batches.first + number)
-        chosen = slice(begin, begin + self.rows)
-        windows = torch.from_numpy(self._split.gather(parts[chosen], starts[chosen], self._context_length + 1))
-        return torch.stack((windows[:, :-1], windows[:, 1:]))
+        inputs, targets = self._windows.read(batches.first + number, slice(begin, begin + self.rows))
+        return torch.stack((torch.from_numpy(inputs), torch.from_numpy(targets)))
 
 
 def _rows(config: TrainConfig, world_size: int) -> int:

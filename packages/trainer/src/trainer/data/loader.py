@@ -31,6 +31,8 @@ class BatchLoader:
         self.world_size = source.world_size
         self.rows = source.rows
         """Windows in a batch."""
+        self.has_ignored_targets = source.has_ignored_targets
+        """Whether some targets do not count."""
         self._transfer = Transfer(device)
         self._thread: ThreadPoolExecutor | None = None
         if device.type == "cuda" if ahead is None else ahead:

@@ -1,4 +1,4 @@
-"""A split of a text: one token file or several, or arrays of ids."""
+"""A split of the data: one token file or several, arrays of ids, or examples."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import TypeAlias
 
 import numpy as np
 
+from trainer.data.examples import Examples
 from trainer.data.token_files import TokenDataset
 from trainer.data.windows import TokenArray, check_length, dtype_advice, id_range, take_windows
 
 TokenPart: TypeAlias = TokenDataset | TokenArray
-TokenSource: TypeAlias = TokenPart | Sequence[TokenPart]
-_EXPECTED = "expected a TokenDataset, a one-dimensional numpy array of ids, or a list of those"
+TokenSource: TypeAlias = TokenPart | Sequence[TokenPart] | Examples
+_EXPECTED = "expected a TokenDataset, a one-dimensional numpy array of ids, a list of those, or Examples"
 
 
 class TokenSplit:
     """The parts of a split; no window crosses the end of a part.
 
     Args:
-        source: A token file, an array of ids, or a sequence of those.
+        source: A token file, an array of ids, a sequence of those, or examples.
         name: The name in error messages, such as "the training split".
 
     Raises:
@@ -28,6 +29,9 @@ class TokenSplit:
     """
 
     def __init__(self, source: TokenSource, name: str) -> None:
+        self.examples = source if isinstance(source, Examples) else None
+        """Examples with a window for each, whose ids are then the only part; None for text."""
+        source = source.ids if isinstance(source, Examples) else source
         parts = [source] if isinstance(source, TokenDataset | np.ndarray) else source
         if isinstance(parts, str | bytes) or not isinstance(parts, Sequence):
             raise TypeError(f"{name} is of type {type(source).__name__}: {_EXPECTED}; a path needs TokenDataset(path)")
@@ -56,7 +60,10 @@ class TokenSplit:
             tokens: Ids to keep, more than `context_length`.
             context_length: Tokens in a window; a last part without a window and the token after it is left out.
         """
-        beginning = TokenSplit(self.parts, f"the first part of {self.name}")
+        name = f"the first part of {self.name}"
+        if self.examples is not None:
+            return TokenSplit(self.examples.first(tokens // context_length), name)
+        beginning = TokenSplit(self.parts, name)
         beginning.num_bytes, beginning.lengths = None, []
         for length in self.lengths:
             if beginning.lengths and tokens <= context_length:
@@ -66,12 +73,24 @@ class TokenSplit:
         beginning.parts = self.parts[: len(beginning.lengths)]
         return beginning
 
+    def tokens_to_read(self, context_length: int) -> int:
+        """Return the tokens that an evaluation of the split reads, padding included."""
+        return sum(self.lengths) if self.examples is None else len(self.examples) * context_length
+
     def check_length(self, context_length: int) -> None:
-        """Check that each part holds at least one window and the token after it.
+        """Check that each part holds at least one window and the token after it, or each example fits in a window.
 
         Raises:
-            ValueError: If a part is not one-dimensional, or too short.
+            ValueError: If a part is not one-dimensional or too short, or an example too long.
         """
+        if self.examples is not None:
+            for number in np.flatnonzero(self.examples.lengths > context_length + 1).tolist():
+                raise ValueError(
+                    f"example {number} of {self.name} has {self.examples.lengths[number]} ids: expected at most "
+                    f"{context_length + 1}, context_length {context_length} and the token after it; cut it, leave it "
+                    "out, or use a larger context_length"
+                )
+            return
         for part, called in zip(self.parts, self._names(), strict=True):
             check_length(part.shape if isinstance(part, np.ndarray) else (len(part),), context_length, called)
 
@@ -91,24 +110,27 @@ class TokenSplit:
                     f"{vocab_size}; encode the text with the model's own tokenizer"
                 )
 
-    def gather(self, parts: TokenArray, starts: TokenArray, length: int) -> TokenArray:
+    def read_windows(self, parts: TokenArray, starts: TokenArray, context_length: int) -> tuple[TokenArray, TokenArray]:
         """Read windows anywhere in the split.
 
         Args:
             parts: (windows,) index of the part of each window.
-            starts: (windows,) index of its first id in the part.
-            length: Ids in a window.
+            starts: (windows,) index of its first id in the part, or the number of the example.
+            context_length: Tokens in a window.
 
         Returns:
-            (windows, length) int64.
+            Inputs and targets, both (windows, context_length) int64; targets that do not count are `IGNORED`.
         """
+        if self.examples is not None:
+            return self.examples.read(starts, context_length)
         if len(self.parts) == 1:
-            return self._take(0, starts, length)
-        windows = np.empty((len(starts), length), np.int64)
-        for number in np.unique(parts).tolist():
-            rows = parts == number
-            windows[rows] = self._take(number, starts[rows], length)
-        return windows
+            windows = self._take(0, starts, context_length + 1)
+        else:
+            windows = np.empty((len(starts), context_length + 1), np.int64)
+            for number in np.unique(parts).tolist():
+                rows = parts == number
+                windows[rows] = self._take(number, starts[rows], context_length + 1)
+        return windows[:, :-1], windows[:, 1:]
 
     def read_range(self, part: int, begin: int, length: int) -> TokenArray:
         """Read consecutive ids of one part, as (length,) int64."""

@@ -11,6 +11,9 @@ from trainer.devices import to_device
 
 TokenArray: TypeAlias = np.ndarray[Any, np.dtype[Any]]
 
+IGNORED = -100
+"""Target that does not count, the default `ignore_index` of torch's cross-entropy."""
+
 
 def get_batch(
     tokens: TokenArray,

@@ -83,6 +83,8 @@ def _group(group: Mapping[str, Any]) -> dict[str, Any]:
 def _fingerprint(split: TokenSplit) -> dict[str, Any]:
     """Return lengths and checksums of samples of a split, which show other data; its paths do not matter."""
     parts = [_fingerprint_part(split, part, length) for part, length in enumerate(split.lengths)]
+    if split.examples is not None:
+        return {**parts[0], "examples": len(split.examples), "sha256_of_examples": split.examples.sha256}
     return parts[0] if len(parts) == 1 else {str(number): part for number, part in enumerate(parts)}
 
 

@@ -74,6 +74,7 @@ class Reporter:
         *,
         learning_rate: float,
         group_rates: Sequence[float],
+        decay_factor: float | None,
         grad_norm: float,
         parameter_norm: float,
         loss_scale: float | None = None,
@@ -86,6 +87,7 @@ class Reporter:
             loss_max: Largest of them.
             learning_rate: Rate of the last step.
             group_rates: Rates of the parameter groups, which are recorded if they differ.
+            decay_factor: Factor of the weight decay in the last step; None if it is not scheduled.
             grad_norm: Gradient norm of the last step, before clipping.
             parameter_norm: Norm of all parameters together.
             loss_scale: Factor of the losses in backward passes; None without loss scaling.
@@ -106,6 +108,8 @@ class Reporter:
         }
         if loss_scale is not None:
             record["loss_scale"] = loss_scale
+        if decay_factor is not None:
+            record["weight_decay_factor"] = decay_factor
         if any(rate != learning_rate for rate in group_rates):
             record["group_lrs"] = list(group_rates)
         self._write(record)

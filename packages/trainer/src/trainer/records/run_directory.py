@@ -10,12 +10,13 @@ import secrets
 import warnings
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
-from trainer.config import CHANGEABLE_SETTINGS
+from trainer.config import CHANGEABLE_SETTINGS, TrainConfig
 from trainer.records.lines import JsonlLogger, Record, read_lines, read_object
 from trainer.records.summary import Summary
 from trainer.support.files import write_atomically
@@ -25,7 +26,8 @@ CSV_COLUMNS = (
     "lr grad_norm parameter_norm tokens_per_second mfu memory_bytes status"
 ).split()
 _SHOWN_DIFFERENCES = 3
-_FUNCTIONS = ("loss_fn", "schedule")
+_DEFAULTS = json.loads(json.dumps({f.name: f.default for f in fields(TrainConfig) if f.default is not MISSING}))
+_FUNCTIONS = ("loss_fn", "schedule", "weight_decay_schedule")
 
 Changes: TypeAlias = dict[str, tuple[Any, Any]]
 """Earlier and present values of settings that have changed, by their flattened names."""
@@ -100,6 +102,8 @@ class RunDirectory:
             return {}
         recorded, given = read_config(self.path), json.loads(json.dumps(config))
         edited = _edited_functions(recorded.pop("functions", {}), given.pop("functions", {}))
+        # A run of a version without a setting had its default.
+        recorded["train"] = {**_DEFAULTS, **recorded.get("train", {})}
         recorded, given = flatten(recorded), flatten(given)
         names = [*given, *(name for name in recorded if name not in given)]
         missing = object()

@@ -12,15 +12,16 @@ from trainer.distributed import Parallel
 
 
 class WeightAverage:
-    """Uniform running mean of the weights after each step of a run's tail; buffers are not averaged.
+    """Running mean of the weights after each step of a run's tail, equal or exponential; buffers are not averaged.
 
     Stochastic weight averaging (Izmailov et al. 2018), of every step as in tail averaging (Jain et al. 2018) instead of
-    once an epoch, and beside training as in latest weight averaging (Kaddour 2022). The mean is kept on the device, in
-    float32 at least; with FSDP each process keeps its shard.
+    once an epoch, and beside training as in latest weight averaging (Kaddour 2022). An exponential moving average
+    (Polyak and Juditsky 1992) begins as an equal mean, so that it is not biased towards the first weights. The mean is
+    kept on the device, in float32 at least; with FSDP each process keeps its shard.
 
     Args:
         parallel: Holds the parameters, sharded already.
-        config: Gives the share of the run from which weights are averaged.
+        config: Gives the share of the run from which weights are averaged, and the decay.
     """
 
     def __init__(self, parallel: Parallel, config: TrainConfig) -> None:
@@ -62,7 +63,8 @@ class WeightAverage:
             means = [own_part(mean) for mean in self._means.values()]
             weights = [own_part(self._parameters[name].detach()) for name in self._means]
             same_type = [weight.to(mean.dtype) for weight, mean in zip(weights, means, strict=True)]
-            torch._foreach_lerp_(means, same_type, 1 / self.steps)
+            decay = self._config.average_decay
+            torch._foreach_lerp_(means, same_type, max(1 / self.steps, 0.0 if decay is None else 1 - decay))
 
     def finish(self) -> bool:
         """Copy the mean into the model, and return whether there was one; training goes on only after `restart`."""

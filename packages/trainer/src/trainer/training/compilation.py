@@ -45,19 +45,20 @@ def compile_loss(
 
 
 def compile_update(
-    optimizer: Optimizer, config: TrainConfig, device: torch.device, *, is_alone: bool
+    optimizer: Optimizer, config: TrainConfig, device: torch.device, *, is_alone: bool, schedules_decay: bool = False
 ) -> CompiledUpdate | None:
     """Return the compiled update, or None if it is not wanted, not offered by the optimizer, or cannot be compiled.
 
     An optimizer offers it by a true `step_compiles`: torch.compile(optimizer.step) must make one program for all steps
-    and for all rates that are tensors of one number. A combined optimizer lists its parts as `optimizers`. Several
-    processes make eager updates: compiled ones might round differently in each, and their models would drift apart.
+    and for all rates and weight decays that are tensors of one number. A combined optimizer lists its parts as
+    `optimizers`. Several processes make eager updates: compiled ones might round differently in each, and their models
+    would drift apart.
     """
     offered = all(getattr(part, "step_compiles", False) for part in _parts(optimizer))
     if not (_is_wanted(config, device) and is_alone and offered):
         return None
     try:
-        return CompiledUpdate(optimizer)
+        return CompiledUpdate(optimizer, schedules_decay=schedules_decay)
     except Exception as error:
         warn_about_compile(error)
         return None
@@ -66,12 +67,17 @@ def compile_update(
 class CompiledUpdate:
     """Step of an optimizer, compiled as one graph for each of its parts.
 
+    Args:
+        optimizer: Optimizer or combination of several.
+        schedules_decay: Whether the weight decay changes from step to step, like the rate.
+
     Raises:
         Exception: Whatever torch.compile raises where it does not work at all.
     """
 
-    def __init__(self, optimizer: Optimizer) -> None:
+    def __init__(self, optimizer: Optimizer, *, schedules_decay: bool = False) -> None:
         self._optimizer = optimizer
+        self._scheduled = ("lr", "weight_decay") if schedules_decay else ("lr",)
         self._parts = _parts(optimizer)
         self._steps: list[Callable[[], object] | None] = [
             torch.compile(part.step, fullgraph=True) for part in self._parts
@@ -92,7 +98,7 @@ class CompiledUpdate:
             step = self._steps[index]
             if step is not None:
                 try:
-                    with _rates_as_tensors(part):
+                    with _as_tensors(part, self._scheduled):
                         step()
                     continue
                 except Exception as error:
@@ -113,16 +119,16 @@ def _parts(optimizer: Optimizer) -> Sequence[Optimizer]:
 
 
 @contextmanager
-def _rates_as_tensors(optimizer: Optimizer) -> Iterator[None]:
-    """Replace rates by tensors: a number would be a constant of the compiled program."""
-    rates = [group["lr"] for group in optimizer.param_groups]
+def _as_tensors(optimizer: Optimizer, names: Sequence[str]) -> Iterator[None]:
+    """Replace scheduled settings of the groups by tensors: a number would be a constant of the compiled program."""
+    replaced = [(group, name, group[name]) for group in optimizer.param_groups for name in names if name in group]
     try:
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = torch.tensor(rate, dtype=torch.float64, device="cpu")
+        for group, name, value in replaced:
+            group[name] = torch.tensor(value, dtype=torch.float64, device="cpu")
         yield
     finally:
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate
+        for group, name, value in replaced:
+            group[name] = value
 
 
 def _is_wanted(config: TrainConfig, device: torch.device) -> bool:

@@ -28,6 +28,7 @@ from trainer.task import Task
 from trainer.training.averaging import WeightAverage
 from trainer.training.clock import RunClock
 from trainer.training.losses import Losses
+from trainer.training.profiling import StepProfile
 from trainer.training.progress import Counts, Interval
 from trainer.training.rates import Rates
 from trainer.training.saving import Saver
@@ -86,13 +87,23 @@ class TrainingLoop:
             self.config,
             self.device,
             task.dtype,
+            schedules_decay=task.weight_decay_schedule is not None,
             on_halving=self._report_halving,
         )
-        self.rates = Rates(task.schedule, self.parallel.optimizer)
+        self.rates = Rates(task.schedule, self.parallel.optimizer, task.weight_decay_schedule)
         self.losses = Losses(on_divergence=self.reporter.notice)
         self.average = WeightAverage(self.parallel, self.config)
         self.validator = Validator(task, clock, self.reporter, guard)
         self.callbacks = CallbackGroup(task.callbacks, self.processes)
+        is_rank_0 = self.processes.is_rank_0
+        peak = task.speed.peak_flops
+        self.profile = StepProfile(
+            self.config.profile if is_rank_0 else None,
+            self.device,
+            peak and peak / self.processes.world_size,
+            records.path / "profile",
+            self.reporter.notice,
+        )
         self.saver = Saver(store, self.processes, self.config, clock, self._collect_state, self.reporter.sync)
         self.parts: dict[str, Stateful] = {
             "clock": clock,  # first, because other parts read it while they are restored
@@ -130,6 +141,7 @@ class TrainingLoop:
             stack.callback(self.saver.close)
             stack.callback(self.loader.close)
             self._begin()
+            stack.enter_context(self.profile)
             while not self._has_ended():
                 self._make_step()
                 if self.guard.received and not self._has_ended():
@@ -195,6 +207,7 @@ class TrainingLoop:
         loss, grad_norm = self.step.compute_gradients(self.counts.step, batches)
         if not self._update(loss, grad_norm, tick):
             return
+        self.profile.step()
         self.counts.step += 1
         self.counts.windows += self.counts.step_windows
         compiling = self.step.seconds_compiling - compiled_before
@@ -209,17 +222,18 @@ class TrainingLoop:
         self.counts.seconds_training += self.clock.elapsed() - began - compiling
         if log or self.losses.have_diverged:
             self._log(grad_norm.item())
-        if evaluate and not self.losses.have_diverged:
-            if last:
-                self._finish_average()
-            self._evaluate(whole=last)
-            self.clock.advance()
-            self.validator.skip_to_present()
-            save = save or (self.validator.has_improved and self.clock.has_time_for(save=True))
-        if save and not self.losses.have_diverged:
-            self._save(in_background=not last and self.guard.received is None)
-            self.clock.advance()
-            self.saver.skip_to_present()
+        with self.profile.paused():
+            if evaluate and not self.losses.have_diverged:
+                if last:
+                    self._finish_average()
+                self._evaluate(whole=last)
+                self.clock.advance()
+                self.validator.skip_to_present()
+                save = save or (self.validator.has_improved and self.clock.has_time_for(save=True))
+            if save and not self.losses.have_diverged:
+                self._save(in_background=not last and self.guard.received is None)
+                self.clock.advance()
+                self.saver.skip_to_present()
 
     def _choose_batches(self, tick: int) -> StepBatches:
         """Return the batches of the next step, and set its learning rate."""
@@ -248,8 +262,8 @@ class TrainingLoop:
         if self.device.type == "cpu" and self.losses.check():
             self.reporter.training(step, math.nan, None, **self._rates(), grad_norm=grad_norm.item())
             return False
-        self.rates.set(counts.learning_rate)
-        self.step.apply()
+        with self.rates.applied(counts.learning_rate):
+            self.step.apply()
         self.rates.advance()
         self.average.add(tick)
         return True
@@ -288,7 +302,12 @@ class TrainingLoop:
         """Return the learning rates of the last step, and the norm of all parameters."""
         with torch.no_grad():
             norm = float(self.parallel.norm(self.task.model.parameters()).item())
-        return {"learning_rate": self.counts.learning_rate, "group_rates": self.rates.of_groups, "parameter_norm": norm}
+        return {
+            "learning_rate": self.counts.learning_rate,
+            "group_rates": self.rates.of_groups,
+            "decay_factor": self.rates.decay_factor,
+            "parameter_norm": norm,
+        }
 
     def _log(self, grad_norm: float) -> None:
         step, losses = self.counts.step, self.losses.take()

@@ -14,7 +14,7 @@ from trainer.config import TrainConfig
 from trainer.data import BatchLoader, StepBatches
 from trainer.devices import autocast, free_cached_memory, is_out_of_memory
 from trainer.distributed import Parallel
-from trainer.evaluation import LossFunction, read_loss
+from trainer.evaluation import COUNTING_EXPECTED, LossFunction, read_loss
 from trainer.training.compilation import (
     check_compiled,
     compile_loss,
@@ -37,6 +37,7 @@ class TrainingStep:
         config: Settings of the run.
         device: Device that computes.
         dtype: torch.bfloat16 and torch.float16 compute under autocast, float16 with loss scaling.
+        schedules_decay: Whether the weight decay changes from step to step.
         on_halving: Called with a message after `micro_batch_size` has been reduced.
     """
 
@@ -49,6 +50,7 @@ class TrainingStep:
         device: torch.device,
         dtype: torch.dtype,
         *,
+        schedules_decay: bool = False,
         on_halving: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._parallel = parallel
@@ -61,7 +63,9 @@ class TrainingStep:
         is_alone = not parallel.processes.are_several
         self._compiled = compile_loss(loss_fn, config, device, is_alone=is_alone)
         self._compiled_works = False
-        self._update = compile_update(self._optimizer, config, device, is_alone=is_alone)
+        self._update = compile_update(
+            self._optimizer, config, device, is_alone=is_alone, schedules_decay=schedules_decay
+        )
         self.micro_batch_size = loader.rows
         """Windows in one forward pass: a whole batch, or less if that did not fit into memory."""
         self._on_halving = on_halving
@@ -264,6 +268,8 @@ class TrainingStep:
         """Add the gradients of one forward pass, and return its share of the step's mean loss over all targets."""
         with autocast(self._device, self._dtype):
             loss, count = read_loss(self._parallel.differentiate(loss_fn, inputs, targets))
+        if count is None and self._loader.has_ignored_targets:
+            raise ValueError(COUNTING_EXPECTED)
         if count is not None:
             # The number of targets that count is known only after the last pass; `_weigh` then corrects the mean.
             before = torch.zeros((), device=self._device) if self._counted is None else self._counted

@@ -47,7 +47,7 @@ class Validator:
         self._part: TokenSplit | None = None
         """Tokens that evaluations on the way read; None if they read all."""
         tokens = task.config.eval_tokens
-        if tokens is not None and tokens < sum(task.valid_data.lengths):
+        if tokens is not None and tokens < task.valid_data.tokens_to_read(task.config.context_length):
             self._part = task.valid_data.first(tokens, task.config.context_length)
         self._timings: list[tuple[float, int]] = []
         """Beginning and tokens of each batch of the part, and the end."""
@@ -160,7 +160,8 @@ class Validator:
         if part is None or len(timings) < 2:
             return 0.0
         paces = [(after - begin) / tokens for (begin, tokens), (after, _) in itertools.pairwise(timings)]
-        rest = sum(self._task.valid_data.lengths) - sum(part.lengths)
+        length = self._task.config.context_length
+        rest = self._task.valid_data.tokens_to_read(length) - part.tokens_to_read(length)
         return rest / self._task.parallel.processes.world_size * statistics.median(paces[1:] or paces)
 
     def _keep(self, result: Evaluation, step: int, *, is_whole: bool) -> None:
