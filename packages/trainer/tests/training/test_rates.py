@@ -19,6 +19,17 @@ SCHEDULERS = {
 }
 
 
+def keeping(seen):
+    """The loss, which keeps the training batches."""
+
+    def loss(model, inputs, targets):
+        if model.training:
+            seen.append((inputs, targets))
+        return loss_fn(model, inputs, targets)
+
+    return loss
+
+
 def with_scheduler(run, kind, **options):
     model = make_model(options.pop("seed", 0))
     model[3].p = 0.0
@@ -37,14 +48,8 @@ def weights(run):
 @pytest.mark.parametrize("kind", SCHEDULERS)
 def test_a_scheduler_of_torch_sets_the_rates(tmp_path, kind):
     seen = []
-
-    def loss(model, inputs, targets):
-        if model.training:
-            seen.append((inputs, targets))
-        return loss_fn(model, inputs, targets)
-
     run = tmp_path / "run"
-    with_scheduler(run, kind, loss=loss, grad_accumulation_steps=1, max_grad_norm=None, log_interval=1).fit()
+    with_scheduler(run, kind, loss=keeping(seen), grad_accumulation_steps=1, max_grad_norm=None, log_interval=1).fit()
     other = with_scheduler(tmp_path / "other", kind)
     rates = []
     for inputs, targets in seen:
@@ -86,14 +91,8 @@ def with_decay(run, *, steps=60, seed=0, **options):
 def test_weight_decay_follows_its_schedule(tmp_path):
     """Each group's own decay is multiplied in a step, and is the same before and after it."""
     seen = []
-
-    def loss(model, inputs, targets):
-        if model.training:
-            seen.append((inputs, targets))
-        return loss_fn(model, inputs, targets)
-
     run = tmp_path / "run"
-    trainer = with_decay(run, loss=loss, grad_accumulation_steps=1, max_grad_norm=None, log_interval=1)
+    trainer = with_decay(run, loss=keeping(seen), grad_accumulation_steps=1, max_grad_norm=None, log_interval=1)
     trainer.fit()
     assert [group["weight_decay"] for group in trainer.optimizer.param_groups] == [0.5, 0]
     other = with_decay(tmp_path / "other")

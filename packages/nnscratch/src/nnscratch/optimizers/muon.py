@@ -64,7 +64,8 @@ class Muon(optim.Optimizer):
     """
 
     step_compiles: ClassVar[bool] = True
-    """`torch.compile(optimizer.step)` gives one program for any `lr` and `weight_decay` that are tensors of one number."""
+    """`torch.compile(optimizer.step)` gives one program for any `lr` and `weight_decay` that are tensors of one
+    number."""
 
     def __init__(
         self,
