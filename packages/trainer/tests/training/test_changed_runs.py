@@ -49,6 +49,17 @@ def test_a_run_of_a_version_without_a_setting_had_its_default(tmp_path):
     assert [session["changed"] for session in resumed(run)] == [{"steps": [12, 24]}]
 
 
+def test_a_run_of_version_0_1_is_refused_in_a_sentence(tmp_path):
+    run = tmp_path / "run"
+    make_trainer(run, steps=12).fit()
+    config = json.loads((run / "config.json").read_text())
+    del config["version"]
+    config["data"]["train"] = {"tokens": 3000, "sha256_of_ends": "ab"}
+    (run / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"run has version 1 of the format, expected 2: resume it with the version of"):
+        make_trainer(run, steps=24).fit()
+
+
 def test_an_interrupted_extension_is_not_finished(tmp_path):
     run = tmp_path / "run"
     make_trainer(run, steps=12).fit()

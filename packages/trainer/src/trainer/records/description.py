@@ -15,6 +15,8 @@ from trainer.config import TrainConfig
 from trainer.data import TokenSplit
 from trainer.records.functions import describe_function
 
+RUN_FORMAT = 2
+"""Version of the format of run directories; another one cannot resume."""
 _FINGERPRINT_TOKENS = 1 << 16
 _FINGERPRINT_SAMPLES, _SAMPLE_TOKENS = 256, 256
 
@@ -49,6 +51,7 @@ def describe_run(
             f"recorded cannot be written as JSON ({error}): expected plain values with finite numbers"
         ) from error
     return {
+        "version": RUN_FORMAT,
         "train": json.loads(json.dumps(asdict(config))),
         "model": {"class": type(model).__qualname__, "parameters": count_parameters(model)},
         "optimizer": {

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from trainer.config import CHANGEABLE_SETTINGS, TrainConfig
+from trainer.records.description import RUN_FORMAT
 from trainer.records.lines import JsonlLogger, Record, read_lines, read_object
 from trainer.records.summary import Summary
 from trainer.support.files import write_atomically
@@ -95,12 +96,17 @@ class RunDirectory:
             Earlier and present values of all settings that differ and may change.
 
         Raises:
-            ValueError: If others differ; the message names the first ones.
+            ValueError: If others differ, of which the message names the first ones; or another version wrote the run.
             FileNotFoundError: If there are checkpoints without a `config.json`.
         """
         if not (self.path / "summary.json").exists() and not any(self.checkpoints.glob("step_*")):
             return {}
         recorded, given = read_config(self.path), json.loads(json.dumps(config))
+        if (version := recorded.get("version", 1)) != RUN_FORMAT:
+            raise ValueError(
+                f"the run in {self.path} has version {version} of the format, expected {RUN_FORMAT}: resume it with "
+                "the version of this package that wrote it (environment.json names it), or choose another run directory"
+            )
         edited = _edited_functions(recorded.pop("functions", {}), given.pop("functions", {}))
         # A run of a version without a setting had its default.
         recorded["train"] = {**_DEFAULTS, **recorded.get("train", {})}
