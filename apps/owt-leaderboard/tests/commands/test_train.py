@@ -14,6 +14,8 @@ from owt_leaderboard.budget import read_sessions
 from owt_leaderboard.commands import train
 from trainer import ConsoleLogger
 
+DOORS = ["ablate", "evaluate", "export", "fixed_steps", "generate", "measure", "plan", "play"]
+
 
 @pytest.fixture
 def arguments(text, tmp_path):
@@ -24,13 +26,13 @@ def arguments(text, tmp_path):
 def test_help_is_light():
     """Nothing heavy is imported for it."""
     code = (
-        "import sys; from owt_leaderboard.commands import ablate, evaluate, fixed_steps, measure, plan, train;"
+        f"import sys; from owt_leaderboard.commands import train, {', '.join(DOORS)};"
         "sys.exit(bool({'torch', 'numpy', 'matplotlib', 'wandb'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("door", ["__main__", "ablate", "evaluate", "fixed_steps", "measure", "plan"])
+@pytest.mark.parametrize("door", ["__main__", *DOORS])
 def test_every_door_opens(door):
     module = "owt_leaderboard" if door == "__main__" else f"owt_leaderboard.{door}"
     done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True)

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
 
 from tinystories.recipes import PRESETS, FeedForward, Norm, OptimizerName, Position, PresetName, Recipe, default_preset
 from tinystories.texts import CORPUS
@@ -10,6 +13,9 @@ from tinystories.training import Machine as Machine
 from tinystories.training import TokenFiles
 from trainer.experiments import texts
 from trainer.support.durations import parse_duration
+
+RunArgument = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+"""A run directory, given without the name of a flag."""
 
 
 @dataclass(frozen=True)

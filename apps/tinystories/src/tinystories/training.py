@@ -10,7 +10,8 @@ import tyro
 
 from tinystories.building import make_optimizer, model_config
 from tinystories.recipes import Recipe
-from tinystories.writing import SAMPLE_PROMPT, Sampling, write_story
+from tinystories.writing import SAMPLE_PROMPT, write_story
+from trainer.experiments.runs import Sampling
 from trainer.experiments.texts import TokenFiles as TokenFiles
 
 if TYPE_CHECKING:

@@ -5,6 +5,8 @@ import json
 import pytest
 import torch
 
+from bpe import Tokenizer
+from nnscratch import TransformerLM
 from tinystories.run import main
 from tinystories.writing import load
 
@@ -17,7 +19,7 @@ def test_transformers_opens_it_and_computes_the_same(trained, tmp_path, capsys):
     assert str(out) in capsys.readouterr().out
     theirs = transformers.AutoModelForCausalLM.from_pretrained(out)
     their_tokenizer = transformers.AutoTokenizer.from_pretrained(out)
-    ours, tokenizer = load(trained, "cpu")
+    ours, tokenizer, _ = load(trained, "cpu")
     ids = tokenizer.encode("Mia had 3 red balls.")
     assert their_tokenizer.encode("Mia had 3 red balls.") == ids
     batch = torch.tensor([ids[:16]])
@@ -31,6 +33,15 @@ def test_gguf_is_one_file(trained, tmp_path):
     assert main(["export", str(trained), str(out), "--format", "gguf"]) == 0
     names = {tensor.name for tensor in gguf.GGUFReader(out).tensors}
     assert {"token_embd.weight", "output.weight", "blk.1.ffn_gate.weight"} <= names
+
+
+def test_native_is_a_directory_of_save_pretrained(trained, tmp_path, capsys):
+    assert main(["export", str(trained), str(tmp_path / "out"), "--format", "native"]) == 0
+    assert "TransformerLM.from_pretrained(" in capsys.readouterr().out
+    ours, tokenizer, _ = load(trained, "cpu")
+    found = TransformerLM.from_pretrained(tmp_path / "out")
+    assert all(torch.equal(found.state_dict()[name], tensor) for name, tensor in ours.state_dict().items())
+    assert Tokenizer.from_pretrained(tmp_path / "out").sha256 == tokenizer.sha256
 
 
 def test_other_architectures_than_llama_are_refused(flags, tmp_path, capsys, quick):
@@ -57,11 +68,17 @@ def test_a_run_is_not_damaged_by_its_export(run, format_name, capsys):
 
 
 def test_a_run_of_another_app_is_refused(run, tmp_path, capsys):
+    """A11: the message names the other app's command."""
     config = json.loads((run / "config.json").read_text("utf-8"))
     config["recorded"]["recipe"]["batch_ramp"] = []
     (run / "config.json").write_text(json.dumps(config))
     assert main(["export", str(run), str(tmp_path / "out")]) == 2
     assert "has a recipe of another app or version" in capsys.readouterr().err
+    config["model"]["class"] = "SpeedrunLM"
+    (run / "config.json").write_text(json.dumps(config))
+    assert main(["generate", str(run)]) == 2
+    message = f"{run} is a run of owt_leaderboard, not of tinystories: use that app's commands, such as python -m "
+    assert f"{message}owt_leaderboard.generate {run}" in capsys.readouterr().err
     (run / "config.json").write_text('{"model": {}}')
     assert main(["generate", str(run)]) == 2
     assert "is no run of tinystories" in capsys.readouterr().err

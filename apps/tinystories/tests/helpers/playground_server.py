@@ -7,12 +7,13 @@ from contextlib import contextmanager
 
 import torch
 
+import nnscratch
 from bpe import train_from_iterator
 from nnscratch import TransformerConfig, TransformerLM
-from tinystories.playground.app import Playground, make_app
-from tinystories.playground.guard import AllowedHosts
-from tinystories.playground.server import listen, make_server, url_of
-from tinystories.playground.story_request import MAX_BODY_BYTES
+from trainer.experiments.playground.app import Playground, make_app
+from trainer.experiments.playground.guard import AllowedHosts
+from trainer.experiments.playground.server import listen, make_server, url_of
+from trainer.experiments.playground.story_request import MAX_BODY_BYTES
 
 CONTEXT = 48
 GUARD_SECONDS = 300  # only keeps a broken test from hanging
@@ -82,7 +83,11 @@ def serving(model, tokenizer):
     """The server in a thread of its own."""
     listener = listen("127.0.0.1", 0)
     hosts = AllowedHosts.of("127.0.0.1", "127.0.0.1")
-    server = make_server(lambda is_stopping: make_app(Playground(model, tokenizer, FACTS, is_stopping), hosts))
+
+    def page(is_stopping):
+        return make_app(Playground(nnscratch, model, tokenizer, FACTS, is_stopping), hosts)
+
+    server = make_server(page)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     try:

@@ -14,12 +14,14 @@ from playground_server import CONTEXT, GUARD_SECONDS, Served, follow, serving, s
 from small_runs import refused, summary_of
 from starlette.responses import StreamingResponse
 
+import nnscratch
 from nnscratch import complete
-from tinystories.playground.guard import AllowedHosts
-from tinystories.playground.story_request import MAX_BODY_BYTES, StoryRequest, read_story_request
-from tinystories.playground.tokens import write_tokens
 from tinystories.run import main
-from tinystories.writing import Sampling, write_story
+from tinystories.writing import write_story
+from trainer.experiments.playground.guard import AllowedHosts
+from trainer.experiments.playground.story_request import MAX_BODY_BYTES, StoryRequest, read_story_request
+from trainer.experiments.playground.tokens import write_tokens
+from trainer.experiments.runs import Sampling
 
 PROMPT = "Once upon a time"
 
@@ -37,7 +39,7 @@ def served(small):
 
 def write(small, prompt=PROMPT, story=(), next_token=None, **sampling):
     """The tokens of a story as a list."""
-    return list(write_tokens(*small, StoryRequest(prompt, tuple(story), next_token, Sampling(**sampling))))
+    return list(write_tokens(nnscratch, *small, StoryRequest(prompt, tuple(story), next_token, Sampling(**sampling))))
 
 
 def text_of(tokens):
@@ -252,7 +254,7 @@ def test_a_client_that_goes_away_ends_its_story(small, monkeypatch):
             finally:
                 ended.set()
 
-    monkeypatch.setattr("tinystories.playground.app.StreamingResponse", WatchedResponse)
+    monkeypatch.setattr("trainer.experiments.playground.app.StreamingResponse", WatchedResponse)
     with serving(*small) as served:
         connection, response = begin(served)
         response.close()
@@ -339,7 +341,7 @@ def test_places_where_it_cannot_listen(tmp_path, capsys):
 
 
 def test_an_open_address_brings_a_warning(trained, monkeypatch, capsys):
-    monkeypatch.setattr("tinystories.playground.server.serve", lambda server, listener: None)
+    monkeypatch.setattr("trainer.experiments.playground.server.serve", lambda server, listener: None)
     arguments = ["play", str(trained), "--port", "0", "--device", "cpu"]
     assert main(arguments) == 0
     assert capsys.readouterr().err == ""
@@ -350,5 +352,5 @@ def test_an_open_address_brings_a_warning(trained, monkeypatch, capsys):
 
 
 def test_what_is_not_installed_is_named(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("tinystories.commands.play.find_spec", lambda name: None)
+    monkeypatch.setattr("trainer.experiments.commands.find_spec", lambda name: None)
     assert "pip install starlette uvicorn" in refused(["play", str(tmp_path)], capsys)

@@ -4,9 +4,11 @@ import pytest
 from browser import DESKTOP, PHONE
 from playground_server import follow, serving, small_model
 
-from tinystories.playground.story_request import StoryRequest
-from tinystories.playground.tokens import write_tokens
-from tinystories.writing import Sampling, write_story
+import nnscratch
+from tinystories.writing import write_story
+from trainer.experiments.playground.story_request import StoryRequest
+from trainer.experiments.playground.tokens import write_tokens
+from trainer.experiments.runs import Sampling
 
 PROMPT = "Mia took the red ball"
 
@@ -80,7 +82,7 @@ def test_type_write_and_look_at_a_token(browser, served, small, size):
     assert "seed 4." in status
     options = {"max_new_tokens": 25, "temperature": 1.1, "top_p": 0.9, "top_k": 60, "seed": 4}
     assert page.text == write_story(*small, PROMPT, Sampling(**options))
-    tokens = list(write_tokens(*small, StoryRequest(PROMPT, sampling=Sampling(**options))))
+    tokens = list(write_tokens(nnscratch, *small, StoryRequest(PROMPT, sampling=Sampling(**options))))
     whole = [index for index, token in enumerate(tokens) if token.text.isalpha()]
     index = whole[-1]
     browser.find(f"#token-{index}").click()
@@ -128,14 +130,16 @@ def test_pointer_and_keys_go_from_token_to_token(browser, served):
 def test_another_token_is_chosen_and_the_story_goes_on(browser, served, small):
     page = Page(browser, served.url)
     page.write(prompt=PROMPT, seed=1, max_new_tokens=20, temperature=0)
-    tokens = list(write_tokens(*small, StoryRequest(PROMPT, sampling=Sampling(max_new_tokens=20, temperature=0.0))))
+    request = StoryRequest(PROMPT, sampling=Sampling(max_new_tokens=20, temperature=0.0))
+    tokens = list(write_tokens(nnscratch, *small, request))
     place = next(index for index, token in enumerate(tokens) if index > 2 and token.text)
     story = tuple(token.chosen.id for token in tokens[:place])
     browser.find(f"#token-{place}").click()
     other = next(index for index, one in enumerate(tokens[place].alternatives) if index and one.label.isalpha())
     browser.find_all("#details tbody button")[other].click()
     rest = Sampling(max_new_tokens=20 - place, temperature=0.0)
-    expected = list(write_tokens(*small, StoryRequest(PROMPT, story, tokens[place].alternatives[other].id, rest)))
+    request = StoryRequest(PROMPT, story, tokens[place].alternatives[other].id, rest)
+    expected = list(write_tokens(nnscratch, *small, request))
     text = PROMPT + "".join(token.text for token in tokens[:place] + expected)
     browser.wait(lambda: page.text == text)
     page.end()

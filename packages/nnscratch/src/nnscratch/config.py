@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Self, get_args
 
 Norm = Literal["pre", "post", "none"]
 Position = Literal["rope", "none"]
@@ -97,7 +97,7 @@ class TransformerConfig:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "TransformerConfig":
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the config with these fields; fields with a default may be absent.
 
         Raises:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nnscratch.attention import CausalSelfAttention
 from nnscratch.cache import KeyValueCache, LayerCache
 from nnscratch.config import TransformerConfig
-from nnscratch.interchange import read_huggingface, read_pretrained, untied_state, write_pretrained
+from nnscratch.interchange import load_untied, read_huggingface, read_pretrained, untied_state, write_pretrained
 from nnscratch.language_model import LanguageModel
 from nnscratch.layers import Embedding, Linear, ReLUSquaredFeedForward, RMSNorm, SiLUFeedForward, SwiGLU
 from nnscratch.rotary_embedding import RotaryEmbedding
@@ -143,10 +143,7 @@ class TransformerLM(LanguageModel):
     ) -> "TransformerLM":
         """Build a model around weights, of which a tied output layer may be missing."""
         model = cls(config, device=device, dtype=next(iter(weights.values())).dtype)
-        for name, param in model.named_parameters():  # Norms, for example, may be in a wider dtype than the rest.
-            param.data = param.data.to(weights.get(name, param).dtype)
-        tied = {"lm_head.weight": weights["token_embeddings.weight"]} if config.tie_embeddings else {}
-        model.load_state_dict({**weights, **tied})
+        load_untied(model, weights, config.tie_embeddings)
         return model
 
 

@@ -1,12 +1,8 @@
 """Command `python -m owt_leaderboard.evaluate RUN`: compute the final loss of a run again."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
 
-import tyro
-
-from owt_leaderboard.commands.shared import command
+from owt_leaderboard.commands.shared import RunArgument, command
 from owt_leaderboard.run import evaluate_run, finished
 
 
@@ -14,7 +10,7 @@ from owt_leaderboard.run import evaluate_run, finished
 class Flags:
     """Compute a run's validation loss again, on the whole validation text, from the weights that it saved."""
 
-    run_directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    run_directory: RunArgument
     """Run directory."""
     batch_size: int | None = None
     """Windows in one forward pass; by default those of training. Changes the speed, not the result."""

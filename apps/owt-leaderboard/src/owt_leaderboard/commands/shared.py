@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from pathlib import Path
+from typing import Annotated, TypeVar
 
 import tyro
 
@@ -12,6 +13,8 @@ from trainer.experiments import texts
 from trainer.support.command_line import run_command
 
 FlagsT = TypeVar("FlagsT")
+RunArgument = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+"""A run directory, given without the name of a flag."""
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,14 @@
 """The speedrun model: nnscratch's Transformer plus findings from speedruns of small language models."""
 
+from pathlib import Path
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nnscratch import Embedding, KeyValueCache, LanguageModel, Linear, RMSNorm, RotaryEmbedding
 from nnscratch.autocast import cast_for_autocast
+from nnscratch.interchange import load_untied, read_pretrained, untied_state, write_pretrained
 from owt_leaderboard.model.bigrams import BigramEmbedding
 from owt_leaderboard.model.block import SpeedrunBlock
 from owt_leaderboard.model.config import SpeedrunConfig
@@ -134,6 +137,24 @@ class SpeedrunLM(LanguageModel):
             if index < num_skips:
                 outputs.append(x)
         return self.ln_final(x)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write `config.json` and `model.safetensors` into a directory, which is created if necessary."""
+        write_pretrained(Path(directory), self.config.to_dict(), untied_state(self, self.config.tie_embeddings))
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, device: torch.device | str = "cpu") -> "SpeedrunLM":
+        """Load a model that `save_pretrained` of this class or of a pre-norm `nnscratch.TransformerLM` wrote.
+
+        Raises:
+            FileNotFoundError: If a file is missing.
+            ValueError: If the files are damaged, do not belong together, or describe another model.
+        """
+        values, weights = read_pretrained(Path(directory))
+        config = SpeedrunConfig.from_dict(values)
+        model = cls(config, device)
+        load_untied(model, weights, config.tie_embeddings)
+        return model
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters in groups that want different optimizers or learning rates; each is in one group.

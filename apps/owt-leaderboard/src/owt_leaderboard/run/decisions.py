@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from owt_leaderboard.recipe import Recipe, from_record, to_record
+from trainer.experiments.runs import OtherAppError, recorded_of
 from trainer.records import flatten
 
 DECISIONS_FILE = "beginning.json"
@@ -45,13 +46,12 @@ def check_app(run_dir: Path) -> None:
     Raises:
         ValueError: If it does, or the run is of another version of this app.
     """
-    from trainer import read_config
-
     if not (run_dir / "config.json").exists():
         return
-    recorded = read_config(run_dir).get("recorded")
-    if not isinstance(recorded, dict) or "recipe" not in recorded:
-        raise ValueError(f"{run_dir} holds a run of another program: choose another directory with --out")
+    try:
+        recorded = recorded_of(run_dir, "owt_leaderboard")
+    except OtherAppError:
+        raise ValueError(f"{run_dir} holds a run of another program: choose another directory with --out") from None
     from_record(recorded["recipe"])
 
 

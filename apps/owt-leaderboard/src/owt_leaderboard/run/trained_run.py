@@ -4,15 +4,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import nnscratch
 from owt_leaderboard.budget import Measurement
 from owt_leaderboard.model import computing_parameters, flops_per_token
 from owt_leaderboard.recipe import Recipe, from_record, make_model
 from owt_leaderboard.run.decisions import read_decisions
+from trainer.experiments.runs import App, TrainedModel, recorded_of
 from trainer.experiments.texts import find_text, tokenizer_of
 
 if TYPE_CHECKING:
     from bpe import Tokenizer
     from owt_leaderboard.model.language_model import SpeedrunLM
+    from trainer.checkpoints.single_file import LoadedWeights
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class TrainedRun:
     recipe: Recipe
     tokenizer: "Tokenizer"
     model: "SpeedrunLM"
-    step: int
+    step: "LoadedWeights"
     """Optimizer steps that the model's weights were trained for."""
     recorded: dict[str, Any]
     """Recipe, digest of the tokenizer and paths of the data from the run, as `config.json` records them."""
@@ -33,13 +36,13 @@ def read_run(run_dir: Path, device: str) -> TrainedRun:
 
     Raises:
         FileNotFoundError: If there is no run or no checkpoint, or its tokenizer is gone.
-        ValueError: If a file is damaged, or another version of the app wrote the run.
+        ValueError: If a file is damaged, or another version of the app or another program wrote the run.
     """
     from bpe import Tokenizer
-    from trainer import load_weights, read_config, resolve_device
+    from trainer import load_weights, resolve_device
     from trainer.checkpoints.store import CheckpointStore
 
-    recorded = read_config(run_dir)["recorded"]
+    recorded = recorded_of(run_dir, "owt_leaderboard")
     recipe = from_record(recorded["recipe"])
     checkpoint = CheckpointStore(run_dir / "checkpoints", keep=1).latest()
     if checkpoint is None:
@@ -50,6 +53,15 @@ def read_run(run_dir: Path, device: str) -> TrainedRun:
     model = make_model(recipe, tokenizer.vocab_size, resolve_device(device))
     step = load_weights(model, checkpoint)
     return TrainedRun(recipe, tokenizer, model, step, recorded)
+
+
+def load(run_dir: Path, device: str) -> TrainedModel:
+    """Load the model of the last checkpoint of a run; raises what `read_run` raises."""
+    run = read_run(run_dir, device)
+    return TrainedModel(run.model.eval(), run.tokenizer, run.step.valid_loss)
+
+
+APP = App(nnscratch, load, prompt="The")
 
 
 def evaluate_run(run_dir: Path, batch_size: int | None, device: str) -> tuple[float, float | None]:

@@ -2,18 +2,19 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
+
+from tinystories.flags import RunArgument
 
 
 @dataclass(frozen=True)
 class Evaluate:
     """Loss, perplexity and bits per byte of a trained model on any text."""
 
-    run_directory: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    run_directory: RunArgument
     """Run directory."""
-    text: Annotated[Path, tyro.conf.Positional]
+    text: tyro.conf.Positional[Path]
     """Text file (.txt, .gz, .zst)."""
     device: str = "auto"
     batch_size: int = 16
@@ -26,7 +27,7 @@ class Evaluate:
         from tinystories.writing import load
         from trainer import TokenDataset, evaluate
 
-        model, tokenizer = load(self.run_directory, self.device)
+        model, tokenizer, _ = load(self.run_directory, self.device)
         with tempfile.TemporaryDirectory() as directory:
             tokens = Path(directory, "text.npy")
             tokenizer.encode_file(self.text, tokens)

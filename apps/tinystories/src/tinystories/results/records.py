@@ -264,8 +264,8 @@ def read_result(directory: Path) -> Result:
         FileNotFoundError: The run is not finished (it has no `summary.json`), or a file is missing.
         ValueError: It is not a run of this app, or a file is damaged.
     """
-    from tinystories.writing import recorded_of
     from trainer import read_metrics
+    from trainer.experiments.runs import recorded_of
     from trainer.records import Summary, read_lines, read_object
 
     path = directory / "summary.json"
@@ -279,7 +279,7 @@ def read_result(directory: Path) -> Result:
     return Result(
         name=directory.name,
         directory=directory,
-        recipe=recorded_of(directory)["recipe"],
+        recipe=recorded_of(directory, "tinystories")["recipe"],
         environment=read_object(directory / "environment.json"),
         summary=summary,
         valid=Curve(

@@ -1,6 +1,7 @@
 """Our own format: `model.safetensors` and `config.json`."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,14 @@ def untied_state(model: nn.Module, tied: bool) -> dict[str, Tensor]:
     if tied:
         del state["lm_head.weight"]
     return state
+
+
+def load_untied(model: nn.Module, weights: Mapping[str, Tensor], tied: bool) -> None:
+    """Load what `untied_state` returned; each parameter takes the dtype of its weights."""
+    for name, param in model.named_parameters():  # Norms, for example, may be in a wider dtype than the rest.
+        param.data = param.data.to(weights.get(name, param).dtype)
+    head = {"lm_head.weight": weights["token_embeddings.weight"]} if tied else {}
+    model.load_state_dict({**weights, **head})
 
 
 def write_weights(weights: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:

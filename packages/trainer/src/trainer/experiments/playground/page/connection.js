@@ -58,9 +58,9 @@ export async function* readStory(request, signal, maxBytes) {
       part = await reader.read();
     } catch (error) {
       if (error.name === "AbortError") throw error;
-      throw new Refusal("The connection was lost before the story ended.");
+      throw new Refusal("The connection was lost before the text ended.");
     }
-    if (part.done) throw new Refusal("The connection was closed before the story ended.");
+    if (part.done) throw new Refusal("The connection was closed before the text ended.");
     const lines = (rest + part.value).split("\n");
     rest = lines.pop();
     for (const line of lines) {

@@ -33,7 +33,7 @@ function row(candidate, chosen, onChoose) {
   if (candidate.id === chosen.id) {
     name.disabled = true;
     name.setAttribute("aria-label", `${visible(candidate.label)}, which stands there`);
-    name.title = "The token in the story";
+    name.title = "The token in the text";
   }
   name.addEventListener("click", () => onChoose(candidate));
   const chance = element("td", [bar(candidate.chance), element("span", percent(candidate.chance), { class: "number" })]);

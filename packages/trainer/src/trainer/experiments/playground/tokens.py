@@ -3,14 +3,13 @@
 from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from bpe import Tokenizer
-from nnscratch import TransformerLM, next_token_probabilities, stream_with_logits
-from tinystories.playground.story_request import RequestError, StoryRequest
-from tinystories.writing import Sampling
+from trainer.experiments.playground.story_request import RequestError, StoryRequest
+from trainer.experiments.runs import ModelPackage, Sampling
 
 ALTERNATIVES = 10
 
@@ -44,7 +43,7 @@ class Token:
     """The most likely tokens, in falling order; the chosen one may be among them."""
 
 
-def write_tokens(model: TransformerLM, tokenizer: Tokenizer, request: StoryRequest) -> Iterator[Token]:
+def write_tokens(models: ModelPackage, model: Any, tokenizer: Any, request: StoryRequest) -> Iterator[Token]:
     """Continue a story, token by token; for a prompt alone, the joined texts equal those of `generate` with that seed.
 
     A token chosen by the user comes first and counts towards `max_new_tokens`.
@@ -56,10 +55,10 @@ def write_tokens(model: TransformerLM, tokenizer: Tokenizer, request: StoryReque
     if request.next_token is not None and request.next_token >= tokenizer.vocab_size:
         expected = f"expected an id below {tokenizer.vocab_size:,}"
         raise RequestError(f"next token is {request.next_token}: {expected}", "next_token")
-    return _tokens(model, tokenizer, request, ids)
+    return _tokens(models, model, tokenizer, request, ids)
 
 
-def _start(model: TransformerLM, tokenizer: Tokenizer, request: StoryRequest) -> list[int]:
+def _start(model: Any, tokenizer: Any, request: StoryRequest) -> list[int]:
     """The ids of the prompt and of the story so far."""
     prompt = tokenizer.encode(request.prompt)
     context = model.config.context_length
@@ -75,19 +74,19 @@ def _start(model: TransformerLM, tokenizer: Tokenizer, request: StoryRequest) ->
     return prompt + list(request.story)
 
 
-def _tokens(model: TransformerLM, tokenizer: Tokenizer, request: StoryRequest, ids: list[int]) -> Iterator[Token]:
+def _tokens(models: ModelPackage, model: Any, tokenizer: Any, request: StoryRequest, ids: list[int]) -> Iterator[Token]:
     decoder = getincrementaldecoder("utf-8")("replace")
     decoder.decode(tokenizer.decode_bytes(request.story))  # the last character may be incomplete
     left = request.sampling.max_new_tokens
-    for token, logits in _steps(model, tokenizer, request, ids):
+    for token, logits in _steps(models, model, tokenizer, request, ids):
         left -= 1
         ends = token == tokenizer.eot_id
         text = decoder.decode(b"" if ends else tokenizer.decode_bytes([token]), final=ends or left == 0)
-        yield _described(tokenizer, token, text, logits, request.sampling)
+        yield _described(models, tokenizer, token, text, logits, request.sampling)
 
 
 def _steps(
-    model: TransformerLM, tokenizer: Tokenizer, request: StoryRequest, ids: list[int]
+    models: ModelPackage, model: Any, tokenizer: Any, request: StoryRequest, ids: list[int]
 ) -> Iterator[tuple[int, Tensor]]:
     """Each token with the logits, (vocab_size,), that it was drawn from."""
     count = request.sampling.max_new_tokens
@@ -99,7 +98,7 @@ def _steps(
         if request.next_token == tokenizer.eot_id:
             return
         ids, count = [*ids, request.next_token], count - 1
-    yield from stream_with_logits(
+    yield from models.stream_with_logits(
         model,
         ids,
         eos_id=tokenizer.eot_id,
@@ -108,12 +107,14 @@ def _steps(
 
 
 @torch.inference_mode()
-def _described(tokenizer: Tokenizer, token: int, text: str, logits: Tensor, sampling: Sampling) -> Token:
-    plain = next_token_probabilities(logits[None], 1.0)[0]
+def _described(
+    models: ModelPackage, tokenizer: Any, token: int, text: str, logits: Tensor, sampling: Sampling
+) -> Token:
+    plain = models.next_token_probabilities(logits[None], 1.0)[0]
     if sampling.temperature == 0:
         chances = torch.zeros_like(plain).index_fill_(0, logits.max(-1).indices, 1.0)
     else:
-        chances = next_token_probabilities(logits[None], sampling.temperature, sampling.top_k, sampling.top_p)[0]
+        chances = models.next_token_probabilities(logits[None], sampling.temperature, sampling.top_k, sampling.top_p)[0]
     likeliest = plain.topk(min(ALTERNATIVES, len(plain))).indices
     shown = torch.cat((likeliest, likeliest.new_tensor([token])))
     candidates = [
@@ -129,7 +130,7 @@ def _described(tokenizer: Tokenizer, token: int, text: str, logits: Tensor, samp
     )
 
 
-def label(tokenizer: Tokenizer, token: int) -> str:
+def label(tokenizer: Any, token: int) -> str:
     """The text of a single token, or the bytes of a partial character in angle brackets."""
     data = tokenizer.decode_bytes([token])
     try:

@@ -15,11 +15,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from bpe import Tokenizer
-from nnscratch import TransformerLM
-from tinystories.playground.guard import AllowedHosts, Guard
-from tinystories.playground.story_request import MAX_BODY_BYTES, RequestError, read_story_request
-from tinystories.playground.tokens import Token, write_tokens
+from trainer.experiments.playground.guard import AllowedHosts, Guard
+from trainer.experiments.playground.story_request import MAX_BODY_BYTES, RequestError, read_story_request
+from trainer.experiments.playground.tokens import Token, write_tokens
+from trainer.experiments.runs import ModelPackage
 
 PAGE = {
     "index.html": "text/html",
@@ -37,6 +36,7 @@ class Playground:
     """Request handlers for one model.
 
     Args:
+        models: Functions that let models write.
         model: Model in evaluation mode.
         tokenizer: Its tokenizer.
         facts: Facts shown on the page.
@@ -45,12 +45,14 @@ class Playground:
 
     def __init__(
         self,
-        model: TransformerLM,
-        tokenizer: Tokenizer,
+        models: ModelPackage,
+        model: Any,
+        tokenizer: Any,
         facts: dict[str, Any],
         is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.model, self.tokenizer, self.facts, self.is_stopping = model, tokenizer, facts, is_stopping
+        self.models, self.model, self.tokenizer = models, model, tokenizer
+        self.facts, self.is_stopping = facts, is_stopping
 
     @cached_property
     def _turns(self) -> CapacityLimiter:
@@ -65,7 +67,7 @@ class Playground:
         """Send a line of JSON for each token of a story, and a last one with the reason of its end."""
         try:
             story_request = read_story_request(await _body(request))
-            start = partial(write_tokens, self.model, self.tokenizer, story_request)
+            start = partial(write_tokens, self.models, self.model, self.tokenizer, story_request)
             tokens = await to_thread.run_sync(start, limiter=self._turns)
         except RequestError as error:
             return JSONResponse({"error": str(error), "field": error.field}, 400)

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, field, fields
 from typing import Any, NoReturn
 
-from tinystories.writing import Sampling
+from trainer.experiments.runs import Sampling
 
 MAX_BODY_BYTES = 262_144
 MAX_NEW_TOKENS = 4096
