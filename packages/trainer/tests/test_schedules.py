@@ -69,6 +69,20 @@ def test_arguments_that_make_no_schedule(make, message):
         make()
 
 
+@pytest.mark.parametrize("step", [-1, -3, -0.5, float("nan")])
+def test_a_step_before_the_first_is_refused(step):
+    """A29: rates went on below 0, or above the largest."""
+    for schedule in (
+        schedules.constant(1.0),
+        schedules.constant(1.0, warmup_steps=2),
+        schedules.linear(1.0, steps=9),
+        schedules.cosine(1.0, steps=9, warmup_steps=2),
+        schedules.warmup_stable_decay(1.0, steps=9),
+    ):
+        with pytest.raises(ValueError, match=f"step is {step!r}: expected a number of at least 0, the first step"):
+            schedule(step)
+
+
 def test_schedules_have_digests_of_their_own():
     every = [
         schedules.constant(1.0),

@@ -53,6 +53,8 @@ def test_rates_stay_between_zero_and_the_maximum(warmup, plateau, decay, step):
         ({"min_lr": 2.0}, r"min_lr=2.0 and max_lr=1.0 are out of order; choose 0 <= min_lr <= max_lr"),
         ({"min_lr": -1.0}, r"min_lr=-1.0"),
         ({"max_lr": math.nan}, r"max_lr=nan"),
+        ({"warmup_steps": math.nan}, r"warmup_steps=nan, .* are out of order"),
+        ({"decay_steps": math.nan}, r"decay_steps=nan are out of order"),
         ({"warmup_steps": -1}, r"warmup_steps=-1, .* are out of order"),
         ({"decay_steps": 6}, r"decay_steps=6 are out of order; choose 0 <= warmup_steps <= .*decay_steps"),
     ],
@@ -62,6 +64,14 @@ def test_values_out_of_order_are_refused(changes, message):
         cosine_schedule(0, **COSINE | changes)
     with pytest.raises(ValueError, match=message):
         trapezoid_schedule(0, **TRAPEZOID | changes)
+
+
+@pytest.mark.parametrize("step", [-1, -0.5, math.nan, -math.inf])
+def test_a_step_before_the_first_is_refused(step):
+    """A29: the warm-up went on below 0, to negative rates."""
+    for schedule, settings in ((cosine_schedule, COSINE), (trapezoid_schedule, TRAPEZOID)):
+        with pytest.raises(ValueError, match=rf"step={step!r} is out of range; choose a number of at least 0"):
+            schedule(step, **settings)
 
 
 def test_a_plateau_cannot_end_before_the_warm_up():

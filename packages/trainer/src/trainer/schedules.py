@@ -1,6 +1,7 @@
 """Ready-made schedules: each function returns one, schedule(step) -> learning rate, with steps from 0.
 
-All begin with a linear warm-up, in which step s has (s + 1) / warmup_steps of the largest rate.
+All begin with a linear warm-up, in which step s has (s + 1) / warmup_steps of the largest rate. A step below 0 is a
+ValueError.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ def constant(max_rate: float, *, warmup_steps: int = 0) -> Schedule:
     _check(max_rate, 0.0, warmup_steps, warmup_steps + 1)
 
     def schedule(step: int) -> float:
+        _check_step(step)
         return max_rate * _warmup(step, warmup_steps)
 
     return schedule
@@ -43,6 +45,7 @@ def linear(max_rate: float, *, steps: int, warmup_steps: int = 0, min_rate: floa
     _check(max_rate, min_rate, warmup_steps, steps)
 
     def schedule(step: int) -> float:
+        _check_step(step)
         if step < warmup_steps:
             return max_rate * _warmup(step, warmup_steps)
         return min_rate + (max_rate - min_rate) * (1 - _done(step, warmup_steps, steps))
@@ -65,6 +68,7 @@ def cosine(max_rate: float, *, steps: int, warmup_steps: int = 0, min_rate: floa
     _check(max_rate, min_rate, warmup_steps, steps)
 
     def schedule(step: int) -> float:
+        _check_step(step)
         if step < warmup_steps:
             return max_rate * _warmup(step, warmup_steps)
         share = (1 + math.cos(math.pi * _done(step, warmup_steps, steps))) / 2
@@ -104,6 +108,7 @@ def warmup_stable_decay(
     begin = steps - decay_steps
 
     def schedule(step: int) -> float:
+        _check_step(step)
         if step < begin:
             return max_rate * _warmup(step, warmup_steps)
         return min_rate + (max_rate - min_rate) * (1 - math.sqrt(_done(step, begin, steps)))
@@ -119,6 +124,11 @@ def _warmup(step: int, warmup_steps: int) -> float:
 def _done(step: int, begin: int, end: int) -> float:
     """Return the share of the steps from `begin` to `end` that are done."""
     return min(1.0, (step - begin) / (end - begin))
+
+
+def _check_step(step: int) -> None:
+    if not step >= 0:  # NaN, too
+        raise ValueError(f"step is {step!r}: expected a number of at least 0, the first step")
 
 
 def _check(max_rate: float, min_rate: float, warmup_steps: int, steps: int) -> None:

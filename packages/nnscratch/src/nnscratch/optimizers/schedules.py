@@ -5,12 +5,14 @@ import math
 Number = int | float
 
 
-def _check(max_lr: Number, min_lr: Number, **boundaries: Number) -> None:
-    """Check that rates and boundaries are in ascending order."""
+def _check(step: Number, max_lr: Number, min_lr: Number, **boundaries: Number) -> None:
+    """Check that the step is not negative, and that rates and boundaries are in ascending order; NaN is neither."""
+    if not step >= 0:
+        raise ValueError(f"step={step!r} is out of range; choose a number of at least 0, the first step")
     if not 0 <= min_lr <= max_lr < math.inf:
         raise ValueError(f"min_lr={min_lr!r} and max_lr={max_lr!r} are out of order; choose 0 <= min_lr <= max_lr")
     names, steps = list(boundaries), list(boundaries.values())
-    if any(later < earlier for earlier, later in zip([0, *steps], steps, strict=False)):
+    if not all(earlier <= later for earlier, later in zip([0, *steps], steps, strict=False)):
         given = ", ".join(f"{name}={step!r}" for name, step in boundaries.items())
         raise ValueError(f"{given} are out of order; choose 0 <= {' <= '.join(names)}")
 
@@ -27,16 +29,16 @@ def cosine_schedule(
     (Loshchilov and Hutter 2017 without restarts; Touvron et al. 2023.)
 
     Args:
-        step: Number of updates already made, 0 at the first.
+        step: Number of updates already made, 0 at the first; fractions are allowed.
         max_lr: Learning rate at the end of the warm-up.
         min_lr: Learning rate from `decay_steps` on.
         warmup_steps: Step at which the warm-up ends.
         decay_steps: Step at which the minimum is reached, counted from 0.
 
     Raises:
-        ValueError: If the rates or the boundaries are out of order.
+        ValueError: If the step is negative, or the rates or the boundaries are out of order.
     """
-    _check(max_lr, min_lr, warmup_steps=warmup_steps, decay_steps=decay_steps)
+    _check(step, max_lr, min_lr, warmup_steps=warmup_steps, decay_steps=decay_steps)
     if step < warmup_steps:
         return max_lr * step / warmup_steps
     if step >= decay_steps:
@@ -57,7 +59,7 @@ def trapezoid_schedule(
     (Hägele et al. 2024; also called warmup-stable-decay.)
 
     Args:
-        step: Number of updates already made, 0 at the first.
+        step: Number of updates already made, 0 at the first; fractions are allowed.
         max_lr: Learning rate of the plateau.
         min_lr: Learning rate from `decay_steps` on.
         warmup_steps: Step at which the warm-up ends.
@@ -65,9 +67,9 @@ def trapezoid_schedule(
         decay_steps: Step at which the minimum is reached, counted from 0.
 
     Raises:
-        ValueError: If the rates or the boundaries are out of order.
+        ValueError: If the step is negative, or the rates or the boundaries are out of order.
     """
-    _check(max_lr, min_lr, warmup_steps=warmup_steps, decay_start=decay_start, decay_steps=decay_steps)
+    _check(step, max_lr, min_lr, warmup_steps=warmup_steps, decay_start=decay_start, decay_steps=decay_steps)
     if step < warmup_steps:
         return max_lr * step / warmup_steps
     if step >= decay_steps:
