@@ -181,7 +181,9 @@ def test_run_directory_without_permission(tmp_path):
 
     def train():
         drop_privileges()
-        with pytest.raises(PermissionError, match=r"cannot write to the run directory .*: Permission denied; choose"):
+        with pytest.raises(
+            PermissionError, match=r"cannot write to the run directory .*: Permission denied in .*; choose"
+        ):
             make_trainer(tmp_path / "run", **SETTINGS).fit()
 
     run_in_child(train)

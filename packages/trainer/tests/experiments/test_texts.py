@@ -165,3 +165,27 @@ def test_a_run_gets_its_own_tokenizer(files, tmp_path):
     files.copy_tokenizer(run)
     assert (tokenizer_of(run) / "merges.txt").read_text() == "second"
     assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "tokenizer"]
+
+
+def test_a_data_directory_that_cannot_be_made_is_named(corpus, tmp_path):
+    """A17, A19: whichever function needs it first."""
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "text.txt").write_text("text")
+
+    class Flags(DataFlags):
+        pass
+
+    Flags.corpus = corpus
+    corpus.tokenizers.divide = lambda *_, **__: (tmp_path / "link").mkdir(exist_ok=True)
+    for dataset in ("sample", str(tmp_path / "text.txt")):
+        with pytest.raises(OSError, match=r"link is a link to nowhere, which does not exist; choose another one"):
+            Flags(dataset=dataset, data_dir=tmp_path / "link").prepare(300)
+
+
+def test_a_run_directory_that_cannot_be_made_is_named(tmp_path):
+    """A17."""
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / "link").symlink_to("nowhere")
+    files = TokenFiles(tmp_path / "tokenizer", tmp_path / "train.npy", tmp_path / "valid.npy")
+    with pytest.raises(OSError, match=r"link is a link to nowhere, which does not exist"):
+        files.copy_tokenizer(tmp_path / "link")

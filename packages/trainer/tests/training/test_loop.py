@@ -403,9 +403,8 @@ def test_recorded_values_must_be_plain(tmp_path, recorded):
 
 def test_directory_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(
-        OSError, match=r"cannot write to the run directory .*file/run: Not a directory; choose another"
-    ) as error:
+    message = r"cannot write to the run directory .*file/run: .*file is a file, not a directory; choose another"
+    with pytest.raises(OSError, match=message) as error:
         make_trainer(tmp_path / "file" / "run").fit()
     assert "\n" not in str(error.value)
 

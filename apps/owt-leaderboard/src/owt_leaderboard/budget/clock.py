@@ -13,6 +13,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from trainer.support.files import make_directory
+
 SESSIONS_FILE = "sessions.json"
 EXIT_SECONDS = 3.0
 """Seconds of a limit that are reserved for the end of the process, after everything is written.
@@ -82,7 +84,7 @@ class Sessions:
             OSError: If another process uses the directory, or it cannot be written.
         """
         directory = self._path.parent
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         try:
             self._lock.acquire()
         except Timeout as error:

@@ -7,6 +7,7 @@ from typing import Any
 
 from owt_leaderboard.recipe import FULL
 from trainer.experiments.comparison import CONFIDENCE, Difference, difference, spread
+from trainer.support.files import make_directory
 
 Results = Mapping[str, Sequence[Mapping[str, Any]]]
 """Summaries of the finished runs of each variant."""
@@ -53,7 +54,7 @@ def write_results(out: Path, results: Results, text: str) -> None:
     """Write the table and the summaries behind it."""
     from trainer import write_atomically
 
-    out.mkdir(parents=True, exist_ok=True)
+    make_directory(out)
     write_atomically(out / "ablations.md", text.encode("utf-8"))
     values = {name: list(runs) for name, runs in results.items()}
     write_atomically(out / "ablations.json", json.dumps(values, indent=2).encode("utf-8") + b"\n")

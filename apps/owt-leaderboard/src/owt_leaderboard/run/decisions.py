@@ -8,6 +8,7 @@ from typing import Any
 from owt_leaderboard.recipe import Recipe, from_record, to_record
 from trainer.experiments.runs import OtherAppError, recorded_of
 from trainer.records import flatten
+from trainer.support.files import make_directory
 
 DECISIONS_FILE = "beginning.json"
 
@@ -34,7 +35,7 @@ class Decisions:
         """Write `beginning.json` into the run directory, which is created if necessary."""
         from trainer import write_atomically
 
-        run_dir.mkdir(parents=True, exist_ok=True)
+        make_directory(run_dir)
         values = {**vars(self), "recipe": to_record(self.recipe)}
         text = json.dumps(values, indent=2, allow_nan=False)
         write_atomically(run_dir / DECISIONS_FILE, text.encode("utf-8") + b"\n")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from owt_leaderboard.recipe import Recipe, to_record
 from owt_leaderboard.run.decisions import shown_differences
 from trainer.experiments.processes import RunProcess, core_share, run_side_by_side
+from trainer.support.files import make_directory
 
 COMMAND_FILE = "command.json"
 
@@ -99,7 +100,7 @@ def _record(run: PlannedRun) -> None:
 
     path, now = run.run_dir / COMMAND_FILE, {"command": " ".join(run.command), "recipe": to_record(run.recipe)}
     if not path.exists() and finished(run.run_dir) is None:
-        run.run_dir.mkdir(parents=True, exist_ok=True)
+        make_directory(run.run_dir)
         write_atomically(path, json.dumps(now, indent=2).encode("utf-8") + b"\n")
         return
     before = read_object(path) if path.exists() else {}

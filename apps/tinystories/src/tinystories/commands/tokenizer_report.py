@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinystories.tokenizers import Settings
+from trainer.support.files import make_directory
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class TokenizerReport(Settings):
         from tinystories.tokenizers import brief_tables, investigate, write_report
 
         self.check()
-        self.out.mkdir(parents=True, exist_ok=True)
+        make_directory(self.out)
         findings = investigate(self, print)
         path = write_report(findings, self.out)
         for table in brief_tables(findings):

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from tinystories.variants import VARIANTS
 from trainer.experiments.processes import KILLED_FOR_MEMORY
+from trainer.support.files import make_directory
 
 Kind = Literal["ablations", "lr-sweep", "batch-sweep"]
 EXPERIMENT_FILE = "experiment.json"
@@ -232,7 +233,7 @@ def write_header(
     """
     from trainer import write_atomically
 
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     content = {
         "kind": kind,
         "title": title,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tinystories.recipes import Recipe
 from tinystories.results import FAILURE_FILE, read_failure
 from tinystories.training import Machine, TokenFiles, train
+from trainer.support.files import make_directory
 
 if TYPE_CHECKING:
     from trainer import Summary
@@ -78,7 +79,7 @@ def record_failure(run: Run, error: str) -> str:
     """Write the error that ended a run into its directory, and return it."""
     from trainer import write_atomically
 
-    run.directory.mkdir(parents=True, exist_ok=True)
+    make_directory(run.directory)
     write_atomically(run.directory / FAILURE_FILE, json.dumps({"error": error}).encode("utf-8") + b"\n")
     return error
 

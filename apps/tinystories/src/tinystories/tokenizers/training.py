@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from tinystories.tokenizers.corpora import SEPARATOR, Corpus
+from trainer.support.files import make_directory
 
 if TYPE_CHECKING:
     from bpe import Tokenizer
@@ -158,7 +159,7 @@ def _train_into(made: Path, text: Path, vocab_size: int) -> None:
 
     if text.stat().st_size >= _KERNEL_BYTES:
         _compile_kernels()
-    made.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(made.parent)
     building = Path(tempfile.mkdtemp(prefix=f".{made.name}.", dir=made.parent))
     try:
         building.chmod(made.parent.stat().st_mode)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from re import fullmatch
 from typing import Any
 
-from trainer.support.files import write_atomically
+from trainer.support.files import make_directory, write_atomically
 
 ATTEMPTS = 3
 """Attempts at a file whose connection breaks in a way that the library does not retry by itself."""
@@ -76,7 +76,7 @@ def download(dataset: HubDataset, directory: Path, notify: Callable[[str], None]
         if record["files"].get(name) != facts:
             record["revision"] = _commit(path, name)
             record["files"][name] = facts
-            directory.mkdir(parents=True, exist_ok=True)
+            make_directory(directory)
             write_atomically(record_path, (json.dumps(record, indent=2) + "\n").encode("utf-8"))
         found[name] = Download(path, facts["sha256"])
     return found[dataset.train], found[dataset.valid]

@@ -15,7 +15,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
-from trainer.support.files import atomic_file
+from trainer.support.files import atomic_file, make_directory
 
 Split = Literal["train", "valid"]
 Compose = Callable[[random.Random], str]
@@ -156,7 +156,7 @@ def write_splits(
     """
     trial = "".join(compose(random.Random(seed)) for seed in range(64))
     folder = directory / f"{name}-{blake2b(f'{train_bytes} {valid_bytes} {trial}'.encode(), digest_size=6).hexdigest()}"
-    folder.mkdir(parents=True, exist_ok=True)
+    make_directory(folder)
     sizes: dict[Split, int] = {"train": train_bytes, "valid": valid_bytes}
     for split, size in sizes.items():
         path = folder / f"{split}.txt"

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from trainer.experiments.hub import HubDataset, download
 from trainer.experiments.sample_corpus import Compose, write_splits
+from trainer.support.files import creating, make_directory
 
 TOKENIZER_FOLDER = "tokenizer"
 """The copy of the tokenizer in a run directory."""
@@ -56,6 +57,7 @@ class TokenFiles:
         """Copy the tokenizer into the directory of a run that has not begun; it appears whole or not at all."""
         if (run_dir / "summary.json").exists() or any((run_dir / "checkpoints").glob("step_*")):
             return
+        make_directory(run_dir)
         aside, final = run_dir / f".{TOKENIZER_FOLDER}.tmp-{os.getpid()}", run_dir / TOKENIZER_FOLDER
         shutil.rmtree(aside, ignore_errors=True)
         shutil.copytree(self.tokenizer, aside)
@@ -195,5 +197,6 @@ class DataFlags:
     def prepare(self, vocab_size: int) -> TokenFiles:
         """Find or make the texts, a tokenizer with `vocab_size` entries and the token files, printing progress."""
         valid_bytes = self.valid_bytes or None
-        texts = self.corpus.resolve(self.dataset, self.valid_dataset, valid_bytes, self.data_dir, print)
-        return self.corpus.prepare(texts, vocab_size, self.data_dir, print)
+        with creating(self.data_dir):
+            texts = self.corpus.resolve(self.dataset, self.valid_dataset, valid_bytes, self.data_dir, print)
+            return self.corpus.prepare(texts, vocab_size, self.data_dir, print)

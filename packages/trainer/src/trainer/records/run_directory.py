@@ -20,7 +20,7 @@ from trainer.config import CHANGEABLE_SETTINGS, TrainConfig
 from trainer.records.description import RUN_FORMAT
 from trainer.records.lines import JsonlLogger, Record, read_lines, read_object
 from trainer.records.summary import Summary
-from trainer.support.files import write_atomically
+from trainer.support.files import obstacle, write_atomically
 
 CSV_COLUMNS = (
     "event step progress tokens seconds_total seconds_training loss loss_max perplexity bits_per_byte "
@@ -67,7 +67,8 @@ class RunDirectory:
         except OSError as error:
             raise _explained(
                 error,
-                f"cannot write to the run directory {self.path}: {error.strerror}; choose another one or permit it",
+                f"cannot write to the run directory {self.path}: {obstacle(self.path, error)}; choose another one or "
+                "permit it",
             ) from error
         self._lock = _acquired(self.path)
         self._remove_leftovers()

@@ -6,7 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -41,6 +41,55 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     finally:
         temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
+
+
+def make_directory(directory: Path) -> None:
+    """Create a directory and its parents, unless it exists.
+
+    Raises:
+        OSError: If it cannot be created; the message names the link or file that is in the way.
+    """
+    with creating(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def creating(directory: Path) -> Iterator[None]:
+    """Explain an error of this block if its cause is that a directory does not exist and cannot be created."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        failed, wanted = Path(os.fsdecode(error.filename)).absolute(), directory.absolute()
+        if wanted not in (failed, *failed.parents) and failed not in wanted.parents:
+            raise
+        if _is_directory(directory):
+            raise
+        message = f"cannot create the directory {directory}: {obstacle(directory, error)}; choose another one"
+        explained = type(error)(message)
+        explained.errno = error.errno
+        raise explained from error
+
+
+def obstacle(directory: Path, error: OSError) -> str:
+    """Return why a directory could not be created, or not be written."""
+    for place in (directory, *directory.parents):
+        with suppress(PermissionError):  # a parent may not be entered
+            if place.is_symlink() and not place.exists():
+                return f"{place} is a link to {place.readlink()}, which does not exist"
+            if place.is_dir():
+                return str(error.strerror) if place == directory else f"{error.strerror} in {place}"
+            if place.exists():
+                return f"{place} is a file, not a directory"
+    return str(error.strerror)
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except PermissionError:  # a parent may not be entered
+        return False
 
 
 @contextmanager
