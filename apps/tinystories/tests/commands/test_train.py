@@ -1,7 +1,10 @@
 """Runs that are moved, go on with changes, diverge, or begin with the weights of others."""
 
 import json
+import os
 import shutil
+import socket
+import sys
 
 import pytest
 from small_runs import refused, summary_of
@@ -89,6 +92,33 @@ def test_a_run_begins_with_the_weights_of_another(trained, tmp_path, quick):
     out, flags = tmp_path / "tuned", "--d-model 16 --batch-size 4 --steps 4 --evaluations 1 --seed 5"
     assert main(train(out, trained, *flags.split(), "--init-from", str(trained))) == 0
     assert losses(out)[0] == pytest.approx(losses(trained)[-1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="gloo as on Linux")
+def test_several_processes_print_and_prepare_once(flags, tmp_path, quick):
+    """A27: with the environment that torchrun gives two processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    outputs, children = [tmp_path / f"rank{rank}.txt" for rank in (0, 1)], []
+    for rank, output in enumerate(outputs):
+        children.append(os.fork())
+        if children[-1] == 0:
+            code = 1
+            try:
+                for standard in (1, 2):
+                    os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), standard)
+                sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115
+                os.environ |= {**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+                code = main(["train", "--out", str(tmp_path / "run"), *flags])
+            finally:
+                os._exit(code)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    first, second = (output.read_text("utf-8") for output in outputs)
+    assert codes == [0, 0], first + second
+    for line in ("tokenizer of ", "completed: records in", "Next:"):
+        assert (first.count(line), second.count(line)) == (1, 0)
+    assert summary_of(tmp_path / "run")["steps"] == 8
 
 
 def test_a_run_that_diverges_ends_with_exit_code_1(flags, tmp_path, capsys, quick):

@@ -6,6 +6,8 @@ from pathlib import Path
 from owt_leaderboard.commands.shared import DataFlags, check_least, chosen_recipe, command
 from owt_leaderboard.recipe import RecipeName
 from owt_leaderboard.run import train
+from trainer.experiments.texts import prepared_by_one
+from trainer.support.command_line import print_once
 
 
 @dataclass(frozen=True)
@@ -34,15 +36,15 @@ def _run(flags: Flags) -> int:
     check_least("steps", flags.steps)
     data = flags.data
     recipe = replace(chosen_recipe(flags.recipe, data.device_type, flags.set, flags.seed), sized_by_budget=False)
-    files = data.prepare(recipe.model.vocab_size)
+    files = prepared_by_one(data.device, lambda: data.prepare(recipe.model.vocab_size))
     run_dir = flags.out or Path("runs", f"owt-{flags.recipe}-{data.name}-{flags.steps}-steps")
     tokenizer = Tokenizer.from_pretrained(files.tokenizer)
     loggers = [ConsoleLogger()]
     _, summary = train(recipe, files, tokenizer, run_dir, steps=flags.steps, device=data.device, loggers=loggers)
     if summary.final_valid_loss is None:
-        print(f"\nNo validation loss: {summary.status} at step {summary.diverged_at_step}")
+        print_once(f"\nNo validation loss: {summary.status} at step {summary.diverged_at_step}")
         return 1
-    print(f"\nValidation loss {summary.final_valid_loss:.4f} after {summary.tokens:,} tokens   records: {run_dir}")
+    print_once(f"\nValidation loss {summary.final_valid_loss:.4f} after {summary.tokens:,} tokens   records: {run_dir}")
     return 0
 
 

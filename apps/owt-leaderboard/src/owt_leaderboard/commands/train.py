@@ -1,13 +1,15 @@
 """Command `python -m owt_leaderboard`: train within a time limit."""
 
-import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from owt_leaderboard.budget import process_age
 from owt_leaderboard.commands.shared import DataFlags, chosen_recipe, command
 from owt_leaderboard.recipe import RecipeName, given_sizes
-from owt_leaderboard.run import TimedRun, WandbMode, prepared_by_one
+from owt_leaderboard.run import TimedRun, WandbMode
+from trainer.experiments.texts import prepared_by_one
+from trainer.support.command_line import print_once
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,13 @@ class Flags:
 def _run(flags: Flags) -> int:
     from trainer import parse_duration
 
-    notify = print if os.environ.get("RANK", "0") == "0" else lambda line: None
     limit, data = parse_duration(flags.time_limit), flags.data
     recipe = chosen_recipe(flags.recipe, data.device_type, flags.set, flags.seed)
-    files, preparing = prepared_by_one(data.device, lambda: data.prepare(recipe.model.vocab_size))
+    began = time.perf_counter()
+    files = prepared_by_one(data.device, lambda: data.prepare(recipe.model.vocab_size))
+    preparing = time.perf_counter() - began
     run_dir = flags.out or Path("runs", f"owt-{flags.recipe}-{data.name}-{flags.time_limit}")
-    notify(f"data prepared in {preparing:.1f} s (not counted); {limit:,.0f} s for everything else, in {run_dir}")
+    print_once(f"data prepared in {preparing:.1f} s (not counted); {limit:,.0f} s for everything else, in {run_dir}")
     summary = TimedRun(
         recipe=recipe,
         fixed=given_sizes(flags.set),
@@ -48,17 +51,19 @@ def _run(flags: Flags) -> int:
         spent=lambda: process_age() - preparing,
         device=data.device,
         wandb=flags.wandb,
-        notify=notify,
+        notify=print_once,
     ).run(files)
     if summary.final_valid_loss is None:
-        notify(f"\nNo validation loss: {summary.status} at step {summary.diverged_at_step}")
+        print_once(f"\nNo validation loss: {summary.status} at step {summary.diverged_at_step}")
         return 1
     windows = f"whole validation text, windows of {recipe.model.context_length}"
-    notify(f"\nValidation loss {summary.final_valid_loss:.4f} ({windows})")
+    print_once(f"\nValidation loss {summary.final_valid_loss:.4f} ({windows})")
     bits = "unknown" if summary.bits_per_byte is None else f"{summary.bits_per_byte:.4f}"
-    notify(f"perplexity {summary.perplexity:.2f}, bits per byte {bits}, {summary.tokens:,} tokens")
-    notify(f"{process_age() - preparing:.1f} s of {limit:,.0f} s used by this process, data preparation not counted")
-    notify(f"Entry: {run_dir / 'entry.md'}   learning curve: {run_dir / 'entry.png'}   records: {run_dir}")
+    print_once(f"perplexity {summary.perplexity:.2f}, bits per byte {bits}, {summary.tokens:,} tokens")
+    print_once(
+        f"{process_age() - preparing:.1f} s of {limit:,.0f} s used by this process, data preparation not counted"
+    )
+    print_once(f"Entry: {run_dir / 'entry.md'}   learning curve: {run_dir / 'entry.png'}   records: {run_dir}")
     return 0
 
 

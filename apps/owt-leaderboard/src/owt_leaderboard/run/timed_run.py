@@ -1,6 +1,5 @@
 """Run within a time limit, which covers the choice of sizes, training, the final validation and the entry."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,6 @@ WandbMode = Literal["auto", "online", "offline", "disabled"]
 # Shortest time limit in seconds for which compiling pays off. On a CPU, compiling takes 27 to 126 s and shortens a step
 # by 9 to 22 %. The limit for a GPU, where a larger gain is expected, is not based on a measurement.
 COMPILING_PAYS_FROM = {"cpu": 1800.0, "cuda": 300.0}
-_PREPARATION_TIMEOUT = 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,15 +159,3 @@ def compiled_if_it_pays(recipe: Recipe, device_type: str, seconds: float) -> Rec
     if recipe.compile != "auto" or device_type not in COMPILING_PAYS_FROM:
         return recipe
     return replace(recipe, compile="on" if seconds >= COMPILING_PAYS_FROM[device_type] else "off")
-
-
-def prepared_by_one(device: str, prepare: Callable[[], TokenFiles]) -> tuple[TokenFiles, float]:
-    """Prepare the data on rank 0 while the other processes wait; return the data and the seconds spent in this call."""
-    from trainer.distributed.processes import joined_processes
-    from trainer.distributed.rank import read_ranks, resolve_process_device
-
-    began = time.perf_counter()
-    ranks = read_ranks()
-    with joined_processes(ranks, resolve_process_device(device, ranks), _PREPARATION_TIMEOUT) as processes:
-        files = processes.on_rank_0(prepare)
-    return files, time.perf_counter() - began

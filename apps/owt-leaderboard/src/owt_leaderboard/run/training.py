@@ -85,10 +85,9 @@ def train(
     from trainer.distributed.rank import read_ranks, resolve_process_device
 
     check_app(run_dir)
-    if (ranks := read_ranks()).rank == 0:
-        files.copy_tokenizer(run_dir)
+    files.copy_tokenizer(run_dir)
     torch.manual_seed(recipe.seed)
-    model = make_model(recipe, tokenizer.vocab_size, resolve_process_device(device, ranks))
+    model = make_model(recipe, tokenizer.vocab_size, resolve_process_device(device, read_ranks()))
 
     def sample(module: "nn.Module", step: int) -> str:
         return write_text(model, tokenizer, SAMPLE_TOKENS, seed=recipe.seed)[0]

@@ -30,11 +30,13 @@ class Train:
         """Train, and print a next step; exit code 1 if the run diverged."""
         from tinystories.training import train
         from trainer.checkpoints import CheckpointStore
+        from trainer.experiments.texts import prepared_by_one
+        from trainer.support.command_line import print_once
 
         recipe = VARIANTS[self.variant].change(self.recipe.recipe(self.machine.device))
-        files = self.data.prepare(recipe.vocab_size)
+        files = prepared_by_one(self.machine.device, lambda: self.data.prepare(recipe.vocab_size))
         summary = train(recipe, files, self.out, self.machine, wandb=self.wandb, init_from=self.init_from)
-        print(f"{summary.status}: records in {self.out}")
+        print_once(f"{summary.status}: records in {self.out}")
         if not CheckpointStore(self.out / "checkpoints", keep=1).is_empty():
-            print(next_step(self.out))
+            print_once(next_step(self.out))
         return 1 if summary.status == "diverged" else 0

@@ -20,6 +20,7 @@ TOKENIZER_FOLDER = "tokenizer"
 """The copy of the tokenizer in a run directory."""
 MOVABLE = ("train_tokens", "valid_tokens", "texts")
 """Records of a run that may change: paths of the texts, whose content is compared by other means."""
+_PREPARATION_TIMEOUT = 24 * 3600.0
 Notify = Callable[[str], None]
 """Receives progress messages of one line."""
 
@@ -54,8 +55,14 @@ class TokenFiles:
         return {"tokenizer_sha256": digest, **seen, "texts": str(self.valid.resolve().parent)}
 
     def copy_tokenizer(self, run_dir: Path) -> None:
-        """Copy the tokenizer into the directory of a run that has not begun; it appears whole or not at all."""
-        if (run_dir / "summary.json").exists() or any((run_dir / "checkpoints").glob("step_*")):
+        """Copy the tokenizer into the directory of a run that has not begun; it appears whole or not at all.
+
+        Of several processes, rank 0 does so.
+        """
+        from trainer.distributed import read_ranks
+
+        has_begun = (run_dir / "summary.json").exists() or any((run_dir / "checkpoints").glob("step_*"))
+        if has_begun or read_ranks().rank > 0:
             return
         make_directory(run_dir)
         aside, final = run_dir / f".{TOKENIZER_FOLDER}.tmp-{os.getpid()}", run_dir / TOKENIZER_FOLDER
@@ -63,6 +70,20 @@ class TokenFiles:
         shutil.copytree(self.tokenizer, aside)
         shutil.rmtree(final, ignore_errors=True)
         aside.rename(final)
+
+
+def prepared_by_one(device: str, prepare: Callable[[], TokenFiles]) -> TokenFiles:
+    """Prepare the texts of a run on rank 0, while its other processes wait.
+
+    Args:
+        device: The device of the run, such as "auto".
+        prepare: Prepares them.
+    """
+    from trainer.distributed import joined_processes, read_ranks, resolve_process_device
+
+    ranks = read_ranks()
+    with joined_processes(ranks, resolve_process_device(device, ranks), _PREPARATION_TIMEOUT) as processes:
+        return processes.on_rank_0(prepare)
 
 
 def tokenizer_of(run_dir: Path) -> Path:

@@ -41,6 +41,12 @@ def run_command(action: Callable[[], int]) -> int:
         return 130
 
 
+def print_once(line: str) -> None:
+    """Print a line, of several processes under `torchrun` only in that of rank 0."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line)
+
+
 def _print_notice(message: Warning | str, *_: object) -> None:
     """Print a warning as one line for users, without the location in the code."""
     print(f"notice: {message}", file=sys.stderr)
