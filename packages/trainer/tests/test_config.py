@@ -30,6 +30,7 @@ def test_defaults_are_valid_and_frozen():
                 "vocab_size",
                 "checkpoint_interval",
                 "eval_batch_size",
+                "profile",
             )
             for value in (0, 1.5, True)
         ),
@@ -39,7 +40,7 @@ def test_defaults_are_valid_and_frozen():
             for name in ("max_grad_norm", "checkpoint_seconds", "keep_checkpoint_every_seconds", "time_limit_seconds")
             for value in (0, -1.0, float("nan"), float("inf"), "1h")
         ),
-        ("sampling", "epochs", "expected one of 'random', 'shuffled'"),
+        ("sampling", "epochs", "expected one of 'random', 'shuffled', 'documents'"),
         ("halve_on_out_of_memory", None, "expected one of True, False"),
         ("dtype", "float64", "expected one of 'auto', 'float32', 'bfloat16', 'float16'"),
         ("compile", "yes", "expected one of 'off', 'auto', 'on'"),
