@@ -76,7 +76,16 @@ def test_a_damaged_summary_counts_as_an_unfinished_run(whole, tmp_path, content)
     assert (summary.status, summary.steps, summary.final_valid_loss) == ("completed", 60, before.final_valid_loss)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"null"])
+@pytest.mark.parametrize("content", [b"", b"\0" * 300, None])
+def test_lost_records_are_counted(killed, content):
+    """R13: nothing is lost without a word, and the run goes on all the same."""
+    path = killed / "metrics.jsonl"
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.warns(RuntimeWarning, match=r"metrics.jsonl: 10 of 10 records are lost, because the file was cut"):
+        assert finish(killed).status == "completed"
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"null", b'{"run_id": NaN}', b'{"run_id": 1e999}'])
 def test_a_damaged_environment_begins_anew(killed, content):
     before = json.loads((killed / "environment.json").read_text())["run_id"]
     (killed / "environment.json").write_bytes(content)

@@ -52,20 +52,25 @@ class JsonlLogger:
                 self._file.close()
 
 
-def read_lines(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
+def read_lines(path: Path, least: int = 0) -> list[tuple[bytes, dict[str, Any]]]:
     """Return the lines of a file of a `JsonlLogger`, each with its record; an empty list if there is no file.
 
     A last line that a kill cut short is left out. Other lines that are no records, such as the zeros that a power
     failure leaves or a note that somebody wrote, are left out with one warning.
+
+    Args:
+        path: The file.
+        least: Lines that the file has had; if it has fewer, a warning says so.
     """
     lines = (path.read_bytes() if path.exists() else b"").split(b"\n")[:-1]
     read = [(line, record) for line in lines if (record := _parsed(line)) is not None]
-    if lost := len(lines) - len(read):
-        warnings.warn(
-            f"{path}: {lost:,} of {len(lines):,} lines are damaged and left out, expected records with a step",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+    problem = ""
+    if len(lines) < least:
+        problem = f"{least - len(lines):,} of {least:,} records are lost, because the file was cut or replaced"
+    elif lost := len(lines) - len(read):
+        problem = f"{lost:,} of {len(lines):,} lines are damaged and left out, expected records with a step"
+    if problem:
+        warnings.warn(f"{path}: {problem}", RuntimeWarning, stacklevel=3)
     return read
 
 
@@ -88,6 +93,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_bytes())
+        json.dumps(content, allow_nan=False)  # as it was written
     except (ValueError, RecursionError):
         content = None
     if not isinstance(content, dict) or not content:

@@ -192,7 +192,7 @@ class RunDirectory:
     def open_lines(self, name: str, last_step: int, last_line: int | None = None) -> JsonlLogger:
         """Open a `.jsonl` file for appending, cut back to the checkpoint that the run resumes from.
 
-        Damaged lines are removed with a warning.
+        Damaged lines are removed with a warning, and another one names lines that are missing.
 
         Args:
             name: Name of the file.
@@ -203,7 +203,8 @@ class RunDirectory:
         if not self.writes:
             return _NoLines(os.devnull)
         path = self.path / name
-        kept = [line for line, record in read_lines(path) if record["step"] <= last_step][:last_line]
+        lines = read_lines(path, least=last_line or 0)
+        kept = [line for line, record in lines if record["step"] <= last_step][:last_line]
         write_atomically(path, b"".join(line + b"\n" for line in kept))
         logger = JsonlLogger(path)
         logger.lines = len(kept)
