@@ -2,13 +2,14 @@
 
 import functools
 import json
+import re
 
 import pytest
 import torch
-from bigram_run import Notices, loss_fn, make_model, make_tokens, make_trainer, schedule
+from bigram_run import Crash, Notices, crash, failing_loss, loss_fn, make_model, make_tokens, make_trainer, schedule
 from safetensors.torch import load_file, save_file
 
-from trainer import ConsoleLogger, load_weights, read_metrics
+from trainer import ConsoleLogger, load_weights, read_config, read_metrics
 from trainer.config import CHANGEABLE_SETTINGS
 from trainer.records.functions import describe_function
 
@@ -224,6 +225,40 @@ def test_a_diverged_run_may_skip_from_now_on(tmp_path):
 
     assert make_trainer(run, steps=40, loss=loss).fit().status == "diverged"
     assert make_trainer(run, steps=40, loss=loss, on_non_finite="skip").fit().status == "completed"
+
+
+def records(folder):
+    return [(record["event"], record["step"]) for record in read_metrics(folder)]
+
+
+def crash_before_the_first_checkpoint(run, **settings):
+    with pytest.raises(Crash):
+        make_trainer(run, loss=failing_loss(25, crash), log_interval=5, checkpoint_interval=None, **settings).fit()
+
+
+def test_records_without_a_checkpoint_survive_another_configuration(tmp_path):
+    run, notices = tmp_path / "run", Notices()
+    for seed in (3, 4):
+        crash_before_the_first_checkpoint(run, seed=seed)
+        assert records(run)[-1] == ("train", 10)
+    make_trainer(run, seed=5, loggers=[notices]).fit()
+    message = r"no checkpoint, so the run begins anew; its earlier records, up to step 10, are of another configuration"
+    assert any(re.search(rf"{message} and now in .*earlier-2$", notice) for notice in notices.messages)
+    for folder, seed in ((run / "earlier-1", 3), (run / "earlier-2", 4), (run, 5)):
+        assert read_config(folder)["train"]["seed"] == seed
+        assert json.loads((folder / "environment.json").read_text())["seed"] == seed
+    assert records(run / "earlier-1") == records(run / "earlier-2") == [("eval", 0), ("train", 5), ("train", 10)]
+
+
+def test_records_without_a_checkpoint_are_made_again_by_the_same_configuration(tmp_path):
+    run, notices = tmp_path / "run", Notices()
+    settings = {"loss": failing_loss(25, crash), "log_interval": 5, "checkpoint_interval": None, "steps": 15}
+    with pytest.raises(Crash):
+        make_trainer(run, **settings).fit()
+    make_trainer(run, loggers=[notices], **settings).fit()
+    assert "its earlier records, up to step 10, are made again" in notices.messages[1]
+    assert not list(run.glob("earlier-*"))
+    assert records(run)[:3] == [("eval", 0), ("train", 5), ("train", 10)]
 
 
 def test_a_run_begins_with_other_weights(tmp_path):

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -132,6 +133,38 @@ class RunDirectory:
                 "restore the configuration to resume it, or choose another run directory"
             )
         return {name: (recorded.get(name), given.get(name)) for name in different} | edited
+
+    def begin_anew(self, config: Mapping[str, Any]) -> str | None:
+        """Make way for a run that begins at step 0; call it before anything is written.
+
+        Records of an earlier run that ended before its first checkpoint stay only if they are of another configuration,
+        in a folder of their own. Those of the same configuration are about to be made again.
+
+        Args:
+            config: The configuration, as `describe_run` returns it.
+
+        Returns:
+            A sentence about the earlier records; None if there are none of any step.
+        """
+        if not self.writes:
+            return None
+        last_step = max((record["step"] for _, record in read_lines(self.path / "metrics.jsonl")), default=0)
+        if last_step == 0:
+            return None
+        begins = f"there is no checkpoint, so the run begins anew; its earlier records, up to step {last_step:,},"
+        try:
+            is_same = read_config(self.path) == json.loads(json.dumps(config))
+        except (FileNotFoundError, ValueError):
+            is_same = False
+        if is_same:
+            return f"{begins} are made again"
+        folder = next(path for number in count(1) if not (path := self.path / f"earlier-{number}").exists())
+        folder.mkdir()
+        # The metrics last: if this process is killed here, the next one finds them and goes on.
+        for name in ("samples.jsonl", "environment.json", "config.json", "metrics.jsonl"):
+            if (self.path / name).exists():
+                (self.path / name).rename(folder / name)
+        return f"{begins} are of another configuration and now in {folder}"
 
     def write_json(self, name: str, values: Mapping[str, Any]) -> None:
         """Write one of the JSON files."""

@@ -152,6 +152,7 @@ class TrainingLoop:
         environment = describe_environment(self.device, self.task.dtype, self.config.seed)
         environment |= {"processes": self.processes.world_size, "parallel": self.parallel.name}
         step = self.counts.step
+        earlier = None if self.resumes else self.records.begin_anew(self.task.description)
         run_id = self.records.write_environment(environment, step if self.resumes else None, self.changes)
         self.records.remove_summary()
         self.records.write_json("config.json", self.task.description)
@@ -171,6 +172,8 @@ class TrainingLoop:
         parameters = count_parameters(self.task.model)
         numbers = f"{parameters:,} parameters on {self.device}, records in {self.records.path}"
         self.reporter.notice(f"resuming at step {step:,}: {numbers}" if self.resumes else numbers)
+        if earlier is not None:
+            self.reporter.notice(earlier)
         if self.changes:
             self.reporter.notice(f"changed from step {step:,} on: {describe_changes(self.changes)}")
         if self.resumes and (not self.validator.is_broken_off or self._has_ended()):
