@@ -10,15 +10,21 @@ For a single matrix, and without the options, a step is
 The code below does the same for all matrices of one shape at once.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, optim
 
 from nnscratch.optimizers.checks import check_fraction, check_not_negative, check_switches, gradients, loss_of
-from nnscratch.optimizers.orthogonalization import Coefficients, check_coefficients, orthogonalize
+from nnscratch.optimizers.orthogonalization import Coefficients, check_coefficients, orthogonalize, product_dtype
+
+if TYPE_CHECKING:
+    from torch.distributed import ProcessGroup, Work
 
 _EPS = 1e-8
 
@@ -46,6 +52,10 @@ class Muon(optim.Optimizer):
     default only on CUDA. Matrices of one shape are orthogonalized as one batch. Embeddings, output layer and gains
     belong to `AdamW`.
 
+    Orthogonalization is most of the work of an update, and processes that step together may share it (`share_among`).
+    The directions of sharded matrices (FSDP2) are gathered one by one. Whole ones of one shape are in memory at once:
+    those that this process orthogonalizes, and all updates.
+
     Args:
         params: Matrices or parameter groups; a group may have its own value for any setting below.
         lr: Learning rate, in units of the spectral norm of an update.
@@ -63,9 +73,7 @@ class Muon(optim.Optimizer):
         ValueError: If a hyperparameter is out of range, or a parameter is not a matrix.
     """
 
-    step_compiles: ClassVar[bool] = True
-    """`torch.compile(optimizer.step)` gives one program for any `lr` and `weight_decay` that are tensors of one
-    number."""
+    _process_group: ProcessGroup | None = None
 
     def __init__(
         self,
@@ -119,44 +127,103 @@ class Muon(optim.Optimizer):
                     f"Muon got a parameter of shape {tuple(param.shape)}, expected matrices; give it to AdamW instead"
                 )
 
+    @property
+    def step_compiles(self) -> bool:
+        """True if `torch.compile(optimizer.step)` gives one program for all rates and weight decays that are tensors.
+
+        False while processes share the work, because one whose compiler fails would leave the others waiting.
+        """
+        return self._process_group is None
+
+    def share_among(self, process_group: ProcessGroup | None) -> None:
+        """Orthogonalize only this process's share of the matrices from now on, and get the rest from the others.
+
+        Of n matrices of one shape, each of w processes orthogonalizes ceil(n / w). One of r rows and c columns, r <= c,
+        takes 5 · (4 r² c + 2 r³) FLOPs with 5 iterations. All processes then gather the results, in the narrower dtype
+        of parameters and products. So every process has the same update to the bit. Parameters and states stay whole in
+        each process, and so do state dicts.
+
+        All processes of the group must make all steps, with the same gradients for the same matrices. One that steps
+        alone waits for the others.
+
+        Args:
+            process_group: The processes that hold the same parameters, such as `torch.distributed.group.WORLD` under
+                DDP or FSDP2; None if this process works alone again.
+        """
+        self._process_group = process_group
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update the parameters and return the loss if a `closure` computes it."""
         loss = loss_of(closure)
+        pending: list[tuple[list[Tensor], Tensor, dict[str, Any], Work]] = []
         for group in self.param_groups:
             alike: dict[tuple[Any, ...], list[tuple[Tensor, Tensor]]] = {}
             for param, grad in gradients(group, "Muon"):
                 alike.setdefault((param.shape, param.dtype, param.device), []).append((param, grad))
             for pairs in alike.values():
                 params, grads = map(list, zip(*pairs, strict=True))
-                self._update(params, grads, group)
+                updates, gathering = self._orthogonalized(params, grads, group)
+                if gathering is None:
+                    self._apply(params, updates, group)
+                else:
+                    pending.append((params, updates, group, gathering))
+        for params, updates, group, gathering in pending:
+            gathering.wait()
+            self._apply(params, updates, group)
         return loss
 
-    def _update(self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]) -> None:
-        """Update matrices of one shape, dtype and device."""
-        states = [self.state[param] for param in params]
-        for param, state in zip(params, states, strict=True):
-            if "momentum_buffer" not in state:
-                state["momentum_buffer"] = torch.zeros_like(param)
-        means = [state["momentum_buffer"] for state in states]
+    def _orthogonalized(
+        self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]
+    ) -> tuple[Float[Tensor, "matrices rows columns"], Work | None]:
+        """Return the updates of matrices of one shape, dtype and device, and the operation that still gathers them."""
+        for param in params:
+            if "momentum_buffer" not in self.state[param]:
+                self.state[param]["momentum_buffer"] = torch.zeros_like(param)
+        means = [self.state[param]["momentum_buffer"] for param in params]
         torch._foreach_lerp_(means, grads, 1 - group["momentum"])
-        directions = torch._foreach_lerp(grads, means, group["momentum"]) if group["nesterov"] else means
-        updates = orthogonalize(
-            torch.stack(tuple(directions)),
-            group["newton_schulz_steps"],
-            group["newton_schulz_dtype"],
-            group["coefficients"],
-        )
+        count, ranks = len(params), 1
+        own = range(count)
+        if self._process_group is not None and count > 1:
+            ranks, rank = dist.get_world_size(self._process_group), dist.get_rank(self._process_group)
+            share = -(-count // ranks)
+            own = own[rank * share : (rank + 1) * share]
+        if not _is_sharded(params[0]):
+            grads, means = [grads[index] for index in own], [means[index] for index in own]
+        directions = torch._foreach_lerp(grads, means, group["momentum"]) if group["nesterov"] and grads else means
+        if _is_sharded(params[0]):
+            directions = [whole for index, whole in enumerate(map(_whole, directions)) if index in own]
+        settings = group["newton_schulz_steps"], group["newton_schulz_dtype"], group["coefficients"]
+        if ranks == 1:
+            return orthogonalize(torch.stack(tuple(directions)), *settings), None
+        dtype = product_dtype(params[0].device, group["newton_schulz_dtype"])
+        dtype = dtype if dtype.itemsize < params[0].dtype.itemsize else params[0].dtype
+        updates = torch.empty(share, *params[0].shape, dtype=dtype, device=params[0].device)
+        if directions:
+            updates[: len(directions)] = orthogonalize(torch.stack(tuple(directions)).to(dtype), *settings)
+        everyones = updates.new_empty(ranks * share, *params[0].shape)
+        # As bytes, because not every version of gloo knows bfloat16.
+        whole, part = everyones.view(torch.uint8), updates.view(torch.uint8)
+        gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name before torch 2.13
+        return everyones[:count], gather(whole, part, self._process_group, async_op=True)
+
+    def _apply(
+        self, params: list[Tensor], updates: Float[Tensor, "matrices rows columns"], group: dict[str, Any]
+    ) -> None:
+        """Update matrices of one shape, dtype and device; of sharded ones, the own shards."""
+        updates = updates.to(params[0].dtype)
         if group["normuon"]:
-            updates = _with_similar_rows(updates, states, group["beta2"])
-        _decay(params, updates, group)
+            updates = _with_similar_rows(updates, [self.state[param] for param in params], group["beta2"])
         rows, columns = params[0].shape
         rate = group["lr"] * max(1.0, rows / columns) ** 0.5
+        shards = [_shard_like(param, update) for param, update in zip(params, updates.unbind(), strict=True)]
+        params = [_own_part(param) for param in params]
+        _decay(params, shards, group)
         if torch.compiler.is_compiling():  # The rate may be a tensor here, and the compiler fuses the operations.
-            for param, update in zip(params, updates.unbind(), strict=True):
+            for param, update in zip(params, shards, strict=True):
                 param.sub_(update * rate)
         else:
-            torch._foreach_add_(params, list(updates.unbind()), alpha=-float(rate))
+            torch._foreach_add_(params, shards, alpha=-float(rate))
 
 
 def _check(settings: dict[str, Any]) -> None:
@@ -182,20 +249,20 @@ def _with_similar_rows(
     for state in states:
         if "row_mean_square" not in state:
             state["row_mean_square"] = squares.new_zeros(squares.shape[1:])
-    means = [state["row_mean_square"] for state in states]
+    means = [_own_part(state["row_mean_square"]) for state in states]  # whole also if the parameters are sharded
     torch._foreach_lerp_(means, list(squares.unbind()), 1 - beta2)
     scaled = updates / (torch.stack(means).sqrt() + _EPS)
     norms = torch.linalg.matrix_norm(updates, keepdim=True)
     return scaled * (norms / torch.linalg.matrix_norm(scaled, keepdim=True).clamp(min=_EPS))
 
 
-def _decay(params: list[Tensor], updates: Float[Tensor, "matrices rows columns"], group: dict[str, Any]) -> None:
+def _decay(params: list[Tensor], updates: list[Tensor], group: dict[str, Any]) -> None:
     """Shrink the parameters; with `cautious_weight_decay` only where the update does not oppose it."""
     if not isinstance(group["weight_decay"], Tensor) and not group["weight_decay"]:
         return
     rate = group["lr"] * group["weight_decay"]
     if torch.compiler.is_compiling():
-        for param, update in zip(params, updates.unbind(), strict=True):
+        for param, update in zip(params, updates, strict=True):
             decay = param * rate
             if group["cautious_weight_decay"]:
                 decay = torch.where(param * update >= 0, decay, 0.0)
@@ -204,5 +271,33 @@ def _decay(params: list[Tensor], updates: Float[Tensor, "matrices rows columns"]
     if not group["cautious_weight_decay"]:
         torch._foreach_mul_(params, 1 - float(rate))
         return
-    for param, update in zip(params, updates.unbind(), strict=True):
+    for param, update in zip(params, updates, strict=True):
         param.addcmul_(param, param * update >= 0, value=-float(rate))
+
+
+def _is_sharded(tensor: object) -> bool:
+    """Return whether a tensor is a DTensor, without importing a class that only several processes use."""
+    return hasattr(tensor, "device_mesh")
+
+
+def _own_part(tensor: Any) -> Tensor:
+    """Return the part of a tensor that this process holds; it is no copy."""
+    part: Tensor = tensor.to_local() if _is_sharded(tensor) else tensor
+    return part
+
+
+def _whole(tensor: Any) -> Tensor:
+    """Return all of a sharded tensor; all processes must call this."""
+    whole: Tensor = tensor.full_tensor()
+    return whole
+
+
+def _shard_like(param: Any, whole: Tensor) -> Tensor:
+    """Return the part of a whole tensor that belongs to the part of a parameter that this process holds."""
+    if not _is_sharded(param):
+        return whole
+    from torch.distributed.tensor import DTensor, Replicate
+
+    mesh = param.device_mesh
+    copies = DTensor.from_local(whole, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    return _own_part(copies.redistribute(placements=param.placements))

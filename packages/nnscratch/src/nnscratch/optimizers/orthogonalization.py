@@ -32,6 +32,11 @@ def check_coefficients(coefficients: object) -> None:
         raise ValueError(f"coefficients={coefficients!r} is unknown; choose one of {', '.join(get_args(Coefficients))}")
 
 
+def product_dtype(device: torch.device, dtype: torch.dtype | None = None) -> torch.dtype:
+    """Return the dtype of the products of `orthogonalize`: by default bfloat16 on CUDA and float32 elsewhere."""
+    return dtype or (torch.bfloat16 if device.type == "cuda" else torch.float32)
+
+
 def orthogonalize(
     matrices: Float[Tensor, "*batch rows columns"],
     steps: int = 5,
@@ -59,8 +64,7 @@ def orthogonalize(
         ValueError: If `coefficients` is unknown.
     """
     check_coefficients(coefficients)
-    if dtype is None:
-        dtype = torch.bfloat16 if matrices.device.type == "cuda" else torch.float32
+    dtype = product_dtype(matrices.device, dtype)
     tall = matrices.shape[-2] > matrices.shape[-1]
     x = (matrices.mT if tall else matrices).to(dtype)
     x = x.reshape(-1, *x.shape[-2:])
