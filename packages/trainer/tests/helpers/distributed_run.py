@@ -82,16 +82,15 @@ def sample(model, step):
     return str(torch.multinomial(model.logits(torch.tensor([[1, 2]]))[0, -1].softmax(0), 5).tolist())
 
 
-def make_trainer(run_dir, *, loss=loss_fn, model=None, **settings):
+def make_trainer(run_dir, *, loss=loss_fn, model=None, optimizer=None, callbacks=(), **settings):
     model = Blocks() if model is None else model
-    optimizer = torch.optim.AdamW(
+    optimizer = optimizer or torch.optim.AdamW(
         [{"params": [*model.blocks.parameters()]}, {"params": others(model), "lr_scale": 0.5}]
     )
     data = make_tokens(3000, 0), make_tokens(500, 1)
     config = TrainConfig(**{**CONFIG, **settings})
-    return Trainer(
-        model, optimizer, loss, *data, config, lambda step: 5e-3 * (1 - step / 100), run_dir, [], sample=sample
-    )
+    schedule, options = lambda step: 5e-3 * (1 - step / 100), {"sample": sample, "callbacks": callbacks}
+    return Trainer(model, optimizer, loss, *data, config, schedule, run_dir, [], **options)
 
 
 def others(model):

@@ -69,14 +69,6 @@ class BackgroundSaver:
         """Return whether a save is under way."""
         return self._future is not None and not self._future.done()
 
-    def poll(self) -> float:
-        """Return the seconds that a save took, once, after it has finished; otherwise 0. Never waits.
-
-        Raises:
-            OSError: If the save failed.
-        """
-        return 0.0 if self._future is None or self.is_busy() else self.wait()
-
     def wait(self) -> float:
         """Wait for the save that is under way, and return the seconds that it took; 0 if there is none.
 

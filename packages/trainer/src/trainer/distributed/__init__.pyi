@@ -4,6 +4,7 @@ from torch.optim import Optimizer
 
 from trainer.config import ParallelName
 from trainer.distributed.parallel import Parallel as Parallel
+from trainer.distributed.parallel import optimizer_parts as optimizer_parts
 from trainer.distributed.processes import Processes as Processes
 from trainer.distributed.processes import ProcessLostError as ProcessLostError
 from trainer.distributed.processes import joined_processes as joined_processes

@@ -14,7 +14,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from torch.optim import Optimizer
 
-from trainer.distributed.parallel import CalledModule, Parallel
+from trainer.distributed.parallel import CalledModule, Parallel, share_updates
 from trainer.distributed.processes import Processes
 
 Result = TypeVar("Result")
@@ -53,6 +53,7 @@ class ShardedParallel(Parallel):
         for group in optimizer.param_groups:
             group["params"] = [parameters[names[id(parameter)]] for parameter in group["params"]]
         self.model, self.optimizer, self.processes, self.device = sharded, optimizer, processes, device
+        share_updates(optimizer, dist.group.WORLD)
 
     def differentiate(self, function: Callable[..., Result], *arguments: Any) -> Result:
         """Return function(model, *arguments), for a backward pass, after which gradients are reduced and sharded."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
@@ -107,6 +107,8 @@ class Parallel:
 
     def close(self) -> None:
         """Release what must not outlive the process group."""
+        if self.processes.are_several:
+            share_updates(self.optimizer, None)
 
 
 class DataParallel(Parallel):
@@ -118,6 +120,10 @@ class DataParallel(Parallel):
 
     name = "ddp"
     _wrapped: nn.parallel.DistributedDataParallel
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, processes: Processes, device: torch.device) -> None:
+        super().__init__(model, optimizer, processes, device)
+        share_updates(optimizer, dist.group.WORLD)
 
     def start(self) -> None:
         """Wrap the model, which gets the weights of rank 0."""
@@ -142,9 +148,27 @@ class DataParallel(Parallel):
         A reducer that the garbage collector finds later is the last to hold the process group, whose end then waits for
         a thread that waits for the interpreter's lock: a deadlock seen with torch 2.13 and gloo.
         """
+        super().close()
         if hasattr(self, "_wrapped"):
             self._wrapped.logger = None
             self._wrapped.reducer = None  # type: ignore[assignment, unused-ignore]
+
+
+def optimizer_parts(optimizer: Optimizer) -> Sequence[Optimizer]:
+    """Return the optimizers that a combined one lists as `optimizers`, or the optimizer itself."""
+    parts: Sequence[Optimizer] = getattr(optimizer, "optimizers", (optimizer,))
+    return parts
+
+
+def share_updates(optimizer: Optimizer, group: dist.ProcessGroup | None) -> None:
+    """Let the processes of a group share the work of updates, where an optimizer offers it by `share_among(group)`.
+
+    None ends this: a process that makes a step alone would wait for the others.
+    """
+    for part in optimizer_parts(optimizer):
+        share: Callable[[dist.ProcessGroup | None], None] | None = getattr(part, "share_among", None)
+        if share is not None:
+            share(group)
 
 
 def check_gradients(model: nn.Module) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
@@ -79,6 +79,13 @@ class Processes:
         message = torch.tensor(values, dtype=torch.float64)
         dist.broadcast(message, src=0, group=self.messages)
         return tuple(message.tolist())
+
+    def copy_from_rank_0(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Give tensors, of any device, the values that they have on rank 0."""
+        for tensor in tensors if self.are_several else ():
+            message = tensor.detach().contiguous()
+            dist.broadcast(message, src=0, group=self.messages if tensor.device.type == "cpu" else None)
+            tensor.detach().copy_(message)
 
     def wait(self) -> None:
         """Wait until all processes have called this."""

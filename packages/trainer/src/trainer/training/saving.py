@@ -37,6 +37,7 @@ class Saver:
     ) -> None:
         self._store = store
         self._background = BackgroundSaver(store)
+        self._is_under_way = False
         self._processes = processes
         self._config = config
         self._clock = clock
@@ -71,7 +72,7 @@ class Saver:
         return is_due and self._clock.has_time_for(evaluation=after_evaluation, save=True)
 
     def _is_free(self) -> bool:
-        return self._processes.on_rank_0(lambda: not self._background.is_busy())
+        return not self._processes.broadcast([self._background.is_busy()])[0]
 
     def skip_to_present(self) -> None:
         """Leave out what became due while a checkpoint was saved."""
@@ -83,6 +84,7 @@ class Saver:
         Args:
             step: Optimizer steps made.
             in_background: Only copy the state now, and write it while training continues, if the configuration allows.
+                All processes gather a sharded state first. Rank 0 writes it, without the others.
 
         Raises:
             OSError: If there is no space or no permission, now or for the save that was under way; earlier checkpoints
@@ -93,8 +95,8 @@ class Saver:
         self.saved_step = step
         state = self._collect()
         if in_background and self._config.save_in_background:
-            if self._processes.is_rank_0:
-                self._background.save(state, before=self._before_writing)
+            self._processes.on_rank_0(lambda: self._background.save(state, before=self._before_writing))
+            self._is_under_way = True
         else:
             self._processes.on_rank_0(lambda: self._write(state))
             seconds = self._clock.elapsed() - began
@@ -108,19 +110,21 @@ class Saver:
         self._store.write(state)
 
     def poll(self) -> None:
-        """Take note of a background save that has been completed.
+        """Take note of a background save that has been completed; all processes must call this together.
 
         Raises:
-            OSError: If it failed; earlier checkpoints are untouched.
+            OSError: If it failed, in all processes; earlier checkpoints are untouched.
         """
-        self._note(self._background.poll())
+        if self._is_under_way and self._is_free():
+            self.wait()
 
     def wait(self) -> None:
-        """Wait for the save that is under way.
+        """Wait for the save that is under way; all processes must call this together.
 
         Raises:
-            OSError: If it failed; earlier checkpoints are untouched.
+            OSError: If it failed, in all processes; earlier checkpoints are untouched.
         """
+        self._is_under_way = False
         self._note(self._processes.on_rank_0(self._background.wait))
 
     def close(self) -> None:

@@ -16,11 +16,11 @@ from trainer.devices import autocast, free_cached_memory, is_out_of_memory
 from trainer.distributed import Parallel
 from trainer.evaluation import COUNTING_EXPECTED, LossFunction, read_loss
 from trainer.training.compilation import (
+    agree_on_failure,
     check_compiled,
     compile_loss,
     compile_update,
     leaving_no_trace,
-    warn_about_compile,
 )
 
 
@@ -63,9 +63,7 @@ class TrainingStep:
         is_alone = not parallel.processes.are_several
         self._compiled = compile_loss(loss_fn, config, device, is_alone=is_alone)
         self._compiled_works = False
-        self._update = compile_update(
-            self._optimizer, config, device, is_alone=is_alone, schedules_decay=schedules_decay
-        )
+        self._update = compile_update(parallel, config, schedules_decay=schedules_decay)
         self.micro_batch_size = loader.rows
         """Windows in one forward pass: a whole batch, or less if that did not fit into memory."""
         self._on_halving = on_halving
@@ -218,10 +216,8 @@ class TrainingStep:
         began, states = time.perf_counter(), get_random_states()
         loss, failure = self._try_compiled(inputs, targets)
         processes = self._parallel.processes
-        if failed := processes.maximum(float(failure is not None)) > 0:  # all processes must agree
+        if failed := agree_on_failure(failure, processes):
             self._compiled = None
-            if failure is not None or processes.is_rank_0:
-                warn_about_compile(failure or RuntimeError("in another process"))
         self._compiled_works = not failed
         if failed or processes.are_several:
             set_random_states(states)
