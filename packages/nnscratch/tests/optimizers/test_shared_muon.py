@@ -90,7 +90,7 @@ def in_one_of_two(rank, directory):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """What each of two processes got, for each variant: the ways of training, and a state dict."""
+    """Results of each of two processes for each variant: those of the ways of training, and a state dict."""
     directory = tmp_path_factory.mktemp("shared")
     torch.set_num_threads(1)  # a process with threads should not fork
     context = multiprocessing.get_context("fork")

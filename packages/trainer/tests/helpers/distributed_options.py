@@ -5,6 +5,7 @@ import warnings
 
 import torch
 import torch.distributed as dist
+from compiling_optimizers import Both, Momentum
 from distributed_run import Blocks, loss_fn, make_trainer, others
 from torch.nn.functional import cross_entropy
 
@@ -125,45 +126,21 @@ def stop(run_dir, way):
     return summary.status, summary.steps
 
 
-class Momentum(torch.optim.Optimizer):
-    """Heavy-ball momentum, which compiles to one program, and whose processes might share the work."""
+class Sharing(Momentum):
+    """An optimizer whose processes might share its work."""
 
-    step_compiles = True
-
-    def __init__(self, params, lr=1.0):
-        super().__init__(params, {"lr": lr})
+    def __init__(self, params):
+        super().__init__(params)
         self.groups = []
 
     def share_among(self, group):
         self.groups.append(None if group is None else group.size())
 
-    @torch.no_grad()
-    def step(self):
-        for group in self.param_groups:
-            for param in group["params"]:
-                mean = self.state[param].setdefault("mean", torch.zeros_like(param))
-                mean.lerp_(param.grad, 0.1)
-                param.sub_(mean * group["lr"])
-
-
-class Both(torch.optim.Optimizer):
-    """Two optimizers as one, of which only the first one's steps compile."""
-
-    def __init__(self, model):
-        self.optimizers = Momentum(model.blocks.parameters()), torch.optim.SGD(others(model), momentum=0.9)
-        super().__init__([group for optimizer in self.optimizers for group in optimizer.param_groups], {})
-        for optimizer in self.optimizers:
-            optimizer.state = self.state
-
-    def step(self):
-        for optimizer in self.optimizers:
-            optimizer.step()
-
 
 def share(run_dir, way):
     """Return the sizes of the groups that an optimizer was told of."""
     model = Blocks()
-    optimizer = Momentum(model.parameters())
+    optimizer = Sharing(model.parameters())
     make_trainer(run_dir, model=model, optimizer=optimizer, parallel=way, steps=1).fit()
     return optimizer.groups
 
@@ -197,7 +174,8 @@ def compile_updates(run_dir, name):
     try:
         with warnings.catch_warnings(record=True) as caught:
             settings = {"steps": 4, "compile": "off" if name == "off" else "on"}
-            make_trainer(run_dir, model=model, optimizer=Both(model), **settings).fit()
+            parts = Momentum(model.blocks.parameters()), torch.optim.SGD(others(model), momentum=0.9)
+            make_trainer(run_dir, model=model, optimizer=Both(parts), **settings).fit()
     finally:
         torch.compile = compile_well
     messages = [str(warning.message) for warning in caught if "torch.compile" in str(warning.message)]

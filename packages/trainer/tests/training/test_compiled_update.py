@@ -3,25 +3,9 @@
 import pytest
 import torch
 from bigram_run import Crash, crash, failing_loss, make_model, make_trainer
+from compiling_optimizers import Both, Momentum
 
 from trainer import read_metrics
-
-
-class Momentum(torch.optim.Optimizer):
-    """Heavy-ball momentum, whose step compiles to one program for all steps."""
-
-    step_compiles = True
-
-    def __init__(self, params, lr=1.0):
-        super().__init__(params, {"lr": lr})
-
-    @torch.no_grad()
-    def step(self):
-        for group in self.param_groups:
-            for param in group["params"]:
-                mean = self.state[param].setdefault("mean", torch.zeros_like(param))
-                mean.lerp_(param.grad, 0.1)
-                param.sub_(mean * group["lr"])
 
 
 class Decaying(Momentum):
@@ -38,19 +22,6 @@ class Decaying(Momentum):
             for param in group["params"]:
                 param.sub_(param * group["weight_decay"] * group["lr"])
         super().step()
-
-
-class Both(torch.optim.Optimizer):
-    """Two optimizers as one."""
-
-    def __init__(self, optimizers):
-        super().__init__([group for optimizer in optimizers for group in optimizer.param_groups], {})
-        self.optimizers = optimizers
-        self.state = optimizers[0].state
-
-    def step(self):
-        for optimizer in self.optimizers:
-            optimizer.step()
 
 
 def trainer_of(run_dir, optimizer=Momentum, **settings):

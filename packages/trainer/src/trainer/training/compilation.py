@@ -48,9 +48,7 @@ def compile_loss(
         return None
 
 
-def compile_update(
-    parallel: Parallel, config: TrainConfig, *, schedules_decay: bool = False
-) -> CompiledUpdate | None:
+def compile_update(parallel: Parallel, config: TrainConfig, *, schedules_decay: bool = False) -> CompiledUpdate | None:
     """Return the compiled update, or None if it is not wanted, not offered by the optimizer, or cannot be compiled.
 
     An optimizer offers it by a true `step_compiles`: torch.compile(optimizer.step) must make one program for all steps
