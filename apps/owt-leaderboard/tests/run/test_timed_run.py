@@ -124,7 +124,10 @@ def test_time_before_the_kill_counts(runs):
 def test_other_settings_do_not_resume_it(runs, capsys):
     with simulated_clock():
         assert main(command_of(runs, "plain", limit=9.0)) == 2
-    assert "time_limit_seconds was 180.0, now 9.0" in capsys.readouterr().err
+    assert "the time limit is 9 s, but" in capsys.readouterr().err
+    with simulated_clock():
+        assert main([*command_of(runs, "plain", limit=200.0), "d_model=32"]) == 2
+    assert "model.d_model was 16, now 32; run the same command to resume it" in capsys.readouterr().err
 
 
 def test_a_run_of_another_version_is_refused(runs, tmp_path, capsys):

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -69,11 +70,13 @@ def write_entry(
     *,
     recipe: Recipe,
     time_limit_seconds: float,
+    earlier_limits: Sequence[float] = (),
     reasons: tuple[str, ...],
 ) -> Path:
     """Write `entry.md` and `entry.png` into the directory of a finished run, and return the path of `entry.md`.
 
-    `recipe` has its final sizes. `reasons` are lines of text that explain the sizes.
+    `recipe` has its final sizes. `earlier_limits` are time limits that the run had before, in seconds. `reasons` are
+    lines of text that explain the sizes.
     """
     from trainer import read_config, read_metrics, write_atomically
     from trainer.records import read_object
@@ -90,7 +93,7 @@ def write_entry(
     write_atomically(run_dir / PICTURE_FILE, picture)
     samples = write_text(model, tokenizer, ENTRY_SAMPLE_TOKENS, seed=recipe.seed, texts=_SAMPLES)
     facts = _facts(recipe, config["data"]["valid"]["tokens"], summary, environment, tokenizer.vocab_size)
-    times = _times(read_sessions(run_dir), metrics, time_limit_seconds)
+    times = _times(read_sessions(run_dir), metrics, time_limit_seconds, earlier_limits)
     lines = [
         f"# {title}",
         "",
@@ -147,7 +150,9 @@ def _facts(
     }
 
 
-def _times(sessions: list[dict[str, Any]], metrics: list[dict[str, Any]], limit: float) -> dict[str, str]:
+def _times(
+    sessions: list[dict[str, Any]], metrics: list[dict[str, Any]], limit: float, earlier_limits: Sequence[float]
+) -> dict[str, str]:
     spent = sum(session["seconds"] for session in sessions)
     rows = {
         "limit": f"{limit:,.1f} s, which covers everything except the preparation of the data",
@@ -155,6 +160,9 @@ def _times(sessions: list[dict[str, Any]], metrics: list[dict[str, Any]], limit:
         "spent when the final loss was known": f"{metrics[-1]['seconds_total']:,.1f} s",
         "of which in optimizer steps": f"{metrics[-1]['seconds_training']:,.1f} s",
     }
+    if earlier_limits:
+        limits = ", then ".join(f"{seconds:,.1f} s" for seconds in earlier_limits)
+        rows["limits before"] = f"{limits}; the sizes were chosen for the first"
     if len(sessions) > 1:
         rows["sessions"] = ", ".join(f"{session['seconds']:,.1f} s" for session in sessions)
         down = ", ".join(f"{session['seconds_down_before']:,.1f} s" for session in sessions[1:])

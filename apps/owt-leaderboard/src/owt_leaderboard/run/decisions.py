@@ -28,7 +28,7 @@ class Decisions:
 
     @property
     def time_limit_seconds(self) -> float:
-        """Time limit of the run."""
+        """Time limit that the run began with."""
         return float(self.asked["time_limit_seconds"])
 
     def write(self, run_dir: Path) -> None:
@@ -78,21 +78,50 @@ def read_decisions(run_dir: Path) -> Decisions | None:
 
 
 def find_decisions(run_dir: Path, asked: dict[str, Any]) -> Decisions | None:
-    """Return the decisions of a run that the same command started; None if they are still to be made.
+    """Return the decisions of a run that the same command started, perhaps with another time limit.
+
+    They are None if they are still to be made.
 
     Raises:
-        ValueError: If the directory holds a run of another command, or of another version of the app.
+        ValueError: If the directory holds a run of another command, or of another version of the app, or lacks the
+            decisions of its run.
     """
     found = read_decisions(run_dir)
+    has_begun = (run_dir / "summary.json").exists() or any((run_dir / "checkpoints").glob("step_*"))
+    if found is None and has_begun:
+        raise ValueError(
+            f"{run_dir} lacks {DECISIONS_FILE}, where a run with a time limit keeps its sizes and its limit: restore "
+            "the file, or choose another directory with --out"
+        )
     if found is None or found.asked == asked:
         return found
-    if not (run_dir / "summary.json").exists() and not any((run_dir / "checkpoints").glob("step_*")):
+    if not has_begun:
         return None  # the other command produced nothing
-    shown = shown_differences(found.asked, asked)
+    shown = shown_differences({**found.asked, "time_limit_seconds": asked["time_limit_seconds"]}, asked)
+    if not shown:
+        return found
     raise ValueError(
         f"{run_dir} holds a run with another configuration: {shown}; run the same command to resume it, or choose "
         "another directory with --out"
     )
+
+
+def last_limit(run_dir: Path, decisions: Decisions) -> float:
+    """Return the time limit of the last command that trained a run, in seconds."""
+    from trainer import read_config
+
+    if not (run_dir / "config.json").exists():  # it has not trained yet
+        return decisions.time_limit_seconds
+    return float(read_config(run_dir)["recorded"].get("time_limit_seconds", decisions.time_limit_seconds))
+
+
+def earlier_limits(run_dir: Path) -> list[float]:
+    """Return the time limits that a run had before its present one, in seconds and in order."""
+    from trainer.records import read_object
+
+    resumed = read_object(run_dir / "environment.json").get("resumed", [])
+    changes = [session.get("changed", {}).get("recorded.time_limit_seconds") for session in resumed]
+    return [float(change[0]) for change in changes if change is not None and change[0] is not None]
 
 
 def shown_differences(before: dict[str, Any], now: dict[str, Any]) -> str:

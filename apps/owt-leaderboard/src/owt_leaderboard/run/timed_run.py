@@ -5,10 +5,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from owt_leaderboard.budget import EXIT_SECONDS, SESSIONS_FILE, TRAINING_SHARE, Sessions, size_for_device
+from owt_leaderboard.budget import (
+    EXIT_SECONDS,
+    SESSIONS_FILE,
+    TRAINING_SHARE,
+    Sessions,
+    read_sessions,
+    size_for_device,
+)
 from owt_leaderboard.recipe import Recipe
-from owt_leaderboard.report import ENTRY_FILE, rehearse, write_entry
-from owt_leaderboard.run.decisions import DECISIONS_FILE, Decisions, asked_of, check_app, find_decisions
+from owt_leaderboard.report import ENTRY_FILE, PICTURE_FILE, rehearse, write_entry
+from owt_leaderboard.run.decisions import (
+    DECISIONS_FILE,
+    Decisions,
+    asked_of,
+    check_app,
+    earlier_limits,
+    find_decisions,
+    last_limit,
+)
 from owt_leaderboard.run.processes import finished
 from owt_leaderboard.run.training import train
 from owt_leaderboard.texts import TokenFiles
@@ -43,9 +58,11 @@ class TimedRun:
     def run(self, files: TokenFiles) -> "Summary":
         """Train, and write the entry; every process of the run must call this.
 
+        A run goes on with another time limit, and keeps its sizes; also after its end, with a longer one.
+
         Raises:
             ModuleNotFoundError: If wandb is requested but not installed.
-            ValueError: If the limit is too short, or the directory holds another run.
+            ValueError: If the limit is too short, for the time already spent too, or the directory holds another run.
             OSError: If another process uses the directory.
             trainer.TrainingInterrupted: If a signal such as SIGINT or SIGTERM came; everything is saved.
         """
@@ -63,17 +80,19 @@ class TimedRun:
         ranks = read_ranks()
         with joined_processes(ranks, resolve_process_device(self.device, ranks), timeout_seconds=600.0) as processes:
             sessions = Sessions(self.run_dir, self.spent)
-            is_finished = finished(self.run_dir) is not None
             try:
-                decisions = processes.on_rank_0(lambda: self._decide(sessions, files, tokenizer, processes.world_size))
+                decisions, is_finished = processes.on_rank_0(
+                    lambda: self._decide(sessions, files, tokenizer, processes.world_size)
+                )
                 model, summary = train(
                     decisions.recipe,
                     files,
                     tokenizer,
                     self.run_dir,
                     time_limit_seconds=self._training_limit(decisions),
+                    whole_limit_seconds=self.time_limit_seconds,
                     spent=self.spent,
-                    seconds_of_earlier_sessions=0.0 if is_finished else sessions.seconds_of_earlier,
+                    seconds_of_earlier_sessions=sessions.seconds_of_earlier,
                     device=self.device,
                     loggers=[ConsoleLogger(), uploads],
                 )
@@ -87,7 +106,8 @@ class TimedRun:
                         model,
                         tokenizer,
                         recipe=decisions.recipe,
-                        time_limit_seconds=decisions.time_limit_seconds,
+                        time_limit_seconds=self.time_limit_seconds,
+                        earlier_limits=earlier_limits(self.run_dir),
                         reasons=decisions.reasons,
                     )
             except ValueError:
@@ -111,15 +131,51 @@ class TimedRun:
             )
         return self.time_limit_seconds - reserved
 
-    def _decide(self, sessions: Sessions, files: TokenFiles, tokenizer: "Tokenizer", processes: int) -> Decisions:
-        """Choose sizes and the time to reserve for the entry, unless an earlier session did; only rank 0 calls this."""
+    def _goes_on(self, known: Decisions) -> bool:
+        """Return whether a run has something left to train; a finished one only with a longer limit.
+
+        Raises:
+            ValueError: If the limit is too short for the run as it is.
+        """
+        before, now = last_limit(self.run_dir, known), self.time_limit_seconds
+        is_finished = finished(self.run_dir) is not None
+        if now == before:
+            return not is_finished
+        spent = sum(float(session["seconds"]) for session in read_sessions(self.run_dir))
+        if now < before and is_finished:
+            raise ValueError(
+                f"the time limit is {now:g} s, but {self.run_dir} is finished and has spent {spent:.1f} s of {before:g}"
+                f" s: expected more than {before:g} s to go on, the same to read it, or another directory with --out"
+            )
+        if now <= (least := spent + self.spent() + EXIT_SECONDS + known.entry_seconds):
+            raise ValueError(
+                f"the time limit is {now:g} s, but the run in {self.run_dir} has spent {spent:.1f} s already: expected "
+                f"more than {least:.1f} s, which includes the time for its end, or another directory with --out"
+            )
+        self.notify(
+            f"going on: the time limit was {before:g} s and is now {now:g} s; the sizes stay as they were chosen for "
+            f"{known.time_limit_seconds:g} s, and the schedule follows the new limit"
+        )
+        return True
+
+    def _decide(
+        self, sessions: Sessions, files: TokenFiles, tokenizer: "Tokenizer", processes: int
+    ) -> tuple[Decisions, bool]:
+        """Choose sizes and the time to reserve for the entry, unless an earlier session did; only rank 0 calls this.
+
+        Returns:
+            The decisions, and whether the run is finished and only has to be read.
+        """
         from trainer import TokenDataset, resolve_device
 
         sessions.acquire()
         asked = asked_of(self.recipe, self.fixed, self.time_limit_seconds)
         known = find_decisions(self.run_dir, asked)
-        if known is not None and finished(self.run_dir) is not None:
-            return known
+        if known is not None:
+            if not self._goes_on(known):
+                return known, True
+            for name in (ENTRY_FILE, PICTURE_FILE):  # of a shorter limit
+                (self.run_dir / name).unlink(missing_ok=True)
         if known is None and (self.run_dir / DECISIONS_FILE).exists():
             # The files are from another command, which saved no checkpoint.
             for file in (SESSIONS_FILE, DECISIONS_FILE):
@@ -148,10 +204,10 @@ class TimedRun:
         # Every session rehearses, so that no library is loaded for the first time at the end.
         seconds = rehearse(recipe, tokenizer, self.device)
         if known is not None:
-            return known
+            return known, False
         decisions = Decisions(asked, recipe, reasons, speed, seconds)
         decisions.write(self.run_dir)
-        return decisions
+        return decisions, False
 
 
 def compiled_if_it_pays(recipe: Recipe, device_type: str, seconds: float) -> Recipe:

@@ -8,7 +8,7 @@ import nnscratch
 from owt_leaderboard.budget import Measurement
 from owt_leaderboard.model import computing_parameters, flops_per_token
 from owt_leaderboard.recipe import Recipe, from_record, make_model
-from owt_leaderboard.run.decisions import read_decisions
+from owt_leaderboard.run.decisions import last_limit, read_decisions
 from trainer.experiments.runs import App, TrainedModel, recorded_of
 from trainer.experiments.texts import find_text, tokenizer_of
 
@@ -111,7 +111,7 @@ def measurement_of(run_dir: Path, dataset: str) -> Measurement:
     vocab_size = Tokenizer.from_pretrained(tokenizer_of(run_dir)).vocab_size
     model = replace(decisions.recipe.model, vocab_size=vocab_size)
     operations = flops_per_token(model, backward=True)
-    processes, limit = environment.get("processes") or 1, decisions.time_limit_seconds
+    processes, limit = environment.get("processes") or 1, last_limit(run_dir, decisions)
     return Measurement(
         device=environment["device_name"] + (f" x {processes}" if processes > 1 else ""),
         dataset=dataset,

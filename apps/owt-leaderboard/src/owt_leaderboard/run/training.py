@@ -64,6 +64,7 @@ def train(
     *,
     time_limit_seconds: float | None = None,
     steps: int | None = None,
+    whole_limit_seconds: float | None = None,
     spent: Callable[[], float] = lambda: 0.0,
     seconds_of_earlier_sessions: float = 0.0,
     device: str,
@@ -71,9 +72,10 @@ def train(
 ) -> "tuple[SpeedrunLM, Summary]":
     """Train for a time limit, which includes the final validation and its records, or for a number of steps.
 
-    An interrupted run in `run_dir` is resumed with its remaining time. `spent` returns the seconds of the limit that
-    this process has spent; earlier processes have spent `seconds_of_earlier_sessions`. Returns the trained model and
-    the summary.
+    An interrupted run in `run_dir` is resumed with its remaining time. The records name `whole_limit_seconds`, which
+    includes the time for the entry and the end of the process, and may change. `spent` returns the seconds of the limit
+    that this process has spent; earlier processes have spent `seconds_of_earlier_sessions`. Returns the trained model
+    and the summary.
 
     Raises:
         ValueError: If the limit is too short, or the directory holds another run.
@@ -103,8 +105,8 @@ def train(
         run_dir,
         list(loggers),
         sample=sample,
-        recorded={"recipe": to_record(recipe), **files.recorded(run_dir)},
-        changeable=MOVABLE,
+        recorded={"recipe": to_record(recipe), "time_limit_seconds": whole_limit_seconds, **files.recorded(run_dir)},
+        changeable=("time_limit_seconds", *MOVABLE),
         flops_per_token=flops_per_token(model.config, backward=True),
         seconds_before=spent(),
         seconds_of_earlier_sessions=seconds_of_earlier_sessions,
