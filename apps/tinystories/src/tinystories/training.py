@@ -11,7 +11,7 @@ import tyro
 from tinystories.building import make_optimizer, model_config
 from tinystories.recipes import Recipe
 from tinystories.writing import SAMPLE_PROMPT, write_story
-from trainer.experiments.runs import Sampling
+from trainer.experiments.runs import Sampling, recorded_of
 from trainer.experiments.texts import TokenFiles as TokenFiles
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def train(
 
     Raises:
         ModuleNotFoundError: wandb is requested and not installed.
-        ValueError: The directory holds a run of another recipe, or the data do not fit the recipe.
+        ValueError: The directory holds a run of another recipe or program, or the data do not fit the recipe.
         trainer.TrainingInterrupted: A signal such as SIGINT or SIGTERM arrived; everything is saved.
     """
     import torch
@@ -105,6 +105,8 @@ def train(
     from nnscratch import TransformerLM, flops_per_token
     from trainer import ConsoleLogger, Logger, TokenDataset, Trainer, WandbLogger
 
+    if (run_dir / "config.json").exists():
+        recorded_of(run_dir, "tinystories")
     loggers: list[Logger] = [] if quiet else [ConsoleLogger()]
     if wandb != "disabled":
         loggers.append(WandbLogger(wandb, project=os.environ.get("WANDB_PROJECT", "tinystories")))

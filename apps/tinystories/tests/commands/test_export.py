@@ -67,7 +67,7 @@ def test_a_run_is_not_damaged_by_its_export(run, format_name, capsys):
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
 
 
-def test_a_run_of_another_app_is_refused(run, tmp_path, capsys):
+def test_a_run_of_another_app_is_refused(run, flags, tmp_path, capsys):
     """A11: the message names the other app's command."""
     config = json.loads((run / "config.json").read_text("utf-8"))
     config["recorded"]["recipe"]["batch_ramp"] = []
@@ -79,6 +79,8 @@ def test_a_run_of_another_app_is_refused(run, tmp_path, capsys):
     assert main(["generate", str(run)]) == 2
     message = f"{run} is a run of owt_leaderboard, not of tinystories: use that app's commands, such as python -m "
     assert f"{message}owt_leaderboard.generate {run}" in capsys.readouterr().err
+    assert main(["train", "--out", str(run), *flags]) == 2
+    assert message in capsys.readouterr().err
     (run / "config.json").write_text('{"model": {}}')
     assert main(["generate", str(run)]) == 2
     assert "is no run of tinystories" in capsys.readouterr().err
