@@ -87,11 +87,11 @@ class Overflow(torch.autograd.Function):
 
 
 def overflow(run_dir, way):
-    """Return the scales after each step, what was found to be infinite, and the weights.
+    """Return the scales after each step, what was found to be infinite, the number of updates, and the weights.
 
     The infinite gradient is of the second process. Its place is in the shard of the first.
     """
-    calls, scales, found = [], [], []
+    calls, scales, found, updates = [], [], [], []
     update, unscale = torch.amp.GradScaler.update, torch.amp.GradScaler.unscale_
 
     def loss(model, inputs, targets):
@@ -112,11 +112,13 @@ def overflow(run_dir, way):
 
     torch.amp.GradScaler.update, torch.amp.GradScaler.unscale_ = note_scale, note_found
     model = Blocks()
+    optimizer = torch.optim.AdamW(model.parameters())
+    optimizer.register_step_post_hook(lambda *_: updates.append(None))
     try:
-        summary = make_trainer(run_dir, loss=loss, model=model, parallel=way, **FLOAT16).fit()
+        make_trainer(run_dir, loss=loss, model=model, optimizer=optimizer, parallel=way, **FLOAT16).fit()
     finally:
         torch.amp.GradScaler.update, torch.amp.GradScaler.unscale_ = update, unscale
-    return scales, found, summary.skipped_steps, list(model.parameters())
+    return scales, found, len(updates), list(model.parameters())
 
 
 def stop(run_dir, way):
