@@ -204,7 +204,8 @@ class Muon(optim.Optimizer):
         everyones = updates.new_empty(ranks * share, *params[0].shape)
         # As bytes, because not every version of gloo knows bfloat16.
         whole, part = everyones.view(torch.uint8), updates.view(torch.uint8)
-        gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name before torch 2.13
+        is_new = hasattr(dist, "all_gather_single")  # torch 2.13 renamed it
+        gather = dist.all_gather_single if is_new else dist.all_gather_into_tensor
         return everyones[:count], gather(whole, part, self._process_group, async_op=True)
 
     def _apply(
