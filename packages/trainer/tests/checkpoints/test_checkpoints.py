@@ -3,6 +3,7 @@ import errno
 import hashlib
 import io
 import json
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -426,6 +427,42 @@ def test_a_file_that_the_disk_cannot_read_is_damaged(tmp_path, monkeypatch, file
         assert load_weights(make_model(), tmp_path) == 1
     with pytest.warns(RuntimeWarning, match=f"{message}the one before it is used"):
         assert store.load_latest().training == {"step": 1}
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE])
+def test_the_best_checkpoint_is_not_pruned_because_it_could_not_be_read_once(tmp_path, monkeypatch, number):
+    """R5: such as an I/O error, or too many open files."""
+    store, read_text = CheckpointStore(tmp_path / "checkpoints", keep=1), Path.read_text
+    fill(store, {1: 1.0, 2: 2.0})
+
+    def read_or_fail(self, encoding):
+        if self.parent.name == "step_0000001":
+            raise OSError(number, os.strerror(number))
+        return read_text(self, encoding)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", read_or_fail)
+        fill(store, {3: 3.0})
+    assert load_weights(make_model(), tmp_path) == 1
+    (store.directory / "step_0000001" / "meta.json").write_text("{}")  # damaged, so of no use
+    fill(store, {4: 4.0})
+    assert names(store) == ["step_0000002", "step_0000004"]
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_leftovers_of_the_last_save_are_removed(tmp_path, monkeypatch):
+    rmtree, removed = shutil.rmtree, []
+
+    def fail_once_at_the_end(path, *arguments, **options):
+        removed.append(Path(path).name)
+        if removed[-1] == ".aside-step_0000006" and len(removed) == 1:
+            raise OSError(errno.EIO, "Input/output error")
+        return rmtree(path, *arguments, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", fail_once_at_the_end)
+    with pytest.warns(RuntimeWarning, match="step_0000006 cannot be removed: Input/output error"):
+        make_trainer(tmp_path, keep_checkpoints=1, eval_interval=100, steps=12).fit()
+    assert names(CheckpointStore(tmp_path / "checkpoints", keep=1)) == ["step_0000012"]
 
 
 @pytest.mark.parametrize("failing", ["rename", "rmtree"])

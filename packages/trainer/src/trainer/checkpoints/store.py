@@ -26,6 +26,7 @@ _NAME = re.compile(r"step_(\d{7,})")
 _ASIDE = ".aside-"
 _OLD = f"{_ASIDE}old-"
 _MEGABYTE = 1_000_000
+_UNREAD = "unread"
 
 
 class CheckpointStore:
@@ -201,7 +202,8 @@ class CheckpointStore:
 
     def _prune(self) -> None:
         metas = {path: _meta(path) for path in self._paths()}
-        keep = {*list(metas)[-self.keep :], _best(metas), *self._kept_by_time(metas)}
+        unread = [path for path, meta in metas.items() if _UNREAD in meta]  # one of them may be the best
+        keep = {*list(metas)[-self.keep :], _best(metas), *self._kept_by_time(metas), *unread}
         for path in metas:
             if path not in keep:
                 # Renamed first: a directory that is half removed must not look like a checkpoint.
@@ -254,15 +256,18 @@ class CheckpointStore:
 
 
 def _meta(path: Path) -> dict[str, Any]:
+    """Return the values in `meta.json`; {} if it is damaged, and `_UNREAD` alone if the system could not read it."""
     try:
         return read_meta(path)
-    except (ValueError, OSError):
-        return {}
+    except (ValueError, OSError) as error:
+        reason = error.__cause__ or error
+        is_unread = isinstance(reason, OSError) and not isinstance(reason, FileNotFoundError)
+        return {_UNREAD: True} if is_unread else {}
 
 
 def _best(metas: dict[Path, dict[str, Any]]) -> Path | None:
     # Step 0 is saved only to measure how long a save takes; its weights are untrained.
-    trained = {path: meta for path, meta in metas.items() if meta and meta["step"] > 0}
+    trained = {path: meta for path, meta in metas.items() if meta.get("step", 0) > 0}
     losses = {
         path: meta["valid_loss"]
         for path, meta in (trained or metas).items()

@@ -412,6 +412,7 @@ class TrainingLoop:
             if not self.losses.have_diverged and not (is_evaluated and self.saver.saved_step == step):
                 self._save()
         self.saver.wait()
+        self.processes.on_rank_0(self.store.remove_leftovers)  # of the last save; no later one tries again
         self.reporter.sync()
         self.reporter.export()
         summary = self._summarize()
