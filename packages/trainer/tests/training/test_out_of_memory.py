@@ -3,12 +3,14 @@
 import gc
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from bigram_run import CONFIG, VOCAB_SIZE, Notices, loss_fn, make_model, make_tokens, make_trainer, schedule
 from torch import nn
 
 from trainer import TrainConfig, read_metrics
+from trainer.checkpoints import NumpyStateReader, get_random_states, same_random_states
 from trainer.data.batches import BatchSource, StepBatches
 from trainer.data.loader import BatchLoader
 from trainer.data.splits import TokenSplit
@@ -236,3 +238,22 @@ def test_several_processes_do_not_halve():
 )
 def test_parts_of_a_batch(rows, limit, expected):
     assert largest_part(rows, limit) == expected
+
+
+def test_numpy_states_are_read_anew_after_every_draw():
+    """NumPy keeps every second normal number for the next call, which then changes nothing but that."""
+    reader, draws = NumpyStateReader(), [lambda: None, np.random.rand, np.random.randn, lambda: np.random.seed(3)]
+    rare = [lambda: np.random.rand(2000), lambda: np.random.set_state(np.random.get_state())]
+    for draw in np.random.default_rng(0).choice([*draws, *rare], size=100):
+        draw()
+        state = get_random_states()["numpy"]
+        assert same_random_states(reader.read(), state)
+        assert same_random_states(reader.read(), state)
+
+
+def test_numpy_states_that_nothing_has_changed_are_read_once(monkeypatch):
+    reader = NumpyStateReader()
+    np.random.seed(0)
+    state = reader.read()
+    monkeypatch.setattr(np.random, "get_state", None)
+    assert reader.read() is state

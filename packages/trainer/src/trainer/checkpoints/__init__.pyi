@@ -1,5 +1,6 @@
 from trainer.checkpoints.background import BackgroundSaver as BackgroundSaver
 from trainer.checkpoints.directory import CheckpointState as CheckpointState
+from trainer.checkpoints.random_states import NumpyStateReader as NumpyStateReader
 from trainer.checkpoints.random_states import collect_random_states as collect_random_states
 from trainer.checkpoints.random_states import draw_like_rank_0 as draw_like_rank_0
 from trainer.checkpoints.random_states import get_random_states as get_random_states

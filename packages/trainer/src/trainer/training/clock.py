@@ -178,8 +178,11 @@ class RunClock:
 
     def _seconds_left(self) -> float:
         """Return the seconds until an orderly end must begin; infinite without a limit."""
-        limit, reading = self._config.time_limit_seconds, self._reading()
-        return math.inf if limit is None else limit - reading.now - reading.reserve
+        limit = self._config.time_limit_seconds
+        if limit is None:
+            return math.inf
+        reading = self._reading()
+        return limit - reading.now - reading.reserve
 
     def _step_seconds(self) -> float:
         """Return the seconds of a step near the end: a median, because the process may be stopped in one step."""
