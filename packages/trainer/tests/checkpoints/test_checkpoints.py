@@ -199,6 +199,17 @@ def test_store_keeps_the_last_ones_and_the_best(tmp_path):
     assert same(content.optimizer, trained(seed=5)[1].state_dict())
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs the permissions of POSIX")
+def test_whoever_may_read_the_state_may_read_the_weights(tmp_path):
+    """safetensors 0.8 lets only the owner read."""
+    before = os.umask(0o027)
+    try:
+        fill(CheckpointStore(tmp_path, keep=1), {1: 1.0})
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "step_0000001").iterdir()} == {0o640}
+
+
 def test_store_keeps_the_first_of_each_span_of_training(tmp_path):
     """One for every 10 seconds from 10 on; the choice must not change when others have been removed."""
     store = CheckpointStore(tmp_path / "checkpoints", keep=2, keep_every_seconds=10.0)

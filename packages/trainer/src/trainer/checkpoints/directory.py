@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,12 +62,13 @@ def write_checkpoint(directory: Path, state: CheckpointState) -> None:
         safetensors.torch.save_file(dict(_unshared(tensors)), directory / WEIGHTS_FILE, metadata={"format": "pt"})
     except safetensors.SafetensorError as error:  # a full disk, too
         raise OSError(str(error)) from error
-    sync_file(directory / WEIGHTS_FILE)
     extra = {name: value for name, value in state.model.items() if name not in tensors}
     with (directory / STATE_FILE).open("wb") as file:
         save_torch({"optimizer": state.optimizer, "training": state.training, "model_extra": extra}, file)
-    sync_file(directory / STATE_FILE)
     files = [directory / name for name in (WEIGHTS_FILE, STATE_FILE)]
+    shutil.copymode(directory / STATE_FILE, directory / WEIGHTS_FILE)  # safetensors 0.8 lets only the owner read
+    for path in files:
+        sync_file(path)
     meta: dict[str, Any] = {
         "format": _FORMAT,
         "version": _VERSION,
