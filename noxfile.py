@@ -161,9 +161,16 @@ def cluster(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def kills(session: nox.Session) -> None:
-    """Kill a training run 20 times, also while it writes checkpoints, and compare its end with an unharmed run's."""
+    """Kill training runs 100 times, in every phase, and compare their ends with those of runs that were left alone."""
     install(session, "packages/trainer")
     run(session, "python", "packages/trainer/checks/kills.py", *session.posargs)
+
+
+@nox.session(default=False)
+def disk_faults(session: nox.Session) -> None:
+    """Make system calls of training runs on their files fail, one at a time, and check that nothing is lost."""
+    install(session, "packages/trainer")
+    run(session, "python", "packages/trainer/checks/disk_faults.py", *session.posargs)
 
 
 @nox.session(default=False)

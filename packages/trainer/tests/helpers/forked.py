@@ -28,7 +28,11 @@ class ForkedProcess:
         self.pid = os.fork()
         if self.pid == 0:
             os.close(writer)
-            _call(action, [reader, *(os.open(file, os.O_WRONLY | os.O_CREAT) for file in self._files)], environment)
+            _call(
+                action,
+                [reader, *(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) for file in self._files)],
+                environment,
+            )
         os.close(reader)
         self._input = os.fdopen(writer, "w")
 

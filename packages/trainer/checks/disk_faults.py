@@ -1,0 +1,178 @@
+"""Make every system call of a training run on its files fail in turn, and see that nothing is lost.
+
+For each fault, a run either goes on and ends as if nothing had happened, or stops with an error that names the file.
+The same call without the fault then ends bit for bit like a run without any. disk_faults.c makes the calls fail below
+Python, so that safetensors, which is written in Rust, is covered. Needs Linux and a C compiler.
+"""
+
+from __future__ import annotations
+
+import argparse
+import builtins
+import ctypes
+import errno
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+WIDTH = 16
+SETTINGS: dict[str, Any] = {"steps": 12, "checkpoint_interval": 4, "eval_interval": 6, "log_interval": 3}
+SETTINGS |= {"keep_checkpoints": 1, "lr": lambda step: 1e-2 if step < 6 else 1.0}  # the best evaluation is not the last
+VARIANTS: dict[str, dict[str, Any]] = {"foreground": {"save_in_background": False}, "background": {}}
+LIBRARY = "DISK_FAULTS_LIBRARY"
+ERROR = re.compile(r"(\w+Error): (.*)")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Way in which a call fails."""
+
+    error: int
+    shortens: bool = False
+    """A write first writes half of its bytes; it fails only if the failure persists."""
+    persists: bool = False
+    """Later calls that write, create or rename fail, too."""
+
+    def __str__(self) -> str:
+        name = "half written" if self.shortens else errno.errorcode[self.error]
+        return name + (f", then {errno.errorcode[self.error]}" * self.shortens + " for good") * self.persists
+
+
+ONCE, FULL = Failure(errno.EIO), Failure(errno.ENOSPC, persists=True)
+FAILURES = {
+    "write": [ONCE, FULL, Failure(errno.EIO, shortens=True), Failure(errno.ENOSPC, shortens=True, persists=True)],
+    "create": [ONCE, FULL, Failure(errno.EACCES)],
+    "mkdir": [ONCE, FULL],
+    "rename": [ONCE, FULL, Failure(errno.EACCES)],
+    "fsync": [ONCE, FULL, Failure(errno.EDQUOT)],
+    "truncate": [ONCE, FULL],
+    "close": [ONCE, Failure(errno.EDQUOT)],
+    "open": [ONCE, Failure(errno.EMFILE)],
+    "read": [ONCE],
+    "mmap": [ONCE, Failure(errno.ENOMEM)],
+    "unlink": [ONCE, Failure(errno.EACCES)],
+    "rmdir": [ONCE, Failure(errno.EACCES)],
+}
+
+
+def train(run_dir: Path, number: int | None = None, failure: Failure = ONCE, **settings: Any) -> tuple[int, str]:
+    """Train in another process; return its exit code and standard error.
+
+    Args:
+        run_dir: Run directory; the calls go to a file beside it.
+        number: The call that fails, from 1; 0 fails none, and None does not count them either.
+        failure: The way in which it fails.
+        settings: Further settings of the run.
+    """
+    from small_runs import start  # only in the process that has loaded the library
+
+    def arm() -> None:
+        import trainer.records.reporter
+
+        trainer.records.reporter.draw_losses = lambda *_: True  # drawing takes longer than the run
+        if number is None:
+            return
+        if number:
+            warnings.simplefilter("default")
+        file = os.open(calls_of(run_dir), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        library = ctypes.CDLL(os.environ[LIBRARY])
+        arguments = (failure.error, failure.shortens, failure.persists, file)
+        library.arm(os.fsencode(run_dir), ctypes.c_long(number), *arguments)
+
+    process = start(run_dir, run_dir.with_suffix(".output"), WIDTH, arm, **SETTINGS | settings)
+    code, _, errors = process.end()
+    return code, errors
+
+
+def calls_of(run_dir: Path) -> Path:
+    """Return the file with the calls of the last process that counted them."""
+    return run_dir.with_suffix(".calls")
+
+
+def try_fault(run_dir: Path, whole: Path, number: int, failure: Failure, settings: dict[str, Any]) -> tuple[str, str]:
+    """Train with a fault, and again without it if the run stopped; return what came out, and what is wrong about it."""
+    from small_runs import damages
+
+    code, errors = train(run_dir, number, failure, **settings)
+    if code == 0:
+        return "went on", compare(run_dir, whole)
+    found = ERROR.fullmatch(errors.strip().splitlines()[-1])
+    if found is None or str(run_dir) not in found[2]:
+        return "stopped", f"expected an error that names a file:\n{errors}"
+    if not issubclass(getattr(builtins, found[1], Exception), OSError):
+        return "stopped", f"expected an OSError:\n{errors}"
+    damaged = [line for line in damages(run_dir) if not line.startswith("leftover")]
+    code, errors_of_second = train(run_dir, **settings)
+    if code != 0:
+        return "stopped", f"it cannot resume:\n{errors}\n{errors_of_second}"
+    return "stopped", "; ".join([*damaged, *filter(None, [compare(run_dir, whole)])])
+
+
+def compare(run_dir: Path, whole: Path) -> str:
+    """Return the differences of the ends of two runs; a failed rename may have left more checkpoints."""
+    from small_runs import differences
+
+    kept = [{path.name for path in (run / "checkpoints").iterdir()} for run in (run_dir, whole)]
+    missing = [f"checkpoint {name} is missing" for name in kept[1] - kept[0]]
+    return "; ".join(missing + differences(run_dir, whole))
+
+
+def main() -> None:
+    """Fail each call, compare the ends, and print what happened."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--faults", type=int, help="a random sample of so many faults; by default all")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as directory:
+        if LIBRARY not in os.environ:
+            library = str(Path(directory, "disk_faults.so"))
+            source = Path(__file__).with_suffix(".c")
+            subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, str(source), "-ldl"], check=True)
+            environment = {**os.environ, LIBRARY: library, "LD_PRELOAD": library}
+            sys.exit(subprocess.run([sys.executable, *sys.argv], env=environment, check=False).returncode)
+        sys.exit(run_all(Path(directory), arguments.faults, arguments.seed))
+
+
+def run_all(directory: Path, most: int | None, seed: int) -> int:
+    """Try the faults; return the exit code."""
+    faults, outcomes = [], Counter[str]()
+    for name, settings in VARIANTS.items():
+        whole = directory / f"whole-{name}"
+        code, errors = train(whole, 0, **settings)
+        if code != 0:
+            print(errors)
+            return 1
+        calls = [line.split(" ", 1) for line in calls_of(whole).read_text().splitlines()]
+        print(f"{name}: {len(calls)} calls of an undisturbed run:", *Counter(call for call, _ in calls).most_common())
+        for number, (call, _) in enumerate(calls, 1):
+            faults += [(whole, settings, number, failure) for failure in FAILURES[call]]
+    if most is not None:
+        faults = random.Random(seed).sample(faults, most)
+    wrong = 0
+    for whole, settings, number, failure in faults:
+        run_dir = directory / "run"
+        outcome, problem = try_fault(run_dir, whole, number, failure, settings)
+        failed = calls_of(run_dir).read_text().splitlines()[number - 1]
+        outcomes[outcome] += 1
+        if problem:
+            wrong += 1
+        print(f"{failed}: {failure}: {outcome}{': WRONG: ' if problem else ''}{problem}", flush=True)
+        shutil.rmtree(run_dir)
+    print(
+        f"{len(faults)} faults: {outcomes['went on']} runs went on, {outcomes['stopped']} stopped and resumed;", end=" "
+    )
+    print(f"{wrong} were wrong" if wrong else "all ended bit for bit like a run without any")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    main()
