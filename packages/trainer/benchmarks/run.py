@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
+import os
 import shutil
 import statistics
 import tempfile
@@ -17,16 +18,19 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from trainer import TokenDataset, TrainConfig, Trainer, get_batch, read_metrics, save_checkpoint
+from trainer import TokenDataset, TrainConfig, Trainer, get_batch, save_checkpoint
+from trainer.callbacks import Callback
 from trainer.checkpoints import CheckpointStore
 from trainer.checkpoints.directory import CheckpointState
 from trainer.checkpoints.state_dicts import get_model_state
 from trainer.data.batches import BatchSource, StepBatches
 from trainer.data.splits import TokenSplit
 from trainer.data.windows import batch_generator
+from trainer.devices import keep_freed_memory
+from trainer.experiments.comparison import CONFIDENCE, spread, student_quantile
 
-VOCAB_SIZE, WIDTH, BATCH_SIZE, CONTEXT_LENGTH = 500, 128, 44, 64
-STEPS, ROUNDS = 150, 5
+VOCAB_SIZE, WIDTH, CONTEXT_LENGTH = 500, 128, 64
+PAIRS, WINDOWS, LOG_INTERVAL, LEAST_SECONDS = 20, 5, 10, 0.02
 BIG_WIDTH, SAVE_EVERY, SAVES = 2450, 40, 5
 FILE_TOKENS, BATCHES = 500_000_000, 20_000
 
@@ -42,49 +46,82 @@ def loss_fn(model, inputs, targets):
     return cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
 
 
-def bare_loop(tokens):
-    """Seconds per step of the loop that one would write by hand, with clipping."""
-    model = make_model()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    began = time.perf_counter()
-    for step in range(STEPS):
-        generator = batch_generator(0, step, 0)
-        inputs, targets = get_batch(tokens, BATCH_SIZE, CONTEXT_LENGTH, "cpu", generator)
-        loss = loss_fn(model, inputs, targets)
-        optimizer.zero_grad(set_to_none=True)
+class BareLoop(Callback):
+    """The loop that one would write by hand, with clipping; it makes a step whenever the trainer has made one.
+
+    So both meet the same disturbances, on a machine whose speed changes from second to second.
+    """
+
+    def __init__(self, tokens, batch_size) -> None:
+        self.tokens, self.batch_size = tokens, batch_size
+        self.model = make_model()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
+        self.seconds = []
+        """Of each step: the trainer's, from the end of the last call of this object, and the step here."""
+        self.ended = None
+
+    def step(self, number):
+        """Make one step."""
+        inputs, targets = get_batch(self.tokens, self.batch_size, CONTEXT_LENGTH, "cpu", batch_generator(0, number, 0))
+        loss = loss_fn(self.model, inputs, targets)
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-    return (time.perf_counter() - began) / STEPS
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+
+    def on_step(self, run):
+        """Make a step, and note how long it and the trainer's took."""
+        began = time.perf_counter()
+        self.step(run.step)
+        now = time.perf_counter()
+        if self.ended is not None:
+            self.seconds.append((began - self.ended, now - began))
+        self.ended = now
 
 
-def trainer_loop(tokens, directory):
-    """Seconds per step of the trainer, reports every 10 steps included, evaluations and checkpoints not."""
-    model = make_model()
+def find_batch_size(tokens):
+    """Return the batch size whose bare steps take at least `LEAST_SECONDS`."""
+    batch_size, seconds = 4, [0.0]
+    while statistics.median(seconds) < LEAST_SECONDS:
+        batch_size += 4
+        loop, seconds = BareLoop(tokens, batch_size), []
+        for number in range(30):
+            began = time.perf_counter()
+            loop.step(number)
+            seconds.append(time.perf_counter() - began)
+    return batch_size
+
+
+def measure_overhead(directory):
+    """Compare `Trainer.fit` with the bare loop; logs count, evaluations and checkpoints do not."""
+    tokens = np.random.default_rng(0).integers(VOCAB_SIZE, size=100_000).astype(np.uint16)
+    keep_freed_memory()  # as the trainer does, for both
+    bare = BareLoop(tokens, find_batch_size(tokens))
+    model, steps = make_model(), LOG_INTERVAL * WINDOWS * (PAIRS + 1)
     config = TrainConfig(
-        steps=STEPS,
-        batch_size=BATCH_SIZE,
+        steps=steps,
+        batch_size=bare.batch_size,
         context_length=CONTEXT_LENGTH,
         eval_interval=10**6,
         checkpoint_interval=None,
+        checkpoint_seconds=None,
+        log_interval=LOG_INTERVAL,
         device="cpu",
         dtype="float32",  # as the bare loop computes
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    run_dir = directory / f"run{time.perf_counter_ns()}"
-    Trainer(model, optimizer, loss_fn, tokens, tokens[:1000], config, lambda step: 1e-3, run_dir, []).fit()
-    first, *_, last = [record for record in read_metrics(run_dir) if record["event"] == "train"]
-    # Between two records, so that the loggers' work counts.
-    return (last["seconds_total"] - first["seconds_total"]) / (last["step"] - first["step"])
-
-
-def measure_overhead(directory):
-    tokens = np.random.default_rng(0).integers(VOCAB_SIZE, size=100_000).astype(np.uint16)
-    bare_loop(tokens)
-    pairs = [(bare_loop(tokens), trainer_loop(tokens, directory)) for _ in range(ROUNDS)]
-    bare = statistics.median(pair[0] for pair in pairs)
-    ratio = statistics.median(ours / theirs for theirs, ours in pairs)
-    print(f"loop: {ratio:.3f} times a bare loop of {bare * 1e3:.2f} ms steps (median of {ROUNDS} pairs)")
+    arguments = loss_fn, tokens, tokens[:1000], config, lambda step: 1e-3, directory / "overhead", []
+    Trainer(model, optimizer, *arguments, callbacks=[bare]).fit()
+    # The first pair warms up. A window has one record; the medians leave out what disturbs single steps.
+    windows = np.array(bare.seconds)[-LOG_INTERVAL * WINDOWS * PAIRS :].reshape(PAIRS, WINDOWS, LOG_INTERVAL, 2)
+    medians = np.median(windows.sum(2), axis=1)
+    ratios = spread((medians[:, 0] / medians[:, 1]).tolist())
+    half = student_quantile((1 + CONFIDENCE) / 2, PAIRS - 1) * ratios.deviation / PAIRS**0.5
+    print(
+        f"loop: {ratios.mean:.4f} ± {half:.4f} times a bare loop of {np.median(windows[..., 1]) * 1e3:.1f} ms steps "
+        f"(mean of {PAIRS} pairs and its {CONFIDENCE:.0%} interval, {torch.get_num_threads()} threads, pairs from "
+        f"{ratios.low:.3f} to {ratios.high:.3f}, load average {os.getloadavg()[0]:.1f})"
+    )
 
 
 def resident_megabytes():
