@@ -1,7 +1,9 @@
 """Damaged records never keep a run from its checkpoints (R13, A7, A8)."""
 
+import errno
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from bigram_run import assert_equal_runs, make_model, make_trainer
@@ -62,6 +64,18 @@ def test_damaged_lines_cost_a_reader_one_warning(tmp_path):
     with pytest.warns(RuntimeWarning, match=r"metrics.jsonl: 2 of 4 lines are damaged"):
         assert read_metrics(tmp_path) == [{"step": 1}, {"step": 2}]
     assert read_lines(tmp_path / "absent.jsonl") == []
+
+
+@pytest.mark.parametrize("read", [read_lines, read_object])
+def test_a_file_that_the_disk_cannot_read_is_named(tmp_path, monkeypatch, read):
+    def fail(self):
+        raise OSError(errno.EIO, "Input/output error")  # as reading an open file does, without a name
+
+    path = tmp_path / "metrics.jsonl"
+    path.write_text("{}\n")
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    with pytest.raises(OSError, match=r"Input/output error: '.*metrics.jsonl'"):
+        read(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"{}", b"[]", b"\0" * 100])

@@ -62,7 +62,7 @@ def read_lines(path: Path, least: int = 0) -> list[tuple[bytes, dict[str, Any]]]
         path: The file.
         least: Lines that the file has had; if it has fewer, a warning says so.
     """
-    lines = (path.read_bytes() if path.exists() else b"").split(b"\n")[:-1]
+    lines = (_read(path) if path.exists() else b"").split(b"\n")[:-1]
     read = [(line, record) for line in lines if (record := _parsed(line)) is not None]
     problem = ""
     if len(lines) < least:
@@ -72,6 +72,11 @@ def read_lines(path: Path, least: int = 0) -> list[tuple[bytes, dict[str, Any]]]
     if problem:
         warnings.warn(f"{path}: {problem}", RuntimeWarning, stacklevel=3)
     return read
+
+
+def _read(path: Path) -> bytes:
+    with naming(path):
+        return path.read_bytes()
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
@@ -92,7 +97,7 @@ def read_object(path: Path) -> dict[str, Any]:
         ValueError: If the file is damaged.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(_read(path))
         json.dumps(content, allow_nan=False)  # as it was written
     except (ValueError, RecursionError):
         content = None
