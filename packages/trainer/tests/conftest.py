@@ -1,10 +1,13 @@
 import os
 import signal
+from functools import cache
 
 import pytest
 import torch
+from bigram_run import SHORT, train_without_pictures
 from hypothesis import settings
 
+from trainer.records import environment
 from trainer.records.run_directory import read_metrics
 
 settings.register_profile("quick", deadline=None, max_examples=40)
@@ -28,6 +31,20 @@ def no_flushing():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def git_is_asked_once():
+    """Each run would start three processes of git, which take as long as twenty steps."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(environment, "describe_git", cache(environment.describe_git))
+        yield
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    """The directory of an uninterrupted run."""
+    return train_without_pictures(tmp_path_factory.mktemp("whole") / "run", **SHORT)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 import torch
-from bigram_run import Notices, failing_loss, make_model, make_tokens, make_trainer
+from bigram_run import Notices, failing_loss, make_model, make_tokens, make_trainer, train_without_pictures
 
 from trainer import TrainingInterrupted, load_weights, read_metrics
 from trainer.callbacks import EarlyStopping
@@ -69,7 +69,7 @@ class StopAt:
 @pytest.mark.parametrize("method", ["on_step", "on_evaluation", "on_save"])
 def test_a_callback_stops_the_run_in_order(tmp_path, method):
     run = tmp_path / "run"
-    settings = {"eval_interval": 10, "checkpoint_interval": 10}
+    settings = {"steps": 30, "eval_interval": 10, "checkpoint_interval": 10}
     summary = make_trainer(run, callbacks=[StopAt(method, 20)], **settings).fit()
     assert (summary.status, summary.steps, summary.diverged) == ("stopped", 20, False)
     evaluated = [record["step"] for record in read_metrics(run) if record["event"] == "eval"]
@@ -78,13 +78,15 @@ def test_a_callback_stops_the_run_in_order(tmp_path, method):
     assert make_trainer(run, callbacks=[StopAt(method, 20)], **settings).fit() == summary
     notices = Notices()
     longer = make_trainer(run, callbacks=[], loggers=[notices], **settings).fit()  # a change, with which it goes on
-    assert (longer.status, longer.steps) == ("completed", 60)
+    assert (longer.status, longer.steps) == ("completed", 30)
     assert any("changed from step 20 on: callbacks was" in message for message in notices.messages)
 
 
+OVERFITTING = {"steps": 40, "eval_interval": 5, "train": make_tokens(120, seed=5), "lr": lambda step: 2e-2}
+
+
 def overfitting(run, *callbacks, **settings):
-    settings = {"steps": 200, "eval_interval": 5, "train": make_tokens(120, seed=5), **settings}
-    return make_trainer(run, callbacks=callbacks, lr=lambda step: 2e-2, **settings)
+    return make_trainer(run, callbacks=callbacks, **{**OVERFITTING, **settings})
 
 
 def expected_end(losses, patience, min_delta=0.0):
@@ -96,10 +98,15 @@ def expected_end(losses, patience, min_delta=0.0):
     return None
 
 
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """The directory of a run that nothing stops."""
+    return train_without_pictures(tmp_path_factory.mktemp("full") / "run", **OVERFITTING)
+
+
 @pytest.mark.parametrize("patience", [1, 2, 4])
-def test_early_stopping(tmp_path, patience):
-    full, run = tmp_path / "full", tmp_path / "run"
-    overfitting(full).fit()
+def test_early_stopping(tmp_path, full, patience):
+    run = tmp_path / "run"
     losses = [record["loss"] for record in read_metrics(full) if record["event"] == "eval"]
     summary = overfitting(run, EarlyStopping(patience)).fit()
     assert summary.status == "stopped"

@@ -101,16 +101,16 @@ def test_evaluation_sums_over_the_parts(tmp_path):
 def test_run_over_several_files(tmp_path, sampling):
     train, valid = [make_tokens(900), make_tokens(1500, seed=2)], [make_tokens(200, seed=1), make_tokens(300, seed=4)]
     files = [save(tmp_path / f"{index}.npy", part, bytes=7) for index, part in enumerate(train)]
-    model = make_model()
-    summary = make_trainer(tmp_path / "run", model=model, train=files, valid=valid, sampling=sampling).fit()
+    model, settings = make_model(), {"valid": valid, "sampling": sampling, "steps": 30}
+    summary = make_trainer(tmp_path / "run", model=model, train=files, **settings).fit()
     assert summary.final_valid_loss == pytest.approx(evaluate(model, valid, 8).loss, rel=1e-6)
     assert summary.final_valid_loss < 0.8 * summary_start(tmp_path / "run")
     other = make_model()
-    make_trainer(tmp_path / "arrays", model=other, train=train, valid=valid, sampling=sampling).fit()
+    make_trainer(tmp_path / "arrays", model=other, train=train, **settings).fit()
     assert all(torch.equal(*pair) for pair in zip(model.parameters(), other.parameters(), strict=True))
     assert [part["tokens"] for part in read_config(tmp_path / "run")["data"]["train"].values()] == [900, 1500]
     with pytest.raises(ValueError, match=r"data.train.1.tokens was 1500, now 1400"):
-        make_trainer(tmp_path / "run", train=[train[0], train[1][:1400]], valid=valid, sampling=sampling).fit()
+        make_trainer(tmp_path / "run", train=[train[0], train[1][:1400]], **settings).fit()
 
 
 @pytest.mark.parametrize(
@@ -160,4 +160,7 @@ def test_vocab_size_of_the_configuration_comes_first(tmp_path):
     ids = make_tokens(600) + np.uint16(40)
     with pytest.raises(ValueError, match="vocabulary size 40"):
         make_trainer(tmp_path / "run", train=ids, valid=ids, loss=loss).fit()
-    assert make_trainer(tmp_path / "run", train=ids, valid=ids, loss=loss, vocab_size=80).fit().status == "completed"
+    assert (
+        make_trainer(tmp_path / "run", train=ids, valid=ids, loss=loss, vocab_size=80, steps=2).fit().status
+        == "completed"
+    )

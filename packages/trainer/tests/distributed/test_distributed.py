@@ -6,11 +6,21 @@ import shutil
 import signal
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
-from distributed_run import RAMP, STEPS, STOPPED_AT, Blocks, acting, die, make_trainer, sums, train_equally
+from distributed_run import (
+    RAMP,
+    STEPS,
+    STOPPED_AT,
+    Blocks,
+    acting,
+    die,
+    make_trainer,
+    sums,
+    train_equally,
+    wait_for_a_signal,
+)
 from forked import ForkedProcess, fork_two
 from safetensors.torch import load_file
 
@@ -20,7 +30,6 @@ pytestmark = [
     pytest.mark.usefixtures("no_pictures"),
     pytest.mark.skipif(sys.platform != "linux", reason="signals and gloo as on Linux"),
 ]
-SCRIPT = Path(__file__).parents[1] / "helpers" / "distributed_run.py"
 
 
 def interrupt_one(run_dir):
@@ -221,19 +230,22 @@ def test_a_dead_process_ends_the_job_and_one_process_goes_on(runs, tmp_path):
     assert "ProcessLostError: process 0 of 2 lost another one, which died or did not answer" in errors
     assert "run the same command again, with as many processes or another number, to resume" in errors
     checkpoints = {path.name for path in (tmp_path / "run" / "checkpoints").glob("step_*")}
-    assert checkpoints == {"step_0000004", "step_0000006"}
+    assert checkpoints == {"step_0000002", "step_0000004"}
     settings = {"checkpoint_interval": 2, "save_in_background": False}
     assert make_trainer(tmp_path / "run", model=Blocks(5), **settings).fit().status == "completed"
     assert losses(tmp_path / "run") == pytest.approx(losses(runs[0] / "one"), abs=1e-5)
 
 
 def test_a_signal_to_torchrun_saves(tmp_path):
-    """Torchrun itself is forked; it starts new interpreters for its two processes, as for users."""
+    """Torchrun and its two processes are forked, which saves two starts of an interpreter and imports of torch."""
+    from torch.distributed.launcher.api import elastic_launch
+    from torch.distributed.run import config_from_args, parse_args
 
     def launch():
-        from torch.distributed.run import main
-
-        main(["--standalone", "--nproc-per-node", "2", str(SCRIPT), str(tmp_path)])
+        options = ["--standalone", "--nproc-per-node", "2", "wait_for_a_signal"]
+        config, _, _ = config_from_args(parse_args(options))
+        config.rdzv_backend, config.rdzv_endpoint, config.start_method = "c10d", "localhost:0", "fork"
+        elastic_launch(config, wait_for_a_signal)(tmp_path)
 
     process = ForkedProcess(launch, tmp_path / "torchrun", OMP_NUM_THREADS="1")
     run = tmp_path / "run"

@@ -3,6 +3,7 @@
 import inspect
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import nn
@@ -26,6 +27,8 @@ CONFIG = {
 }
 
 
+SHORT = {"steps": 24, "eval_interval": 8, "checkpoint_interval": 3, "sample": lambda model, step: f"text of {step}"}
+"""Settings of a run that is broken off at many places, and ends like the fixture `whole`."""
 TRAINER_KEYWORDS = [
     name
     for name, parameter in inspect.signature(Trainer).parameters.items()
@@ -39,15 +42,31 @@ def make_tokens(count=3000, seed=0):
     return (np.cumsum(steps) % VOCAB_SIZE).astype(np.uint16)
 
 
-def make_model(seed=0):
+def make_model(seed=0, dropout=0.2):
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Embedding(VOCAB_SIZE, 16), nn.Linear(16, 32), nn.ReLU(), nn.Dropout(0.2), nn.Linear(32, VOCAB_SIZE)
+        nn.Embedding(VOCAB_SIZE, 16), nn.Linear(16, 32), nn.ReLU(), nn.Dropout(dropout), nn.Linear(32, VOCAB_SIZE)
     )
 
 
 def loss_fn(model, inputs, targets):
     return cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
+
+
+def summed_loss(model, inputs, targets):
+    """The same loss as a sum and the number of targets."""
+    return loss_fn(model, inputs, targets) * targets.numel(), targets.numel()
+
+
+def recording(batches, loss=loss_fn):
+    """The loss, which keeps the inputs and targets of training passes."""
+
+    def recorded(model, inputs, targets):
+        if model.training:
+            batches.append((inputs, targets))
+        return loss(model, inputs, targets)
+
+    return recorded
 
 
 def schedule(step):
@@ -63,6 +82,19 @@ def make_trainer(run_dir, *, model=None, optimizer=None, loss=loss_fn, lr=schedu
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0) if optimizer is None else optimizer
     config = TrainConfig(**{**CONFIG, **settings})
     return Trainer(model, optimizer, loss, train, valid, config, lr, run_dir, list(loggers), **extra)
+
+
+def train_without_pictures(run_dir, **settings):
+    """Make a run that several tests read, and return its directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
+        make_trainer(run_dir, **settings).fit()
+    return run_dir
+
+
+def make_short_trainer(run_dir, **settings):
+    """Return a trainer of the run that the fixture `whole` makes."""
+    return make_trainer(run_dir, **{**SHORT, **settings})
 
 
 class Crash(BaseException):

@@ -11,6 +11,7 @@ from trainer.loggers import RunInfo
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 RECORD = {"event": "train", "step": 1, "loss": 2.0}
+SHORT = {"steps": 6, "eval_interval": 2, "log_interval": 3}
 
 
 class Listener:
@@ -78,7 +79,7 @@ def test_a_logger_is_told_everything_in_order(wrap, tmp_path):
     listener = Listener()
     logger = wrap(listener)
     assert isinstance(logger, Logger)
-    summary = make_trainer(tmp_path / "run", loggers=[logger], sample=sample, recorded={"x": 1}).fit()
+    summary = make_trainer(tmp_path / "run", loggers=[logger], sample=sample, recorded={"x": 1}, **SHORT).fit()
     names = [call[0] for call in listener.calls]
     assert names[0] == "on_start"
     assert names[-2:] == ["on_finish", "close"]
@@ -89,7 +90,7 @@ def test_a_logger_is_told_everything_in_order(wrap, tmp_path):
     assert run.config == read_config(tmp_path / "run")
     assert run.environment["seed"] == 3
     assert listener.records() == read_metrics(tmp_path / "run")
-    assert listener.told("on_samples") == [(step, [f"one at {step}", "two"]) for step in (0, 20, 40, 60)]
+    assert listener.told("on_samples") == [(step, [f"one at {step}", "two"]) for step in (0, 2, 4, 6)]
     assert listener.told("on_finish") == [(summary,)]
     assert isinstance(summary, Summary)
     assert (threading.main_thread() in listener.threads) == (logger is listener)
@@ -97,7 +98,7 @@ def test_a_logger_is_told_everything_in_order(wrap, tmp_path):
 
 def test_a_resumed_run_keeps_its_id_and_another_run_has_another(tmp_path):
     def interrupt(model, step):
-        if step == 20:
+        if step == 2:
             import signal
 
             signal.raise_signal(signal.SIGINT)
@@ -105,12 +106,12 @@ def test_a_resumed_run_keeps_its_id_and_another_run_has_another(tmp_path):
 
     first, second, other = Listener(), Listener(), Listener()
     with pytest.raises(TrainingInterrupted):
-        make_trainer(tmp_path / "run", loggers=[first], sample=interrupt).fit()
-    make_trainer(tmp_path / "run", loggers=[second]).fit()
-    make_trainer(tmp_path / "other", loggers=[other]).fit()
+        make_trainer(tmp_path / "run", loggers=[first], sample=interrupt, **SHORT).fit()
+    make_trainer(tmp_path / "run", loggers=[second], **SHORT).fit()
+    make_trainer(tmp_path / "other", loggers=[other], **SHORT).fit()
     (begun,), (resumed,), (else_,) = (logger.told("on_start")[0] for logger in (first, second, other))
     assert begun.run_id == resumed.run_id != else_.run_id
-    assert (resumed.step, resumed.resumes) == (20, True)
+    assert (resumed.step, resumed.resumes) == (2, True)
     assert first.told("on_finish") == []
     assert first.calls[-1] == ("close",)
     assert first.records() + second.records() == read_metrics(tmp_path / "run")
@@ -127,7 +128,7 @@ def test_a_logger_that_raises_anywhere_is_warned_about_once(method, wrap, tmp_pa
 
     failing, intact = Failing(), Listener()
     with pytest.warns(RuntimeWarning) as caught:
-        summary = make_trainer(tmp_path / "run", loggers=[wrap(failing), intact], sample=sample).fit()
+        summary = make_trainer(tmp_path / "run", loggers=[wrap(failing), intact], sample=sample, **SHORT).fit()
     assert summary.status == "completed"
     assert [str(warning.message) for warning in caught] == [
         "Failing failed (ConnectionError: no network) and gets no more calls; training continues, and metrics.jsonl "
@@ -140,8 +141,9 @@ def test_a_logger_that_raises_anywhere_is_warned_about_once(method, wrap, tmp_pa
 
 def test_a_logger_that_hangs_does_not_stall_a_run(tmp_path, hanging):
     intact = Listener()
+    loggers = [BackgroundLogger(hanging, close_seconds=0.2), intact]
     with pytest.warns(RuntimeWarning) as caught:
-        summary = make_trainer(tmp_path / "run", loggers=[BackgroundLogger(hanging, close_seconds=0.2), intact]).fit()
+        summary = make_trainer(tmp_path / "run", loggers=loggers, **SHORT).fit()
     assert hanging.records() == []  # the logger still hangs
     assert summary.status == "completed"
     assert [str(warning.message) for warning in caught] == [
@@ -205,5 +207,5 @@ def test_loggers_of_two_methods_are_enough(tmp_path):
     logger = Minimal()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        make_trainer(tmp_path / "plain", loggers=[logger, BackgroundLogger(Minimal())], sample=sample).fit()
+        make_trainer(tmp_path / "plain", loggers=[logger, BackgroundLogger(Minimal())], sample=sample, **SHORT).fit()
     assert logger.record["message"].startswith("completed")

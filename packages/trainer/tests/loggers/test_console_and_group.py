@@ -68,7 +68,7 @@ def test_default_is_the_console_and_an_empty_list_is_silence(tmp_path, capsys):
 def test_loggers_get_every_record_and_are_closed(tmp_path):
     collector = Collector()
     assert isinstance(collector, Logger)
-    make_trainer(tmp_path / "run", loggers=[collector]).fit()
+    make_trainer(tmp_path / "run", loggers=[collector], steps=8).fit()
     records = [record for record in collector.records if record["event"] != "notice"]
     assert records == read_metrics(tmp_path / "run")
     assert collector.closed == 1
@@ -86,7 +86,9 @@ def test_failing_loggers_are_warned_about_once_and_stop_nothing(tmp_path):
     collector = Collector()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        summary = make_trainer(tmp_path / "run", loggers=[Failing(), collector, FailingLater()]).fit()
+        summary = make_trainer(
+            tmp_path / "run", loggers=[Failing(), collector, FailingLater()], steps=8, log_interval=1
+        ).fit()
     assert summary.status == "completed"
     messages = [str(warning.message) for warning in caught]
     assert len(messages) == 2

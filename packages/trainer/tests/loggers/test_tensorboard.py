@@ -87,7 +87,9 @@ def test_an_interrupted_run_is_written_as_far_as_it_is(tmp_path):
 def test_a_directory_that_cannot_be_written_is_warned_about_once(tmp_path):
     (tmp_path / "file").write_text("", "utf-8")
     with pytest.warns(RuntimeWarning) as caught:
-        summary = make_trainer(tmp_path / "run", loggers=[TensorBoardLogger(tmp_path / "file" / "events")]).fit()
+        summary = make_trainer(
+            tmp_path / "run", loggers=[TensorBoardLogger(tmp_path / "file" / "events")], steps=6
+        ).fit()
     assert summary.status == "completed"
     assert len(caught) == 1
     assert str(caught[0].message).startswith("TensorBoardLogger failed (NotADirectoryError: ")

@@ -1,13 +1,16 @@
 """Real runs of wandb: offline, with a service on this machine, and with a service that is not there."""
 
+import atexit
 import json
 import math
 import os
 import re
 import shlex
+import signal
 import socket
-import subprocess
 import sys
+import threading
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -191,27 +194,26 @@ def test_a_run_that_the_service_does_not_take_is_kept_offline_with_one_warning(
 
 
 @installed
+@needs_fork
+@pytest.mark.usefixtures("no_pictures")
 def test_neither_the_run_nor_the_process_waits_for_a_service_that_does_not_answer(tmp_path):
-    """The process would wait for `connect_seconds` if it did, until the time limit ends it.
+    """The process would wait for `connect_seconds` if it did, until an alarm ends it."""
 
-    A new interpreter, because a forked process ends without what waits at the end of an interpreter.
-    """
-    program = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from bigram_run import make_trainer\nfrom trainer import WandbLogger\n"
-        "import trainer.records.reporter\ntrainer.records.reporter.draw_losses = lambda *_: True\n"
-        "logger = WandbLogger('online', connect_seconds=3000.0, close_seconds=0.5)\n"
-        "summary = make_trainer('run', steps=20, loggers=[logger]).fit()\n"
-        "assert summary.status == 'completed'"
-    )
+    def train():
+        signal.alarm(300)
+        atexit._clear()  # of the tests
+        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+        logger = WandbLogger("online", connect_seconds=3000.0, close_seconds=0.5)
+        assert make_trainer(tmp_path / "run", steps=20, loggers=[logger]).fit().status == "completed"
+        # As an interpreter ends, which a forked process does not.
+        threading._shutdown()
+        atexit._run_exitfuncs()
+
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        result = subprocess.run(
-            [sys.executable, "-c", program, str(HELPERS)],
-            capture_output=True, text=True, cwd=tmp_path, check=True, stdin=subprocess.DEVNULL, timeout=300,
-            env={**os.environ, "WANDB_BASE_URL": url, "WANDB_API_KEY": KEY},
-        )  # fmt: skip
-    assert result.stderr.count("RuntimeWarning: WandbLogger did not finish within 0.5 s; training does not wait") == 1
+        settings = {"WANDB_BASE_URL": f"http://127.0.0.1:{silent.getsockname()[1]}", "WANDB_API_KEY": KEY}
+        code, _, errors = ForkedProcess(train, tmp_path / "process", **settings).end()
+    assert code == 0, errors
+    assert errors.count("warning: WandbLogger did not finish within 0.5 s; training does not wait") == 1
 
 
 @needs_fork

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from bigram_run import assert_equal_runs, make_model, make_trainer
+from bigram_run import assert_equal_runs, make_model, make_short_trainer
 
 from trainer import Summary, read_metrics
 from trainer.records import RunDirectory, read_lines, read_object
@@ -14,27 +14,17 @@ from trainer.records import RunDirectory, read_lines, read_object
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The directory of an uninterrupted run."""
-    run = tmp_path_factory.mktemp("whole") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
-        make_trainer(run, sample=lambda model, step: f"text of {step}").fit()
-    return run
-
-
 @pytest.fixture
 def killed(whole, tmp_path):
-    """A copy of the run, as if it had been killed after step 54: the lines and files of later steps are there."""
+    """A copy of the run, as if it had been killed after step 21: the lines and files of later steps are there."""
     run = shutil.copytree(whole, tmp_path / "run")
     (run / "summary.json").unlink()
-    shutil.rmtree(run / "checkpoints" / "step_0000060")
+    shutil.rmtree(run / "checkpoints" / "step_0000024")
     return run
 
 
 def finish(run):
-    return make_trainer(run, model=make_model(9), sample=lambda model, step: f"text of {step}").fit()
+    return make_short_trainer(run, model=make_model(9)).fit()
 
 
 @pytest.mark.parametrize("name", ["metrics.jsonl", "samples.jsonl"])
@@ -87,7 +77,7 @@ def test_a_damaged_summary_counts_as_an_unfinished_run(whole, tmp_path, content)
     with pytest.warns(RuntimeWarning, match="summary.json is damaged"):
         summary = finish(run)
     before = Summary.from_json(json.loads((whole / "summary.json").read_text()))
-    assert (summary.status, summary.steps, summary.final_valid_loss) == ("completed", 60, before.final_valid_loss)
+    assert (summary.status, summary.steps, summary.final_valid_loss) == ("completed", 24, before.final_valid_loss)
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 300, None])

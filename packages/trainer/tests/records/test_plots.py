@@ -13,7 +13,7 @@ def test_matplotlib_absent(tmp_path, monkeypatch):
     with pytest.warns(
         RuntimeWarning, match=r"matplotlib is not installed, so loss.png is not drawn; pip install"
     ) as caught:
-        summary = make_trainer(tmp_path / "run").fit()
+        summary = make_trainer(tmp_path / "run", steps=6).fit()
     assert len(caught) == 1
     assert summary.status == "completed"
     assert not (tmp_path / "run" / "loss.png").exists()
@@ -25,7 +25,7 @@ def test_picture_that_fails_is_a_warning(tmp_path, monkeypatch):
 
     monkeypatch.setattr("trainer.records.reporter.draw_losses", fail)
     with pytest.warns(RuntimeWarning, match=r"loss.png could not be drawn: OSError: no space"):
-        assert make_trainer(tmp_path / "run").fit().status == "completed"
+        assert make_trainer(tmp_path / "run", steps=6).fit().status == "completed"
 
 
 def test_picture_of_losses_that_are_not_finite(tmp_path):

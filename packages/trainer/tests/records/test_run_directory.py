@@ -13,6 +13,8 @@ from bigram_run import CONFIG, make_trainer
 from trainer import RunLockedError, Summary, read_config, read_metrics
 from trainer.records.run_directory import RunDirectory
 
+without_pictures = pytest.mark.usefixtures("no_pictures")
+
 
 def test_run_leaves_every_file(tmp_path):
     run = tmp_path / "run"
@@ -36,6 +38,7 @@ def test_run_leaves_every_file(tmp_path):
     assert Summary.from_json(json.loads((run / "summary.json").read_text())) == summary
 
 
+@without_pictures
 def test_directory_in_use_is_refused(tmp_path):
     first = RunDirectory(tmp_path / "run")
     first.acquire()
@@ -45,9 +48,10 @@ def test_directory_in_use_is_refused(tmp_path):
         make_trainer(tmp_path / "run").fit()
     assert isinstance(RunLockedError("x"), OSError)
     first.release()
-    assert make_trainer(tmp_path / "run").fit().status == "completed"
+    assert make_trainer(tmp_path / "run", steps=2).fit().status == "completed"
 
 
+@without_pictures
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_a_marker_replaces_locks_where_the_file_system_has_none(tmp_path, monkeypatch, number):
     """R40: Lustre without the option flock, and some network file systems."""
@@ -129,6 +133,7 @@ class Stubborn:
         raise KeyboardInterrupt
 
 
+@without_pictures
 def test_directory_is_free_after_a_logger_that_is_interrupted_while_it_closes(tmp_path):
     trainer = make_trainer(tmp_path / "run", steps=6, loggers=[Stubborn()])
     with pytest.raises(KeyboardInterrupt):
@@ -148,6 +153,7 @@ def test_reading_what_is_no_run(tmp_path):
         read_config(tmp_path)
 
 
+@without_pictures
 def test_checkpoints_without_a_configuration_are_not_trusted(tmp_path):
     make_trainer(tmp_path / "run", steps=6).fit()
     (tmp_path / "run" / "config.json").unlink()
@@ -164,6 +170,7 @@ def test_a_line_cut_short_by_a_kill_is_left_out(tmp_path):
     assert read_metrics(tmp_path) == [{"step": 1}, {"step": 5}]
 
 
+@without_pictures
 def test_how_a_run_is_saved_may_change_when_it_goes_on(tmp_path):
     run = tmp_path / "run"
     make_trainer(run, keep_checkpoints=5).fit()

@@ -1,6 +1,7 @@
 """Averaged weights of a run's tail, compared with a plain loop that keeps the weights of every step."""
 
 import json
+import shutil
 import signal
 
 import pytest
@@ -18,6 +19,7 @@ from bigram_run import (
     make_tokens,
     make_trainer,
     schedule,
+    train_without_pictures,
 )
 from checkpoint_files import state_of
 from safetensors.torch import load_file
@@ -31,8 +33,14 @@ from trainer.distributed.processes import Processes
 from trainer.training.averaging import WeightAverage
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
-SETTINGS = {"steps": 20, "average_from": 0.7, "eval_interval": 5}
+SETTINGS = {"steps": 20, "average_from": 0.7, "eval_interval": 5, "checkpoint_interval": 3}
 FIRST = 14  # the step that begins at 0.7 of the run
+
+
+@pytest.fixture(scope="module")
+def averaged(tmp_path_factory):
+    """The directory of an uninterrupted run."""
+    return train_without_pictures(tmp_path_factory.mktemp("averaged") / "run", **SETTINGS)
 
 
 def train_by_hand():
@@ -97,43 +105,38 @@ def test_a_decay_needs_the_share_from_which_to_average():
         TrainConfig(steps=1, batch_size=1, context_length=1, average_from=0.0, average_decay=1.0)
 
 
-def test_training_and_evaluations_on_the_way_are_of_the_weights_as_they_are(tmp_path, timeless):
-    make_trainer(tmp_path / "averaged", **SETTINGS).fit()
+def test_training_and_evaluations_on_the_way_are_of_the_weights_as_they_are(tmp_path, averaged, timeless):
     make_trainer(tmp_path / "plain", **{**SETTINGS, "average_from": None}).fit()
-    averaged, plain = timeless(tmp_path / "averaged"), timeless(tmp_path / "plain")
-    assert averaged[:-1] == plain[:-1]
-    assert averaged[-1]["loss"] != plain[-1]["loss"]
+    ours, plain = timeless(averaged), timeless(tmp_path / "plain")
+    assert ours[:-1] == plain[:-1]
+    assert ours[-1]["loss"] != plain[-1]["loss"]
 
 
 @pytest.mark.parametrize("at", [1, 28, 29, 31, 40])
-def test_resumes(tmp_path, timeless, at):
+def test_resumes(tmp_path, averaged, timeless, at):
     """The mean begins with step 15, in passes 29 and 30; checkpoints come every third step."""
-    settings = {**SETTINGS, "checkpoint_interval": 3}
-    make_trainer(tmp_path / "whole", **settings).fit()
     with pytest.raises(Crash):
-        make_trainer(tmp_path / "run", loss=failing_loss(at, crash), **settings).fit()
-    make_trainer(tmp_path / "run", model=make_model(0 if at == 1 else 9), **settings).fit()
-    assert_equal_runs(tmp_path / "whole", tmp_path / "run", timeless)
+        make_trainer(tmp_path / "run", loss=failing_loss(at, crash), **SETTINGS).fit()
+    make_trainer(tmp_path / "run", model=make_model(0 if at == 1 else 9), **SETTINGS).fit()
+    assert_equal_runs(averaged, tmp_path / "run", timeless)
 
 
 @pytest.mark.parametrize("at", [28, 29, 33])
-def test_signals(tmp_path, timeless, at):
-    make_trainer(tmp_path / "whole", **SETTINGS).fit()
+def test_signals(tmp_path, averaged, timeless, at):
     interrupt = failing_loss(at, lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(TrainingInterrupted):
         make_trainer(tmp_path / "run", loss=interrupt, **SETTINGS).fit()
     make_trainer(tmp_path / "run", model=make_model(9), **SETTINGS).fit()
-    assert_equal_runs(tmp_path / "whole", tmp_path / "run", timeless)
+    assert_equal_runs(averaged, tmp_path / "run", timeless)
 
 
-def test_a_kill_after_the_last_checkpoint_averages_nothing_twice(tmp_path, timeless):
-    run, model = tmp_path / "run", make_model(9)
-    make_trainer(tmp_path / "whole", **SETTINGS).fit()
-    summary = make_trainer(run, **SETTINGS).fit()
+def test_a_kill_after_the_last_checkpoint_averages_nothing_twice(tmp_path, averaged, timeless):
+    run, model = shutil.copytree(averaged, tmp_path / "run"), make_model(9)
+    before = json.loads((run / "summary.json").read_text())
     (run / "summary.json").unlink()
     again = make_trainer(run, model=model, **SETTINGS).fit()
-    assert (again.final_valid_loss, again.steps) == (summary.final_valid_loss, 20)
-    assert_equal_runs(tmp_path / "whole", run, timeless)
+    assert (again.final_valid_loss, again.steps) == (before["final_valid_loss"], 20)
+    assert_equal_runs(averaged, run, timeless)
     reread = make_model(8)
     make_trainer(run, model=reread, **SETTINGS).fit()  # is only read
     for one, other in zip(model.parameters(), reread.parameters(), strict=True):

@@ -17,6 +17,7 @@ from bigram_run import (
     make_tokens,
     make_trainer,
     schedule,
+    train_without_pictures,
 )
 from torch import nn
 
@@ -150,16 +151,23 @@ def test_records_of_a_step_that_is_not_made(tmp_path):
     assert (last["event"], last["step"], last["tokens"]) == ("train", 9, 32 * (6 + 6))
 
 
+RESUMED = {**SETTINGS, "checkpoint_interval": 5, "log_interval": 1, "eval_interval": 10}
+
+
+@pytest.fixture(scope="module")
+def whole_ramp(tmp_path_factory):
+    """The directory of an uninterrupted run."""
+    return train_without_pictures(tmp_path_factory.mktemp("whole") / "run", **RESUMED)
+
+
 @pytest.mark.parametrize("at", [1, 6, 8, 18, 19, 47])
-def test_resumes_around_the_changes(tmp_path, timeless, at):
+def test_resumes_around_the_changes(tmp_path, whole_ramp, timeless, at):
     """The second stage begins with pass 7, the third with pass 19; checkpoints come every fifth step."""
-    settings = {**SETTINGS, "checkpoint_interval": 5, "log_interval": 1, "eval_interval": 10}
-    make_trainer(tmp_path / "whole", **settings).fit()
     with pytest.raises(Crash):
-        make_trainer(tmp_path / "run", loss=failing_loss(at, crash), **settings).fit()
+        make_trainer(tmp_path / "run", loss=failing_loss(at, crash), **RESUMED).fit()
     fresh = at <= 5  # before the first checkpoint the new process must bring the same weights
-    make_trainer(tmp_path / "run", model=make_model(0 if fresh else 9), **settings).fit()
-    assert_equal_runs(tmp_path / "whole", tmp_path / "run", timeless)
+    make_trainer(tmp_path / "run", model=make_model(0 if fresh else 9), **RESUMED).fit()
+    assert_equal_runs(whole_ramp, tmp_path / "run", timeless)
 
 
 def test_a_run_goes_on_with_another_ramp(tmp_path):

@@ -14,7 +14,7 @@ def overfitting(run, **settings):
     """A run whose validation loss is the lowest long before its end."""
     settings = {"eval_interval": 5, "checkpoint_interval": 1000, "checkpoint_seconds": None, **settings}
     train = make_tokens(200, seed=5)
-    return make_trainer(run, train=train, lr=lambda step: 2e-2, steps=120, **settings).fit()
+    return make_trainer(run, train=train, lr=lambda step: 2e-2, steps=60, **settings).fit()
 
 
 @pytest.mark.parametrize(("evaluations", "checkpoints"), [(5, 1000), (5, 12), (7, 5), (20, 1000)])
@@ -37,7 +37,7 @@ def test_load_weights_gives_the_model_of_the_best_evaluation(tmp_path, evaluatio
 def test_an_evaluation_of_a_part_saves_nothing(tmp_path):
     """Losses on a part of the split do not count for the best loss."""
     overfitting(tmp_path / "run", eval_tokens=20)
-    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step_0000120"]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step_0000060"]
 
 
 def test_a_best_evaluation_that_is_not_on_the_disk_is_said(tmp_path):
@@ -45,14 +45,14 @@ def test_a_best_evaluation_that_is_not_on_the_disk_is_said(tmp_path):
     summary = overfitting(run)
     best = load_weights(make_model(), run)
     for path in (run / "checkpoints").iterdir():
-        if path != run / "checkpoints" / "step_0000120":
+        if path != run / "checkpoints" / "step_0000060":
             for file in path.iterdir():
                 file.unlink()
             path.rmdir()
-    expected = rf"the best evaluation of .*run, a loss of {best.valid_loss:.4f}, is not on the disk; loaded <step 120, "
+    expected = rf"the best evaluation of .*run, a loss of {best.valid_loss:.4f}, is not on the disk; loaded <step 60, "
     with pytest.warns(RuntimeWarning, match=expected):
         loaded = load_weights(make_model(), run)
-    assert (loaded, loaded.valid_loss) == (120, summary.final_valid_loss)
+    assert (loaded, loaded.valid_loss) == (60, summary.final_valid_loss)
 
 
 def test_weights_of_other_programs_have_no_step(tmp_path):
@@ -80,9 +80,9 @@ def test_tied_weights_may_be_saved_once(tmp_path):
 
 def test_a_checkpoint_without_its_description_is_no_plain_weights(tmp_path):
     overfitting(tmp_path / "run")
-    checkpoint = tmp_path / "run" / "checkpoints" / "step_0000120"
+    checkpoint = tmp_path / "run" / "checkpoints" / "step_0000060"
     (checkpoint / "meta.json").unlink()
-    with pytest.raises(ValueError, match=r"step_0000120 is damaged \(meta.json is missing\)"):
+    with pytest.raises(ValueError, match=r"step_0000060 is damaged \(meta.json is missing\)"):
         load_weights(make_model(), checkpoint)
 
 

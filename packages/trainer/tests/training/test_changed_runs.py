@@ -3,10 +3,22 @@
 import functools
 import json
 import re
+import shutil
 
 import pytest
 import torch
-from bigram_run import Crash, Notices, crash, failing_loss, loss_fn, make_model, make_tokens, make_trainer, schedule
+from bigram_run import (
+    Crash,
+    Notices,
+    crash,
+    failing_loss,
+    loss_fn,
+    make_model,
+    make_tokens,
+    make_trainer,
+    schedule,
+    train_without_pictures,
+)
 from safetensors.torch import load_file, save_file
 
 from trainer import ConsoleLogger, load_weights, read_config, read_metrics
@@ -115,11 +127,17 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(CHANGEABLE_SETTINGS))
-def test_each_of_these_settings_may_change(tmp_path, name):
-    run = tmp_path / "run"
-    make_trainer(run, steps=12).fit()
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """The directory of a run of 12 steps that lacks only its summary."""
+    run = train_without_pictures(tmp_path_factory.mktemp("saved") / "run", steps=12)
     (run / "summary.json").unlink()
+    return run
+
+
+@pytest.mark.parametrize("name", sorted(CHANGEABLE_SETTINGS))
+def test_each_of_these_settings_may_change(saved, tmp_path, name):
+    run = shutil.copytree(saved, tmp_path / "run")
     needed = {"batch_ramp": {"grad_accumulation_steps": 1}, "average_decay": {"average_from": 0.5}}
     others = {name: OTHERS[name], **needed.get(name, {})}
     if name == "batch_ramp":

@@ -7,6 +7,8 @@ from compiling_optimizers import Both, Momentum
 
 from trainer import read_metrics
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
+
 
 class Decaying(Momentum):
     """The same with weight decay."""
@@ -49,23 +51,20 @@ def compile_eagerly(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore")  # of torch's own compiler
-def test_updates_are_compiled_from_the_second_on(tmp_path, compile_eagerly, timeless):
-    trainer_of(tmp_path / "off").fit()
+def test_updates_are_compiled_from_the_second_on_and_from_the_first_where_a_run_goes_on(
+    tmp_path, compile_eagerly, timeless
+):
+    settings = {"steps": 15, "checkpoint_interval": 10}
+    trainer_of(tmp_path / "off", **settings).fit()
     assert not compile_eagerly
-    summary = trainer_of(tmp_path / "on", compile="on").fit()
-    assert compile_eagerly.count("step") == summary.steps - 1
-    assert timeless(tmp_path / "on") == timeless(tmp_path / "off")
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_run_that_goes_on_compiles_its_first_update(tmp_path, compile_eagerly, timeless):
-    trainer_of(tmp_path / "whole", compile="on").fit()
-    cut = trainer_of(tmp_path / "cut", compile="on", checkpoint_interval=10, loss=failing_loss(51, crash))
+    trainer_of(tmp_path / "whole", compile="on", **settings).fit()
+    assert compile_eagerly.count("step") == 14
+    assert timeless(tmp_path / "whole") == timeless(tmp_path / "off")
     with pytest.raises(Crash):
-        cut.fit()
+        trainer_of(tmp_path / "cut", compile="on", loss=failing_loss(25, crash), **settings).fit()
     compile_eagerly.clear()
-    assert trainer_of(tmp_path / "cut", compile="on", checkpoint_interval=10).fit().steps == 60
-    assert compile_eagerly.count("step") == 40
+    assert trainer_of(tmp_path / "cut", compile="on", **settings).fit().steps == 15
+    assert compile_eagerly.count("step") == 5
     assert timeless(tmp_path / "cut") == timeless(tmp_path / "whole")
 
 
@@ -96,8 +95,8 @@ def test_an_optimizer_that_does_not_offer_it_steps_plainly(tmp_path, monkeypatch
 
     seen = []
     monkeypatch.setattr(torch, "compile", lambda function, **options: seen.append(function) or function)
-    trainer_of(tmp_path / "one", Other, compile="on").fit()
-    trainer_of(tmp_path / "in two", lambda params: Both([Other(params)]), compile="on").fit()
+    trainer_of(tmp_path / "one", Other, compile="on", steps=3).fit()
+    trainer_of(tmp_path / "in two", lambda params: Both([Other(params)]), compile="on", steps=3).fit()
     assert len(seen) == 2, "the losses"
 
 
@@ -127,7 +126,7 @@ def test_an_update_that_cannot_be_compiled_is_made_plainly(tmp_path, monkeypatch
 
     def fit(name, **settings):
         model = half_model()
-        make_trainer(tmp_path / name, model=model, optimizer=both(model.parameters()), **settings).fit()
+        make_trainer(tmp_path / name, model=model, optimizer=both(model.parameters()), steps=12, **settings).fit()
 
     fit("off")
     monkeypatch.setattr(torch, "compile", compile_)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from bigram_run import loss_fn, make_model, make_trainer
+from bigram_run import loss_fn, make_model, make_trainer, recording, summed_loss
 
 from trainer import load_weights, read_metrics, resolve_dtype
 from trainer.devices import devices, peak_flops
@@ -12,14 +12,8 @@ from trainer.devices import devices, peak_flops
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
-def dropout_free(seed=0):
-    model = make_model(seed)
-    model[3].p = 0.0
-    return model
-
-
 def weights(run):
-    model = dropout_free()
+    model = make_model(dropout=0.0)
     load_weights(model, sorted((run / "checkpoints").iterdir())[-1])
     return torch.cat([parameter.flatten() for parameter in model.parameters()])
 
@@ -31,15 +25,11 @@ def events(run, event):
 def test_training_equals_a_hand_written_loop_with_torchs_scaler(tmp_path):
     """Scaled gradients, unscaled before clipping, steps left out where they overflow."""
     seen = []
-
-    def loss(model, inputs, targets):
-        if model.training:
-            seen.append((inputs, targets))
-        return loss_fn(model, inputs, targets)
-
     settings = {"dtype": "float16", "steps": 25, "grad_accumulation_steps": 1, "max_grad_norm": 0.5}
-    make_trainer(tmp_path / "run", model=dropout_free(), loss=loss, lr=lambda step: 1e-2, **settings).fit()
-    model = dropout_free()
+    make_trainer(
+        tmp_path / "run", model=make_model(dropout=0.0), loss=recording(seen), lr=lambda step: 1e-2, **settings
+    ).fit()
+    model = make_model(dropout=0.0)
     optimizer, scaler = torch.optim.AdamW(model.parameters(), lr=1e-2), torch.amp.GradScaler("cpu")
     for inputs, targets in seen:
         optimizer.zero_grad(set_to_none=True)
@@ -75,7 +65,7 @@ class _Limit(torch.autograd.Function):
 def test_overflows_reduce_the_scale_and_make_no_update(tmp_path):
     run = tmp_path / "run"
     settings = {"dtype": "float16", "steps": 12, "grad_accumulation_steps": 1, "log_interval": 1}
-    summary = make_trainer(run, model=dropout_free(), loss=overflowing_loss, **settings).fit()
+    summary = make_trainer(run, model=make_model(dropout=0.0), loss=overflowing_loss, **settings).fit()
     skipped = events(run, "skipped")
     assert [record["loss_scale"] for record in skipped] == [2.0**power for power in range(15, 9, -1)]
     assert [record["step"] for record in skipped] == [1, 2, 3, 4, 5, 6]
@@ -86,9 +76,9 @@ def test_overflows_reduce_the_scale_and_make_no_update(tmp_path):
 def test_the_scale_survives_an_interruption(tmp_path):
     whole, run = tmp_path / "whole", tmp_path / "run"
     settings = {"dtype": "float16", "grad_accumulation_steps": 1, "log_interval": 1}
-    make_trainer(whole, model=dropout_free(), loss=overflowing_loss, steps=20, **settings).fit()
-    make_trainer(run, model=dropout_free(), loss=overflowing_loss, steps=9, **settings).fit()
-    make_trainer(run, model=dropout_free(4), loss=overflowing_loss, steps=20, **settings).fit()
+    make_trainer(whole, model=make_model(dropout=0.0), loss=overflowing_loss, steps=20, **settings).fit()
+    make_trainer(run, model=make_model(dropout=0.0), loss=overflowing_loss, steps=9, **settings).fit()
+    make_trainer(run, model=make_model(4, dropout=0.0), loss=overflowing_loss, steps=20, **settings).fit()
     assert torch.equal(weights(run), weights(whole))
     scales = [[record["loss_scale"] for record in events(path, "train")] for path in (run, whole)]
     assert scales[0] == scales[1]
@@ -128,12 +118,9 @@ class _Never(torch.autograd.Function):
 
 
 def test_losses_that_leave_out_targets_are_scaled_too(tmp_path):
-    def counted(model, inputs, targets):
-        return loss_fn(model, inputs, targets) * targets.numel(), targets.numel()
-
     plain, other = tmp_path / "plain", tmp_path / "counted"
-    for run, loss in ((plain, loss_fn), (other, counted)):
-        make_trainer(run, model=dropout_free(), loss=loss, dtype="float16", steps=10).fit()
+    for run, loss in ((plain, loss_fn), (other, summed_loss)):
+        make_trainer(run, model=make_model(dropout=0.0), loss=loss, dtype="float16", steps=10).fit()
     torch.testing.assert_close(weights(other), weights(plain), rtol=0, atol=2e-2)
 
 

@@ -155,9 +155,9 @@ class Collector:
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_step_that_is_not_finite_may_be_skipped(tmp_path, value):
     run, heard = tmp_path / "run", []
-    loss = bad_loss(2 * 15 + 1, value)
-    summary = make_trainer(run, loss=loss, loggers=[Collector(heard)], on_non_finite="skip").fit()
-    assert (summary.status, summary.diverged, summary.steps, summary.skipped_steps) == ("completed", False, 60, 1)
+    loss, settings = bad_loss(2 * 15 + 1, value), {"on_non_finite": "skip", "steps": 24}
+    summary = make_trainer(run, loss=loss, loggers=[Collector(heard)], **settings).fit()
+    assert (summary.status, summary.diverged, summary.steps, summary.skipped_steps) == ("completed", False, 24, 1)
     assert math.isfinite(summary.final_valid_loss)
     (skipped,) = (record for record in read_metrics(run) if record["event"] == "skipped")
     assert (skipped["step"], skipped["loss"]) == (16, None)
@@ -186,8 +186,8 @@ def test_a_spike_is_recorded(tmp_path):
 
 def test_evaluations_by_time(tmp_path):
     run = tmp_path / "run"
-    make_trainer(run, eval_interval=1000, eval_seconds=1e-9).fit()
-    assert [record["step"] for record in read_metrics(run) if record["event"] == "eval"] == list(range(61))
+    make_trainer(run, eval_interval=1000, eval_seconds=1e-9, steps=12).fit()
+    assert [record["step"] for record in read_metrics(run) if record["event"] == "eval"] == list(range(13))
 
 
 def test_norms_and_rates_are_recorded(tmp_path):
@@ -204,10 +204,10 @@ def test_norms_and_rates_are_recorded(tmp_path):
 
 
 def test_utilisation_is_given_only_if_known(tmp_path, monkeypatch):
-    summary = make_trainer(tmp_path / "unknown", flops_per_token=1e6).fit()
+    summary = make_trainer(tmp_path / "unknown", flops_per_token=1e6, steps=14).fit()
     assert summary.mfu is None
     monkeypatch.setattr("trainer.trainer.peak_flops", lambda name, dtype: 1e12)
-    summary = make_trainer(tmp_path / "known", flops_per_token=1e6).fit()
+    summary = make_trainer(tmp_path / "known", flops_per_token=1e6, steps=14).fit()
     assert summary.mfu == pytest.approx(summary.tokens_per_second * 1e6 / 1e12)
     train = [record for record in read_metrics(tmp_path / "known") if record["event"] == "train"]
     assert all(record["mfu"] == pytest.approx(record["tokens_per_second"] * 1e-6) for record in train)
@@ -224,7 +224,7 @@ def test_validation_loss_that_is_not_finite_is_a_divergence(tmp_path):
 
 
 def test_run_that_ends_above_its_start_is_marked(tmp_path):
-    summary = make_trainer(tmp_path / "run", lr=lambda step: 5.0).fit()
+    summary = make_trainer(tmp_path / "run", lr=lambda step: 5.0, steps=12).fit()
     assert (summary.status, summary.diverged, summary.diverged_at_step) == ("completed", True, None)
     assert "is above the first one" in summary.divergence
 
@@ -232,17 +232,17 @@ def test_run_that_ends_above_its_start_is_marked(tmp_path):
 def test_a_run_that_overfits_has_not_diverged(tmp_path):
     """A9: the validation loss ends above its start, and the training loss is low."""
     tokens = make_tokens(40, seed=5)
-    summary = make_trainer(tmp_path / "run", train=tokens, lr=lambda step: 5e-2, steps=200).fit()
+    summary = make_trainer(tmp_path / "run", train=tokens, lr=lambda step: 5e-2, steps=100).fit()
     assert summary.final_valid_loss > 1.1 * 3.7 > summary.best_valid_loss
     assert (summary.status, summary.diverged, summary.divergence) == ("completed", False, None)
 
 
 def test_finished_run_is_only_read(tmp_path):
     run, model = tmp_path / "run", make_model()
-    summary = make_trainer(run, model=model).fit()
+    summary = make_trainer(run, model=model, steps=6).fit()
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     other = make_model(5)
-    assert make_trainer(run, model=other, loss=None).fit() == summary
+    assert make_trainer(run, model=other, loss=None, steps=6).fit() == summary
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
     assert all(torch.equal(*pair) for pair in zip(model.parameters(), other.parameters(), strict=True))
 
@@ -283,11 +283,11 @@ def test_metrics_csv_is_written_at_the_end_of_a_session(tmp_path):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        make_trainer(tmp_path / "crashed", loss=failing_loss(31, crash)).fit()
+        make_trainer(tmp_path / "crashed", loss=failing_loss(31, crash), steps=20).fit()
     interrupt = failing_loss(31, lambda: signal.raise_signal(signal.SIGTERM))
     with pytest.raises(TrainingInterrupted):
-        make_trainer(tmp_path / "interrupted", loss=interrupt).fit()
-    make_trainer(tmp_path / "whole").fit()
+        make_trainer(tmp_path / "interrupted", loss=interrupt, steps=20).fit()
+    make_trainer(tmp_path / "whole", steps=20).fit()
     for name in ("crashed", "interrupted", "whole"):
         assert rows(tmp_path / name) == len(read_metrics(tmp_path / name)) > 0
 
@@ -295,9 +295,9 @@ def test_metrics_csv_is_written_at_the_end_of_a_session(tmp_path):
 def test_the_start_on_a_part_of_the_split_is_not_compared_with_the_end_on_the_whole(tmp_path):
     """The rest of the split is harder: its ids do not walk around the circle."""
     valid = np.concatenate([make_tokens(100, seed=1), np.random.default_rng(0).integers(0, 40, 400).astype(np.uint16)])
-    start = evaluate(make_model(), valid[:100], 8).loss
+    start, settings = evaluate(make_model(), valid[:100], 8).loss, {"valid": valid, "steps": 12, "lr": lambda step: 5.0}
     for tokens, is_above in ((100, False), (500, True), (None, True)):
-        summary = make_trainer(tmp_path / str(tokens), valid=valid, eval_tokens=tokens, lr=lambda step: 5.0).fit()
+        summary = make_trainer(tmp_path / str(tokens), eval_tokens=tokens, **settings).fit()
         assert summary.final_valid_loss > start
         assert (summary.diverged, summary.divergence is not None) == (is_above, is_above)
 
@@ -324,7 +324,7 @@ def test_finished_run_without_an_intact_checkpoint_says_that_the_weights_are_as_
 
 def test_other_configurations_are_refused_by_name(tmp_path):
     run = tmp_path / "run"
-    make_trainer(run, recorded={"a": {"b": 1}}).fit()
+    make_trainer(run, recorded={"a": {"b": 1}}, steps=6).fit()
     with pytest.raises(
         ValueError, match=r"holds a run with another configuration: seed was 3, now 8; .*another run directory"
     ) as error:
@@ -343,12 +343,12 @@ def test_other_configurations_are_refused_by_name(tmp_path):
 
 def test_another_torch_that_knows_more_settings_does_not_matter(tmp_path):
     run = tmp_path / "run"
-    summary = make_trainer(run).fit()
+    summary = make_trainer(run, steps=6).fit()
     config = read_config(run)
     group = config["optimizer"]["groups"]["0"]
     group["from_the_future"] = True
     (run / "config.json").write_text(json.dumps(config))
-    assert make_trainer(run).fit() == summary
+    assert make_trainer(run, steps=6).fit() == summary
     group["weight_decay"] = 0.7
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"optimizer.groups.0.weight_decay was 0.7, now 0.01"):
@@ -372,7 +372,7 @@ def test_a_directory_without_checkpoints_binds_to_nothing(tmp_path):
     run = tmp_path / "run"
     with pytest.raises(ZeroDivisionError):
         make_trainer(run, loss=lambda *_: 1 / 0).fit()
-    assert make_trainer(run, batch_size=8).fit().status == "completed"
+    assert make_trainer(run, batch_size=8, steps=6).fit().status == "completed"
     assert read_config(run)["train"]["batch_size"] == 8
 
 
@@ -431,8 +431,8 @@ def test_samples_disturb_nothing(tmp_path, timeless):
         np.random.rand(3)
         return "text"
 
-    make_trainer(tmp_path / "with", sample=sample).fit()
-    make_trainer(tmp_path / "without").fit()
+    make_trainer(tmp_path / "with", sample=sample, steps=24).fit()
+    make_trainer(tmp_path / "without", steps=24).fit()
     assert timeless(tmp_path / "with") == timeless(tmp_path / "without")
 
 
@@ -443,13 +443,13 @@ def test_failing_sample_is_a_warning(tmp_path):
         return "text"
 
     with pytest.warns(RuntimeWarning, match="no sample at step 20: RuntimeError: no story"):
-        make_trainer(tmp_path / "run", sample=sample).fit()
+        make_trainer(tmp_path / "run", sample=sample, steps=24).fit()
     lines = (tmp_path / "run" / "samples.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == [0, 40, 60]
+    assert [json.loads(line)["step"] for line in lines] == [0, 24]
 
 
 def test_random_states_of_the_caller_are_left_alone(tmp_path):
-    trainer = make_trainer(tmp_path / "run")
+    trainer = make_trainer(tmp_path / "run", steps=6)
     torch.manual_seed(11)
     expected = torch.rand(3)
     torch.manual_seed(11)
@@ -464,12 +464,12 @@ def test_bfloat16(tmp_path):
         seen.add(model(inputs).dtype)
         return loss_fn(model, inputs, targets)
 
-    assert make_trainer(tmp_path / "run", loss=loss, dtype="bfloat16").fit().status == "completed"
+    assert make_trainer(tmp_path / "run", loss=loss, dtype="bfloat16", steps=6).fit().status == "completed"
     assert seen == {torch.bfloat16}
 
 
 def test_compile_falls_back_with_one_warning(tmp_path, monkeypatch, timeless):
-    make_trainer(tmp_path / "off").fit()
+    make_trainer(tmp_path / "off", steps=12).fit()
 
     def compile_(function, **options):
         def compiled(model, inputs, targets):
@@ -482,10 +482,10 @@ def test_compile_falls_back_with_one_warning(tmp_path, monkeypatch, timeless):
     with pytest.warns(
         RuntimeWarning, match=r"torch.compile failed \(RuntimeError: no compiler\); training continues"
     ) as caught:
-        make_trainer(tmp_path / "on", compile="on").fit()
+        make_trainer(tmp_path / "on", compile="on", steps=12).fit()
     assert len(caught) == 1
     assert timeless(tmp_path / "on") == timeless(tmp_path / "off")
-    make_trainer(tmp_path / "auto", compile="auto").fit()  # not on the CPU
+    make_trainer(tmp_path / "auto", compile="auto", steps=1).fit()  # not on the CPU
 
 
 def make_certain_model():
@@ -495,13 +495,13 @@ def make_certain_model():
 
 def test_a_compiled_loss_that_is_wrong_is_not_used(tmp_path, monkeypatch, timeless):
     """The compiler is replaced by one that makes mistakes, as real ones have on some machines."""
-    make_trainer(tmp_path / "off", model=make_certain_model()).fit()
+    make_trainer(tmp_path / "off", model=make_certain_model(), steps=12).fit()
     for name, factor in (("nan", math.nan), ("double", 2.0)):
         monkeypatch.setattr(
             torch, "compile", lambda function, factor=factor, **options: lambda *given: function(*given) * factor
         )
         with pytest.warns(RuntimeWarning, match=r"torch.compile failed \(its loss of the first batch is .*, and 4\."):
-            make_trainer(tmp_path / name, model=make_certain_model(), compile="on").fit()
+            make_trainer(tmp_path / name, model=make_certain_model(), compile="on", steps=12).fit()
         assert timeless(tmp_path / name) == timeless(tmp_path / "off")
 
 
@@ -516,8 +516,8 @@ def test_checking_the_compiler_leaves_no_trace(tmp_path, monkeypatch, timeless):
             model = make()
             model[0].register_buffer("calls", torch.zeros(1))
             model[0].register_forward_pre_hook(count_call)
-            make_trainer(tmp_path / f"{name}-{mode}", model=model, compile=mode).fit()
-            assert model[0].calls.item() == 120
+            make_trainer(tmp_path / f"{name}-{mode}", model=model, compile=mode, steps=12).fit()
+            assert model[0].calls.item() == 24
         assert timeless(tmp_path / f"{name}-on") == timeless(tmp_path / f"{name}-off")
 
 
@@ -526,7 +526,7 @@ def test_compile_is_used_when_it_works(tmp_path, monkeypatch, timeless):
     monkeypatch.setattr(
         torch, "compile", lambda function, **options: lambda *given: calls.append(1) or function(*given)
     )
-    make_trainer(tmp_path / "on", compile="on").fit()
-    assert len(calls) == 120
-    make_trainer(tmp_path / "off").fit()
+    make_trainer(tmp_path / "on", compile="on", steps=12).fit()
+    assert len(calls) == 24
+    make_trainer(tmp_path / "off", steps=12).fit()
     assert timeless(tmp_path / "on") == timeless(tmp_path / "off")

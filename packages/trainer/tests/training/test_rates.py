@@ -1,8 +1,10 @@
 """Learning rates by torch's schedulers, scheduled weight decay, and schedules that are none (A26)."""
 
+import signal
+
 import pytest
 import torch
-from bigram_run import Notices, loss_fn, make_model, make_trainer
+from bigram_run import Notices, failing_loss, loss_fn, make_model, make_trainer, recording
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, OneCycleLR, ReduceLROnPlateau, SequentialLR, StepLR
 
 from trainer import TrainingInterrupted, load_weights, read_metrics
@@ -19,37 +21,24 @@ SCHEDULERS = {
 }
 
 
-def keeping(seen):
-    """The loss, which keeps the training batches."""
-
-    def loss(model, inputs, targets):
-        if model.training:
-            seen.append((inputs, targets))
-        return loss_fn(model, inputs, targets)
-
-    return loss
-
-
 def with_scheduler(run, kind, **options):
-    model = make_model(options.pop("seed", 0))
-    model[3].p = 0.0
+    model = make_model(options.pop("seed", 0), dropout=0.0)
     groups = [{"params": model[:3].parameters(), "lr": 0.05}, {"params": model[3:].parameters(), "lr": 0.02}]
     optimizer = torch.optim.SGD(groups, momentum=0.9)
-    return make_trainer(run, model=model, optimizer=optimizer, lr=SCHEDULERS[kind](optimizer), **options)
+    return make_trainer(run, model=model, optimizer=optimizer, lr=SCHEDULERS[kind](optimizer), steps=30, **options)
 
 
 def weights(run):
     model = make_model()
-    load_weights(model, run / "checkpoints" / "step_0000060")
+    load_weights(model, run / "checkpoints" / "step_0000030")
     return torch.cat([parameter.flatten() for parameter in model.parameters()])
 
 
 @pytest.mark.filterwarnings("ignore:The epoch parameter")
 @pytest.mark.parametrize("kind", SCHEDULERS)
 def test_a_scheduler_of_torch_sets_the_rates(tmp_path, kind):
-    seen = []
-    run = tmp_path / "run"
-    with_scheduler(run, kind, loss=keeping(seen), grad_accumulation_steps=1, max_grad_norm=None, log_interval=1).fit()
+    seen, run = [], tmp_path / "run"
+    with_scheduler(run, kind, loss=recording(seen), grad_accumulation_steps=1, max_grad_norm=None, log_interval=1).fit()
     other = with_scheduler(tmp_path / "other", kind)
     rates = []
     for inputs, targets in seen:
@@ -67,10 +56,6 @@ def test_a_scheduler_of_torch_sets_the_rates(tmp_path, kind):
 @pytest.mark.filterwarnings("ignore:The epoch parameter")
 @pytest.mark.parametrize("kind", SCHEDULERS)
 def test_a_scheduler_goes_on_where_it_was(tmp_path, kind):
-    import signal
-
-    from bigram_run import failing_loss
-
     with_scheduler(tmp_path / "whole", kind).fit()
     run = tmp_path / "run"
     with pytest.raises(TrainingInterrupted):
@@ -79,44 +64,42 @@ def test_a_scheduler_goes_on_where_it_was(tmp_path, kind):
     assert torch.equal(weights(run), weights(tmp_path / "whole"))
 
 
-def with_decay(run, *, steps=60, seed=0, **options):
-    model = make_model(seed)
-    model[3].p = 0.0
+def with_decay(run, *, steps=30, seed=0, **options):
+    model = make_model(seed, dropout=0.0)
     groups = [{"params": model[:3].parameters(), "weight_decay": 0.5}, {"params": model[3:].parameters()}]
     optimizer = torch.optim.SGD(groups, lr=0.1)
-    options = {"weight_decay_schedule": lambda step: 1 - step / 60, **options}
+    options = {"weight_decay_schedule": lambda step: 1 - step / 30, **options}
     return make_trainer(run, model=model, optimizer=optimizer, steps=steps, lr=lambda step: 0.1, **options)
 
 
 def test_weight_decay_follows_its_schedule(tmp_path):
     """Each group's own decay is multiplied in a step, and is the same before and after it."""
-    seen = []
-    run = tmp_path / "run"
-    trainer = with_decay(run, loss=keeping(seen), grad_accumulation_steps=1, max_grad_norm=None, log_interval=1)
+    seen, run = [], tmp_path / "run"
+    trainer = with_decay(run, loss=recording(seen), grad_accumulation_steps=1, max_grad_norm=None, log_interval=1)
     trainer.fit()
     assert [group["weight_decay"] for group in trainer.optimizer.param_groups] == [0.5, 0]
     other = with_decay(tmp_path / "other")
     for step, (inputs, targets) in enumerate(seen):
         other.optimizer.zero_grad()
         loss_fn(other.model, inputs, targets).backward()
-        other.optimizer.param_groups[0]["weight_decay"] = 0.5 * (1 - step / 60)
+        other.optimizer.param_groups[0]["weight_decay"] = 0.5 * (1 - step / 30)
         for group in other.optimizer.param_groups:
             group["lr"] = 0.1
         other.optimizer.step()
     assert torch.equal(weights(run), torch.cat([p.detach().flatten() for p in other.model.parameters()]))
     records = [record for record in read_metrics(run) if record["event"] == "train"]
-    assert [record["weight_decay_factor"] for record in records] == [1 - step / 60 for step in range(60)]
+    assert [record["weight_decay_factor"] for record in records] == [1 - step / 30 for step in range(30)]
 
 
 def test_scheduled_weight_decay_goes_on_where_it_was(tmp_path):
     with_decay(tmp_path / "whole").fit()
-    with_decay(tmp_path / "run", steps=33).fit()
+    with_decay(tmp_path / "run", steps=17).fit()
     with_decay(tmp_path / "run", seed=7).fit()
     assert torch.equal(weights(tmp_path / "run"), weights(tmp_path / "whole"))
-    with_decay(tmp_path / "other", steps=33).fit()
+    with_decay(tmp_path / "other", steps=17).fit()
     notices = Notices()
     with_decay(tmp_path / "other", weight_decay_schedule=None, loggers=[notices]).fit()
-    assert "changed from step 33 on: steps was 33, now 60; weight_decay_schedule was edited" in notices.messages
+    assert "changed from step 17 on: steps was 17, now 30; weight_decay_schedule was edited" in notices.messages
 
 
 def test_wrong_schedules_of_weight_decay_are_refused(tmp_path):

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from bigram_run import Crash, assert_equal_runs, crash, failing_loss, loss_fn, make_model, make_trainer, schedule
+from bigram_run import Crash, assert_equal_runs, crash, failing_loss, loss_fn, make_model, make_short_trainer, schedule
 from children import needs_fork
 from forked import ForkedProcess
 
@@ -20,34 +20,24 @@ from trainer.interruption import SignalGuard
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The directory of an uninterrupted run."""
-    run = tmp_path_factory.mktemp("whole") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
-        make_trainer(run).fit()
-    return run
-
-
-@pytest.mark.parametrize("at", [2, 12, 13, 40, 120])
+@pytest.mark.parametrize("at", [2, 6, 7, 20, 48])
 def test_crash(tmp_path, whole, timeless, at):
     with pytest.raises(Crash):
-        make_trainer(tmp_path / "run", loss=failing_loss(at, crash)).fit()
-    fresh = at <= 12  # before the first checkpoint the new process must bring the same weights
+        make_short_trainer(tmp_path / "run", loss=failing_loss(at, crash)).fit()
+    fresh = at <= 6  # before the first checkpoint the new process must bring the same weights
     model = make_model(0 if fresh else 9)
-    make_trainer(tmp_path / "run", model=model).fit()
+    make_short_trainer(tmp_path / "run", model=model).fit()
     assert_equal_runs(whole, tmp_path / "run", timeless)
 
 
 @pytest.mark.parametrize(
-    ("number", "at"), [(signal.SIGINT, 1), (signal.SIGTERM, 14), (signal.SIGINT, 39), (signal.SIGTERM, 117)]
+    ("number", "at"), [(signal.SIGINT, 1), (signal.SIGTERM, 14), (signal.SIGINT, 31), (signal.SIGTERM, 47)]
 )
 def test_signal(tmp_path, whole, timeless, monkeypatch, number, at):
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "my study", "--seed", "1"])
     run, handlers = tmp_path / "run", [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
     with pytest.raises(TrainingInterrupted) as caught:
-        make_trainer(run, loss=failing_loss(at, lambda: signal.raise_signal(number))).fit()
+        make_short_trainer(run, loss=failing_loss(at, lambda: signal.raise_signal(number))).fit()
     assert [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)] == handlers
     step = (at + 1) // 2
     assert (caught.value.run_dir, caught.value.step) == (run, step)
@@ -56,12 +46,12 @@ def test_signal(tmp_path, whole, timeless, monkeypatch, number, at):
     )
     assert (run / "checkpoints" / f"step_{step:07}").is_dir()
     assert not (run / "summary.json").exists()
-    make_trainer(run, model=make_model(9)).fit()
+    make_short_trainer(run, model=make_model(9)).fit()
     assert_equal_runs(whole, run, timeless)
 
 
 def test_the_same_trainer_can_go_on(tmp_path, whole, timeless):
-    trainer = make_trainer(tmp_path / "run", loss=failing_loss(33, lambda: signal.raise_signal(signal.SIGINT)))
+    trainer = make_short_trainer(tmp_path / "run", loss=failing_loss(15, lambda: signal.raise_signal(signal.SIGINT)))
     with pytest.raises(TrainingInterrupted):
         trainer.fit()
     trainer.fit()
@@ -86,26 +76,26 @@ def failing_evaluation(number, batch):
 
 
 @pytest.mark.parametrize("batch", [0, 7, 15])
-@pytest.mark.parametrize(("number", "step"), [(0, 0), (1, 20), (2, 40), (3, 60)])
+@pytest.mark.parametrize(("number", "step"), [(0, 0), (1, 8), (2, 16), (3, 24)])
 def test_a_signal_breaks_off_an_evaluation_and_saves(tmp_path, whole, timeless, number, step, batch):
     """R16: an evaluation of a real split takes longer than the grace of Slurm or Kubernetes. It is made again."""
     run, (loss, batches) = tmp_path / "run", failing_evaluation(number, batch)
     with pytest.raises(TrainingInterrupted, match=rf"saved at step {step} in"):
-        make_trainer(run, loss=loss).fit()
+        make_short_trainer(run, loss=loss).fit()
     assert len(batches) == number * EVALUATION_BATCHES + batch + 1
     assert (run / "checkpoints" / f"step_{step:07}").is_dir()
     assert not (run / "summary.json").exists()
-    make_trainer(run, model=make_model(9)).fit()
+    make_short_trainer(run, model=make_model(9)).fit()
     assert_equal_runs(whole, run, timeless)
 
 
 def test_a_signal_in_the_very_last_batch_lets_the_run_finish(tmp_path, whole, timeless):
     loss, _ = failing_evaluation(3, EVALUATION_BATCHES - 1)
-    assert make_trainer(tmp_path / "run", loss=loss).fit().status == "completed"
+    assert make_short_trainer(tmp_path / "run", loss=loss).fit().status == "completed"
     assert_equal_runs(whole, tmp_path / "run", timeless)
 
 
-@pytest.mark.parametrize("at", [39, 40, 119, 120])
+@pytest.mark.parametrize("at", [31, 32, 47, 48])
 def test_after_a_signal_no_evaluation_begins(tmp_path, whole, timeless, at):
     """Also in the last step."""
     evaluated, run = [], tmp_path / "run"
@@ -116,9 +106,9 @@ def test_after_a_signal_no_evaluation_begins(tmp_path, whole, timeless, at):
         return training(model, inputs, targets)
 
     with pytest.raises(TrainingInterrupted):
-        make_trainer(run, loss=loss).fit()
+        make_short_trainer(run, loss=loss).fit()
     assert all(evaluated[-1:])
-    make_trainer(run, model=make_model(9)).fit()
+    make_short_trainer(run, model=make_model(9)).fit()
     assert_equal_runs(whole, run, timeless)
 
 
@@ -130,9 +120,9 @@ def test_signals_of_terminals_and_batch_systems_save_too(tmp_path, whole, timele
         pytest.skip(f"this system has no {name}")
     before = signal.getsignal(number)
     with pytest.raises(TrainingInterrupted, match=f"interrupted by {name}: saved at step 7 in"):
-        make_trainer(tmp_path / "run", loss=failing_loss(14, lambda: signal.raise_signal(number))).fit()
+        make_short_trainer(tmp_path / "run", loss=failing_loss(14, lambda: signal.raise_signal(number))).fit()
     assert signal.getsignal(number) is before
-    make_trainer(tmp_path / "run", model=make_model(9)).fit()
+    make_short_trainer(tmp_path / "run", model=make_model(9)).fit()
     assert_equal_runs(whole, tmp_path / "run", timeless)
 
 
@@ -186,7 +176,7 @@ def test_second_signal_has_its_usual_effect():
 
 
 def test_training_in_another_thread(tmp_path, whole, timeless):
-    thread = threading.Thread(target=lambda: make_trainer(tmp_path / "run").fit())
+    thread = threading.Thread(target=lambda: make_short_trainer(tmp_path / "run").fit())
     thread.start()
     thread.join()
     assert_equal_runs(whole, tmp_path / "run", timeless)
@@ -196,20 +186,20 @@ def test_training_in_another_thread(tmp_path, whole, timeless):
 def test_damaged_last_checkpoint(tmp_path, whole, timeless, file):
     run = tmp_path / "run"
     with pytest.raises(Crash):
-        make_trainer(run, loss=failing_loss(100, crash)).fit()
-    path = run / "checkpoints" / "step_0000048" / file
+        make_short_trainer(run, loss=failing_loss(40, crash)).fit()
+    path = run / "checkpoints" / "step_0000018" / file
     path.write_bytes(path.read_bytes()[:100])
-    with pytest.warns(RuntimeWarning, match=r"step_0000048 is damaged .*; the one before it is used"):
-        make_trainer(run, model=make_model(9)).fit()
+    with pytest.warns(RuntimeWarning, match=r"step_0000018 is damaged .*; the one before it is used"):
+        make_short_trainer(run, model=make_model(9)).fit()
     assert_equal_runs(whole, run, timeless)
 
 
 def test_environments_of_resumes_are_listed(tmp_path):
     with pytest.raises(Crash):
-        make_trainer(tmp_path / "run", loss=failing_loss(100, crash)).fit()
-    make_trainer(tmp_path / "run").fit()
+        make_short_trainer(tmp_path / "run", loss=failing_loss(40, crash)).fit()
+    make_short_trainer(tmp_path / "run").fit()
     environment = json.loads((tmp_path / "run" / "environment.json").read_text())
-    assert [session["step"] for session in environment["resumed"]] == [48]
+    assert [session["step"] for session in environment["resumed"]] == [18]
 
 
 def run_until_killed(run, **settings):
@@ -217,7 +207,7 @@ def run_until_killed(run, **settings):
     child = os.fork()
     if child == 0:
         try:
-            make_trainer(run, **settings).fit()
+            make_short_trainer(run, **settings).fit()
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)
@@ -232,9 +222,9 @@ def kill_oneself():
 def test_kill_9_again_and_again(tmp_path, whole, timeless):
     """Each process resumes where its predecessor was killed; the first one dies before its first checkpoint."""
     run = tmp_path / "run"
-    for at in (5, 20, 20, 31, 7):
+    for at in (5, 12, 13, 9, 7):
         run_until_killed(run, loss=failing_loss(at, kill_oneself))
-    make_trainer(run).fit()
+    make_short_trainer(run).fit()
     assert_equal_runs(whole, run, timeless)
 
 
@@ -263,7 +253,7 @@ def test_kill_9_while_a_checkpoint_is_written_in_the_background(tmp_path, whole,
             patch.setattr("trainer.checkpoints.store.write_checkpoint", write_half)
             run_until_killed(run, lr=kill_when_reached)
         assert [path.name for path in run.glob("checkpoints/.aside-*")] == [f".aside-step_{step:07}"]
-    make_trainer(run).fit()
+    make_short_trainer(run).fit()
     assert_equal_runs(whole, run, timeless)
     assert not list(run.glob("checkpoints/.aside-*"))
 
@@ -288,7 +278,7 @@ def test_kill_9_at_every_kind_of_call_of_a_save(tmp_path, whole, timeless, monke
         patch.setattr(Path, "rename", counted(Path.rename))
         patch.setattr(Path, "replace", counted(Path.replace))
         run_until_killed(run)
-    make_trainer(run).fit()
+    make_short_trainer(run).fit()
     assert_equal_runs(whole, run, timeless)
     assert not [path for path in run.rglob("*") if ".tmp-" in path.name]
 
@@ -303,11 +293,11 @@ def test_processes_interrupted_by_ctrl_c_and_a_locked_directory(tmp_path, whole,
         os.write(writer, b"training")
         sys.stdin.readline()
 
-    first = ForkedProcess(lambda: make_trainer(run, loss=failing_loss(1, hold)).fit(), tmp_path / "first")
+    first = ForkedProcess(lambda: make_short_trainer(run, loss=failing_loss(1, hold)).fit(), tmp_path / "first")
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         assert pipe.read(8) == b"training"
-    code, _, errors = ForkedProcess(lambda: make_trainer(run).fit(), tmp_path / "second").end()
+    code, _, errors = ForkedProcess(lambda: make_short_trainer(run).fit(), tmp_path / "second").end()
     assert code == 1
     assert "is in use by another process" in errors
     os.kill(first.pid, signal.SIGINT)
@@ -316,6 +306,6 @@ def test_processes_interrupted_by_ctrl_c_and_a_locked_directory(tmp_path, whole,
     assert code == 1
     assert "TrainingInterrupted: interrupted by SIGINT: saved at step 1 in " in errors
     assert f"; to resume: {shlex.quote(sys.orig_argv[0])} " in errors
-    summary = make_trainer(run).fit()
+    summary = make_short_trainer(run).fit()
     assert isinstance(summary, Summary)
     assert_equal_runs(whole, run, timeless)
