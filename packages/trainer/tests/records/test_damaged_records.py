@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from bigram_run import assert_equal_runs, make_model, make_short_trainer
+from children import drop_privileges, needs_fork, run_in_child
 
 from trainer import Summary, read_metrics
 from trainer.records import RunDirectory, read_lines, read_object
@@ -98,6 +99,23 @@ def test_a_damaged_environment_begins_anew(killed, content):
     environment = json.loads((killed / "environment.json").read_text())
     assert environment["run_id"] != before
     assert environment["resumed"] == []
+
+
+@needs_fork
+@pytest.mark.parametrize("name", ["metrics.jsonl", "config.json", "summary.json"])
+def test_records_that_may_not_be_read_are_named(whole, tmp_path, name):
+    run = shutil.copytree(whole, tmp_path / "run")
+    if name != "summary.json":
+        (run / "summary.json").unlink()
+    (run / name).chmod(0)
+
+    def read():
+        drop_privileges()
+        with pytest.raises(PermissionError, match=rf"^this user may not read .*{name}: change its mode or ") as caught:
+            finish(run)
+        assert caught.value.errno == errno.EACCES
+
+    run_in_child(read)
 
 
 def test_a_damaged_configuration_is_named(killed):

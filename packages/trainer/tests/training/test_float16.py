@@ -1,6 +1,7 @@
 """float16 with loss scaling, on a CPU."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -71,6 +72,25 @@ def test_overflows_reduce_the_scale_and_make_no_update(tmp_path):
     assert [record["step"] for record in skipped] == [1, 2, 3, 4, 5, 6]
     assert (summary.status, summary.skipped_steps, summary.diverged) == ("completed", 6, False)
     assert events(run, "train")[-1]["loss_scale"] == 1024.0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "scale"), [(lambda loss: loss + math.inf, 2.0**16), (lambda loss: loss * math.nan, 2.0**15)]
+)
+def test_gradients_alone_decide_on_the_scale_of_a_skipped_step(tmp_path, wrong, scale):
+    """As in torch's GradScaler. An infinite loss may have finite gradients."""
+    passes = []
+
+    def loss(model, inputs, targets):
+        value = loss_fn(model, inputs, targets)
+        passes.append(model.training)
+        return wrong(value) if model.training and sum(passes) == 2 else value
+
+    settings = {"dtype": "float16", "on_non_finite": "skip", "steps": 4, "grad_accumulation_steps": 1}
+    summary = make_trainer(tmp_path / "run", loss=loss, **settings).fit()
+    assert (summary.status, summary.skipped_steps) == ("completed", 1)
+    assert [record["loss_scale"] for record in events(tmp_path / "run", "skipped")] == [scale]
+    assert events(tmp_path / "run", "train")[-1]["loss_scale"] == scale
 
 
 def test_the_scale_survives_an_interruption(tmp_path):

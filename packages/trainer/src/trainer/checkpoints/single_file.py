@@ -76,7 +76,7 @@ def load_checkpoint(path_or_file: PathOrFile, model: nn.Module, optimizer: Optim
 
 
 class LoadedWeights(int):
-    """Step of the weights that were loaded, as a whole number, and where they come from, which its text says."""
+    """Step of loaded weights as a whole number; `path`, `valid_loss` and its `repr` describe their checkpoint."""
 
     path: Path
     """Directory of the checkpoint."""

@@ -19,7 +19,7 @@ from trainer.checkpoints.directory import (
     read_model,
     write_checkpoint,
 )
-from trainer.support.files import sync_directory
+from trainer.support.files import explained, sync_directory
 
 _NAME = re.compile(r"step_(\d{7,})")
 # Prefixes of temporary names: a directory being written or removed, and a checkpoint being replaced.
@@ -246,13 +246,11 @@ class CheckpointStore:
 
     def _explain(self, error: OSError) -> OSError:
         """Return an error of the same type whose message names the folder, the reason and the remedy."""
-        reason = error.strerror or error
-        explained = type(error)(
-            f"cannot save a checkpoint in {self.directory}: {reason}; free some space or permit it, and run the same "
-            "command again: the earlier checkpoints are intact"
+        return explained(
+            error,
+            f"cannot save a checkpoint in {self.directory}: {error.strerror or error}; free some space or permit it, "
+            "and run the same command again: the earlier checkpoints are intact",
         )
-        explained.errno = error.errno
-        return explained
 
 
 def _meta(path: Path) -> dict[str, Any]:

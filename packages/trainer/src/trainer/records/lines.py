@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainer.loggers.protocol import Record
-from trainer.support.files import naming
+from trainer.support.files import explained, naming
 
 __all__ = ["JsonlLogger", "Record", "finite", "finite_record", "read_lines", "read_object"]
 
@@ -61,6 +61,9 @@ def read_lines(path: Path, least: int = 0) -> list[tuple[bytes, dict[str, Any]]]
     Args:
         path: The file.
         least: Lines that the file has had; if it has fewer, a warning says so.
+
+    Raises:
+        OSError: If the file cannot be read; the message names it.
     """
     lines = (_read(path) if path.exists() else b"").split(b"\n")[:-1]
     read = [(line, record) for line in lines if (record := _parsed(line)) is not None]
@@ -75,8 +78,12 @@ def read_lines(path: Path, least: int = 0) -> list[tuple[bytes, dict[str, Any]]]
 
 
 def _read(path: Path) -> bytes:
-    with naming(path):
-        return path.read_bytes()
+    try:
+        with naming(path):
+            return path.read_bytes()
+    except PermissionError as error:
+        message = f"this user may not read {path}: change its mode or owner, or choose another run directory"
+        raise explained(error, message) from error
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
@@ -94,10 +101,12 @@ def read_object(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: If there is no file.
+        OSError: If the file cannot be read; the message names it.
         ValueError: If the file is damaged.
     """
+    text = _read(path)
     try:
-        content = json.loads(_read(path))
+        content = json.loads(text)
         json.dumps(content, allow_nan=False)  # as it was written
     except (ValueError, RecursionError):
         content = None

@@ -21,7 +21,7 @@ from trainer.config import CHANGEABLE_SETTINGS, TrainConfig
 from trainer.records.description import RUN_FORMAT
 from trainer.records.lines import JsonlLogger, Record, read_lines, read_object
 from trainer.records.summary import Summary
-from trainer.support.files import obstacle, write_atomically
+from trainer.support.files import explained, obstacle, write_atomically
 
 CSV_COLUMNS = (
     "event step progress tokens seconds_total seconds_training loss loss_max perplexity bits_per_byte "
@@ -66,7 +66,7 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / ".lock").open("ab").close()
         except OSError as error:
-            raise _explained(
+            raise explained(
                 error,
                 f"cannot write to the run directory {self.path}: {obstacle(self.path, error)}; choose another one or "
                 "permit it",
@@ -371,10 +371,3 @@ def _locked(lock: BaseFileLock) -> BaseFileLock:
 
 def _shown(flat: Mapping[str, Any], name: str) -> str:
     return repr(flat[name]) if name in flat else "not set"
-
-
-def _explained(error: OSError, message: str) -> OSError:
-    """Return an error of the same kind and number with another message."""
-    explained = type(error)(message)
-    explained.errno = error.errno
-    return explained

@@ -67,9 +67,7 @@ def creating(directory: Path) -> Iterator[None]:
         if _is_directory(directory):
             raise
         message = f"cannot create the directory {directory}: {obstacle(directory, error)}; choose another one"
-        explained = type(error)(message)
-        explained.errno = error.errno
-        raise explained from error
+        raise explained(error, message) from error
 
 
 def obstacle(directory: Path, error: OSError) -> str:
@@ -101,6 +99,13 @@ def naming(path: Path) -> Iterator[None]:
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
+
+
+def explained(error: OSError, message: str) -> OSError:
+    """Return an error of the same type and number with another message."""
+    other = type(error)(message)
+    other.errno = error.errno
+    return other
 
 
 def sync_file(path: Path) -> None:

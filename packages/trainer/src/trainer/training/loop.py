@@ -251,7 +251,7 @@ class TrainingLoop:
         counts, step = self.counts, self.counts.step + 1
         assert counts.learning_rate is not None
         if self._must_omit(loss, grad_norm):
-            self.step.omit()
+            self.step.omit(grad_norm)
             values = {"loss": loss.item(), "grad_norm": grad_norm.item()}
             message = "no update at step {:,}: its loss is {:g}, its gradient norm {:g}".format(step, *values.values())
             if (scale := self.step.loss_scale) is not None:

@@ -131,12 +131,21 @@ class TrainingStep:
         """Factor of the losses in backward passes; None without loss scaling."""
         return None if self._scaler is None else self._scaler.get_scale()
 
-    def omit(self) -> None:
-        """Make no update; with loss scaling, reduce the scale, because gradients were too large for float16."""
+    def omit(self, grad_norm: torch.Tensor) -> None:
+        """Make no update; with loss scaling, reduce the scale if gradients were too large for float16.
+
+        As in torch's GradScaler, the gradients alone decide: a loss of nan reduces the scale by its gradients.
+
+        Args:
+            grad_norm: Norm that `compute_gradients` returned.
+        """
         if self._scaler is None:
             return
-        scale = self._scaler.get_scale() * self._scaler.get_backoff_factor()
-        self._scaler.update(new_scale=scale)
+        scale = self._scaler.get_scale()
+        if torch.isfinite(grad_norm):
+            self._scaler.update(new_scale=scale)
+            return
+        self._scaler.update(new_scale=scale * self._scaler.get_backoff_factor())
         self._scaler.load_state_dict({**self._scaler.state_dict(), "_growth_tracker": 0})
 
     def apply(self) -> None:
