@@ -105,7 +105,9 @@ def types(session: nox.Session) -> None:
 @every(PROJECTS)
 def minimums(session: nox.Session, project: str) -> None:
     """Test one project with the oldest dependencies that it and its siblings declare; all else stays as pinned."""
-    pinned = {requirement_name(line): line for line in re.findall(r"^\w.*$", Path("constraints.txt").read_text(), re.M)}
+    pinned = {
+        requirement_name(line): line for line in re.findall(r"^\w.*$", Path("constraints.txt").read_text("utf-8"), re.M)
+    }
     for name in ("llvmlite", "transformers", "huggingface-hub", "tokenizers"):  # which choose for themselves
         del pinned[name]
     lowest = {"torch": pinned.pop("torch")}

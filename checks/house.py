@@ -33,6 +33,27 @@ def docstring_clauses(path: Path) -> Iterator[str]:
             )
 
 
+def system_encodings(path: Path) -> Iterator[str]:
+    """Name the calls that open a text in the encoding of the system, which on Windows is not UTF-8."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"), path)):
+        if isinstance(node, ast.Call) and _opens_text(node):
+            yield f"{path}:{node.lineno}: a text is opened in the encoding of the system; name one, such as utf-8"
+
+
+def _opens_text(call: ast.Call) -> bool:
+    """Return whether a call reads, writes or opens a text without an encoding."""
+    name = getattr(call.func, "attr", getattr(call.func, "id", None))
+    if name not in ("read_text", "write_text", "open") or any(keyword.arg == "encoding" for keyword in call.keywords):
+        return False
+    if name != "open":
+        return len(call.args) <= (name == "write_text")
+    # Only `open(path, mode)` and `path.open(mode)`, if the mode is a text: other objects have a method `open`, too.
+    modes = call.args[1:2] if isinstance(call.func, ast.Name) else call.args[:1]
+    mode = modes[0].value if modes and isinstance(modes[0], ast.Constant) else "r" if not modes else "b"
+    is_path = isinstance(call.func, ast.Name) or bool(modes)
+    return is_path and isinstance(mode, str) and set(mode) <= set("rwaxt+")
+
+
 def long_readme(path: Path) -> Iterator[str]:
     """Complain about a README of more than 150 lines."""
     count = len(path.read_text("utf-8").splitlines())
@@ -47,7 +68,9 @@ def violations(files: list[Path]) -> list[str]:
         files: Paths relative to the current folder; sources are the Python files below a folder `src`.
     """
     modules = [path for path in files if path.suffix == ".py"]
-    found = [*crowded_folders([path for path in modules if "src" in path.parts])]
+    sources = [path for path in modules if "src" in path.parts]
+    found = [*crowded_folders(sources)]
+    found += [line for path in sources for line in system_encodings(path)]
     found += [line for path in modules for line in docstring_clauses(path)]
     return found + [line for path in files if path.name == "README.md" for line in long_readme(path)]
 

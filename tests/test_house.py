@@ -23,6 +23,31 @@ def write(tmp_path, monkeypatch):
     return write
 
 
+@pytest.mark.parametrize(
+    ("call", "is_found"),
+    [
+        ("path.read_text()", True),
+        ("path.read_text('utf-8')", False),
+        ("path.write_text(text)", True),
+        ("path.write_text(text, 'utf-8')", False),
+        ("open(path)", True),
+        ("open(path, 'w')", True),
+        ("open(path, 'rb')", False),
+        ("open(path, mode)", False),
+        ("open(path, encoding='ascii')", False),
+        ("path.open('a')", True),
+        ("path.open('ab')", False),
+        ("path.open('w', encoding='utf-8')", False),
+        ("reporter.open(3)", False),
+        ("os.open(path, os.O_RDONLY)", False),
+    ],
+)
+def test_texts_have_an_encoding(write, call, is_found):
+    found = violations([write("packages/a/src/a/b.py", call), write("packages/a/tests/test_b.py", call)])
+    expected = "packages/a/src/a/b.py:1: a text is opened in the encoding of the system; name one, such as utf-8"
+    assert found == ([expected] if is_found else [])
+
+
 def test_thirteen_modules_in_one_folder_are_too_many(write):
     files = [write(f"packages/a/src/a/room/module_{i}.py") for i in range(12)] + [
         write("packages/a/src/a/room/__init__.py"),

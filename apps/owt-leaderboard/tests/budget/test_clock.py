@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -116,7 +115,7 @@ def test_a_killed_process_has_noted_its_time(tmp_path):
     first = read_sessions(tmp_path)[0]["seconds"]
     wait_until(lambda: read_sessions(tmp_path)[0]["seconds"] > first)  # a beat
     seen = read_sessions(tmp_path)[0]["seconds"]
-    process.send_signal(signal.SIGKILL)
+    process.kill()
     process.communicate()
     again = begun(tmp_path, [0.0])
     assert again.seconds_of_earlier >= seen

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 from dataclasses import replace
 
 import pytest
@@ -101,7 +102,9 @@ def uninterrupted(tmp_path_factory):
     return flags, {name: records(folder / "out" / name) for name in ("baseline", "nope")}
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="the interrupted process is forked")
+@pytest.mark.skipif(
+    not hasattr(os, "fork") or sys.platform == "darwin", reason="needs os.fork, after which libraries of macOS may fail"
+)
 @pytest.mark.parametrize("number", ["SIGKILL", "SIGINT"])
 def test_an_interrupted_sweep_resumes_and_ends_like_an_uninterrupted_one(number, uninterrupted, tmp_path, quick):
     flags, expected = uninterrupted

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import random
 import re
 import statistics
@@ -238,6 +239,7 @@ def test_trainings_are_found_again_with_their_measurements(forest, tmp_path):
     assert not list((tmp_path / "data" / "tokenizers").glob(".*"))
 
 
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no SIGKILL")
 def test_training_that_is_killed_leaves_nothing(forest, tmp_path, monkeypatch):
     program = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
     monkeypatch.setattr("tinystories.tokenizers.training._PROCESS", [sys.executable, "-c", program])

@@ -66,7 +66,7 @@ def _cpu_quota(root: Path = Path("/")) -> int | None:
     path of its group may only exist outside, and its quota is that of the root.
     """
     try:
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
+        groups = (root / "proc/self/cgroup").read_text("utf-8").splitlines()
     except OSError:  # not Linux
         return None
     mounts = root / "sys/fs/cgroup"
@@ -89,7 +89,7 @@ def _cpu_quota(root: Path = Path("/")) -> int | None:
 def _words(path: Path) -> list[str]:
     """Return the words of a small file; none if it cannot be read."""
     try:
-        return path.read_text().split()
+        return path.read_text("utf-8").split()
     except OSError:
         return []
 

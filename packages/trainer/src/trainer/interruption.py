@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -13,10 +14,13 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from trainer.distributed import Processes
+from trainer.support.files import IS_WINDOWS
 
 _ALWAYS = (signal.SIGINT, signal.SIGTERM)
-# A closed terminal, and the warnings that Slurm sends before the end of a job (`--signal`). Windows has none of them.
-_IF_UNUSED = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+# A closed terminal, the warnings that Slurm sends before the end of a job (`--signal`), and Ctrl-Break, which is all of
+# them that Windows has.
+_NAMES = ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGBREAK")
+_IF_UNUSED = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 _SAME_REQUEST_SECONDS = 1.0
 
 
@@ -35,15 +39,15 @@ def resume_command() -> str:
     """Return the command line of this process as one would type it again, or a hint to repeat it."""
     if "TORCHELASTIC_RUN_ID" in os.environ or len(sys.orig_argv) < 2:
         return "run the same command again"
-    return shlex.join(sys.orig_argv)
+    return subprocess.list2cmdline(sys.orig_argv) if IS_WINDOWS else shlex.join(sys.orig_argv)
 
 
 class SignalGuard:
     """Context manager that only records the first signal; a second one has its usual effect.
 
-    The signals are SIGINT and SIGTERM, and SIGHUP, SIGUSR1 and SIGUSR2 unless they are ignored, as `nohup` has it, or
-    the caller has a handler for them. A second signal of another kind within a second is the same request: some
-    programs send SIGTERM right after passing on Ctrl-C.
+    The signals are SIGINT and SIGTERM, and those of SIGHUP, SIGUSR1, SIGUSR2 and SIGBREAK that the system has, unless
+    they are ignored, as `nohup` has it, or the caller has a handler for them. A second signal of another kind
+    within a second is the same request: some programs send SIGTERM right after passing on Ctrl-C.
 
     Python delivers signals only to the main thread; in other threads the guard does nothing.
 

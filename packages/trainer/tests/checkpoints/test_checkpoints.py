@@ -478,7 +478,7 @@ def test_leftovers_of_the_last_save_are_removed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("failing", ["rename", "rmtree"])
 def test_an_old_checkpoint_that_cannot_be_removed_stops_nothing(tmp_path, monkeypatch, failing):
-    run, rename, rmtree = tmp_path / "run", Path.rename, shutil.rmtree
+    run, rename, rmtree = tmp_path / "run", Path.replace, shutil.rmtree
     forbidden = [True]
 
     def rename_or_fail(self, target):
@@ -491,7 +491,7 @@ def test_an_old_checkpoint_that_cannot_be_removed_stops_nothing(tmp_path, monkey
             raise OSError(errno.ENOTEMPTY, "Directory not empty")
         return rmtree(path, *arguments, **options)
 
-    monkeypatch.setattr(Path, "rename", rename_or_fail)
+    monkeypatch.setattr(Path, "replace", rename_or_fail)
     monkeypatch.setattr(shutil, "rmtree", rmtree_or_fail)
     monkeypatch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
     with (

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import threading
 import time
 
@@ -9,7 +10,7 @@ import pytest
 
 from trainer.experiments.processes import KILLED_FOR_MEMORY, RunProcess, core_share, run_side_by_side
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+needs_posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
 PATIENT = """
 import pathlib, signal, sys
@@ -51,6 +52,7 @@ def signals(directory):
     return [path.read_text("ascii") for path in sorted(directory.glob("signals-*"))]
 
 
+@needs_posix
 @pytest.mark.parametrize(
     ("end", "reason"),
     [
@@ -65,10 +67,12 @@ def test_a_failure_has_its_reason_and_the_last_words(end, reason):
     assert process(code).failure() == f"the process failed ({reason}): {'x' * 490}last words"
 
 
+@needs_posix
 def test_a_failure_without_words():
     assert process("import sys; sys.exit(1)").failure() == "the process failed (exit code 1)"
 
 
+@needs_posix
 def test_success_wrong_input_and_interruption():
     assert process("print('dropped')").failure() is None
     with pytest.raises(ValueError, match=r"^run-0: no such text$"):
@@ -77,6 +81,7 @@ def test_success_wrong_input_and_interruption():
         process("import sys; sys.exit(130)").failure()
 
 
+@needs_posix
 def test_a_process_gets_text_and_environment():
     code = "import os, sys; sys.exit(sys.stdin.read() + os.environ['PLACE'])"
     child = RunProcess("run-0", ["-c", code], {**os.environ, "PLACE": " in Rome"}, "When")
@@ -86,6 +91,7 @@ def test_a_process_gets_text_and_environment():
     assert child.seconds > 0
 
 
+@needs_posix
 def test_two_at_a_time_in_two_slots(tmp_path):
     """Each process waits for its partner, so that it ends only if two run together; slots are given back."""
     code = """
@@ -107,8 +113,10 @@ while not partner.exists():
     assert sorted(over) == [(item, None) for item in range(6)]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT], ids=lambda number: number.name)
+@needs_posix
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_signal_reaches_every_process_once(number, tmp_path):
+    number = signal.Signals[number]
     before = signal.getsignal(number)
 
     def send():
@@ -124,6 +132,7 @@ def test_a_signal_reaches_every_process_once(number, tmp_path):
     assert signal.getsignal(number) is before
 
 
+@needs_posix
 def test_wrong_input_of_one_interrupts_the_others(tmp_path):
     wrong = """
 import pathlib, sys, time
@@ -148,3 +157,40 @@ def test_shares_of_the_cores(monkeypatch):
     assert [core_share(jobs) for jobs in (1, 3, 9)] == [8, 2, 1]
     monkeypatch.setattr("os.cpu_count", lambda: None)
     assert core_share(1) == 1
+
+
+class WindowsProcess:
+    """A process of Windows, which knows no SIGINT; the run ends as Ctrl-Break leaves it, or by itself with 130."""
+
+    def __init__(self, arguments, **options):
+        self.options, self.signals, self.code = options, [], None
+
+    def communicate(self, text):
+        return "", ""
+
+    def send_signal(self, number):
+        if number != CTRL_BREAK:
+            raise ValueError(f"Unsupported signal: {number}")
+        self.signals.append(number)
+
+    def poll(self):
+        return self.code
+
+    wait = poll
+
+
+CTRL_BREAK = 1
+
+
+@pytest.mark.parametrize("code", [130, 0xC000013A])
+def test_windows_gets_ctrl_break_in_a_group_of_its_own(monkeypatch, code):
+    monkeypatch.setattr(signal, "CTRL_BREAK_EVENT", CTRL_BREAK, raising=False)
+    monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 512, raising=False)
+    monkeypatch.setattr(subprocess, "Popen", WindowsProcess)
+    child = process("")
+    child.interrupt()
+    inner = child._process
+    assert (inner.options["creationflags"], inner.signals) == (512, [CTRL_BREAK])
+    inner.code = code
+    with pytest.raises(KeyboardInterrupt):
+        child.failure()

@@ -3,7 +3,7 @@
 import json
 import random
 import shutil
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from types import SimpleNamespace
 
 import numpy as np
@@ -69,6 +69,17 @@ def test_a_sample_is_composed_once(corpus, tmp_path):
     assert corpus.resolve("sample", None, 2_000, tmp_path, lines.append) == found
     assert len(lines) == 2
     assert corpus.tokenizers.calls == []
+
+
+def test_paths_on_another_drive_of_windows_are_recorded_with_slashes(monkeypatch):
+    """R36: so that the run can be read on another system."""
+
+    def fail(*_):
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    monkeypatch.setattr(texts.os.path, "relpath", fail)
+    seen = texts._path_from(PureWindowsPath("C:/runs/a"), PureWindowsPath("D:/data/valid.npy"))
+    assert seen == "D:/data/valid.npy"
 
 
 def test_a_samples_validation_text_can_be_shorter(corpus, tmp_path):

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+needs_fork = pytest.mark.skipif(
+    not hasattr(os, "fork") or sys.platform == "darwin",
+    reason="needs os.fork, after which libraries of macOS may fail",
+)
 _SKIPPED = 77
 _NEW_NAMESPACES = 0x00020000 | 0x10000000  # CLONE_NEWNS | CLONE_NEWUSER
 _BIND, _REMOUNT, _READ_ONLY, _PRIVATE_BELOW = 4096, 32, 1, 0x4000 | (1 << 18)

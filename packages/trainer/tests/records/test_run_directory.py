@@ -72,6 +72,21 @@ def test_a_marker_replaces_locks_where_the_file_system_has_none(tmp_path, monkey
     assert not (tmp_path / "run" / ".lock-marker").exists()
 
 
+@without_pictures
+def test_a_table_that_a_spreadsheet_shows_stops_no_run(tmp_path, monkeypatch):
+    """Windows does not replace a file that is open."""
+
+    def fail(records):
+        raise PermissionError(errno.EACCES, "Access is denied", str(records.path / "metrics.csv"))
+
+    monkeypatch.setattr(RunDirectory, "write_csv", fail)
+    with pytest.warns(
+        RuntimeWarning, match=r"metrics.csv of .*run cannot be written \(Access is denied\): close it if"
+    ):
+        assert make_trainer(tmp_path / "run", steps=2).fit().status == "completed"
+    assert len(read_metrics(tmp_path / "run")) == 3
+
+
 def test_files_that_killed_processes_wrote_aside_are_removed(tmp_path):
     run = tmp_path / "run"
     first = RunDirectory(run)

@@ -1,5 +1,7 @@
 """Reports of failures on the command line, and exit codes."""
 
+import errno
+import io
 import subprocess
 import sys
 import warnings
@@ -73,6 +75,22 @@ def test_a_reader_that_has_seen_enough_is_no_failure():
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+def test_a_pipe_that_windows_calls_invalid_is_a_reader_that_has_seen_enough(monkeypatch, tmp_path):
+    monkeypatch.setattr("trainer.support.command_line.IS_WINDOWS", True)
+    with (tmp_path / "output").open("w", encoding="utf-8") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        assert run_command(_raiser(OSError(errno.EINVAL, "Invalid argument"))) == 141
+        assert run_command(_raiser(OSError(errno.EINVAL, "Invalid argument", "a:b"))) == 2
+
+
+def test_characters_that_the_output_cannot_encode_are_escaped(monkeypatch):
+    """Files and pipes of Windows have 256 characters."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="cp1252", newline="\n"))
+    assert run_command(lambda: print("é → a", flush=True) or 0) == 0
+    assert written.getvalue() == b"\xe9 \\u2192 a\n"
 
 
 def test_it_imports_nothing_heavy():

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from trainer import write_atomically
+from trainer.support import files
 from trainer.support.files import creating, make_directory
 
 
@@ -44,6 +45,40 @@ def test_atomic_writing(tmp_path, monkeypatch):
         write_atomically(path, b"newest")
     assert path.read_bytes() == b"new"
     assert [entry.name for entry in tmp_path.iterdir()] == ["x"]
+
+
+class Busy:
+    """A file that other programs have open for the next few tries to rename it, as on Windows."""
+
+    def __init__(self, monkeypatch, tries):
+        self.tries, self.waited = tries, []
+        monkeypatch.setattr(files, "IS_WINDOWS", True)
+        monkeypatch.setattr(files.time, "sleep", self.waited.append)
+        monkeypatch.setattr(
+            Path, "replace", lambda source, target, replace=Path.replace: self.rename(replace, source, target)
+        )
+
+    def rename(self, replace, source, target):
+        if len(self.waited) < self.tries:
+            raise PermissionError(errno.EACCES, "The process cannot access the file", str(target))
+        return replace(source, target)
+
+
+def test_windows_gets_time_to_close_a_file(tmp_path, monkeypatch):
+    """Virus scanners open new files, and Windows renames none that is open."""
+    busy = Busy(monkeypatch, tries=5)
+    write_atomically(tmp_path / "x", b"new")
+    assert (tmp_path / "x").read_bytes() == b"new"
+    assert busy.waited == sorted(busy.waited)
+    assert 1.0 < sum(busy.waited) < 3.0
+
+
+def test_a_file_that_stays_open_on_windows_is_left_as_it_was(tmp_path, monkeypatch):
+    (tmp_path / "x").write_bytes(b"old")
+    Busy(monkeypatch, tries=1000)
+    with pytest.raises(PermissionError, match="cannot access the file"):
+        write_atomically(tmp_path / "x", b"new")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("x", b"old")]
 
 
 def test_threads_may_write_the_same_file(tmp_path):

@@ -155,6 +155,17 @@ def test_auto_is_float16_on_cuda_devices_without_bfloat16(monkeypatch):
         resolve_dtype("half")
 
 
+@pytest.mark.parametrize("is_new", [True, False])
+def test_bfloat16_needs_a_macos_that_has_it(monkeypatch, is_new):
+    """Autocast of torch would compute in float32."""
+    monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: is_new)
+    if is_new:
+        assert resolve_dtype("bfloat16", "mps") == torch.bfloat16
+    else:
+        with pytest.raises(ValueError, match="dtype is 'bfloat16' on MPS before macOS 14: expected float32"):
+            resolve_dtype("bfloat16", "mps")
+
+
 def test_peaks_of_devices_without_bfloat16():
     assert peak_flops("Tesla T4", torch.float16) == 65e12
     assert peak_flops("Tesla T4", torch.bfloat16) is None

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import re
 import shutil
 import signal
@@ -256,11 +257,11 @@ def test_a_summary_of_another_version_is_refused(tmp_path, version):
     if version is None:  # as before there were versions
         del values["version"], values["spikes"]
     (run / "summary.json").write_text(json.dumps(values))
-    with pytest.raises(
-        ValueError,
-        match=rf"^{run}/summary.json has version {version} of the format, expected 1: read it with the version of this "
-        r"package that wrote it \(environment.json names it\), or train in another run directory$",
-    ):
+    expected = (
+        f"{run / 'summary.json'} has version {version} of the format, expected 1: read it with the version of this "
+        "package that wrote it (environment.json names it), or train in another run directory"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
         make_trainer(run, steps=2).fit()
 
 
@@ -316,7 +317,7 @@ def test_finished_run_without_an_intact_checkpoint_says_that_the_weights_are_as_
     messages = [str(warning.message) for warning in caught]
     reason = "every checkpoint in .* is damaged: .*" if is_damaged else "there is no checkpoint"
     expected = f"the run in {run} is finished and its summary is returned, but the model's weights are as they were: "
-    assert re.fullmatch(f"{expected}{reason}; restore one if you need them, or .*", messages[-1])
+    assert re.fullmatch(f"{re.escape(expected)}{reason}; restore one if you need them, or .*", messages[-1])
     assert len(messages) == 1 + is_damaged
     assert caught[-1].filename == __file__
     assert all(torch.equal(*pair) for pair in zip(before.parameters(), model.parameters(), strict=True))
@@ -401,6 +402,7 @@ def test_recorded_values_must_be_plain(tmp_path, recorded):
         make_trainer(tmp_path / "run", recorded=recorded)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="words of POSIX")
 def test_directory_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("")
     message = r"cannot write to the run directory .*file/run: .*file is a file, not a directory; choose another"

@@ -1,5 +1,6 @@
 """Interrupted and killed runs end bit for bit like a run that was left alone."""
 
+import importlib.util
 import json
 import os
 import shlex
@@ -13,7 +14,7 @@ from bigram_run import Crash, assert_equal_runs, crash, failing_loss, loss_fn, m
 from children import needs_fork
 from forked import ForkedProcess
 
-from trainer import Summary, TrainingInterrupted
+from trainer import Summary, TrainingInterrupted, interruption
 from trainer.checkpoints import directory
 from trainer.interruption import SignalGuard
 
@@ -35,6 +36,7 @@ def test_crash(tmp_path, whole, timeless, at):
 )
 def test_signal(tmp_path, whole, timeless, monkeypatch, number, at):
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "my study", "--seed", "1"])
+    monkeypatch.setattr(interruption, "IS_WINDOWS", False)
     run, handlers = tmp_path / "run", [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
     with pytest.raises(TrainingInterrupted) as caught:
         make_short_trainer(run, loss=failing_loss(at, lambda: signal.raise_signal(number))).fit()
@@ -124,6 +126,30 @@ def test_signals_of_terminals_and_batch_systems_save_too(tmp_path, whole, timele
     assert signal.getsignal(number) is before
     make_short_trainer(tmp_path / "run", model=make_model(9)).fit()
     assert_equal_runs(whole, tmp_path / "run", timeless)
+
+
+def test_ctrl_break_of_windows_saves_too(monkeypatch):
+    """Windows has SIGBREAK instead of SIGHUP, SIGUSR1 and SIGUSR2, which another signal imitates here."""
+    for name in ("SIGHUP", "SIGUSR1", "SIGUSR2"):
+        monkeypatch.delattr(signal, name, raising=False)
+    number = getattr(signal, "SIGBREAK", None) or signal.SIGXCPU
+    monkeypatch.setattr(signal, "SIGBREAK", number, raising=False)
+    source = importlib.util.spec_from_file_location("trainer.interruption_on_windows", interruption.__file__)
+    on_windows = importlib.util.module_from_spec(source)
+    source.loader.exec_module(on_windows)
+    before = signal.getsignal(number)
+    with on_windows.SignalGuard() as guard:
+        signal.raise_signal(number)
+        assert guard.received == signal.Signals(number).name
+    assert signal.getsignal(number) is before
+
+
+def test_the_command_that_resumes_is_one_of_the_systems_shell(monkeypatch):
+    monkeypatch.setattr(sys, "orig_argv", ["C:\\py\\python.exe", "my study.py", "--lr", "1"])
+    monkeypatch.setattr(interruption, "IS_WINDOWS", True)
+    assert interruption.resume_command() == 'C:\\py\\python.exe "my study.py" --lr 1'
+    monkeypatch.setattr(interruption, "IS_WINDOWS", False)
+    assert interruption.resume_command() == "'C:\\py\\python.exe' 'my study.py' --lr 1"
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="this system has no SIGHUP")

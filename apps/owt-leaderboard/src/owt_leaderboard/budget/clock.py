@@ -43,7 +43,7 @@ def _age_by_the_system() -> float:
     """Return the seconds since the start of this process; 0 if the system does not know or its answer is absurd."""
     try:
         # Field 22 counts from after the command, which is in parentheses and may contain anything (proc(5)).
-        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        fields = Path("/proc/self/stat").read_text("utf-8").rpartition(")")[2].split()
         started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
         age = time.clock_gettime(time.CLOCK_BOOTTIME) - started
     except (OSError, AttributeError, ValueError):

@@ -19,7 +19,7 @@ from trainer.checkpoints.directory import (
     read_model,
     write_checkpoint,
 )
-from trainer.support.files import explained, sync_directory
+from trainer.support.files import explained, move, sync_directory
 
 _NAME = re.compile(r"step_(\d{7,})")
 # Prefixes of temporary names: a directory being written or removed, and a checkpoint being replaced.
@@ -85,8 +85,8 @@ class CheckpointStore:
                 write_checkpoint(aside, state)
                 # The step may have a checkpoint: a damaged one that the run has reached again, or one before averaging.
                 if final.exists():
-                    final.rename(self.directory / f"{_OLD}{final.name}")
-                aside.rename(final)
+                    move(final, self.directory / f"{_OLD}{final.name}")
+                move(aside, final)
                 sync_directory(self.directory)
             except OSError:
                 shutil.rmtree(aside, ignore_errors=True)
@@ -121,7 +121,7 @@ class CheckpointStore:
                 for other in damaged:
                     kept = other.with_name(f"{other.name}.damaged")
                     shutil.rmtree(kept, ignore_errors=True)
-                    other.rename(kept)
+                    move(other, kept)
             return content
         if damaged:
             raise ValueError(
@@ -191,7 +191,7 @@ class CheckpointStore:
         for path in self.directory.glob(f"{_OLD}*"):
             final = self.directory / path.name.removeprefix(_OLD)
             if not final.exists():
-                path.rename(final)
+                move(path, final)
         for path in self.directory.glob(f"{_ASIDE}*"):
             with self._warning_once(path):
                 shutil.rmtree(path)
@@ -208,7 +208,7 @@ class CheckpointStore:
             if path not in keep:
                 # Renamed first: a directory that is half removed must not look like a checkpoint.
                 with self._warning_once(path):
-                    path.rename(self.directory / f"{_ASIDE}{path.name}")
+                    move(path, self.directory / f"{_ASIDE}{path.name}")
         self.remove_leftovers()
 
     @contextmanager

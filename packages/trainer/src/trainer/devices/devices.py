@@ -44,7 +44,8 @@ def resolve_dtype(name: str = "auto", device: torch.device | str | None = None) 
         device: The device to compute on; None means `resolve_device("auto")`.
 
     Raises:
-        ValueError: If the name is none of these, or the device cannot scale losses, which float16 needs.
+        ValueError: If the name is none of these, or the device cannot compute in the dtype or scale losses, which
+            float16 needs.
     """
     if name not in ("auto", *_DTYPES):
         raise ValueError(f"dtype is {name!r}: expected auto, float32, bfloat16 or float16")
@@ -54,6 +55,9 @@ def resolve_dtype(name: str = "auto", device: torch.device | str | None = None) 
         name = "bfloat16" if _has_fast_bfloat16(where) else slow
     if name == "float16" and where.type not in ("cuda", "cpu"):
         raise ValueError(f"dtype is 'float16' on {where}: expected it on CUDA or the CPU; use float32 here")
+    # Autocast of torch would fall back to float32 with only a warning.
+    if name == "bfloat16" and where.type == "mps" and not torch.backends.mps.is_macos_or_newer(14, 0):
+        raise ValueError("dtype is 'bfloat16' on MPS before macOS 14: expected float32; use it, or a newer macOS")
     return _DTYPES[name]
 
 

@@ -18,6 +18,9 @@ DONE, WRONG_INPUT, INTERRUPTED = 0, 2, 130
 """Exit codes; 130 is the code of a shell after Ctrl-C."""
 KILLED_FOR_MEMORY = ", perhaps for lack of memory"
 """Part of the failure of a process that SIGKILL ended."""
+_ENDED_BY_CTRL_C = 0xC000013A  # exit code on Windows, by Ctrl-Break as well
+
+_ORDERLY = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 
 ItemT = TypeVar("ItemT")
 
@@ -51,6 +54,7 @@ class RunProcess:
             env=environment,
             # Ctrl-C must reach only this process, which passes it on: a run exits immediately on its second signal.
             process_group=0 if os.name == "posix" else None,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
         )
         self._stderr = ""
         self._communication = threading.Thread(target=self._communicate, args=(text,), daemon=True)
@@ -67,8 +71,8 @@ class RunProcess:
         return self._process.poll() is not None
 
     def interrupt(self) -> None:
-        """Send SIGINT, on which a run saves its progress."""
-        self._process.send_signal(signal.SIGINT)
+        """Send SIGINT, on which a run saves its progress; on Windows Ctrl-Break, which alone reaches a group."""
+        self._process.send_signal(getattr(signal, "CTRL_BREAK_EVENT", signal.SIGINT))
 
     def wait(self) -> int:
         """Wait until the process has ended and its output has been read; return its exit code."""
@@ -87,7 +91,7 @@ class RunProcess:
             return None
         if code == WRONG_INPUT:
             raise ValueError(f"{self.name}: {self._stderr}")
-        if code in (INTERRUPTED, -signal.SIGINT, -signal.SIGTERM):
+        if code in (INTERRUPTED, -signal.SIGINT, -signal.SIGTERM, _ENDED_BY_CTRL_C):
             raise KeyboardInterrupt
         reason = f"exit code {code}"
         if code < 0:
@@ -115,7 +119,7 @@ def run_side_by_side(
         ended: Called after each process.
 
     Raises:
-        KeyboardInterrupt: If SIGINT, SIGTERM or SIGHUP arrived.
+        KeyboardInterrupt: If SIGINT, SIGTERM, SIGHUP or SIGBREAK arrived.
     """
     waiting, slots = list(items), list(range(jobs))
     running: dict[int, tuple[ItemT, RunProcess]] = {}
@@ -138,7 +142,7 @@ def run_side_by_side(
 
 @contextmanager
 def _signals_as_keyboard_interrupt() -> Iterator[None]:
-    """Let SIGTERM, and SIGHUP from a closed terminal, end everything in the same orderly way as SIGINT."""
+    """Let SIGTERM, SIGHUP from a closed terminal, and Ctrl-Break of Windows end everything in order, as SIGINT does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -146,7 +150,7 @@ def _signals_as_keyboard_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    numbers = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in _ORDERLY if hasattr(signal, name)]
     previous = {
         number: signal.signal(number, interrupt)
         for number in numbers

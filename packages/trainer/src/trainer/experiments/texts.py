@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from trainer.experiments.hub import HubDataset, download
 from trainer.experiments.sample_corpus import Compose, write_splits
-from trainer.support.files import creating, make_directory
+from trainer.support.files import creating, make_directory, move
 
 TOKENIZER_FOLDER = "tokenizer"
 """The copy of the tokenizer in a run directory."""
@@ -52,7 +52,7 @@ class TokenFiles:
         paths = {"train_tokens": self.train, "valid_tokens": self.valid}
         seen = {name: _path_from(run_dir.resolve(), path.resolve()) for name, path in paths.items()}
         digest = TokenDataset(self.valid).tokenizer_sha256
-        return {"tokenizer_sha256": digest, **seen, "texts": str(self.valid.resolve().parent)}
+        return {"tokenizer_sha256": digest, **seen, "texts": self.valid.resolve().parent.as_posix()}
 
     def copy_tokenizer(self, run_dir: Path) -> None:
         """Copy the tokenizer into the directory of a run that has not begun; it appears whole or not at all.
@@ -69,7 +69,7 @@ class TokenFiles:
         shutil.rmtree(aside, ignore_errors=True)
         shutil.copytree(self.tokenizer, aside)
         shutil.rmtree(final, ignore_errors=True)
-        aside.rename(final)
+        move(aside, final)
 
 
 def prepared_by_one(device: str, prepare: Callable[[], TokenFiles]) -> TokenFiles:
@@ -127,7 +127,7 @@ def _path_from(directory: Path, path: Path) -> str:
     try:
         return Path(os.path.relpath(path, directory)).as_posix()
     except ValueError:
-        return str(path)
+        return path.as_posix()
 
 
 class TokenizerPackage(Protocol):

@@ -188,7 +188,15 @@ class Reporter:
                 raise
 
     def _write_csv(self) -> None:
-        self._records.write_csv()
+        try:
+            self._records.write_csv()
+        except PermissionError as error:  # on Windows, of a file that a spreadsheet shows
+            warnings.warn(
+                f"metrics.csv of {self._records.path} cannot be written ({error.strerror or error}): close it if "
+                "another program has it open; metrics.jsonl has every record",
+                RuntimeWarning,
+                stacklevel=3,
+            )
         self._exported_lines = self._files["metrics.jsonl"].lines
 
     def _write(self, record: dict[str, Any]) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import errno
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+IS_WINDOWS = os.name == "nt"
 _UNABLE = (errno.EINVAL, errno.ENOTSUP)  # errors of network file systems that cannot flush a folder
+_PAUSES = (0.01, 0.03, 0.1, 0.3, 1.0)  # seconds
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
@@ -37,7 +40,7 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        move(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     sync_directory(path.parent)
@@ -88,6 +91,25 @@ def _is_directory(path: Path) -> bool:
         return path.is_dir()
     except PermissionError:  # a parent may not be entered
         return False
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename a file, which may replace another one, or a folder.
+
+    Windows refuses this while a program has the file, or one in the folder, open. Virus scanners and indexers do so for
+    a moment with whatever is new, so that there it is tried again for a while.
+
+    Raises:
+        OSError: If it cannot be renamed.
+    """
+    for seconds in _PAUSES if IS_WINDOWS else ():
+        try:
+            source.replace(target)
+        except PermissionError:
+            time.sleep(seconds)
+        else:
+            return
+    source.replace(target)
 
 
 @contextmanager
