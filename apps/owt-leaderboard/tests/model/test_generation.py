@@ -13,6 +13,7 @@ def fixed_seed():
     torch.manual_seed(0)
 
 
+@torch.no_grad()
 def alone(model, prompt, steps):
     """The definition of greedy generation: the whole window through the model for every token."""
     token_ids = torch.tensor([prompt])
@@ -23,16 +24,16 @@ def alone(model, prompt, steps):
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-@pytest.mark.parametrize("use_cache", [True, False])
-def test_prompts_of_any_lengths_are_continued_as_each_alone(config, use_cache):
+def test_prompts_of_any_lengths_are_continued_as_each_alone(config):
     model = disturb(SpeedrunLM(config))
     steps = 10  # beyond the context for the longest
     expected = [alone(model, prompt, steps)[len(prompt) :] for prompt in PROMPTS]
     assert len({tuple(row) for row in expected}) == len(expected)
-    options = {"max_new_tokens": steps, "temperature": 0.0, "use_cache": use_cache}
-    assert complete(model, PROMPTS, **options) == expected
-    assert generate(model, PROMPTS[2], **options).tolist() == [PROMPTS[2] + expected[2]]
-    assert list(stream(model, PROMPTS[2], **options)) == expected[2]
+    for use_cache in (True, False):
+        options = {"max_new_tokens": steps, "temperature": 0.0, "use_cache": use_cache}
+        assert complete(model, PROMPTS, **options) == expected
+        assert generate(model, PROMPTS[2], **options).tolist() == [PROMPTS[2] + expected[2]]
+        assert list(stream(model, PROMPTS[2], **options)) == expected[2]
 
 
 def test_cached_and_padded_logits_are_those_of_the_whole_input():

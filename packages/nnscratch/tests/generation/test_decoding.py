@@ -22,6 +22,7 @@ SMALL = TransformerConfig(vocab_size=50, context_length=6, d_model=16, num_layer
 PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9], [12, 13]]
 
 
+@torch.no_grad()
 def alone(model, prompt, steps):
     """The definition of greedy generation: the whole window through the model for every token."""
     ids = torch.tensor([prompt])
