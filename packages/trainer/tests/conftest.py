@@ -3,13 +3,9 @@ import signal
 from functools import cache
 
 import pytest
-import torch
-from bigram_run import SHORT, train_without_pictures
 from hypothesis import settings
 
-from trainer.records import environment
-from trainer.records.run_directory import read_metrics
-
+# torch is imported in the fixtures: the process of pytest-xdist that hands out the tests needs none.
 settings.register_profile("quick", deadline=None, max_examples=40)
 settings.register_profile("thorough", deadline=None, max_examples=400)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
@@ -22,6 +18,8 @@ if hasattr(signal, "SIGHUP"):  # which nohup ignores
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
+    import torch
+
     torch.set_num_threads(1)
 
 
@@ -36,6 +34,8 @@ def no_flushing():
 @pytest.fixture(scope="session", autouse=True)
 def git_is_asked_once():
     """Each run would start three processes of git, which take as long as twenty steps."""
+    from trainer.records import environment
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(environment, "describe_git", cache(environment.describe_git))
         yield
@@ -44,12 +44,16 @@ def git_is_asked_once():
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory):
     """The directory of an uninterrupted run."""
+    from bigram_run import SHORT, train_without_pictures
+
     return train_without_pictures(tmp_path_factory.mktemp("whole") / "run", **SHORT)
 
 
 @pytest.fixture
 def timeless():
     """Reads the metrics of a run without what depends on the clock or the machine."""
+
+    from trainer import read_metrics
 
     def read(run_dir):
         return [

@@ -47,7 +47,7 @@ class Blocks(nn.Module):
         torch.manual_seed(seed)
         self.embedding = nn.Embedding(VOCAB_SIZE, WIDTH)
         self.blocks = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 33), nn.GELU(), nn.Linear(33, WIDTH)) for _ in range(2)
+            nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 33), nn.GELU(), nn.Linear(33, WIDTH)) for _ in range(3)
         )
         self.head = nn.Linear(WIDTH, VOCAB_SIZE, bias=False)
         self.head.weight = self.embedding.weight

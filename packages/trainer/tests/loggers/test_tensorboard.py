@@ -44,11 +44,12 @@ def text(events, tag):
 @installed
 def test_a_run_is_in_the_event_files(tmp_path):
     run_dir = tmp_path / "run"
-    trainer = make_trainer(run_dir, loggers=[TensorBoardLogger()], sample=lambda model, step: f"é\n # {step}")
+    options = {"sample": lambda model, step: f"é\n # {step}", "steps": 24, "eval_interval": 8}
+    trainer = make_trainer(run_dir, loggers=[TensorBoardLogger()], **options)
     summary = trainer.fit()
     events = read_events(run_dir / "tensorboard")
     assert scalars(events) == expected_scalars(run_dir)
-    assert text(events, "samples/0") == [f"é\n # {step}" for step in (0, 20, 40, 60)]
+    assert text(events, "samples/0") == [f"é\n # {step}" for step in (0, 8, 16, 24)]
     assert json.loads(text(events, "config")[0]) == read_config(run_dir)
     assert json.loads(text(events, "summary")[0]) == summary.to_json()
 

@@ -84,6 +84,7 @@ def test_an_offline_run_says_what_the_run_directory_says(tmp_path, home, capfd):
         loggers=[logger],
         recorded={"note": "é"},
         sample=lambda model, step: [f"é {step}", "b\n"],
+        steps=24,
     ).fit()
     assert (sys.exit, sys.excepthook) == hooks
     run = OfflineRun(run_dir)
@@ -112,7 +113,7 @@ def test_an_offline_run_says_what_the_run_directory_says(tmp_path, home, capfd):
     last = run.rows[-1]
     table = json.loads(run.media(last["samples.path"]).read_text("utf-8"))
     assert table["columns"] == ["step", "index", "text"]
-    assert table["data"] == [[60, 0, "é 60"], [60, 1, "b\n"]]
+    assert table["data"] == [[24, 0, "é 24"], [24, 1, "b\n"]]
     assert run.media(last["loss_curve.path"]).read_bytes() == (run_dir / "loss.png").read_bytes()
     (model,) = [artifact for artifact in run.artifacts if artifact.type == "model"]
     files = {entry.path: Path(entry.local_path) for entry in model.manifest.contents}

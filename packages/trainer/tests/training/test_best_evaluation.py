@@ -1,5 +1,8 @@
 """The best evaluation is on the disk, whatever the intervals are (R5)."""
 
+import json
+import shutil
+
 import pytest
 import torch
 from bigram_run import loss_fn, make_model, make_tokens, make_trainer
@@ -40,19 +43,26 @@ def test_an_evaluation_of_a_part_saves_nothing(tmp_path):
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["step_0000060"]
 
 
-def test_a_best_evaluation_that_is_not_on_the_disk_is_said(tmp_path):
-    run = tmp_path / "run"
-    summary = overfitting(run)
+@pytest.fixture(scope="module")
+def overfitted(tmp_path_factory):
+    """The directory of a run, which tests copy."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
+        overfitting(run := tmp_path_factory.mktemp("overfitted") / "run")
+    return run
+
+
+def test_a_best_evaluation_that_is_not_on_the_disk_is_said(tmp_path, overfitted):
+    run = shutil.copytree(overfitted, tmp_path / "run")
+    final = json.loads((run / "summary.json").read_text())["final_valid_loss"]
     best = load_weights(make_model(), run)
     for path in (run / "checkpoints").iterdir():
         if path != run / "checkpoints" / "step_0000060":
-            for file in path.iterdir():
-                file.unlink()
-            path.rmdir()
+            shutil.rmtree(path)
     expected = rf"the best evaluation of .*run, a loss of {best.valid_loss:.4f}, is not on the disk; loaded <step 60, "
     with pytest.warns(RuntimeWarning, match=expected):
         loaded = load_weights(make_model(), run)
-    assert (loaded, loaded.valid_loss) == (60, summary.final_valid_loss)
+    assert (loaded, loaded.valid_loss) == (60, final)
 
 
 def test_weights_of_other_programs_have_no_step(tmp_path):
@@ -78,9 +88,8 @@ def test_tied_weights_may_be_saved_once(tmp_path):
         load_weights(other, tmp_path)
 
 
-def test_a_checkpoint_without_its_description_is_no_plain_weights(tmp_path):
-    overfitting(tmp_path / "run")
-    checkpoint = tmp_path / "run" / "checkpoints" / "step_0000060"
+def test_a_checkpoint_without_its_description_is_no_plain_weights(tmp_path, overfitted):
+    checkpoint = shutil.copytree(overfitted, tmp_path / "run") / "checkpoints" / "step_0000060"
     (checkpoint / "meta.json").unlink()
     with pytest.raises(ValueError, match=r"step_0000060 is damaged \(meta.json is missing\)"):
         load_weights(make_model(), checkpoint)

@@ -38,17 +38,17 @@ def resumed(run):
 
 def test_a_completed_run_with_more_steps_ends_like_one_that_had_them_from_the_start(tmp_path):
     run, whole = tmp_path / "run", tmp_path / "whole"
-    assert make_trainer(run, steps=30).fit().steps == 30
+    assert make_trainer(run, steps=12).fit().steps == 12
     notices = Notices()
-    summary = make_trainer(run, model=make_model(9), steps=60, loggers=[notices]).fit()
-    make_trainer(whole, steps=60).fit()
-    assert (summary.status, summary.steps) == ("completed", 60)
-    ours, theirs = weights(run, 60), weights(whole, 60)
+    summary = make_trainer(run, model=make_model(9), steps=24, loggers=[notices]).fit()
+    make_trainer(whole, steps=24).fit()
+    assert (summary.status, summary.steps) == ("completed", 24)
+    ours, theirs = weights(run, 24), weights(whole, 24)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    assert "changed from step 30 on: steps was 30, now 60" in notices.messages
-    assert [(session["step"], session["changed"]) for session in resumed(run)] == [(30, {"steps": [30, 60]})]
-    assert [record["step"] for record in read_metrics(run) if record["event"] == "train"][-1] == 60
-    assert json.loads((run / "config.json").read_text())["train"]["steps"] == 60
+    assert "changed from step 12 on: steps was 12, now 24" in notices.messages
+    assert [(session["step"], session["changed"]) for session in resumed(run)] == [(12, {"steps": [12, 24]})]
+    assert [record["step"] for record in read_metrics(run) if record["event"] == "train"][-1] == 24
+    assert json.loads((run / "config.json").read_text())["train"]["steps"] == 24
 
 
 def test_a_run_of_a_version_without_a_setting_had_its_default(tmp_path):
