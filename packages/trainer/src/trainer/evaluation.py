@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ COUNTING_EXPECTED = (
     "loss_fn returned a mean, but not all targets of examples count: expected the sum of the losses and their number, "
     "such as losses.sum(), (targets != -100).sum()"
 )
+
+_COMPLEX = (torch.complex32, torch.complex64, torch.complex128)
 
 LossResult: TypeAlias = torch.Tensor | tuple[torch.Tensor, torch.Tensor | float]
 """The mean loss of a batch in nats per target, a scalar; or the sum of the losses, a scalar, and the number of targets
@@ -111,8 +114,9 @@ def evaluate(
             elif weight:
                 totals += torch.stack((loss, torch.as_tensor(counted, device=totals.device).double()))
     total, count = processes.sum(totals).tolist()
-    if count <= 0:
-        raise ValueError(f"loss_fn counts no target of {split.name}: expected at least one")
+    if not 0 < count < math.inf:
+        shown = "no target" if count == 0 else f"{count:g} targets"
+        raise ValueError(f"loss_fn counts {shown} of {split.name}: expected at least one, and a finite number")
     num_bytes = split.num_bytes if num_bytes is None else num_bytes
     counts_all = split.examples is None and count == sum(split.lengths) - len(split.parts)
     bits = total / math.log(2) / num_bytes if num_bytes and counts_all else None
@@ -128,7 +132,7 @@ def read_loss(result: object) -> tuple[torch.Tensor, torch.Tensor | float | None
     expected = "expected a scalar tensor, the mean over the batch, or a tuple of the sum of the losses and their number"
     loss: object = result
     count: object = None
-    if type(result) is tuple and len(result) == 2:
+    if isinstance(result, tuple) and len(result) == 2:
         loss, count = result
     if not isinstance(loss, torch.Tensor):
         kind = f"tuple of {len(loss)}" if isinstance(loss, tuple) else type(loss).__name__
@@ -136,11 +140,17 @@ def read_loss(result: object) -> tuple[torch.Tensor, torch.Tensor | float | None
         raise ValueError(f"loss_fn returned a {kind}: {expected}{hint}")  # noqa: TRY004 - as for a wrong shape
     if loss.dim() != 0 or not loss.is_floating_point():
         raise ValueError(f"loss_fn returned the shape {tuple(loss.shape)} and the type {loss.dtype}: {expected}")
-    if isinstance(count, torch.Tensor) and count.dim() == 0:
+    if count is None:
+        return loss, None
+    if isinstance(count, torch.Tensor) and count.dim() == 0 and count.dtype not in (torch.bool, *_COMPLEX):
         return loss, count.detach()
-    if count is None or (isinstance(count, int | float) and not isinstance(count, bool)):
-        return loss, count
-    shown = f"a tensor of the shape {tuple(count.shape)}" if isinstance(count, torch.Tensor) else repr(count)
+    if isinstance(count, numbers.Real) and not isinstance(count, bool) and 0 <= float(count) < math.inf:
+        return loss, float(count)
+    shown = (
+        f"a tensor of the shape {tuple(count.shape)} and the type {count.dtype}"
+        if isinstance(count, torch.Tensor)
+        else repr(count)
+    )
     raise ValueError(f"loss_fn returned {shown} as the number of losses: {expected}")
 
 

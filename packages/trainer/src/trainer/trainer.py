@@ -68,7 +68,7 @@ class Trainer:
             the latest checkpoint, which does not know of the time between it and a kill.
 
     Raises:
-        TypeError: If the data or the schedule are something else.
+        TypeError: If the data, the loss function or the schedule are something else.
         ValueError: If the data are shorter than one window, not integers or of two tokenizers, the device is not
             available, `recorded` is no plain JSON, or the optimizer has no parameter of the model.
     """
@@ -102,6 +102,8 @@ class Trainer:
         for split in self._splits:
             split.check_length(config.context_length)
         check_same_tokenizer(self._splits)
+        if not callable(loss_fn) or isinstance(loss_fn, type):
+            raise TypeError(f"loss_fn is {loss_fn!r}: expected a function of the model, the inputs and the targets")
         check_schedules(schedule, weight_decay_schedule, optimizer, config)
         check_parameters(model, optimizer)
         self.model = model

@@ -62,6 +62,8 @@ def test_missing_file(tmp_path):
         (np.array([65_536.0]), r"holds float64: .* with ids.astype\('uint32'\), because the largest is 65536"),
         (np.array([-1, 3]), "its values go from -1 to 3, which are no token ids"),
         (np.array([2**32, 3]), "its values go from 3 to 4294967296, which are no token ids"),
+        (np.array([0.5, 7.7]), "some of its values are fractions, which are no token ids"),
+        (np.array([1.0, 3.0], np.float16), r"with ids.astype\('uint16'\), because the largest is 3"),
         (np.array([1.0, np.nan]), "which are no token ids"),
         (np.array(["a"]), "save whole numbers as uint16, or as uint32 if one is above 65,535"),
         (np.zeros((2, 2), dtype=np.uint16), r"has the shape \(2, 2\): expected one dimension"),

@@ -2,6 +2,7 @@
 
 import math
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -107,7 +108,13 @@ def test_a_step_without_any_target_changes_nothing_by_its_gradient(tmp_path):
         (lambda loss: SimpleNamespace(loss=loss), "returned a SimpleNamespace: .*; return its .loss"),
         (lambda loss: (loss, "many"), "returned 'many' as the number of losses"),
         (lambda loss: (loss, True), "returned True as the number of losses"),
-        (lambda loss: (loss, torch.ones(2)), r"returned a tensor of the shape \(2,\) as the number of losses"),
+        (lambda loss: (loss, -1), "returned -1 as the number of losses"),
+        (lambda loss: (loss, math.inf), "returned inf as the number of losses"),
+        (lambda loss: (loss, torch.tensor(True)), r"returned a tensor of the shape \(\) and the type torch.bool as"),
+        (
+            lambda loss: (loss, torch.ones(2)),
+            r"returned a tensor of the shape \(2,\) and the type torch.float32 as the number of losses",
+        ),
         (lambda loss: [loss, 1], "returned a list"),
     ],
 )
@@ -136,3 +143,74 @@ def test_short_texts_can_be_evaluated():
 def test_perplexity_of_a_counted_loss():
     found = evaluate(make_model(), make_tokens(60), 8, loss_fn=counted_loss)
     assert found.perplexity == pytest.approx(math.exp(found.loss))
+
+
+def test_weights_of_targets_may_be_small(tmp_path):
+    """R6: targets may count for less than one; their sum in a step was taken to be at least one."""
+
+    def records(name, scale):
+        def loss(model, inputs, targets):
+            losses = cross_entropy(model(inputs).flatten(0, 1), targets.flatten(), reduction="none")
+            shares = torch.where(targets.flatten() < 20, scale, 2 * scale)
+            return (losses * shares).sum(), shares.sum()
+
+        make_trainer(tmp_path / name, loss=loss, steps=10, log_interval=1).fit()
+        return [record["loss"] for record in read_metrics(tmp_path / name)]
+
+    assert records("small", 2.0**-12) == records("one", 1.0)
+
+
+def test_a_step_without_any_target_has_no_loss_in_the_records(tmp_path):
+    """R6: it would count as a loss of zero."""
+    trained = []
+
+    def loss(model, inputs, targets):
+        total, count = counted_loss(model, inputs, targets)
+        trained.append(model.training)
+        counts = not model.training or sum(trained) % 2 == 0
+        return total * counts, count * counts
+
+    settings = {"steps": 8, "log_interval": 2, "grad_accumulation_steps": 1, "eval_interval": 100}
+    make_trainer(tmp_path / "run", loss=loss, lr=lambda step: 0.0, **settings).fit()
+    losses = [record["loss"] for record in read_metrics(tmp_path / "run") if record["event"] == "train"]
+    assert len(losses) == 4
+    assert min(losses) > 3
+
+
+@pytest.mark.parametrize("count", [np.int64(32), np.float32(32), 32.0, torch.tensor(32, dtype=torch.int32)])
+def test_numbers_of_targets_of_any_type(count):
+    def loss(model, inputs, targets):
+        return loss_fn(model, inputs, targets) * 32, count
+
+    found = evaluate(make_model(), make_tokens(33), 8, batch_size=4, loss_fn=loss)
+    assert found.tokens == 32
+
+
+class Counted(NamedTuple):
+    total: torch.Tensor
+    count: int
+
+
+def test_a_named_tuple_is_a_tuple():
+    def loss(model, inputs, targets):
+        return Counted(loss_fn(model, inputs, targets) * targets.numel(), targets.numel())
+
+    assert evaluate(make_model(), make_tokens(33), 8, loss_fn=loss).tokens == 32
+
+
+def test_a_loss_without_a_gradient_is_refused(tmp_path):
+    """A3: torch alone says that element 0 of tensors does not require grad."""
+
+    def loss(model, inputs, targets):
+        return loss_fn(model, inputs, targets).detach()
+
+    with pytest.raises(ValueError, match="the loss has no gradient: expected loss_fn to compute it from"):
+        make_trainer(tmp_path / "run", loss=loss).fit()
+
+
+@pytest.mark.parametrize("wrong", [3, torch.nn.CrossEntropyLoss])
+def test_a_loss_that_is_no_function_is_refused(tmp_path, wrong):
+    """A3."""
+    with pytest.raises(TypeError, match=r"loss_fn is .*: expected a function of the model, the inputs and the targets"):
+        make_trainer(tmp_path / "run", loss=wrong)
+    assert not (tmp_path / "run").exists()

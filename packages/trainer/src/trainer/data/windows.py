@@ -69,9 +69,11 @@ def dtype_advice(tokens: TokenArray) -> str:
     """Return which dtype to save ids in, so that none of them changes."""
     if tokens.dtype.kind not in "iufb" or not tokens.size:
         return "save whole numbers as uint16, or as uint32 if one is above 65,535"
-    smallest, largest = tokens.min(), tokens.max()
+    smallest, largest = float(tokens.min()), float(tokens.max())
     if not 0 <= smallest <= largest < 1 << 32:  # nan, too
-        return f"its values go from {smallest} to {largest}, which are no token ids"
+        return f"its values go from {smallest:.15g} to {largest:.15g}, which are no token ids"
+    if tokens.dtype.kind == "f" and (tokens != np.floor(tokens)).any():
+        return "some of its values are fractions, which are no token ids"
     return f"save it with ids.astype('uint{16 if largest < 1 << 16 else 32}'), because the largest is {largest:.0f}"
 
 

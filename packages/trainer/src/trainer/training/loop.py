@@ -260,7 +260,7 @@ class TrainingLoop:
             self.reporter.incident("skipped", message, step, **values)
             self.losses.note_skipped(step)
             return True
-        self.losses.add(loss, grad_norm, step)
+        self.losses.add(loss, grad_norm, step, self.step.has_targets)
         # On the CPU the loss is already known, so a bad update can be avoided. Elsewhere, reading it stalls the device.
         if self.device.type == "cpu" and self.losses.check():
             self.reporter.training(step, math.nan, None, **self._rates(), grad_norm=grad_norm.item())

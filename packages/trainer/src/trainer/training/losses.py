@@ -39,13 +39,14 @@ class Losses:
         self._on_divergence = on_divergence
         self._unread: list[torch.Tensor] = []
         self._unread_steps: list[int] = []
+        self._unread_flags: list[torch.Tensor | None] = []
         self._first_bad: int | None = None
         self._sum = 0.0
         self._largest = -math.inf
         self._usual: float | None = None
         self._skipped_in_a_row = 0
         self.count = 0
-        """Number of losses since the last record, without those of skipped steps."""
+        """Number of losses since the last record, without skipped steps and, once read, those without targets."""
         self.grad_norm: float | None = None
         """Gradient norm of the last step that was not skipped and whose values have been read from the device."""
         self.spikes = 0
@@ -77,10 +78,16 @@ class Losses:
         self.count, self.grad_norm = state["count"], state["grad_norm"]
         self.spikes, self.skipped_steps = state["spikes"], state["skipped_steps"]
 
-    def add(self, loss: torch.Tensor, grad_norm: torch.Tensor, step: int) -> None:
-        """Collect the loss and gradient norm of a step that is not skipped: scalars on the same device."""
+    def add(
+        self, loss: torch.Tensor, grad_norm: torch.Tensor, step: int, has_targets: torch.Tensor | None = None
+    ) -> None:
+        """Collect the loss and gradient norm of a step that is not skipped: scalars on the same device.
+
+        A step of which no target counts has no loss; `has_targets` is None where all count.
+        """
         self._skipped_in_a_row = 0
         self._unread += (loss, grad_norm)
+        self._unread_flags.append(has_targets)
         self._unread_steps.append(step)
         self.count += 1
         if len(self._unread_steps) >= _MAX_UNREAD:
@@ -137,14 +144,20 @@ class Losses:
         if not self._unread:
             return
         values = torch.stack(self._unread).tolist()
-        for step, loss, grad_norm in zip(self._unread_steps, values[::2], values[1::2], strict=True):
-            self._sum += loss
-            if loss > self._largest or math.isnan(loss):  # nan compares false, so it stays the largest
+        flags = [True if flag is None else bool(flag) for flag in self._unread_flags]
+        for step, loss, grad_norm, has_targets in zip(
+            self._unread_steps, values[::2], values[1::2], flags, strict=True
+        ):
+            self.count -= not has_targets
+            self._sum += loss if has_targets else 0.0
+            if has_targets and (
+                loss > self._largest or math.isnan(loss)
+            ):  # nan compares false, so it stays the largest
                 self._largest = loss
             if self._first_bad is None and not (math.isfinite(loss) and math.isfinite(grad_norm)):
                 self._first_bad = step
             self.grad_norm = grad_norm
-        self._unread, self._unread_steps = [], []
+        self._unread, self._unread_steps, self._unread_flags = [], [], []
 
 
 def _is_spike(loss: float, usual: float) -> bool:

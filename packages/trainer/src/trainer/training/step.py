@@ -71,6 +71,8 @@ class TrainingStep:
         self._numpy_reader = NumpyStateReader()
         self._counted: torch.Tensor | None = None
         """Targets of the step that count, in this process so far; None if the loss function returns means."""
+        self.has_targets: torch.Tensor | None = None
+        """Whether any target of the last step counts, a scalar; None if all do."""
         self._scaler = torch.amp.GradScaler(device.type) if dtype == torch.float16 else None
         self.seconds_compiling = 0.0
         """Seconds of the passes and updates that included compilation."""
@@ -160,7 +162,7 @@ class TrainingStep:
     def _run_passes(self, batches: StepBatches) -> torch.Tensor:
         """Run all forward and backward passes of a step, and return the mean loss over all processes."""
         total: torch.Tensor | None = None
-        self._counted = None
+        self._counted = self.has_targets = None
         passes_left = self._passes()
         for micro_step in range(self._micro_steps):
             inputs, targets = self._loader.get(batches, micro_step)
@@ -186,7 +188,9 @@ class TrainingStep:
             The factor between the two means.
         """
         targets = self._loader.rows * self._config.context_length * self._micro_steps * self._loader.world_size
-        factor = targets / self._parallel.processes.sum(counted).clamp(min=1)
+        counted = self._parallel.processes.sum(counted)
+        self.has_targets = counted > 0
+        factor = torch.where(self.has_targets, targets / counted, 0.0)
         gradients = [parameter.grad for parameter in self._parameters() if parameter.grad is not None]
         torch._foreach_mul_(gradients, factor)
         return factor
@@ -283,6 +287,11 @@ class TrainingStep:
             self._counted = before + count
             loss = loss / targets.numel()
         loss = loss / self._passes()
+        if not loss.requires_grad:
+            raise ValueError(
+                "the loss has no gradient: expected loss_fn to compute it from trainable parameters of the model, "
+                "without detach or no_grad"
+            )
         scaled = loss if self._scaler is None else self._scaler.scale(loss)
         scaled.backward()  # type: ignore[no-untyped-call, unused-ignore]
         return loss.detach()
