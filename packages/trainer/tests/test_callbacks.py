@@ -4,6 +4,7 @@ import json
 import math
 import signal
 
+import numpy as np
 import pytest
 import torch
 from bigram_run import Notices, failing_loss, make_model, make_tokens, make_trainer, train_without_pictures
@@ -164,3 +165,23 @@ def test_weights_may_be_read_and_changed(tmp_path):
 
     summary = make_trainer(tmp_path / "run", callbacks=[Zero()], steps=2).fit()
     assert summary.final_valid_loss == pytest.approx(math.log(40))
+
+
+@pytest.mark.parametrize("answer", [np.bool_(True), torch.tensor(True)])
+def test_true_of_numpy_and_torch_stops_too(tmp_path, answer):
+    class Stopping:
+        best = math.inf
+
+        def on_step(self, run):
+            return answer
+
+    assert make_trainer(tmp_path / "run", callbacks=[Stopping()]).fit().steps == 1
+
+
+def test_attributes_that_are_not_finite_are_recorded_as_text(tmp_path):
+    class Best:
+        def __init__(self):
+            self.best = math.inf
+
+    make_trainer(tmp_path / "run", callbacks=[Best()], steps=2).fit()
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["callbacks"][0]["best"] == "inf"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -121,7 +122,7 @@ class CallbackGroup:
             return
         functions = (getattr(callback, method, None) for callback in self._callbacks)
         answers = [function(*arguments, **named) for function in functions if function is not None]
-        stops = any(answer is True for answer in answers)
+        stops = any(_is_true(answer) for answer in answers)
         self.have_stopped |= bool(self._processes.maximum(float(stops)))
 
 
@@ -131,12 +132,17 @@ def describe_callbacks(callbacks: Sequence[object]) -> list[dict[str, Any]]:
     return [
         {"class": type(callback).__qualname__}
         | {
-            name: value
+            name: value if not isinstance(value, float) or math.isfinite(value) else repr(value)  # JSON has no infinity
             for name, value in getattr(callback, "__dict__", {}).items()
             if isinstance(value, plain) and not name.startswith("_")
         }
         for callback in callbacks
     ]
+
+
+def _is_true(answer: object) -> bool:
+    """Return whether an answer is True, also that of numpy or torch; anything else is no request to stop."""
+    return isinstance(answer, bool | np.bool_ | torch.Tensor) and bool(answer)
 
 
 def _state_of(callback: object) -> tuple[str, Any]:

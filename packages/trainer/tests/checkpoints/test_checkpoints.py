@@ -1,13 +1,16 @@
+import collections
 import copy
 import errno
 import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from bigram_run import Crash, crash, failing_loss, make_model, make_trainer
@@ -590,3 +593,58 @@ def test_metadata_is_plain_json(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         store.load_latest()
+
+
+def optimizer_of_numpy(model):
+    groups = [{"params": list(model.parameters()), "lr_scale": np.sqrt(0.25)}]
+    return torch.optim.AdamW(groups, lr=np.float64(1.0), betas=(np.float64(0.9), 0.99), weight_decay=np.float32(0.1))
+
+
+def test_numbers_of_numpy_in_an_optimizer_can_be_read_again(tmp_path):
+    """R11: each of its checkpoints was called damaged."""
+    model = make_model()
+    make_trainer(tmp_path / "run", model=model, optimizer=optimizer_of_numpy(model), steps=6).fit()
+    assert load_weights(make_model(), tmp_path / "run") == 6
+    model = make_model()
+    optimizer = optimizer_of_numpy(model)
+    assert make_trainer(tmp_path / "run", model=model, optimizer=optimizer, steps=12).fit().steps == 12
+    save_checkpoint(model, optimizer, 12, tmp_path / "one.pt")
+    assert load_checkpoint(tmp_path / "one.pt", model, optimizer) == 12
+
+
+class Remembering:
+    """A callback with a state."""
+
+    def __init__(self, value):
+        self.value = value
+
+    def state_dict(self):
+        return {"value": self.value}
+
+    def load_state_dict(self, state):
+        self.value = state["value"]
+
+
+@pytest.mark.parametrize(
+    "value", [np.float32(2.5), {"a": {1, 2}}, (1, None), collections.Counter("ab"), torch.float16, torch.ones(2)]
+)
+def test_states_that_a_checkpoint_holds(tmp_path, value):
+    make_trainer(tmp_path / "run", callbacks=[Remembering(value)], steps=6).fit()
+    callback = Remembering(None)
+    make_trainer(tmp_path / "run", callbacks=[callback], steps=12).fit()
+    assert same(callback.value, value)
+
+
+@pytest.mark.parametrize("value", [collections.deque([1]), np.zeros(2), Path("x"), torch.Generator()])
+def test_states_that_could_not_be_read_again_are_refused_before_the_first_step(tmp_path, value):
+    """R11: they were written, and the run could not go on."""
+    trainer = make_trainer(tmp_path / "run", callbacks=[Remembering(value)])
+    with pytest.raises(TypeError, match=r"callbacks.states\[0\]\[1\].value is a .*, which a checkpoint cannot hold"):
+        trainer.fit()
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_weights_that_are_cut_short_are_named(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"abc")
+    with pytest.raises(ValueError, match=re.escape(f"the weights in {tmp_path} are damaged (model.safetensors cannot")):
+        load_weights(make_model(), tmp_path)

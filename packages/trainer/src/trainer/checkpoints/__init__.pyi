@@ -15,4 +15,5 @@ from trainer.checkpoints.single_file import save_checkpoint as save_checkpoint
 from trainer.checkpoints.state_dicts import get_model_state as get_model_state
 from trainer.checkpoints.state_dicts import get_parameters as get_parameters
 from trainer.checkpoints.state_dicts import set_model_state as set_model_state
+from trainer.checkpoints.state_dicts import storable as storable
 from trainer.checkpoints.store import CheckpointStore as CheckpointStore

@@ -17,6 +17,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from trainer.checkpoints.state_dicts import storable
 from trainer.support.files import sync_directory, sync_file
 
 WEIGHTS_FILE, STATE_FILE, META_FILE = "model.safetensors", "state.pt", "meta.json"
@@ -55,6 +56,7 @@ def write_checkpoint(directory: Path, state: CheckpointState) -> None:
     """Write a checkpoint into an empty directory and flush it to the disk.
 
     Raises:
+        TypeError: If the state holds something that could not be read again.
         OSError: If there is no space or no permission.
     """
     tensors = {name: value for name, value in state.model.items() if isinstance(value, torch.Tensor)}
@@ -172,15 +174,17 @@ def verify(path: Path) -> None:
             raise _damage(error, name) from error
 
 
-def save_torch(content: object, file: IO[bytes]) -> None:
+def save_torch(content: dict[str, Any], file: IO[bytes]) -> None:
     """Call `torch.save` on an open file, and raise the file's own error when it cannot be written.
 
     Raises:
+        TypeError: If the content holds something that could not be read again.
         OSError: If there is no space; torch by itself would raise a RuntimeError about positions.
     """
+    plain = {name: storable(value, name) for name, value in content.items()}
     watched = _WatchedFile(file)
     try:
-        torch.save(content, cast(IO[bytes], watched))
+        torch.save(plain, cast(IO[bytes], watched))
     except RuntimeError:
         if watched.error is not None:
             raise watched.error from None

@@ -37,6 +37,7 @@ def save_checkpoint(model: nn.Module, optimizer: Optimizer, step: int, path_or_f
 
     Raises:
         OSError: If the path cannot be written.
+        TypeError: If a state holds something that `torch.load` would not read.
     """
     content = {"model": get_model_state(model), "optimizer": optimizer.state_dict(), "step": step}
     if not isinstance(path_or_file, str | os.PathLike):
@@ -112,7 +113,11 @@ def load_weights(model: nn.Module, run_dir: str | os.PathLike[str]) -> LoadedWei
     """
     path = Path(run_dir)
     if (path / WEIGHTS_FILE).exists() and not ((path / META_FILE).exists() or (path / STATE_FILE).exists()):
-        set_model_state(model, _with_tied(model, read_weights(path)), str(path))
+        try:
+            weights = read_weights(path)
+        except DamagedCheckpointError as error:
+            raise ValueError(f"the weights in {path} are damaged ({error}); use others") from error
+        set_model_state(model, _with_tied(model, weights), str(path))
         return LoadedWeights(0, path, None)
     if (path / META_FILE).exists() or (path / WEIGHTS_FILE).exists():
         try:

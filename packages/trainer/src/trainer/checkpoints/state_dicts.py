@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -12,6 +14,9 @@ from torch.optim import Optimizer
 _COMPILED = "_orig_mod."
 _PARALLEL = "module."
 _SHOWN_NAMES = 3
+_PLAIN = {bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size}
+_MAPPINGS = {dict, OrderedDict, Counter, defaultdict}
+_SEQUENCES = {list, tuple, set}
 
 ShardLike: TypeAlias = Callable[[torch.Tensor, Any], Any]
 """shard_like(parameter, value) -> the whole value, sharded like the parameter if it is."""
@@ -97,6 +102,34 @@ def set_optimizer_state(
             loaded = optimizer.state[parameter][name]
             if isinstance(saved, torch.Tensor) and saved.dtype != loaded.dtype:
                 optimizer.state[parameter][name] = saved.to(loaded.device, copy=True)
+
+
+def storable(value: Any, name: str) -> Any:
+    """Return a state as a checkpoint can hold it: numbers of numpy become those of Python.
+
+    Args:
+        value: Tensors and plain values, in dicts, lists, tuples and sets.
+        name: Name of the state, for errors.
+
+    Raises:
+        TypeError: If it holds anything else, which `torch.load` would refuse to read without trust.
+    """
+    kind = type(value)
+    if isinstance(value, np.generic) and type(value.item()) in _PLAIN:
+        return value.item()
+    if isinstance(value, torch.Tensor) or kind in _PLAIN:
+        return value
+    if kind in _MAPPINGS:
+        made = dict if kind is defaultdict else kind
+        return made({storable(key, name): storable(item, f"{name}.{key}") for key, item in value.items()})
+    if kind in _SEQUENCES:
+        return kind(storable(item, f"{name}[{number}]") for number, item in enumerate(value))
+    if kind in torch.serialization.get_safe_globals():
+        return value
+    raise TypeError(
+        f"{name} is a {kind.__qualname__}, which a checkpoint cannot hold: expected tensors, numbers, strings, or "
+        "dicts, lists, tuples and sets of these, in what state_dict returns"
+    )
 
 
 def _plain_names(names: list[str]) -> dict[str, str]:

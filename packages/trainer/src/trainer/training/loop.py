@@ -9,7 +9,14 @@ from typing import Any, NoReturn, Protocol
 import torch
 
 from trainer.callbacks import CallbackGroup, RunState
-from trainer.checkpoints import CheckpointState, CheckpointStore, collect_random_states, get_model_state, restore_run
+from trainer.checkpoints import (
+    CheckpointState,
+    CheckpointStore,
+    collect_random_states,
+    get_model_state,
+    restore_run,
+    storable,
+)
 from trainer.data import BatchLoader, BatchSource, StepBatches
 from trainer.devices import peak_memory_bytes, synchronize
 from trainer.interruption import SignalGuard, TrainingInterrupted
@@ -149,6 +156,7 @@ class TrainingLoop:
             return self._finish()
 
     def _begin(self) -> None:
+        self._check_state()
         environment = describe_environment(self.device, self.task.dtype, self.config.seed)
         environment |= {"processes": self.processes.world_size, "parallel": self.parallel.name}
         step = self.counts.step
@@ -191,6 +199,17 @@ class TrainingLoop:
                     f"passed before the first step, and the end needs about {self.clock.reserve():.1f} s; "
                     "expected more time"
                 )
+
+    def _check_state(self) -> None:
+        """Check that checkpoints can hold the state, as far as it exists before the first step.
+
+        Raises:
+            TypeError: If they cannot.
+        """
+        for name, part in self.parts.items():
+            storable(part.state_dict(), name)
+        storable(self.parallel.optimizer.state_dict()["param_groups"], "optimizer.param_groups")
+        storable(get_model_state(self.task.model), "model")
 
     def _has_ended(self) -> bool:
         is_over = self.average.is_finished or self.clock.tick >= self.config.steps
