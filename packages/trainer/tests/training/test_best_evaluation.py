@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from bigram_run import loss_fn, make_model, make_tokens, make_trainer
@@ -97,3 +98,16 @@ def test_a_checkpoint_without_its_description_is_no_plain_weights(tmp_path, over
 
 def test_checkpoints_by_time_are_the_default():
     assert TrainConfig(steps=1, batch_size=1, context_length=1).checkpoint_seconds == 60.0
+
+
+def test_the_best_evaluation_of_training_is_saved_where_the_start_was_better(tmp_path):
+    """R5: a run that begins with trained weights, and gets worse."""
+    make_trainer(tmp_path / "first", steps=100).fit()
+    ids = np.random.default_rng(0).integers(0, 40, 500).astype(np.uint16)
+    settings = {"steps": 30, "eval_interval": 5, "checkpoint_interval": 1000}
+    make_trainer(tmp_path / "second", init_from=tmp_path / "first", train=ids, **settings).fit()
+    losses = {r["step"]: r["loss"] for r in read_metrics(tmp_path / "second") if r["event"] == "eval"}
+    best = min(list(losses)[1:], key=losses.get)
+    assert losses[0] < losses[best] < losses[30]
+    with pytest.warns(RuntimeWarning, match="the best evaluation of .* is not on the disk"):
+        assert load_weights(make_model(), tmp_path / "second") == best

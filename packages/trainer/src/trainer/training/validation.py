@@ -20,7 +20,16 @@ from trainer.task import Task
 from trainer.training.clock import RunClock
 from trainer.training.progress import Interval
 
-_SAVED = ("whole_step", "loss", "perplexity", "bits_per_byte", "first_loss", "best_loss", "is_broken_off")
+_SAVED = (
+    "whole_step",
+    "loss",
+    "perplexity",
+    "bits_per_byte",
+    "first_loss",
+    "best_loss",
+    "best_trained_loss",
+    "is_broken_off",
+)
 
 
 class _BrokenOffError(Exception):
@@ -59,6 +68,8 @@ class Validator:
         self.first_loss: float | None = None
         """Loss of the first evaluation; None if it read a part, whose loss cannot be compared with the last one."""
         self.best_loss: float | None = None
+        self.best_trained_loss: float | None = None
+        """The same without the evaluation of the start, which may be of weights that were trained before."""
         self.result: Evaluation | None = None
         """The last evaluation of this session."""
         self.has_improved = False
@@ -75,7 +86,7 @@ class Validator:
         self._interval.load_state_dict(state["interval"])
         self._interval.go_back_to(self._clock.tick)
         for name in _SAVED:
-            setattr(self, name, state[name])
+            setattr(self, name, state.get(name))
         self._evaluated_at = self._clock.now()
 
     def is_due(self) -> bool:
@@ -174,9 +185,10 @@ class Validator:
             return
         if step == 0:
             self.first_loss = self.loss
-        is_best = self.best_loss is None or self.loss < self.best_loss
-        self.has_improved = is_best and step > 0
-        self.best_loss = self.loss if is_best else self.best_loss
+        else:
+            self.has_improved = self.best_trained_loss is None or self.loss < self.best_trained_loss
+            self.best_trained_loss = self.loss if self.has_improved else self.best_trained_loss
+        self.best_loss = self.loss if self.best_loss is None else min(self.best_loss, self.loss)
 
     def _sample(self, step: int) -> None:
         task, processes = self._task, self._task.parallel.processes
