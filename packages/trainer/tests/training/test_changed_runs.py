@@ -2,9 +2,13 @@
 
 import functools
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 import torch
 from bigram_run import (
@@ -343,3 +347,59 @@ def test_the_digest_of_a_function_shows_edits():
     assert len(known) == len(set(known)) == len(digests) - 1 - digests.count(None)
     assert describe_function(len) is None
     assert describe_function(torch.nn.functional.cross_entropy) == describe_function(torch.nn.functional.cross_entropy)
+
+
+EDITS = {
+    "a function that it wraps": "@functools.wraps(len)\ndef wrapped(*a): return VALUE\n"
+    "def around(f):\n return lambda *a: f(*a)\nloss = around(wrapped)",
+    "a decorated function": "@torch.enable_grad()\ndef loss(*a): return VALUE",
+    "a compiled function": "def plain(*a): return VALUE\nloss = torch.compile(plain, backend='eager')",
+    "a cached function": "@functools.lru_cache\ndef loss(*a): return VALUE",
+    "a function beside it": "def helper(x): return x * VALUE\ndef loss(*a): return helper(a)",
+    "a method beside it": "class Loss:\n def helper(self): return VALUE\n"
+    " def __call__(self, *a): return self.helper()\nloss = Loss()",
+    "an attribute of its class": "class Loss:\n rate = VALUE\n def run(self, *a): return self.rate\nloss = Loss().run",
+    "the forward pass of a module": "class Loss(torch.nn.Module):\n def forward(self, *a): return VALUE\nloss = Loss()",
+    "a module in a module": "class Loss(torch.nn.Module):\n def __init__(self):\n  super().__init__()\n"
+    "  self.mean = torch.nn.CrossEntropyLoss(label_smoothing=VALUE)\n"
+    " def forward(self, *a): return self.mean(*a)\nloss = Loss()",
+    "a number of a function in it": "rate = VALUE\ndef loss(*a):\n return (lambda x: x * rate)(a)",
+    "weights of classes": "weights = torch.tensor([1.0, VALUE])\ndef loss(*a): return weights",
+    "a number of numpy": "rate = np.float32(VALUE)\ndef loss(*a): return rate",
+    "an argument of a partial": "loss = functools.partial(lambda *a, options: options, options={'rate': [VALUE]})",
+}
+
+
+def digest_of(source):
+    names = {"functools": functools, "torch": torch, "np": np, "__name__": "notebook"}
+    exec(source, names)
+    return describe_function(names["loss"])
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_the_digest_shows_edits_around_a_function(edit):
+    """A4, R38: the parts of a loss function that are not in its own code."""
+    first, again, edited = (digest_of(EDITS[edit].replace("VALUE", value)) for value in ("0.25", "0.25", "0.5"))
+    assert first is not None
+    assert first == again != edited
+
+
+def test_the_digest_is_the_same_in_every_process_and_after_unrelated_changes():
+    lines = "from trainer.records.functions import describe_function\nprint(describe_function(loss))\n"
+    source = "def loss(x): return x in {'a', 'b', 'c', 'd', 'e'}\n"
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", source + lines],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(found) == 1
+    assert digest_of("mean = 1.0\ndef loss(x): return x.mean()") == digest_of(
+        "mean = 2.0\ndef loss(x): return x.mean()"
+    )
+    collecting = "seen = VALUE\ndef loss(x): seen.append(x)"
+    assert digest_of(collecting.replace("VALUE", "[]")) == digest_of(collecting.replace("VALUE", "[1.0]"))
