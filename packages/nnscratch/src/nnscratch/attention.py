@@ -17,7 +17,7 @@ def scaled_dot_product_attention(
     v: Float[Tensor, "*batch keys d_v"],
     mask: Bool[Tensor, "*#mask queries keys"] | None = None,
 ) -> Float[Tensor, "*batch queries d_v"]:
-    """Return softmax(q kᵀ / sqrt(d_k)) v (Vaswani et al. 2017, equation 1).
+    """Return softmax(q kᵀ / sqrt(d_k)) v (Vaswani et al. 2017, equation 1); plainly: `nnscratch.reference.attention`.
 
     The softmax is computed in float32 at least. A query that may attend to nothing gets zeros and no gradient. The
     number of queries or keys may be 0.
@@ -53,7 +53,7 @@ def _check_mask(mask: Tensor, q: Tensor, k: Tensor) -> None:
 class CausalSelfAttention(nn.Module):
     """Multi-head self-attention in which a position attends to itself and those before it (Vaswani et al. 2017, 3.2.2).
 
-    Heads are d_model / num_heads wide. The projections have no bias.
+    Heads are d_model / num_heads wide. The projections have no bias. Plainly: `nnscratch.reference.self_attention`.
 
     Args:
         d_model: Width of the input and output.

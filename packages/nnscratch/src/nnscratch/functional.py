@@ -1,7 +1,8 @@
 """Stateless functions behind the layers, in the form that runs fastest.
 
-Each docstring gives the formula. The code below it may differ: torch is slow on a CPU at some of the obvious forms, and
-hand-written backward passes keep fewer tensors and read them fewer times than autograd would.
+Each docstring gives the formula, and `nnscratch.reference` the plain code. The code here may differ: torch is slow on a
+CPU at some of the obvious forms, and hand-written backward passes keep fewer tensors and read them fewer times than
+autograd would.
 """
 
 from typing import Any
@@ -130,7 +131,7 @@ def softmax(x: Float[Tensor, "..."], dim: int) -> Float[Tensor, "..."]:
     """Return exp(x) / sum(exp(x)) along `dim`, in the shape and dtype of `x`.
 
     The maximum is subtracted first, so no exponential overflows. Sums are in float32 at least. As in
-    `torch.nn.functional.softmax`, a slice that is -inf everywhere gives nan.
+    `torch.nn.functional.softmax`, a slice that is -inf everywhere gives nan. Plainly: `nnscratch.reference.softmax`.
     """
     return _Softmax.apply(x, dim)
 
@@ -158,7 +159,10 @@ class _Softmax(torch.autograd.Function):
 
 
 def silu(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Return x · sigmoid(x), elementwise (Hendrycks and Gimpel 2016; also called swish)."""
+    """Return x · sigmoid(x), elementwise (Hendrycks and Gimpel 2016; also called swish).
+
+    Plainly: `nnscratch.reference.silu`.
+    """
     return x * torch.sigmoid(x)
 
 

@@ -22,7 +22,7 @@ def _truncated_normal(
 class Linear(nn.Module):
     """y = x Wᵀ without bias; `weight` is (d_out, d_in), drawn from N(0, 2 / (d_in + d_out)) truncated at 3 sigma.
 
-    `torch.nn.Linear` has a bias and draws from a uniform distribution instead.
+    `torch.nn.Linear` has a bias and draws from a uniform distribution instead. Plainly: `nnscratch.reference.linear`.
     """
 
     def __init__(
@@ -38,7 +38,10 @@ class Linear(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Table of vectors; `weight` is (num_embeddings, d_model), drawn from N(0, std²) truncated at 3 sigma."""
+    """Table of vectors; `weight` is (num_embeddings, d_model), drawn from N(0, std²) truncated at 3 sigma.
+
+    Plainly: `nnscratch.reference.embedding`.
+    """
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class RMSNorm(nn.Module):
     """x / sqrt(mean(x²) + eps) · weight over the last dimension (Zhang and Sennrich 2019, equation 4).
 
     The result is computed in float32 at least and has the dtype of `x`. `torch.nn.RMSNorm` derives eps from the dtype.
+    Plainly: `nnscratch.reference.rms_norm`.
     """
 
     def __init__(
@@ -97,7 +101,10 @@ class _FeedForward(nn.Module):
 
 
 class SwiGLU(_FeedForward):
-    """w2(silu(w1 x) · w3 x), a gated feed-forward network (Shazeer 2020, equation 6)."""
+    """w2(silu(w1 x) · w3 x), a gated feed-forward network (Shazeer 2020, equation 6).
+
+    Plainly: `nnscratch.reference.swiglu`.
+    """
 
     def __init__(
         self, d_model: int, d_ff: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None

@@ -15,7 +15,7 @@ class RotaryEmbedding(nn.Module):
 
     The pair (x[2k], x[2k+1]) at position i is rotated by the angle i · theta^(-2k / d_k). Llama checkpoints of
     `transformers` pair x[k] with x[k + d_k/2] instead. The tables of cosines and sines are buffers outside the state
-    dict, and stay in float32 when a model is cast to another dtype.
+    dict, and stay in float32 when a model is cast to another dtype. Plainly: `nnscratch.reference.rotate`.
 
     Raises:
         ValueError: If `d_k` is odd, `theta` is not positive, or a position is outside 0 … max_seq_len - 1 (not checked

@@ -27,7 +27,8 @@ def _rotary_embedding(config: TransformerConfig, device: torch.device | str | No
 class TransformerBlock(nn.Module):
     """Attention and a feed-forward network, each with a residual connection.
 
-    With norm "pre", x + f(norm(x)) (Xiong et al. 2020); "post", norm(x + f(x)) (Vaswani et al. 2017); "none", x + f(x).
+    With norm "pre", x + f(norm(x)) (Xiong et al. 2020), plainly: `nnscratch.reference.transformer_block`; "post",
+    norm(x + f(x)) (Vaswani et al. 2017); "none", x + f(x).
 
     Args:
         config: The architecture.
@@ -81,6 +82,8 @@ class TransformerBlock(nn.Module):
 
 class TransformerLM(LanguageModel):
     """Decoder-only Transformer that computes a score for every next token at each position.
+
+    `nnscratch.reference.transformer_lm` is the usual one in plain code.
 
     Args:
         config: The architecture.

@@ -57,7 +57,7 @@ def next_token_probabilities(
 ) -> Float[Tensor, "batch vocab_size"]:
     """Return softmax(logits / temperature) in float32, restricted to the most likely tokens and rescaled to sum to 1.
 
-    Among equally likely tokens the lower ids are kept.
+    Among equally likely tokens the lower ids are kept. Plainly: `nnscratch.reference.next_token_probabilities`.
 
     Args:
         logits: Scores of the next token.

@@ -26,7 +26,7 @@ def cosine_schedule(
     step < decay_steps:    min_lr + (max_lr - min_lr) · (1 + cos(pi · x)) / 2,
                            with x = (step - warmup_steps) / (decay_steps - warmup_steps)
     afterwards:            min_lr
-    (Loshchilov and Hutter 2017 without restarts; Touvron et al. 2023.)
+    (Loshchilov and Hutter 2017 without restarts; Touvron et al. 2023.) Plainly: `nnscratch.reference.cosine_schedule`.
 
     Args:
         step: Number of updates already made, 0 at the first; fractions are allowed.
