@@ -206,3 +206,48 @@ def test_perplexity():
 def test_targets_of_the_wrong_shape_are_refused():
     with pytest.raises(Exception, match="targets"):
         cross_entropy(torch.zeros(3, 7), torch.tensor([0, 3]))
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float16, 2e-3)])
+@pytest.mark.parametrize("ignored", [-100, 7])
+def test_some_targets_do_not_count(monkeypatch, unchecked_shapes, ignored, dtype, tolerance, compiled):
+    """R41."""
+    monkeypatch.setattr(module, "_CPU_CHUNK_LOGITS", 11 * 16)
+    hidden, weight = torch.randn(40, 8).to(dtype).requires_grad_(), torch.randn(11, 8).to(dtype).requires_grad_()
+    targets = torch.where(torch.rand(40) < 0.4, ignored, torch.randint(11, (40,)))
+    exact = [tensor.detach().double().requires_grad_() for tensor in (hidden, weight)]
+    expected = F.cross_entropy(exact[0] @ exact[1].T, targets, ignore_index=ignored)
+    right = torch.autograd.grad(expected, exact)
+
+    def whole(hidden, weight, targets, *, ignore_index):
+        return cross_entropy(hidden @ weight.T, targets, ignore_index=ignore_index)
+
+    for function in (linear_cross_entropy, whole):
+        if compiled:
+            torch.compiler.reset()
+            function = torch.compile(function, fullgraph=True, backend="aot_eager")
+        loss = function(hidden, weight, targets, ignore_index=ignored)
+        torch.testing.assert_close(loss.double(), expected, atol=tolerance, rtol=tolerance)
+        for ours, theirs in zip(torch.autograd.grad(loss, (hidden, weight)), right, strict=True):
+            torch.testing.assert_close(ours.double(), theirs, atol=tolerance, rtol=10 * tolerance)
+
+
+def test_a_batch_in_which_no_target_counts_has_no_loss_and_no_gradient(chunk):
+    hidden, weight = torch.randn(6, 8, requires_grad=True), torch.randn(11, 8, requires_grad=True)
+    targets = torch.full((6,), -100)
+    for loss in (linear_cross_entropy(hidden, weight, targets), cross_entropy(hidden @ weight.T, targets)):
+        assert loss.item() == 0
+        assert not any(grad.any() for grad in torch.autograd.grad(loss, (hidden, weight)))
+
+
+@pytest.mark.parametrize("wrong", [-1, 11])
+def test_targets_outside_the_vocabulary_are_named(wrong):
+    """R41."""
+    hidden, weight, targets = torch.randn(3, 8), torch.randn(11, 8), torch.tensor([5, wrong, -100])
+    message = r"targets range from .*, expected 0 to 10: the table has 11 rows"
+    with pytest.raises(IndexError, match=message):
+        linear_cross_entropy(hidden, weight, targets)
+    with pytest.raises(IndexError, match=message):
+        cross_entropy(hidden @ weight.T, targets)

@@ -1,7 +1,8 @@
 """Base class of language models: everything except the layers between the embeddings and the output layer."""
 
 from abc import ABC, abstractmethod
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -43,6 +44,14 @@ class LanguageModel(nn.Module, ABC):
     config: LanguageModelConfig
     token_embeddings: Embedding
     lm_head: Linear
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        """Convert or move all parameters; `to_empty`, for one, would make two of a tied matrix."""
+        is_tied = self.lm_head.weight is self.token_embeddings.weight
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call, unused-ignore]
+        if is_tied:
+            self.lm_head.weight = self.token_embeddings.weight
+        return self
 
     @abstractmethod
     def _features(
@@ -118,12 +127,15 @@ class LanguageModel(nn.Module, ABC):
         cap = self.config.logit_soft_cap
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
-    def loss(self, inputs: Int[Tensor, "batch seq"], targets: Int[Tensor, "batch seq"]) -> Float[Tensor, ""]:
+    def loss(
+        self, inputs: Int[Tensor, "batch seq"], targets: Int[Tensor, "batch seq"], *, ignore_index: int = -100
+    ) -> Float[Tensor, ""]:
         """Return the mean cross-entropy in nats per target, computed in chunks by `linear_cross_entropy`.
 
         Args:
             inputs: Token ids.
             targets: Id of the token that follows each input.
+            ignore_index: Target that does not count, such as the tokens of a prompt; 0 is the loss if none counts.
 
         Raises:
             ValueError: If inputs and targets differ in shape, or there are more than `context_length` positions.
@@ -131,7 +143,11 @@ class LanguageModel(nn.Module, ABC):
         if targets.shape != inputs.shape:
             raise shape_error("targets", targets, f"{tuple(inputs.shape)}, the shape of inputs")
         return linear_cross_entropy(
-            self.hidden_states(inputs), self.lm_head.weight, targets, logit_soft_cap=self.config.logit_soft_cap
+            self.hidden_states(inputs),
+            self.lm_head.weight,
+            targets,
+            logit_soft_cap=self.config.logit_soft_cap,
+            ignore_index=ignore_index,
         )
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from nnscratch.argument_checks import check_last_dimension, check_token_ids, shape_error
+from nnscratch.argument_checks import check_last_dimension, check_token_ids, id_error, shape_error
 from nnscratch.autocast import at_least_float32, cast_for_autocast
 
 # Logits in memory at once: on a CPU few enough for its caches, elsewhere enough to fill the device.
@@ -18,24 +18,34 @@ _GPU_ROW_MULTIPLE = 128  # Tensor cores read aligned rows when a chunk's gradien
 _LARGEST_PLAIN_CAP = 50.0  # Sums of exponentials of logits up to here fit into float32 without subtracting the maximum.
 
 
-def cross_entropy(logits: Float[Tensor, "*batch vocab_size"], targets: Int[Tensor, "*batch"]) -> Float[Tensor, ""]:
-    """Return the mean over all positions of -log softmax(logits)[target], in nats.
+def cross_entropy(
+    logits: Float[Tensor, "*batch vocab_size"], targets: Int[Tensor, "*batch"], *, ignore_index: int = -100
+) -> Float[Tensor, ""]:
+    """Return the mean of -log softmax(logits)[target] over the targets that count, in nats.
 
     The loss is computed in float32 at least, as the log-sum-exp of logits minus their maximum. Any number of batch
     dimensions is allowed, where `torch.nn.functional.cross_entropy` expects the classes in the second dimension.
+    `nnscratch.reference.cross_entropy` has the formula.
+
+    Args:
+        logits: Scores of all tokens.
+        targets: Ids of the right tokens.
+        ignore_index: Target that does not count, such as padding. If none counts, the loss is 0 and has no gradient,
+            where torch returns nan.
 
     Raises:
         ValueError: If the shape of `targets` is not that of `logits` without the last dimension, or `targets` are not
             integers.
+        IndexError: If a target is outside the vocabulary (on a GPU, a device error).
     """
     check_token_ids("targets", targets)
     if logits.shape[:-1] != targets.shape:
         raise shape_error("targets", targets, f"{tuple(logits.shape[:-1])}, one target for each row of logits")
-    return _CrossEntropy.apply(logits.reshape(-1, logits.shape[-1]), targets.long().reshape(-1, 1))
+    return _CrossEntropy.apply(logits.reshape(-1, logits.shape[-1]), *_counted(targets, ignore_index, logits.shape[-1]))
 
 
 def perplexity(loss: Float[Tensor, "*any"] | float) -> Float[Tensor, "*any"]:
-    """Return exp(loss), for a mean cross-entropy in nats per token."""
+    """Return exp(loss), for a mean cross-entropy in nats per token, as `nnscratch.reference.perplexity`."""
     return torch.as_tensor(loss).exp()
 
 
@@ -45,21 +55,25 @@ def linear_cross_entropy(
     targets: Int[Tensor, "*batch"],
     *,
     logit_soft_cap: float | None = None,
+    ignore_index: int = -100,
 ) -> Float[Tensor, ""]:
     """Return cross_entropy(hidden @ weight.T, targets) in nats, computed in chunks of positions.
 
-    In eager mode only one chunk of logits is in memory at a time. Each chunk gives its share of the loss and, if
-    gradients are needed, of the gradients (the idea is described in Wijmans et al. 2024 and Hsu et al. 2024). Matrix
-    products are in the dtype of `hidden`, or autocast's; exponentials and sums are in float32 at least.
+    Only one chunk of logits is in memory at a time, or two where a compiler overlaps them. Each chunk gives its share
+    of the loss and, if gradients are needed, of the gradients (the idea is described in Wijmans et al. 2024 and Hsu et
+    al. 2024). Matrix products are in the dtype of `hidden`, or autocast's; exponentials and sums are in float32 at
+    least.
 
     Args:
         hidden: Features before the output layer.
         weight: Weight of the output layer, one row per token.
         targets: Correct token at each position.
         logit_soft_cap: If given, logits z become cap · tanh(z / cap) before the softmax.
+        ignore_index: Target that does not count; if none counts, the loss is 0 and has no gradient.
 
     Raises:
         ValueError: If the shapes do not match, or `targets` are not integers.
+        IndexError: If a target is outside the vocabulary (on a GPU, a device error).
     """
     check_token_ids("targets", targets)
     check_last_dimension("hidden", hidden, weight.shape[-1], "d_model")
@@ -70,33 +84,51 @@ def linear_cross_entropy(
     return _LinearCrossEntropy.apply(
         hidden.reshape(-1, hidden.shape[-1]),
         weight.to(hidden.dtype),
-        targets.reshape(-1).long(),
+        *_counted(targets, ignore_index, weight.shape[0]),
         logit_soft_cap,
         grad and hidden.requires_grad,
         grad and weight.requires_grad,
     )
 
 
+def _counted(targets: Tensor, ignore_index: int, vocab_size: int) -> tuple[Tensor, Tensor]:
+    """Return the targets with 0 for those that do not count, and which count, both (positions, 1).
+
+    Raises:
+        IndexError: If one that counts is outside the vocabulary; on a GPU the host would have to wait to see it.
+    """
+    targets = targets.reshape(-1, 1).long()
+    counts = targets != ignore_index
+    targets = torch.where(counts, targets, 0)
+    if targets.device.type == "cpu" and targets.numel() and not torch.compiler.is_compiling():
+        low, high = torch.aminmax(targets)
+        if low < 0 or high >= vocab_size:
+            raise id_error("targets", targets, vocab_size)
+    return targets, counts
+
+
 class _CrossEntropy(torch.autograd.Function):
     """Mean of log-sum-exp minus the target's logit, for logits of shape (positions, vocab_size)."""
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, targets: Tensor, counts: Tensor) -> Tensor:
         wide = logits.to(at_least_float32(logits.dtype))
         maxima = wide.amax(-1, keepdim=True)
         sums = (wide - maxima).exp_().sum(-1, keepdim=True)
-        ctx.save_for_backward(logits, maxima, sums, targets)
+        number = counts.sum(dtype=wide.dtype).clamp_(min=1)
+        ctx.save_for_backward(logits, maxima, sums, targets, counts / number)
         # Subtract first: added to a large maximum, the logarithm would lose its digits.
-        return (sums.log() + (maxima - wide.gather(-1, targets))).mean()
+        losses = sums.log() + (maxima - wide.gather(-1, targets))
+        return torch.where(counts, losses, 0).sum() / number
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None]:
-        logits, maxima, sums, targets = ctx.saved_tensors
-        grad = grad_outputs[0] / max(targets.shape[0], 1)
-        # d loss / d logits = (softmax - onehot) / positions
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, None, None]:
+        logits, maxima, sums, targets, shares = ctx.saved_tensors
+        grad = grad_outputs[0] * shares
+        # d loss / d logits = (softmax - onehot) / number of targets that count
         result = (logits - maxima).exp_().mul_(grad / sums)
-        return result.scatter_add_(-1, targets, -grad.expand(targets.shape)).to(logits.dtype), None
+        return result.scatter_add_(-1, targets, -grad).to(logits.dtype), None, None
 
 
 def _chunk_rows(device_type: str, count: int, vocab_size: int) -> int:
@@ -119,6 +151,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         hidden: Tensor,
         weight: Tensor,
         targets: Tensor,
+        counts: Tensor,
         soft_cap: float | None,
         hidden_needs_grad: bool,
         weight_needs_grad: bool,
@@ -126,17 +159,25 @@ class _LinearCrossEntropy(torch.autograd.Function):
         wide = at_least_float32(hidden.dtype)
         count = hidden.shape[0]
         rows = _chunk_rows(hidden.device.type, count, weight.shape[0])
-        divisor, power, factors = _scales(hidden.dtype, count)
-        ctx.factors = factors
+        number = counts.sum(dtype=wide).clamp_(min=1)
+        power = _power(hidden.dtype, count)
+        # 1 / number for each target that counts, except in float16: there most would round to 0, so backward divides.
+        shares = counts / number if power is None else counts.to(wide)
+        ctx.power = power
         total = hidden.new_zeros((), dtype=wide)
         hidden_grad = torch.empty_like(hidden) if hidden_needs_grad else None
         weight_grad = torch.zeros_like(weight, dtype=wide) if weight_needs_grad else None
         for start in range(0, count, rows):
-            part, target = hidden[start : start + rows], targets[start : start + rows].unsqueeze(-1)
+            part, target, share = (tensor[start : start + rows] for tensor in (hidden, targets, shares))
             logits = (part @ weight.T).to(wide)
             if soft_cap is not None:  # From here on logits are tanh(z / cap), without the factor soft_cap.
                 logits.div_(soft_cap).tanh_()
-            chosen = logits.gather(-1, target)
+            if torch.compiler.is_compiling():
+                # The compiler reads this sum with the logits. It would keep all chunks' logits until a gather.
+                is_target = torch.arange(weight.shape[0], device=target.device) == target
+                chosen = torch.where(is_target, logits, 0).sum(-1, keepdim=True)
+            else:
+                chosen = logits.gather(-1, target)
             if soft_cap is None:
                 maxima = logits.amax(-1, keepdim=True)
                 exponentials = logits.sub_(maxima).exp_()
@@ -149,50 +190,45 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 exponentials = (logits - maxima).mul_(soft_cap).exp_()
                 over_maximum = (chosen - maxima) * soft_cap
             sums = exponentials.sum(-1, keepdim=True)
-            total += (sums.log() - over_maximum).sum()
+            total += torch.where(share > 0, sums.log() - over_maximum, 0).sum()
             if not (hidden_needs_grad or weight_needs_grad):
                 continue
-            # d loss / d logits = (softmax - onehot) / count
-            grad = exponentials.mul_(sums.mul_(divisor).reciprocal_())
+            # d loss / d logits = (softmax - onehot) / number of targets that count
+            grad = exponentials.mul_(share / sums)
             if torch.compiler.is_compiling():  # The compiler fuses this; a scatter needs the whole chunk in memory.
-                is_target = torch.arange(weight.shape[0], device=target.device) == target
-                grad = torch.where(is_target, grad - 1 / divisor, grad)
+                grad = torch.where(is_target, grad - share, grad)
             else:
-                grad.scatter_add_(-1, target, torch.full_like(chosen, -1 / divisor))
+                grad.scatter_add_(-1, target, -share)
             if soft_cap is not None:  # d tanh(x) / dx = 1 - tanh(x)²
                 grad.addcmul_(grad * logits, logits, value=-1)
             grad = grad.to(hidden.dtype)
             if hidden_grad is not None:
                 hidden_grad[start : start + rows] = grad @ weight
             if weight_grad is not None:
-                weight_grad += grad.T @ (part if factors is None else part * power)
-        ctx.save_for_backward(hidden_grad, None if weight_grad is None else weight_grad.to(weight.dtype))
-        return total / count
+                weight_grad += grad.T @ (part if power is None else part * power)
+        ctx.save_for_backward(hidden_grad, None if weight_grad is None else weight_grad.to(weight.dtype), number)
+        return total / number
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (grad,) = grad_outputs
-        if ctx.factors is None:
-            scaled = [None if saved is None else saved * grad.to(saved.dtype) for saved in ctx.saved_tensors]
+        *saved, number = ctx.saved_tensors
+        if ctx.power is None:
+            scaled = [None if tensor is None else tensor * grad.to(tensor.dtype) for tensor in saved]
         else:
-            pairs = zip(ctx.saved_tensors, ctx.factors, strict=True)
-            scaled = [None if saved is None else _rescaled(saved, grad * factor) for saved, factor in pairs]
-        return (*scaled, None, None, None, None)
+            factors = grad / number, grad / (number * ctx.power)
+            pairs = zip(saved, factors, strict=True)
+            scaled = [None if tensor is None else _rescaled(tensor, factor) for tensor, factor in pairs]
+        return (*scaled, None, None, None, None, None)
 
 
-def _scales(dtype: torch.dtype, count: int) -> tuple[int, float, tuple[float, float] | None]:
-    """Return the divisor of gradients, a factor for sums over positions, and factors for the backward pass.
+def _power(dtype: torch.dtype, positions: int) -> float | None:
+    """Return a power of two about the inverse root of the number of positions, by which sums fit into float16.
 
-    A mean over `count` positions divides immediately, except in float16: there most shares would round to
-    0, so the backward pass divides. Until then, sums over positions are smaller by about the root of the number of
-    positions, so that they fit.
+    It is None for other dtypes, which need none.
     """
-    if dtype != torch.float16:
-        return count, 1.0, None
-    count = max(count, 1)
-    power = 2.0 ** -math.ceil(math.log2(count) / 2)
-    return 1, power, (1 / count, 1 / (count * power))
+    return 2.0 ** -math.ceil(math.log2(max(positions, 1)) / 2) if dtype == torch.float16 else None
 
 
 def _rescaled(saved: Tensor, factor: Tensor) -> Tensor:

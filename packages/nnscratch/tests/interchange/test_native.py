@@ -23,6 +23,18 @@ def test_a_model_comes_back_as_it_was(tmp_path, config, changes, dtype):
     assert {path.name for path in (tmp_path / "new" / "model").iterdir()} == {"config.json", "model.safetensors"}
 
 
+def test_tied_weights_stay_tied_on_their_way_from_meta(tmp_path, config):
+    """R30: `to_empty` makes two parameters of one, and saving would drop the head that was then trained."""
+    config = dataclasses.replace(config, tie_embeddings=True)
+    model = TransformerLM(config, device="meta").to_empty(device="cpu")
+    assert model.lm_head.weight is model.token_embeddings.weight
+    assert model.to(torch.float64).lm_head.weight is model.token_embeddings.weight
+    model.lm_head.weight = torch.nn.Parameter(model.token_embeddings.weight.detach().clone().fill_(1.0))
+    with pytest.raises(ValueError, match=r"lm_head.weight differs from token_embeddings.weight, .*; set model.lm_head"):
+        model.save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
 @pytest.mark.parametrize("tied", [False, True])
 def test_each_weight_keeps_its_type(tmp_path, config, tied):
     model = TransformerLM(dataclasses.replace(config, tie_embeddings=tied), dtype=torch.bfloat16)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -19,10 +20,20 @@ _ADVICE = "save the model again"
 
 
 def untied_state(model: nn.Module, tied: bool) -> dict[str, Tensor]:
-    """Return the state dict with a tied matrix in it once, as the embedding."""
+    """Return the state dict with a tied matrix in it once, as the embedding.
+
+    Raises:
+        ValueError: If the matrices are to be tied, and differ.
+    """
     state = dict(model.state_dict())
     if tied:
-        del state["lm_head.weight"]
+        head = state.pop("lm_head.weight")
+        embedding = state["token_embeddings.weight"]
+        if head is not embedding and head.data_ptr() != embedding.data_ptr() and not torch.equal(head, embedding):
+            raise ValueError(
+                "the config has tie_embeddings=True, but lm_head.weight differs from token_embeddings.weight, which "
+                "alone would be saved; set model.lm_head.weight = model.token_embeddings.weight before training"
+            )
     return state
 
 

@@ -21,9 +21,9 @@ class AdamW(optim.Optimizer):
     param -= lr · weight_decay · param
     param -= lr · (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 
-    Plainly: `nnscratch.reference.adamw`. The results are those of `torch.optim.AdamW`, whose state dicts load here unless
-    `amsgrad` or `maximize` is on. torch selects an implementation by flags; here the device decides. `lr` may change
-    between steps. t counts the steps of each parameter in which it had a gradient.
+    Plainly: `nnscratch.reference.adamw`. The results are those of `torch.optim.AdamW`, whose state dicts load here
+    unless `amsgrad` or `maximize` is on. torch selects an implementation by flags; here the device decides. `lr` may
+    change between steps. t counts the steps of each parameter in which it had a gradient.
 
     `torch.compile(optimizer.step)` compiles in its first steps and not again as t and `lr` change: once if `lr` is a
     tensor, twice if it is a number. It is the fastest on a CPU, because the compiler fuses seven passes over memory

@@ -12,8 +12,8 @@ def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: int | float, eps
     """Scale all gradients in place so that their joint l2 norm is at most `max_norm`; return the norm before scaling.
 
     The factor is min(1, max_norm / (norm + eps)) (Pascanu et al. 2013); plainly: `nnscratch.reference.clip_gradients`.
-    Parameters without a gradient are skipped. The norm is a tensor, so the host does not wait for the device. If the norm
-    is not finite, the gradients become nan or 0, as with `torch.nn.utils.clip_grad_norm_`.
+    Parameters without a gradient are skipped. The norm is a tensor, so the host does not wait for the device. If the
+    norm is not finite, the gradients become nan or 0, as with `torch.nn.utils.clip_grad_norm_`.
 
     Raises:
         ValueError: If `max_norm` is not positive.

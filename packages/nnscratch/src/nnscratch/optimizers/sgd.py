@@ -14,8 +14,8 @@ _UNSUPPORTED = ("maximize", "momentum", "weight_decay")
 class SGD(optim.Optimizer):
     """Stochastic gradient descent: param -= lr / sqrt(t + 1) · grad, with t = 0 at the first step.
 
-    Plainly: `nnscratch.reference.sgd`. In contrast, `torch.optim.SGD` has a constant learning rate, and settings such as
-    momentum, which are refused here.
+    Plainly: `nnscratch.reference.sgd`. In contrast, `torch.optim.SGD` has a constant learning rate, and settings such
+    as momentum, which are refused here.
 
     Args:
         params: Parameters or parameter groups.
