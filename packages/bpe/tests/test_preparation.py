@@ -99,3 +99,18 @@ def test_wrong_arguments(texts, tmp_path, content, changes, error, message):
     with pytest.raises(error, match=message):
         prepare(texts, tmp_path, **changes)
     assert not (tmp_path / "data").exists()
+
+
+def test_texts_are_encoded_with_a_given_tokenizer(texts, tmp_path):
+    (tmp_path / "other.txt").write_text(f"a dog in the fog{EOT}" * 9, encoding="utf-8")
+    other = bpe.train(tmp_path / "other.txt", 265)
+    other.save_pretrained(tmp_path / "other")
+    plain, _ = prepare(texts, tmp_path, vocab_size=265)
+    made, lines = prepare(texts, tmp_path, vocab_size=265, tokenizer=tmp_path / "other")
+    assert made.tokenizer.sha256 == other.sha256 != plain.tokenizer.sha256
+    assert made.tokenizer_directory.parent != plain.tokenizer_directory.parent
+    assert np.load(made.valid_tokens).tolist() == other.encode(texts[1].read_text("utf-8"))
+    assert len(lines) == 2
+    assert prepare(texts, tmp_path, vocab_size=265, tokenizer=tmp_path / "other")[0].reused
+    with pytest.raises(ValueError, match=r"vocab_size is 300, but the tokenizer in .* has 265 tokens"):
+        prepare(texts, tmp_path, tokenizer=tmp_path / "other")

@@ -94,6 +94,22 @@ def test_a_run_begins_with_the_weights_of_another(trained, tmp_path, quick):
     assert losses(out)[0] == pytest.approx(losses(trained)[-1])
 
 
+def test_a_run_on_another_text_keeps_the_tokenizer_of_the_weights(trained, tmp_path, quick, capsys):
+    """The ids of a tokenizer trained on the other text would mean other embeddings."""
+    other, out = tmp_path / "other.txt", tmp_path / "tuned"
+    other.write_text("".join(f"{number * 7919} zebras<|endoftext|>" for number in range(400)))
+    flags = "--d-model 16 --batch-size 4 --evaluations 1 --steps".split()
+    command = ["train", "--out", str(out), "--dataset", str(other), "--data-dir", str(tmp_path / "d"), *SMALL, *flags]
+    assert main([*command, "2", "--init-from", str(trained / "checkpoints" / "step_0000008")]) == 0
+    assert (
+        Tokenizer.from_pretrained(out / "tokenizer").sha256 == Tokenizer.from_pretrained(trained / "tokenizer").sha256
+    )
+    assert main([*command, "4", "--init-from", str(tmp_path / "gone")]) == 0  # the run has a tokenizer of its own
+    command[2] = str(tmp_path / "new")
+    error = refused([*command, "2", "--init-from", str(tmp_path / "gone")], capsys)
+    assert "gone has no tokenizer, which its weights need: expected a run" in error
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="gloo as on Linux")
 def test_several_processes_print_and_prepare_once(flags, tmp_path, quick):
     """A27: with the environment that torchrun gives two processes."""

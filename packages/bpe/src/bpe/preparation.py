@@ -48,6 +48,7 @@ def prepare(
     progress: bool = False,
     notify: Callable[[str], None] | None = None,
     digests: Mapping[Path, str] | None = None,
+    tokenizer: StrPath | None = None,
 ) -> Preparation:
     """Train a tokenizer on the training text and encode both texts, in `directory/<key>/`.
 
@@ -64,6 +65,7 @@ def prepare(
         progress: Whether to report on stderr.
         notify: Called with one line for each completed step.
         digests: SHA-256, in hexadecimal, of files for which it is known; these files are not read for the key.
+        tokenizer: The folder of a tokenizer to encode with, of `vocab_size` tokens; None trains one.
 
     Raises:
         OSError: If a file is missing or cannot be read, or the folder cannot be written to.
@@ -74,17 +76,23 @@ def prepare(
     check_threads(threads)
     report_line = notify or (lambda line: None)
     paths = (Path(train_path), Path(valid_path))
-    folder = folder_of(directory) / _key(paths, vocab_size, special, digests or {})
+    given = None if tokenizer is None else Tokenizer.from_pretrained(tokenizer)
+    if given is not None and given.vocab_size != vocab_size:
+        raise ValueError(
+            f"vocab_size is {vocab_size}, but the tokenizer in {str(tokenizer)!r} has {given.vocab_size} tokens"
+        )
+    folder = folder_of(directory) / _key(paths, vocab_size, special, digests or {}, given and given.sha256)
     folder.mkdir(parents=True, exist_ok=True)
 
     tokenizer_directory = folder / "tokenizer"
     reused = tokenizer_directory.exists()
     if not reused:
-        trained = train(paths[0], vocab_size, special, threads=threads, progress=progress)
+        trained = given or train(paths[0], vocab_size, special, threads=threads, progress=progress)
         with whole_directory(tokenizer_directory) as building:
             trained.save_pretrained(building)
-        report_line(f"tokenizer of {trained.vocab_size:,} tokens trained on {paths[0].name}")
-    tokenizer = Tokenizer.from_pretrained(tokenizer_directory)
+        if given is None:
+            report_line(f"tokenizer of {trained.vocab_size:,} tokens trained on {paths[0].name}")
+    made = Tokenizer.from_pretrained(tokenizer_directory)
 
     reports = []
     for name, path in zip(("train", "valid"), paths, strict=True):
@@ -95,15 +103,17 @@ def prepare(
             reports.append(report)
             continue
         reused = False
-        report = tokenizer.encode_file(path, target, threads, progress=progress)
+        report = made.encode_file(path, target, threads, progress=progress)
         reports.append(report)
         report_line(f"{path.name}: {report.tokens:,} tokens, {report.bytes_per_token:.2f} bytes per token")
     return Preparation(
-        tokenizer, tokenizer_directory, folder / "train.npy", folder / "valid.npy", (reports[0], reports[1]), reused
+        made, tokenizer_directory, folder / "train.npy", folder / "valid.npy", (reports[0], reports[1]), reused
     )
 
 
-def _key(paths: Sequence[Path], vocab_size: int, special_tokens: list[str], known: Mapping[Path, str]) -> str:
+def _key(
+    paths: Sequence[Path], vocab_size: int, special_tokens: list[str], known: Mapping[Path, str], given: str | None
+) -> str:
     """Return the folder name for these files and settings: 16 hexadecimal digits."""
     digests = []
     for path in paths:
@@ -114,7 +124,8 @@ def _key(paths: Sequence[Path], vocab_size: int, special_tokens: list[str], know
         if path.stat().st_size == 0:
             raise ValueError(f"file {str(path)!r} is empty, expected text; check how it was made")
         digests.append([known.get(path) or file_digest(path), path.suffix])
-    content = json.dumps([digests, vocab_size, special_tokens, GPT2_PATTERN, package_version(), _FORM])
+    settings = [vocab_size, special_tokens, GPT2_PATTERN] if given is None else [given]
+    content = json.dumps([digests, *settings, package_version(), _FORM])
     return hashlib.sha256(content.encode("utf-8")).hexdigest()[:16]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from trainer.experiments import texts
 from trainer.experiments.hub import Download, HubDataset
-from trainer.experiments.texts import Corpus, DataFlags, TokenFiles, find_text, tokenizer_of
+from trainer.experiments.texts import Corpus, DataFlags, TokenFiles, find_text, tokenizer_of, tokenizer_of_weights
 
 BOOKS = HubDataset("books", "somebody/books", "train.txt.gz", "valid.txt")
 NAMES = ("Mia", "Tom", "Ada", "Jon", "Eve")
@@ -176,6 +176,28 @@ def test_a_run_gets_its_own_tokenizer(files, tmp_path):
     files.copy_tokenizer(run)
     assert (tokenizer_of(run) / "merges.txt").read_text() == "second"
     assert sorted(path.name for path in run.iterdir()) == ["checkpoints", "tokenizer"]
+
+
+@pytest.mark.parametrize(("recorded", "restored"), [("5ha", True), ("other", False)])
+def test_a_run_that_has_lost_its_tokenizer_gets_it_again(files, tmp_path, recorded, restored):
+    """R36: only if the run was trained with this one."""
+    run = tmp_path / "run"
+    (run / "checkpoints" / "step_0000001").mkdir(parents=True)
+    (run / "config.json").write_text(json.dumps({"recorded": {"tokenizer_sha256": recorded}}))
+    files.copy_tokenizer(run)
+    assert (run / "tokenizer").exists() is restored
+
+
+def test_the_tokenizer_of_weights_is_found(files, tmp_path):
+    run, export = tmp_path / "run", tmp_path / "export"
+    for folder in (run, export):
+        folder.mkdir()
+        assert tokenizer_of_weights(folder) is None
+    (export / "tokenizer.json").touch()
+    files.copy_tokenizer(run)
+    (run / "checkpoints" / "step_0000001").mkdir(parents=True)
+    assert tokenizer_of_weights(run) == tokenizer_of_weights(run / "checkpoints" / "step_0000001") == run / "tokenizer"
+    assert tokenizer_of_weights(export) == export
 
 
 def test_a_data_directory_that_cannot_be_made_is_named(corpus, tmp_path):

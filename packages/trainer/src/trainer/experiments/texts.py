@@ -55,14 +55,13 @@ class TokenFiles:
         return {"tokenizer_sha256": digest, **seen, "texts": self.valid.resolve().parent.as_posix()}
 
     def copy_tokenizer(self, run_dir: Path) -> None:
-        """Copy the tokenizer into the directory of a run that has not begun; it appears whole or not at all.
+        """Copy the tokenizer into a run that has not begun or has lost it; the copy appears whole or not at all.
 
         Of several processes, rank 0 does so.
         """
         from trainer.distributed import read_ranks
 
-        has_begun = (run_dir / "summary.json").exists() or any((run_dir / "checkpoints").glob("step_*"))
-        if has_begun or read_ranks().rank > 0:
+        if read_ranks().rank > 0 or (has_begun(run_dir) and not self._is_missing_in(run_dir)):
             return
         make_directory(run_dir)
         aside, final = run_dir / f".{TOKENIZER_FOLDER}.tmp-{os.getpid()}", run_dir / TOKENIZER_FOLDER
@@ -70,6 +69,21 @@ class TokenFiles:
         shutil.copytree(self.tokenizer, aside)
         shutil.rmtree(final, ignore_errors=True)
         move(aside, final)
+
+    def _is_missing_in(self, run_dir: Path) -> bool:
+        """Return whether a run that has begun with this tokenizer has lost its copy."""
+        from trainer.data import TokenDataset
+        from trainer.records import read_config
+
+        if (run_dir / TOKENIZER_FOLDER).exists():
+            return False
+        recorded = read_config(run_dir).get("recorded") or {}
+        return recorded.get("tokenizer_sha256") == TokenDataset(self.valid).tokenizer_sha256
+
+
+def has_begun(run_dir: Path) -> bool:
+    """Return whether a run has a checkpoint, or is finished."""
+    return (run_dir / "summary.json").exists() or any((run_dir / "checkpoints").glob("step_*"))
 
 
 def prepared_by_one(device: str, prepare: Callable[[], TokenFiles]) -> TokenFiles:
@@ -99,6 +113,14 @@ def tokenizer_of(run_dir: Path) -> Path:
             "version has it; copy it from another run with the same tokenizer_sha256 in config.json"
         )
     return directory
+
+
+def tokenizer_of_weights(source: Path) -> Path | None:
+    """Return the directory of the tokenizer that belongs to a run, one of its checkpoints or an export, or None."""
+    if (source / "tokenizer.json").is_file():
+        return source
+    places = [source / TOKENIZER_FOLDER, source.resolve().parent.parent / TOKENIZER_FOLDER]
+    return next((path for path in places if path.is_dir()), None)
 
 
 def find_text(run_dir: Path, recorded: Mapping[str, Any], name: str) -> Path:
@@ -187,11 +209,22 @@ class Corpus:
         )
         return Texts(train, valid, digests)
 
-    def prepare(self, texts: Texts, vocab_size: int, data_dir: Path, notify: Notify) -> TokenFiles:
-        """Find or make a tokenizer with `vocab_size` entries and the token files; raises what `tokenizers` raises."""
+    def prepare(
+        self, texts: Texts, vocab_size: int, data_dir: Path, notify: Notify, tokenizer: Path | None = None
+    ) -> TokenFiles:
+        """Find or make a tokenizer with `vocab_size` entries and the token files; raises what `tokenizers` raises.
+
+        Args:
+            texts: The texts.
+            vocab_size: Entries of the vocabulary.
+            data_dir: Directory of the files made here, for reuse.
+            notify: Receives progress messages of one line.
+            tokenizer: Directory of a tokenizer to encode with; None trains one on the training text.
+        """
         train, valid, digests = texts
+        given = {} if tokenizer is None else {"tokenizer": tokenizer}
         prepared = self.tokenizers.prepare(
-            train, valid, vocab_size=vocab_size, directory=data_dir, notify=notify, digests=digests
+            train, valid, vocab_size=vocab_size, directory=data_dir, notify=notify, digests=digests, **given
         )
         return TokenFiles(prepared.tokenizer_directory, prepared.train_tokens, prepared.valid_tokens)
 
@@ -215,9 +248,12 @@ class DataFlags:
         """Short name of the data set, for directories and titles."""
         return Path(self.dataset).name.split(".")[0]
 
-    def prepare(self, vocab_size: int) -> TokenFiles:
-        """Find or make the texts, a tokenizer with `vocab_size` entries and the token files, printing progress."""
+    def prepare(self, vocab_size: int, tokenizer: Path | None = None) -> TokenFiles:
+        """Find or make the texts, a tokenizer with `vocab_size` entries and the token files, printing progress.
+
+        A tokenizer that is given is used instead.
+        """
         valid_bytes = self.valid_bytes or None
         with creating(self.data_dir):
             texts = self.corpus.resolve(self.dataset, self.valid_dataset, valid_bytes, self.data_dir, print)
-            return self.corpus.prepare(texts, vocab_size, self.data_dir, print)
+            return self.corpus.prepare(texts, vocab_size, self.data_dir, print, tokenizer)
