@@ -157,3 +157,44 @@ def test_a_damaged_failure_is_one(tmp_path):
     (tmp_path / "silu" / "failure.json").write_text("{")
     (failure,) = read_experiment(tmp_path).failures
     assert "failure.json is damaged" in failure.error
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("summary.json", {"final_valid_loss": "low"}),
+        ("summary.json", {"bits_per_byte": [1.0], "steps": None}),
+        ("environment.json", {"device_name": None}),
+        ("config.json", {"recorded": {"recipe": {}}}),
+        ("config.json", {"recorded": {"recipe": 3}}),
+    ],
+)
+def test_values_of_another_type_are_damage(tmp_path, name, changes):
+    """A7, A8."""
+    make_run(tmp_path / "baseline", [7.0, 3.0])
+    path = make_run(tmp_path / "silu", [7.0, 3.0]) / name
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    experiment = read_experiment(tmp_path)
+    assert [run.name for run in experiment.runs] == ["baseline"]
+    assert name in experiment.failures[0].error
+
+
+def test_records_of_another_type_are_damage(tmp_path):
+    run = make_run(tmp_path / "silu", [7.0, 3.0])
+    (run / "samples.jsonl").write_text('{"step": 3, "text": 5}\n')
+    assert read_result(run).sample is None
+    record = {"event": "eval", "step": 3, "tokens": "x", "seconds_training": 1.0, "loss": 2.0}
+    (run / "metrics.jsonl").write_text(json.dumps(record) + "\n")
+    with pytest.raises(ValueError, match=r"metrics.jsonl is damaged: expected numbers"):
+        read_result(run)
+
+
+@pytest.mark.parametrize("wrong", [{"notes": 3}, {"title": 3}, {"target_loss": "low"}, {"shared": 3}, {"shared": {}}])
+def test_a_header_of_another_type_is_damage(tmp_path, wrong):
+    """A8."""
+    make_run(tmp_path / "baseline", [7.0, 3.0])
+    (tmp_path / "experiment.json").write_text(json.dumps(wrong))
+    with pytest.raises(ValueError, match=rf"experiment.json is damaged: {next(iter(wrong))} is not .*; delete it"):
+        read_experiment(tmp_path)
+    (tmp_path / "experiment.json").write_text(json.dumps(dict.fromkeys(wrong)))
+    assert read_experiment(tmp_path).notes == ()

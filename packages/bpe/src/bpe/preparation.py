@@ -81,7 +81,8 @@ def prepare(
         raise ValueError(
             f"vocab_size is {vocab_size}, but the tokenizer in {str(tokenizer)!r} has {given.vocab_size} tokens"
         )
-    folder = folder_of(directory) / _key(paths, vocab_size, special, digests or {}, given and given.sha256)
+    sha256 = None if given is None else given.sha256
+    folder = folder_of(directory) / _key(paths, vocab_size, special, digests or {}, sha256)
     folder.mkdir(parents=True, exist_ok=True)
 
     tokenizer_directory = folder / "tokenizer"

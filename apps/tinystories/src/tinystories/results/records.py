@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from tinystories.recipes import Recipe
 from tinystories.variants import VARIANTS
 from trainer.experiments.processes import KILLED_FOR_MEMORY
 from trainer.support.files import make_directory
@@ -16,6 +17,10 @@ Kind = Literal["ablations", "lr-sweep", "batch-sweep"]
 EXPERIMENT_FILE = "experiment.json"
 FAILURE_FILE = "failure.json"
 BASELINE = "baseline"
+_NUMBERS = ("step", "tokens", "seconds_training", "loss")
+"""Numbers of an evaluation, of which the loss may be None."""
+_DESCRIBED = ("device", "device_name", "dtype", "started", "threads", "torch")
+"""Values of an environment that the report shows."""
 _MEMORY_ERRORS = ("out of memory", "outofmemory", "memoryerror", "can't allocate memory", "alloc_failed")
 
 _Key = tuple[str, float | None, int | None]
@@ -207,6 +212,15 @@ def read_header(directory: Path) -> dict[str, Any]:
     kinds = get_args(Kind)
     if not isinstance(header, dict) or header.get("kind", "ablations") not in kinds:
         raise ValueError(f"{path} holds {header!r}: expected an object whose kind is one of {', '.join(kinds)}")
+    types = {"title": str, "dataset": str, "notes": list, "target_loss": int | float, "shared": dict}
+    wrong = [name for name, kind in types.items() if not isinstance(header.get(name), kind | None)]
+    header = {name: value for name, value in header.items() if value is not None}
+    shared = header.get("shared", {"recipe": {}, "texts": ""})
+    if wrong or not isinstance(shared.get("recipe"), dict) or "texts" not in shared:
+        raise ValueError(
+            f"{path} is damaged: {', '.join(wrong) or 'shared'} is not what was written; delete it, and the same "
+            "command writes it again"
+        )
     return header
 
 
@@ -276,12 +290,26 @@ def read_result(directory: Path) -> Result:
         )
     summary = Summary.from_json(read_object(path), str(path)).to_json()
     evaluations = [record for record in read_metrics(directory) if record.get("event") == "eval"]
-    texts = [record["text"] for _, record in read_lines(directory / "samples.jsonl") if "text" in record]
+    if not all(isinstance(record[name], int | float | None) for record in evaluations for name in _NUMBERS):
+        raise ValueError(f"{directory / 'metrics.jsonl'} is damaged: expected numbers in its evaluations")
+    texts = [
+        text for _, record in read_lines(directory / "samples.jsonl") if isinstance(text := record.get("text"), str)
+    ]
+    environment = read_object(directory / "environment.json")
+    if lacking := [name for name in _DESCRIBED if not isinstance(environment.get(name), str | int)]:
+        raise ValueError(f"{directory / 'environment.json'} is damaged: expected {', '.join(lacking)} in it")
+    recipe = recorded_of(directory, "tinystories")["recipe"]
+    try:
+        Recipe(**recipe)
+    except TypeError as error:
+        raise ValueError(
+            f"{directory / 'config.json'} has a recipe of another version, or is damaged: {error}"
+        ) from error
     return Result(
         name=directory.name,
         directory=directory,
-        recipe=recorded_of(directory, "tinystories")["recipe"],
-        environment=read_object(directory / "environment.json"),
+        recipe=recipe,
+        environment=environment,
         summary=summary,
         valid=Curve(
             [record["step"] for record in evaluations],

@@ -6,6 +6,13 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 _VERSION = 1
+_TYPES: dict[str, tuple[type, ...]] = {
+    "bool": (bool,),
+    "int": (int,),
+    "float": (int, float),
+    "str": (str,),
+    "RunStatus": (str,),
+}
 
 RunStatus = Literal["completed", "diverged", "time_limit", "stopped"]
 
@@ -64,7 +71,7 @@ class Summary:
             source: Name of the file, for errors.
 
         Raises:
-            ValueError: If another version wrote it, or a field is missing or unknown.
+            ValueError: If another version wrote it, or a field is missing, unknown or of another type.
         """
         version = values.get("version")
         if version != _VERSION:
@@ -80,4 +87,18 @@ class Summary:
                 f"{source} is not a summary: {wrong} missing or unknown; restore it, or remove it to resume from the "
                 "last checkpoint"
             )
+        wrong = ", ".join(field.name for field in fields(cls) if not _fits(given[field.name], str(field.type)))
+        if wrong:
+            raise ValueError(
+                f"{source} is not a summary: {wrong} of another type than expected; restore it, or remove it to resume "
+                "from the last checkpoint"
+            )
         return cls(**given)
+
+
+def _fits(value: object, annotation: str) -> bool:
+    """Return whether a value has the type of an annotation, such as "float | None"."""
+    kind, _, optional = annotation.partition(" | ")
+    if value is None:
+        return bool(optional)
+    return type(value) in _TYPES[kind]
