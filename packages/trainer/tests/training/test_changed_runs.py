@@ -403,3 +403,38 @@ def test_the_digest_is_the_same_in_every_process_and_after_unrelated_changes():
     )
     collecting = "seen = VALUE\ndef loss(x): seen.append(x)"
     assert digest_of(collecting.replace("VALUE", "[]")) == digest_of(collecting.replace("VALUE", "[1.0]"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"batch_size": 4, "grad_accumulation_steps": 1}, {"batch_size": 8, "grad_accumulation_steps": 1}),
+        ({"batch_size": 8, "grad_accumulation_steps": 1}, {"batch_size": 4, "grad_accumulation_steps": 1}),
+        ({"batch_size": 4, "grad_accumulation_steps": 2}, {"batch_size": 4, "grad_accumulation_steps": 4}),
+        ({"batch_size": 4, "grad_accumulation_steps": 3}, {"batch_size": 6, "grad_accumulation_steps": 2}),
+    ],
+)
+def test_other_batches_repeat_no_windows(tmp_path, first, second):
+    """R37: half of the random windows after a doubled batch were those of earlier steps."""
+    seen = []
+
+    def loss(model, inputs, targets):
+        if model.training:
+            seen.extend(map(tuple, inputs.tolist()))
+        return loss_fn(model, inputs, targets)
+
+    ids = np.random.default_rng(0).integers(0, 40, 300_000).astype(np.uint16)
+    for steps, sizes in ((10, first), (15, second), (20, second), (25, first)):
+        make_trainer(tmp_path / "run", train=ids, loss=loss, steps=steps, eval_interval=100, **sizes).fit()
+    assert len(set(seen)) >= len(seen) - 1
+    records = [record for record in read_metrics(tmp_path / "run") if record["event"] == "train"]
+    assert records[-1]["tokens"] == 8 * len(seen)
+
+
+def test_one_id_that_differs_is_noticed(tmp_path):
+    """A14."""
+    tokens = make_tokens(400_000)
+    make_trainer(tmp_path / "run", train=tokens, steps=2).fit()
+    tokens[170_001] = (tokens[170_001] + 1) % 40
+    with pytest.raises(ValueError, match=r"data.train.sha256_of_samples was"):
+        make_trainer(tmp_path / "run", train=tokens, steps=4).fit()

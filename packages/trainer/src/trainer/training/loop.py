@@ -135,6 +135,10 @@ class TrainingLoop:
                 self.average.restart()
             if changes:
                 self.callbacks.have_stopped = False
+            sizes = [(name, getattr(self.config, name)) for name in ("batch_size", "grad_accumulation_steps")]
+            before, now = [changes.get(name, (value,))[0] for name, value in sizes], [value for _, value in sizes]
+            if before != now and self.config.sampling == "random":
+                self.counts.leave_out_used_batches((before[0], before[1]), (now[0], now[1]))
         self.parallel.start()
 
     def train(self) -> Summary:
@@ -261,7 +265,7 @@ class TrainingLoop:
         """Return the batches of the next step, and set its learning rate."""
         size, counts = self.config.batch_size, self.counts
         counts.learning_rate = self.rates.at(tick)
-        batches = StepBatches(counts.windows // size, self.config.accumulation_at(tick))
+        batches = StepBatches(counts.batch_offset + counts.windows // size, self.config.accumulation_at(tick))
         counts.step_windows = batches.count * size
         return batches
 

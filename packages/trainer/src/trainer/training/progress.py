@@ -14,12 +14,27 @@ class Counts:
     """Optimizer steps made."""
     windows: int = 0
     """Training windows that these steps have read, all processes together; the next batches follow from it."""
+    batch_offset: int = 0
+    """Difference between the number of the next batch and that of `windows` in the present batches."""
     step_windows: int = 0
     """Windows of the step that is being made, or of the last one."""
     seconds_training: float = 0.0
     """Wall time of the steps, without compilation."""
     learning_rate: float | None = None
     """Learning rate of the last step."""
+
+    def leave_out_used_batches(self, before: tuple[int, int], now: tuple[int, int]) -> None:
+        """Continue with random batches that no earlier step has drawn, although their size has changed.
+
+        A random batch is drawn by its step and its number in the step (`RandomWindows`). With another size, the next
+        numbers would be those of earlier steps, and their windows would begin with the ones drawn there.
+
+        Args:
+            before: Earlier batch size and batches per step.
+            now: The present ones.
+        """
+        used = -(-(self.batch_offset + self.windows // before[0]) // before[1])
+        self.batch_offset = used * now[1] - self.windows // now[0]
 
     def windows_at(self, step: int) -> int:
         """Return the windows read up to a step: the last one, or the one that is being made."""
