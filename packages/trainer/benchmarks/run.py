@@ -30,7 +30,7 @@ from trainer.devices import keep_freed_memory
 from trainer.experiments.comparison import CONFIDENCE, spread, student_quantile
 
 VOCAB_SIZE, WIDTH, CONTEXT_LENGTH = 500, 128, 64
-PAIRS, WINDOWS, LOG_INTERVAL, LEAST_SECONDS = 20, 5, 10, 0.02
+PAIRS, WINDOWS, LOG_INTERVAL, LEAST_SECONDS = 20, 10, 10, 0.02
 BIG_WIDTH, SAVE_EVERY, SAVES = 2450, 40, 5
 FILE_TOKENS, BATCHES = 500_000_000, 20_000
 
@@ -56,9 +56,8 @@ class BareLoop(Callback):
         self.tokens, self.batch_size = tokens, batch_size
         self.model = make_model()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-3)
-        self.seconds = []
-        """Of each step: the trainer's, from the end of the last call of this object, and the step here."""
-        self.ended = None
+        self.times = []
+        """Before and after each step here, by both clocks; between two of them the trainer works."""
 
     def step(self, number):
         """Make one step."""
@@ -70,19 +69,21 @@ class BareLoop(Callback):
         self.optimizer.step()
 
     def on_step(self, run):
-        """Make a step, and note how long it and the trainer's took."""
-        began = time.perf_counter()
+        """Make a step, and note the times."""
+        self.times.append(read_clocks())
         self.step(run.step)
-        now = time.perf_counter()
-        if self.ended is not None:
-            self.seconds.append((began - self.ended, now - began))
-        self.ended = now
+        self.times.append(read_clocks())
+
+
+def read_clocks():
+    """Return seconds of wall time, and of CPU time, which other processes change less."""
+    return time.perf_counter(), time.process_time()
 
 
 def find_batch_size(tokens):
-    """Return the batch size whose bare steps take at least `LEAST_SECONDS`."""
+    """Return the batch size whose bare steps take at least `LEAST_SECONDS` when nothing disturbs them."""
     batch_size, seconds = 4, [0.0]
-    while statistics.median(seconds) < LEAST_SECONDS:
+    while min(seconds) < LEAST_SECONDS:
         batch_size += 4
         loop, seconds = BareLoop(tokens, batch_size), []
         for number in range(30):
@@ -112,16 +113,19 @@ def measure_overhead(directory):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     arguments = loss_fn, tokens, tokens[:1000], config, lambda step: 1e-3, directory / "overhead", []
     Trainer(model, optimizer, *arguments, callbacks=[bare]).fit()
-    # The first pair warms up. A window has one record; the medians leave out what disturbs single steps.
-    windows = np.array(bare.seconds)[-LOG_INTERVAL * WINDOWS * PAIRS :].reshape(PAIRS, WINDOWS, LOG_INTERVAL, 2)
-    medians = np.median(windows.sum(2), axis=1)
-    ratios = spread((medians[:, 0] / medians[:, 1]).tolist())
-    half = student_quantile((1 + CONFIDENCE) / 2, PAIRS - 1) * ratios.deviation / PAIRS**0.5
-    print(
-        f"loop: {ratios.mean:.4f} ± {half:.4f} times a bare loop of {np.median(windows[..., 1]) * 1e3:.1f} ms steps "
-        f"(mean of {PAIRS} pairs and its {CONFIDENCE:.0%} interval, {torch.get_num_threads()} threads, pairs from "
-        f"{ratios.low:.3f} to {ratios.high:.3f}, load average {os.getloadavg()[0]:.1f})"
-    )
+    # From the end of one bare step to that of the next: the trainer's step, and the bare one. The first pair warms up.
+    seconds = np.diff(np.array(bare.times)[-2 * LOG_INTERVAL * WINDOWS * PAIRS - 1 :], axis=0)
+    # A window has one record; the medians leave out what disturbs single ones.
+    medians = np.median(seconds.reshape(PAIRS, WINDOWS, LOG_INTERVAL, 2, 2).sum(2), axis=1)
+    step = np.median(seconds[1::2], axis=0) * 1e3
+    for clock, name in enumerate(("wall", "CPU")):
+        ratios = spread((medians[:, 0, clock] / medians[:, 1, clock]).tolist())
+        half = student_quantile((1 + CONFIDENCE) / 2, PAIRS - 1) * ratios.deviation / PAIRS**0.5
+        print(
+            f"loop: {ratios.mean:.4f} ± {half:.4f} times the {name} time of a bare loop, whose steps take "
+            f"{step[clock]:.1f} ms (mean of {PAIRS} pairs, {ratios.low:.3f} to {ratios.high:.3f}, and its "
+            f"{CONFIDENCE:.0%} interval; {torch.get_num_threads()} threads, load average {os.getloadavg()[0]:.1f})"
+        )
 
 
 def resident_megabytes():

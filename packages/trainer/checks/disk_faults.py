@@ -93,6 +93,13 @@ def train(run_dir: Path, number: int | None = None, failure: Failure = ONCE, **s
     return code, errors
 
 
+def must(result: tuple[int, str]) -> None:
+    """End this process if a process without faults has failed."""
+    code, errors = result
+    if code != 0:
+        sys.exit(errors)
+
+
 def calls_of(run_dir: Path) -> Path:
     """Return the file with the calls of the last process that counted them."""
     return run_dir.with_suffix(".calls")
@@ -116,10 +123,11 @@ class Variant:
 
     def faults(self, run_dir: Path) -> list[tuple[int, Failure]]:
         """Return the faults to try: the number of a call and its failure, for all calls of an undisturbed run."""
-        code, errors = self.train(run_dir, 0)
-        if code != 0:
-            sys.exit(errors)
-        calls = [line.partition(" ")[0] for line in calls_of(run_dir).read_text().splitlines()]
+        if self.begun is not None:
+            must(self.train(run_dir, 0))
+            shutil.rmtree(run_dir)
+        file = calls_of(self.whole if self.begun is None else run_dir)
+        calls = [line.partition(" ")[0] for line in file.read_text().splitlines()]
         print(len(calls), "calls of an undisturbed run:", *Counter(calls).most_common())
         # A checkpoint that cannot be read while a run resumes is set aside, so the end has one more file.
         tried = [call if self.begun is None or call not in READING else None for call in calls]
@@ -177,9 +185,7 @@ def make_variants(directory: Path) -> dict[str, Variant]:
         "background": Variant({}, directory / "background"),
     }
     for variant in variants.values():
-        code, errors = train(variant.whole, **variant.settings)
-        if code != 0:
-            sys.exit(errors)
+        must(variant.train(variant.whole, 0))
     begun = shutil.copytree(directory / "background", directory / "begun")
     (begun / "summary.json").unlink()
     last = begun / "checkpoints" / "step_0000012"
@@ -194,7 +200,6 @@ def run_all(directory: Path, most: int | None, seed: int) -> int:
     for name, variant in make_variants(directory).items():
         print(f"{name}: ", end="")
         faults += [(name, variant, *fault) for fault in variant.faults(run_dir)]
-        shutil.rmtree(run_dir)
     for name, variant, number, failure in faults if most is None else random.Random(seed).sample(faults, most):
         outcome, problem = try_fault(run_dir, variant, number, failure)
         shutil.rmtree(run_dir)

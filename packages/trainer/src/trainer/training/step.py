@@ -165,8 +165,10 @@ class TrainingStep:
         self._counted = self.has_targets = None
         passes_left = self._passes()
         for micro_step in range(self._micro_steps):
-            inputs, targets = self._loader.get(batches, micro_step)
-            for part in zip(inputs.split(self.micro_batch_size), targets.split(self.micro_batch_size), strict=True):
+            batch = self._loader.get(batches, micro_step)
+            is_whole = self.micro_batch_size == self._loader.rows
+            parts = [batch] if is_whole else zip(*(ids.split(self.micro_batch_size) for ids in batch), strict=True)
+            for part in parts:
                 passes_left -= 1
                 with self._parallel.accumulating(more_to_come=passes_left > 0):
                     loss = self._accumulate(*part)
@@ -286,7 +288,8 @@ class TrainingStep:
             before = torch.zeros((), device=self._device) if self._counted is None else self._counted
             self._counted = before + count
             loss = loss / targets.numel()
-        loss = loss / self._passes()
+        if (passes := self._passes()) > 1:  # a division by 1 would be one more operation, and its backward pass
+            loss = loss / passes
         if not loss.requires_grad:
             raise ValueError(
                 "the loss has no gradient: expected loss_fn to compute it from trainable parameters of the model, "
