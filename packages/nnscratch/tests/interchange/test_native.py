@@ -23,6 +23,13 @@ def test_a_model_comes_back_as_it_was(tmp_path, config, changes, dtype):
     assert {path.name for path in (tmp_path / "new" / "model").iterdir()} == {"config.json", "model.safetensors"}
 
 
+def test_the_weights_are_as_readable_as_the_config(tmp_path, config):
+    """safetensors 0.8 alone would let only the owner read them."""
+    TransformerLM(config).save_pretrained(tmp_path)
+    modes = [(tmp_path / name).stat().st_mode for name in ("model.safetensors", "config.json")]
+    assert modes[0] == modes[1]
+
+
 def test_tied_weights_stay_tied_on_their_way_from_meta(tmp_path, config):
     """R30: `to_empty` makes two parameters of one, and saving would drop the head that was then trained."""
     config = dataclasses.replace(config, tie_embeddings=True)
