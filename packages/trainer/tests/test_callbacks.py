@@ -185,3 +185,8 @@ def test_attributes_that_are_not_finite_are_recorded_as_text(tmp_path):
 
     make_trainer(tmp_path / "run", callbacks=[Best()], steps=2).fit()
     assert json.loads((tmp_path / "run" / "config.json").read_text())["callbacks"][0]["best"] == "inf"
+
+
+def test_a_class_is_no_callback(tmp_path):
+    with pytest.raises(TypeError, match="callbacks has the class EarlyStopping: expected an object"):
+        make_trainer(tmp_path / "run", callbacks=[EarlyStopping])

@@ -127,7 +127,14 @@ class CallbackGroup:
 
 
 def describe_callbacks(callbacks: Sequence[object]) -> list[dict[str, Any]]:
-    """Return the class of each callback and its plain attributes, for the records of a run."""
+    """Return the class of each callback and its plain attributes, for the records of a run.
+
+    Raises:
+        TypeError: If one is a class instead of an object.
+    """
+    for callback in callbacks:
+        if isinstance(callback, type):
+            raise TypeError(f"callbacks has the class {callback.__name__}: expected an object, {callback.__name__}(…)")
     plain = (bool, int, float, str, type(None))
     return [
         {"class": type(callback).__qualname__}

@@ -68,7 +68,7 @@ class Trainer:
             the latest checkpoint, which does not know of the time between it and a kill.
 
     Raises:
-        TypeError: If the data, the loss function or the schedule are something else.
+        TypeError: If the data, the schedule or a callback are something else.
         ValueError: If the data are shorter than one window, not integers or of two tokenizers, the device is not
             available, `recorded` is no plain JSON, or the optimizer has no parameter of the model.
     """
@@ -102,8 +102,6 @@ class Trainer:
         for split in self._splits:
             split.check_length(config.context_length)
         check_same_tokenizer(self._splits)
-        if not callable(loss_fn) or isinstance(loss_fn, type):
-            raise TypeError(f"loss_fn is {loss_fn!r}: expected a function of the model, the inputs and the targets")
         check_schedules(schedule, weight_decay_schedule, optimizer, config)
         check_parameters(model, optimizer)
         self.model = model
@@ -144,6 +142,7 @@ class Trainer:
         caller's random states and signal handlers are left as they were.
 
         Raises:
+            TypeError: If the loss function is none, or no checkpoint can hold the state of the optimizer or a callback.
             TrainingInterrupted: If a signal came, such as SIGINT or SIGTERM; everything is saved.
             ValueError: If the directory holds a run of another configuration or version or no intact checkpoint, the
                 data have ids that the model cannot read, the loss is neither a scalar nor a sum and a number, a rate is
@@ -160,6 +159,10 @@ class Trainer:
             )
             if (summary := self._read_finished(records, store, processes)) is not None:
                 return summary
+            if not callable(self.loss_fn) or isinstance(self.loss_fn, type):
+                raise TypeError(
+                    f"loss_fn is {self.loss_fn!r}: expected a function of the model, the inputs and the targets"
+                )
             processes.on_rank_0(lambda: self._check_ids(store))
             group = LoggerGroup(self.loggers if processes.is_rank_0 else ())
             interruption: TrainingInterrupted | None = None

@@ -114,7 +114,7 @@ while not partner.exists():
 
 
 @needs_posix
-@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP", "SIGINT"])
+@pytest.mark.parametrize("number", ["SIGTERM", "SIGHUP", "SIGUSR1", "SIGINT"])
 def test_a_signal_reaches_every_process_once(number, tmp_path):
     number = signal.Signals[number]
     before = signal.getsignal(number)

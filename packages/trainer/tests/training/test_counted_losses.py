@@ -212,5 +212,5 @@ def test_a_loss_without_a_gradient_is_refused(tmp_path):
 def test_a_loss_that_is_no_function_is_refused(tmp_path, wrong):
     """A3."""
     with pytest.raises(TypeError, match=r"loss_fn is .*: expected a function of the model, the inputs and the targets"):
-        make_trainer(tmp_path / "run", loss=wrong)
+        make_trainer(tmp_path / "run", loss=wrong).fit()
     assert not (tmp_path / "run").exists()

@@ -163,3 +163,12 @@ def test_parameters_that_the_optimizer_lacks_are_named(tmp_path):
         make_trainer(tmp_path / "run", model=model, optimizer=optimizer)
     model[1].requires_grad_(False)
     make_trainer(tmp_path / "run", model=model, optimizer=optimizer)
+
+
+@pytest.mark.parametrize("value", [None, "x", [1.0, 2.0]])
+def test_a_schedule_that_returns_no_number_is_named(tmp_path, value):
+    """A26."""
+    with pytest.raises(TypeError, match=r"schedule\(0\) is .*: expected a number"):
+        make_trainer(tmp_path / "run", lr=lambda step: value).fit()
+    with pytest.raises(TypeError, match=r"weight_decay_schedule\(0\) is .*: expected a number"):
+        make_trainer(tmp_path / "other", weight_decay_schedule=lambda step: value).fit()

@@ -20,7 +20,7 @@ KILLED_FOR_MEMORY = ", perhaps for lack of memory"
 """Part of the failure of a process that SIGKILL ended."""
 _ENDED_BY_CTRL_C = 0xC000013A  # exit code on Windows, by Ctrl-Break as well
 
-_ORDERLY = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+_IF_UNUSED = ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGBREAK")  # of which no system has all
 
 ItemT = TypeVar("ItemT")
 
@@ -119,7 +119,8 @@ def run_side_by_side(
         ended: Called after each process.
 
     Raises:
-        KeyboardInterrupt: If SIGINT, SIGTERM, SIGHUP or SIGBREAK arrived.
+        KeyboardInterrupt: If SIGINT or SIGTERM arrived, or SIGHUP, SIGUSR1, SIGUSR2 or SIGBREAK unless they are ignored
+            or used.
     """
     waiting, slots = list(items), list(range(jobs))
     running: dict[int, tuple[ItemT, RunProcess]] = {}
@@ -142,7 +143,7 @@ def run_side_by_side(
 
 @contextmanager
 def _signals_as_keyboard_interrupt() -> Iterator[None]:
-    """Let SIGTERM, SIGHUP from a closed terminal, and Ctrl-Break of Windows end everything in order, as SIGINT does."""
+    """Let the signals that save a run end everything in order, as SIGINT does."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -150,12 +151,9 @@ def _signals_as_keyboard_interrupt() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    numbers = [getattr(signal, name) for name in _ORDERLY if hasattr(signal, name)]
-    previous = {
-        number: signal.signal(number, interrupt)
-        for number in numbers
-        if signal.getsignal(number) is not signal.SIG_IGN or number != getattr(signal, "SIGHUP", None)  # nohup
-    }
+    others = [getattr(signal, name) for name in _IF_UNUSED if hasattr(signal, name)]
+    unused = [number for number in others if signal.getsignal(number) is signal.SIG_DFL]  # nohup ignores SIGHUP
+    previous = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM, *unused)}
     try:
         yield
     finally:

@@ -50,16 +50,17 @@ class Rates:
         """Return the learning rate of a tick, of the first group if torch has set it.
 
         Raises:
+            TypeError: If it is no number.
             ValueError: If it is not a finite number of at least 0.
         """
         if isinstance(self._schedule, LRScheduler):
             rate, name = float(self._optimizer.param_groups[0]["lr"]), type(self._schedule).__name__
         else:
-            rate, name = float(self._schedule(tick)), "schedule"
+            rate, name = _number(self._schedule(tick), "schedule", tick), "schedule"
         if not 0 <= rate < math.inf:
             raise ValueError(f"{name}({tick}) is {rate!r}: expected a finite learning rate, 0 or more")
         if self._weight_decay is not None:
-            factor = float(self._weight_decay(tick))
+            factor = _number(self._weight_decay(tick), "weight_decay_schedule", tick)
             if not 0 <= factor < math.inf:
                 raise ValueError(
                     f"weight_decay_schedule({tick}) is {factor!r}: expected a finite factor of the weight decay, 0 or "
@@ -96,6 +97,18 @@ class Rates:
         """Let torch's scheduler set the rates of the next step."""
         if isinstance(self._schedule, LRScheduler):
             self._schedule.step()
+
+
+def _number(value: object, name: str, tick: int) -> float:
+    """Return what a schedule has returned as a number.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}({tick}) is {value!r}: expected a number, which the function must return") from None
 
 
 def check_schedules(schedule: object, weight_decay: object, optimizer: Optimizer, config: TrainConfig) -> None:
