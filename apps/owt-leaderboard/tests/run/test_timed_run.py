@@ -16,6 +16,7 @@ from small_runs import TINY, write_articles
 from owt_leaderboard.budget import EXIT_SECONDS, read_sessions
 from owt_leaderboard.commands.train import main
 from owt_leaderboard.recipe import RECIPES, SCHEDULE_STEPS, learning_rate_schedule
+from owt_leaderboard.run.decisions import read_decisions
 from owt_leaderboard.run.timed_run import COMPILING_PAYS_FROM, compiled_if_it_pays
 from trainer import read_metrics
 
@@ -163,3 +164,15 @@ def test_a_run_of_another_program_is_refused_before_anything_is_written(runs, tm
         assert main(command_of(tmp_path, "story")) == 2
     assert "story holds a run of another program: choose another directory" in capsys.readouterr().err
     assert sorted(path.name for path in (tmp_path / "story").iterdir()) == ["config.json", "summary.json"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"a"', "{}", '{"recipe": 3}', '{"recipe": {}, "reasons": null}'],
+    ids=["cut", "empty", "number", "null"],
+)
+def test_a_damaged_beginning_is_named(tmp_path, content):
+    """A8: also where it is JSON, but not what was written."""
+    (tmp_path / "beginning.json").write_text(content)
+    with pytest.raises(ValueError, match=r"beginning.json is damaged: .*; restore it, or choose another directory"):
+        read_decisions(tmp_path)

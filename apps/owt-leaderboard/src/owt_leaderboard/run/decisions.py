@@ -72,9 +72,18 @@ def read_decisions(run_dir: Path) -> Decisions | None:
     path = run_dir / DECISIONS_FILE
     if not path.exists():
         return None
-    values = read_object(path)
-    values |= {"recipe": from_record(values["recipe"]), "reasons": tuple(values["reasons"])}
-    return Decisions(**values)
+    remedy = "restore it, or choose another directory with --out"
+    try:
+        values = read_object(path)
+    except ValueError as error:
+        raise ValueError(f"{error}; {remedy}") from None
+    if lacking := [name for name in ("recipe", "reasons") if not isinstance(values.get(name), dict | list)]:
+        raise ValueError(f"{path} is damaged: expected {' and '.join(lacking)} in it; {remedy}")
+    recipe = from_record(values["recipe"])
+    try:
+        return Decisions(**{**values, "recipe": recipe, "reasons": tuple(values["reasons"])})
+    except TypeError as error:
+        raise ValueError(f"{path} is damaged, or of another version ({error}); {remedy}") from None
 
 
 def find_decisions(run_dir: Path, asked: dict[str, Any]) -> Decisions | None:
