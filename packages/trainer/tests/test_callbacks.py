@@ -127,8 +127,13 @@ def test_the_state_of_a_callback_survives_an_interruption(tmp_path):
     assert overfitting(run, EarlyStopping(4)).fit().steps == expected.steps
 
 
-def test_evaluations_of_a_part_do_not_stop_a_run(tmp_path):
-    assert overfitting(tmp_path / "run", EarlyStopping(1), eval_tokens=50).fit().status == "completed"
+def test_evaluations_of_a_part_are_compared_with_each_other(tmp_path):
+    """The last one, of the whole split, is not taken for a better or worse one."""
+    run = tmp_path / "run"
+    summary = overfitting(run, EarlyStopping(2), eval_tokens=50).fit()
+    losses = [record["loss"] for record in read_metrics(run) if record["event"] == "eval"]
+    assert (summary.status, summary.steps) == ("stopped", 5 * expected_end(losses[:-1], 2))
+    assert len(losses) == expected_end(losses[:-1], 2) + 2
 
 
 def test_an_error_of_a_callback_ends_the_run_and_the_next_call_goes_on(tmp_path):

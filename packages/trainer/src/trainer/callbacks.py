@@ -60,8 +60,10 @@ class Callback(Protocol):
 class EarlyStopping(Callback):
     """Stops a run whose validation loss has not improved for a while (Prechelt 1998); the best model is saved anyway.
 
+    With `eval_tokens`, evaluations of the same part of the split are compared with each other.
+
     Args:
-        patience: Evaluations of the whole split, one after the other, without a better loss.
+        patience: Evaluations, one after the other, without a better loss.
         min_delta: Nats by which a loss must be lower to be better.
 
     Raises:
@@ -74,20 +76,20 @@ class EarlyStopping(Callback):
         if isinstance(min_delta, bool) or not isinstance(min_delta, int | float) or not 0 <= min_delta < math.inf:
             raise ValueError(f"min_delta is {min_delta!r}: expected a finite number, 0 or more")
         self.patience, self.min_delta = patience, min_delta
-        self._best, self._without = math.inf, 0
+        self._best, self._without, self._is_whole = math.inf, 0, True
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values for a checkpoint."""
-        return {"best": self._best, "without": self._without}
+        return {"best": self._best, "without": self._without, "is_whole": self._is_whole}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self._best, self._without = state["best"], state["without"]
+        self._best, self._without, self._is_whole = state["best"], state["without"], state["is_whole"]
 
     def on_evaluation(self, run: RunState, evaluation: Evaluation, *, is_whole: bool) -> bool | None:
         """Stop after `patience` evaluations without a better loss."""
-        if not is_whole:
-            return False
+        if is_whole != self._is_whole:  # losses of a part and of the whole cannot be compared
+            self._best, self._without, self._is_whole = math.inf, 0, is_whole
         is_better = evaluation.loss < self._best - self.min_delta
         self._without = 0 if is_better else self._without + 1
         self._best = min(self._best, evaluation.loss)
