@@ -15,7 +15,9 @@ from trainer import Summary
 
 def summary(loss, **others):
     values = dict.fromkeys(field.name for field in fields(Summary))
-    values |= {"final_valid_loss": loss, "bits_per_byte": loss and loss / 3, "tokens": 2_000_000, "diverged": False}
+    values |= dict.fromkeys(("steps", "parameters", "seconds_total", "seconds_training", "spikes", "skipped_steps"), 1)
+    values |= {"status": "completed", "diverged": False, "tokens": 2_000_000}
+    values |= {"final_valid_loss": loss, "bits_per_byte": loss and loss / 3}
     return Summary(**values).to_json() | others
 
 

@@ -60,18 +60,18 @@ def export_gguf(model: LanguageModel, tokenizer_dir: str | Path, path: str | Pat
         FileNotFoundError: If there is no `tokenizer.json`.
         IsADirectoryError: If `path` is a directory.
     """
-    try:
-        from gguf import GGUFWriter
-    except ImportError as error:
-        raise ImportError(
-            'export_gguf needs the package gguf, which is not installed; pip install "scratchlm-nnscratch[gguf]"'
-        ) from error
     if dtype not in _DTYPES:
         raise ValueError(f"dtype={dtype!r} is unknown; choose one of {', '.join(_DTYPES)}")
     config = require_llama(model.config)
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"{str(path)!r} is a directory, expected the name of a file; add model.gguf to it")
+    try:
+        from gguf import GGUFWriter
+    except ImportError as error:
+        raise ImportError(
+            'export_gguf needs the package gguf, which is not installed; pip install "scratchlm-nnscratch[gguf]"'
+        ) from error
     vocabulary = read_byte_level(read_tokenizer_files(Path(tokenizer_dir), config.vocab_size))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:

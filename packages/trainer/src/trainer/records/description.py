@@ -14,9 +14,8 @@ from torch.optim import Optimizer
 from trainer.config import TrainConfig
 from trainer.data import TokenSplit
 from trainer.records.functions import describe_function
+from trainer.records.run_directory import RUN_FORMAT
 
-RUN_FORMAT = 2
-"""Version of the format of run directories; another one cannot resume."""
 _WHOLE_TOKENS = 1 << 24  # up to here all ids count, which takes a tenth of a second
 _FINGERPRINT_TOKENS = 1 << 16
 _FINGERPRINT_SAMPLES, _SAMPLE_TOKENS = 256, 256

@@ -18,11 +18,12 @@ from typing import Any, TypeAlias
 from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from trainer.config import CHANGEABLE_SETTINGS, TrainConfig
-from trainer.records.description import RUN_FORMAT
 from trainer.records.lines import JsonlLogger, Record, read_lines, read_object
 from trainer.records.summary import Summary
 from trainer.support.files import explained, obstacle, write_atomically
 
+RUN_FORMAT = 2
+"""Version of the format of run directories; another one cannot resume."""
 CSV_COLUMNS = (
     "event step progress tokens seconds_total seconds_training loss loss_max perplexity bits_per_byte "
     "lr grad_norm parameter_norm tokens_per_second mfu memory_bytes status"
