@@ -154,6 +154,13 @@ def fuzz(session: nox.Session, what: str) -> None:
 
 
 @nox.session(default=False)
+def lowered(session: nox.Session) -> None:
+    """Compile a training graph of nnscratch for an H100 that need not be present, and count buffers and launches."""
+    install(session, "packages/nnscratch")
+    run(session, "python", "packages/nnscratch/checks/lowered_for_cuda.py", *session.posargs)
+
+
+@nox.session(default=False)
 def cluster(session: nox.Session) -> None:
     """Test bpe's steps for datatrove: in processes, on Ray with a worker that is lost, and on an imitated Slurm."""
     install(session, "packages/bpe")

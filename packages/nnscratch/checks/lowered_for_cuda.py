@@ -1,0 +1,289 @@
+"""Lower a training graph for an H100 that need not be present, and print its buffers, bytes and launches.
+
+    python checks/lowered_for_cuda.py [--num-layers 12] [--d-model 1024] [--windows 128] [--qk-norm] [--loss-only]
+
+The loss of a `TransformerLM`, forward and backward under bfloat16 autocast, is traced on fake tensors, which have
+shapes but no memory. The compiler of torch then writes the program for an H100, and nothing is executed. The command
+fails if more than two buffers of a chunk's logits exist at once. Tested with torch 2.13.0 and Triton 3.7.1. Other
+versions may need other patches, because torch has no public way to compile for an absent GPU.
+"""
+
+import argparse
+import math
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+from unittest import mock
+
+os.environ.pop("TRITON_INTERPRET", None)  # Kernels of the compiler are not to be interpreted.
+os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # Nothing is compiled, so no processes for that are needed.
+
+import torch
+from functorch.compile import make_boxed_func
+from torch import Tensor
+from torch._inductor import config as inductor_config
+from torch._inductor.compile_fx import compile_fx, compile_fx_inner
+from torch._inductor.utils import get_code
+from torch._inductor.virtualized import V
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.passes.fake_tensor_prop import FakeTensorProp
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+from nnscratch import TransformerConfig, TransformerLM, linear_cross_entropy, losses
+
+MOST_LOGITS = 2
+HEAD_SIZE = 128
+ALLOCATION = re.compile(r"\s*(\w+) = empty_strided_cuda\((\(.*?\)), \(.*?\), torch\.(\w+)\)")
+REUSE = re.compile(r"\s*(\w+) = (?:reinterpret_tensor\((?=.*?(\(.*?\))))?(\w+)\b.*; del \3  # reuse")
+CUDA = torch.device("cuda", 0)
+# What the compiler asks of a device: the figures of an H100 SXM.
+H100 = SimpleNamespace(
+    name="NVIDIA H100 80GB HBM3",
+    major=9,
+    minor=0,
+    multi_processor_count=132,
+    regs_per_multiprocessor=65536,
+    max_threads_per_multi_processor=2048,
+    max_threads_per_block=1024,
+    warp_size=32,
+    total_memory=80 * 2**30,
+    L2_cache_size=50 * 2**20,
+    shared_memory_per_block_optin=227 * 1024,
+)
+H100_DRIVER = SimpleNamespace(get_current_target=lambda: GPUTarget("cuda", 90, H100.warp_size))
+
+
+class Graph(NamedTuple):
+    """Forward or backward pass as Inductor receives it, with its options for `compile_fx_inner`."""
+
+    module: torch.fx.GraphModule
+    inputs: list[Any]
+    options: dict[str, Any]
+
+
+class Buffer(NamedTuple):
+    """Memory that a generated program allocates, or uses again for a tensor of another shape."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@contextmanager
+def h100() -> Iterator[None]:
+    """Let torch and Triton find one H100, on which nothing can run.
+
+    Some answers stay in caches of torch, so enter it only in a process that does nothing else.
+    """
+    chunk_rows = losses._chunk_rows
+    answers = {
+        "torch.cuda.is_available": lambda: True,
+        "torch.cuda.device_count": lambda: 1,
+        "torch.cuda.current_device": lambda: 0,
+        "torch.cuda.get_rng_state": lambda *_: torch.get_rng_state(),
+        "torch.cuda.set_rng_state": lambda *_: None,
+        # The compiler keeps the original `get_device_properties`, which calls this and `_get_device_properties`.
+        "torch.cuda._lazy_init": lambda: None,
+        # Contexts such as `torch.cuda.device` call these.
+        "torch.cuda._exchange_device": lambda _: 0,
+        "torch.cuda._maybe_exchange_device": lambda _: 0,
+        # A fake tensor on a GPU would start the GPU first.
+        "torch._subclasses.fake_tensor.init_gpu_context": lambda *_: None,
+        # Computes the shape of an assignment to a slice by a copy, for which torch wants a CUDA library.
+        "torch._inductor.fx_passes.reinplace._inplace_generalized_scatter": lambda tensor, *_: tensor,
+        # Draws again until no number is out of range, but fake tensors have no numbers.
+        "torch.nn.init.trunc_normal_": lambda tensor, **_: tensor,
+        # The graph is traced on the CPU, because autograd for CUDA tensors needs the library, too.
+        "nnscratch.losses._chunk_rows": lambda _, count, vocab_size: chunk_rows("cuda", count, vocab_size),
+        "nnscratch.attention_kernels.can_flash": lambda *_: True,
+    }
+    with ExitStack() as stack:
+        for name, answer in answers.items():
+            stack.enter_context(mock.patch(name, answer))
+        # Builds of torch for CPUs do not have this function.
+        stack.enter_context(mock.patch("torch.cuda._get_device_properties", return_value=H100, create=True))
+        stack.enter_context(mock.patch.object(torch.version, "cuda", "12.8"))
+        # `driver.reset_active` would look for a GPU.
+        stack.enter_context(mock.patch.object(driver, "_active", H100_DRIVER))
+        yield
+
+
+def traced(loss: Callable[..., Tensor], *inputs: Tensor) -> list[Graph]:
+    """Return the graphs of the forward and backward pass, after Inductor's passes over both together."""
+    graphs = []
+
+    def keep(module: torch.fx.GraphModule, inputs: list[Any], **options: Any) -> Callable[..., Any]:
+        graphs.append(Graph(module, inputs, options))
+        return make_boxed_func(module.forward)
+
+    def backend(module: torch.fx.GraphModule, inputs: list[Any]) -> Callable[..., Any]:
+        return compile_fx(module, inputs, inner_compile=keep)
+
+    torch.compiler.reset()
+    with torch.autocast("cpu", torch.bfloat16):
+        result = torch.compile(loss, backend=backend, fullgraph=True, dynamic=False)(*inputs)
+    result.backward()
+    return graphs
+
+
+def moved_to_cuda(graph: Graph, mode: FakeTensorMode) -> list[Any]:
+    """Move the constants of a graph and the fake results of its nodes to CUDA, and return inputs there."""
+    for node in graph.module.graph.nodes:
+        node.kwargs = {name: CUDA if isinstance(value, torch.device) else value for name, value in node.kwargs.items()}
+        assert not any(isinstance(value, torch.device) for value in node.args), node.format_node()
+    graph.module.recompile()
+    with mode:
+        inputs = [
+            torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device=CUDA)
+            if isinstance(value, Tensor)
+            else value
+            for value in graph.inputs
+        ]
+    FakeTensorProp(graph.module, mode).propagate_dont_convert_inputs(*inputs)
+    return inputs
+
+
+def lowered(graph: Graph) -> str:
+    """Return the program that Inductor writes for a graph on an H100."""
+    mode = FakeTensorMode()
+    inputs = moved_to_cuda(graph, mode)
+    options = inductor_config.patch(force_disable_caches=True, profile_bandwidth=True)  # The latter notes bytes.
+    with options, mode, V.set_fake_mode(mode):
+        return get_code(lambda: compile_fx_inner(graph.module, inputs, **graph.options))[0]
+
+
+def buffers(program: str) -> Iterator[tuple[Buffer | None, list[Buffer]]]:
+    """Yield, for each line of a program, the buffer that begins there, if any, and all that exist after the line."""
+    existing: dict[str, Buffer] = {}
+    for line in program.splitlines():
+        new = None
+        if match := ALLOCATION.match(line):
+            name, shape, dtype = match.groups()
+            new = existing[name] = Buffer(dimensions(shape), dtype)
+        elif (match := REUSE.match(line)) and match[3] in existing:
+            name, shape, old = match.groups()
+            before = existing[old]
+            new = existing[name] = before._replace(shape=dimensions(shape)) if shape else before
+        for name in re.findall(r"\bdel (\w+)", line):
+            existing.pop(name, None)
+        yield new, list(existing.values())
+
+
+def dimensions(shape: str) -> tuple[int, ...]:
+    """Return the numbers in a shape as it is written in a program."""
+    return tuple(map(int, re.findall(r"\d+", shape)))
+
+
+def most_logits(program: str, tokens: int, vocab_size: int) -> int:
+    """Return how many buffers of a chunk's logits exist at most at the same time."""
+    rows = losses._chunk_rows("cuda", tokens, vocab_size)
+    shapes = {(rows, vocab_size), (tokens % rows, vocab_size)}
+    return max(sum(buffer.shape in shapes for buffer in existing) for _, existing in buffers(program))
+
+
+def wide_heads(program: str, tokens: int, d_model: int) -> int:
+    """Return the number of buffers that hold the queries or keys of all positions, or half of each, in float32."""
+    return sum(
+        new is not None
+        and new.dtype == "float32"
+        and new.shape[-1:] <= (HEAD_SIZE,)
+        and new.shape[-1:] != (d_model,)  # the residual stream of a model with one head
+        and math.prod(new.shape) >= tokens * d_model // 2
+        for new, _ in buffers(program)
+    )
+
+
+def launches(program: str) -> tuple[Counter[str], int, int]:
+    """Return the launches of each of the compiler's Triton kernels, of matrix products, and of other operators."""
+    calls = program[program.index("def call(self, args)") : program.index("runner = Runner")]
+    triton = Counter(re.findall(r"(\w+)\.run\(", calls))
+    products = len(re.findall(r"extern_kernels\.\w+\(", calls))
+    return triton, products, len(re.findall(r"= torch\.ops\.|\baten\.\w+\(|\.(?:sum|zero_|copy_)\(", calls))
+
+
+def kernel_bytes(program: str) -> dict[str, float]:
+    """Return the bytes that each Triton kernel reads and writes, if it touches each element of its buffers once."""
+    definitions = re.split(r"^(\w+) = async_compile\.triton\(", program, flags=re.MULTILINE)[1:]
+    return {
+        name: 1e9 * float(re.findall(r"'kernel_num_gb': ([\d.e+-]+)", text)[0])
+        for name, text in zip(definitions[::2], definitions[1::2], strict=True)
+    }
+
+
+def loss_graphs(options: argparse.Namespace, soft_cap: float) -> list[Graph]:
+    """Return the graphs of the training loss of a model, or of `linear_cross_entropy` alone."""
+    config = TransformerConfig(
+        vocab_size=options.vocab_size,
+        context_length=options.context_length,
+        d_model=options.d_model,
+        num_layers=options.num_layers,
+        num_heads=options.d_model // HEAD_SIZE,
+        d_ff=options.d_ff or 64 * round(options.d_model / 24),
+        qk_norm=options.qk_norm,
+        logit_soft_cap=soft_cap or None,
+    )
+    with FakeTensorMode():
+        token_ids, targets = torch.zeros(2, options.windows, config.context_length, dtype=torch.int64)
+        if not options.loss_only:
+            return traced(TransformerLM(config).loss, token_ids, targets)
+        hidden = torch.zeros(*targets.shape, config.d_model, requires_grad=True)
+        weight = torch.zeros(config.vocab_size, config.d_model, requires_grad=True)
+        return traced(partial(linear_cross_entropy, logit_soft_cap=soft_cap or None), hidden, weight, targets)
+
+
+def row(options: argparse.Namespace, soft_cap: float, name: str, program: str) -> tuple[str, int]:
+    """Return the table row of a program, and its largest number of logits buffers."""
+    tokens = options.windows * options.context_length
+    logits = most_logits(program, tokens, options.vocab_size)
+    heads = wide_heads(program, tokens, options.d_model)
+    triton, products, others = launches(program)
+    size = kernel_bytes(program)
+    total = sum(size[kernel] * count for kernel, count in triton.items())
+    cap = f"{soft_cap:g}" if soft_cap else "none"
+    return (
+        f"| {cap} | {name} | {logits} | {heads} | {total / tokens:,.0f} | {triton.total()} | {products} | {others} |",
+        logits,
+    )
+
+
+def main() -> None:
+    """Lower the loss with each soft cap, and print one row per pass."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--num-layers", type=int, default=12)
+    parser.add_argument("--d-model", type=int, default=1024, help=f"width, a multiple of the head size {HEAD_SIZE}")
+    parser.add_argument("--d-ff", type=int, help="inner width of the feed-forward networks; default 8/3 of --d-model")
+    parser.add_argument("--qk-norm", action="store_true", help="normalize queries and keys")
+    parser.add_argument("--vocab-size", type=int, default=32_000)
+    parser.add_argument("--windows", type=int, default=128, help="windows in a batch")
+    parser.add_argument("--context-length", type=int, default=512, help="tokens in a window")
+    parser.add_argument("--soft-caps", nargs="+", type=float, default=[0.0, 15.0], help="caps of the logits; 0: none")
+    parser.add_argument("--loss-only", action="store_true", help="only the output layer and the loss, without a model")
+    parser.add_argument("--save", type=Path, metavar="FOLDER", help="write the generated programs there")
+    options = parser.parse_args()
+    print("| soft cap | pass | logits at once | float32 queries, keys | bytes per token | Triton | products | others |")
+    print("|---:|:---|---:|---:|---:|---:|---:|---:|")
+    most = 0
+    for soft_cap in options.soft_caps:
+        with h100():
+            graphs = loss_graphs(options, soft_cap)
+            programs = dict(zip(("forward", "backward"), map(lowered, graphs), strict=True))
+        for name, program in programs.items():
+            if options.save:
+                options.save.mkdir(parents=True, exist_ok=True)
+                (options.save / f"{name}_{soft_cap:g}.py").write_text(program, encoding="utf-8")
+            line, logits = row(options, soft_cap, name, program)
+            print(line, flush=True)
+            most = max(most, logits)
+    if most > MOST_LOGITS:
+        sys.exit(f"{most} buffers of a chunk's logits exist at once, expected at most {MOST_LOGITS}; change the loss")
+
+
+if __name__ == "__main__":
+    main()

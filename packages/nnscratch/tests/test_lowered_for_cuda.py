@@ -1,0 +1,28 @@
+"""The compiled loss as torch would run it on an H100, which need not be present."""
+
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton.backends.nvidia", reason="the compiler of torch writes Triton programs")
+
+if tuple(int(part) for part in version("torch").split(".")[:2]) < (2, 13):
+    pytest.skip("the check replaces private functions of torch 2.13", allow_module_level=True)
+
+CHECK = Path(__file__).parents[1] / "checks/lowered_for_cuda.py"
+
+
+def test_the_compiled_loss_keeps_two_buffers_of_logits():
+    """Eight chunks of 8,192 positions; a narrow model is enough, and as nothing is executed, sizes cost no time."""
+    if not CHECK.exists():
+        pytest.skip(f"no {CHECK}: it is only in the repository")
+    # In a process of its own, because the check lets torch find a GPU.
+    command = [sys.executable, str(CHECK), "--loss-only", "--d-model", "128", "--soft-caps", "15"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    forward, backward = (line.split("|")[2:5] for line in done.stdout.splitlines()[2:])
+    assert [cell.strip() for cell in forward] == ["forward", "2", "0"]
+    assert [cell.strip() for cell in backward] == ["backward", "0", "0"]
