@@ -59,10 +59,11 @@ def linear_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Return cross_entropy(hidden @ weight.T, targets) in nats, computed in chunks of positions.
 
-    Only one chunk of logits is in memory at a time, or two where a compiler overlaps them. Each chunk gives its share
-    of the loss and, if gradients are needed, of the gradients (the idea is described in Wijmans et al. 2024 and Hsu et
-    al. 2024). Matrix products are in the dtype of `hidden`, or autocast's; exponentials and sums are in float32 at
-    least.
+    In eager mode only one chunk of logits is in memory at a time. Compiled for CUDA, up to eight chunks of a language
+    model's loss share two buffers; with more chunks Inductor keeps more (`nox -s lowered` counts them). Each chunk
+    gives its share of the loss and, if gradients are needed, of the gradients (the idea is described in Wijmans et al.
+    2024 and Hsu et al. 2024). Matrix products are in the dtype of `hidden`, or autocast's; exponentials and sums are in
+    float32 at least.
 
     Args:
         hidden: Features before the output layer.
