@@ -36,7 +36,7 @@ def primitives(config: TransformerConfig, batch_size: int, device: str) -> dict[
 
     x = numbers(batch_size, length, width)
     ids = torch.randint(config.vocab_size, (rows,), device=device)
-    split = [numbers(batch_size, heads, length, config.head_size) for _ in range(3)]
+    split = [numbers(batch_size, heads, length, config.d_k) for _ in range(3)]
     visible = torch.ones(length, length, dtype=torch.bool, device=device).tril()
     weight, hidden = numbers(config.vocab_size, width), numbers(rows, width)
     logits = numbers(rows, config.vocab_size)

@@ -51,7 +51,7 @@ class Twin(nn.Module):
         self.blocks = nn.ModuleList(TwinBlock(config) for _ in range(config.num_layers))
         self.norm = nn.RMSNorm(config.d_model, eps=1e-5)
         self.head = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        frequencies = config.rope_theta ** -(torch.arange(0, config.head_size, 2) / config.head_size)
+        frequencies = config.rope_theta ** -(torch.arange(0, config.d_k, 2) / config.d_k)
         angles = torch.outer(torch.arange(config.context_length), frequencies)
         self.register_buffer("cos", angles.cos())
         self.register_buffer("sin", angles.sin())

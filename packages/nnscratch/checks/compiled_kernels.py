@@ -1,6 +1,7 @@
 """Compile the Triton kernels of attention for GPUs that need not be present, and print the resources of each.
 
-    python checks/compiled_kernels.py [--capabilities 80 90] [--dtypes bf16] [--head-sizes 64 128] [--all]
+    python checks/compiled_kernels.py [--capabilities 80 90] [--dtypes bf16] [--head-sizes 64 128]
+                                        [--groups 1 4] [--all]
 
 The command fails if a kernel does not compile, or if the first tiles of a table need more on-chip memory than an H100
 has. Registers and spilled bytes are those that NVIDIA's assembler reports. Matrix instructions are counted in the
@@ -36,9 +37,10 @@ KERNELS = {
 }
 
 
-def compile_kernel(kernel: Any, dtype: str, head_size: int, tiles: Tiles, capability: int) -> Any:
+def compile_kernel(kernel: Any, dtype: str, head_size: int, tiles: Tiles, capability: int, group: int) -> Any:
     """Return the program for tensors with 16-byte alignment, as `flash_attention` launches it."""
-    constants = {
+    constants: dict[str, Any] = {"group": 1} if group == 1 else {}  # Triton compiles an argument of 1 as a constant.
+    constants |= {
         "HEAD_SIZE": head_size,
         "FEATURES": max(16, 1 << (head_size - 1).bit_length()),
         "PRECISION": "ieee" if dtype == "fp32" else "tf32",
@@ -77,16 +79,16 @@ def registers_and_spills(assembly: str) -> tuple[int, int]:
     return int(numbers[2]), int(numbers[1])
 
 
-def row(name: str, dtype: str, head_size: int, tiles: Tiles, capability: int) -> tuple[str, int]:
+def row(name: str, dtype: str, head_size: int, tiles: Tiles, capability: int, group: int) -> tuple[str, int]:
     """Return the table row of a program, and its bytes of shared memory."""
     if dtype == "fp32" and name != "row sums":
         tiles = tiles.for_dtype(torch.float32)
-    program = compile_kernel(KERNELS[name][0], dtype, head_size, tiles, capability)
+    program = compile_kernel(KERNELS[name][0], dtype, head_size, tiles, capability, group)
     assembly = program.asm["ptx"]
     registers, spilled = registers_and_spills(assembly)
     return (
-        f"| sm_{capability} | {dtype} | {head_size} | {name} | {tiles.queries} x {tiles.keys}, {tiles.warps}, "
-        f"{tiles.stages} | {registers} | {spilled} | {program.metadata.shared / 1024:.0f} | "
+        f"| sm_{capability} | {dtype} | {head_size} | {group} | {name} | {tiles.queries} x {tiles.keys}, "
+        f"{tiles.warps}, {tiles.stages} | {registers} | {spilled} | {program.metadata.shared / 1024:.0f} | "
         f"{assembly.count('wgmma.mma_async')} | {assembly.count('mma.sync')} |"
     ), program.metadata.shared
 
@@ -97,16 +99,22 @@ def main() -> None:
     parser.add_argument("--capabilities", nargs="+", type=int, default=[80, 90], help="80: A100, 90: H100")
     parser.add_argument("--dtypes", nargs="+", choices=("fp16", "bf16", "fp32"), default=["bf16"])
     parser.add_argument("--head-sizes", nargs="+", type=int, default=[32, 64, 128])
+    parser.add_argument("--groups", nargs="+", type=int, default=[1, 2], help="query heads that share keys and values")
     parser.add_argument("--all", action="store_true", help="all tiles, not only the first of each table")
     options = parser.parse_args()
-    print("| GPU | dtype | head | kernel | queries x keys, warps, stages | registers | spilled | KiB | wgmma | mma |")
-    print("|---|---|---:|:---|:---|---:|---:|---:|---:|---:|")
+    print(
+        "| GPU | dtype | head | group | kernel | queries x keys, warps, stages | registers | spilled | KiB | wgmma "
+        "| mma |"
+    )
+    print("|---|---|---:|---:|:---|:---|---:|---:|---:|---:|---:|")
     too_large = []
-    for capability, dtype, head_size in product(options.capabilities, options.dtypes, options.head_sizes):
+    for capability, dtype, head_size, group in product(
+        options.capabilities, options.dtypes, options.head_sizes, options.groups
+    ):
         features = max(32, 1 << (head_size - 1).bit_length())
         for name, (_, table) in KERNELS.items():
             for tiles in table[features] if options.all else table[features][:1]:
-                line, shared = row(name, dtype, head_size, tiles, capability)
+                line, shared = row(name, dtype, head_size, tiles, capability, group)
                 print(line, flush=True)
                 if tiles == table[features][0] and shared > SHARED_MEMORY:
                     too_large.append(f"{name} with heads of {head_size}: {shared:,} bytes")

@@ -53,7 +53,7 @@ CASES = {
     ),
     "added values": (
         lambda: CausalSelfAttention(16, 2)(zeros(2, 3, 16), added_values=zeros(1, 3, 16)),
-        r"added_values has shape \(1, 3, 16\), expected \(2, 3, 16\), the shape of x",
+        r"added_values has shape \(1, 3, 16\), expected \(2, 3, 16\), the shape of the values",
     ),
     "keys' features": (
         lambda: scaled_dot_product_attention(zeros(2, 3, 8), zeros(2, 3, 6), zeros(2, 3, 6)),

@@ -121,22 +121,22 @@ def exact_gradients(inputs, mask, grad):
 
 
 def reference(module, x, rope=None):
-    heads = module.num_heads
     q, k, v = (
-        F.linear(x, projection.weight).unflatten(-1, (heads, -1)).transpose(-3, -2)
+        F.linear(x, projection.weight).unflatten(-1, (-1, module.head_size)).transpose(-3, -2)
         for projection in (module.q_proj, module.k_proj, module.v_proj)
     )
     if rope is not None:
         q, k = rope(q), rope(k)
-    gathered = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    gathered = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
     return F.linear(gathered.transpose(-3, -2).flatten(-2), module.output_proj.weight)
 
 
+@pytest.mark.parametrize("heads", [{}, {"num_kv_heads": 2}, {"num_kv_heads": 1, "head_size": 6}], ids=str)
 @pytest.mark.parametrize("rotate", [False, True])
 @pytest.mark.parametrize("shape", [(2, 7), (2, 1), (7,), (2, 3, 5)])
-def test_causal_self_attention(rotate, shape):
-    rope = RotaryEmbedding(10_000.0, 4, 16) if rotate else None
-    module, x = CausalSelfAttention(16, 4, rope), torch.randn(*shape, 16)
+def test_causal_self_attention(heads, rotate, shape):
+    rope = RotaryEmbedding(10_000.0, heads.get("head_size", 4), 16) if rotate else None
+    module, x = CausalSelfAttention(16, 4, rope, **heads), torch.randn(*shape, 16)
     torch.testing.assert_close(module(x), reference(module, x, rope), atol=1e-6, rtol=1e-5)
     grads = torch.autograd.grad(module(x).square().sum(), list(module.parameters()))
     exact = torch.autograd.grad(reference(module, x, rope).square().sum(), list(module.parameters()))
@@ -166,9 +166,27 @@ def test_qk_norm_makes_attention_independent_of_the_scale_of_its_inputs():
     assert {"q_norm.weight", "k_norm.weight"} < set(module.state_dict())
 
 
+def test_the_shapes_of_weights_with_shared_keys_and_values():
+    module = CausalSelfAttention(16, 4, num_kv_heads=2, head_size=6)
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    matrices = {"q_proj": (24, 16), "k_proj": (12, 16), "v_proj": (12, 16), "output_proj": (16, 24)}
+    assert shapes == {f"{name}.weight": shape for name, shape in matrices.items()}
+
+
+@pytest.mark.parametrize("mask_shape", [(7, 7), (2, 7, 7), (1, 7, 7)])
+def test_a_mask_with_shared_keys_and_values(mask_shape):
+    module, x = CausalSelfAttention(16, 4, num_kv_heads=2), torch.randn(2, 7, 16)
+    mask = torch.ones(mask_shape, dtype=torch.bool).tril()
+    torch.testing.assert_close(module(x, mask=mask), module(x), atol=1e-6, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"mask has shape .*, expected \(2, 4, 7, 7\), or a shape that broadcasts"):
+        module(x, mask=mask[..., :6])
+
+
+@pytest.mark.parametrize("kv_heads", [4, 2])
 @pytest.mark.parametrize("pieces", [(5,), (1, 1, 1, 1, 1), (3, 2)])
-def test_cached_attention_equals_a_single_call(pieces):
-    module, x = CausalSelfAttention(16, 4, RotaryEmbedding(10_000.0, 4, 16)), torch.randn(2, 5, 16)
+def test_cached_attention_equals_a_single_call(pieces, kv_heads):
+    rope = RotaryEmbedding(10_000.0, 4, 16)
+    module, x = CausalSelfAttention(16, 4, rope, num_kv_heads=kv_heads), torch.randn(2, 5, 16)
     cache = LayerCache(5)
     parts = [module(part, cache=cache) for part in x.split(pieces, dim=1)]
     torch.testing.assert_close(torch.cat(parts, dim=1), module(x), atol=1e-6, rtol=1e-5)
@@ -178,15 +196,16 @@ def test_cached_attention_equals_a_single_call(pieces):
     torch.testing.assert_close(module(x[:1], cache=cache), module(x[:1]))
 
 
+@pytest.mark.parametrize("kv_heads", [4, 2])
 @pytest.mark.parametrize("shape", [(2, 7), (2, 1), (7,), (2, 3, 5)])
-def test_added_values(shape):
-    module, x = CausalSelfAttention(16, 4), torch.randn(*shape, 16)
-    added = torch.randn(*shape, 16, requires_grad=True)
+def test_added_values(shape, kv_heads):
+    module, x = CausalSelfAttention(16, 4, num_kv_heads=kv_heads), torch.randn(*shape, 16)
+    added = torch.randn(*shape, 4 * kv_heads, requires_grad=True)
 
     def expected():
         q, k, v = (F.linear(x, projection.weight) for projection in (module.q_proj, module.k_proj, module.v_proj))
-        q, k, v = (tensor.unflatten(-1, (4, 4)).transpose(-3, -2) for tensor in (q, k, v + added))
-        gathered = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+        q, k, v = (tensor.unflatten(-1, (-1, 4)).transpose(-3, -2) for tensor in (q, k, v + added))
+        gathered = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
         return F.linear(gathered.transpose(-3, -2).flatten(-2), module.output_proj.weight)
 
     result = module(x, added_values=added)
@@ -245,3 +264,9 @@ def test_changed_projections_act_with_a_cache_and_without(unchecked_shapes, chan
 def test_heads_must_divide_the_width(num_heads):
     with pytest.raises(ValueError, match=f"num_heads={num_heads} does not divide d_model=16; choose a divisor"):
         CausalSelfAttention(16, num_heads)
+
+
+@pytest.mark.parametrize("num_kv_heads", [0, 3, 8])
+def test_heads_of_keys_must_divide_those_of_queries(num_kv_heads):
+    with pytest.raises(ValueError, match=f"num_kv_heads={num_kv_heads} does not divide num_heads=4; choose a divisor"):
+        CausalSelfAttention(16, 4, num_kv_heads=num_kv_heads)

@@ -13,13 +13,20 @@ def test_defaults_and_the_order_of_fields():
     config = TransformerConfig(50, 16, 32, 2, 4, 64, 10_000.0)
     assert config == TransformerConfig(**SIZES)
     assert (config.norm, config.position, config.ffn, config.tie_embeddings) == ("pre", "rope", "swiglu", False)
-    assert config.head_size == 8
+    assert (config.num_kv_heads, config.kv_heads, config.head_size, config.d_k) == (None, 4, None, 8)
+    assert dataclasses.replace(config, d_model=48, num_heads=2).d_k == 24
+    assert dataclasses.replace(config, num_heads=2).kv_heads == 2
     with pytest.raises(dataclasses.FrozenInstanceError):
         config.d_ff = 3
 
 
+def test_heads_may_share_keys_and_have_any_size():
+    config = TransformerConfig(**SIZES | {"num_heads": 6}, num_kv_heads=2, head_size=10)
+    assert (config.kv_heads, config.d_k) == (2, 10)
+
+
 def test_a_config_survives_json():
-    config = TransformerConfig(**SIZES, norm="post", tie_embeddings=True, logit_soft_cap=30.0)
+    config = TransformerConfig(**SIZES, norm="post", tie_embeddings=True, logit_soft_cap=30.0, num_kv_heads=2)
     assert TransformerConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     assert TransformerConfig.from_dict(SIZES) == TransformerConfig(**SIZES)
 
@@ -38,7 +45,12 @@ def test_a_config_survives_json():
         ({"rope_theta": 0.0}, "rope_theta=0.0 is out of range"),
         ({"norm_eps": math.nan}, "norm_eps=nan is out of range; choose a number above 0"),
         ({"logit_soft_cap": 0.0}, "logit_soft_cap=0.0 is out of range; choose a number above 0, or None"),
-        ({"num_heads": 5}, "num_heads=5 does not divide d_model=32; choose a divisor of it"),
+        ({"num_heads": 5}, "num_heads=5 does not divide d_model=32; choose a divisor of it, or give head_size"),
+        ({"num_kv_heads": 3}, "num_kv_heads=3 does not divide num_heads=4; choose a divisor of it"),
+        ({"num_kv_heads": 8}, "num_kv_heads=8 does not divide num_heads=4"),
+        ({"num_kv_heads": 0}, "num_kv_heads=0 is out of range; choose an integer of at least 1, or None"),
+        ({"head_size": 8.0}, "head_size=8.0 is out of range; choose an integer of at least 1, or None"),
+        ({"head_size": 7}, "head_size gives heads of 7, which rope cannot rotate in pairs"),
         ({"num_heads": 32}, "d_model=32 over num_heads=32 gives heads of 1, which rope cannot rotate in pairs"),
     ],
 )
@@ -48,7 +60,7 @@ def test_invalid_configs_are_refused(unchecked_shapes, changes, message):
 
 
 def test_odd_heads_are_fine_without_rope():
-    assert TransformerConfig(**SIZES | {"num_heads": 32}, position="none").head_size == 1
+    assert TransformerConfig(**SIZES | {"num_heads": 32}, position="none").d_k == 1
 
 
 def test_from_dict_refuses_unknown_and_missing_fields():

@@ -70,12 +70,14 @@ def test_the_loss_is_one_graph(soft_cap, unchecked_shapes):
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
-def test_attention_with_the_heads_of_large_models():
-    q, k, v = (torch.randn(2, 4, 512, 128, device="cuda").bfloat16().requires_grad_() for _ in range(3))
+@pytest.mark.parametrize("kv_heads", [4, 1])
+def test_attention_with_the_heads_of_large_models(kv_heads):
+    heads = (4, kv_heads, kv_heads)
+    q, k, v = (torch.randn(2, number, 512, 128, device="cuda").bfloat16().requires_grad_() for number in heads)
     output = flash_attention(q, k, v)
     grad = torch.randn_like(output)
     exact = [tensor.detach().double().requires_grad_() for tensor in (q, k, v)]
-    expected = F.scaled_dot_product_attention(*exact, is_causal=True)
+    expected = F.scaled_dot_product_attention(*exact, is_causal=True, enable_gqa=True)
     expected_grads = torch.autograd.grad(expected, exact, grad.double())
     torch.testing.assert_close(output.double(), expected, atol=3e-2, rtol=3e-2)
     for found, right in zip(torch.autograd.grad(output, (q, k, v), grad), expected_grads, strict=True):

@@ -60,8 +60,8 @@ def test_rotations_are_complex_products():
     close(*products, 1e-5)
 
 
-@pytest.mark.parametrize("position", ["rope", "none"])
-def test_the_model_is_the_reference(position):
+@pytest.mark.parametrize("changes", [{}, {"position": "none"}, {"num_kv_heads": 2, "head_size": 10}], ids=str)
+def test_the_model_is_the_reference(changes):
     config = TransformerConfig(
         vocab_size=50,
         context_length=16,
@@ -70,7 +70,7 @@ def test_the_model_is_the_reference(position):
         num_heads=4,
         d_ff=40,
         rope_theta=500.0,
-        position=position,
+        **changes,
     )
     torch.manual_seed(0)
     model = TransformerLM(config)

@@ -16,7 +16,7 @@ def ids(config, length=None, batch=2):
 def reference_logits(model, token_ids):
     """The pre-norm model in the words of torch.nn.functional."""
     config, weights = model.config, model.state_dict()
-    length, size = token_ids.shape[1], config.head_size
+    length, size = token_ids.shape[1], config.d_k
     angles = torch.outer(torch.arange(length), config.rope_theta ** -(torch.arange(0, size, 2) / size))
     turns = torch.polar(torch.ones_like(angles), angles)
 
@@ -173,7 +173,9 @@ def test_no_tokens_have_no_logits(config, shape, grad):
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
 @pytest.mark.parametrize(
-    "changes", [{"logit_soft_cap": 5.0}, {"qk_norm": True, "norm": "post", "ffn": "relu_squared"}], ids=str
+    "changes",
+    [{"logit_soft_cap": 5.0, "num_kv_heads": 2}, {"qk_norm": True, "norm": "post", "ffn": "relu_squared"}],
+    ids=str,
 )
 def test_compiles_as_one_graph(unchecked_shapes, config, changes):
     model = TransformerLM(dataclasses.replace(config, num_layers=1, **changes))

@@ -10,4 +10,6 @@ VARIANTS = [
     {"norm": "none", "ffn": "swiglu", "qk_norm": True},
     {"norm": "none", "position": "none", "ffn": "silu"},
     {"norm": "none", "ffn": "relu_squared", "tie_embeddings": True},
+    {"num_kv_heads": 1, "qk_norm": True, "ffn": "silu"},
+    {"num_kv_heads": 2, "head_size": 12, "norm": "post"},
 ]

@@ -41,6 +41,8 @@ def test_a_config_comes_back_from_a_dictionary(config):
         ({"ffn": "gelu"}, "ffn='gelu' is unknown; choose one of swiglu, silu, relu_squared"),
         ({"norm": "post"}, "norm='post' is not supported here; choose 'pre'"),
         ({"position": "none"}, "position='none' is not supported here; choose 'rope'"),
+        ({"num_kv_heads": 2}, "num_kv_heads=2 is not supported here; choose None"),
+        ({"head_size": 16}, "head_size=16 is not supported here; choose None"),
         ({"value_embeddings": 1}, "value_embeddings=1 is not a switch; choose True or False"),
         ({"qk_norm": None}, "qk_norm=None is not a switch; choose True or False"),
         ({"logit_soft_cap": 0.0}, "logit_soft_cap=0.0 is .*choose a number above 0, or None"),

@@ -53,19 +53,24 @@ def _check_mask(mask: Tensor, q: Tensor, k: Tensor) -> None:
 class CausalSelfAttention(nn.Module):
     """Multi-head self-attention in which a position attends to itself and those before it (Vaswani et al. 2017, 3.2.2).
 
-    Heads are d_model / num_heads wide. The projections have no bias. Plainly: `nnscratch.reference.self_attention`.
+    With fewer heads of keys and values than of queries it is grouped-query attention (Ainslie et al. 2023): query head
+    h attends with key-value head h // (num_heads / num_kv_heads). The weights are (heads · head_size, d_model), and
+    (d_model, num_heads · head_size) for `output_proj`, without biases. Plainly: `nnscratch.reference.self_attention`.
 
     Args:
         d_model: Width of the input and output.
-        num_heads: Number of heads.
+        num_heads: Number of query heads.
         rope: Rotary embedding of queries and keys; None for no position information.
+        num_kv_heads: Number of heads of keys and values, a divisor of `num_heads`; None for as many.
+        head_size: Width of a head; None for d_model / num_heads.
         qk_norm: Normalize the queries and keys of each head by RMSNorm before rotating them (Henry et al. 2020).
         norm_eps: Eps of these norms.
         device: Device of the parameters.
         dtype: Dtype of the parameters.
 
     Raises:
-        ValueError: If `num_heads` does not divide `d_model`.
+        ValueError: If `num_heads` does not divide `d_model` and `head_size` is None, or `num_kv_heads` does not divide
+            `num_heads`.
     """
 
     def __init__(
@@ -74,21 +79,30 @@ class CausalSelfAttention(nn.Module):
         num_heads: int,
         rope: RotaryEmbedding | None = None,
         *,
+        num_kv_heads: int | None = None,
+        head_size: int | None = None,
         qk_norm: bool = False,
         norm_eps: float = 1e-5,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if num_heads < 1 or d_model % num_heads:
+        if num_heads < 1 or (head_size is None and d_model % num_heads):
             raise ValueError(f"num_heads={num_heads!r} does not divide d_model={d_model!r}; choose a divisor of it")
+        head_size = d_model // num_heads if head_size is None else head_size
+        num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        if num_kv_heads < 1 or num_heads % num_kv_heads:
+            raise ValueError(
+                f"num_kv_heads={num_kv_heads!r} does not divide num_heads={num_heads!r}; choose a divisor of it"
+            )
         self.d_model = d_model
         self.num_heads = num_heads
-        self.q_proj = Linear(d_model, d_model, device, dtype)
-        self.k_proj = Linear(d_model, d_model, device, dtype)
-        self.v_proj = Linear(d_model, d_model, device, dtype)
-        self.output_proj = Linear(d_model, d_model, device, dtype)
-        head_size = d_model // num_heads
+        self.num_kv_heads = num_kv_heads
+        self.head_size = head_size
+        self.q_proj = Linear(d_model, num_heads * head_size, device, dtype)
+        self.k_proj = Linear(d_model, num_kv_heads * head_size, device, dtype)
+        self.v_proj = Linear(d_model, num_kv_heads * head_size, device, dtype)
+        self.output_proj = Linear(num_heads * head_size, d_model, device, dtype)
         self.q_norm = RMSNorm(head_size, norm_eps, device, dtype) if qk_norm else None
         self.k_norm = RMSNorm(head_size, norm_eps, device, dtype) if qk_norm else None
         self.rope = rope
@@ -99,7 +113,7 @@ class CausalSelfAttention(nn.Module):
         token_positions: Int[Tensor, "*#positions seq"] | None = None,
         cache: LayerCache | None = None,
         mask: Bool[Tensor, "*#mask seq keys"] | None = None,
-        added_values: Float[Tensor, "*batch seq d_model"] | None = None,
+        added_values: Float[Tensor, "*batch seq kv_width"] | None = None,
     ) -> Float[Tensor, "*batch seq d_model"]:
         """Return the attention output at every position.
 
@@ -109,34 +123,38 @@ class CausalSelfAttention(nn.Module):
             cache: Keys and values of earlier positions, to which those of `x` are appended.
             mask: True where a position may attend to another; replaces the causal mask. The keys are those of the cache
                 and of `x`.
-            added_values: Added to the values before attention; (..., seq, d_model), heads concatenated.
+            added_values: Added to the values before attention; (..., seq, num_kv_heads · head_size).
 
         Raises:
             ValueError: If the shapes do not match, or the positions do not fit into the cache.
         """
         check_last_dimension("x", x, self.d_model, "d_model")
-        if added_values is not None and added_values.shape != x.shape:
-            raise shape_error("added_values", added_values, f"{tuple(x.shape)}, the shape of x")
+        kv_shape = (*x.shape[:-1], self.num_kv_heads * self.head_size)
+        if added_values is not None and added_values.shape != kv_shape:
+            raise shape_error("added_values", added_values, f"{kv_shape}, the shape of the values")
         q, k, v = self._project(x, together=cache is None)
         if added_values is not None:
-            v = v + added_values.to(v.dtype).unflatten(-1, (self.num_heads, -1)).transpose(-3, -2)
+            v = v + added_values.to(v.dtype).unflatten(-1, (-1, self.head_size)).transpose(-3, -2)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if self.rope is not None and cache is None:
             q, k = _rotated(self.rope, q, token_positions, 0), _rotated(self.rope, k, token_positions, 0)
         elif self.rope is not None and cache is not None:
             # A decoding step has so few vectors that one call for both is faster than two.
-            q, k = _rotated(self.rope, torch.stack((q, k)), token_positions, cache.length)
+            together = _rotated(self.rope, torch.cat((q, k), dim=-3), token_positions, cache.length)
+            q, k = together.split((self.num_heads, self.num_kv_heads), dim=-3)
         if cache is not None:
             k, v = cache.append(k, v)
         if mask is None:
             output = causal_attention(q, k, v)
         else:
-            output = scaled_dot_product_attention(q, k, v, mask if mask.dim() == 2 else mask.unsqueeze(-3))
+            mask = mask if mask.dim() == 2 else mask.unsqueeze(-3)
+            _check_mask(mask, q, k)
+            output = materialized_attention(q, k, v, mask)
         return self.output_proj(output.transpose(-3, -2).flatten(-2))
 
     def _project(self, x: Tensor, *, together: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values, each (..., heads, seq, head_size).
+        """Return queries (..., num_heads, seq, head_size), and keys and values with num_kv_heads.
 
         One product with all three weights is faster for many positions. For the few positions of a decoding step,
         concatenating the weights would take longer than the products. Projections that were replaced or have hooks are
@@ -145,9 +163,10 @@ class CausalSelfAttention(nn.Module):
         projections = (self.q_proj, self.k_proj, self.v_proj)
         if together and all(_is_plain(projection) for projection in projections):
             weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
-            q, k, v = (x @ weight.T).unflatten(-1, (3, self.num_heads, -1)).unbind(-3)
+            heads = (self.num_heads, self.num_kv_heads, self.num_kv_heads)
+            q, k, v = (x @ weight.T).unflatten(-1, (-1, self.head_size)).split(heads, dim=-2)
         else:
-            q, k, v = (projection(x).unflatten(-1, (self.num_heads, -1)) for projection in projections)
+            q, k, v = (projection(x).unflatten(-1, (-1, self.head_size)) for projection in projections)
         return q.transpose(-3, -2), k.transpose(-3, -2), v.transpose(-3, -2)
 
 

@@ -62,7 +62,8 @@ class LayerCache:
 class KeyValueCache:
     """Caches of all layers of a model, for inference: no gradient flows through them.
 
-    The buffers hold 2 · num_layers · batch · max_length · d_model numbers and are allocated with the first positions.
+    The buffers hold 2 · num_layers · batch · max_length numbers for each of the kv_heads · d_k features of the keys,
+    and are allocated with the first positions.
 
     Args:
         num_layers: The model's `num_layers`.

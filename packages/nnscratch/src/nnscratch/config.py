@@ -20,6 +20,11 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def _is_size(value: object) -> bool:
+    """Return whether a value is an int of at least 1 (a bool is not)."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
 @dataclass(frozen=True)
 class TransformerConfig:
     """Architecture of a `TransformerLM`.
@@ -37,11 +42,16 @@ class TransformerConfig:
     num_layers: int
     """Number of blocks."""
     num_heads: int
-    """Number of attention heads in each block; a divisor of `d_model`."""
+    """Number of attention heads in each block; a divisor of `d_model`, unless `head_size` is given."""
     d_ff: int
     """Inner width of the feed-forward networks: usually 8/3 · d_model for "swiglu" and 4 · d_model for the others."""
     rope_theta: float = 10_000.0
     """Base of the angles of the rotary embedding."""
+    num_kv_heads: int | None = field(default=None, kw_only=True)
+    """Number of heads of keys and values, a divisor of `num_heads`: groups of query heads share one (Ainslie et al.
+    2023), or all do with 1 (Shazeer 2019). None: as many as `num_heads`. `kv_heads` is the number in either case."""
+    head_size: int | None = field(default=None, kw_only=True)
+    """Width of one attention head. None: d_model / num_heads. `d_k` is the width in either case."""
     norm: Norm = field(default="pre", kw_only=True)
     """Place of the norms: "pre", x + f(norm(x)); "post", norm(x + f(x)); "none", x + f(x).
 
@@ -64,8 +74,12 @@ class TransformerConfig:
     def __post_init__(self) -> None:
         for name in SIZES:
             value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if not _is_size(value):
                 raise ValueError(f"{name}={value!r} is out of range; choose an integer of at least 1")
+        for name in ("num_kv_heads", "head_size"):
+            value = getattr(self, name)
+            if value is not None and not _is_size(value):
+                raise ValueError(f"{name}={value!r} is out of range; choose an integer of at least 1, or None")
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(choices)}")
@@ -78,20 +92,31 @@ class TransformerConfig:
         cap = self.logit_soft_cap
         if cap is not None and (not _is_number(cap) or cap <= 0):
             raise ValueError(f"logit_soft_cap={cap!r} is out of range; choose a number above 0, or None for no cap")
-        if self.d_model % self.num_heads:
+        if self.head_size is None and self.d_model % self.num_heads:
             raise ValueError(
-                f"num_heads={self.num_heads} does not divide d_model={self.d_model}; choose a divisor of it"
+                f"num_heads={self.num_heads} does not divide d_model={self.d_model}; choose a divisor of it, or give "
+                f"head_size"
             )
-        if self.position == "rope" and self.head_size % 2:
+        if self.num_heads % self.kv_heads:
             raise ValueError(
-                f"d_model={self.d_model} over num_heads={self.num_heads} gives heads of {self.head_size}, which rope "
-                f"cannot rotate in pairs; choose an even head size, or position='none'"
+                f"num_kv_heads={self.num_kv_heads} does not divide num_heads={self.num_heads}; choose a divisor of it"
+            )
+        if self.position == "rope" and self.d_k % 2:
+            origin = f"d_model={self.d_model} over num_heads={self.num_heads}"
+            raise ValueError(
+                f"{origin if self.head_size is None else 'head_size'} gives heads of {self.d_k}, which rope cannot "
+                f"rotate in pairs; choose an even head size, or position='none'"
             )
 
     @property
-    def head_size(self) -> int:
+    def kv_heads(self) -> int:
+        """Number of heads of keys and values in each block."""
+        return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
+
+    @property
+    def d_k(self) -> int:
         """Width of one attention head."""
-        return self.d_model // self.num_heads
+        return self.d_model // self.num_heads if self.head_size is None else self.head_size
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dictionary that JSON can represent."""

@@ -96,15 +96,17 @@ def self_attention(x: Tensor, weights: Weights, num_heads: int, theta: float | N
 
     Args:
         x: The input.
-        weights: `q_proj.weight`, `k_proj.weight`, `v_proj.weight` and `output_proj.weight`, each (D, D).
-        num_heads: Number of heads, each with d adjacent columns.
+        weights: `q_proj.weight` (H d, D), `k_proj.weight` and `v_proj.weight` (K d, D), `output_proj.weight` (D, H d).
+        num_heads: Number H of query heads, each with d adjacent columns; H / K of them share a head of keys and values.
         theta: Base of RoPE's wavelengths.
     """
     positions = torch.arange(x.shape[-2])
     projected = (linear(x, weights[f"{name}_proj.weight"]) for name in "qkv")
-    q, k, v = (y.unflatten(-1, (num_heads, -1)).transpose(-3, -2) for y in projected)  # (B, H, T, d)
+    d = weights["q_proj.weight"].shape[0] // num_heads
+    q, k, v = (y.unflatten(-1, (-1, d)).transpose(-3, -2) for y in projected)  # (B, H, T, d) and twice (B, K, T, d)
     if theta is not None:
         q, k = rotate(q, positions, theta), rotate(k, positions, theta)
+    k, v = (y.repeat_interleave(num_heads // y.shape[-3], dim=-3) for y in (k, v))  # (B, H, T, d)
     causal = positions[:, None] >= positions  # (T, T): a position sees itself and those before it
     heads = attention(q, k, v, causal)
     return linear(heads.transpose(-3, -2).flatten(-2), weights["output_proj.weight"])

@@ -21,7 +21,7 @@ _FEED_FORWARD = {"swiglu": SwiGLU, "silu": SiLUFeedForward, "relu_squared": ReLU
 def _rotary_embedding(config: TransformerConfig, device: torch.device | str | None) -> RotaryEmbedding | None:
     if config.position == "none":
         return None
-    return RotaryEmbedding(config.rope_theta, config.head_size, config.context_length, device)
+    return RotaryEmbedding(config.rope_theta, config.d_k, config.context_length, device)
 
 
 class TransformerBlock(nn.Module):
@@ -52,6 +52,8 @@ class TransformerBlock(nn.Module):
             config.d_model,
             config.num_heads,
             rope,
+            num_kv_heads=config.num_kv_heads,
+            head_size=config.head_size,
             qk_norm=config.qk_norm,
             norm_eps=config.norm_eps,
             device=device,

@@ -32,14 +32,15 @@ def test_the_command_prints_the_assignment_s_tables(capsys):
 def test_the_command_takes_any_model(capsys):
     sizes = "--vocab-size 10000 --context-length 256 --d-model 512 --num-layers 4 --num-heads 16 --d-ff 1344".split()
     options = (
-        "--tie-embeddings --qk-norm --norm post --ffn silu --position none --optimizer muon --batch-size 32".split()
+        "--tie-embeddings --qk-norm --norm post --ffn silu --position none --optimizer muon --batch-size 32 "
+        "--num-kv-heads 4 --head-size 24".split()
     )
-    config = TransformerConfig(
-        10_000, 256, 512, 4, 16, 1344, tie_embeddings=True, qk_norm=True, norm="post", ffn="silu", position="none"
-    )
+    architecture = {"norm": "post", "ffn": "silu", "position": "none", "num_kv_heads": 4, "head_size": 24}
+    config = TransformerConfig(10_000, 256, 512, 4, 16, 1344, tie_embeddings=True, qk_norm=True, **architecture)
     values = json.loads(printed(capsys, *sizes, *options, "--format", "json"))
     assert values["models"]["model"]["config"] == config.to_dict()
     assert values["models"]["model"]["parameters"] == count_parameters(config)
+    assert values["models"]["model"]["cache_bytes_per_sequence"] == 4 * 2 * 4 * 256 * 4 * 24
     estimate = memory_estimate(config, 32, optimizer="muon")
     assert values["training"]["model"]["activations"][0]["bytes_at_batch_size"] == estimate.total
     assert values["training"]["model"]["adamw_step_flops"] is None

@@ -8,6 +8,7 @@ from variants import VARIANTS
 
 from nnscratch import (
     AdamW,
+    KeyValueCache,
     TransformerConfig,
     TransformerLM,
     count_parameters,
@@ -18,6 +19,7 @@ from nnscratch import (
 from nnscratch.accounting import (
     activation_values,
     adamw_flops,
+    cache_memory,
     handout_activation_values,
     largest_batch_size,
     matrix_products,
@@ -118,7 +120,8 @@ def test_activations_are_what_the_forward_pass_keeps(changes):
 
     with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
         loss = model.loss(ids, ids)
-    weights = 3 * 3 * 96 * 96 * 4 + 100 * 96 * 4  # the joint qkv matrix of each layer, the output layer's gradient
+    joint_width = (config.num_heads + 2 * config.kv_heads) * config.d_k
+    weights = 3 * joint_width * 96 * 4 + 100 * 96 * 4  # the joint qkv matrix of each layer, the output layer's gradient
     measured = sum(size for size, _ in kept.values()) - weights
     assert loss.requires_grad
     assert memory_estimate(config, 2).activations == pytest.approx(measured, rel=0.03)
@@ -142,6 +145,16 @@ def test_optimizer_state_and_gradients(config, changes):
     assert estimate.total == parts
 
 
+@pytest.mark.parametrize("changes", [{}, {"num_kv_heads": 2, "head_size": 12}], ids=str)
+def test_memory_of_the_cache_is_that_of_its_buffers(config, changes):
+    config = dataclasses.replace(config, **changes)
+    cache = KeyValueCache(config.num_layers, 9)
+    TransformerLM(config)(torch.zeros(3, 2, dtype=torch.long), cache)
+    buffers = [tensor for layer in cache.layers for tensor in (layer._keys, layer._values)]
+    assert cache_memory(config, 3, context_length=9) == sum(tensor.nbytes for tensor in buffers)
+    assert cache_memory(config, bytes_per_value=2) == cache_memory(config) / 2
+
+
 def test_memory_grows_with_batch_and_length():
     one = memory_estimate(SMALL, 1)
     assert memory_estimate(SMALL, 8).activations == 8 * one.activations
@@ -155,6 +168,8 @@ def test_values_out_of_range_are_refused():
     for name in ("batch_size", "context_length", "bytes_per_value"):
         with pytest.raises(ValueError, match=f"{name}=0 is out of range; choose at least 1"):
             memory_estimate(SMALL, **{"batch_size": 1} | {name: 0})
+        with pytest.raises(ValueError, match=f"{name}=0 is out of range; choose at least 1"):
+            cache_memory(SMALL, **{name: 0})
     with pytest.raises(ValueError, match="optimizer='lion' is unknown; choose one of sgd, muon, adamw"):
         memory_estimate(SMALL, 1, optimizer="lion")
     with pytest.raises(ValueError, match="context_length=0 is out of range; choose at least 1"):

@@ -8,15 +8,17 @@ from nnscratch.attention_kernels import blockwise as module
 from nnscratch.attention_kernels.blockwise import blockwise_attention
 
 
-def heads(batch, queries, keys, d_k=8, d_v=6, dtype=torch.float32):
-    shapes = (batch, queries, d_k), (batch, keys, d_k), (batch, keys, d_v)
+def heads(batch, queries, keys, d_k=8, d_v=6, dtype=torch.float32, group=1):
+    """Queries, keys and values; `group` rows of the queries' batch share one of keys and values."""
+    shapes = (batch * group, queries, d_k), (batch, keys, d_k), (batch, keys, d_v)
     return [torch.randn(shape).to(dtype).requires_grad_() for shape in shapes]
 
 
 def exact(q, k, v, grad):
     inputs = [tensor.detach().double().requires_grad_() for tensor in (q, k, v)]
     visible = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool).tril(k.shape[-2] - q.shape[-2])
-    output = F.scaled_dot_product_attention(*inputs, attn_mask=visible)
+    keys, values = (tensor.repeat_interleave(len(q) // max(1, len(k)), dim=0) for tensor in inputs[1:])
+    output = F.scaled_dot_product_attention(inputs[0], keys, values, attn_mask=visible)
     return [output.detach(), *torch.autograd.grad(output, inputs, grad.double())]
 
 
@@ -35,6 +37,7 @@ def test_any_positions_and_blocks(monkeypatch, queries, keys, rows, scores):
     monkeypatch.setattr(module, "_QUERIES_AT_ONCE", rows)
     monkeypatch.setattr(module, "_SCORES_AT_ONCE", scores)
     check(heads(3, queries, keys))
+    check(heads(2, queries, keys, group=3))
 
 
 def test_default_block_sizes():
@@ -44,11 +47,12 @@ def test_default_block_sizes():
 @pytest.mark.parametrize("batch", [0, 1])
 def test_an_empty_batch_and_one_position(batch):
     check(heads(batch, 1, 1))
+    check(heads(batch, 1, 1, group=2))
 
 
 def test_gradcheck(monkeypatch):
     monkeypatch.setattr(module, "_QUERIES_AT_ONCE", 2)
-    assert torch.autograd.gradcheck(blockwise_attention, heads(2, 5, 6, 3, 2, torch.float64))
+    assert torch.autograd.gradcheck(blockwise_attention, heads(2, 5, 6, 3, 2, torch.float64, group=2))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -80,16 +84,17 @@ def test_inputs_and_gradients_may_be_views():
         torch.testing.assert_close(ours.double(), right, atol=1e-5, rtol=1e-5)
 
 
-def test_memory_is_linear_in_the_positions():
+@pytest.mark.parametrize("group", [1, 3])
+def test_memory_is_linear_in_the_positions_and_holds_shared_keys_once(group):
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda t: t):
-        blockwise_attention(*heads(2, 500, 500, 8, 8))
-    assert sum(kept) == 2 * 500 * (4 * 8 + 1)
+        blockwise_attention(*heads(2, 500, 500, 8, 8, group=group))
+    assert sum(kept) == 2 * 500 * (2 * 8 + group * (2 * 8 + 1))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
 def test_it_is_an_operator_that_the_compiler_keeps(unchecked_shapes):
-    inputs = heads(2, 5, 6, 4, 4)
+    inputs = heads(2, 5, 6, 4, 4, group=2)
     torch.library.opcheck(torch.ops.nnscratch.blockwise_attention.default, tuple(inputs))
     compiled = torch.compile(lambda q, k, v: 2 * blockwise_attention(q, k, v), fullgraph=True, backend="aot_eager")
     expected = 2 * blockwise_attention(*inputs)

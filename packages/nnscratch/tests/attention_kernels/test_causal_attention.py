@@ -21,6 +21,30 @@ def test_queries_belong_to_the_last_positions(batch, queries, keys):
     torch.testing.assert_close(causal_attention(q, k, v), expected, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("kv_heads", [1, 2])
+@pytest.mark.parametrize("batch", [(), (3,)])
+@pytest.mark.parametrize(("queries", "keys"), [(0, 4), (0, 0), (1, 5), (3, 7)])
+def test_fewer_heads_of_keys_and_values(queries, keys, batch, kv_heads):
+    q, k, v = torch.randn(*batch, 4, queries, 8), *torch.randn(2, *batch, kv_heads, keys, 8)
+    inputs = [tensor.requires_grad_() for tensor in (q, k, v)]
+    visible = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries)
+    expected = F.scaled_dot_product_attention(*inputs, attn_mask=visible, enable_gqa=True)
+    output = causal_attention(*inputs)
+    torch.testing.assert_close(output, expected, atol=1e-6, rtol=1e-5)
+    grad = torch.randn_like(output)
+    for ours, exact in zip(
+        torch.autograd.grad(output, inputs, grad), torch.autograd.grad(expected, inputs, grad), strict=True
+    ):
+        torch.testing.assert_close(ours, exact, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kv_batch", [(2, 3), (1, 4), (2, 0), (4,), (2, 8)])
+def test_heads_that_do_not_divide_are_refused(kv_batch, unchecked_shapes):
+    k = torch.randn(*kv_batch, 5, 8)
+    with pytest.raises(ValueError, match=r"k has shape .*, expected the batch dimensions \(2, 4\) of q, or a divisor"):
+        causal_attention(torch.randn(2, 4, 5, 8), k, k)
+
+
 def test_more_queries_than_keys_are_refused():
     with pytest.raises(ValueError, match="got 5 queries and 4 keys, expected at least as many keys"):
         causal_attention(*qkv(1, queries=5, keys=4))
@@ -34,3 +58,17 @@ def test_without_gradients_the_queries_are_processed_in_parts(masked, monkeypatc
     monkeypatch.setattr(materialized, "_SCORES_AT_ONCE", 2 * 3 * 16 * 5)
     with torch.no_grad():
         torch.testing.assert_close(scaled_dot_product_attention(*inputs, mask), expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mask_shape", [(12, 16), (2, 1, 12, 16), (1, 6, 12, 16)])
+@pytest.mark.parametrize("kv_heads", [1, 3])
+def test_a_mask_with_fewer_heads_of_keys_and_values(mask_shape, kv_heads, monkeypatch):
+    q, k, v = torch.randn(2, 6, 12, 8), *torch.randn(2, 2, kv_heads, 16, 8)
+    mask = torch.rand(mask_shape) < 0.5
+    mask[..., 0] = True
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=True)
+    torch.testing.assert_close(materialized.materialized_attention(q, k, v, mask), expected, atol=1e-6, rtol=1e-5)
+    monkeypatch.setattr(materialized, "_SCORES_AT_ONCE", 2 * 6 * 16 * 5)
+    with torch.no_grad():
+        in_parts = materialized.materialized_attention(q, k, v, mask)
+    torch.testing.assert_close(in_parts, expected, atol=1e-6, rtol=1e-5)

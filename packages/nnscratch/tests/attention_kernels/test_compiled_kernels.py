@@ -23,11 +23,11 @@ def programs(cache, *flags):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in done.stdout.splitlines()[2:]]
-    return [(row[3], int(row[6]), int(row[8]), int(row[9])) for row in rows]
+    return [(row[4], int(row[7]), int(row[9]), int(row[10])) for row in rows]
 
 
 def test_on_an_h100_products_use_tensor_cores_and_nothing_is_spilled(tmp_path):
-    kernels = programs(tmp_path, "--capabilities", "90", "--head-sizes", "128")
+    kernels = programs(tmp_path, "--capabilities", "90", "--head-sizes", "128", "--groups", "1")
     assert [kernel for kernel, *_ in kernels] == [
         "forward",
         "row sums",
@@ -39,6 +39,7 @@ def test_on_an_h100_products_use_tensor_cores_and_nothing_is_spilled(tmp_path):
         assert (hopper > 0) == (kernel != "row sums"), kernel
 
 
-def test_on_an_a100_heads_of_any_size_compile(tmp_path):
-    for kernel, _, _, before in programs(tmp_path, "--capabilities", "80", "--head-sizes", "40"):
+def test_on_an_a100_heads_of_any_size_compile_and_may_share_keys_and_values(tmp_path):
+    flags = ("--capabilities", "80", "--head-sizes", "40", "--groups", "2")
+    for kernel, _, _, before in programs(tmp_path, *flags):
         assert (before > 0) == (kernel != "row sums"), kernel

@@ -28,18 +28,17 @@ NARROW = [
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 
 
-def heads(queries, keys, head_size, dtype=torch.float32, batch=1, number=2):
-    shapes = (queries, keys, keys)
-    return [
-        torch.randn(batch, number, length, head_size, device=DEVICE).to(dtype).requires_grad_() for length in shapes
-    ]
+def heads(queries, keys, head_size, dtype=torch.float32, batch=1, number=2, group=1):
+    """Queries, keys and values; `group` heads of queries share one of keys and values."""
+    shapes = (number, queries), (number // group, keys), (number // group, keys)
+    return [torch.randn(batch, *shape, head_size, device=DEVICE).to(dtype).requires_grad_() for shape in shapes]
 
 
 def exact(q, k, v, grad):
     """Output and gradients in float64."""
     inputs = [tensor.detach().double().requires_grad_() for tensor in (q, k, v)]
     visible = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=DEVICE).tril(k.shape[-2] - q.shape[-2])
-    output = F.scaled_dot_product_attention(*inputs, attn_mask=visible)
+    output = F.scaled_dot_product_attention(*inputs, attn_mask=visible, enable_gqa=True)
     return [output.detach(), *torch.autograd.grad(output, inputs, grad.double())]
 
 
@@ -67,6 +66,11 @@ def test_any_head_size(head_size):
 @pytest.mark.parametrize(("queries", "keys"), [(1, 1), (1, 100), (5, 70), (64, 129), (63, 64)])
 def test_queries_are_the_last_positions(queries, keys):
     check(*heads(queries, keys, 32), TOLERANCE[torch.float32])
+
+
+@pytest.mark.parametrize(("number", "group", "queries", "keys"), [(4, 2, 70, 70), (3, 3, 5, 70), (6, 2, 40, 110)])
+def test_groups_of_query_heads_share_keys_and_values(number, group, queries, keys):
+    check(*heads(queries, keys, 16, batch=2, number=number, group=group), TOLERANCE[torch.float32])
 
 
 @pytest.mark.parametrize("dtype", NARROW)
@@ -104,11 +108,13 @@ def test_programs_are_on_the_axis_of_the_grid_that_takes_more_than_65535(monkeyp
             if hasattr(module, name):
                 recordings.append(Recording(getattr(module, name)))
                 monkeypatch.setattr(module, name, recordings[-1])
-    check(*heads(70, 70, 16, batch=2, number=2), TOLERANCE[torch.float32])
+    check(*heads(70, 70, 16, batch=2, number=4, group=2), TOLERANCE[torch.float32])
     assert len(recordings) == 4
     for recording in recordings:
         ((programs,),) = recording.grids
-        assert programs in [2 * 2 * blocks for blocks in (1, 2, 3)]  # of 128, 64 or 32 positions
+        kv_only = recording.kernel is triton_backward.key_value_gradient_kernel.kernel
+        number = 2 if kv_only else 4
+        assert programs in [2 * number * blocks for blocks in (1, 2, 3)]  # of 128, 64 or 32 positions
 
 
 def test_inputs_may_be_views_and_gradients_any_layout():
@@ -135,7 +141,7 @@ def test_large_scores_do_not_overflow():
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
 def test_it_is_an_operator_that_the_compiler_keeps(unchecked_shapes):
-    q, k, v = heads(5, 5, 16)
+    q, k, v = heads(5, 5, 16, number=4, group=2)
     torch.library.opcheck(torch.ops.nnscratch.flash_attention.default, (q, k, v))
     compiled = torch.compile(lambda q, k, v: 2 * flash_attention(q, k, v), fullgraph=True, backend="aot_eager")
     expected = 2 * flash_attention(q, k, v)

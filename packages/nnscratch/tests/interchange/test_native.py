@@ -6,9 +6,17 @@ import torch
 
 from nnscratch import TransformerLM
 from nnscratch.interchange.files import replacing
+from nnscratch.interchange.native import untied_state, write_pretrained
+
+CHANGES = [
+    {},
+    {"tie_embeddings": True},
+    {"norm": "none", "ffn": "silu"},
+    {"qk_norm": True, "num_kv_heads": 2, "head_size": 12},
+]
 
 
-@pytest.mark.parametrize("changes", [{}, {"tie_embeddings": True}, {"norm": "none", "ffn": "silu"}, {"qk_norm": True}])
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_model_comes_back_as_it_was(tmp_path, config, changes, dtype):
     model = TransformerLM(dataclasses.replace(config, **changes), dtype=dtype)
@@ -28,6 +36,14 @@ def test_the_weights_are_as_readable_as_the_config(tmp_path, config):
     TransformerLM(config).save_pretrained(tmp_path)
     modes = [(tmp_path / name).stat().st_mode for name in ("model.safetensors", "config.json")]
     assert modes[0] == modes[1]
+
+
+def test_a_model_saved_before_heads_could_share_keys_opens(tmp_path, model):
+    older = {name: value for name, value in model.config.to_dict().items() if name not in ("num_kv_heads", "head_size")}
+    write_pretrained(tmp_path, older, untied_state(model, tied=False))
+    loaded = TransformerLM.from_pretrained(tmp_path)
+    assert loaded.config == model.config
+    assert torch.equal(loaded.layers[1].attn.k_proj.weight, model.layers[1].attn.k_proj.weight)
 
 
 def test_tied_weights_stay_tied_on_their_way_from_meta(tmp_path, config):

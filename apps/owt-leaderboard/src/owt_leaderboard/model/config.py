@@ -35,7 +35,7 @@ class SpeedrunConfig(TransformerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, supported in (("norm", "pre"), ("position", "rope")):
+        for name, supported in (("norm", "pre"), ("position", "rope"), ("num_kv_heads", None), ("head_size", None)):
             if getattr(self, name) != supported:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not supported here; choose {supported!r}")
         for name in SWITCHES:

@@ -73,7 +73,7 @@ class SpeedrunLM(LanguageModel):
         super().__init__()
         self.config = config
         width = config.d_model
-        rope = RotaryEmbedding(config.rope_theta, config.head_size, config.context_length, device)
+        rope = RotaryEmbedding(config.rope_theta, config.d_k, config.context_length, device)
         gated = config.value_embedding_layers
         std = width**-0.5 if config.tie_embeddings else 1.0
         self.token_embeddings = Embedding(config.vocab_size, width, device, dtype, std=std)

@@ -12,6 +12,7 @@ from nnscratch.accounting.flops import flops_per_token as flops_per_token
 from nnscratch.accounting.flops import matrix_products as matrix_products
 from nnscratch.accounting.flops import training_seconds as training_seconds
 from nnscratch.accounting.memory import MemoryEstimate as MemoryEstimate
+from nnscratch.accounting.memory import cache_memory as cache_memory
 from nnscratch.accounting.memory import largest_batch_size as largest_batch_size
 from nnscratch.accounting.memory import memory_estimate as memory_estimate
 from nnscratch.accounting.parameters import count_parameters as count_parameters

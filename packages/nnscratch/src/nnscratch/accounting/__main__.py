@@ -19,7 +19,8 @@ Print parameters, floating-point operations (FLOP), memory and training time of 
 Without options: the tables of assignment 1 of Stanford's CS336 (problems transformer_accounting and adamwAccounting)
 for GPT-2 small to XL with a gated feed-forward network and a separate output layer. With --model: that model, in which
 options of the architecture replace its own. Without --model all six sizes are required.
-GB are 10^9 bytes. FLOP are those of matrix products, with attention over the whole square of positions."""
+GB are 10^9 bytes. The cache holds the keys and values of one sequence in float32. FLOP are those of matrix products,
+with attention over the whole square of positions."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -51,6 +52,10 @@ def build_parser() -> argparse.ArgumentParser:
     model.add_argument("--model", choices=GPT2, help="one of the assignment's models")
     for name in SIZES:
         model.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N")
+    model.add_argument(
+        "--num-kv-heads", type=int, metavar="N", help="heads of keys and values (default: as many as heads)"
+    )
+    model.add_argument("--head-size", type=int, metavar="N", help="width of a head (default: d_model / num_heads)")
     model.add_argument("--ffn", choices=get_args(FeedForward), help="kind of feed-forward network (default: swiglu)")
     model.add_argument("--norm", choices=get_args(Norm), help="place of the norms (default: pre)")
     model.add_argument("--position", choices=get_args(Position), help="position information (default: rope)")
@@ -83,7 +88,7 @@ def chosen_config(options: argparse.Namespace) -> TransformerConfig | None:
     Raises:
         ValueError: If sizes are missing or out of range.
     """
-    names = (*SIZES, "ffn", "norm", "position", "tie_embeddings", "qk_norm")
+    names = (*SIZES, "num_kv_heads", "head_size", "ffn", "norm", "position", "tie_embeddings", "qk_norm")
     given: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     if options.model:
         return replace(GPT2[options.model], **given)

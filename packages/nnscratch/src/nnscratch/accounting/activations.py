@@ -14,13 +14,13 @@ def _norm(config: TransformerConfig, length: int) -> int:
 
 
 def _attention(config: TransformerConfig, length: int) -> int:
-    width, heads = config.d_model, config.num_heads
+    q_width, kv_width = config.num_heads * config.d_k, config.kv_heads * config.d_k
     # The input of the qkv product; q, k, v, the attention output and one number per row and head, from which the
     # backward pass recomputes the weights; the input of the output projection, which is a rearranged copy.
-    values = length * width + 4 * length * width + heads * length + length * width
-    if config.qk_norm:
-        values += length * (3 * width + 2 * heads)  # q and k before the norm are views of the whole product.
-    return values
+    values = config.d_model + 2 * q_width + 2 * kv_width + config.num_heads + q_width
+    if config.qk_norm:  # q and k before the norm are views of the whole product.
+        values += q_width + 2 * kv_width + config.num_heads + config.kv_heads
+    return length * values
 
 
 def _feed_forward(config: TransformerConfig, length: int) -> int:
@@ -37,8 +37,8 @@ def _loss(config: TransformerConfig, length: int) -> int:
 def activation_values(config: TransformerConfig, context_length: int | None = None) -> int:
     """Return the numbers that `TransformerLM.loss` keeps for the backward pass, per sequence.
 
-    They exclude tensors whose size is independent of the batch: the joint matrix of the three projections, 3 · d_model²
-    in each layer, and the gradient of the output layer.
+    They exclude tensors whose size is independent of the batch: the joint matrix of the three projections in each
+    layer, and the gradient of the output layer.
 
     Args:
         config: The model.
@@ -63,7 +63,7 @@ def handout_activation_values(config: TransformerConfig, context_length: int | N
     """
     length = config.context_length if context_length is None else context_length
     width, squares = config.d_model, config.num_heads * length * length
-    attention = 5 * length * width + 2 * squares
+    attention = length * (2 * (config.num_heads + config.kv_heads) * config.d_k + width) + 2 * squares
     inner = {3: 4, 2: 2}[FEED_FORWARD_MATRICES[config.ffn]]
     feed_forward = length * (inner * config.d_ff + width)
     norms = norm_count(config) * length * width

@@ -47,19 +47,14 @@ def matrix_products(config: TransformerConfig, context_length: int | None = None
         ValueError: If the length is below 1.
     """
     length = _length(config, context_length)
-    width, inner, layers, heads, head = (
-        config.d_model,
-        config.d_ff,
-        config.num_layers,
-        config.num_heads,
-        config.head_size,
-    )
+    width, inner, layers, heads, head = config.d_model, config.d_ff, config.num_layers, config.num_heads, config.d_k
     inward = "w1 and w3" if FEED_FORWARD_MATRICES[config.ffn] == 3 else "w1"
     return [
-        MatrixProduct("q, k and v projections", "qkv", length, width, width, 3 * layers),
+        MatrixProduct("q projection", "qkv", length, width, heads * head, layers),
+        MatrixProduct("k and v projections", "qkv", length, width, config.kv_heads * head, 2 * layers),
         MatrixProduct("queries with keys", "attention", length, head, length, heads * layers),
         MatrixProduct("weights with values", "attention", length, length, head, heads * layers),
-        MatrixProduct("output projection", "output", length, width, width, layers),
+        MatrixProduct("output projection", "output", length, heads * head, width, layers),
         MatrixProduct(inward, "ffn", length, width, inner, (FEED_FORWARD_MATRICES[config.ffn] - 1) * layers),
         MatrixProduct("w2", "ffn", length, inner, width, layers),
         MatrixProduct("output layer", "lm_head", length, width, config.vocab_size, 1),

@@ -56,9 +56,7 @@ def memory_estimate(
         ValueError: If a size is below 1 or the optimizer is unknown.
     """
     length = config.context_length if context_length is None else context_length
-    for name, value in (("batch_size", batch_size), ("context_length", length), ("bytes_per_value", bytes_per_value)):
-        if value < 1:
-            raise ValueError(f"{name}={value!r} is out of range; choose at least 1")
+    _check_sizes(batch_size=batch_size, context_length=length, bytes_per_value=bytes_per_value)
     if optimizer not in OPTIMIZER_TENSORS:
         raise ValueError(f"optimizer={optimizer!r} is unknown; choose one of {', '.join(OPTIMIZER_TENSORS)}")
     parameters = count_parameters(config) * bytes_per_value
@@ -68,6 +66,31 @@ def memory_estimate(
         optimizer_state=OPTIMIZER_TENSORS[optimizer] * parameters,
         activations=batch_size * activation_values(config, length) * bytes_per_value,
     )
+
+
+def cache_memory(
+    config: TransformerConfig, batch_size: int = 1, *, context_length: int | None = None, bytes_per_value: int = 4
+) -> int:
+    """Return the bytes of a `KeyValueCache`: keys and values of every layer, key-value head and position.
+
+    Args:
+        config: The model.
+        batch_size: Sequences in the cache.
+        context_length: Positions per sequence; by default those of the config.
+        bytes_per_value: 4 for float32.
+
+    Raises:
+        ValueError: If a size is below 1.
+    """
+    length = config.context_length if context_length is None else context_length
+    _check_sizes(batch_size=batch_size, context_length=length, bytes_per_value=bytes_per_value)
+    return 2 * config.num_layers * batch_size * length * config.kv_heads * config.d_k * bytes_per_value
+
+
+def _check_sizes(**sizes: int) -> None:
+    for name, value in sizes.items():
+        if value < 1:
+            raise ValueError(f"{name}={value!r} is out of range; choose at least 1")
 
 
 def largest_batch_size(fixed: int, per_sequence: int, memory: int | float) -> int:

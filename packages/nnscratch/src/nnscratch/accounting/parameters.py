@@ -31,9 +31,9 @@ def parameters_by_part(config: TransformerConfig) -> dict[str, int]:
     table = config.vocab_size * width
     return {
         "embeddings": table,
-        "attention": layers * 4 * width * width,
+        "attention": layers * 2 * (config.num_heads + config.kv_heads) * config.d_k * width,
         "ffn": layers * FEED_FORWARD_MATRICES[config.ffn] * width * config.d_ff,
-        "norms": norm_count(config) * width + (2 * layers * config.head_size if config.qk_norm else 0),
+        "norms": norm_count(config) * width + (2 * layers * config.d_k if config.qk_norm else 0),
         "lm_head": 0 if config.tie_embeddings else table,
     }
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from nnscratch.accounting.activations import activation_values, handout_activation_values
 from nnscratch.accounting.flops import adamw_flops, flops_by_part, flops_per_token, matrix_products, training_seconds
-from nnscratch.accounting.memory import largest_batch_size, memory_estimate
+from nnscratch.accounting.memory import cache_memory, largest_batch_size, memory_estimate
 from nnscratch.accounting.parameters import count_parameters, parameters_by_part
 from nnscratch.config import TransformerConfig
 
@@ -40,6 +40,7 @@ def model_report(config: TransformerConfig) -> dict[str, Any]:
         "parameters": count_parameters(config),
         "parameters_by_part": parameters_by_part(config),
         "parameter_bytes": 4 * count_parameters(config),
+        "cache_bytes_per_sequence": cache_memory(config),
         "forward_flops": round(per_token * length),
         "forward_flops_by_part": {name: round(flops * length) for name, flops in parts.items()},
         "forward_share_by_part": {name: flops / per_token for name, flops in parts.items()},
@@ -100,13 +101,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def sizes(models: dict[str, dict[str, Any]]) -> str:
     """Return a table of models with their sizes, parameters, and the share of each part in a forward pass."""
-    header = ["model", "tokens", "layers", "d_model", "heads", "d_ff", "parameters", "float32", "forward"]
+    header = ["model", "tokens", "layers", "d_model", "heads", "d_ff", "parameters", "float32", "cache", "forward"]
     rows = []
     for name, model in models.items():
         config = model["config"]
         numbers = [config[key] for key in ("context_length", "num_layers", "d_model", "num_heads", "d_ff")]
         row = [name, *(f"{number:,}" for number in numbers), f"{model['parameters']:,}"]
-        row += [f"{model['parameter_bytes'] / 1e9:.2f} GB", f"{model['forward_flops'] / 1e12:.4g} TFLOP"]
+        row += [f"{model[key] / 1e9:.2f} GB" for key in ("parameter_bytes", "cache_bytes_per_sequence")]
+        row += [f"{model['forward_flops'] / 1e12:.4g} TFLOP"]
         rows.append(row + [f"{100 * model['forward_share_by_part'][part]:.1f} %" for part in PARTS])
     return table([*header, *PARTS], rows)
 

@@ -15,9 +15,11 @@ _QUERIES_AT_ONCE = 64
 
 
 def blockwise_attention(
-    q: Float[Tensor, "batch queries d_k"], k: Float[Tensor, "batch keys d_k"], v: Float[Tensor, "batch keys d_v"]
+    q: Float[Tensor, "batch queries d_k"], k: Float[Tensor, "kv_batch keys d_k"], v: Float[Tensor, "kv_batch keys d_v"]
 ) -> Float[Tensor, "batch queries d_v"]:
     """Return causal softmax(q kᵀ / sqrt(d_k)) v; the queries belong to the last positions of the keys.
+
+    kv_batch divides batch: groups of adjacent queries share keys and values, and a block holds the queries of a group.
 
     Both passes compute the scores of a block of queries with all keys that they attend to. The backward pass recomputes
     them from the logarithm of each row's sum (Dao et al. 2022, appendix B), so memory is linear in the number of
@@ -27,9 +29,15 @@ def blockwise_attention(
     return _forward(q, k, v)[0]
 
 
-def _parts(batch: int, queries: int, keys: int) -> Iterator[slice]:
+def _grouped(tensor: Tensor, k: Tensor) -> Tensor:
+    """Return a view (kv_batch, group, queries, features) of the queries or something of their shape."""
+    return tensor.unflatten(0, (k.shape[0], tensor.shape[0] // max(k.shape[0], 1)))
+
+
+def _parts(q: Tensor, k: Tensor) -> Iterator[slice]:
     """Yield slices of the batch, each as large as the caches hold the scores of for a block of queries."""
-    at_once = max(1, _SCORES_AT_ONCE // max(min(queries, _QUERIES_AT_ONCE) * keys, 1))
+    batch, group, queries = q.shape[:3]
+    at_once = max(1, _SCORES_AT_ONCE // max(group * min(queries, _QUERIES_AT_ONCE) * k.shape[1], 1))
     for first in range(0, batch, at_once):
         yield slice(first, min(first + at_once, batch))
 
@@ -41,10 +49,13 @@ def _blocks(queries: int) -> Iterator[slice]:
 
 
 def _scores(q: Tensor, k: Tensor, future: Tensor) -> Tensor:
-    """Return q kᵀ for a block of queries and the keys up to its last one, -inf where a key comes after a query."""
-    rows = q.shape[1]
-    scores = torch.bmm(q, k.mT)
-    scores[..., k.shape[1] - rows :] += future[:rows, :rows]
+    """Return q kᵀ for a block of queries and the keys up to its last one, -inf where a key comes after a query.
+
+    The queries are (batch, group, rows, d_k), the scores (batch, group · rows, keys).
+    """
+    rows = q.shape[2]
+    scores = torch.bmm(q.flatten(1, 2), k.mT)
+    scores.view(*q.shape[:3], -1)[..., k.shape[1] - rows :].add_(future[:rows, :rows])
     return scores
 
 
@@ -61,15 +72,18 @@ def _forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     wide, scale_for_exp2 = future.dtype, math.log2(math.e) / math.sqrt(d_k)
     output = v.new_empty(batch, queries, v.shape[-1])
     normalizers = future.new_empty(batch, queries, 1)
-    for part in _parts(batch, queries, keys):
+    q, grouped_output, grouped_normalizers = (_grouped(tensor, k) for tensor in (q, output, normalizers))
+    for part in _parts(q, k):
         part_q, part_k, part_v = q[part].to(wide) * scale_for_exp2, k[part].to(wide), v[part].to(wide)
         for rows in _blocks(queries):
             end = keys - queries + rows.stop
-            weights = _scores(part_q[:, rows], part_k[:, :end], future)
+            block = part_q[:, :, rows]
+            weights = _scores(block, part_k[:, :end], future)
             maxima = weights.amax(-1, keepdim=True)
             sums = weights.sub_(maxima).exp2_().sum(-1, keepdim=True)
-            output[part, rows] = torch.bmm(weights, part_v[:, :end]).div_(sums)
-            normalizers[part, rows] = maxima.add_(sums.log2_())
+            values = torch.bmm(weights, part_v[:, :end]).div_(sums)
+            grouped_output[part, :, rows] = values.view(*block.shape[:3], -1)
+            grouped_normalizers[part, :, rows] = maxima.add_(sums.log2_()).view(*block.shape[:3], 1)
     return output, normalizers
 
 
@@ -83,14 +97,16 @@ def _(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
 def _backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, output: Tensor, normalizers: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    batch, queries, d_k = q.shape
+    queries, d_k = q.shape[1:]
     keys, future = k.shape[1], _future(queries, q)
     wide, scale = future.dtype, 1 / math.sqrt(d_k)
     scale_for_exp2 = scale * math.log2(math.e)
     # The normalization subtracts each row's sum from the gradients of its weights.
     row_sums = (grad.to(wide) * output).sum(-1, keepdim=True).mul_(scale)
     q_grad, k_grad, v_grad = q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
-    for part in _parts(batch, queries, keys):
+    q, grad, normalizers, row_sums = (_grouped(tensor, k) for tensor in (q, grad, normalizers, row_sums))
+    grouped_q_grad = _grouped(q_grad, k)
+    for part in _parts(q, k):
         part_q, part_k, part_v, part_grad = q[part], k[part], v[part], grad[part]
         wide_q, wide_k = part_q.to(wide) * scale_for_exp2, part_k.to(wide)
         # The scores' gradient is scaled here, where numbers are few and not yet rounded.
@@ -98,12 +114,14 @@ def _backward(
         part_k_grad, part_v_grad = torch.zeros_like(wide_k), torch.zeros_like(wide_v)
         for rows in _blocks(queries):
             end = keys - queries + rows.stop
-            weights = _scores(wide_q[:, rows], wide_k[:, :end], future).sub_(normalizers[part, rows]).exp2_()
-            part_v_grad[:, :end] += torch.bmm(weights.to(v.dtype).mT, part_grad[:, rows])
-            weight_grad = torch.bmm(wide_grad[:, rows], wide_v[:, :end].mT)
-            score_grad = weight_grad.sub_(row_sums[part, rows]).mul_(weights).to(q.dtype)
-            q_grad[part, rows] = torch.bmm(score_grad, part_k[:, :end])
-            part_k_grad[:, :end] += torch.bmm(score_grad.mT, part_q[:, rows])
+            block = wide_q[:, :, rows]
+            weights = _scores(block, wide_k[:, :end], future)
+            weights.sub_(normalizers[part, :, rows].flatten(1, 2)).exp2_()
+            part_v_grad[:, :end] += torch.bmm(weights.to(v.dtype).mT, part_grad[:, :, rows].flatten(1, 2))
+            weight_grad = torch.bmm(wide_grad[:, :, rows].flatten(1, 2), wide_v[:, :end].mT)
+            score_grad = weight_grad.sub_(row_sums[part, :, rows].flatten(1, 2)).mul_(weights).to(q.dtype)
+            grouped_q_grad[part, :, rows] = torch.bmm(score_grad, part_k[:, :end]).view(block.shape)
+            part_k_grad[:, :end] += torch.bmm(score_grad.mT, part_q[:, :, rows].flatten(1, 2))
         k_grad[part], v_grad[part] = part_k_grad, part_v_grad
     return q_grad, k_grad, v_grad
 

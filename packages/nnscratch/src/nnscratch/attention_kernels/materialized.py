@@ -15,13 +15,14 @@ _SCORES_AT_ONCE = 2**24
 
 def materialized_attention(
     q: Float[Tensor, "*batch queries d_k"],
-    k: Float[Tensor, "*batch keys d_k"],
-    v: Float[Tensor, "*batch keys d_v"],
+    k: Float[Tensor, "*kv_batch keys d_k"],
+    v: Float[Tensor, "*kv_batch keys d_v"],
     mask: Bool[Tensor, "*#mask queries keys"] | None = None,
 ) -> Float[Tensor, "*batch queries d_v"]:
     """Return softmax(q kᵀ / sqrt(d_k)) v, where queries attend to the keys with a True in the mask.
 
-    The softmax is computed in float32 at least. Without gradients the queries are processed in parts, so that only
+    Keys and values may have fewer heads than queries, as in `causal_attention`. The softmax is computed in float32 at
+    least. Without gradients the queries are processed in parts, so that only
     a part of the scores is in memory.
     """
     if torch.is_grad_enabled():
@@ -37,17 +38,23 @@ def materialized_attention(
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """Flatten all batch dimensions into one and attend."""
-    batch = q.shape[:-2]
+    """Flatten the batch dimensions of the keys into one, join the queries that share a head of them, and attend."""
+    batch, queries, heads = q.shape[:-2], q.shape[-2], math.prod(k.shape[:-2])
+    group = math.prod(batch) // max(heads, 1)
     bias = None if mask is None else _bias(mask, at_least_float32(q.dtype))
     if bias is not None and bias.dim() > 2:
-        bias = bias.expand(*batch, *bias.shape[-2:]).reshape(math.prod(batch), *bias.shape[-2:])
+        bias = bias.expand(*batch, *bias.shape[-2:]).reshape(heads, group * queries, bias.shape[-1])
+    elif bias is not None and group > 1:
+        bias = bias.repeat(group, 1)
     q, k, v = cast_for_autocast(q, k, v)
+    q = q.reshape(heads, group * queries, q.shape[-1])
+    k, v = (tensor.reshape(heads, *tensor.shape[-2:]) for tensor in (k, v))
     if k.shape[-2] == 0:  # No maximum exists and nothing can be attended to: return zeros that have a gradient.
-        return q @ k.mT @ v
-    q, k, v = (tensor.reshape(math.prod(batch), *tensor.shape[-2:]) for tensor in (q, k, v))
-    attend = _Attention.apply if torch.is_grad_enabled() else lambda *inputs: _weighted_values(*inputs)[0]
-    return attend(q, k, v, bias).view(*batch, q.shape[-2], v.shape[-1])
+        output = q @ k.mT @ v
+    else:
+        attend = _Attention.apply if torch.is_grad_enabled() else lambda *inputs: _weighted_values(*inputs)[0]
+        output = attend(q, k, v, bias)
+    return output.view(*batch, queries, v.shape[-1])
 
 
 def _bias(mask: Tensor, dtype: torch.dtype) -> Tensor:

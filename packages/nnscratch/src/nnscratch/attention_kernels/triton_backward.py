@@ -9,7 +9,13 @@ from typing import no_type_check  # Triton compiles the source, so a shape check
 import triton
 import triton.language as tl
 
-from nnscratch.attention_kernels.triton_blocks import head_pointer, load_rows, program_of, store_rows
+from nnscratch.attention_kernels.triton_blocks import (
+    head_pointer,
+    load_rows,
+    program_of,
+    shared_head_pointer,
+    store_rows,
+)
 
 LN_2 = tl.constexpr(0.6931471805599453)
 
@@ -38,18 +44,26 @@ def row_sums_kernel(
 @triton.jit
 @no_type_check
 def _query_blocks(
-    k, v, q_pointer, grad_pointer, normalizer_pointer, sums_pointer, q_row, grad_row, columns, features,
-    k_grad, v_grad, begin, end, offset, queries, scale_for_exp2,
+    k, v, q_pointer, grad_pointer, normalizer_pointer, sums_pointer,
+    q_batch, q_head, q_row, grad_batch, grad_head, grad_row, columns, features,
+    k_grad, v_grad, begin, end, index, heads, group, offset, queries, scale_for_exp2,
     MASKED: tl.constexpr, HEAD_SIZE: tl.constexpr, PRECISION: tl.constexpr, QUERY_BLOCK: tl.constexpr,
 ) -> tuple[tl.tensor, tl.tensor]:  # fmt: skip
-    """Add the contribution of the queries from `begin` to `end` to the gradients of a block of keys and values."""
-    for start in range(begin, end, QUERY_BLOCK):
+    """Add the contribution of queries `begin` to `end` of each head of the group to the gradients of some keys."""
+    # One loop over heads and blocks, because two nested ones spill registers.
+    blocks = tl.cdiv(end - begin, QUERY_BLOCK)
+    for step in range(group * blocks):
+        query_head = index * group + step // blocks
+        head_q = head_pointer(q_pointer, q_batch, q_head, heads, query_head)
+        head_grad = head_pointer(grad_pointer, grad_batch, grad_head, heads, query_head)
+        first = query_head.to(tl.int64) * queries
+        start = begin + step % blocks * QUERY_BLOCK
         rows = start + tl.arange(0, QUERY_BLOCK)
-        q = load_rows(q_pointer, q_row, rows, features, queries, HEAD_SIZE, True)
-        grad = load_rows(grad_pointer, grad_row, rows, features, queries, HEAD_SIZE, True)
+        q = load_rows(head_q, q_row, rows, features, queries, HEAD_SIZE, True)
+        grad = load_rows(head_grad, grad_row, rows, features, queries, HEAD_SIZE, True)
         # A normalizer of infinity gives rows beyond the last query weights of 0.
-        normalizers = tl.load(normalizer_pointer + rows, mask=rows < queries, other=float("inf"))
-        sums = tl.load(sums_pointer + rows, mask=rows < queries, other=0.0)
+        normalizers = tl.load(normalizer_pointer + first + rows, mask=rows < queries, other=float("inf"))
+        sums = tl.load(sums_pointer + first + rows, mask=rows < queries, other=0.0)
         # (keys, queries): transposing a computed matrix for a product would take it through shared memory.
         scores = tl.dot(k, tl.trans(q), input_precision=PRECISION) * scale_for_exp2
         if MASKED:
@@ -72,26 +86,23 @@ def key_value_gradient_kernel(
     grad_batch, grad_head, grad_row,
     k_grad_batch, k_grad_head, k_grad_row,
     v_grad_batch, v_grad_head, v_grad_row,
-    heads, queries, keys, scale_for_exp2,
+    heads, group, queries, keys, scale_for_exp2,
     HEAD_SIZE: tl.constexpr, FEATURES: tl.constexpr, PRECISION: tl.constexpr,
     QUERY_BLOCK: tl.constexpr, KEY_BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Store the gradients of a block of keys and values, from all queries that attend to them."""
+    """Store the gradients of a block of keys and values, from all queries of the `group` heads that share them."""
     index, block, _ = program_of(keys, KEY_BLOCK)
+    kv_heads = heads // group
     first = block * KEY_BLOCK
     columns = first + tl.arange(0, KEY_BLOCK)
     features = tl.arange(0, FEATURES)
     offset = keys - queries
     k = load_rows(
-        head_pointer(k_pointer, k_batch, k_head, heads, index), k_row, columns, features, keys, HEAD_SIZE, True
+        head_pointer(k_pointer, k_batch, k_head, kv_heads, index), k_row, columns, features, keys, HEAD_SIZE, True
     )
     v = load_rows(
-        head_pointer(v_pointer, v_batch, v_head, heads, index), v_row, columns, features, keys, HEAD_SIZE, True
+        head_pointer(v_pointer, v_batch, v_head, kv_heads, index), v_row, columns, features, keys, HEAD_SIZE, True
     )
-    q_pointer = head_pointer(q_pointer, q_batch, q_head, heads, index)
-    grad_pointer = head_pointer(grad_pointer, grad_batch, grad_head, heads, index)
-    normalizer_pointer += index.to(tl.int64) * queries
-    sums_pointer += index.to(tl.int64) * queries
     k_grad = tl.zeros((KEY_BLOCK, FEATURES), tl.float32)
     v_grad = tl.zeros((KEY_BLOCK, FEATURES), tl.float32)
     # Queries before `begin` attend to none of these keys, queries from `all_visible` on to all of them.
@@ -99,15 +110,19 @@ def key_value_gradient_kernel(
     all_visible = tl.maximum(first + KEY_BLOCK - 1 - offset, 0)
     all_visible = tl.minimum((all_visible + QUERY_BLOCK - 1) // QUERY_BLOCK * QUERY_BLOCK, queries)
     k_grad, v_grad = _query_blocks(
-        k, v, q_pointer, grad_pointer, normalizer_pointer, sums_pointer, q_row, grad_row, columns, features,
-        k_grad, v_grad, begin, all_visible, offset, queries, scale_for_exp2, True, HEAD_SIZE, PRECISION, QUERY_BLOCK,
+        k, v, q_pointer, grad_pointer, normalizer_pointer, sums_pointer,
+        q_batch, q_head, q_row, grad_batch, grad_head, grad_row, columns, features,
+        k_grad, v_grad, begin, all_visible, index, heads, group, offset, queries, scale_for_exp2,
+        True, HEAD_SIZE, PRECISION, QUERY_BLOCK,
     )  # fmt: skip
     k_grad, v_grad = _query_blocks(
-        k, v, q_pointer, grad_pointer, normalizer_pointer, sums_pointer, q_row, grad_row, columns, features,
-        k_grad, v_grad, all_visible, queries, offset, queries, scale_for_exp2, False, HEAD_SIZE, PRECISION, QUERY_BLOCK,
+        k, v, q_pointer, grad_pointer, normalizer_pointer, sums_pointer,
+        q_batch, q_head, q_row, grad_batch, grad_head, grad_row, columns, features,
+        k_grad, v_grad, all_visible, queries, index, heads, group, offset, queries, scale_for_exp2,
+        False, HEAD_SIZE, PRECISION, QUERY_BLOCK,
     )  # fmt: skip
-    k_grad_pointer = head_pointer(k_grad_pointer, k_grad_batch, k_grad_head, heads, index)
-    v_grad_pointer = head_pointer(v_grad_pointer, v_grad_batch, v_grad_head, heads, index)
+    k_grad_pointer = head_pointer(k_grad_pointer, k_grad_batch, k_grad_head, kv_heads, index)
+    v_grad_pointer = head_pointer(v_grad_pointer, v_grad_batch, v_grad_head, kv_heads, index)
     store_rows(k_grad_pointer, k_grad_row, columns, features, keys, HEAD_SIZE, k_grad * (scale_for_exp2 * LN_2))
     store_rows(v_grad_pointer, v_grad_row, columns, features, keys, HEAD_SIZE, v_grad)
 
@@ -143,7 +158,7 @@ def query_gradient_kernel(
     v_batch, v_head, v_row,
     grad_batch, grad_head, grad_row,
     q_grad_batch, q_grad_head, q_grad_row,
-    heads, queries, keys, scale_for_exp2,
+    heads, group, queries, keys, scale_for_exp2,
     HEAD_SIZE: tl.constexpr, FEATURES: tl.constexpr, PRECISION: tl.constexpr,
     QUERY_BLOCK: tl.constexpr, KEY_BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
@@ -162,8 +177,8 @@ def query_gradient_kernel(
     sums_pointer += index.to(tl.int64) * queries
     normalizers = tl.load(normalizer_pointer + rows, mask=rows < queries, other=float("inf"))
     sums = tl.load(sums_pointer + rows, mask=rows < queries, other=0.0)
-    k_pointer = head_pointer(k_pointer, k_batch, k_head, heads, index)
-    v_pointer = head_pointer(v_pointer, v_batch, v_head, heads, index)
+    k_pointer = shared_head_pointer(k_pointer, k_batch, k_head, heads, group, index)
+    v_pointer = shared_head_pointer(v_pointer, v_batch, v_head, heads, group, index)
     q_grad = tl.zeros((QUERY_BLOCK, FEATURES), tl.float32)
     all_visible = (first + offset + 1) // KEY_BLOCK * KEY_BLOCK
     end = tl.minimum(keys, first + QUERY_BLOCK + offset)

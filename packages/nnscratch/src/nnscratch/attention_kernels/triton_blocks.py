@@ -30,6 +30,13 @@ def head_pointer(pointer, batch_stride, head_stride, heads, index) -> tl.tensor:
 
 @triton.jit
 @no_type_check
+def shared_head_pointer(pointer, batch_stride, head_stride, heads, group, index) -> tl.tensor:
+    """Return the pointer to the keys or values of the query head with this index; `group` query heads share them."""
+    return head_pointer(pointer, batch_stride, head_stride, heads // group, index // group)
+
+
+@triton.jit
+@no_type_check
 def load_rows(pointer, stride, rows, features, row_count, HEAD_SIZE: tl.constexpr, MASKED: tl.constexpr) -> tl.tensor:
     """Load a block of rows, with zeros beyond the edges."""
     pointers = pointer + rows[:, None].to(tl.int64) * stride + features[None, :]

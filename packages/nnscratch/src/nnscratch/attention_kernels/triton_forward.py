@@ -11,7 +11,13 @@ from typing import no_type_check  # Triton compiles the source, so a shape check
 import triton
 import triton.language as tl
 
-from nnscratch.attention_kernels.triton_blocks import head_pointer, load_rows, program_of, store_rows
+from nnscratch.attention_kernels.triton_blocks import (
+    head_pointer,
+    load_rows,
+    program_of,
+    shared_head_pointer,
+    store_rows,
+)
 
 
 @triton.jit
@@ -47,13 +53,14 @@ def forward_kernel(
     k_batch, k_head, k_row,
     v_batch, v_head, v_row,
     output_batch, output_head, output_row,
-    heads, queries, keys, scale_for_exp2,
+    heads, group, queries, keys, scale_for_exp2,
     HEAD_SIZE: tl.constexpr, FEATURES: tl.constexpr, PRECISION: tl.constexpr,
     QUERY_BLOCK: tl.constexpr, KEY_BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
     """Store the outputs of a block of queries, and the base-2 logarithm of each row's sum of exponentials.
 
-    `scale_for_exp2` is log2(e) / sqrt(d_k). FEATURES is HEAD_SIZE rounded up to a power of two.
+    `group` adjacent heads of queries share one of keys and values. `scale_for_exp2` is log2(e) / sqrt(d_k). FEATURES is
+    HEAD_SIZE rounded up to a power of two.
     """
     # The last blocks have the most keys, so they start first.
     index, block, blocks = program_of(queries, QUERY_BLOCK)
@@ -64,8 +71,8 @@ def forward_kernel(
     q = load_rows(
         head_pointer(q_pointer, q_batch, q_head, heads, index), q_row, rows, features, queries, HEAD_SIZE, True
     )
-    k_pointer = head_pointer(k_pointer, k_batch, k_head, heads, index)
-    v_pointer = head_pointer(v_pointer, v_batch, v_head, heads, index)
+    k_pointer = shared_head_pointer(k_pointer, k_batch, k_head, heads, group, index)
+    v_pointer = shared_head_pointer(v_pointer, v_batch, v_head, heads, group, index)
     maximum = tl.full((QUERY_BLOCK,), -float("inf"), tl.float32)
     total = tl.zeros((QUERY_BLOCK,), tl.float32)
     gathered = tl.zeros((QUERY_BLOCK, FEATURES), tl.float32)

@@ -67,12 +67,13 @@ def can_flash(q: Tensor, k: Tensor, v: Tensor) -> bool:
 
 def flash_attention(
     q: Float[Tensor, "batch heads queries d_k"],
-    k: Float[Tensor, "batch heads keys d_k"],
-    v: Float[Tensor, "batch heads keys d_k"],
+    k: Float[Tensor, "batch kv_heads keys d_k"],
+    v: Float[Tensor, "batch kv_heads keys d_k"],
 ) -> Float[Tensor, "batch heads queries d_k"]:
     """Return causal softmax(q kᵀ / sqrt(d_k)) v for inputs that `can_flash` accepts.
 
-    The queries belong to the last positions of the keys. Products are in the dtype of the inputs, sums and exponentials
+    The queries belong to the last positions of the keys. kv_heads divides heads: adjacent heads of queries share one of
+    keys and values. Products are in the dtype of the inputs, sums and exponentials
     in float32. Scores stay on the chip in both passes, so memory is linear in the number of positions.
     """
     return _forward(*(tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in (q, k, v)))[0]
@@ -95,9 +96,9 @@ def _strides(*tensors: Tensor) -> list[int]:
     return [tensor.stride(dim) for tensor in tensors for dim in range(3)]
 
 
-def _grid(q: Tensor, positions: int, block: int) -> tuple[int]:
+def _grid(tensor: Tensor, block: int) -> tuple[int]:
     """Return the number of programs: one for each block of positions of each head."""
-    return (q.shape[0] * q.shape[1] * -(-positions // block),)
+    return (tensor.shape[0] * tensor.shape[1] * -(-tensor.shape[2] // block),)
 
 
 def _launch(kernel: Any, table: dict[int, list[Tiles]], q: Tensor, k: Tensor, axis: str, *arguments: Any) -> None:
@@ -111,16 +112,17 @@ def _launch(kernel: Any, table: dict[int, list[Tiles]], q: Tensor, k: Tensor, ax
     choices = table[max(32, constants["FEATURES"])]
     key = (id(kernel), constants["FEATURES"], q.dtype, q.device)
     heads, queries, keys = q.shape[1], q.shape[2], k.shape[2]
-    positions = queries if axis == "queries" else keys
+    blocked = q if axis == "queries" else k
     while True:
         index = _chosen.get(key, 0)
         tiles = choices[index].for_dtype(q.dtype)
-        grid = _grid(q, positions, getattr(tiles, axis))
+        grid = _grid(blocked, getattr(tiles, axis))
         try:
             with torch.cuda.device_of(q):
                 kernel[grid](
                     *arguments,
                     heads,
+                    heads // k.shape[1],
                     queries,
                     keys,
                     math.log2(math.e) / math.sqrt(q.shape[-1]),  # with it exponentials become powers of two
@@ -165,7 +167,7 @@ def _backward(
     q_grad, k_grad, v_grad = _like_heads(q), _like_heads(k), _like_heads(v)
     sums = torch.empty_like(normalizers)
     with torch.cuda.device_of(q):
-        kernels.row_sums_kernel[_grid(q, queries, _ROW_SUM_BLOCK)](
+        kernels.row_sums_kernel[_grid(q, _ROW_SUM_BLOCK)](
             output,
             grad,
             sums,

@@ -99,7 +99,7 @@ def _add_architecture(writer: GGUFWriter, config: TransformerConfig, dtype: str)
     writer.add_head_count_kv(config.num_heads)
     writer.add_layer_norm_rms_eps(config.norm_eps)
     writer.add_rope_freq_base(config.rope_theta)
-    writer.add_rope_dimension_count(config.head_size)
+    writer.add_rope_dimension_count(config.d_k)
     writer.add_vocab_size(config.vocab_size)
     kinds = {"f32": LlamaFileType.ALL_F32, "f16": LlamaFileType.MOSTLY_F16, "bf16": LlamaFileType.MOSTLY_BF16}
     writer.add_file_type(kinds[dtype])

@@ -59,12 +59,12 @@ def is_rotated(name: str) -> bool:
 
 
 def pairs_to_halves(weight: Float[Tensor, "d_model d_in"], config: TransformerConfig) -> Float[Tensor, "d_model d_in"]:
-    """Reorder each head's rows so that x[2k] and x[2k + 1] become x[k] and x[k + head_size / 2]."""
-    heads = weight.view(config.num_heads, config.head_size // 2, 2, weight.shape[1])
+    """Reorder each head's rows so that x[2k] and x[2k + 1] become x[k] and x[k + d_k / 2]."""
+    heads = weight.view(config.num_heads, config.d_k // 2, 2, weight.shape[1])
     return heads.transpose(1, 2).reshape(weight.shape)
 
 
 def halves_to_pairs(weight: Float[Tensor, "d_model d_in"], config: TransformerConfig) -> Float[Tensor, "d_model d_in"]:
     """Undo `pairs_to_halves`."""
-    heads = weight.view(config.num_heads, 2, config.head_size // 2, weight.shape[1])
+    heads = weight.view(config.num_heads, 2, config.d_k // 2, weight.shape[1])
     return heads.transpose(1, 2).reshape(weight.shape)

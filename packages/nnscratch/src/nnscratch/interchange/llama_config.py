@@ -40,7 +40,7 @@ def llama_config(
         "model_type": "llama",
         **{theirs: getattr(config, ours) for theirs, ours in _SIZES.items()},
         "num_key_value_heads": config.num_heads,
-        "head_dim": config.head_size,
+        "head_dim": config.d_k,
         "hidden_act": "silu",
         "attention_bias": False,
         "attention_dropout": 0.0,
