@@ -3,9 +3,9 @@
     pip install xllamacpp packages/bpe packages/nnscratch[gguf]
     python packages/nnscratch/checks/llama_cpp.py [--dtype f32|f16|bf16] [--strings 2000] [--narrow-cache]
 
-The models are small, tied and untied, with random weights and a tokenizer trained on two sentences. llama.cpp keeps
-keys and values in float32 here; `--narrow-cache` selects float16, its default. The exit status is 1 if ids differ, or
-if greedy texts differ although nothing is rounded to fewer bits.
+The models are small, untied, tied, and with shared keys and values, with random weights and a tokenizer trained on two
+sentences. llama.cpp keeps keys and values in float32 here; `--narrow-cache` selects float16, its default. The exit
+status is 1 if ids differ, or if greedy texts differ although nothing is rounded to fewer bits.
 """
 
 from __future__ import annotations
@@ -34,7 +34,14 @@ CHARACTERS = "the cat's  \n\t123.,!é漢🙂 aA'llve\u00a0\u0301\r_-#"
 NEW_TOKENS = 24
 
 
-def make_model(tied: bool) -> TransformerLM:
+MODELS: dict[str, dict[str, Any]] = {
+    "untied": {},
+    "tied": {"tie_embeddings": True},
+    "shared keys and values": {"num_kv_heads": 2, "head_size": 24},
+}
+
+
+def make_model(changes: dict[str, Any]) -> TransformerLM:
     """Return a model with gains other than 1, so that a missing gain shows."""
     torch.manual_seed(0)
     model = TransformerLM(
@@ -46,8 +53,8 @@ def make_model(tied: bool) -> TransformerLM:
             num_heads=4,
             d_ff=192,
             rope_theta=500.0,
-            tie_embeddings=tied,
             norm_eps=1e-3,
+            **changes,
         )
     )
     for parameter in model.parameters():
@@ -79,11 +86,11 @@ class LlamaCpp:
             return json.load(answer)
 
 
-def compare(tied: bool, options: argparse.Namespace, folder: Path) -> bool:
+def compare(name: str, options: argparse.Namespace, folder: Path) -> bool:
     """Print the differences and return whether ids and texts are equal."""
     tokenizer = bpe.train_from_iterator(TEXTS, 400)
     tokenizer.save_pretrained(folder / "tokenizer")
-    model = make_model(tied)
+    model = make_model(MODELS[name])
     export_gguf(model, folder / "tokenizer", folder / "model.gguf", dtype=options.dtype)
     llama = LlamaCpp(folder / "model.gguf", options.narrow_cache)
     draw = random.Random(0)
@@ -112,7 +119,7 @@ def compare(tied: bool, options: argparse.Namespace, folder: Path) -> bool:
                 for token in step["top_logprobs"]:
                     furthest = max(furthest, abs(token["logprob"] - float(expected[token["id"]])))
     print(
-        f"{options.dtype}, {'tied' if tied else 'untied'}: {different} of {len(strings):,} strings have different ids, "
+        f"{options.dtype}, {name}: {different} of {len(strings):,} strings have different ids, "
         f"{other_texts} of {len(PROMPTS)} greedy texts differ, log-probabilities differ by {furthest:.1e} at most"
     )
     exact = options.dtype == "f32" and not options.narrow_cache
@@ -120,7 +127,7 @@ def compare(tied: bool, options: argparse.Namespace, folder: Path) -> bool:
 
 
 def main() -> None:
-    """Compare an untied and a tied model."""
+    """Compare each of the models."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dtype", choices=("f32", "f16", "bf16"), default="f32")
     parser.add_argument("--strings", type=int, default=2000)
@@ -128,7 +135,7 @@ def main() -> None:
     options = parser.parse_args()
     print(xllamacpp.BUILD_INFO)
     with tempfile.TemporaryDirectory() as folder:
-        results = [compare(tied, options, Path(folder)) for tied in (False, True)]
+        results = [compare(name, options, Path(folder)) for name in MODELS]
     sys.exit(0 if all(results) else 1)
 
 

@@ -50,7 +50,8 @@ def llama_cpp_logits(path, ids):
     """Compute what llama.cpp's "llama" graph computes, in float64, from nothing but the file."""
     tensors = {name: values.astype(np.float64) for name, values in tensors_of(path).items()}
     metadata = metadata_of(path)
-    heads, eps = metadata["llama.attention.head_count"], metadata["llama.attention.layer_norm_rms_epsilon"]
+    heads, kv_heads = metadata["llama.attention.head_count"], metadata["llama.attention.head_count_kv"]
+    head_size, eps = metadata["llama.attention.key_length"], metadata["llama.attention.layer_norm_rms_epsilon"]
     rotated, base = metadata["llama.rope.dimension_count"], metadata["llama.rope.freq_base"]
     length = len(ids)
 
@@ -69,7 +70,11 @@ def llama_cpp_logits(path, ids):
     for index in range(metadata["llama.block_count"]):
         block = f"blk.{index}"
         normed = norm(x, f"{block}.attn_norm")
-        q, k, v = (linear(normed, f"{block}.attn_{kind}").reshape(length, heads, -1).swapaxes(0, 1) for kind in "qkv")
+        q, k, v = (
+            linear(normed, f"{block}.attn_{kind}").reshape(length, number, head_size).swapaxes(0, 1)
+            for kind, number in zip("qkv", (heads, kv_heads, kv_heads), strict=True)
+        )
+        k, v = np.repeat(k, heads // kv_heads, axis=0), np.repeat(v, heads // kv_heads, axis=0)
         scores = rope(q) @ rope(k).swapaxes(1, 2) / np.sqrt(q.shape[-1])
         weights = np.exp(np.where(np.tri(length, dtype=bool), scores, -np.inf))
         attended = weights / weights.sum(-1, keepdims=True) @ v
@@ -80,7 +85,11 @@ def llama_cpp_logits(path, ids):
     return linear(norm(x, "output_norm"), "output" if "output.weight" in tensors else "token_embd")
 
 
-@pytest.mark.parametrize("changes", [{}, {"tie_embeddings": True}, {"rope_theta": 500.0, "norm_eps": 1e-3}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"tie_embeddings": True}, {"rope_theta": 500.0, "norm_eps": 1e-3}, {"num_kv_heads": 2, "head_size": 12}],
+    ids=str,
+)
 def test_the_file_computes_the_model_s_logits(tmp_path, tokenizer_dir, config, changes):
     model = varied(TransformerLM(dataclasses.replace(config, **changes)))
     export_gguf(model, str(tokenizer_dir), str(tmp_path / "new" / "model.gguf"))
@@ -127,7 +136,8 @@ def test_a_bfloat16_model_is_written_unchanged(tmp_path, tokenizer_dir, config):
 
 
 def test_metadata_say_what_llama_cpp_needs(tmp_path, tokenizer_dir, config):
-    export_gguf(TransformerLM(config), tokenizer_dir, tmp_path / "model.gguf")
+    model = TransformerLM(dataclasses.replace(config, num_kv_heads=2, head_size=12))
+    export_gguf(model, tokenizer_dir, tmp_path / "model.gguf")
     metadata = metadata_of(tmp_path / "model.gguf")
     tokens, types = metadata.pop("tokenizer.ggml.tokens"), metadata.pop("tokenizer.ggml.token_type")
     assert {name: value for name, value in metadata.items() if not name.startswith("GGUF.")} == {
@@ -140,10 +150,12 @@ def test_metadata_say_what_llama_cpp_needs(tmp_path, tokenizer_dir, config):
         "llama.block_count": 2,
         "llama.feed_forward_length": 64,
         "llama.attention.head_count": 4,
-        "llama.attention.head_count_kv": 4,
+        "llama.attention.head_count_kv": 2,
+        "llama.attention.key_length": 12,
+        "llama.attention.value_length": 12,
         "llama.attention.layer_norm_rms_epsilon": float(np.float32(1e-5)),
         "llama.rope.freq_base": 10_000.0,
-        "llama.rope.dimension_count": 8,
+        "llama.rope.dimension_count": 12,
         "llama.vocab_size": 264,
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "gpt-2",

@@ -104,7 +104,8 @@ def test_an_export_overwrites_neither_a_model_nor_a_file(tmp_path, tokenizer_dir
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("tied", [False, True])
 def test_an_export_comes_back_bit_for_bit(tmp_path, tokenizer_dir, config, dtype, tied):
-    changes = {"tie_embeddings": tied, "rope_theta": 500.0, "norm_eps": 1e-3}
+    heads = {"num_kv_heads": 2, "head_size": 12} if tied else {}
+    changes = {"tie_embeddings": tied, "rope_theta": 500.0, "norm_eps": 1e-3} | heads
     model = varied(TransformerLM(dataclasses.replace(config, **changes), dtype=dtype))
     export_huggingface(model, tokenizer_dir, tmp_path / "out")
     before = names_in(tmp_path / "out")

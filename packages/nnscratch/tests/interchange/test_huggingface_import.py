@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from nnscratch import import_huggingface
 from nnscratch.config import TransformerConfig
-from nnscratch.interchange.llama_config import llama_config
+from nnscratch.interchange.llama_config import llama_config, read_llama_config
 from nnscratch.transformer import TransformerLM
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -65,14 +65,17 @@ def test_rows_become_pairs_and_nothing_is_written(directory):
         ({"model_type": "mistral"}, "model_type", "'mistral'", "'llama'"),
         ({"model_type": ...}, "model_type", "None", "'llama'"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "architectures", r"\[.*\]", r"\['LlamaForCausalLM'\]"),
-        ({"num_key_value_heads": 2}, "num_key_value_heads", "2", "num_attention_heads=4"),
+        ({"num_key_value_heads": 3}, "num_key_value_heads", "3", "a divisor of num_attention_heads=4"),
+        ({"num_key_value_heads": 8}, "num_key_value_heads", "8", "a divisor of num_attention_heads=4"),
+        ({"num_key_value_heads": 0}, "num_key_value_heads", "0", "an integer of at least 1"),
         (
-            {"num_attention_heads": 5, "num_key_value_heads": None},
+            {"num_attention_heads": 5, "num_key_value_heads": None, "head_dim": None},
             "num_attention_heads",
             "5",
             "a divisor of hidden_size=32 into even heads",
         ),
-        ({"head_dim": 16}, "head_dim", "16", "hidden_size / num_attention_heads = 8"),
+        ({"head_dim": 7}, "head_dim", "7", "an even number"),
+        ({"head_dim": "8"}, "head_dim", "'8'", "an integer of at least 1"),
         ({"hidden_act": "gelu"}, "hidden_act", "'gelu'", "'silu'"),
         ({"attention_bias": True}, "attention_bias", "True", "False"),
         ({"mlp_bias": True}, "mlp_bias", "True", "False"),
@@ -96,6 +99,22 @@ def test_configs_that_cannot_be_expressed_are_refused(directory, changes, field,
     change_config(directory, **changes)
     with pytest.raises(ValueError, match=rf"config.json' has {field}={came}, expected {expected}; "):
         import_huggingface(directory)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, (None, None)),
+        ({"num_key_value_heads": None, "head_dim": None}, (None, None)),
+        ({"num_key_value_heads": 1}, (1, None)),
+        ({"head_dim": 10}, (None, 10)),
+        ({"num_attention_heads": 5, "num_key_value_heads": 5, "head_dim": 8}, (None, 8)),
+    ],
+)
+def test_heads_of_a_config(tmp_path, changes, expected):
+    change_config(tmp_path, **changes)
+    config = read_llama_config(tmp_path / "config.json")
+    assert (config.num_kv_heads, config.head_size) == expected
 
 
 def test_two_bases_of_angles_are_refused(directory):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from samples import END_OF_TEXT, byte_level_tokenizer, edit, names_in, save_letters, save_tokenizer, varied
 
-from nnscratch import TransformerLM, export_gguf, export_huggingface, generate, import_huggingface
+from nnscratch import TransformerLM, complete, export_gguf, export_huggingface, generate, import_huggingface
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own
 
@@ -22,7 +22,12 @@ def tokenizer_dir(tmp_path):
     return save_letters(tmp_path / "tokenizer")
 
 
-@pytest.mark.parametrize("changes", [{}, {"tie_embeddings": True}, {"rope_theta": 500.0, "norm_eps": 1e-3}])
+SHARED = {"num_kv_heads": 2, "head_size": 12}
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"tie_embeddings": True}, {"rope_theta": 500.0, "norm_eps": 1e-3}, SHARED, {"num_kv_heads": 1}]
+)
 def test_transformers_computes_the_same(tmp_path, transformers, tokenizer_dir, config, changes):
     model, out = varied(TransformerLM(dataclasses.replace(config, **changes))), tmp_path / "new" / "out"
     export_huggingface(model, str(tokenizer_dir), str(out))
@@ -87,11 +92,44 @@ def test_a_model_of_transformers_computes_the_same(tmp_path, transformers, tied,
     assert ours.config.tie_embeddings == tied
 
 
-def test_transformers_reads_a_gguf_file_alike(tmp_path, transformers, config):
+@pytest.mark.parametrize(("kv_heads", "head_dim"), [(4, 8), (2, 8), (1, 8), (4, 6), (2, 20)])
+def test_a_model_of_transformers_may_share_keys_and_values(tmp_path, transformers, tokenizer_dir, kv_heads, head_dim):
+    sizes = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    config = transformers.LlamaConfig(
+        **sizes,
+        num_attention_heads=4,
+        num_key_value_heads=kv_heads,
+        head_dim=head_dim,
+        max_position_embeddings=16,
+        rms_norm_eps=1e-4,
+        eos_token_id=None,
+    )
+    theirs = varied(transformers.LlamaForCausalLM(config)).eval()
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = import_huggingface(tmp_path / "theirs")
+    assert (ours.config.kv_heads, ours.config.d_k) == (kv_heads, head_dim)
+    ids = torch.randint(49, (2, 16))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids), theirs(ids).logits, atol=1e-4, rtol=0)
+    # The shorter prompt is padded on the left; each goes on as it would alone.
+    prompts = [ids[0, :5].tolist(), ids[1, :2].tolist()]
+    written = complete(ours, prompts, max_new_tokens=8, temperature=0.0)
+    for prompt, continuation in zip(prompts, written, strict=True):
+        alone = torch.tensor([prompt])
+        generated = theirs.generate(alone, attention_mask=torch.ones_like(alone), do_sample=False, max_new_tokens=8)
+        assert generated[0, len(prompt) :].tolist() == continuation
+    export_huggingface(ours, tokenizer_dir, tmp_path / "back")
+    back = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "back").state_dict()
+    assert back.keys() == theirs.state_dict().keys()
+    assert all(torch.equal(back[name], tensor) for name, tensor in theirs.state_dict().items())
+
+
+@pytest.mark.parametrize("changes", [{}, {"num_kv_heads": 2}, SHARED], ids=str)
+def test_transformers_reads_a_gguf_file_alike(tmp_path, transformers, config, changes):
     pytest.importorskip("gguf", reason="gguf is not installed")
     pytest.importorskip("accelerate", reason="accelerate is not installed, without which transformers reads no GGUF")
     tokenizer_dir = save_tokenizer(tmp_path / "tokenizer", byte_level_tokenizer())
-    model = varied(TransformerLM(dataclasses.replace(config, vocab_size=264)))
+    model = varied(TransformerLM(dataclasses.replace(config, vocab_size=264, **changes)))
     export_gguf(model, tokenizer_dir, tmp_path / "model.gguf")
     loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file="model.gguf")
     ids = torch.randint(264, (2, 16))

@@ -10,7 +10,8 @@ from torch import Tensor
 from nnscratch.config import TransformerConfig
 
 _FREE = frozenset(
-    "vocab_size context_length d_model num_layers num_heads d_ff rope_theta tie_embeddings norm_eps".split()
+    "vocab_size context_length d_model num_layers num_heads num_kv_heads head_size d_ff rope_theta tie_embeddings "
+    "norm_eps".split()
 )
 """Fields in which one Llama differs from another."""
 
@@ -58,13 +59,13 @@ def is_rotated(name: str) -> bool:
     return name.endswith(("attn.q_proj.weight", "attn.k_proj.weight"))
 
 
-def pairs_to_halves(weight: Float[Tensor, "d_model d_in"], config: TransformerConfig) -> Float[Tensor, "d_model d_in"]:
+def pairs_to_halves(weight: Float[Tensor, "d_out d_in"], config: TransformerConfig) -> Float[Tensor, "d_out d_in"]:
     """Reorder each head's rows so that x[2k] and x[2k + 1] become x[k] and x[k + d_k / 2]."""
-    heads = weight.view(config.num_heads, config.d_k // 2, 2, weight.shape[1])
+    heads = weight.view(-1, config.d_k // 2, 2, weight.shape[1])
     return heads.transpose(1, 2).reshape(weight.shape)
 
 
-def halves_to_pairs(weight: Float[Tensor, "d_model d_in"], config: TransformerConfig) -> Float[Tensor, "d_model d_in"]:
+def halves_to_pairs(weight: Float[Tensor, "d_out d_in"], config: TransformerConfig) -> Float[Tensor, "d_out d_in"]:
     """Undo `pairs_to_halves`."""
-    heads = weight.view(config.num_heads, 2, config.d_k // 2, weight.shape[1])
+    heads = weight.view(-1, 2, config.d_k // 2, weight.shape[1])
     return heads.transpose(1, 2).reshape(weight.shape)

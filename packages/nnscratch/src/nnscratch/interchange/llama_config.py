@@ -39,7 +39,7 @@ def llama_config(
         "architectures": [_ARCHITECTURE],
         "model_type": "llama",
         **{theirs: getattr(config, ours) for theirs, ours in _SIZES.items()},
-        "num_key_value_heads": config.num_heads,
+        "num_key_value_heads": config.kv_heads,
         "head_dim": config.d_k,
         "hidden_act": "silu",
         "attention_bias": False,
@@ -68,13 +68,13 @@ def read_llama_config(path: Path) -> TransformerConfig:
     content = read_object(path, "fetch or save the model again")
     _check_architecture(path, content)
     sizes = {ours: _size(path, content, theirs) for theirs, ours in _SIZES.items()}
-    _check_heads(path, content, sizes["d_model"], sizes["num_heads"])
+    heads = _heads(path, content, sizes["d_model"], sizes["num_heads"])
     tied = content.get("tie_word_embeddings", False)
     if tied is not True and tied is not False:
         raise _refusal(path, "tie_word_embeddings", tied, "True or False")
     eps = _number(path, "rms_norm_eps", content.get("rms_norm_eps", _DEFAULT_EPS))
     others = {"rope_theta": _rope_theta(path, content), "tie_embeddings": tied, "norm_eps": eps}
-    return TransformerConfig.from_dict(sizes | others)
+    return TransformerConfig.from_dict(sizes | heads | others)
 
 
 def _refusal(path: Path, name: str, came: object, expected: str) -> ValueError:
@@ -113,15 +113,22 @@ def _number(path: Path, name: str, value: object) -> float:
     return float(value)
 
 
-def _check_heads(path: Path, content: dict[str, Any], width: int, num_heads: int) -> None:
-    key_value_heads = content.get("num_key_value_heads")
-    if key_value_heads not in (None, num_heads):
-        raise _refusal(path, "num_key_value_heads", key_value_heads, f"num_attention_heads={num_heads}")
-    if width % num_heads or width // num_heads % 2:
-        raise _refusal(path, "num_attention_heads", num_heads, f"a divisor of hidden_size={width} into even heads")
-    if content.get("head_dim") not in (None, width // num_heads):
-        expected = f"hidden_size / num_attention_heads = {width // num_heads}"
-        raise _refusal(path, "head_dim", content["head_dim"], expected)
+def _heads(path: Path, content: dict[str, Any], width: int, num_heads: int) -> dict[str, int]:
+    """Return `num_kv_heads` and `head_size` where they differ from the defaults of `TransformerConfig`."""
+    heads = {}
+    if content.get("num_key_value_heads") not in (None, num_heads):
+        heads["num_kv_heads"] = _size(path, content, "num_key_value_heads")
+        if num_heads % heads["num_kv_heads"]:
+            expected = f"a divisor of num_attention_heads={num_heads}"
+            raise _refusal(path, "num_key_value_heads", heads["num_kv_heads"], expected)
+    if content.get("head_dim") is None:
+        if width % num_heads or width // num_heads % 2:
+            raise _refusal(path, "num_attention_heads", num_heads, f"a divisor of hidden_size={width} into even heads")
+        return heads
+    size = _size(path, content, "head_dim")
+    if size % 2:
+        raise _refusal(path, "head_dim", size, "an even number")
+    return heads if size * num_heads == width else heads | {"head_size": size}
 
 
 def _rope_theta(path: Path, content: dict[str, Any]) -> float:
