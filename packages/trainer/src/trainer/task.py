@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from trainer.config import TrainConfig
-from trainer.data import TokenSplit
+from trainer.data import BatchSource, TokenSplit
 from trainer.devices import Speed
 from trainer.distributed import Parallel
 from trainer.evaluation import LossFunction
@@ -29,7 +29,8 @@ class Task:
     parallel: Parallel
     """The model and the optimizer, and the way in which the processes train them."""
     loss_fn: LossFunction
-    train_data: TokenSplit
+    batches: BatchSource
+    """Training batches of this process."""
     valid_data: TokenSplit
     config: TrainConfig
     schedule: Schedule | LRScheduler

@@ -116,7 +116,8 @@ class Trainer:
         self.loggers: Sequence[Logger] = [ConsoleLogger()] if loggers is None else loggers
         self.sample = sample
         self._ranks = read_ranks()
-        BatchSource(self._splits[0], config, self._ranks.rank, self._ranks.world_size)  # refuses what cannot be shared
+        # Now, because it refuses windows that cannot be shared and a separator that does not occur.
+        self._batches = BatchSource(self._splits[0], config, self._ranks.rank, self._ranks.world_size)
         self.device = resolve_process_device(config.device, self._ranks)
         self.dtype = resolve_dtype(config.dtype, self.device)
         peak = peak_flops(device_name(self.device), self.dtype)
@@ -200,7 +201,7 @@ class Trainer:
                 task = Task(
                     parallel=parallel,
                     loss_fn=self.loss_fn,
-                    train_data=self._splits[0],
+                    batches=self._batches,
                     valid_data=self._splits[1],
                     config=self.config,
                     schedule=self.schedule,

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer import TrainConfig, TrainingInterrupted, load_weights
+from trainer.data.documents import find_documents
 from trainer.data.sampling import DocumentWindows
 from trainer.data.splits import TokenSplit
 
@@ -84,6 +85,14 @@ def test_a_run_on_documents_resumes_where_it_was(tmp_path):
         load_weights(model, tmp_path / name / "checkpoints" / "step_0000020")
     pairs = zip(models[0].parameters(), models[1].parameters(), strict=True)
     assert all(torch.equal(ours, theirs) for ours, theirs in pairs)
+
+
+def test_the_documents_are_found_once(tmp_path, monkeypatch):
+    """Finding them reads all of the data, which may be many gigabytes."""
+    calls, find = [], find_documents
+    monkeypatch.setattr("trainer.data.sampling.find_documents", lambda *args: calls.append(args) or find(*args))
+    make_trainer(tmp_path / "run", sampling="documents", separator_id=5, steps=2).fit()
+    assert len(calls) == 1
 
 
 def test_documents_need_their_separator(tmp_path):

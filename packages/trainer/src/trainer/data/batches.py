@@ -30,7 +30,7 @@ class BatchSource:
     of batches. Therefore the mean over all processes of their mean losses is the mean loss of the step.
 
     Args:
-        split: The training split; each part must hold a window and the token after it, or a window each example.
+        split: The training split; each part must hold a window and the token after it, and each example fit in one.
         config: The settings of the run.
         rank: The rank of this process.
         world_size: The number of processes.

@@ -17,7 +17,7 @@ from trainer.checkpoints import (
     restore_run,
     storable,
 )
-from trainer.data import BatchLoader, BatchSource, StepBatches
+from trainer.data import BatchLoader, StepBatches
 from trainer.devices import peak_memory_bytes, synchronize
 from trainer.interruption import SignalGuard, TrainingInterrupted
 from trainer.loggers import LoggerGroup, RunInfo
@@ -85,8 +85,7 @@ class TrainingLoop:
         self.counts = Counts()
         self.log_interval = Interval(self.config.log_interval)
         self.reporter = Reporter(records, loggers, self._moment, task.speed, self.device)
-        ranks = self.processes.rank, self.processes.world_size
-        self.loader = BatchLoader(BatchSource(task.train_data, self.config, *ranks), self.device)
+        self.loader = BatchLoader(task.batches, self.device)
         self.step = TrainingStep(
             self.parallel,
             task.loss_fn,
