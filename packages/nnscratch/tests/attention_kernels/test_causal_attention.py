@@ -50,6 +50,65 @@ def test_more_queries_than_keys_are_refused():
         causal_attention(*qkv(1, queries=5, keys=4))
 
 
+@pytest.mark.parametrize(
+    ("batch", "sequences"),
+    [((), ()), ((3,), ()), ((2, 4), ()), ((2, 4), (1,)), ((2, 4), (2,)), ((2, 3, 4), (3,)), ((2, 3, 4), (2, 1))],
+)
+@pytest.mark.parametrize("kv_heads", [None, 1])
+@pytest.mark.parametrize(("queries", "keys"), [(0, 4), (1, 6), (3, 3), (70, 90)])
+def test_first_keys_of_any_batch(queries, keys, batch, sequences, kv_heads):
+    kv_batch = (*batch[:-1], kv_heads) if batch and kv_heads else batch
+    q, k, v = torch.randn(*batch, queries, 8), *torch.randn(2, *kv_batch, keys, 8)
+    inputs = [tensor.requires_grad_() for tensor in (q, k, v)]
+    positions = torch.arange(keys - queries, keys)
+    first_keys = (positions - torch.randint(keys, (*sequences, 1))).clamp(min=-2)
+    late_enough = (torch.arange(keys) >= first_keys[..., None]).unsqueeze(-3)
+    visible = torch.ones(queries, keys, dtype=torch.bool).tril(keys - queries) & late_enough
+    expected = F.scaled_dot_product_attention(
+        *inputs, attn_mask=visible if batch else visible[0], enable_gqa=bool(batch)
+    )
+    output = causal_attention(*inputs, first_keys)
+    torch.testing.assert_close(output, expected, atol=1e-6, rtol=1e-5)
+    grad = torch.randn_like(output)
+    for ours, exact in zip(
+        torch.autograd.grad(output, inputs, grad), torch.autograd.grad(expected, inputs, grad), strict=True
+    ):
+        torch.testing.assert_close(ours, exact, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
+@pytest.mark.parametrize("sequences", [1, 2])
+@pytest.mark.parametrize("queries", [1, 3])
+def test_first_keys_compile_to_one_graph(queries, sequences, unchecked_shapes):
+    q, k, v = qkv(2, 4, queries=queries, keys=9)
+    first_keys = (torch.arange(9 - queries, 9) - torch.tensor([[2], [4]]))[:sequences]
+    compiled = torch.compile(causal_attention, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(q, k, v, first_keys), causal_attention(q, k, v, first_keys))
+
+
+def test_one_query_reads_only_the_keys_of_its_window(monkeypatch):
+    q, k, v = qkv(2, 4, queries=1, keys=100)
+    multiply, sizes = torch.bmm, []
+    monkeypatch.setattr(torch, "bmm", lambda a, b: sizes.append(b.numel()) or multiply(a, b))
+    causal_attention(q, k, v, torch.tensor([91]))
+    causal_attention(q, k, v, torch.tensor([[91], [95]]))
+    assert sizes == [2 * 4 * 9 * 8] * 4
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (3, 5), (1, 2, 5), (0, 5)])
+def test_first_keys_of_another_shape_are_refused(shape, unchecked_shapes):
+    q = torch.randn(2, 4, 5, 8)
+    with pytest.raises(ValueError, match=r"first_keys has shape .*, expected \(2, 5\), or fewer that broadcast to it"):
+        causal_attention(q, q, q, torch.zeros(shape, dtype=torch.long))
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.float32])
+def test_first_keys_are_integers(dtype, unchecked_shapes):
+    q = torch.randn(2, 4, 5, 8)
+    with pytest.raises(ValueError, match=r"first_keys has dtype .*, expected integers such as torch.int32"):
+        causal_attention(q, q, q, torch.zeros(5, dtype=dtype))
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_without_gradients_the_queries_are_processed_in_parts(masked, monkeypatch):
     inputs = qkv(2, 3)

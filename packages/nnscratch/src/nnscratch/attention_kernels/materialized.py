@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -35,6 +35,29 @@ def materialized_attention(
         part_mask = None if mask is None else mask[..., start : start + rows, :]
         parts.append(_attend(q[..., start : start + rows, :], k, v, part_mask))
     return torch.cat(parts, dim=-2)
+
+
+def single_query_attention(
+    q: Float[Tensor, "*batch queries d_k"],
+    k: Float[Tensor, "*kv_batch keys d_k"],
+    v: Float[Tensor, "*kv_batch keys d_v"],
+    first_keys: Int[Tensor, "sequences queries"],
+) -> Float[Tensor, "*batch queries d_v"]:
+    """Return the attention of at most one query to the keys from its entry of `first_keys` on.
+
+    There is one row of first keys, or one for each sequence, where heads are the last batch dimension.
+    """
+    if first_keys.numel() == 0:
+        return materialized_attention(q, k, v)
+    if first_keys.device.type == "cpu" and not torch.compiler.is_compiling():
+        # Elsewhere the number would have to be waited for, or is not known yet.
+        begin = max(0, int(first_keys.min()))
+        k, v = k[..., begin:, :], v[..., begin:, :]
+        if len(first_keys) == 1:
+            return materialized_attention(q, k, v)
+        first_keys = first_keys - begin
+    mask = torch.arange(k.shape[-2], device=k.device) >= first_keys
+    return materialized_attention(q, k, v, mask if len(mask) == 1 else mask.view(*q.shape[:-3], 1, 1, k.shape[-2]))
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
