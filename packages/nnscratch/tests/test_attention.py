@@ -166,6 +166,60 @@ def test_qk_norm_makes_attention_independent_of_the_scale_of_its_inputs():
     assert {"q_norm.weight", "k_norm.weight"} < set(module.state_dict())
 
 
+def test_qk_norm_over_all_heads():
+    module, x = (
+        CausalSelfAttention(16, 4, num_kv_heads=2, qk_norm=True, qk_norm_scope="all_heads"),
+        torch.randn(3, 5, 16),
+    )
+    assert (module.q_norm.weight.shape, module.k_norm.weight.shape) == ((16,), (8,))
+    module.q_norm.weight.data.uniform_(0.5, 2.0)
+    q, k, v = (projection(x) for projection in (module.q_proj, module.k_proj, module.v_proj))
+    q = F.rms_norm(q, (16,), module.q_norm.weight, 1e-5)
+    k = F.rms_norm(k, (8,), module.k_norm.weight, 1e-5)
+    q, k, v = (tensor.unflatten(-1, (-1, 4)).transpose(1, 2) for tensor in (q, k, v))
+    expected = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    torch.testing.assert_close(module(x), module.output_proj(expected.transpose(1, 2).flatten(2)))
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_queries_keys_and_values_may_have_biases(cached):
+    module, x = CausalSelfAttention(16, 4, num_kv_heads=2, qkv_bias=True), torch.randn(3, 5, 16)
+    for projection in (module.q_proj, module.k_proj, module.v_proj):
+        projection.bias.data.normal_()
+    assert module.output_proj.bias is None
+    q, k, v = (F.linear(x, p.weight, p.bias) for p in (module.q_proj, module.k_proj, module.v_proj))
+    q, k, v = (tensor.unflatten(-1, (-1, 4)).transpose(1, 2) for tensor in (q, k, v))
+    expected = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+    output = module(x, cache=LayerCache(5) if cached else None)
+    torch.testing.assert_close(output, module.output_proj(expected.transpose(1, 2).flatten(2)))
+
+
+@pytest.mark.parametrize("pieces", [(7,), (3, 4), (1,) * 7, (5, 1, 1)])
+@pytest.mark.parametrize("documents", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_window_hides_what_is_before_it(pieces, documents, masked):
+    module, x = CausalSelfAttention(16, 4, window=3), torch.randn(2, 7, 16)
+    positions = torch.arange(7)
+    starts = torch.tensor([[0, 0, 0, 0, 0, 5, 5], [0, 1, 1, 1, 4, 4, 4]]) if documents else torch.zeros(2, 7, dtype=int)
+    visible = (positions <= positions[:, None]) & (positions > positions[:, None] - 3)
+    visible = visible & (positions >= starts[:, :, None])
+    expected = CausalSelfAttention(16, 4)
+    expected.load_state_dict(module.state_dict())
+    cache, outputs, start = LayerCache(7), [], 0
+    for piece in pieces:
+        end = start + piece
+        mask = (positions[:end] <= positions[start:end, None]).expand(2, piece, end) if masked else None
+        first = starts[:, start:end] if documents else None
+        outputs.append(module(x[:, start:end], cache=cache, mask=mask, first_keys=first))
+        start = end
+    torch.testing.assert_close(torch.cat(outputs, dim=1), expected(x, mask=visible))
+
+
+def test_the_window_has_to_have_a_position():
+    with pytest.raises(ValueError, match="window=0 is out of range; choose at least 1 position, or None for all"):
+        CausalSelfAttention(16, 4, window=0)
+
+
 def test_the_shapes_of_weights_with_shared_keys_and_values():
     module = CausalSelfAttention(16, 4, num_kv_heads=2, head_size=6)
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}

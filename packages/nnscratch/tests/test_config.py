@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from nnscratch import TransformerConfig
+from nnscratch import RopeScaling, TransformerConfig
 
 SIZES = {"vocab_size": 50, "context_length": 16, "d_model": 32, "num_layers": 2, "num_heads": 4, "d_ff": 64}
 
@@ -28,6 +28,10 @@ def test_heads_may_share_keys_and_have_any_size():
 def test_a_config_survives_json():
     config = TransformerConfig(**SIZES, norm="post", tie_embeddings=True, logit_soft_cap=30.0, num_kv_heads=2)
     assert TransformerConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    config = dataclasses.replace(config, no_rope_layers=(0, 1), rope_scaling=RopeScaling(factor=2.0))
+    values = json.loads(json.dumps(config.to_dict()))
+    assert values == config.to_dict()
+    assert TransformerConfig.from_dict(values) == config
     assert TransformerConfig.from_dict(SIZES) == TransformerConfig(**SIZES)
 
 
@@ -37,7 +41,23 @@ def test_a_config_survives_json():
         *(({name: 0}, f"{name}=0 is out of range; choose an integer of at least 1") for name in SIZES),
         ({"d_model": 32.0}, "d_model=32.0 is out of range"),
         ({"num_layers": True}, "num_layers=True is out of range"),
-        ({"norm": "layer"}, "norm='layer' is unknown; choose one of pre, post, none"),
+        ({"norm": "layer"}, "norm='layer' is unknown; choose one of pre, post, reordered, none"),
+        ({"qk_norm_scope": "row", "qk_norm": True}, "qk_norm_scope='row' is unknown; choose one of head, all_heads"),
+        ({"qk_norm_scope": "all_heads"}, "qk_norm_scope='all_heads' needs qk_norm=True; set it, or choose 'head'"),
+        ({"qkv_bias": 1}, "qkv_bias=1 is not a switch"),
+        ({"window": 0}, "window=0 is out of range; choose an integer of at least 1, or None"),
+        ({"full_attention_layers": [0]}, r"full_attention_layers=\(0,\) needs a window; give one, or no layers"),
+        ({"no_rope_layers": [2]}, r"no_rope_layers=\(2,\) names layer 2, but num_layers=2; layers are counted from 0"),
+        ({"no_rope_layers": [1, 0]}, r"no_rope_layers=\(1, 0\) is out of range; give ascending indices of layers"),
+        ({"no_rope_layers": [0, 0]}, r"no_rope_layers=\(0, 0\) is out of range"),
+        ({"no_rope_layers": [-1]}, r"no_rope_layers=\(-1,\) is out of range"),
+        ({"no_rope_layers": 1}, "no_rope_layers=1 is out of range"),
+        ({"no_rope_layers": [1], "position": "none"}, r"no_rope_layers=\(1,\) needs position='rope'; choose it, or"),
+        ({"rope_scaling": 8.0}, "rope_scaling=8.0 is out of range; choose a RopeScaling, or None"),
+        ({"rope_scaling": {"scale": 8.0}}, r"rope_scaling has unknown fields \['scale'\]; known are factor, low_freq"),
+        ({"rope_scaling": {"factor": 0.0}}, "rope_scaling.factor=0.0 is out of range; choose a number above 0"),
+        ({"rope_scaling": {"high_freq_factor": 1.0}}, "high_freq_factor=1.0 and low_freq_factor=1.0; choose a higher"),
+        ({"rope_scaling": {}, "position": "none"}, r"rope_scaling=.* needs position='rope'"),
         ({"position": "sine"}, "position='sine' is unknown; choose one of rope, none"),
         ({"ffn": "gelu"}, "ffn='gelu' is unknown; choose one of swiglu, silu, relu_squared"),
         ({"tie_embeddings": 1}, "tie_embeddings=1 is not a switch; choose True or False"),

@@ -22,6 +22,15 @@ def test_linear():
     assert list(layer.state_dict()) == ["weight"]
 
 
+def test_linear_with_a_bias():
+    layer, x = Linear(6, 4, bias=True), torch.randn(2, 3, 6)
+    assert torch.equal(layer.bias, torch.zeros(4))
+    layer.bias.data.normal_()
+    torch.testing.assert_close(layer(x), F.linear(x, layer.weight, layer.bias), atol=1e-6, rtol=1e-6)
+    layer(x).sum().backward()
+    torch.testing.assert_close(layer.bias.grad, torch.full((4,), 6.0))
+
+
 @pytest.mark.parametrize(
     ("layer", "std"),
     [(Linear(600, 200), math.sqrt(2 / 800)), (Embedding(600, 200), 1.0), (Embedding(600, 200, std=0.1), 0.1)],

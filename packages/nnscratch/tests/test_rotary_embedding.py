@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nnscratch import RotaryEmbedding, TransformerConfig, TransformerLM
+from nnscratch import RopeScaling, RotaryEmbedding, TransformerConfig, TransformerLM
 
 
 def rotate_by_matrix(x, positions, theta):
@@ -36,6 +36,23 @@ def test_rotary_embedding_counts_from_zero_by_default_and_broadcasts_positions()
     assert torch.equal(rope(x), rope(x, torch.arange(5)[None]))
     each = torch.stack((torch.arange(5), torch.arange(3, 8)))
     torch.testing.assert_close(rope(x, each)[1], rope(x[1], each[1]))
+
+
+def test_scaled_frequencies_keep_the_high_ones_and_divide_the_low_ones():
+    scaling = RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_context_length=64)
+    rope = RotaryEmbedding(10_000.0, 16, 40, scaling=scaling)
+    for pair in range(8):
+        frequency = 10_000.0 ** (-2 * pair / 16)
+        wavelength = 2 * math.pi / frequency
+        if wavelength > 64 / 1.0:
+            frequency /= 8
+        elif wavelength > 64 / 4.0:
+            share = (64 / wavelength - 1.0) / (4.0 - 1.0)
+            frequency = (1 - share) * frequency / 8 + share * frequency
+        angles = torch.arange(40, dtype=torch.float64) * frequency
+        torch.testing.assert_close(rope.cos[:, pair], angles.cos().float())
+        torch.testing.assert_close(rope.sin[:, pair], angles.sin().float())
+    assert torch.equal(rope.to("meta").to_empty(device="cpu").cos, RotaryEmbedding(1e4, 16, 40, scaling=scaling).cos)
 
 
 @pytest.mark.parametrize(

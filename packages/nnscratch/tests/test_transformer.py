@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from samples import varied
 from variants import VARIANTS
 
 from nnscratch import AdamW, TransformerBlock, TransformerConfig, TransformerLM, count_parameters
@@ -102,6 +103,7 @@ def test_the_norms_of_each_kind(config):
 
     blocks = {f"layers.{index}.ln{n}.weight" for index in range(2) for n in (1, 2)}
     assert norms("pre") == blocks | {"ln_final.weight"}
+    assert norms("reordered") == blocks | {"ln_final.weight"}
     assert norms("post") == blocks
     assert norms("none") == set()
 
@@ -112,6 +114,41 @@ def test_the_place_of_the_norm(config, norm):
     first, second = (block.ln1, block.ln2) if norm == "post" else (lambda y: y, lambda y: y)
     middle = first(x + block.attn(x))
     torch.testing.assert_close(block(x), second(middle + block.ffn(middle)))
+
+
+def test_reordered_norms_are_on_the_branches(config):
+    block, x = varied(TransformerBlock(dataclasses.replace(config, norm="reordered"))), torch.randn(2, 5, 32)
+    middle = x + block.ln1(block.attn(x))
+    torch.testing.assert_close(block(x), middle + block.ln2(block.ffn(middle)))
+
+
+def test_each_layer_has_its_window_and_its_positions(config):
+    changes = {"num_layers": 4, "window": 3, "full_attention_layers": (1,), "no_rope_layers": (2, 3)}
+    model = TransformerLM(dataclasses.replace(config, **changes))
+    assert [layer.attn.window for layer in model.layers] == [3, None, 3, 3]
+    assert [layer.attn.rope is None for layer in model.layers] == [False, False, True, True]
+    # Through one window of three and one of three more, the last position sees four before it.
+    narrow = TransformerLM(dataclasses.replace(config, window=3))
+    token_ids = ids(config)[:1].repeat(2, 1)
+    token_ids[1, :4] = (token_ids[1, :4] + 1) % config.vocab_size
+    logits = narrow(token_ids)
+    torch.testing.assert_close(logits[0, 8:], logits[1, 8:])
+    assert not torch.allclose(logits[0, 7], logits[1, 7])
+
+
+def test_attention_may_be_another_function(config):
+    def torch_attention(q, k, v, first_keys=None):
+        assert first_keys is None
+        calls.append(q.shape)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=q.shape[-2] > 1, enable_gqa=True)
+
+    calls = []
+    config = dataclasses.replace(config, num_kv_heads=2)
+    ours, theirs = TransformerLM(config), TransformerLM(config, attend=torch_attention)
+    theirs.load_state_dict(ours.state_dict())
+    token_ids = ids(config)
+    torch.testing.assert_close(theirs(token_ids), ours(token_ids))
+    assert len(calls) == config.num_layers
 
 
 def test_without_positions_the_order_of_earlier_tokens_does_not_matter(config):

@@ -1,5 +1,7 @@
 """Architectures for tests: every two values of norm, position and feed-forward network occur together."""
 
+from nnscratch import RopeScaling
+
 VARIANTS = [
     {},
     {"ffn": "silu", "position": "none", "qk_norm": True},
@@ -12,4 +14,8 @@ VARIANTS = [
     {"norm": "none", "ffn": "relu_squared", "tie_embeddings": True},
     {"num_kv_heads": 1, "qk_norm": True, "ffn": "silu"},
     {"num_kv_heads": 2, "head_size": 12, "norm": "post"},
+    {"norm": "reordered", "qk_norm": True, "qk_norm_scope": "all_heads", "num_kv_heads": 2},
+    {"qkv_bias": True, "rope_scaling": RopeScaling(4.0, 1.0, 2.0, 8)},
+    {"window": 3, "num_kv_heads": 2},
+    {"window": 4, "full_attention_layers": (0,), "no_rope_layers": (1,), "qkv_bias": True, "qk_norm": True},
 ]

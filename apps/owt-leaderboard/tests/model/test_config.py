@@ -43,6 +43,8 @@ def test_a_config_comes_back_from_a_dictionary(config):
         ({"position": "none"}, "position='none' is not supported here; choose 'rope'"),
         ({"num_kv_heads": 2}, "num_kv_heads=2 is not supported here; choose None"),
         ({"head_size": 16}, "head_size=16 is not supported here; choose None"),
+        ({"window": 8}, "window=8 is not supported here; choose None"),
+        ({"qkv_bias": True}, "qkv_bias=True is not supported here; choose False"),
         ({"value_embeddings": 1}, "value_embeddings=1 is not a switch; choose True or False"),
         ({"qk_norm": None}, "qk_norm=None is not a switch; choose True or False"),
         ({"logit_soft_cap": 0.0}, "logit_soft_cap=0.0 is .*choose a number above 0, or None"),

@@ -9,6 +9,7 @@ from nnscratch.attention import CausalSelfAttention as CausalSelfAttention
 from nnscratch.attention import scaled_dot_product_attention as scaled_dot_product_attention
 from nnscratch.cache import KeyValueCache as KeyValueCache
 from nnscratch.cache import LayerCache as LayerCache
+from nnscratch.config import RopeScaling as RopeScaling
 from nnscratch.config import TransformerConfig as TransformerConfig
 from nnscratch.functional import silu as silu
 from nnscratch.functional import softmax as softmax

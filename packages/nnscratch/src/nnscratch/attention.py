@@ -1,5 +1,7 @@
 """Scaled dot-product attention and causal multi-head self-attention."""
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -7,6 +9,7 @@ from torch import Tensor, nn
 from nnscratch.argument_checks import check_last_dimension, shape_error
 from nnscratch.attention_kernels import causal_attention, materialized_attention
 from nnscratch.cache import LayerCache
+from nnscratch.config import QKNormScope
 from nnscratch.layers import Linear, RMSNorm
 from nnscratch.rotary_embedding import RotaryEmbedding
 
@@ -55,7 +58,7 @@ class CausalSelfAttention(nn.Module):
 
     With fewer heads of keys and values than of queries it is grouped-query attention (Ainslie et al. 2023): query head
     h attends with key-value head h // (num_heads / num_kv_heads). The weights are (heads · head_size, d_model), and
-    (d_model, num_heads · head_size) for `output_proj`, without biases. Plainly: `nnscratch.reference.self_attention`.
+    (d_model, num_heads · head_size) for `output_proj`. Plainly: `nnscratch.reference.self_attention`.
 
     Args:
         d_model: Width of the input and output.
@@ -63,14 +66,19 @@ class CausalSelfAttention(nn.Module):
         rope: Rotary embedding of queries and keys; None for no position information.
         num_kv_heads: Number of heads of keys and values, a divisor of `num_heads`; None for as many.
         head_size: Width of a head; None for d_model / num_heads.
-        qk_norm: Normalize the queries and keys of each head by RMSNorm before rotating them (Henry et al. 2020).
+        qkv_bias: Add a bias to queries, keys and values.
+        qk_norm: Normalize the queries and keys by RMSNorm before rotating them (Henry et al. 2020).
+        qk_norm_scope: Numbers that are normalized together, those of each "head" or of "all_heads" of a position.
         norm_eps: Eps of these norms.
+        window: Positions that a position attends to, itself included (Beltagy et al. 2020); None for all before it.
+        attend: Function of q, k and v that replaces `causal_attention`, such as one that calls a library's kernel. In
+            windows and documents it is given `first_keys`, too.
         device: Device of the parameters.
         dtype: Dtype of the parameters.
 
     Raises:
-        ValueError: If `num_heads` does not divide `d_model` and `head_size` is None, or `num_kv_heads` does not divide
-            `num_heads`.
+        ValueError: If `num_heads` does not divide `d_model` and `head_size` is None, `num_kv_heads` does not divide
+            `num_heads`, or `window` is below 1.
     """
 
     def __init__(
@@ -81,8 +89,12 @@ class CausalSelfAttention(nn.Module):
         *,
         num_kv_heads: int | None = None,
         head_size: int | None = None,
+        qkv_bias: bool = False,
         qk_norm: bool = False,
+        qk_norm_scope: QKNormScope = "head",
         norm_eps: float = 1e-5,
+        window: int | None = None,
+        attend: Callable[..., Tensor] = causal_attention,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -95,16 +107,24 @@ class CausalSelfAttention(nn.Module):
             raise ValueError(
                 f"num_kv_heads={num_kv_heads!r} does not divide num_heads={num_heads!r}; choose a divisor of it"
             )
+        if window is not None and window < 1:
+            raise ValueError(f"window={window!r} is out of range; choose at least 1 position, or None for all")
         self.d_model = d_model
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
         self.head_size = head_size
-        self.q_proj = Linear(d_model, num_heads * head_size, device, dtype)
-        self.k_proj = Linear(d_model, num_kv_heads * head_size, device, dtype)
-        self.v_proj = Linear(d_model, num_kv_heads * head_size, device, dtype)
-        self.output_proj = Linear(num_heads * head_size, d_model, device, dtype)
-        self.q_norm = RMSNorm(head_size, norm_eps, device, dtype) if qk_norm else None
-        self.k_norm = RMSNorm(head_size, norm_eps, device, dtype) if qk_norm else None
+        self.qk_norm_scope = qk_norm_scope
+        self.window = window
+        self.attend = attend
+        q_width, kv_width = num_heads * head_size, num_kv_heads * head_size
+        self.q_proj = Linear(d_model, q_width, device, dtype, bias=qkv_bias)
+        self.k_proj = Linear(d_model, kv_width, device, dtype, bias=qkv_bias)
+        self.v_proj = Linear(d_model, kv_width, device, dtype, bias=qkv_bias)
+        self.output_proj = Linear(q_width, d_model, device, dtype)
+        if qk_norm_scope == "head":
+            q_width = kv_width = head_size
+        self.q_norm = RMSNorm(q_width, norm_eps, device, dtype) if qk_norm else None
+        self.k_norm = RMSNorm(kv_width, norm_eps, device, dtype) if qk_norm else None
         self.rope = rope
 
     def forward(
@@ -114,6 +134,7 @@ class CausalSelfAttention(nn.Module):
         cache: LayerCache | None = None,
         mask: Bool[Tensor, "*#mask seq keys"] | None = None,
         added_values: Float[Tensor, "*batch seq kv_width"] | None = None,
+        first_keys: Int[Tensor, "*#batch seq"] | None = None,
     ) -> Float[Tensor, "*batch seq d_model"]:
         """Return the attention output at every position.
 
@@ -124,6 +145,8 @@ class CausalSelfAttention(nn.Module):
             mask: True where a position may attend to another; replaces the causal mask. The keys are those of the cache
                 and of `x`.
             added_values: Added to the values before attention; (..., seq, num_kv_heads · head_size).
+            first_keys: Index of the first key that each position may attend to, such as the start of its document,
+                counted from the first position in the cache; it does not fall along a sequence.
 
         Raises:
             ValueError: If the shapes do not match, or the positions do not fit into the cache.
@@ -136,7 +159,7 @@ class CausalSelfAttention(nn.Module):
         if added_values is not None:
             v = v + added_values.to(v.dtype).unflatten(-1, (-1, self.head_size)).transpose(-3, -2)
         if self.q_norm is not None and self.k_norm is not None:
-            q, k = self.q_norm(q), self.k_norm(k)
+            q, k = self._normalized(self.q_norm, q), self._normalized(self.k_norm, k)
         if self.rope is not None and cache is None:
             q, k = _rotated(self.rope, q, token_positions, 0), _rotated(self.rope, k, token_positions, 0)
         elif self.rope is not None and cache is not None:
@@ -145,13 +168,32 @@ class CausalSelfAttention(nn.Module):
             q, k = together.split((self.num_heads, self.num_kv_heads), dim=-3)
         if cache is not None:
             k, v = cache.append(k, v)
+        first_keys = self._first_keys(q, k, first_keys)
         if mask is None:
-            output = causal_attention(q, k, v)
+            output = self.attend(q, k, v) if first_keys is None else self.attend(q, k, v, first_keys=first_keys)
         else:
+            if first_keys is not None:
+                mask = mask & (torch.arange(k.shape[-2], device=k.device) >= first_keys.unsqueeze(-1))
             mask = mask if mask.dim() == 2 else mask.unsqueeze(-3)
             _check_mask(mask, q, k)
             output = materialized_attention(q, k, v, mask)
         return self.output_proj(output.transpose(-3, -2).flatten(-2))
+
+    def _normalized(self, norm: RMSNorm, x: Tensor) -> Tensor:
+        """Return (..., heads, seq, head_size) queries or keys normalized, over the heads together if so configured."""
+        if self.qk_norm_scope == "head":
+            return norm(x)
+        together = norm(x.transpose(-3, -2).flatten(-2))
+        return together.unflatten(-1, (-1, self.head_size)).transpose(-3, -2)
+
+    def _first_keys(self, q: Tensor, k: Tensor, first_keys: Tensor | None) -> Tensor | None:
+        """Return the first key of each query, given those of documents, in the window; None if it is 0 for all."""
+        queries, keys = q.shape[-2], k.shape[-2]
+        if self.window is None or self.window >= keys:
+            return first_keys
+        positions = torch.arange(keys - queries, keys, device=q.device)
+        in_window = (positions - (self.window - 1)).clamp(min=0)
+        return in_window.unsqueeze(0) if first_keys is None else torch.maximum(first_keys, in_window)
 
     def _project(self, x: Tensor, *, together: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries (..., num_heads, seq, head_size), and keys and values with num_kv_heads.
@@ -163,8 +205,12 @@ class CausalSelfAttention(nn.Module):
         projections = (self.q_proj, self.k_proj, self.v_proj)
         if together and all(_is_plain(projection) for projection in projections):
             weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
+            product = x @ weight.T
+            biases: list[Tensor] = [projection.bias for projection in projections if projection.bias is not None]
+            if biases:
+                product = product + torch.cat(biases).to(product.dtype)
             heads = (self.num_heads, self.num_kv_heads, self.num_kv_heads)
-            q, k, v = (x @ weight.T).unflatten(-1, (-1, self.head_size)).split(heads, dim=-2)
+            q, k, v = product.unflatten(-1, (-1, self.head_size)).split(heads, dim=-2)
         else:
             q, k, v = (projection(x).unflatten(-1, (-1, self.head_size)) for projection in projections)
         return q.transpose(-3, -2), k.transpose(-3, -2), v.transpose(-3, -2)
@@ -178,6 +224,6 @@ def _rotated(rope: RotaryEmbedding, x: Tensor, token_positions: Tensor | None, s
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Return whether calling the module only multiplies by its weight: a `Linear` without hooks."""
+    """Return whether calling the module only applies its weight and bias: a `Linear` without hooks."""
     hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
     return type(module) is Linear and not any(hooks)

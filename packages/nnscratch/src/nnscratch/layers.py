@@ -20,21 +20,30 @@ def _truncated_normal(
 
 
 class Linear(nn.Module):
-    """y = x Wᵀ without bias; `weight` is (d_out, d_in), drawn from N(0, 2 / (d_in + d_out)) truncated at 3 sigma.
+    """y = x Wᵀ; `weight` is (d_out, d_in), drawn from N(0, 2 / (d_in + d_out)) truncated at 3 sigma.
 
-    `torch.nn.Linear` has a bias and draws from a uniform distribution instead. Plainly: `nnscratch.reference.linear`.
+    With `bias`, y = x Wᵀ + b, and b is (d_out,) and starts at 0. `torch.nn.Linear` has a bias unless told otherwise,
+    and draws from a uniform distribution. Plainly: `nnscratch.reference.linear`.
     """
 
     def __init__(
-        self, d_in: int, d_out: int, device: torch.device | str | None = None, dtype: torch.dtype | None = None
+        self,
+        d_in: int,
+        d_out: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+        *,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         self.weight = _truncated_normal((d_out, d_in), math.sqrt(2 / (d_in + d_out)), device, dtype)
+        self.bias = nn.Parameter(torch.zeros(d_out, device=device, dtype=dtype)) if bias else None
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
-        """Return x Wᵀ."""
+        """Return x Wᵀ, plus the bias if there is one."""
         check_last_dimension("x", x, self.weight.shape[1], "d_in")
-        return functional.linear(x, self.weight)
+        y = functional.linear(x, self.weight)
+        return y if self.bias is None else y + self.bias.to(y.dtype)
 
 
 class Embedding(nn.Module):

@@ -1,5 +1,6 @@
 """Rotary position embedding."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -7,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from nnscratch.argument_checks import check_last_dimension
+from nnscratch.config import RopeScaling
 from nnscratch.functional import rotate_pairs
 
 
@@ -17,6 +19,13 @@ class RotaryEmbedding(nn.Module):
     `transformers` pair x[k] with x[k + d_k/2] instead. The tables of cosines and sines are buffers outside the state
     dict, and stay in float32 when a model is cast to another dtype. Plainly: `nnscratch.reference.rotate`.
 
+    Args:
+        theta: Base of the angles.
+        d_k: Width of a head.
+        max_seq_len: Number of positions in the tables.
+        device: Device of the tables.
+        scaling: Change of the frequencies for long contexts.
+
     Raises:
         ValueError: If `d_k` is odd, `theta` is not positive, or a position is outside 0 … max_seq_len - 1 (not checked
             on a GPU or under torch.compile).
@@ -25,7 +34,15 @@ class RotaryEmbedding(nn.Module):
     cos: Tensor
     sin: Tensor
 
-    def __init__(self, theta: float, d_k: int, max_seq_len: int, device: torch.device | str | None = None) -> None:
+    def __init__(
+        self,
+        theta: float,
+        d_k: int,
+        max_seq_len: int,
+        device: torch.device | str | None = None,
+        *,
+        scaling: RopeScaling | None = None,
+    ) -> None:
         super().__init__()
         if d_k < 2 or d_k % 2:
             raise ValueError(f"d_k={d_k!r} cannot be rotated in pairs; choose an even head size of at least 2")
@@ -36,6 +53,7 @@ class RotaryEmbedding(nn.Module):
         self.theta = theta
         self.d_k = d_k
         self.max_seq_len = max_seq_len
+        self.scaling = scaling
         device = torch.get_default_device() if device is None else device
         cos, sin = self._tables()
         self.register_buffer("cos", cos.to(device), persistent=False)
@@ -44,8 +62,11 @@ class RotaryEmbedding(nn.Module):
     def _tables(self) -> tuple[Tensor, Tensor]:
         """Compute the cosines and sines from float64 angles on the CPU, because MPS has no float64."""
         exponents = torch.arange(0, self.d_k, 2, device="cpu", dtype=torch.float64) / self.d_k
+        frequencies = self.theta**-exponents
+        if self.scaling is not None:
+            frequencies = _scaled(frequencies, self.scaling)
         positions = torch.arange(self.max_seq_len, device="cpu", dtype=torch.float64)
-        angles = torch.outer(positions, self.theta**-exponents)
+        angles = torch.outer(positions, frequencies)
         return angles.cos().float(), angles.sin().float()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "RotaryEmbedding":
@@ -102,3 +123,10 @@ class RotaryEmbedding(nn.Module):
                 f"token_positions range from {low} to {high}, but the table holds 0 to {self.max_seq_len - 1}; "
                 f"shorten the input or build a longer table"
             )
+
+
+def _scaled(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
+    """Return frequencies, in radians per position, after the rule of `RopeScaling`."""
+    rotations = scaling.original_context_length * frequencies / (2 * math.pi)  # in the original context
+    kept = (rotations - scaling.low_freq_factor) / (scaling.high_freq_factor - scaling.low_freq_factor)
+    return torch.lerp(frequencies / scaling.factor, frequencies, kept.clamp(0, 1))

@@ -1,6 +1,7 @@
 """Transformer block and Transformer language model, with loading and saving."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nnscratch.attention import CausalSelfAttention
+from nnscratch.attention_kernels import causal_attention
 from nnscratch.cache import KeyValueCache, LayerCache
 from nnscratch.config import TransformerConfig
 from nnscratch.interchange import load_untied, read_huggingface, read_pretrained, untied_state, write_pretrained
@@ -21,20 +23,22 @@ _FEED_FORWARD = {"swiglu": SwiGLU, "silu": SiLUFeedForward, "relu_squared": ReLU
 def _rotary_embedding(config: TransformerConfig, device: torch.device | str | None) -> RotaryEmbedding | None:
     if config.position == "none":
         return None
-    return RotaryEmbedding(config.rope_theta, config.d_k, config.context_length, device)
+    return RotaryEmbedding(config.rope_theta, config.d_k, config.context_length, device, scaling=config.rope_scaling)
 
 
 class TransformerBlock(nn.Module):
     """Attention and a feed-forward network, each with a residual connection.
 
     With norm "pre", x + f(norm(x)) (Xiong et al. 2020), plainly: `nnscratch.reference.transformer_block`; "post",
-    norm(x + f(x)) (Vaswani et al. 2017); "none", x + f(x).
+    norm(x + f(x)) (Vaswani et al. 2017); "reordered", x + norm(f(x)) (OLMo et al. 2025, section 3.2); "none", x + f(x).
 
     Args:
         config: The architecture.
         rope: Rotary embedding to share with other blocks; by default the block makes its own if it needs one.
         device: Device of the parameters.
         dtype: Dtype of the parameters.
+        layer: Index of the block, for the fields of the config about some layers.
+        attend: Attention function, as in `CausalSelfAttention`.
     """
 
     def __init__(
@@ -43,9 +47,14 @@ class TransformerBlock(nn.Module):
         rope: RotaryEmbedding | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        layer: int = 0,
+        attend: Callable[..., Tensor] = causal_attention,
     ) -> None:
         super().__init__()
-        if config.position == "rope" and rope is None:
+        if not config.has_rope(layer):
+            rope = None
+        elif rope is None:
             rope = _rotary_embedding(config, device)
         self.norm = config.norm
         self.attn = CausalSelfAttention(
@@ -54,8 +63,12 @@ class TransformerBlock(nn.Module):
             rope,
             num_kv_heads=config.num_kv_heads,
             head_size=config.head_size,
+            qkv_bias=config.qkv_bias,
             qk_norm=config.qk_norm,
+            qk_norm_scope=config.qk_norm_scope,
             norm_eps=config.norm_eps,
+            window=config.window_of(layer),
+            attend=attend,
             device=device,
             dtype=dtype,
         )
@@ -70,15 +83,20 @@ class TransformerBlock(nn.Module):
         token_positions: Int[Tensor, "*#positions seq"] | None = None,
         cache: LayerCache | None = None,
         mask: Bool[Tensor, "*#mask seq keys"] | None = None,
+        first_keys: Int[Tensor, "*#batch seq"] | None = None,
     ) -> Float[Tensor, "*batch seq d_model"]:
         """Return the residual stream after the block; the arguments are those of `CausalSelfAttention`."""
+        attn = partial(self.attn, token_positions=token_positions, cache=cache, mask=mask, first_keys=first_keys)
         if self.norm == "pre":
-            x = x + self.attn(self.ln1(x), token_positions, cache, mask)
+            x = x + attn(self.ln1(x))
             return x + self.ffn(self.ln2(x))
         if self.norm == "post":
-            x = self.ln1(x + self.attn(x, token_positions, cache, mask))
+            x = self.ln1(x + attn(x))
             return self.ln2(x + self.ffn(x))
-        x = x + self.attn(x, token_positions, cache, mask)
+        if self.norm == "reordered":
+            x = x + self.ln1(attn(x))
+            return x + self.ln2(self.ffn(x))
+        x = x + attn(x)
         return x + self.ffn(x)
 
 
@@ -91,15 +109,20 @@ class TransformerLM(LanguageModel):
         config: The architecture.
         device: Device of the parameters.
         dtype: Dtype of the parameters.
+        attend: Attention function, as in `CausalSelfAttention`.
     """
 
     config: TransformerConfig
+    model_type: str | None = None
+    """Name in transformers of the family that `import_huggingface` found, such as "mistral"; exports return to it."""
 
     def __init__(
         self,
         config: TransformerConfig,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        attend: Callable[..., Tensor] = causal_attention,
     ) -> None:
         super().__init__()
         self.config = config
@@ -108,8 +131,11 @@ class TransformerLM(LanguageModel):
         # d_model.
         std = config.d_model**-0.5 if config.tie_embeddings else 1.0
         self.token_embeddings = Embedding(config.vocab_size, config.d_model, device, dtype, std=std)
-        self.layers = nn.ModuleList(TransformerBlock(config, rope, device, dtype) for _ in range(config.num_layers))
-        if config.norm == "pre":
+        self.layers = nn.ModuleList(
+            TransformerBlock(config, rope, device, dtype, layer=layer, attend=attend)
+            for layer in range(config.num_layers)
+        )
+        if config.has_final_norm:
             self.ln_final = RMSNorm(config.d_model, config.norm_eps, device, dtype)
         self.lm_head = Linear(config.d_model, config.vocab_size, device, dtype)
         if config.tie_embeddings:
@@ -125,7 +151,7 @@ class TransformerLM(LanguageModel):
         x = self.token_embeddings(token_ids)
         for index, layer in enumerate(self.layers):
             x = layer(x, token_positions, None if cache is None else cache.layers[index], mask)
-        return self.ln_final(x) if self.config.norm == "pre" else x
+        return self.ln_final(x) if self.config.has_final_norm else x
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write `config.json` and `model.safetensors` into a directory, which is created if necessary."""
@@ -153,7 +179,10 @@ class TransformerLM(LanguageModel):
 
 
 def import_huggingface(directory: str | Path, device: torch.device | str = "cpu") -> TransformerLM:
-    """Load a LlamaForCausalLM from a directory that transformers, or `export_huggingface`, wrote.
+    """Load a published model from a directory that transformers, or `export_huggingface`, wrote.
+
+    The families are Llama (2, 3, 3.1; TinyLlama and SmolLM 2 are Llamas), Mistral, Qwen 2, 2.5 and 3 (dense), SmolLM 3
+    and OLMo 2.
 
     The files read are config.json and model.safetensors, or the shards listed in model.safetensors.index.json; never a
     pickle. Rows of the query and key projections return to the order of adjacent pairs.
@@ -170,8 +199,10 @@ def import_huggingface(directory: str | Path, device: torch.device | str = "cpu"
         ValueError: If a file is damaged; if the config asks for something that `TransformerConfig` cannot express,
             naming the field; if parameters are missing, unexpected, of the wrong shape or not floating point.
     """
-    config, weights = read_huggingface(Path(directory), _parameter_shapes)
-    return TransformerLM._from_weights(config, weights, device)
+    config, weights, model_type = read_huggingface(Path(directory), _parameter_shapes)
+    model = TransformerLM._from_weights(config, weights, device)
+    model.model_type = model_type
+    return model
 
 
 def _parameter_shapes(config: TransformerConfig) -> dict[str, tuple[int, ...]]:

@@ -67,6 +67,8 @@ def test_parameters_are_those_of_the_model(changes):
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_flops_are_those_that_torch_counts(changes):
+    # Torch computes and counts what is outside a window, too.
+    changes = {name: value for name, value in changes.items() if name not in ("window", "full_attention_layers")}
     config = TransformerConfig(300, 32, 64, 2, 4, 128, **changes)
     model = TransformerLM(config)
     for length in (32, 8):
@@ -90,6 +92,15 @@ def test_flops_of_the_training_loss_are_those_that_torch_counts():
         TransformerLM(config).loss(ids, ids).backward()
     # At 4 tokens attention's square is below half a percent of all.
     assert training.get_total_flops() == pytest.approx(3 * 4 * flops_per_token(config, 4, backward=True), rel=0.01)
+
+
+def test_a_window_counts_only_in_its_layers():
+    config = TransformerConfig(300, 32, 64, 3, 4, 128, window=10, full_attention_layers=(1,))
+    all_full = flops_by_part(dataclasses.replace(config, window=None, full_attention_layers=()))
+    windowed = flops_by_part(config)
+    assert windowed["attention"] == pytest.approx(all_full["attention"] * (1 + 2 * 10 / 32) / 3)
+    assert {**windowed, "attention": 0} == {**all_full, "attention": 0}
+    assert flops_by_part(config, 10)["attention"] == pytest.approx(all_full["attention"] * 10 / 32)
 
 
 def test_matrix_products_add_up_to_the_parts():

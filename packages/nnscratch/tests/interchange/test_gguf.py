@@ -17,7 +17,7 @@ from samples import (
     varied,
 )
 
-from nnscratch import TransformerLM, export_gguf
+from nnscratch import RopeScaling, TransformerLM, export_gguf
 
 gguf = pytest.importorskip("gguf", reason="gguf is not installed")
 
@@ -143,6 +143,7 @@ def test_metadata_say_what_llama_cpp_needs(tmp_path, tokenizer_dir, config):
     assert {name: value for name, value in metadata.items() if not name.startswith("GGUF.")} == {
         "general.architecture": "llama",
         "general.type": "model",
+        "general.name": "model",
         "general.file_type": 0,
         "general.quantization_version": 2,
         "llama.context_length": 16,
@@ -178,6 +179,7 @@ def test_merges_in_pairs_and_a_split_by_the_pattern_are_the_same(tmp_path, conte
     export_gguf(TransformerLM(config), save_tokenizer(tokenizer_dir, content), tmp_path / "b.gguf")
     a, b = metadata_of(tmp_path / "a.gguf"), metadata_of(tmp_path / "b.gguf")
     assert (b.pop("tokenizer.ggml.bos_token_id"), b.pop("tokenizer.ggml.eos_token_id")) == (260, 258)
+    assert (a.pop("general.name"), b.pop("general.name")) == ("a", "b")
     assert b == {name: a[name] for name in b}
 
 
@@ -238,11 +240,25 @@ def test_a_vocabulary_without_all_bytes_is_refused(tmp_path, content, config):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("norm", "post"), ("position", "none"), ("ffn", "silu"), ("qk_norm", True), ("logit_soft_cap", 30.0)],
+    [
+        ("norm", "post"),
+        ("position", "none"),
+        ("ffn", "silu"),
+        ("qk_norm", True),
+        ("qkv_bias", True),
+        ("window", 4),
+        ("logit_soft_cap", 30.0),
+    ],
 )
 def test_models_other_than_llamas_are_refused(tmp_path, tokenizer_dir, config, name, value):
     model = TransformerLM(dataclasses.replace(config, **{name: value}))
     with pytest.raises(ValueError, match=rf"{name}={value!r} is not a Llama; only {name}=.* can be exported"):
+        export_gguf(model, tokenizer_dir, tmp_path / "model.gguf")
+
+
+def test_scaled_frequencies_are_refused(tmp_path, tokenizer_dir, config):
+    model = TransformerLM(dataclasses.replace(config, rope_scaling=RopeScaling()))
+    with pytest.raises(ValueError, match=r"rope_scaling=RopeScaling\(.*\) cannot be exported to this format; use"):
         export_gguf(model, tokenizer_dir, tmp_path / "model.gguf")
 
 

@@ -44,15 +44,39 @@ def test_a_tokenizer_may_lack_an_end_of_text_token(tmp_path, tokenizer_dir, mode
     assert json.loads((tmp_path / "out" / "config.json").read_text())["eos_token_id"] is None
 
 
-FIELDS = {"norm": "post", "position": "none", "ffn": "silu", "qk_norm": True, "logit_soft_cap": 30.0}
+FIELDS = {"norm": "post", "position": "none", "ffn": "silu", "logit_soft_cap": 30.0}
 
 
 @pytest.mark.parametrize(("name", "value"), [*FIELDS.items(), ("norm", "none"), ("ffn", "relu_squared")])
-def test_models_other_than_llamas_are_refused(tmp_path, tokenizer_dir, config, name, value):
+def test_models_of_no_family_are_refused(tmp_path, tokenizer_dir, config, name, value):
     model = TransformerLM(dataclasses.replace(config, **{name: value}))
     with pytest.raises(ValueError, match=rf"{name}={value!r} is not a Llama; only {name}=.* can be exported"):
         export_huggingface(model, tokenizer_dir, tmp_path / "out")
     assert names_in(tmp_path) == {"tokenizer"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"qkv_bias": True, "qk_norm": True}, "qk_norm=True is not a Qwen 2; only qk_norm=False"),
+        ({"qk_norm": True, "norm": "post"}, "norm='post' is not a Qwen 3; only norm='pre'"),
+        ({"qk_norm": True, "qk_norm_scope": "all_heads"}, "qk_norm_scope='all_heads' is not a Qwen 3"),
+        ({"norm": "reordered"}, "qk_norm=False is not an OLMo 2; only qk_norm=True"),
+        (
+            {"norm": "reordered", "qk_norm": True},
+            "qk_norm_scope='head' is not an OLMo 2; only qk_norm_scope='all_heads'",
+        ),
+        ({"no_rope_layers": (1,), "logit_soft_cap": 5.0}, "logit_soft_cap=5.0 is not a SmolLM 3"),
+        (
+            {"qk_norm": True, "window": 4, "full_attention_layers": (1,)},
+            r"full_attention_layers=\(1,\) is not a Qwen 3; only the first layers of one have no window",
+        ),
+    ],
+)
+def test_mixtures_of_families_are_refused_by_the_name_of_the_field(tmp_path, tokenizer_dir, config, changes, message):
+    model = TransformerLM(dataclasses.replace(config, **changes))
+    with pytest.raises(ValueError, match=message):
+        export_huggingface(model, tokenizer_dir, tmp_path / "out")
 
 
 def test_the_tokenizer_must_exist_and_fit(tmp_path, tokenizer_dir, config, model):

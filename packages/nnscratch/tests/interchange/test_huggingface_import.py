@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 
 from nnscratch import import_huggingface
 from nnscratch.config import TransformerConfig
-from nnscratch.interchange.llama_config import llama_config, read_llama_config
+from nnscratch.interchange.families import LLAMA
+from nnscratch.interchange.huggingface_config import huggingface_config, read_huggingface_config
 from nnscratch.transformer import TransformerLM
 
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
@@ -17,7 +18,7 @@ QUERY = "model.layers.1.self_attn.q_proj.weight"
 
 def written_config(**changes):
     sizes = {"vocab_size": 50, "context_length": 16, "d_model": 32, "num_layers": 2, "num_heads": 4, "d_ff": 64}
-    return llama_config(TransformerConfig(**sizes), torch.float32, None, None) | changes
+    return huggingface_config(TransformerConfig(**sizes), LLAMA, torch.float32, None, None) | changes
 
 
 @pytest.fixture
@@ -62,8 +63,14 @@ def test_rows_become_pairs_and_nothing_is_written(directory):
 @pytest.mark.parametrize(
     ("changes", "field", "came", "expected"),
     [
-        ({"model_type": "mistral"}, "model_type", "'mistral'", "'llama'"),
-        ({"model_type": ...}, "model_type", "None", "'llama'"),
+        (
+            {"model_type": "gemma"},
+            "model_type",
+            "'gemma'",
+            "one of 'llama', 'mistral', 'qwen2', 'qwen3', 'smollm3', .*",
+        ),
+        ({"model_type": ...}, "model_type", "None", "one of 'llama', .*"),
+        ({"model_type": "mistral"}, "architectures", r"\['LlamaForCausalLM'\]", r"\['MistralForCausalLM'\]"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "architectures", r"\[.*\]", r"\['LlamaForCausalLM'\]"),
         ({"num_key_value_heads": 3}, "num_key_value_heads", "3", "a divisor of num_attention_heads=4"),
         ({"num_key_value_heads": 8}, "num_key_value_heads", "8", "a divisor of num_attention_heads=4"),
@@ -83,8 +90,9 @@ def test_rows_become_pairs_and_nothing_is_written(directory):
         ({"pretraining_tp": 2}, "pretraining_tp", "2", "1"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor", "0.5", "1"),
         ({"quantization_config": {"bits": 4}}, "quantization_config", "{'bits': 4}", "None"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling.type", "'linear'", "'default'"),
-        ({"rope_parameters": {"rope_type": "llama3"}}, "rope_parameters.rope_type", "'llama3'", "'default'"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling.type", "'linear'", "'default' or 'llama3'"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters.rope_type", "'yarn'", "'default' or 'llama3'"),
+        ({"rope_parameters": {"rope_type": "llama3"}}, "rope_parameters.factor", "None", "a positive number"),
         ({"rope_parameters": {"factor": 8.0}}, "rope_parameters.factor", "8.0", "no such setting"),
         ({"rope_scaling": {"partial_rotary_factor": 0.5}}, "rope_scaling.partial_rotary_factor", "0.5", "1"),
         ({"rope_scaling": 2.0}, "rope_scaling", "2.0", "an object"),
@@ -113,7 +121,7 @@ def test_configs_that_cannot_be_expressed_are_refused(directory, changes, field,
 )
 def test_heads_of_a_config(tmp_path, changes, expected):
     change_config(tmp_path, **changes)
-    config = read_llama_config(tmp_path / "config.json")
+    config, _ = read_huggingface_config(tmp_path / "config.json")
     assert (config.num_kv_heads, config.head_size) == expected
 
 

@@ -7,7 +7,16 @@ import pytest
 import torch
 from samples import END_OF_TEXT, byte_level_tokenizer, edit, names_in, save_letters, save_tokenizer, varied
 
-from nnscratch import TransformerLM, complete, export_gguf, export_huggingface, generate, import_huggingface
+from nnscratch import (
+    RopeScaling,
+    TransformerLM,
+    complete,
+    export_gguf,
+    export_huggingface,
+    generate,
+    import_huggingface,
+)
+from nnscratch.interchange.huggingface_config import read_huggingface_config
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # transformers' own
 
@@ -92,38 +101,6 @@ def test_a_model_of_transformers_computes_the_same(tmp_path, transformers, tied,
     assert ours.config.tie_embeddings == tied
 
 
-@pytest.mark.parametrize(("kv_heads", "head_dim"), [(4, 8), (2, 8), (1, 8), (4, 6), (2, 20)])
-def test_a_model_of_transformers_may_share_keys_and_values(tmp_path, transformers, tokenizer_dir, kv_heads, head_dim):
-    sizes = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
-    config = transformers.LlamaConfig(
-        **sizes,
-        num_attention_heads=4,
-        num_key_value_heads=kv_heads,
-        head_dim=head_dim,
-        max_position_embeddings=16,
-        rms_norm_eps=1e-4,
-        eos_token_id=None,
-    )
-    theirs = varied(transformers.LlamaForCausalLM(config)).eval()
-    theirs.save_pretrained(tmp_path / "theirs")
-    ours = import_huggingface(tmp_path / "theirs")
-    assert (ours.config.kv_heads, ours.config.d_k) == (kv_heads, head_dim)
-    ids = torch.randint(49, (2, 16))
-    with torch.no_grad():
-        torch.testing.assert_close(ours(ids), theirs(ids).logits, atol=1e-4, rtol=0)
-    # The shorter prompt is padded on the left; each goes on as it would alone.
-    prompts = [ids[0, :5].tolist(), ids[1, :2].tolist()]
-    written = complete(ours, prompts, max_new_tokens=8, temperature=0.0)
-    for prompt, continuation in zip(prompts, written, strict=True):
-        alone = torch.tensor([prompt])
-        generated = theirs.generate(alone, attention_mask=torch.ones_like(alone), do_sample=False, max_new_tokens=8)
-        assert generated[0, len(prompt) :].tolist() == continuation
-    export_huggingface(ours, tokenizer_dir, tmp_path / "back")
-    back = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "back").state_dict()
-    assert back.keys() == theirs.state_dict().keys()
-    assert all(torch.equal(back[name], tensor) for name, tensor in theirs.state_dict().items())
-
-
 @pytest.mark.parametrize("changes", [{}, {"num_kv_heads": 2}, SHARED], ids=str)
 def test_transformers_reads_a_gguf_file_alike(tmp_path, transformers, config, changes):
     pytest.importorskip("gguf", reason="gguf is not installed")
@@ -142,6 +119,102 @@ def test_transformers_reads_a_gguf_file_alike(tmp_path, transformers, config, ch
         assert tokenizer.encode(text, add_special_tokens=False) == original.encode(text).ids
 
 
-def test_absent_fields_of_a_config_have_the_defaults_of_transformers(transformers):
-    config = transformers.LlamaConfig()
-    assert (config.rms_norm_eps, config.tie_word_embeddings) == (1e-6, False)
+LLAMA_3_SCALING = {
+    "rope_type": "llama3",
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 3.0,
+    "original_max_position_embeddings": 16,
+}
+WINDOW = {"use_sliding_window": True, "sliding_window": 5}
+TINY = {"hidden_size": 32, "intermediate_size": 44, "num_attention_heads": 4, "num_key_value_heads": 2}
+# Small models in the shape of published ones: class, its settings, and what our config has to say about it.
+PUBLISHED = {
+    "Llama 2": ("Llama", {"num_key_value_heads": 4}, {}),
+    "Llama 3": ("Llama", {"rope_theta": 500_000.0}, {"rope_theta": 500_000.0, "num_kv_heads": 2}),
+    "Llama 3.1": ("Llama", {"scaling": LLAMA_3_SCALING}, {"rope_scaling": RopeScaling(4.0, 1.0, 3.0, 16)}),
+    "Llama, wide heads": ("Llama", {"head_dim": 20}, {"head_size": 20}),
+    "TinyLlama": (
+        "Llama",
+        {"num_attention_heads": 8, "hidden_size": 64, "num_key_value_heads": 1},
+        {"num_kv_heads": 1},
+    ),
+    "SmolLM 2": (
+        "Llama",
+        {"num_attention_heads": 3, "num_key_value_heads": 1, "hidden_size": 48, "tie_word_embeddings": True},
+        {"tie_embeddings": True},
+    ),
+    "Mistral 0.1": ("Mistral", {"sliding_window": 5}, {"window": 5}),
+    "Mistral 0.3": ("Mistral", {"sliding_window": None, "head_dim": 12}, {"window": None, "head_size": 12}),
+    "Qwen 2": ("Qwen2", {"tie_word_embeddings": True}, {"qkv_bias": True, "window": None}),
+    "Qwen 2, windows": ("Qwen2", WINDOW | {"max_window_layers": 2}, {"window": 5, "full_attention_layers": (0, 1)}),
+    "Qwen 2.5": ("Qwen2", {"rope_theta": 1e6, "rms_norm_eps": 1e-6, "num_key_value_heads": 1}, {"rope_theta": 1e6}),
+    "Qwen 3": ("Qwen3", {"head_dim": 16}, {"qk_norm": True, "head_size": 16}),
+    "Qwen 3, windows": ("Qwen3", WINDOW | {"max_window_layers": 0, "head_dim": 8}, {"window": 5}),
+    "SmolLM 3": ("SmolLM3", {}, {"no_rope_layers": (3,), "rope_theta": 2e6, "tie_embeddings": True}),
+    "SmolLM 3, windows": (
+        "SmolLM3",
+        WINDOW | {"no_rope_layers": [0, 1, 1, 0], "tie_word_embeddings": False},
+        {"no_rope_layers": (0, 3), "full_attention_layers": (1, 2), "window": 5},
+    ),
+    "OLMo 2": ("Olmo2", {"head_dim": 10}, {"norm": "reordered", "qk_norm_scope": "all_heads", "head_size": 10}),
+}
+
+
+def published(transformers, name):
+    """A small random model of a class of transformers, or a skip if this version lacks it."""
+    family, settings, fields = PUBLISHED[name]
+    if not hasattr(transformers, f"{family}ForCausalLM"):
+        pytest.skip(f"transformers {transformers.__version__} has no {family}")
+    if transformers.__version__.startswith("4.48") and name == "Qwen 2, windows":
+        pytest.skip("transformers 4.48 puts the windows of a Qwen 2 into all layers")
+    settings = TINY | {"vocab_size": 53, "num_hidden_layers": 4, "max_position_embeddings": 32} | settings
+    scaling, theta = settings.pop("scaling", None), settings.pop("rope_theta", None)
+    if transformers.__version__.startswith("4."):
+        settings |= {"rope_scaling": scaling} if scaling else {}
+        settings |= {"rope_theta": theta} if theta else {}
+    elif scaling or theta:
+        settings["rope_parameters"] = (scaling or {"rope_type": "default"}) | {"rope_theta": theta or 10_000.0}
+    ids = {"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}
+    config = getattr(transformers, f"{family}Config")(**settings | ids)
+    return varied(getattr(transformers, f"{family}ForCausalLM")(config)).eval(), fields
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_small_published_models_compute_and_write_the_same_and_return(tmp_path, transformers, tokenizer_dir, name):
+    theirs, fields = published(transformers, name)
+    theirs.save_pretrained(tmp_path / "theirs")
+    ours = import_huggingface(tmp_path / "theirs")
+    assert {field: getattr(ours.config, field) for field in fields} == fields
+    ids = torch.randint(53, (2, 24))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(ids), theirs(ids).logits, atol=1e-4, rtol=0)
+    # The shorter prompt is padded on the left; each goes on as it would alone.
+    prompts = [ids[0, :9].tolist(), ids[1, :2].tolist()]
+    written = complete(ours, prompts, max_new_tokens=16, temperature=0.0)
+    for prompt, continuation in zip(prompts, written, strict=True):
+        alone = torch.tensor([prompt])
+        generated = theirs.generate(alone, attention_mask=torch.ones_like(alone), do_sample=False, max_new_tokens=16)
+        assert generated[0, len(prompt) :].tolist() == continuation
+    export_huggingface(ours, tokenizer_dir, tmp_path / "back")
+    back = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "back")
+    assert type(back) is type(theirs)
+    assert back.state_dict().keys() == theirs.state_dict().keys()
+    assert all(torch.equal(back.state_dict()[key], tensor) for key, tensor in theirs.state_dict().items())
+    with torch.no_grad():
+        assert torch.equal(back(ids).logits, theirs(ids).logits)
+    assert import_huggingface(tmp_path / "back").config == ours.config
+
+
+@pytest.mark.parametrize("family", ["Llama", "Mistral", "Qwen2", "Qwen3", "SmolLM3", "Olmo2"])
+def test_absent_fields_of_a_config_have_the_defaults_of_transformers(tmp_path, transformers, family):
+    if not hasattr(transformers, f"{family}Config"):
+        pytest.skip(f"transformers {transformers.__version__} has no {family}")
+    sizes = {"vocab_size": 53, "num_hidden_layers": 40, "max_position_embeddings": 32}
+    sizes |= {"hidden_size": 4096, "intermediate_size": 44, "num_attention_heads": 32}
+    config = getattr(transformers, f"{family}Config")(**sizes)
+    config.save_pretrained(tmp_path / "all")
+    content = {"model_type": config.model_type} | sizes
+    (tmp_path / "sizes.json").write_text(json.dumps(content))
+    everything, _ = read_huggingface_config(tmp_path / "all" / "config.json")
+    assert read_huggingface_config(tmp_path / "sizes.json")[0] == everything

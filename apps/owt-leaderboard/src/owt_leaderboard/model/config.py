@@ -6,6 +6,11 @@ from nnscratch import TransformerConfig
 
 _BIGRAM_ROWS_PER_TOKEN = 5  # as in modded-nanogpt
 _MAX_GATE_CHANNELS = 32  # as in nanochat
+_SUPPORTED = frozenset(
+    "vocab_size context_length d_model num_layers num_heads d_ff rope_theta qk_norm norm_eps ffn tie_embeddings "
+    "logit_soft_cap".split()
+)
+"""Fields of `TransformerConfig` that may differ from their defaults."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,10 @@ class SpeedrunConfig(TransformerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, supported in (("norm", "pre"), ("position", "rope"), ("num_kv_heads", None), ("head_size", None)):
-            if getattr(self, name) != supported:
-                raise ValueError(f"{name}={getattr(self, name)!r} is not supported here; choose {supported!r}")
+        for item in fields(TransformerConfig):
+            value = getattr(self, item.name)
+            if item.name not in _SUPPORTED and value != item.default:
+                raise ValueError(f"{item.name}={value!r} is not supported here; choose {item.default!r}")
         for name in SWITCHES:
             if getattr(self, name) is not True and getattr(self, name) is not False:
                 raise ValueError(f"{name}={getattr(self, name)!r} is not a switch; choose True or False")

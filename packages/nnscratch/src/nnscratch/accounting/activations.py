@@ -19,7 +19,8 @@ def _attention(config: TransformerConfig, length: int) -> int:
     # backward pass recomputes the weights; the input of the output projection, which is a rearranged copy.
     values = config.d_model + 2 * q_width + 2 * kv_width + config.num_heads + q_width
     if config.qk_norm:  # q and k before the norm are views of the whole product.
-        values += q_width + 2 * kv_width + config.num_heads + config.kv_heads
+        values += q_width + 2 * kv_width
+        values += 2 if config.qk_norm_scope == "all_heads" else config.num_heads + config.kv_heads
     return length * values
 
 

@@ -37,7 +37,7 @@ def matrix_products(config: TransformerConfig, context_length: int | None = None
     """Return every matrix product of the forward pass of one sequence.
 
     Attention is counted over the whole square of positions, including the masked half, as in the assignment and in
-    `torch.utils.flop_counter`.
+    `torch.utils.flop_counter`. In a layer with a window each query counts with as many keys as the window has.
 
     Args:
         config: The model.
@@ -48,12 +48,19 @@ def matrix_products(config: TransformerConfig, context_length: int | None = None
     """
     length = _length(config, context_length)
     width, inner, layers, heads, head = config.d_model, config.d_ff, config.num_layers, config.num_heads, config.d_k
+    full = len([layer for layer in range(layers) if config.window_of(layer) is None])
+    window = length if config.window is None else min(config.window, length)
     inward = "w1 and w3" if FEED_FORWARD_MATRICES[config.ffn] == 3 else "w1"
+    in_windows = [
+        MatrixProduct("queries with keys in windows", "attention", length, head, window, heads * (layers - full)),
+        MatrixProduct("weights with values in windows", "attention", length, window, head, heads * (layers - full)),
+    ]
     return [
         MatrixProduct("q projection", "qkv", length, width, heads * head, layers),
         MatrixProduct("k and v projections", "qkv", length, width, config.kv_heads * head, 2 * layers),
-        MatrixProduct("queries with keys", "attention", length, head, length, heads * layers),
-        MatrixProduct("weights with values", "attention", length, length, head, heads * layers),
+        MatrixProduct("queries with keys", "attention", length, head, length, heads * full),
+        MatrixProduct("weights with values", "attention", length, length, head, heads * full),
+        *(in_windows if full < layers else []),
         MatrixProduct("output projection", "output", length, heads * head, width, layers),
         MatrixProduct(inward, "ffn", length, width, inner, (FEED_FORWARD_MATRICES[config.ffn] - 1) * layers),
         MatrixProduct("w2", "ffn", length, inner, width, layers),

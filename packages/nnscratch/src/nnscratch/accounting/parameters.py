@@ -19,7 +19,7 @@ class HasParameters(Protocol):
 
 def norm_count(config: TransformerConfig) -> int:
     """Return the number of norms of width d_model; the norms of queries and keys are narrower and do not count."""
-    return {"pre": 2 * config.num_layers + 1, "post": 2 * config.num_layers, "none": 0}[config.norm]
+    return (0 if config.norm == "none" else 2 * config.num_layers) + config.has_final_norm
 
 
 def parameters_by_part(config: TransformerConfig) -> dict[str, int]:
@@ -29,11 +29,14 @@ def parameters_by_part(config: TransformerConfig) -> dict[str, int]:
     """
     width, layers = config.d_model, config.num_layers
     table = config.vocab_size * width
+    q_width, kv_width = config.num_heads * config.d_k, config.kv_heads * config.d_k
+    biases = q_width + 2 * kv_width if config.qkv_bias else 0
+    qk_norms = 2 * config.d_k if config.qk_norm_scope == "head" else q_width + kv_width
     return {
         "embeddings": table,
-        "attention": layers * 2 * (config.num_heads + config.kv_heads) * config.d_k * width,
+        "attention": layers * (2 * (q_width + kv_width) * width + biases),
         "ffn": layers * FEED_FORWARD_MATRICES[config.ffn] * width * config.d_ff,
-        "norms": norm_count(config) * width + (2 * layers * config.d_k if config.qk_norm else 0),
+        "norms": norm_count(config) * width + (layers * qk_norms if config.qk_norm else 0),
         "lm_head": 0 if config.tie_embeddings else table,
     }
 

@@ -9,9 +9,10 @@ import torch
 
 from nnscratch.config import TransformerConfig
 from nnscratch.interchange.byte_level import Vocabulary, read_byte_level
+from nnscratch.interchange.families import require_llama
 from nnscratch.interchange.files import replacing
-from nnscratch.interchange.llama import renamed, require_llama
 from nnscratch.interchange.native import untied_state
+from nnscratch.interchange.parameter_names import renamed
 from nnscratch.interchange.tokenizer_files import read_tokenizer_files
 from nnscratch.language_model import LanguageModel
 
@@ -77,7 +78,7 @@ def export_gguf(model: LanguageModel, tokenizer_dir: str | Path, path: str | Pat
     with replacing(path) as temporary:
         writer = GGUFWriter(temporary, "llama")
         try:
-            _add_architecture(writer, config, dtype)
+            _add_architecture(writer, path.stem, config, dtype)
             _add_vocabulary(writer, vocabulary, config.vocab_size)
             _add_tensors(writer, untied_state(model, config.tie_embeddings), dtype)
             writer.write_header_to_file()
@@ -87,10 +88,11 @@ def export_gguf(model: LanguageModel, tokenizer_dir: str | Path, path: str | Pat
             writer.close()
 
 
-def _add_architecture(writer: GGUFWriter, config: TransformerConfig, dtype: str) -> None:
+def _add_architecture(writer: GGUFWriter, name: str, config: TransformerConfig, dtype: str) -> None:
     from gguf import GGML_QUANT_VERSION, GGUFType, LlamaFileType
 
     writer.add_type(GGUFType.MODEL)
+    writer.add_name(name)
     writer.add_context_length(config.context_length)
     writer.add_embedding_length(config.d_model)
     writer.add_block_count(config.num_layers)

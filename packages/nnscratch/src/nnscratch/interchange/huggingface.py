@@ -1,4 +1,4 @@
-"""Export and import of model directories of the transformers library, with the architecture LlamaForCausalLM."""
+"""Export and import of model directories of the transformers library."""
 
 import json
 import os
@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from nnscratch.config import TransformerConfig
+from nnscratch.interchange.families import OLMO_2, Family, family_of
 from nnscratch.interchange.files import replacing, write_json
-from nnscratch.interchange.llama import halves_to_pairs, is_rotated, pairs_to_halves, renamed, require_llama
-from nnscratch.interchange.llama_config import llama_config, read_llama_config
+from nnscratch.interchange.huggingface_config import huggingface_config, read_huggingface_config
 from nnscratch.interchange.native import CONFIG_FILE, FORMAT, WEIGHTS_FILE, untied_state, write_weights
+from nnscratch.interchange.parameter_names import halves_to_pairs, is_rotated, pairs_to_halves, renamed
 from nnscratch.interchange.shards import check_names_and_shapes, find_shards, read_headers, read_tensors
 from nnscratch.interchange.tokenizer_files import SETTINGS_FILE, TokenizerFiles, read_tokenizer_files
 from nnscratch.language_model import LanguageModel
@@ -39,10 +40,13 @@ _NAMES = {
     "attn.k_proj": "self_attn.k_proj",
     "attn.v_proj": "self_attn.v_proj",
     "attn.output_proj": "self_attn.o_proj",
+    "attn.q_norm": "self_attn.q_norm",
+    "attn.k_norm": "self_attn.k_norm",
     "ffn.w1": "mlp.gate_proj",
     "ffn.w2": "mlp.down_proj",
     "ffn.w3": "mlp.up_proj",
 }
+_REORDERED_NORMS = {"ln1": "post_attention_layernorm", "ln2": "post_feedforward_layernorm"}
 _BLOCK = "model.layers"
 _HEAD = "lm_head.weight"
 _EMBEDDING = "model.embed_tokens.weight"
@@ -51,8 +55,11 @@ _EMBEDDING = "model.embed_tokens.weight"
 def export_huggingface(model: LanguageModel, tokenizer_dir: str | Path, out_dir: str | Path) -> None:
     """Write a directory that `AutoModelForCausalLM` and `AutoTokenizer` of transformers open.
 
-    Rows of the query and key projections are reordered, because Llama rotates the pair (x[k], x[k + d_k/2]) where this
-    package rotates (x[2k], x[2k + 1]). Attention scores do not change.
+    The config decides on the architecture: Llama, Mistral (a window), Qwen 2 (qkv_bias), Qwen 3 (qk_norm), OLMo 2 (norm
+    "reordered") or SmolLM 3 (layers without RoPE, or some without a window).
+
+    Rows of the query and key projections are reordered, because these models rotate the pair (x[k], x[k + d_k/2]) where
+    this package rotates (x[2k], x[2k + 1]). Attention scores do not change.
 
     The tokens before and after a text (bos and eos) are those named in tokenizer_config.json, or else `<|endoftext|>`
     if the tokenizer has it. If no tokenizer class is named, the class that uses tokenizer.json unchanged is written.
@@ -61,23 +68,23 @@ def export_huggingface(model: LanguageModel, tokenizer_dir: str | Path, out_dir:
     and other files are kept; config.json, without which nothing opens the directory, is removed first and written last.
 
     Args:
-        model: A `TransformerLM` with the architecture of Llama: norm "pre", position "rope", ffn "swiglu", no qk_norm,
-            no logit_soft_cap.
+        model: A `TransformerLM` with position "rope", ffn "swiglu", no logit_soft_cap, and the norms of a family.
         tokenizer_dir: Directory of `tokenizer.json` and the other tokenizer files, which are copied.
         out_dir: Directory to write, created if necessary.
 
     Raises:
-        ValueError: If the model is not a Llama, the tokenizer has more tokens than the model, the files of the
-            tokenizer contradict one another, or `out_dir` holds a model that `TransformerLM.save_pretrained` wrote.
+        ValueError: If no family has such models, naming the field; if the tokenizer has more tokens than the model, or
+            its files contradict one another; if `out_dir` holds a model of `TransformerLM.save_pretrained`.
         FileNotFoundError: If there is no `tokenizer.json`.
         NotADirectoryError: If `out_dir` is a file.
     """
-    config = require_llama(model.config)
+    family, config = family_of(model.config, getattr(model, "model_type", None))
+    names = _names(family)
     tokenizer = read_tokenizer_files(Path(tokenizer_dir), config.vocab_size)
     with _replacing_directory(Path(out_dir)) as folder:
         _copy_tokenizer(tokenizer, folder)
         weights = {
-            renamed(name, _NAMES, _BLOCK): pairs_to_halves(tensor, config) if is_rotated(name) else tensor
+            renamed(name, names, _BLOCK): pairs_to_halves(tensor, config) if is_rotated(name) else tensor
             for name, tensor in untied_state(model, config.tie_embeddings).items()
         }
         write_weights(weights, folder / WEIGHTS_FILE, {})
@@ -85,13 +92,13 @@ def export_huggingface(model: LanguageModel, tokenizer_dir: str | Path, out_dir:
         if known := {name: index for name, index in ids.items() if index is not None}:
             write_json(known, folder / _GENERATION_FILE)
         dtype = model.token_embeddings.weight.dtype
-        write_json(llama_config(config, dtype, tokenizer.bos_id, tokenizer.eos_id), folder / CONFIG_FILE)
+        write_json(huggingface_config(config, family, dtype, tokenizer.bos_id, tokenizer.eos_id), folder / CONFIG_FILE)
 
 
 def read_huggingface(
     directory: Path, shapes_of: Callable[[TransformerConfig], Mapping[str, tuple[int, ...]]]
-) -> tuple[TransformerConfig, dict[str, Tensor]]:
-    """Read the config and the weights of a LlamaForCausalLM, with our names and our order of rows.
+) -> tuple[TransformerConfig, dict[str, Tensor], str]:
+    """Read the config and the weights of a model, with our names and our order of rows, and its model_type.
 
     Args:
         directory: A local directory with config.json and safetensors.
@@ -107,10 +114,11 @@ def read_huggingface(
             f"no file {str(directory / CONFIG_FILE)!r}; name a local directory that save_pretrained of transformers, "
             f"or export_huggingface, wrote"
         )
-    config = read_llama_config(directory / CONFIG_FILE)
+    config, family = read_huggingface_config(directory / CONFIG_FILE)
     shards = find_shards(directory)
     our_shapes = shapes_of(config)
-    our_name = {renamed(name, _NAMES, _BLOCK): name for name in our_shapes}
+    names = _names(family)
+    our_name = {renamed(name, names, _BLOCK): name for name in our_shapes}
     shapes = {theirs: our_shapes[ours] for theirs, ours in our_name.items()}
     optional = {_HEAD} if config.tie_embeddings else set()
     dtype = check_names_and_shapes(directory, read_headers(shards), shapes, optional)
@@ -125,7 +133,12 @@ def read_huggingface(
                 f"{str(directory)!r} has tie_word_embeddings=True and a {_HEAD} that differs from {_EMBEDDING}, "
                 f"expected one matrix; set tie_word_embeddings to false if they are two"
             )
-    return config, weights
+    return config, weights, family.model_type
+
+
+def _names(family: Family) -> dict[str, str]:
+    """Return the names in transformers of our modules."""
+    return _NAMES | _REORDERED_NORMS if family is OLMO_2 else _NAMES
 
 
 def _copy_tokenizer(tokenizer: TokenizerFiles, folder: Path) -> None:
