@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -218,6 +220,30 @@ def test_a_window_hides_what_is_before_it(pieces, documents, masked):
 def test_the_window_has_to_have_a_position():
     with pytest.raises(ValueError, match="window=0 is out of range; choose at least 1 position, or None for all"):
         CausalSelfAttention(16, 4, window=0)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+def test_attention_dropout_sets_weights_to_zero(window):
+    module, x = CausalSelfAttention(16, 4, num_kv_heads=2, window=window, dropout=0.3), torch.randn(2, 6, 16)
+    torch.manual_seed(1)
+    output = module(x)
+    q, k, v = (p(x).unflatten(-1, (-1, 4)).transpose(1, 2) for p in (module.q_proj, module.k_proj, module.v_proj))
+    k, v = k.repeat_interleave(2, dim=1), v.repeat_interleave(2, dim=1)
+    positions = torch.arange(6)
+    visible = (positions <= positions[:, None]) & (positions > positions[:, None] - (window or 6))
+    weights = F.softmax((q @ k.mT / 2).masked_fill(~visible, -math.inf), dim=-1)
+    torch.manual_seed(1)
+    kept = torch.empty(weights.shape, dtype=torch.bool).bernoulli_(0.7)
+    expected = (weights * kept / 0.7) @ v
+    torch.testing.assert_close(output, module.output_proj(expected.transpose(1, 2).flatten(2)))
+    assert not torch.allclose(module(x), output)
+    module.eval()
+    torch.testing.assert_close(module(x), module.output_proj((weights @ v).transpose(1, 2).flatten(2)))
+
+
+def test_attention_dropout_needs_our_own_attention():
+    with pytest.raises(ValueError, match=r"dropout=0.1 has no effect on another attend function; choose 0, or leave"):
+        CausalSelfAttention(16, 4, dropout=0.1, attend=F.scaled_dot_product_attention)
 
 
 def test_the_shapes_of_weights_with_shared_keys_and_values():

@@ -44,6 +44,12 @@ def test_a_config_survives_json():
         ({"norm": "layer"}, "norm='layer' is unknown; choose one of pre, post, reordered, none"),
         ({"qk_norm_scope": "row", "qk_norm": True}, "qk_norm_scope='row' is unknown; choose one of head, all_heads"),
         ({"qk_norm_scope": "all_heads"}, "qk_norm_scope='all_heads' needs qk_norm=True; set it, or choose 'head'"),
+        ({"dropout": 1.0}, "dropout=1.0 is out of range; choose a number from 0 up to, not including, 1"),
+        ({"dropout": -0.1}, "dropout=-0.1 is out of range"),
+        ({"attention_dropout": False}, "attention_dropout=False is out of range"),
+        ({"attention_dropout": math.nan}, "attention_dropout=nan is out of range"),
+        ({"document_separator": 50}, "document_separator=50 is no token; choose an id below vocab_size=50, or None"),
+        ({"document_separator": -1}, "document_separator=-1 is no token"),
         ({"qkv_bias": 1}, "qkv_bias=1 is not a switch"),
         ({"window": 0}, "window=0 is out of range; choose an integer of at least 1, or None"),
         ({"full_attention_layers": [0]}, r"full_attention_layers=\(0,\) needs a window; give one, or no layers"),
@@ -84,7 +90,9 @@ def test_odd_heads_are_fine_without_rope():
 
 
 def test_from_dict_refuses_unknown_and_missing_fields():
-    with pytest.raises(ValueError, match=r"unknown fields \['dff'\] in a model config; known are context_length, d_ff"):
+    with pytest.raises(
+        ValueError, match=r"unknown fields \['dff'\] in a model config; known are attention_dropout, context_length"
+    ):
         TransformerConfig.from_dict(SIZES | {"dff": 3})
     with pytest.raises(ValueError, match="a model config lacks d_model, d_ff; add them"):
         TransformerConfig.from_dict({key: SIZES[key] for key in SIZES if key not in ("d_model", "d_ff")})

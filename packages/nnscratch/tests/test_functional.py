@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnscratch import cross_entropy, silu, softmax
-from nnscratch.functional import relu_squared, silu_gate
+from nnscratch.functional import dropout, relu_squared, silu_gate
 
 values = st.floats(-50, 50, width=32)
 
@@ -76,3 +76,20 @@ def test_second_derivatives_are_refused_rather_than_wrong(model, config):
     grad = torch.autograd.grad(loss, model.ln_final.weight, create_graph=True)[0]
     with pytest.raises(RuntimeError, match=r"does not require grad|once_differentiable"):
         grad.sum().backward()
+
+
+def test_dropout_keeps_a_share_of_the_numbers_and_their_mean():
+    x = torch.full((200, 500), 2.0, requires_grad=True)
+    y = dropout(x, 0.2, training=True)
+    assert set(y.unique().tolist()) == {0.0, 2.5}
+    # The share of zeros has standard deviation sqrt(0.2 · 0.8 / 100,000) = 0.0013.
+    assert (y == 0).float().mean().item() == pytest.approx(0.2, abs=0.008)
+    y.sum().backward()
+    assert torch.equal(x.grad, torch.where(y == 0, 0.0, 1.25))
+    assert not torch.equal(y, dropout(x, 0.2, training=True))
+
+
+@pytest.mark.parametrize(("p", "training"), [(0.0, True), (0.5, False)])
+def test_dropout_returns_its_input_outside_of_training_and_without_a_share(p, training):
+    x = torch.randn(3, 4)
+    assert dropout(x, p, training) is x

@@ -7,7 +7,8 @@ import torch.nn.functional as F  # noqa: N812
 from samples import varied
 from variants import VARIANTS
 
-from nnscratch import AdamW, TransformerBlock, TransformerConfig, TransformerLM, count_parameters
+from nnscratch import AdamW, KeyValueCache, TransformerBlock, TransformerConfig, TransformerLM, count_parameters
+from nnscratch.functional import dropout
 
 
 def ids(config, length=None, batch=2):
@@ -134,6 +135,50 @@ def test_each_layer_has_its_window_and_its_positions(config):
     logits = narrow(token_ids)
     torch.testing.assert_close(logits[0, 8:], logits[1, 8:])
     assert not torch.allclose(logits[0, 7], logits[1, 7])
+
+
+@pytest.mark.parametrize("norm", ["pre", "post", "reordered", "none"])
+def test_dropout_in_the_embeddings_and_branches_acts_in_training_only(config, norm):
+    config = dataclasses.replace(config, norm=norm, num_layers=1)
+    plain, dropping = TransformerLM(config), TransformerLM(dataclasses.replace(config, dropout=0.5))
+    dropping.load_state_dict(plain.state_dict())
+    token_ids = ids(config)
+    torch.manual_seed(1)
+    output = dropping(token_ids)
+    torch.manual_seed(1)
+    block = plain.layers[0]
+    x = dropout(plain.token_embeddings(token_ids), 0.5, training=True)
+    if norm == "pre":
+        x = x + dropout(block.attn(block.ln1(x)), 0.5, training=True)
+        x = plain.ln_final(x + dropout(block.ffn(block.ln2(x)), 0.5, training=True))
+    elif norm == "post":
+        x = block.ln1(x + dropout(block.attn(x), 0.5, training=True))
+        x = block.ln2(x + dropout(block.ffn(x), 0.5, training=True))
+    elif norm == "reordered":
+        x = x + dropout(block.ln1(block.attn(x)), 0.5, training=True)
+        x = plain.ln_final(x + dropout(block.ln2(block.ffn(x)), 0.5, training=True))
+    else:
+        x = x + dropout(block.attn(x), 0.5, training=True)
+        x = x + dropout(block.ffn(x), 0.5, training=True)
+    torch.testing.assert_close(output, plain.lm_head(x))
+    assert torch.equal(dropping.eval()(token_ids), plain(token_ids))
+
+
+@pytest.mark.parametrize("changes", [{}, {"window": 3}, {"position": "none", "num_kv_heads": 2}])
+def test_documents_in_one_sequence_do_not_see_one_another(config, changes):
+    model = TransformerLM(dataclasses.replace(config, document_separator=7, **changes))
+    first, second, third = [3, 4, 5, 6, 8], [7, 9, 1], [7, 2, 3, 4]
+    together = torch.tensor([[*first, *second, *third], [7, *first, 7, *first]])
+    expected = torch.cat([model(torch.tensor([document])) for document in (first, second, third)], dim=1)
+    torch.testing.assert_close(model(together)[:1], expected)
+    alone = model(torch.tensor([[7, *first]]))
+    torch.testing.assert_close(model(together)[1:], torch.cat((alone, alone), dim=1))
+    for pieces in ((1,) * 12, (4, 1, 5, 2), (6, 6)):
+        cache = KeyValueCache(2, 12)
+        found = [model(piece, cache) for piece in together.split(pieces, dim=1)]
+        torch.testing.assert_close(torch.cat(found, dim=1), model(together))
+    other = dataclasses.replace(model.config, document_separator=None)
+    assert not torch.allclose(TransformerLM(other)(together)[:, 6:], model(together)[:, 6:])
 
 
 def test_attention_may_be_another_function(config):

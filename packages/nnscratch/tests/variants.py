@@ -17,5 +17,6 @@ VARIANTS = [
     {"norm": "reordered", "qk_norm": True, "qk_norm_scope": "all_heads", "num_kv_heads": 2},
     {"qkv_bias": True, "rope_scaling": RopeScaling(4.0, 1.0, 2.0, 8)},
     {"window": 3, "num_kv_heads": 2},
+    {"document_separator": 1, "num_kv_heads": 2},
     {"window": 4, "full_attention_layers": (0,), "no_rope_layers": (1,), "qkv_bias": True, "qk_norm": True},
 ]

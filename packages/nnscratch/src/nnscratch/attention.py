@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nnscratch.argument_checks import check_last_dimension, shape_error
-from nnscratch.attention_kernels import causal_attention, materialized_attention
+from nnscratch.attention_kernels import causal_attention, dropout_attention, materialized_attention
 from nnscratch.cache import LayerCache
 from nnscratch.config import QKNormScope
 from nnscratch.layers import Linear, RMSNorm
@@ -73,12 +73,13 @@ class CausalSelfAttention(nn.Module):
         window: Positions that a position attends to, itself included (Beltagy et al. 2020); None for all before it.
         attend: Function of q, k and v that replaces `causal_attention`, such as one that calls a library's kernel. In
             windows and documents it is given `first_keys`, too.
+        dropout: Share of the attention weights set to 0 in training, for which all scores are in memory.
         device: Device of the parameters.
         dtype: Dtype of the parameters.
 
     Raises:
         ValueError: If `num_heads` does not divide `d_model` and `head_size` is None, `num_kv_heads` does not divide
-            `num_heads`, or `window` is below 1.
+            `num_heads`, `window` is below 1, or there is dropout and another `attend`.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class CausalSelfAttention(nn.Module):
         norm_eps: float = 1e-5,
         window: int | None = None,
         attend: Callable[..., Tensor] = causal_attention,
+        dropout: float = 0.0,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -109,6 +111,8 @@ class CausalSelfAttention(nn.Module):
             )
         if window is not None and window < 1:
             raise ValueError(f"window={window!r} is out of range; choose at least 1 position, or None for all")
+        if dropout > 0 and attend is not causal_attention:
+            raise ValueError(f"dropout={dropout!r} has no effect on another attend function; choose 0, or leave it out")
         self.d_model = d_model
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
@@ -116,6 +120,7 @@ class CausalSelfAttention(nn.Module):
         self.qk_norm_scope = qk_norm_scope
         self.window = window
         self.attend = attend
+        self.dropout = dropout
         q_width, kv_width = num_heads * head_size, num_kv_heads * head_size
         self.q_proj = Linear(d_model, q_width, device, dtype, bias=qkv_bias)
         self.k_proj = Linear(d_model, kv_width, device, dtype, bias=qkv_bias)
@@ -169,14 +174,18 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         first_keys = self._first_keys(q, k, first_keys)
-        if mask is None:
+        drops = self.dropout > 0 and self.training
+        if mask is None and not drops:
             output = self.attend(q, k, v) if first_keys is None else self.attend(q, k, v, first_keys=first_keys)
         else:
+            keys = torch.arange(k.shape[-2], device=k.device)
+            if mask is None:
+                mask = keys <= keys[k.shape[-2] - q.shape[-2] :, None]
             if first_keys is not None:
-                mask = mask & (torch.arange(k.shape[-2], device=k.device) >= first_keys.unsqueeze(-1))
+                mask = mask & (keys >= first_keys.unsqueeze(-1))
             mask = mask if mask.dim() == 2 else mask.unsqueeze(-3)
             _check_mask(mask, q, k)
-            output = materialized_attention(q, k, v, mask)
+            output = dropout_attention(q, k, v, mask, self.dropout) if drops else materialized_attention(q, k, v, mask)
         return self.output_proj(output.transpose(-3, -2).flatten(-2))
 
     def _normalized(self, norm: RMSNorm, x: Tensor) -> Tensor:

@@ -79,6 +79,8 @@ class KeyValueCache:
         self.layers = [LayerCache(max_length) for _ in range(num_layers)]
         self.last_token_ids: Int[Tensor, "batch"] | None = None
         """Ids at the last position, for models that look at neighboring tokens; None while the cache is empty."""
+        self.document_starts: Int[Tensor, "batch"] | None = None
+        """Positions at which the documents at the last position begin; None while the cache is empty."""
 
     @property
     def length(self) -> int:
@@ -93,5 +95,6 @@ class KeyValueCache:
     def reset(self) -> None:
         """Forget all positions but keep the buffers, which are replaced only if the batch changes."""
         self.last_token_ids = None
+        self.document_starts = None
         for layer in self.layers:
             layer.reset()

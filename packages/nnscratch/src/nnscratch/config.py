@@ -95,6 +95,12 @@ class TransformerConfig:
     """Share one matrix between embedding and output layer, with initial standard deviation 1 / sqrt(d_model)."""
     logit_soft_cap: float | None = field(default=None, kw_only=True)
     """If given, logits z become cap · tanh(z / cap)."""
+    dropout: float = field(default=0.0, kw_only=True)
+    """In training, share of the numbers set to 0 in the embeddings and in the outputs of attention and feed-forward."""
+    attention_dropout: float = field(default=0.0, kw_only=True)
+    """In training, share of the attention weights set to 0; all scores of a layer are then in memory."""
+    document_separator: int | None = field(default=None, kw_only=True)
+    """If given, the id with which documents begin: no position attends to what precedes its document."""
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -199,6 +205,15 @@ def _check_fields(config: TransformerConfig) -> None:
     cap, scaling = config.logit_soft_cap, config.rope_scaling
     if cap is not None and not _is_positive(cap):
         raise ValueError(f"logit_soft_cap={cap!r} is out of range; choose a number above 0, or None for no cap")
+    for name in ("dropout", "attention_dropout"):
+        share = getattr(config, name)
+        if not (share == 0 or _is_positive(share)) or isinstance(share, bool) or share >= 1:
+            raise ValueError(f"{name}={share!r} is out of range; choose a number from 0 up to, not including, 1")
+    separator = config.document_separator
+    if separator is not None and not (_is_int(separator, 0) and separator < config.vocab_size):
+        raise ValueError(
+            f"document_separator={separator!r} is no token; choose an id below vocab_size={config.vocab_size}, or None"
+        )
     if scaling is not None and not isinstance(scaling, RopeScaling):
         raise ValueError(f"rope_scaling={scaling!r} is out of range; choose a RopeScaling, or None")
 

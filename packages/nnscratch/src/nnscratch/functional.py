@@ -195,6 +195,17 @@ class _SiLUGate(torch.autograd.Function):
         return slope.mul_(value).mul_(grad), activated.mul_(grad)
 
 
+def dropout(x: Float[Tensor, "*shape"], p: float, training: bool) -> Float[Tensor, "*shape"]:
+    """Return x with each number set to 0 with probability p, and the others divided by 1 - p (Srivastava et al. 2014).
+
+    Without `training`, or with p = 0, x itself is returned.
+    """
+    if not training or p == 0:
+        return x
+    kept = torch.empty_like(x, dtype=torch.bool).bernoulli_(1 - p)
+    return torch.where(kept, x / (1 - p), 0)
+
+
 def relu_squared(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Return max(x, 0)², elementwise (So et al. 2021, Primer)."""
     return _ReLUSquared.apply(x) if torch.is_grad_enabled() else x.clamp(min=0).square_()

@@ -12,6 +12,7 @@ from nnscratch.attention import CausalSelfAttention
 from nnscratch.attention_kernels import causal_attention
 from nnscratch.cache import KeyValueCache, LayerCache
 from nnscratch.config import TransformerConfig
+from nnscratch.functional import dropout
 from nnscratch.interchange import load_untied, read_huggingface, read_pretrained, untied_state, write_pretrained
 from nnscratch.language_model import LanguageModel
 from nnscratch.layers import Embedding, Linear, ReLUSquaredFeedForward, RMSNorm, SiLUFeedForward, SwiGLU
@@ -57,6 +58,7 @@ class TransformerBlock(nn.Module):
         elif rope is None:
             rope = _rotary_embedding(config, device)
         self.norm = config.norm
+        self.dropout = config.dropout
         self.attn = CausalSelfAttention(
             config.d_model,
             config.num_heads,
@@ -69,6 +71,7 @@ class TransformerBlock(nn.Module):
             norm_eps=config.norm_eps,
             window=config.window_of(layer),
             attend=attend,
+            dropout=config.attention_dropout,
             device=device,
             dtype=dtype,
         )
@@ -87,17 +90,18 @@ class TransformerBlock(nn.Module):
     ) -> Float[Tensor, "*batch seq d_model"]:
         """Return the residual stream after the block; the arguments are those of `CausalSelfAttention`."""
         attn = partial(self.attn, token_positions=token_positions, cache=cache, mask=mask, first_keys=first_keys)
+        drop = partial(dropout, p=self.dropout, training=self.training)
         if self.norm == "pre":
-            x = x + attn(self.ln1(x))
-            return x + self.ffn(self.ln2(x))
+            x = x + drop(attn(self.ln1(x)))
+            return x + drop(self.ffn(self.ln2(x)))
         if self.norm == "post":
-            x = self.ln1(x + attn(x))
-            return self.ln2(x + self.ffn(x))
+            x = self.ln1(x + drop(attn(x)))
+            return self.ln2(x + drop(self.ffn(x)))
         if self.norm == "reordered":
-            x = x + self.ln1(attn(x))
-            return x + self.ln2(self.ffn(x))
-        x = x + attn(x)
-        return x + self.ffn(x)
+            x = x + drop(self.ln1(attn(x)))
+            return x + drop(self.ln2(self.ffn(x)))
+        x = x + drop(attn(x))
+        return x + drop(self.ffn(x))
 
 
 class TransformerLM(LanguageModel):
@@ -148,9 +152,12 @@ class TransformerLM(LanguageModel):
         cache: KeyValueCache | None,
         mask: Bool[Tensor, "batch seq keys"] | None,
     ) -> Float[Tensor, "batch seq d_model"]:
-        x = self.token_embeddings(token_ids)
+        first_keys = None
+        if self.config.document_separator is not None:
+            first_keys = _document_starts(token_ids, self.config.document_separator, cache)
+        x = dropout(self.token_embeddings(token_ids), self.config.dropout, self.training)
         for index, layer in enumerate(self.layers):
-            x = layer(x, token_positions, None if cache is None else cache.layers[index], mask)
+            x = layer(x, token_positions, None if cache is None else cache.layers[index], mask, first_keys)
         return self.ln_final(x) if self.config.has_final_norm else x
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -176,6 +183,20 @@ class TransformerLM(LanguageModel):
         model = cls(config, device=device, dtype=next(iter(weights.values())).dtype)
         load_untied(model, weights, config.tie_embeddings)
         return model
+
+
+def _document_starts(
+    token_ids: Int[Tensor, "batch seq"], separator: int, cache: KeyValueCache | None
+) -> Int[Tensor, "batch seq"]:
+    """Return the position at which the document of each token begins, counted from the first position in the cache."""
+    start = 0 if cache is None else cache.length
+    positions = torch.arange(start, start + token_ids.shape[1], device=token_ids.device)
+    starts = torch.where(token_ids == separator, positions, 0).cummax(dim=-1).values
+    if cache is not None and token_ids.shape[1] > 0:
+        if start > 0 and cache.document_starts is not None:
+            starts = torch.maximum(starts, cache.document_starts.unsqueeze(-1))
+        cache.document_starts = starts[:, -1]
+    return starts
 
 
 def import_huggingface(directory: str | Path, device: torch.device | str = "cpu") -> TransformerLM:

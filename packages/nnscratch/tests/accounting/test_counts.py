@@ -113,7 +113,12 @@ def test_matrix_products_add_up_to_the_parts():
 
 @pytest.mark.parametrize(
     "changes",
-    [*VARIANTS, {"num_heads": 16, "context_length": 256}],
+    [
+        *VARIANTS,
+        {"num_heads": 16, "context_length": 256},
+        {"attention_dropout": 0.1, "num_kv_heads": 2, "dropout": 0.1},
+        {"attention_dropout": 0.1, "qk_norm": True},
+    ],
     ids=str,
 )
 def test_activations_are_what_the_forward_pass_keeps(changes):

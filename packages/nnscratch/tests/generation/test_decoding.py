@@ -42,6 +42,21 @@ def test_greedy_text_is_that_of_the_definition_with_and_without_cache(changes):
         assert with_cache.tolist() == [alone(model, row, new) for row in prompt.tolist()]
 
 
+def test_nothing_is_dropped_and_modules_keep_their_modes():
+    model = TransformerLM(dataclasses.replace(SMALL, dropout=0.5, attention_dropout=0.5))
+    model.layers[0].attn.eval()
+    modes = [module.training for module in model.modules()]
+    prompt = torch.randint(50, (2, 3))
+    written = generate(model, prompt, max_new_tokens=6, temperature=0.0)
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(generate(model.eval(), prompt, max_new_tokens=6, temperature=0.0), written)
+    model.train()
+    model.lm_head.weight.data.fill_(math.nan)
+    with pytest.raises(ValueError, match="not finite"):
+        generate(model, prompt, max_new_tokens=2)
+    assert all(module.training for module in model.modules())
+
+
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_prompts_of_any_lengths_are_continued_as_each_alone(changes):
     model = TransformerLM(dataclasses.replace(SMALL, **changes))

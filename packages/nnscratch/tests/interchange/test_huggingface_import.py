@@ -86,7 +86,6 @@ def test_rows_become_pairs_and_nothing_is_written(directory):
         ({"hidden_act": "gelu"}, "hidden_act", "'gelu'", "'silu'"),
         ({"attention_bias": True}, "attention_bias", "True", "False"),
         ({"mlp_bias": True}, "mlp_bias", "True", "False"),
-        ({"attention_dropout": 0.1}, "attention_dropout", "0.1", "0"),
         ({"pretraining_tp": 2}, "pretraining_tp", "2", "1"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor", "0.5", "1"),
         ({"quantization_config": {"bits": 4}}, "quantization_config", "{'bits': 4}", "None"),

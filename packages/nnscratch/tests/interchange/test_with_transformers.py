@@ -131,7 +131,11 @@ TINY = {"hidden_size": 32, "intermediate_size": 44, "num_attention_heads": 4, "n
 # Small models in the shape of published ones: class, its settings, and what our config has to say about it.
 PUBLISHED = {
     "Llama 2": ("Llama", {"num_key_value_heads": 4}, {}),
-    "Llama 3": ("Llama", {"rope_theta": 500_000.0}, {"rope_theta": 500_000.0, "num_kv_heads": 2}),
+    "Llama 3": (
+        "Llama",
+        {"rope_theta": 500_000.0, "attention_dropout": 0.1},
+        {"rope_theta": 500_000.0, "num_kv_heads": 2, "attention_dropout": 0.1},
+    ),
     "Llama 3.1": ("Llama", {"scaling": LLAMA_3_SCALING}, {"rope_scaling": RopeScaling(4.0, 1.0, 3.0, 16)}),
     "Llama, wide heads": ("Llama", {"head_dim": 20}, {"head_size": 20}),
     "TinyLlama": (
@@ -184,7 +188,7 @@ def published(transformers, name):
 def test_small_published_models_compute_and_write_the_same_and_return(tmp_path, transformers, tokenizer_dir, name):
     theirs, fields = published(transformers, name)
     theirs.save_pretrained(tmp_path / "theirs")
-    ours = import_huggingface(tmp_path / "theirs")
+    ours = import_huggingface(tmp_path / "theirs").eval()
     assert {field: getattr(ours.config, field) for field in fields} == fields
     ids = torch.randint(53, (2, 24))
     with torch.no_grad():

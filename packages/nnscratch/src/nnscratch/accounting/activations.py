@@ -21,6 +21,8 @@ def _attention(config: TransformerConfig, length: int) -> int:
     if config.qk_norm:  # q and k before the norm are views of the whole product.
         values += q_width + 2 * kv_width
         values += 2 if config.qk_norm_scope == "all_heads" else config.num_heads + config.kv_heads
+    if config.attention_dropout:  # The weights before and after it, and a copy of k and v for each head of queries.
+        values += 2 * config.num_heads * length - config.num_heads - q_width + 2 * (q_width - kv_width)
     return length * values
 
 
@@ -39,7 +41,7 @@ def activation_values(config: TransformerConfig, context_length: int | None = No
     """Return the numbers that `TransformerLM.loss` keeps for the backward pass, per sequence.
 
     They exclude tensors whose size is independent of the batch: the joint matrix of the three projections in each
-    layer, and the gradient of the output layer.
+    layer, and the gradient of the output layer. They also exclude dropout's masks, one byte for each number.
 
     Args:
         config: The model.

@@ -1,7 +1,7 @@
 """Attention in the form that suits the device: Triton kernels on a GPU, blocks of scores elsewhere.
 
-The layers above call `causal_attention`, or `materialized_attention` for a mask of their own. The other modules are
-private to this room.
+The layers above call `causal_attention`, `materialized_attention` for a mask of their own, or `dropout_attention`. The
+other modules are private to this room.
 """
 
 import math
@@ -12,11 +12,15 @@ from torch import Tensor
 
 from nnscratch.argument_checks import shape_error
 from nnscratch.attention_kernels.blockwise import blockwise_attention
-from nnscratch.attention_kernels.materialized import materialized_attention, single_query_attention
+from nnscratch.attention_kernels.materialized import (
+    dropout_attention,
+    materialized_attention,
+    single_query_attention,
+)
 from nnscratch.attention_kernels.triton_operator import can_flash, flash_attention
 from nnscratch.autocast import cast_for_autocast
 
-__all__ = ["causal_attention", "materialized_attention"]
+__all__ = ["causal_attention", "dropout_attention", "materialized_attention"]
 
 
 def causal_attention(

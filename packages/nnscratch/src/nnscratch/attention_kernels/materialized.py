@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from nnscratch.autocast import at_least_float32, cast_for_autocast
+from nnscratch.functional import dropout, softmax
 
 _SCORES_AT_ONCE = 2**24
 
@@ -58,6 +59,26 @@ def single_query_attention(
         first_keys = first_keys - begin
     mask = torch.arange(k.shape[-2], device=k.device) >= first_keys
     return materialized_attention(q, k, v, mask if len(mask) == 1 else mask.view(*q.shape[:-3], 1, 1, k.shape[-2]))
+
+
+def dropout_attention(
+    q: Float[Tensor, "*batch queries d_k"],
+    k: Float[Tensor, "*kv_batch keys d_k"],
+    v: Float[Tensor, "*kv_batch keys d_v"],
+    mask: Bool[Tensor, "*#mask queries keys"],
+    p: float,
+) -> Float[Tensor, "*batch queries d_v"]:
+    """Return attention in which each weight is 0 with probability p and else divided by 1 - p, for training.
+
+    The weights are kept for the backward pass, so memory is quadratic in the number of positions. Every query has to
+    attend to a key.
+    """
+    group = q.shape[-3] // k.shape[-3]
+    k, v = (tensor.repeat_interleave(group, dim=-3) for tensor in cast_for_autocast(k, v))
+    (q,) = cast_for_autocast(q)
+    scores = (q @ k.mT).to(at_least_float32(q.dtype)) / math.sqrt(q.shape[-1])
+    weights = softmax(scores.masked_fill(mask.logical_not(), -math.inf), dim=-1)
+    return dropout(weights, p, training=True).to(v.dtype) @ v
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,6 +1,7 @@
 """Decoding: continuing texts token by token."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Float, Int
@@ -26,7 +27,7 @@ def _steps(
         cache = KeyValueCache(model.config.num_layers, min(window, fresh.shape[1] + max_new_tokens - 1))
     for _ in range(max_new_tokens):
         if cache is not None and cache.length + fresh.shape[1] <= window:
-            logits = model.next_token_logits(fresh, cache, prompts.padding)
+            inputs, padding = fresh, prompts.padding
         else:
             # Beyond the window each new token shifts every position, so the cache is wrong from now on.
             cache = None
@@ -34,12 +35,27 @@ def _steps(
             padding = None
             if prompts.padding is not None and prompts.most_padding > gone:
                 padding = (prompts.padding - gone).clamp_(min=0)
-            logits = model.next_token_logits(recent, padding=padding)
+            inputs = recent
+        with _evaluation_mode(model):
+            logits = model.next_token_logits(inputs, cache, padding)
         tokens = sampler(logits)
         yield tokens, logits
         fresh = tokens.unsqueeze(-1)
         recent = torch.cat((recent, fresh), dim=1)[:, -window:]
         columns += 1
+
+
+@contextmanager
+def _evaluation_mode(model: LanguageModel) -> Iterator[None]:
+    """Drop nothing within the context; modules return to their own modes."""
+    training = [module for module in model.modules() if module.training] if model.training else []
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
 
 
 def _prepare(

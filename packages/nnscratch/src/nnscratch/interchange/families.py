@@ -8,9 +8,9 @@ from nnscratch.config import TransformerConfig
 
 _FREE = frozenset(
     "vocab_size context_length d_model num_layers num_heads num_kv_heads head_size d_ff rope_theta rope_scaling "
-    "tie_embeddings norm_eps".split()
+    "tie_embeddings norm_eps dropout attention_dropout".split()
 )
-"""Fields in which models of every family differ."""
+"""Fields in which models of every family differ. Dropout acts in training only."""
 _PLAIN: dict[str, Any] = {"norm": "pre", "position": "rope", "ffn": "swiglu"}
 
 

@@ -22,7 +22,6 @@ _SIZES = {
 # Required values of fields that may be absent; transformers has the same defaults.
 _FIXED = {
     "hidden_act": "silu",
-    "attention_dropout": 0,
     "pretraining_tp": 1,
     "partial_rotary_factor": 1,
     "quantization_config": None,
@@ -62,7 +61,7 @@ def huggingface_config(
         "head_dim": config.d_k,
         "hidden_act": "silu",
         **dict.fromkeys(family.switches, False),
-        "attention_dropout": 0.0,
+        "attention_dropout": config.attention_dropout,
         "rms_norm_eps": config.norm_eps,
         # Version 4 has the first two, version 5 the last.
         "rope_theta": config.rope_theta,
@@ -120,6 +119,7 @@ def read_huggingface_config(path: Path) -> tuple[TransformerConfig, Family]:
         **_layers(file, family, sizes["num_layers"]),
         "tie_embeddings": file.switch("tie_word_embeddings"),
         "norm_eps": file.number("rms_norm_eps", file.get("rms_norm_eps")),
+        "attention_dropout": file.get("attention_dropout") or 0.0,
     }
     return TransformerConfig.from_dict(values), family
 
