@@ -161,6 +161,14 @@ def lowered(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def harness(session: nox.Session) -> None:
+    """Test the adapter of nnscratch in lm-evaluation-harness itself, whose many packages no other test needs."""
+    install(session, "packages/nnscratch")
+    session.install("lm_eval", CONSTRAINTS)
+    run(session, "pytest", "packages/nnscratch/tests/evaluation", *session.posargs, env={"HF_HUB_OFFLINE": "1"})
+
+
+@nox.session(default=False)
 def cluster(session: nox.Session) -> None:
     """Test bpe's steps for datatrove: in processes, on Ray with a worker that is lost, and on an imitated Slurm."""
     install(session, "packages/bpe")

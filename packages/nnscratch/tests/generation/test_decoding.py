@@ -17,6 +17,7 @@ from nnscratch import (
     stream,
     stream_with_logits,
 )
+from nnscratch.generation import stream_rows
 
 SMALL = TransformerConfig(vocab_size=50, context_length=6, d_model=16, num_layers=2, num_heads=2, d_ff=24)
 PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9], [12, 13]]
@@ -236,3 +237,12 @@ def test_scores_that_are_not_finite_are_refused(model, temperature):
         model.token_embeddings.weight[7] = math.nan
     with pytest.raises(ValueError, match="scores of the next token of row 1 are not finite; its weights have diverged"):
         generate(model, [[1], [7]], max_new_tokens=3, temperature=temperature)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_rows_can_be_followed_step_by_step(model, temperature):
+    options = {"max_new_tokens": 20, "temperature": temperature, "seed": 3, "top_k": 20}
+    steps = list(stream_rows(model, [[1, 2, 3], [4]], **options))
+    assert [list(row) for row in zip(*steps, strict=True)] == complete(model, [[1, 2, 3], [4]], **options)
+    with pytest.raises(ValueError, match="max_new_tokens=-1"):
+        stream_rows(model, [[1]], max_new_tokens=-1)

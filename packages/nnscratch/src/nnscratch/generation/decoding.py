@@ -240,3 +240,25 @@ def stream_with_logits(
                 return
 
     return steps()
+
+
+def stream_rows(
+    model: LanguageModel,
+    prompt_ids: Prompts,
+    *,
+    max_new_tokens: int,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    seed: int | None = None,
+    use_cache: bool = True,
+) -> Iterator[list[int]]:
+    """Return an iterator over the next tokens of all prompts, one list per step, as soon as they are chosen.
+
+    The tokens are those of `generate` without an `eos_id`, whose arguments these are; they are checked immediately.
+
+    Raises:
+        ValueError: As in `generate`.
+    """
+    prompts, sampler = _prepare(model, prompt_ids, max_new_tokens, temperature, top_k, top_p, None, None, seed)
+    return (tokens.tolist() for tokens, _ in _steps(model, prompts, max_new_tokens, sampler, use_cache))
