@@ -138,6 +138,8 @@ def moved_to_cuda(graph: Graph, mode: FakeTensorMode) -> list[Any]:
     for node in graph.module.graph.nodes:
         node.kwargs = {name: CUDA if isinstance(value, torch.device) else value for name, value in node.kwargs.items()}
         assert not any(isinstance(value, torch.device) for value in node.args), node.format_node()
+        # Inputs as they were traced, on the CPU; the compiler would trace operators that write to an input with them.
+        node.meta.pop("eager_input_vals", None)
     graph.module.recompile()
     with mode:
         inputs = [
@@ -205,7 +207,8 @@ def launches(program: str) -> tuple[Counter[str], int, int]:
     calls = program[program.index("def call(self, args)") : program.index("runner = Runner")]
     triton = Counter(re.findall(r"(\w+)\.run\(", calls))
     products = len(re.findall(r"extern_kernels\.\w+\(", calls))
-    return triton, products, len(re.findall(r"= torch\.ops\.|\baten\.\w+\(|\.(?:sum|zero_|copy_)\(", calls))
+    others = re.findall(r"(?:= |^ +)torch\.ops\.|\baten\.\w+\(|\.(?:sum|zero_|copy_)\(", calls, re.MULTILINE)
+    return triton, products, len(others)
 
 
 def kernel_bytes(program: str) -> dict[str, float]:

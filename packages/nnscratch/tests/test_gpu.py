@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from nnscratch import AdamW, TransformerConfig, TransformerLM, clip_grad_norm, generate
+from nnscratch import AdamW, TransformerConfig, TransformerLM, clip_grad_norm, generate, linear_cross_entropy, losses
 from nnscratch.attention_kernels.triton_operator import flash_attention
 
 pytestmark = [
@@ -68,6 +68,21 @@ def test_the_loss_is_one_graph(soft_cap, unchecked_shapes):
     torch.testing.assert_close(loss, expected, atol=3e-2, rtol=3e-2)
     loss.backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_loss_in_chunks(monkeypatch, compiled, unchecked_shapes):
+    """The weight's gradient is the sum of those of three chunks, added in float32 by a product of torch's for CUDA."""
+    torch.compiler.reset()
+    monkeypatch.setattr(losses, "_GPU_CHUNK_LOGITS", 128 * 1000)
+    hidden, weight = (torch.randn(rows, 64, device="cuda").bfloat16().requires_grad_() for rows in (384, 1000))
+    targets = torch.randint(1000, (384,), device="cuda")
+    function = torch.compile(linear_cross_entropy, fullgraph=True) if compiled else linear_cross_entropy
+    function(hidden, weight, targets).backward()
+    exact = [tensor.detach().double().requires_grad_() for tensor in (hidden, weight)]
+    expected = torch.autograd.grad(F.cross_entropy(exact[0] @ exact[1].T, targets), exact)
+    for tensor, right in zip((hidden, weight), expected, strict=True):
+        assert (tensor.grad - right).norm() <= 1e-2 * right.norm()
 
 
 @pytest.mark.parametrize("kv_heads", [4, 1])

@@ -74,6 +74,23 @@ def test_one_side_frozen(chunk, frozen):
     assert inputs[frozen].grad is None
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("trained", [(True, True), (True, False), (False, True)])
+def test_compiled_in_chunks(monkeypatch, unchecked_shapes, trained):
+    """The compiled function has an operator of its own for the gradients of a chunk; here the last chunk is shorter."""
+    torch.compiler.reset()
+    monkeypatch.setattr(module, "_CPU_CHUNK_LOGITS", 3 * 11)
+    shapes = ((10, 8), (11, 8))
+    hidden, weight = (torch.randn(shape, requires_grad=grad) for shape, grad in zip(shapes, trained, strict=True))
+    targets = torch.randint(11, (10,))
+    before = hidden.detach().clone()
+    torch.compile(linear_cross_entropy, fullgraph=True, backend="aot_eager")(hidden, weight, targets).backward()
+    assert torch.equal(hidden, before)
+    inputs = [tensor for tensor in (hidden, weight) if tensor.requires_grad]
+    for tensor, expected in zip(inputs, torch.autograd.grad(reference(hidden, weight, targets), inputs), strict=True):
+        torch.testing.assert_close(tensor.grad, expected)
+
+
 def test_without_gradients(chunk):
     hidden, weight, targets = torch.randn(4, 8), torch.randn(11, 8, requires_grad=True), torch.randint(11, (4,))
     with torch.no_grad():
@@ -120,6 +137,7 @@ def test_huge_logits():
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
 @pytest.mark.parametrize("compiled", [False, True])
 def test_float16_keeps_small_gradients(unchecked_shapes, compiled):
+    torch.compiler.reset()
     loss_scale, targeted = 2.0**14, 50
     hidden, weight = torch.randn(4096, 8).half(), (torch.randn(5000, 8) / 4).half()
     targets = torch.randint(targeted, (4096,))

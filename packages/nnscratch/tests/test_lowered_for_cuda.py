@@ -15,12 +15,14 @@ if tuple(int(part) for part in version("torch").split(".")[:2]) < (2, 13):
 CHECK = Path(__file__).parents[1] / "checks/lowered_for_cuda.py"
 
 
-def test_the_compiled_loss_keeps_two_buffers_of_logits():
-    """Eight chunks of 8,192 positions; a narrow model is enough, and as nothing is executed, sizes cost no time."""
+@pytest.mark.parametrize(("windows", "soft_cap"), [(128, "0"), (260, "15")])
+def test_the_compiled_loss_keeps_two_buffers_of_logits(windows, soft_cap):
+    """8 chunks of 8,192 positions, and 17 of which the last is shorter; as nothing is executed, sizes cost no time."""
     if not CHECK.exists():
         pytest.skip(f"no {CHECK}: it is only in the repository")
     # In a process of its own, because the check lets torch find a GPU.
-    command = [sys.executable, str(CHECK), "--loss-only", "--d-model", "128", "--soft-caps", "15"]
+    command = [sys.executable, str(CHECK), "--loss-only", "--d-model", "128", "--soft-caps", soft_cap]
+    command += ["--windows", str(windows)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     forward, backward = (line.split("|")[2:5] for line in done.stdout.splitlines()[2:])

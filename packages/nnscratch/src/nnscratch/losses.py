@@ -59,11 +59,10 @@ def linear_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Return cross_entropy(hidden @ weight.T, targets) in nats, computed in chunks of positions.
 
-    In eager mode only one chunk of logits is in memory at a time. Compiled for CUDA, up to eight chunks of a language
-    model's loss share two buffers; with more chunks Inductor keeps more (`nox -s lowered` counts them). Each chunk
-    gives its share of the loss and, if gradients are needed, of the gradients (the idea is described in Wijmans et al.
-    2024 and Hsu et al. 2024). Matrix products are in the dtype of `hidden`, or autocast's; exponentials and sums are in
-    float32 at least.
+    In eager mode only one chunk of logits is in memory at a time, and compiled for CUDA two (`nox -s lowered` counts
+    them). Each chunk gives its share of the loss and, if gradients are needed, of the gradients (the idea is described
+    in Wijmans et al. 2024 and Hsu et al. 2024). Matrix products are in the dtype of `hidden`, or autocast's;
+    exponentials and sums are in float32 at least.
 
     Args:
         hidden: Features before the output layer.
@@ -165,12 +164,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
         # 1 / number for each target that counts, except in float16: there most would round to 0, so backward divides.
         shares = counts / number if power is None else counts.to(wide)
         ctx.power = power
-        total = hidden.new_zeros((), dtype=wide)
-        hidden_grad = torch.empty_like(hidden) if hidden_needs_grad else None
+        losses = [hidden.new_zeros((0, 1), dtype=wide)]
         weight_grad = torch.zeros_like(weight, dtype=wide) if weight_needs_grad else None
+        needs_grad = hidden_needs_grad or weight_needs_grad
+        add_gradients = _add_gradients_operator if torch.compiler.is_compiling() else _add_gradients
+        columns = weight.T
+        features = hidden.clone() if needs_grad else hidden  # Chunk by chunk the gradient takes their place.
         for start in range(0, count, rows):
-            part, target, share = (tensor[start : start + rows] for tensor in (hidden, targets, shares))
-            logits = (part @ weight.T).to(wide)
+            part, target, share = (tensor[start : start + rows] for tensor in (features, targets, shares))
+            logits = (part @ columns).to(wide)
             if soft_cap is not None:  # From here on logits are tanh(z / cap), without the factor soft_cap.
                 logits.div_(soft_cap).tanh_()
             if torch.compiler.is_compiling():
@@ -191,8 +193,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 exponentials = (logits - maxima).mul_(soft_cap).exp_()
                 over_maximum = (chosen - maxima) * soft_cap
             sums = exponentials.sum(-1, keepdim=True)
-            total += torch.where(share > 0, sums.log() - over_maximum, 0).sum()
-            if not (hidden_needs_grad or weight_needs_grad):
+            losses.append(sums.log() - over_maximum)
+            if not needs_grad:
                 continue
             # d loss / d logits = (softmax - onehot) / number of targets that count
             grad = exponentials.mul_(share / sums)
@@ -202,11 +204,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 grad.scatter_add_(-1, target, -share)
             if soft_cap is not None:  # d tanh(x) / dx = 1 - tanh(x)²
                 grad.addcmul_(grad * logits, logits, value=-1)
-            grad = grad.to(hidden.dtype)
-            if hidden_grad is not None:
-                hidden_grad[start : start + rows] = grad @ weight
-            if weight_grad is not None:
-                weight_grad += grad.T @ (part if power is None else part * power)
+            add_gradients(grad.to(hidden.dtype), columns, features, weight_grad, start, power or 1.0, hidden_needs_grad)
+        total = torch.where(counts, torch.cat(losses), 0).sum()
+        hidden_grad = features if hidden_needs_grad else None
         ctx.save_for_backward(hidden_grad, None if weight_grad is None else weight_grad.to(weight.dtype), number)
         return total / number
 
@@ -222,6 +222,44 @@ class _LinearCrossEntropy(torch.autograd.Function):
             pairs = zip(saved, factors, strict=True)
             scaled = [None if tensor is None else _rescaled(tensor, factor) for tensor, factor in pairs]
         return (*scaled, None, None, None, None, None)
+
+
+def _add_gradients(
+    grad: Tensor,
+    columns: Tensor,
+    features: Tensor,
+    weight_grad: Tensor | None,
+    start: int,
+    factor: float,
+    features_need_grad: bool,
+) -> None:
+    """Add a chunk's gradient times a factor to that of the weight, and write the gradient of its features over them.
+
+    `grad` is the gradient of the chunk's logits, (rows, vocab_size), and `start` the first of its rows in `features`.
+    """
+    part = features[start : start + grad.shape[0]]
+    if weight_grad is not None:
+        _add_product(weight_grad, grad.T, part if factor == 1 else part * factor)
+    if features_need_grad:
+        torch.mm(grad, columns.T, out=part)
+
+
+def _add_product(total: Tensor, first: Tensor, second: Tensor) -> None:
+    """Add first @ second to a matrix, which may have a wider dtype."""
+    if total.dtype == first.dtype:
+        total.addmm_(first, second)
+    elif total.is_cuda and torch.__version__ >= "2.8":  # The sum is rounded, but not the product.
+        torch.addmm(total, first, second, out_dtype=total.dtype, out=total)
+    else:
+        total += first @ second
+
+
+# The compiler would fuse the additions of all chunks, and keep their logits or products until then. An operator that
+# overwrites what the next chunk reads keeps the chunks apart, also if no feature needs a gradient.
+_add_gradients_operator = torch.library.custom_op(
+    "nnscratch::add_chunk_gradients", mutates_args=("features", "weight_grad")
+)(_add_gradients)
+_add_gradients_operator.register_fake(lambda *_: None)
 
 
 def _power(dtype: torch.dtype, positions: int) -> float | None:
