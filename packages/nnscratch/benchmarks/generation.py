@@ -1,4 +1,4 @@
-"""Measure tokens per second of generation: with and without the cache, for one prompt and for a batch.
+"""Measure tokens per second of generation: with and without the cache, with 8-bit weights, for one prompt and a batch.
 
     OMP_NUM_THREADS=2 python benchmarks/generation.py [--models base small] [--rounds 5] [--new-tokens 256] …
 
@@ -15,7 +15,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from nnscratch import TransformerConfig, TransformerLM, generate
+from nnscratch import TransformerConfig, TransformerLM, generate, quantize_int8
 
 MODELS = {
     "base": TransformerConfig(
@@ -47,7 +47,9 @@ def report(config: TransformerConfig, options: argparse.Namespace) -> None:
     ragged = [row[index * length // (2 * size) :] for index, row in enumerate(prompts)]
     sampling = {"temperature": options.temperature, "top_k": options.top_k, "top_p": options.top_p, "seed": 0}
 
-    def call(prompts: Tensor | list[Tensor], use_cache: bool = True) -> Callable[[int], object]:
+    def call(
+        prompts: Tensor | list[Tensor], use_cache: bool = True, model: TransformerLM = model
+    ) -> Callable[[int], object]:
         return lambda new: generate(model, prompts, max_new_tokens=new, use_cache=use_cache, **sampling)
 
     uncached, alone, batch, mixed = (
@@ -58,14 +60,19 @@ def report(config: TransformerConfig, options: argparse.Namespace) -> None:
     )
     functions = {uncached: call(prompts[:1], use_cache=False), alone: call(prompts[:1]), batch: call(prompts)}
     functions[mixed] = call(ragged)
+    quantized = quantize_int8(model)
+    alone_int8, batch_int8 = f"{alone}, int8", f"{batch}, int8"
+    functions |= {alone_int8: call(prompts[:1], model=quantized), batch_int8: call(prompts, model=quantized)}
     seconds = in_turns(functions, new, options.rounds)
-    rates = {name: new * (1 if name in (uncached, alone) else size) / seconds[name] for name in functions}
+    rates = {name: new * (size if str(size) in name else 1) / seconds[name] for name in functions}
     for name, rate in rates.items():
         print(f"  {name:24}{rate:10.1f} tokens/s", flush=True)
     print(
         f"  the cache is {rates[alone] / rates[uncached]:.1f} times as fast as recomputing all positions for each token"
     )
     print(f"  a batch of {size} has {rates[batch] / rates[alone]:.1f} times the throughput of one prompt at a time")
+    print(f"  8-bit weights are {rates[alone_int8] / rates[alone]:.2f} times as fast for one prompt, and ", end="")
+    print(f"{rates[batch_int8] / rates[batch]:.2f} times for the batch")
 
 
 def main() -> None:

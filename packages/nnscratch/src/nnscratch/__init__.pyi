@@ -16,6 +16,7 @@ from nnscratch.functional import softmax as softmax
 from nnscratch.generation import complete as complete
 from nnscratch.generation import generate as generate
 from nnscratch.generation import next_token_probabilities as next_token_probabilities
+from nnscratch.generation import quantize_int8 as quantize_int8
 from nnscratch.generation import stream as stream
 from nnscratch.generation import stream_with_logits as stream_with_logits
 from nnscratch.interchange import export_gguf as export_gguf
