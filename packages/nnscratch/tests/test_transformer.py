@@ -321,3 +321,89 @@ def test_the_same_seed_gives_the_same_losses(config):
         return result
 
     assert losses() == losses()
+
+
+def loss_and_gradients(model, compute, inputs, targets):
+    model.zero_grad()
+    torch.manual_seed(3)  # of dropout
+    loss = compute(inputs, targets)
+    loss.backward()
+    return [loss.detach(), *(param.grad.clone() for param in model.parameters())]
+
+
+def bytes_kept(model, inputs, targets):
+    """Bytes of all different tensors, parameters aside, that the forward pass keeps for the backward pass."""
+    kept, known = {}, {param.data_ptr() for param in model.parameters()}
+
+    def remember(tensor):
+        if tensor.data_ptr() not in known:
+            kept[tensor.untyped_storage().data_ptr()] = tensor  # kept alive, so that no address is used twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
+        model.loss(inputs, targets)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+class Dropped(torch.nn.Module):
+    """A block followed by dropout."""
+
+    def __init__(self, block):
+        super().__init__()
+        self.block = block
+
+    def forward(self, x, *others):
+        return F.dropout(self.block(x, *others), 0.3)
+
+
+@pytest.mark.parametrize("changes", [*VARIANTS, "dropout"], ids=str)
+def test_checkpointed_blocks_give_equal_gradients(config, changes):
+    model = TransformerLM(dataclasses.replace(config, **({} if changes == "dropout" else changes)))
+    if changes == "dropout":
+        model.layers = torch.nn.ModuleList(Dropped(block) for block in model.layers)
+    inputs, targets = ids(config), ids(config)
+    expected = loss_and_gradients(model, model.loss, inputs, targets)
+    model.checkpoint_blocks = True
+    for ours, exact in zip(loss_and_gradients(model, model.loss, inputs, targets), expected, strict=True):
+        assert torch.equal(ours, exact)
+
+
+def test_checkpointed_blocks_keep_their_inputs_only(config):
+    config = dataclasses.replace(config, num_layers=6)
+    model = TransformerLM(config)
+    inputs, targets = ids(config), ids(config)
+    whole = bytes_kept(model, inputs, targets)
+    model.checkpoint_blocks = True
+    few = bytes_kept(model, inputs, targets)
+    stream = inputs.numel() * config.d_model * 4  # bytes of the residual stream
+    without_blocks = TransformerLM(dataclasses.replace(config, num_layers=1))
+    without_blocks.layers = torch.nn.ModuleList()
+    assert few <= bytes_kept(without_blocks, inputs, targets) + config.num_layers * stream
+    assert whole > 6 * few
+
+
+def test_checkpointed_blocks_compute_twice_only_for_a_backward_pass(config, model):
+    model.checkpoint_blocks = True
+    calls = []
+    model.layers[0].register_forward_pre_hook(lambda *_: calls.append(1))
+    loss = model.loss(ids(config), ids(config))
+    assert len(calls) == 1
+    loss.backward()
+    assert len(calls) == 2
+    with torch.no_grad():
+        model.loss(ids(config), ids(config))
+    assert len(calls) == 3
+    padding = torch.tensor([0, 3])
+    model(ids(config), padding=padding).sum().backward()
+    assert len(calls) == 5
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
+def test_checkpointed_blocks_compile_as_one_graph(unchecked_shapes, config, model):
+    inputs, targets = ids(config), ids(config)
+    expected = loss_and_gradients(model, model.loss, inputs, targets)
+    model.checkpoint_blocks = True
+    torch.compiler.reset()
+    compiled = torch.compile(model.loss, fullgraph=True, backend="aot_eager")
+    for ours, exact in zip(loss_and_gradients(model, compiled, inputs, targets), expected, strict=True):
+        torch.testing.assert_close(ours, exact)

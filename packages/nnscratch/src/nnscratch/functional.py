@@ -202,7 +202,7 @@ def dropout(x: Float[Tensor, "*shape"], p: float, training: bool) -> Float[Tenso
     """
     if not training or p == 0:
         return x
-    kept = torch.empty_like(x, dtype=torch.bool).bernoulli_(1 - p)
+    kept = torch.rand(x.shape, device=x.device) >= p  # in float32, because bfloat16 has too few numbers
     return torch.where(kept, x / (1 - p), 0)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from nnscratch.attention import CausalSelfAttention
 from nnscratch.attention_kernels import causal_attention
@@ -119,6 +120,8 @@ class TransformerLM(LanguageModel):
     config: TransformerConfig
     model_type: str | None = None
     """Name in transformers of the family that `import_huggingface` found, such as "mistral"; exports return to it."""
+    checkpoint_blocks: bool = False
+    """Keep only the input of each block for the backward pass, which computes the block again (Chen et al. 2016)."""
 
     def __init__(
         self,
@@ -157,6 +160,9 @@ class TransformerLM(LanguageModel):
             first_keys = _document_starts(token_ids, self.config.document_separator, cache)
         x = dropout(self.token_embeddings(token_ids), self.config.dropout, self.training)
         for index, layer in enumerate(self.layers):
+            if self.checkpoint_blocks and cache is None and torch.is_grad_enabled():
+                x = checkpoint(layer, x, token_positions, None, mask, first_keys, use_reentrant=False)
+                continue
             x = layer(x, token_positions, None if cache is None else cache.layers[index], mask, first_keys)
         return self.ln_final(x) if self.config.has_final_norm else x
 
