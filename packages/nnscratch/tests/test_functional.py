@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnscratch import cross_entropy, silu, softmax
-from nnscratch.functional import dropout, relu_squared, silu_gate
+from nnscratch.functional import dropout, ngram_rows, relu_squared, silu_gate, sparse_embedding
+
 
 values = st.floats(-50, 50, width=32)
 
@@ -93,3 +94,65 @@ def test_dropout_keeps_a_share_of_the_numbers_and_their_mean():
 def test_dropout_returns_its_input_outside_of_training_and_without_a_share(p, training):
     x = torch.randn(3, 4)
     assert dropout(x, p, training) is x
+
+
+def row_of(ngram, rows):
+    """The documented hash in Python's integers, which cannot overflow."""
+    if min(ngram) < 0:
+        return 0
+    hashed = 0
+    for index in ngram:
+        product = (hashed + index + 1) * 2_654_435_761
+        assert product < 2**63
+        hashed = (product >> 16) % 2**31
+    return 1 + hashed % (rows - 1)
+
+
+@given(
+    st.integers(2, 5).flatmap(
+        lambda n: st.lists(st.lists(st.integers(-1, 2**30 - 1), min_size=n, max_size=n), min_size=1)
+    ),
+    st.integers(2, 2**31),
+)
+def test_rows_of_ngrams_are_the_documented_hash(ngrams, rows):
+    found = ngram_rows(torch.tensor(ngrams).T, rows)
+    assert found.tolist() == [row_of(ngram, rows) for ngram in ngrams]
+    assert int(found.min()) >= 0
+    assert int(found.max()) < rows
+
+
+def test_rows_of_ngrams_never_change():
+    ngrams = torch.tensor([[0, 0, 0], [0, 0, 1], [17, 4, 9_999], [31_999, 50_256, 2**30 - 1], [5, -1, 5]])
+    rows = [6205, 46_708, 14_672, 16_921, 0]
+    assert ngram_rows(ngrams.T, 50_000).tolist() == rows
+    assert ngram_rows(ngrams.T.int(), 50_000).tolist() == rows
+
+
+@pytest.mark.parametrize("rows", [4097, 5000])
+@pytest.mark.parametrize("n", [2, 3])
+def test_ngrams_spread_evenly_over_the_rows(n, rows):
+    ids = torch.cartesian_prod(*[torch.arange(60 if n == 3 else 450)] * n)
+    counts = ngram_rows(ids.T, rows).bincount(minlength=rows)
+    expected = len(ids) / (rows - 1)
+    assert counts[0] == 0
+    # Pearson's statistic of an ideal hash is about rows, give or take sqrt(2 rows).
+    statistic = float(((counts[1:] - expected) ** 2 / expected).sum())
+    assert statistic < rows + 10 * math.sqrt(2 * rows)
+
+
+@given(st.lists(st.integers(0, 6), min_size=0, max_size=12), st.integers(1, 3))
+def test_sparse_gradients_are_those_of_embedding(ids, width):
+    ids = torch.tensor(ids, dtype=torch.int64).view(1, -1)
+    weight = torch.randn(7, width, requires_grad=True)
+    peer = weight.detach().clone().requires_grad_()
+    grad = torch.randn(*ids.shape, width)
+    sparse_embedding(ids, weight).backward(grad)
+    F.embedding(ids, peer).backward(grad)
+    assert weight.grad.is_sparse
+    assert weight.grad._indices()[0].tolist() == sorted(set(ids.flatten().tolist()))
+    torch.testing.assert_close(weight.grad.to_dense(), peer.grad)
+
+
+def test_sparse_embedding_names_an_id_outside_the_table():
+    with pytest.raises(IndexError, match="token_ids range from 1 to 7, expected 0 to 6"):
+        sparse_embedding(torch.tensor([1, 7]), torch.zeros(7, 2, requires_grad=True))

@@ -7,12 +7,14 @@ from torch import nn
 
 from nnscratch import (
     Embedding,
+    HashedNGramEmbedding,
     Linear,
     ReLUSquaredFeedForward,
     RMSNorm,
     SiLUFeedForward,
     SwiGLU,
 )
+from nnscratch.functional import ngram_rows
 
 
 def test_linear():
@@ -131,3 +133,79 @@ def test_layers_without_gradients_compute_the_same():
     with torch.no_grad():
         results = norm(x), ffn(x)
     torch.testing.assert_close(results, (norm(x).detach(), ffn(x).detach()), atol=0, rtol=0)
+
+
+def filled_ngrams(n, rows=97):
+    layer = HashedNGramEmbedding(n, rows, 4)
+    layer.weight.data.normal_()
+    return layer
+
+
+@pytest.mark.parametrize("n", [2, 3, 4])
+def test_ngram_embeddings_depend_on_the_last_tokens_alone(n):
+    layer = filled_ngrams(n)
+    ids = torch.randint(50, (3, 9))
+    vectors = layer(ids)
+    for row in range(3):
+        for place in range(9):
+            if place < n - 1:
+                expected = layer.weight[0]
+            else:
+                ngram = ids[row, place - n + 1 : place + 1].unsqueeze(1)
+                expected = layer.weight[ngram_rows(ngram, 97)[0]]
+            assert torch.equal(vectors[row, place], expected)
+    assert torch.equal(layer(ids.to(torch.int32)), vectors)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_ngram_embeddings_continue_after_a_cache_or_padding(n):
+    layer = filled_ngrams(n)
+    ids = torch.randint(50, (2, 9))
+    whole = layer(ids)
+    for split in range(1, 9):
+        previous = torch.cat((torch.full((2, n - 1), -1), ids[:, :split]), dim=1)[:, -(n - 1) :]
+        assert torch.equal(layer(ids[:, split:], previous_ids=previous), whole[:, split:])
+    padded = torch.cat((torch.randint(50, (2, 4)), ids), dim=1)
+    positions = (torch.arange(13) - 4).clamp(min=0).expand(2, -1)
+    assert torch.equal(layer(padded, positions)[:, 4:], whole)
+
+
+def test_ngram_embeddings_start_at_zero_and_learn():
+    layer = HashedNGramEmbedding(2, 97, 4)
+    ids = torch.randint(50, (2, 9))
+    assert not layer(ids).any()
+    layer(ids).sum().backward()
+    used = ngram_rows(torch.stack((ids[:, :-1], ids[:, 1:])), 97).flatten()
+    counts = torch.cat((torch.zeros(2, dtype=torch.long), used)).bincount(minlength=97)  # no predecessor: row 0
+    assert layer.weight.grad.is_sparse
+    assert torch.equal(layer.weight.grad.to_dense(), counts.float().unsqueeze(1).expand(97, 4))
+
+
+def test_compiled_ngram_embeddings_have_a_dense_gradient(unchecked_shapes):
+    layer = filled_ngrams(3)
+    ids = torch.randint(50, (2, 9))
+    layer(ids).square().sum().backward()
+    expected, layer.weight.grad = layer.weight.grad.to_dense(), None
+    torch.compiler.reset()
+    torch.compile(layer, fullgraph=True, backend="aot_eager")(ids).square().sum().backward()
+    assert not layer.weight.grad.is_sparse
+    torch.testing.assert_close(layer.weight.grad, expected)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: HashedNGramEmbedding(1, 10, 4), "n=1 is out of range; choose 2 for bigrams"),
+        (lambda: HashedNGramEmbedding(2, 1, 4), r"rows=1 is out of range; choose 2 to 2\*\*31"),
+        (lambda: filled_ngrams(3)(torch.zeros(2, 5)), "token_ids has dtype torch.float32, expected integers"),
+        (
+            lambda: filled_ngrams(3)(
+                torch.zeros(2, 5, dtype=torch.long), previous_ids=torch.zeros(2, 1, dtype=torch.long)
+            ),
+            r"previous_ids has shape \(2, 1\), expected \(2, 2\)",
+        ),
+    ],
+)
+def test_ngram_arguments_out_of_range_are_refused(unchecked_shapes, build, message):
+    with pytest.raises(ValueError, match=message):
+        build()

@@ -23,6 +23,7 @@ from nnscratch.interchange import export_gguf as export_gguf
 from nnscratch.interchange import export_huggingface as export_huggingface
 from nnscratch.language_model import LanguageModel as LanguageModel
 from nnscratch.layers import Embedding as Embedding
+from nnscratch.layers import HashedNGramEmbedding as HashedNGramEmbedding
 from nnscratch.layers import Linear as Linear
 from nnscratch.layers import ReLUSquaredFeedForward as ReLUSquaredFeedForward
 from nnscratch.layers import RMSNorm as RMSNorm
@@ -35,6 +36,7 @@ from nnscratch.optimizers import SGD as SGD
 from nnscratch.optimizers import AdamW as AdamW
 from nnscratch.optimizers import CombinedOptimizer as CombinedOptimizer
 from nnscratch.optimizers import Muon as Muon
+from nnscratch.optimizers import RowwiseAdagrad as RowwiseAdagrad
 from nnscratch.optimizers import clip_grad_norm as clip_grad_norm
 from nnscratch.optimizers import cosine_schedule as cosine_schedule
 from nnscratch.optimizers import trapezoid_schedule as trapezoid_schedule

@@ -62,6 +62,63 @@ def embedding(
     return rows.view(*token_ids.shape, weight.shape[1])
 
 
+def sparse_embedding(
+    token_ids: Int[Tensor, "*batch"], weight: Float[Tensor, "num_embeddings d_model"]
+) -> Float[Tensor, "*batch d_model"]:
+    """Return weight[token_ids], as `embedding` does, with a sparse gradient of the rows that were looked up.
+
+    The gradient of `weight` is a COO tensor with each row once, so its size depends on the ids and not on the table.
+    Under `torch.compile`, which has no sparse gradients, it is dense.
+
+    Raises:
+        IndexError: If an id is outside the table (on a GPU, a device error).
+    """
+    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+        return embedding(token_ids, weight)
+    return _SparseEmbedding.apply(token_ids, weight)
+
+
+class _SparseEmbedding(torch.autograd.Function):
+    """weight[ids], with the gradient of the rows in use."""
+
+    @staticmethod
+    def forward(ctx: Any, token_ids: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(token_ids)
+        ctx.shape = weight.shape
+        return embedding(token_ids, weight)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor]:
+        (token_ids,) = ctx.saved_tensors
+        rows, places = token_ids.reshape(-1).unique(return_inverse=True)
+        grads = grad_outputs[0].reshape(-1, ctx.shape[1])
+        sums = grads.new_zeros(rows.shape[0], ctx.shape[1]).index_add_(0, places, grads)
+        # The forward pass has checked the ids.
+        indices = rows.unsqueeze(0)
+        return None, torch.sparse_coo_tensor(indices, sums, ctx.shape, check_invariants=False, is_coalesced=True)
+
+
+_HASH_MULTIPLIER = 2_654_435_761  # about 2³² by the golden ratio (Knuth, The Art of Computer Programming, 6.4)
+
+
+def ngram_rows(ngrams: Int[Tensor, "n *batch"], rows: int) -> Int[Tensor, "*batch"]:
+    """Return the row of a table for each n-gram, by a hash in 64-bit integers that is the same on every machine.
+
+    From h = 0 every id in order gives h = ⌊(h + id + 1) · 2654435761 / 2¹⁶⌋ mod 2³¹. The row is 1 + h mod (rows - 1),
+    or 0 for an n-gram with a negative id, which stands for a missing token. No product exceeds 63 bits for ids below
+    2³⁰.
+
+    Args:
+        ngrams: The ids of the tokens, the oldest first.
+        rows: Rows of the table, 2 or more.
+    """
+    hashed = torch.zeros_like(ngrams[0], dtype=torch.int64)
+    for ids in ngrams:
+        hashed = ((hashed + ids + 1) * _HASH_MULTIPLIER >> 16) & 0x7FFFFFFF
+    return torch.where((ngrams < 0).any(0), 0, 1 + hashed % (rows - 1))
+
+
 def rotate_pairs(
     x: Float[Tensor, "*batch seq d_k"],
     cos: Float[Tensor, "*#angles seq pairs"],

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from nnscratch import functional
-from nnscratch.argument_checks import check_last_dimension, check_token_ids
+from nnscratch.argument_checks import check_last_dimension, check_token_ids, shape_error
 
 
 def _truncated_normal(
@@ -72,6 +72,77 @@ class Embedding(nn.Module):
         """
         check_token_ids("token_ids", token_ids)
         return functional.embedding(token_ids, self.weight)
+
+
+class HashedNGramEmbedding(nn.Module):
+    """A vector for each token and the n - 1 tokens before it, in a table that n-grams share through a hash.
+
+    A model that adds it to its token embeddings, or to the values of attention, knows the tokens just before without
+    attending to them; modded-nanogpt has bigrams since record 62. `weight` is (rows, d_model) and starts at zero.
+    There are more n-grams than rows; `nnscratch.functional.ngram_rows` tells which row is whose. Row 0 is for tokens
+    with fewer than n - 1 predecessors.
+
+    The gradient of `weight` is sparse: only rows in use, for `RowwiseAdagrad`. Under `torch.compile` it is dense.
+
+    Args:
+        n: Number of tokens in an n-gram: 2 for bigrams, 3 for trigrams.
+        rows: Rows of the table, at least 2 and at most 2³¹.
+        d_model: Width of the vectors.
+        device: Device of the table.
+        dtype: Dtype of the table.
+
+    Raises:
+        ValueError: If `n` or `rows` is out of range.
+    """
+
+    def __init__(
+        self,
+        n: int,
+        rows: int,
+        d_model: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if n < 2:
+            raise ValueError(f"n={n!r} is out of range; choose 2 for bigrams, 3 for trigrams, or more")
+        if not 2 <= rows <= 2**31:
+            raise ValueError(f"rows={rows!r} is out of range; choose 2 to 2**31, such as several times the vocabulary")
+        self.n = n
+        self.weight = nn.Parameter(torch.zeros(rows, d_model, device=device, dtype=dtype))
+
+    def forward(
+        self,
+        token_ids: Int[Tensor, "batch seq"],
+        token_positions: Int[Tensor, "batch seq"] | None = None,
+        previous_ids: Int[Tensor, "batch {self.n-1}"] | None = None,
+    ) -> Float[Tensor, "batch seq d_model"]:
+        """Return the vector of the n-gram that ends at each position.
+
+        Args:
+            token_ids: The tokens.
+            token_positions: Their positions in their texts, which tell how many predecessors they have; by default
+                every row begins with `previous_ids`.
+            previous_ids: The n - 1 tokens before the first column, the oldest first; negative where there is none. By
+                default there are none.
+
+        Raises:
+            ValueError: If `token_ids` are not integers, or `previous_ids` have another shape.
+        """
+        check_token_ids("token_ids", token_ids)
+        token_ids = token_ids.long()
+        shape = (token_ids.shape[0], self.n - 1)
+        if previous_ids is None:
+            previous_ids = token_ids.new_full(shape, -1)
+        elif previous_ids.shape != shape:
+            raise shape_error("previous_ids", previous_ids, f"{shape}, the n - 1 ids before each row")
+        ids = torch.cat((previous_ids, token_ids), dim=1)
+        # The windows of n columns, with the oldest token of each in front.
+        ngrams = torch.stack([ids[:, start : start + token_ids.shape[1]] for start in range(self.n)])
+        rows = functional.ngram_rows(ngrams, self.weight.shape[0])
+        if token_positions is not None:
+            rows = rows.masked_fill(token_positions < self.n - 1, 0)
+        return functional.sparse_embedding(rows, self.weight)
 
 
 class RMSNorm(nn.Module):

@@ -49,3 +49,19 @@ def test_the_norm_is_nan_if_a_gradient_is():
 def test_an_invalid_maximum_norm_is_refused(max_norm):
     with pytest.raises(ValueError, match=f"max_norm={max_norm!r} is out of range; choose a positive number"):
         clip_grad_norm(parameters(1.0), max_norm)
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 100.0])
+def test_sparse_gradients_count_every_row_once(max_norm):
+    grads = [torch.randn(5, 3), torch.randn(7, 2)]
+    dense = [nn.Parameter(torch.zeros_like(grad)) for grad in grads]
+    mixed = [nn.Parameter(torch.zeros_like(grad)) for grad in grads]
+    for param, grad in zip(dense, grads, strict=True):
+        param.grad = grad.clone()
+    mixed[0].grad = grads[0].clone()
+    rows = torch.tensor([[0, 3, 3]])
+    mixed[1].grad = torch.sparse_coo_tensor(rows, torch.randn(3, 2), (7, 2), check_invariants=True)
+    dense[1].grad = mixed[1].grad.to_dense()
+    assert float(clip_grad_norm(mixed, max_norm)) == pytest.approx(float(clip_grad_norm(dense, max_norm)))
+    for ours, theirs in zip(mixed, dense, strict=True):
+        torch.testing.assert_close(ours.grad.to_dense(), theirs.grad)

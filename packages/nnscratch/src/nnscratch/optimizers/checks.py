@@ -49,7 +49,8 @@ def gradients(group: dict[str, Any], optimizer: str) -> list[tuple[Tensor, Tenso
     for param, grad in pairs:
         if grad.is_sparse:
             raise ValueError(
-                f"{optimizer} got a sparse gradient for a parameter of shape {tuple(param.shape)}; make it dense"
+                f"{optimizer} got a sparse gradient for a parameter of shape {tuple(param.shape)}; make it dense, or "
+                f"give the parameter to RowwiseAdagrad"
             )
     return pairs
 

@@ -12,8 +12,9 @@ def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: int | float, eps
     """Scale all gradients in place so that their joint l2 norm is at most `max_norm`; return the norm before scaling.
 
     The factor is min(1, max_norm / (norm + eps)) (Pascanu et al. 2013); plainly: `nnscratch.reference.clip_gradients`.
-    Parameters without a gradient are skipped. The norm is a tensor, so the host does not wait for the device. If the
-    norm is not finite, the gradients become nan or 0, as with `torch.nn.utils.clip_grad_norm_`.
+    Parameters without a gradient are skipped. Sparse gradients are coalesced, so that a row counts once. The norm is a
+    tensor, so the host does not wait for the device. If the norm is not finite, the gradients become nan or 0, as with
+    `torch.nn.utils.clip_grad_norm_`.
 
     Raises:
         ValueError: If `max_norm` is not positive.
@@ -21,7 +22,7 @@ def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: int | float, eps
     if not max_norm > 0:
         raise ValueError(f"max_norm={max_norm!r} is out of range; choose a positive number")
     tensors = [params] if isinstance(params, Tensor) else params
-    grads = [tensor.grad for tensor in tensors if tensor.grad is not None]
+    grads = [_numbers(tensor) for tensor in tensors if tensor.grad is not None]
     if not grads:
         return torch.tensor(0.0)
     device = grads[0].device
@@ -34,3 +35,12 @@ def clip_grad_norm(params: Iterable[Tensor] | Tensor, max_norm: int | float, eps
     for other, group in by_device.items():
         torch._foreach_mul_(group, factor.to(other))
     return norm
+
+
+def _numbers(param: Tensor) -> Tensor:
+    """Return the gradient of a parameter; of a sparse one the numbers in it, with every row once."""
+    assert param.grad is not None
+    if not param.grad.is_sparse:
+        return param.grad
+    param.grad = param.grad.coalesce()
+    return param.grad.values()
