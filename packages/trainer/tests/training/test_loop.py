@@ -532,3 +532,27 @@ def test_compile_is_used_when_it_works(tmp_path, monkeypatch, timeless):
     assert len(calls) == 24
     make_trainer(tmp_path / "off", steps=12).fit()
     assert timeless(tmp_path / "on") == timeless(tmp_path / "off")
+
+
+def test_sparse_gradients_train_like_dense_ones(tmp_path):
+    weights = []
+    for is_sparse in (True, False):
+        model = make_model()
+        model[0].sparse = is_sparse
+        trainer = make_trainer(
+            tmp_path / f"sparse-{is_sparse}",
+            model=model,
+            optimizer=torch.optim.SGD(model.parameters()),
+            max_grad_norm=0.1,
+            steps=7,
+        )
+        trainer.fit()
+        weights.append([parameter.detach() for parameter in model.parameters()])
+    for ours, theirs in zip(*weights, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    norms = [
+        [record["grad_norm"] for record in read_metrics(tmp_path / f"sparse-{is_sparse}") if record["event"] == "train"]
+        for is_sparse in (True, False)
+    ]
+    assert norms[0] == pytest.approx(norms[1])
+    assert norms[0][0] > 0.1

@@ -82,7 +82,9 @@ class Parallel:
 
     def norm(self, tensors: Iterable[torch.Tensor]) -> torch.Tensor:
         """Return the L2 norm of several tensors together, as a scalar on the device."""
-        return nn.utils.get_total_norm(list(tensors)).to(self.device)
+        # Of a sparse gradient, such as that of an embedding table, its numbers, with every row once.
+        numbers = [tensor.coalesce().values() if tensor.is_sparse else tensor for tensor in tensors]
+        return nn.utils.get_total_norm(numbers).to(self.device)
 
     def own_part(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the shard that this process holds of a parameter, or of a tensor sharded like one; it is no copy."""
