@@ -1,10 +1,10 @@
 """Compile the Triton kernels of attention for GPUs that need not be present, and print the resources of each.
 
     python checks/compiled_kernels.py [--capabilities 80 90] [--dtypes bf16] [--head-sizes 64 128]
-                                        [--groups 1 4] [--all]
+                                        [--groups 1 4] [--first-keys] [--all]
 
-The command fails if a kernel does not compile, or if the first tiles of a table need more on-chip memory than an H100
-has. Registers and spilled bytes are those that NVIDIA's assembler reports. Matrix instructions are counted in the
+The command fails if a kernel does not compile, or if the tiles that are tried first need more on-chip memory than an
+H100 has. Registers and spilled bytes are those that NVIDIA's assembler reports. Matrix instructions are counted in the
 program: wgmma (Hopper) or mma (earlier GPUs). Requires Triton 3.3 or later.
 """
 
@@ -36,10 +36,21 @@ KERNELS = {
     "query gradients": (triton_backward.query_gradient_kernel, triton_operator.QUERY_GRADIENT_TILES),
 }
 
+POINTERS = {
+    "normalizer_pointer": "*fp32",
+    "sums_pointer": "*fp32",
+    "first_key_pointer": "*i32",
+    "query_end_pointer": "*i32",
+}
 
-def compile_kernel(kernel: Any, dtype: str, head_size: int, tiles: Tiles, capability: int, group: int) -> Any:
+
+def compile_kernel(
+    kernel: Any, dtype: str, head_size: int, tiles: Tiles, capability: int, group: int, *, first_keys: bool
+) -> Any:
     """Return the program for tensors with 16-byte alignment, as `flash_attention` launches it."""
     constants: dict[str, Any] = {"group": 1} if group == 1 else {}  # Triton compiles an argument of 1 as a constant.
+    if not first_keys:
+        constants |= {"first_key_pointer": None, "query_end_pointer": None}
     constants |= {
         "HEAD_SIZE": head_size,
         "FEATURES": max(16, 1 << (head_size - 1).bit_length()),
@@ -48,15 +59,15 @@ def compile_kernel(kernel: Any, dtype: str, head_size: int, tiles: Tiles, capabi
         "KEY_BLOCK": tiles.keys,
     }
     constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
-    signature, aligned = {}, {}
+    signature, aligned, unaligned = {}, {}, {*constants, *kernel.do_not_specialize}
     for index, name in enumerate(kernel.arg_names):
         if name in constants:
             signature[name] = "constexpr"
         elif name.endswith("_pointer"):
-            signature[name] = "*fp32" if name.startswith(("normalizer", "sums")) else f"*{dtype}"
+            signature[name] = POINTERS.get(name, f"*{dtype}")
         else:
             signature[name] = "fp32" if name == "scale_for_exp2" else "i32"
-        if name.endswith(("_pointer", "_batch", "_head", "_row")):
+        if name.endswith(("_pointer", "_batch", "_head", "_row")) and name not in unaligned:
             aligned[index,] = [["tt.divisibility", 16]]
     source = ASTSource(kernel, signature, constants, aligned)
     return triton.compile(
@@ -79,11 +90,13 @@ def registers_and_spills(assembly: str) -> tuple[int, int]:
     return int(numbers[2]), int(numbers[1])
 
 
-def row(name: str, dtype: str, head_size: int, tiles: Tiles, capability: int, group: int) -> tuple[str, int]:
+def row(
+    name: str, dtype: str, head_size: int, tiles: Tiles, capability: int, group: int, *, first_keys: bool
+) -> tuple[str, int]:
     """Return the table row of a program, and its bytes of shared memory."""
     if dtype == "fp32" and name != "row sums":
         tiles = tiles.for_dtype(torch.float32)
-    program = compile_kernel(KERNELS[name][0], dtype, head_size, tiles, capability, group)
+    program = compile_kernel(KERNELS[name][0], dtype, head_size, tiles, capability, group, first_keys=first_keys)
     assembly = program.asm["ptx"]
     registers, spilled = registers_and_spills(assembly)
     return (
@@ -100,7 +113,8 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", choices=("fp16", "bf16", "fp32"), default=["bf16"])
     parser.add_argument("--head-sizes", nargs="+", type=int, default=[32, 64, 128])
     parser.add_argument("--groups", nargs="+", type=int, default=[1, 2], help="query heads that share keys and values")
-    parser.add_argument("--all", action="store_true", help="all tiles, not only the first of each table")
+    parser.add_argument("--first-keys", action="store_true", help="as for sliding windows and packed texts")
+    parser.add_argument("--all", action="store_true", help="all tiles, not only those that are tried first")
     options = parser.parse_args()
     print(
         "| GPU | dtype | head | group | kernel | queries x keys, warps, stages | registers | spilled | KiB | wgmma "
@@ -113,10 +127,11 @@ def main() -> None:
     ):
         features = max(32, 1 << (head_size - 1).bit_length())
         for name, (_, table) in KERNELS.items():
-            for tiles in table[features] if options.all else table[features][:1]:
-                line, shared = row(name, dtype, head_size, tiles, capability, group)
+            choices = table[features][1 if options.first_keys else 0 :] or table[features]
+            for tiles in choices if options.all else choices[:1]:
+                line, shared = row(name, dtype, head_size, tiles, capability, group, first_keys=options.first_keys)
                 print(line, flush=True)
-                if tiles == table[features][0] and shared > SHARED_MEMORY:
+                if tiles == choices[0] and shared > SHARED_MEMORY:
                     too_large.append(f"{name} with heads of {head_size}: {shared:,} bytes")
     if too_large:
         sys.exit(f"an H100 has {SHARED_MEMORY:,} bytes per program; choose smaller tiles for " + "; ".join(too_large))

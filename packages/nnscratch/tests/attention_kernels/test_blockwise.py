@@ -169,9 +169,8 @@ def test_it_is_an_operator_that_the_compiler_keeps(first_keys, unchecked_shapes)
     inputs = heads(2, 5, 6, 4, 4, group=2)
     operators = torch.ops.nnscratch
     torch.library.opcheck(operators.blockwise_attention.default, (*inputs, first_keys))
-    with torch.no_grad():
-        results = operators.blockwise_attention(*inputs, first_keys)
-        for_gradient = (torch.randn_like(results[0]), *inputs, first_keys, *results)
+    results = operators.blockwise_attention(*inputs, first_keys)
+    for_gradient = (torch.randn_like(results[0]), *inputs, first_keys, *results)
     for_gradient = tuple(tensor if tensor is None else tensor.detach() for tensor in for_gradient)
     torch.library.opcheck(operators.blockwise_attention_backward.default, for_gradient)
     compiled = torch.compile(

@@ -26,8 +26,9 @@ def programs(cache, *flags):
     return [(row[4], int(row[7]), int(row[9]), int(row[10])) for row in rows]
 
 
-def test_on_an_h100_products_use_tensor_cores_and_nothing_is_spilled(tmp_path):
-    kernels = programs(tmp_path, "--capabilities", "90", "--head-sizes", "128", "--groups", "1")
+@pytest.mark.parametrize("flags", [(), ("--first-keys",)])
+def test_on_an_h100_products_use_tensor_cores_and_nothing_is_spilled(flags, tmp_path):
+    kernels = programs(tmp_path, "--capabilities", "90", "--head-sizes", "128", "--groups", "1", *flags)
     assert [kernel for kernel, *_ in kernels] == [
         "forward",
         "row sums",
@@ -39,7 +40,8 @@ def test_on_an_h100_products_use_tensor_cores_and_nothing_is_spilled(tmp_path):
         assert (hopper > 0) == (kernel != "row sums"), kernel
 
 
-def test_on_an_a100_heads_of_any_size_compile_and_may_share_keys_and_values(tmp_path):
-    flags = ("--capabilities", "80", "--head-sizes", "40", "--groups", "2")
+@pytest.mark.parametrize("flags", [(), ("--first-keys",)])
+def test_on_an_a100_heads_of_any_size_compile_and_may_share_keys_and_values(flags, tmp_path):
+    flags = ("--capabilities", "80", "--head-sizes", "40", "--groups", "2", *flags)
     for kernel, _, _, before in programs(tmp_path, *flags):
         assert (before > 0) == (kernel != "row sums"), kernel

@@ -6,6 +6,8 @@ from importlib.metadata import version
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("triton")
 
@@ -34,19 +36,21 @@ def heads(queries, keys, head_size, dtype=torch.float32, batch=1, number=2, grou
     return [torch.randn(batch, *shape, head_size, device=DEVICE).to(dtype).requires_grad_() for shape in shapes]
 
 
-def exact(q, k, v, grad):
+def exact(q, k, v, grad, first_keys=None):
     """Output and gradients in float64."""
     inputs = [tensor.detach().double().requires_grad_() for tensor in (q, k, v)]
     visible = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool, device=DEVICE).tril(k.shape[-2] - q.shape[-2])
+    if first_keys is not None:
+        visible = visible & (torch.arange(k.shape[-2], device=DEVICE) >= first_keys[:, None, :, None])
     output = F.scaled_dot_product_attention(*inputs, attn_mask=visible, enable_gqa=True)
     return [output.detach(), *torch.autograd.grad(output, inputs, grad.double())]
 
 
-def check(q, k, v, tolerance):
-    output = flash_attention(q, k, v)
+def check(q, k, v, tolerance, first_keys=None):
+    output = flash_attention(q, k, v, first_keys)
     grad = torch.randn_like(output)
     found = [output, *torch.autograd.grad(output, (q, k, v), grad)]
-    for name, ours, right in zip("output q k v".split(), found, exact(q, k, v, grad), strict=True):
+    for name, ours, right in zip("output q k v".split(), found, exact(q, k, v, grad, first_keys), strict=True):
         assert ours.dtype == q.dtype
         torch.testing.assert_close(
             ours.double(), right, atol=tolerance, rtol=tolerance, msg=lambda text, name=name: f"{name}: {text}"
@@ -71,6 +75,58 @@ def test_queries_are_the_last_positions(queries, keys):
 @pytest.mark.parametrize(("number", "group", "queries", "keys"), [(4, 2, 70, 70), (3, 3, 5, 70), (6, 2, 40, 110)])
 def test_groups_of_query_heads_share_keys_and_values(number, group, queries, keys):
     check(*heads(queries, keys, 16, batch=2, number=number, group=group), TOLERANCE[torch.float32])
+
+
+@st.composite
+def texts_and_windows(draw):
+    """Positions and first keys of one or two sequences, from the beginnings of texts in each and a window."""
+    queries = draw(st.integers(2, 150))
+    keys = queries + draw(st.sampled_from([0, 1, 30, 90]))
+    positions = torch.arange(keys - queries, keys)
+    rows = []
+    for _ in range(draw(st.integers(1, 2))):
+        begins = torch.tensor([0, *draw(st.lists(st.integers(0, keys), max_size=4))])
+        begin_of_text = torch.where(begins <= positions[:, None], begins, 0).amax(-1)
+        rows.append(torch.maximum(begin_of_text, positions - draw(st.integers(0, keys + 2))))
+    return queries, keys, torch.stack(rows).to(DEVICE, draw(st.sampled_from([torch.int32, torch.int64])))
+
+
+@settings(max_examples=15)
+@given(texts_and_windows(), st.integers(1, 2), st.booleans())
+def test_windows_and_texts(positions, group, one_row_for_all):
+    queries, keys, first_keys = positions
+    batch = 2 if one_row_for_all else len(first_keys)
+    first_keys = first_keys[:1] if one_row_for_all else first_keys
+    check(*heads(queries, keys, 16, batch=batch, group=group), TOLERANCE[torch.float32], first_keys)
+
+
+def test_first_keys_of_no_use_change_nothing():
+    inputs = heads(100, 130, 16)
+    first_keys = torch.arange(-90, 10, device=DEVICE).clamp(max=0)[None]
+    assert torch.equal(flash_attention(*inputs, first_keys), flash_attention(*inputs))
+
+
+@pytest.mark.skipif(not IN_INTERPRETER, reason="counts products as the interpreter computes them")
+@pytest.mark.parametrize("what", ["window", "texts"])
+def test_blocks_before_all_first_keys_are_left_out(what, monkeypatch):
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    multiply, products = InterpreterBuilder.create_dot, []
+
+    def counted(self, a, b, *others):
+        products.append(a.data.shape[0] * b.data.shape[1])
+        return multiply(self, a, b, *others)
+
+    monkeypatch.setattr(InterpreterBuilder, "create_dot", counted)
+    positions = torch.arange(512)
+    first_keys = {"window": positions - 31, "texts": positions // 64 * 64}[what]
+    found = []
+    for first in (None, first_keys[None]):
+        products.clear()
+        output = flash_attention(*heads(512, 512, 32, number=1), first)
+        output.backward(torch.ones_like(output))
+        found.append(sum(products))
+    assert found[1] < 0.4 * found[0]
 
 
 @pytest.mark.parametrize("dtype", NARROW)
@@ -140,17 +196,24 @@ def test_large_scores_do_not_overflow():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
-def test_it_is_an_operator_that_the_compiler_keeps(unchecked_shapes):
-    q, k, v = heads(5, 5, 16, number=4, group=2)
-    torch.library.opcheck(torch.ops.nnscratch.flash_attention.default, (q, k, v))
-    compiled = torch.compile(lambda q, k, v: 2 * flash_attention(q, k, v), fullgraph=True, backend="aot_eager")
-    expected = 2 * flash_attention(q, k, v)
-    torch.testing.assert_close(compiled(q, k, v), expected)
+@pytest.mark.parametrize("first_keys", [None, torch.tensor([[0, 0, 2, 3, 3]])])
+def test_it_is_an_operator_that_the_compiler_keeps(first_keys, unchecked_shapes):
+    first_keys = first_keys if first_keys is None else first_keys.to(DEVICE)
+    inputs = heads(5, 5, 16, number=4, group=2)
+    operators = torch.ops.nnscratch
+    torch.library.opcheck(operators.flash_attention.default, (*inputs, first_keys))
+    results = operators.flash_attention(*inputs, first_keys)
+    for_gradient = (torch.randn_like(results[0]), *inputs, first_keys, *results)
+    for_gradient = tuple(tensor if tensor is None else tensor.detach() for tensor in for_gradient)
+    torch.library.opcheck(operators.flash_attention_backward.default, for_gradient)
+    compiled = torch.compile(
+        lambda q, k, v: 2 * flash_attention(q, k, v, first_keys), fullgraph=True, backend="aot_eager"
+    )
+    expected = 2 * flash_attention(*inputs, first_keys)
+    torch.testing.assert_close(compiled(*inputs), expected)
     grad = torch.randn_like(expected)
     for ours, right in zip(
-        torch.autograd.grad(compiled(q, k, v), (q, k, v), grad),
-        torch.autograd.grad(expected, (q, k, v), grad),
-        strict=True,
+        torch.autograd.grad(compiled(*inputs), inputs, grad), torch.autograd.grad(expected, inputs, grad), strict=True
     ):
         torch.testing.assert_close(ours, right)
 

@@ -65,8 +65,8 @@ def causal_attention(
             return materialized_attention(q, k, v)
         return single_query_attention(q, k, v, first_keys)
     q, k, v = cast_for_autocast(q, k, v)
-    if q.dim() == 4 and first_keys is None and can_flash(q, k, v):
-        return flash_attention(q, k, v)
+    if q.dim() == 4 and can_flash(q, k, v):
+        return flash_attention(q, k, v, first_keys)
     shape = (*q.shape[:-1], v.shape[-1])
     q, k, v = (tensor.reshape(math.prod(tensor.shape[:-2]), *tensor.shape[-2:]) for tensor in (q, k, v))
     return blockwise_attention(q, k, v, first_keys).view(shape)

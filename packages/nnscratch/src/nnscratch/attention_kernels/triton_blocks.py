@@ -37,6 +37,39 @@ def shared_head_pointer(pointer, batch_stride, head_stride, heads, group, index)
 
 @triton.jit
 @no_type_check
+def visible_keys(rows, columns, first_keys, offset) -> tl.tensor:
+    """Return (queries, keys) True where a query attends to a key: not after its position, nor before its first key."""
+    visible = columns[None, :] <= rows[:, None] + offset
+    if first_keys is not None:
+        visible &= columns[None, :] >= first_keys[:, None]
+    return visible
+
+
+@triton.jit
+@no_type_check
+def key_ranges(
+    first_key_pointer, first, offset, queries, keys, QUERY_BLOCK: tl.constexpr, KEY_BLOCK: tl.constexpr
+) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
+    """Return begin and end of the keys that all queries of a block attend to, those of all others, and the gap in them.
+
+    The gap is the number of keys between the others, and 0 if all of them come after. All but the last end are
+    multiples of the size of a block.
+    """
+    begin = 0
+    all_visible = (first + offset + 1) // KEY_BLOCK * KEY_BLOCK
+    masked_begin = all_visible
+    gap = 0
+    if first_key_pointer is not None:
+        last = tl.minimum(first + QUERY_BLOCK, queries) - 1
+        masked_begin = tl.maximum(tl.load(first_key_pointer + first).to(tl.int32), 0) // KEY_BLOCK * KEY_BLOCK
+        begin = tl.cdiv(tl.maximum(tl.load(first_key_pointer + last).to(tl.int32), 0), KEY_BLOCK) * KEY_BLOCK
+        begin = tl.minimum(begin, all_visible)
+        gap = all_visible - begin
+    return begin, all_visible, masked_begin, tl.minimum(keys, first + QUERY_BLOCK + offset), gap
+
+
+@triton.jit
+@no_type_check
 def load_rows(pointer, stride, rows, features, row_count, HEAD_SIZE: tl.constexpr, MASKED: tl.constexpr) -> tl.tensor:
     """Load a block of rows, with zeros beyond the edges."""
     pointers = pointer + rows[:, None].to(tl.int64) * stride + features[None, :]

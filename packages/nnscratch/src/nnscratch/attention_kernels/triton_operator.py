@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from nnscratch.attention_kernels.blockwise import register_backward
@@ -34,8 +34,8 @@ class Tiles(NamedTuple):
         return self._replace(queries=self.queries // 2, keys=self.keys // 2)
 
 
-# Tiles by head size, rounded up to a power of two. The fastest come first, then tiles that need less on-chip memory,
-# for smaller devices.
+# Tiles by head size, rounded up to a power of two, from large to small. Large ones read keys less often. The second are
+# for queries with first keys, which attend to few keys, and for devices with too little on-chip memory for the first.
 FORWARD_TILES: dict[int, list[Tiles]] = {
     32: [Tiles(128, 64, 4, 3), Tiles(64, 64, 4, 2)],
     64: [Tiles(128, 64, 4, 3), Tiles(64, 64, 4, 2), Tiles(64, 32, 4, 2)],
@@ -69,14 +69,17 @@ def flash_attention(
     q: Float[Tensor, "batch heads queries d_k"],
     k: Float[Tensor, "batch kv_heads keys d_k"],
     v: Float[Tensor, "batch kv_heads keys d_k"],
+    first_keys: Int[Tensor, "sequences queries"] | None = None,
 ) -> Float[Tensor, "batch heads queries d_k"]:
     """Return causal softmax(q kᵀ / sqrt(d_k)) v for inputs that `can_flash` accepts.
 
     The queries belong to the last positions of the keys. kv_heads divides heads: adjacent heads of queries share one of
-    keys and values. Products are in the dtype of the inputs, sums and exponentials
-    in float32. Scores stay on the chip in both passes, so memory is linear in the number of positions.
+    keys and values. A query attends to keys from its entry of `first_keys` on, as in `causal_attention`; a single row
+    of them is for all sequences. Products are in the dtype of the inputs, sums and exponentials in float32. Scores stay
+    on the chip in both passes, so memory is linear in the number of positions.
     """
-    return _forward(*(tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in (q, k, v)))[0]
+    q, k, v = (tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in (q, k, v))
+    return _forward(q, k, v, None if first_keys is None else first_keys.contiguous())[0]
 
 
 def _like_heads(tensor: Tensor) -> Tensor:
@@ -96,13 +99,35 @@ def _strides(*tensors: Tensor) -> list[int]:
     return [tensor.stride(dim) for tensor in tensors for dim in range(3)]
 
 
+def _sequence_stride(positions: Tensor | None) -> int:
+    """Return the distance between the rows of (sequences, positions) integers; 0 if one row is for all sequences."""
+    return 0 if positions is None or len(positions) == 1 else positions.stride(0)
+
+
+def _query_ends(first_keys: Tensor | None, keys: int) -> Tensor | None:
+    """Return (sequences, keys): the end of the queries that attend to each key, as an index."""
+    if first_keys is None:
+        return None
+    indices = torch.arange(keys, device=first_keys.device, dtype=first_keys.dtype).expand(len(first_keys), -1)
+    return torch.searchsorted(first_keys, indices.contiguous(), right=True, out_int32=True)
+
+
+def _first_tiles(first_keys: Tensor | None) -> int:
+    """Return the index of the tiles to try first."""
+    return 0 if first_keys is None else 1
+
+
 def _grid(tensor: Tensor, block: int) -> tuple[int]:
     """Return the number of programs: one for each block of positions of each head."""
     return (tensor.shape[0] * tensor.shape[1] * -(-tensor.shape[2] // block),)
 
 
-def _launch(kernel: Any, table: dict[int, list[Tiles]], q: Tensor, k: Tensor, axis: str, *arguments: Any) -> None:
-    """Run a kernel on each block of "queries" or "keys" with the first tiles that fit the device, and remember them.
+def _launch(
+    kernel: Any, table: dict[int, list[Tiles]], q: Tensor, k: Tensor, axis: str, first: int, *arguments: Any
+) -> None:
+    """Run a kernel on each block of "queries" or "keys" with tiles that fit the device, and remember them.
+
+    The tiles with index `first` are tried first.
 
     Triton launches on the current device, which may differ from the device of the tensors.
     """
@@ -110,11 +135,11 @@ def _launch(kernel: Any, table: dict[int, list[Tiles]], q: Tensor, k: Tensor, ax
 
     constants = _constants(q)
     choices = table[max(32, constants["FEATURES"])]
-    key = (id(kernel), constants["FEATURES"], q.dtype, q.device)
+    key = (id(kernel), first, constants["FEATURES"], q.dtype, q.device)
     heads, queries, keys = q.shape[1], q.shape[2], k.shape[2]
     blocked = q if axis == "queries" else k
     while True:
-        index = _chosen.get(key, 0)
+        index = _chosen.get(key, first)
         tiles = choices[index].for_dtype(q.dtype)
         grid = _grid(blocked, getattr(tiles, axis))
         try:
@@ -140,28 +165,36 @@ def _launch(kernel: Any, table: dict[int, list[Tiles]], q: Tensor, k: Tensor, ax
 
 
 @torch.library.custom_op("nnscratch::flash_attention", mutates_args=())
-def _forward(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def _forward(q: Tensor, k: Tensor, v: Tensor, first_keys: Tensor | None) -> tuple[Tensor, Tensor]:
     from nnscratch.attention_kernels.triton_forward import forward_kernel
 
     output = _like_heads(q)
     normalizers = q.new_empty(q.shape[:3], dtype=torch.float32)
-    tensors = (q, k, v, output, normalizers)
-    _launch(forward_kernel, FORWARD_TILES, q, k, "queries", *tensors, *_strides(q, k, v, output))
+    tensors = (q, k, v, first_keys, output, normalizers)
+    strides = (*_strides(q, k, v), _sequence_stride(first_keys), *_strides(output))
+    _launch(forward_kernel, FORWARD_TILES, q, k, "queries", _first_tiles(first_keys), *tensors, *strides)
     return output, normalizers
 
 
 @_forward.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+def _(q: Tensor, k: Tensor, v: Tensor, first_keys: Tensor | None) -> tuple[Tensor, Tensor]:
     return _like_heads(q), q.new_empty(q.shape[:3], dtype=torch.float32)
 
 
 @torch.library.custom_op("nnscratch::flash_attention_backward", mutates_args=())
 def _backward(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, output: Tensor, normalizers: Tensor
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    first_keys: Tensor | None,
+    output: Tensor,
+    normalizers: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     from nnscratch.attention_kernels import triton_backward as kernels
 
     _, heads, queries, _ = q.shape
+    first = _first_tiles(first_keys)
     constants = _constants(q)
     grad = grad if grad.stride(-1) == 1 else grad.contiguous()
     q_grad, k_grad, v_grad = _like_heads(q), _like_heads(k), _like_heads(v)
@@ -178,18 +211,26 @@ def _backward(
             constants["FEATURES"],
             QUERY_BLOCK=_ROW_SUM_BLOCK,
         )
-    inputs = (q, k, v, grad, normalizers, sums)
-    strides = _strides(q, k, v, grad, k_grad, v_grad)
+    inputs = (q, k, v, _query_ends(first_keys, k.shape[2]), grad, normalizers, sums)
+    strides = (*_strides(q, k, v), _sequence_stride(inputs[3]), *_strides(grad, k_grad, v_grad))
     kernel, tiles = kernels.key_value_gradient_kernel, KEY_VALUE_GRADIENT_TILES
-    _launch(kernel, tiles, q, k, "keys", *inputs, k_grad, v_grad, *strides)
+    _launch(kernel, tiles, q, k, "keys", first, *inputs, k_grad, v_grad, *strides)
+    inputs = (q, k, v, first_keys, grad, normalizers, sums)
+    strides = (*_strides(q, k, v), _sequence_stride(first_keys), *_strides(grad, q_grad))
     kernel, tiles = kernels.query_gradient_kernel, QUERY_GRADIENT_TILES
-    _launch(kernel, tiles, q, k, "queries", *inputs, q_grad, *_strides(q, k, v, grad, q_grad))
+    _launch(kernel, tiles, q, k, "queries", first, *inputs, q_grad, *strides)
     return q_grad, k_grad, v_grad
 
 
 @_backward.register_fake
 def _(
-    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, output: Tensor, normalizers: Tensor
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    first_keys: Tensor | None,
+    output: Tensor,
+    normalizers: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return _like_heads(q), _like_heads(k), _like_heads(v)
 
