@@ -3,9 +3,10 @@
     python checks/compiled_kernels.py [--capabilities 80 90] [--dtypes bf16] [--head-sizes 64 128]
                                         [--groups 1 4] [--first-keys] [--all]
 
-The command fails if a kernel does not compile, or if the tiles that are tried first need more on-chip memory than an
-H100 has. Registers and spilled bytes are those that NVIDIA's assembler reports. Matrix instructions are counted in the
-program: wgmma (Hopper) or mma (earlier GPUs). Requires Triton 3.3 or later.
+The tiles are those that long and short contexts try first. The command fails if a kernel does not compile, or if its
+tiles need more on-chip memory than an H100 has. The last column is how many programs fit a multiprocessor. Registers
+and spilled bytes are those that NVIDIA's assembler reports. Matrix instructions are counted in the program: wgmma
+(Hopper) or mma (earlier GPUs). Requires Triton 3.3 or later.
 """
 
 import argparse
@@ -28,7 +29,11 @@ from triton.compiler import ASTSource
 from nnscratch.attention_kernels import triton_backward, triton_forward, triton_operator
 from nnscratch.attention_kernels.triton_operator import Tiles
 
-SHARED_MEMORY = 227 * 1024  # bytes per program on an H100, from NVIDIA's table of compute capabilities
+# From NVIDIA's table of compute capabilities.
+SHARED_MEMORY = 227 * 1024  # bytes per program on an H100
+SHARED_MEMORY_OF_MULTIPROCESSOR = {80: 164 * 1024, 90: 228 * 1024}
+REGISTERS_OF_MULTIPROCESSOR = 64 * 1024
+WARPS_OF_MULTIPROCESSOR = 64
 KERNELS = {
     "forward": (triton_forward.forward_kernel, triton_operator.FORWARD_TILES),
     "row sums": (triton_backward.row_sums_kernel, {size: [Tiles(64, 64, 4, 3)] for size in (32, 64, 128)}),
@@ -90,6 +95,16 @@ def registers_and_spills(assembly: str) -> tuple[int, int]:
     return int(numbers[2]), int(numbers[1])
 
 
+def programs_at_once(registers: int, shared: int, warps: int, capability: int) -> int:
+    """Return how many programs fit a multiprocessor.
+
+    Registers are given out to a warp by 256, and 1 KiB of shared memory per program is the system's.
+    """
+    registers_per_warp = -(-registers * 32 // 256) * 256
+    memory = SHARED_MEMORY_OF_MULTIPROCESSOR[capability] // (shared + 1024)
+    return min(WARPS_OF_MULTIPROCESSOR // warps, REGISTERS_OF_MULTIPROCESSOR // (registers_per_warp * warps), memory)
+
+
 def row(
     name: str, dtype: str, head_size: int, tiles: Tiles, capability: int, group: int, *, first_keys: bool
 ) -> tuple[str, int]:
@@ -99,17 +114,20 @@ def row(
     program = compile_kernel(KERNELS[name][0], dtype, head_size, tiles, capability, group, first_keys=first_keys)
     assembly = program.asm["ptx"]
     registers, spilled = registers_and_spills(assembly)
+    at_once = programs_at_once(registers, program.metadata.shared, tiles.warps, capability)
     return (
         f"| sm_{capability} | {dtype} | {head_size} | {group} | {name} | {tiles.queries} x {tiles.keys}, "
         f"{tiles.warps}, {tiles.stages} | {registers} | {spilled} | {program.metadata.shared / 1024:.0f} | "
-        f"{assembly.count('wgmma.mma_async')} | {assembly.count('mma.sync')} |"
+        f"{assembly.count('wgmma.mma_async')} | {assembly.count('mma.sync')} | {at_once} |"
     ), program.metadata.shared
 
 
 def main() -> None:
     """Compile the kernels and print one row per program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--capabilities", nargs="+", type=int, default=[80, 90], help="80: A100, 90: H100")
+    parser.add_argument(
+        "--capabilities", nargs="+", type=int, choices=(80, 90), default=[80, 90], help="80: A100, 90: H100"
+    )
     parser.add_argument("--dtypes", nargs="+", choices=("fp16", "bf16", "fp32"), default=["bf16"])
     parser.add_argument("--head-sizes", nargs="+", type=int, default=[32, 64, 128])
     parser.add_argument("--groups", nargs="+", type=int, default=[1, 2], help="query heads that share keys and values")
@@ -118,20 +136,20 @@ def main() -> None:
     options = parser.parse_args()
     print(
         "| GPU | dtype | head | group | kernel | queries x keys, warps, stages | registers | spilled | KiB | wgmma "
-        "| mma |"
+        "| mma | at once |"
     )
-    print("|---|---|---:|---:|:---|:---|---:|---:|---:|---:|---:|")
+    print("|---|---|---:|---:|:---|:---|---:|---:|---:|---:|---:|---:|")
     too_large = []
     for capability, dtype, head_size, group in product(
         options.capabilities, options.dtypes, options.head_sizes, options.groups
     ):
         features = max(32, 1 << (head_size - 1).bit_length())
         for name, (_, table) in KERNELS.items():
-            choices = table[features][1 if options.first_keys else 0 :] or table[features]
-            for tiles in choices if options.all else choices[:1]:
+            begin, end = 1 if options.first_keys else 0, None if options.all else 2
+            for tiles in table[features][begin:end] or table[features]:
                 line, shared = row(name, dtype, head_size, tiles, capability, group, first_keys=options.first_keys)
                 print(line, flush=True)
-                if tiles == choices[0] and shared > SHARED_MEMORY:
+                if shared > SHARED_MEMORY:
                     too_large.append(f"{name} with heads of {head_size}: {shared:,} bytes")
     if too_large:
         sys.exit(f"an H100 has {SHARED_MEMORY:,} bytes per program; choose smaller tiles for " + "; ".join(too_large))

@@ -175,7 +175,7 @@ def _key_blocks(
     return q_grad
 
 
-@triton.jit(do_not_specialize=["queries", "keys", "first_key_batch"])
+@triton.jit(do_not_specialize=["queries", "keys", "first_key_pointer", "first_key_batch"])
 @no_type_check
 def query_gradient_kernel(
     q_pointer, k_pointer, v_pointer, first_key_pointer, grad_pointer, normalizer_pointer, sums_pointer, q_grad_pointer,

@@ -54,8 +54,9 @@ def _forward_blocks(
     return maximum, total, gathered
 
 
-# Not specialized on lengths: generation and a text's last window have lengths of any divisibility.
-@triton.jit(do_not_specialize=["queries", "keys", "first_key_batch"])
+# Not specialized on lengths: generation and a text's last window have lengths of any divisibility. Strides are, because
+# copies of 16 bytes depend on it, and they are multiples of 16 where the head size is. First keys may be a slice.
+@triton.jit(do_not_specialize=["queries", "keys", "first_key_pointer", "first_key_batch"])
 @no_type_check
 def forward_kernel(
     q_pointer, k_pointer, v_pointer, first_key_pointer, output_pointer, normalizer_pointer,

@@ -11,6 +11,8 @@ from torch import Tensor
 from nnscratch.attention_kernels.blockwise import register_backward
 
 MAX_HEAD_SIZE = 128
+SHORT_CONTEXT = 1024
+"""Most keys that count as few."""
 _HAS_TRITON = find_spec("triton") is not None  # Asked here, because torch.compile could not trace the question.
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 _ROW_SUM_BLOCK = 64
@@ -35,7 +37,9 @@ class Tiles(NamedTuple):
 
 
 # Tiles by head size, rounded up to a power of two, from large to small. Large ones read keys less often. The second are
-# for queries with first keys, which attend to few keys, and for devices with too little on-chip memory for the first.
+# for short contexts and for queries with first keys, which leave few blocks and few keys to each. They let at least two
+# programs share a multiprocessor of an H100, so that one computes while another waits. Devices with too little on-chip
+# memory take the first tiles that fit.
 FORWARD_TILES: dict[int, list[Tiles]] = {
     32: [Tiles(128, 64, 4, 3), Tiles(64, 64, 4, 2)],
     64: [Tiles(128, 64, 4, 3), Tiles(64, 64, 4, 2), Tiles(64, 32, 4, 2)],
@@ -112,9 +116,9 @@ def _query_ends(first_keys: Tensor | None, keys: int) -> Tensor | None:
     return torch.searchsorted(first_keys, indices.contiguous(), right=True, out_int32=True)
 
 
-def _first_tiles(first_keys: Tensor | None) -> int:
-    """Return the index of the tiles to try first."""
-    return 0 if first_keys is None else 1
+def _first_tiles(k: Tensor, first_keys: Tensor | None) -> int:
+    """Return the index of the tiles to try first, which has only two values, because each compiles the kernels anew."""
+    return 0 if first_keys is None and k.shape[2] > SHORT_CONTEXT else 1
 
 
 def _grid(tensor: Tensor, block: int) -> tuple[int]:
@@ -172,7 +176,7 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, first_keys: Tensor | None) -> tupl
     normalizers = q.new_empty(q.shape[:3], dtype=torch.float32)
     tensors = (q, k, v, first_keys, output, normalizers)
     strides = (*_strides(q, k, v), _sequence_stride(first_keys), *_strides(output))
-    _launch(forward_kernel, FORWARD_TILES, q, k, "queries", _first_tiles(first_keys), *tensors, *strides)
+    _launch(forward_kernel, FORWARD_TILES, q, k, "queries", _first_tiles(k, first_keys), *tensors, *strides)
     return output, normalizers
 
 
@@ -194,7 +198,7 @@ def _backward(
     from nnscratch.attention_kernels import triton_backward as kernels
 
     _, heads, queries, _ = q.shape
-    first = _first_tiles(first_keys)
+    first = _first_tiles(k, first_keys)
     constants = _constants(q)
     grad = grad if grad.stride(-1) == 1 else grad.contiguous()
     q_grad, k_grad, v_grad = _like_heads(q), _like_heads(k), _like_heads(v)
