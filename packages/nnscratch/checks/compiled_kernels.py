@@ -1,4 +1,4 @@
-"""Compile the Triton kernels of attention for GPUs that need not be present, and print the resources of each.
+"""Compile the Triton kernels for GPUs that need not be present, and print the resources of each.
 
     python checks/compiled_kernels.py [--capabilities 80 90] [--dtypes bf16] [--head-sizes 64 128]
                                         [--groups 1 4] [--first-keys] [--all]
@@ -28,22 +28,28 @@ from triton.compiler import ASTSource
 
 from nnscratch.attention_kernels import triton_backward, triton_forward, triton_operator
 from nnscratch.attention_kernels.triton_operator import Tiles
+from nnscratch.rotary_embedding import triton_kernels as rotary_kernels
+from nnscratch.rotary_embedding import triton_operator as rotary_operator
 
 # From NVIDIA's table of compute capabilities.
 SHARED_MEMORY = 227 * 1024  # bytes per program on an H100
 SHARED_MEMORY_OF_MULTIPROCESSOR = {80: 164 * 1024, 90: 228 * 1024}
 REGISTERS_OF_MULTIPROCESSOR = 64 * 1024
 WARPS_OF_MULTIPROCESSOR = 64
+SUMS = {size: [Tiles(64, 64, 4, 3)] for size in (32, 64, 128)}
+ROTATIONS = {size: [Tiles(rotary_operator.POSITIONS, 1, rotary_operator.WARPS, 3)] for size in (32, 64, 128)}
 KERNELS = {
     "forward": (triton_forward.forward_kernel, triton_operator.FORWARD_TILES),
-    "row sums": (triton_backward.row_sums_kernel, {size: [Tiles(64, 64, 4, 3)] for size in (32, 64, 128)}),
+    "row sums": (triton_backward.row_sums_kernel, SUMS),
     "key and value gradients": (triton_backward.key_value_gradient_kernel, triton_operator.KEY_VALUE_GRADIENT_TILES),
     "query gradients": (triton_backward.query_gradient_kernel, triton_operator.QUERY_GRADIENT_TILES),
+    "norm and rotation": (rotary_kernels.forward_kernel, ROTATIONS),
+    "gradients of both": (rotary_kernels.backward_kernel, ROTATIONS),
 }
+KEY_VALUE_HEADS = 4
+WIDE = ("normalizer", "sums", "q_gain", "k_gain", "gain_grad", "cos", "sin")
 
 POINTERS = {
-    "normalizer_pointer": "*fp32",
-    "sums_pointer": "*fp32",
     "first_key_pointer": "*i32",
     "query_end_pointer": "*i32",
 }
@@ -62,6 +68,9 @@ def compile_kernel(
         "PRECISION": "ieee" if dtype == "fp32" else "tf32",
         "QUERY_BLOCK": tiles.queries,
         "KEY_BLOCK": tiles.keys,
+        "POSITIONS": tiles.queries,
+        "Q_HEADS": group * KEY_VALUE_HEADS,
+        "KV_HEADS": KEY_VALUE_HEADS,
     }
     constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
     signature, aligned, unaligned = {}, {}, {*constants, *kernel.do_not_specialize}
@@ -69,9 +78,9 @@ def compile_kernel(
         if name in constants:
             signature[name] = "constexpr"
         elif name.endswith("_pointer"):
-            signature[name] = POINTERS.get(name, f"*{dtype}")
+            signature[name] = POINTERS.get(name, "*fp32" if name.startswith(WIDE) else f"*{dtype}")
         else:
-            signature[name] = "fp32" if name == "scale_for_exp2" else "i32"
+            signature[name] = "fp32" if name in ("scale_for_exp2", "eps") else "i32"
         if name.endswith(("_pointer", "_batch", "_head", "_row")) and name not in unaligned:
             aligned[index,] = [["tt.divisibility", 16]]
     source = ASTSource(kernel, signature, constants, aligned)
@@ -109,7 +118,7 @@ def row(
     name: str, dtype: str, head_size: int, tiles: Tiles, capability: int, group: int, *, first_keys: bool
 ) -> tuple[str, int]:
     """Return the table row of a program, and its bytes of shared memory."""
-    if dtype == "fp32" and name != "row sums":
+    if dtype == "fp32" and KERNELS[name][1] not in (SUMS, ROTATIONS):
         tiles = tiles.for_dtype(torch.float32)
     program = compile_kernel(KERNELS[name][0], dtype, head_size, tiles, capability, group, first_keys=first_keys)
     assembly = program.asm["ptx"]

@@ -103,6 +103,7 @@ def h100() -> Iterator[None]:
         # The graph is traced on the CPU, because autograd for CUDA tensors needs the library, too.
         "nnscratch.losses._chunk_rows": lambda _, count, vocab_size: chunk_rows("cuda", count, vocab_size),
         "nnscratch.attention_kernels.can_flash": lambda *_: True,
+        "nnscratch.attention.can_normalize_and_rotate": lambda *_: True,
     }
     with ExitStack() as stack:
         for name, answer in answers.items():

@@ -11,7 +11,7 @@ from nnscratch.attention_kernels import causal_attention, dropout_attention, mat
 from nnscratch.cache import LayerCache
 from nnscratch.config import QKNormScope
 from nnscratch.layers import Linear, RMSNorm
-from nnscratch.rotary_embedding import RotaryEmbedding
+from nnscratch.rotary_embedding import RotaryEmbedding, can_normalize_and_rotate, normalize_and_rotate
 
 
 def scaled_dot_product_attention(
@@ -160,17 +160,22 @@ class CausalSelfAttention(nn.Module):
         kv_shape = (*x.shape[:-1], self.num_kv_heads * self.head_size)
         if added_values is not None and added_values.shape != kv_shape:
             raise shape_error("added_values", added_values, f"{kv_shape}, the shape of the values")
-        q, k, v = self._project(x, together=cache is None)
+        joint = self._joint_product(x) if cache is None else None
+        prepared = None if joint is None or token_positions is not None else self._by_one_kernel(joint)
+        if prepared is not None:
+            q, k, v = prepared
+        else:
+            q, k, v = self._project(x, joint)
+            if self.q_norm is not None and self.k_norm is not None:
+                q, k = self._normalized(self.q_norm, q), self._normalized(self.k_norm, k)
+            if self.rope is not None and cache is None:
+                q, k = _rotated(self.rope, q, token_positions, 0), _rotated(self.rope, k, token_positions, 0)
+            elif self.rope is not None and cache is not None:
+                # A decoding step has so few vectors that one call for both is faster than two.
+                together = _rotated(self.rope, torch.cat((q, k), dim=-3), token_positions, cache.length)
+                q, k = together.split((self.num_heads, self.num_kv_heads), dim=-3)
         if added_values is not None:
             v = v + added_values.to(v.dtype).unflatten(-1, (-1, self.head_size)).transpose(-3, -2)
-        if self.q_norm is not None and self.k_norm is not None:
-            q, k = self._normalized(self.q_norm, q), self._normalized(self.k_norm, k)
-        if self.rope is not None and cache is None:
-            q, k = _rotated(self.rope, q, token_positions, 0), _rotated(self.rope, k, token_positions, 0)
-        elif self.rope is not None and cache is not None:
-            # A decoding step has so few vectors that one call for both is faster than two.
-            together = _rotated(self.rope, torch.cat((q, k), dim=-3), token_positions, cache.length)
-            q, k = together.split((self.num_heads, self.num_kv_heads), dim=-3)
         if cache is not None:
             k, v = cache.append(k, v)
         first_keys = self._first_keys(q, k, first_keys)
@@ -204,25 +209,40 @@ class CausalSelfAttention(nn.Module):
         in_window = (positions - (self.window - 1)).clamp(min=0)
         return in_window.unsqueeze(0) if first_keys is None else torch.maximum(first_keys, in_window)
 
-    def _project(self, x: Tensor, *, together: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries (..., num_heads, seq, head_size), and keys and values with num_kv_heads.
+    def _joint_product(self, x: Tensor) -> Tensor | None:
+        """Return queries, keys and values side by side, from one product with all three weights.
 
-        One product with all three weights is faster for many positions. For the few positions of a decoding step,
-        concatenating the weights would take longer than the products. Projections that were replaced or have hooks are
-        called as they are.
+        One product is faster for many positions. For the few positions of a decoding step, concatenating the weights
+        would take longer than the products. None if a projection was replaced or has hooks.
         """
         projections = (self.q_proj, self.k_proj, self.v_proj)
-        if together and all(_is_plain(projection) for projection in projections):
-            weight = torch.cat((self.q_proj.weight, self.k_proj.weight, self.v_proj.weight))
-            product = x @ weight.T
-            biases: list[Tensor] = [projection.bias for projection in projections if projection.bias is not None]
-            if biases:
-                product = product + torch.cat(biases).to(product.dtype)
-            heads = (self.num_heads, self.num_kv_heads, self.num_kv_heads)
-            q, k, v = product.unflatten(-1, (-1, self.head_size)).split(heads, dim=-2)
+        if not all(_is_plain(projection, Linear) for projection in projections):
+            return None
+        product = x @ torch.cat([projection.weight for projection in projections]).T
+        biases: list[Tensor] = [projection.bias for projection in projections if projection.bias is not None]
+        return product + torch.cat(biases).to(product.dtype) if biases else product
+
+    def _project(self, x: Tensor, joint: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Return queries (..., num_heads, seq, head_size), and keys and values with num_kv_heads."""
+        if joint is None:
+            results = tuple(projection(x) for projection in (self.q_proj, self.k_proj, self.v_proj))
+            q, k, v = (result.unflatten(-1, (-1, self.head_size)) for result in results)
         else:
-            q, k, v = (projection(x).unflatten(-1, (-1, self.head_size)) for projection in projections)
+            heads = (self.num_heads, self.num_kv_heads, self.num_kv_heads)
+            q, k, v = joint.unflatten(-1, (-1, self.head_size)).split(heads, dim=-2)
         return q.transpose(-3, -2), k.transpose(-3, -2), v.transpose(-3, -2)
+
+    def _by_one_kernel(self, joint: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Return queries and keys, normalized and rotated, and values, as `_project` does; None without a kernel."""
+        rope, q_norm, k_norm = self.rope, self.q_norm, self.k_norm
+        if rope is None or q_norm is None or k_norm is None or self.qk_norm_scope != "head":
+            return None
+        if not all(_is_plain(norm, RMSNorm) for norm in (q_norm, k_norm)):
+            return None
+        if not can_normalize_and_rotate(joint, self.head_size):
+            return None
+        tables = rope.tables(0, joint.shape[-2], joint.device)
+        return normalize_and_rotate(joint, q_norm.weight, k_norm.weight, *tables, q_norm.eps, self.num_heads)
 
 
 def _rotated(rope: RotaryEmbedding, x: Tensor, token_positions: Tensor | None, start: int) -> Tensor:
@@ -232,7 +252,7 @@ def _rotated(rope: RotaryEmbedding, x: Tensor, token_positions: Tensor | None, s
     return rope(x, token_positions if token_positions.dim() == 1 else token_positions.unsqueeze(-2))
 
 
-def _is_plain(module: nn.Module) -> bool:
-    """Return whether calling the module only applies its weight and bias: a `Linear` without hooks."""
+def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Return whether calling the module does nothing but what its kind does: no subclass, and no hooks."""
     hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
-    return type(module) is Linear and not any(hooks)
+    return type(module) is kind and not any(hooks)

@@ -22,6 +22,7 @@ from nnscratch.attention_kernels.triton_operator import SHORT_CONTEXT, flash_att
 if tuple(int(part) for part in version("triton").split(".")[:2]) < (3, 3):
     pytest.skip("the check describes kernels to the compiler as Triton 3.3 does", allow_module_level=True)
 
+WITHOUT_PRODUCTS = ("row sums", "norm and rotation", "gradients of both")
 CHECK = Path(__file__).parents[2] / "checks/compiled_kernels.py"
 
 
@@ -42,13 +43,20 @@ def programs(cache, *flags):
 @pytest.mark.parametrize("flags", [(), ("--first-keys",)])
 def test_on_an_h100_products_use_tensor_cores_and_nothing_is_spilled(flags, head_size, tmp_path):
     kernels = programs(tmp_path, "--capabilities", "90", "--head-sizes", head_size, "--groups", "1", *flags)
-    names = ["forward", "row sums", "key and value gradients", "query gradients"]
+    names = [
+        "forward",
+        "row sums",
+        "key and value gradients",
+        "query gradients",
+        "norm and rotation",
+        "gradients of both",
+    ]
     # The tiles for short contexts come after those for long ones, and first keys always use them.
-    expected = names if flags else [name for name in names for _ in range(1 if name == "row sums" else 2)]
+    expected = names if flags else [name for name in names for _ in range(1 if name in WITHOUT_PRODUCTS else 2)]
     assert [kernel for kernel, *_ in kernels] == expected
     for kernel, spilled, hopper, _, _ in kernels:
         assert spilled == 0, kernel
-        assert (hopper > 0) == (kernel != "row sums"), kernel
+        assert (hopper > 0) == (kernel not in WITHOUT_PRODUCTS), kernel
     for name in names:
         assert [row[-1] for row in kernels if row[0] == name][-1] >= 2, name
 
@@ -57,7 +65,7 @@ def test_on_an_h100_products_use_tensor_cores_and_nothing_is_spilled(flags, head
 def test_on_an_a100_heads_of_any_size_compile_and_may_share_keys_and_values(flags, tmp_path):
     flags = ("--capabilities", "80", "--head-sizes", "40", "--groups", "2", *flags)
     for kernel, _, _, before, _ in programs(tmp_path, *flags):
-        assert (before > 0) == (kernel != "row sums"), kernel
+        assert (before > 0) == (kernel not in WITHOUT_PRODUCTS), kernel
 
 
 @pytest.fixture

@@ -99,14 +99,26 @@ class RotaryEmbedding(nn.Module):
     def rotate_from(self, start: int, x: Float[Tensor, "*batch seq d_k"]) -> Float[Tensor, "*batch seq d_k"]:
         """Return `x` with its pairs rotated, for the positions start, start + 1 and so on."""
         check_last_dimension("x", x, self.d_k, "d_k")
-        end = start + x.shape[-2]
+        return rotate_pairs(x, *self.tables(start, start + x.shape[-2], x.device))
+
+    def tables(self, start: int, end: int, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return the cosines and sines of the positions from `start` to before `end`, each (end - start, d_k / 2).
+
+        Args:
+            start: First position.
+            end: Position after the last.
+            device: Device of the vectors to rotate, to which tables on meta are moved.
+
+        Raises:
+            ValueError: If there are positions after the end of the table.
+        """
         if end > self.max_seq_len:
             raise ValueError(
                 f"got {end} positions, but the table ends at max_seq_len={self.max_seq_len}; "
                 f"shorten the input or build a longer table"
             )
-        self._leave_meta(x.device)
-        return rotate_pairs(x, self.cos[start:end], self.sin[start:end])
+        self._leave_meta(device)
+        return self.cos[start:end], self.sin[start:end]
 
     def _leave_meta(self, device: torch.device) -> None:
         """Fill tables that were left on meta when `load_state_dict(..., assign=True)` gave a meta model its weights."""
