@@ -98,6 +98,22 @@ def test_a_batch_of_matrices_is_updated_like_single_matrices(settings):
         torch.testing.assert_close(param, params[index], atol=1e-10, rtol=1e-10)
 
 
+def test_directions_are_batched_in_the_dtype_of_the_products(monkeypatch):
+    """In the wider dtype of the parameters the copy into one tensor would write and read twice as many bytes."""
+    params = [nn.Parameter(torch.randn(4, 6)) for _ in range(3)]
+    for param in params:
+        param.grad = torch.randn(4, 6)
+    stacked, stack = [], torch.stack
+
+    def spy(tensors):
+        stacked.append([tensor.dtype for tensor in tensors])
+        return stack(tensors)
+
+    monkeypatch.setattr(torch, "stack", spy)
+    Muon(params, newton_schulz_dtype=torch.bfloat16).step()
+    assert stacked == [[torch.bfloat16] * 3]
+
+
 @pytest.mark.parametrize("settings", VARIANTS, ids=str)
 def test_state_dict_round_trip_is_bit_exact(settings, tmp_path):
     params, gradients = matrices_and_gradients(torch.float32, 10)

@@ -194,13 +194,14 @@ class Muon(optim.Optimizer):
         if _is_sharded(params[0]):
             directions = [whole for index, whole in enumerate(map(_whole, directions)) if index in own]
         settings = group["newton_schulz_steps"], group["newton_schulz_dtype"], group["coefficients"]
-        if ranks == 1:
-            return orthogonalize(torch.stack(tuple(directions)), *settings), None
         dtype = product_dtype(params[0].device, group["newton_schulz_dtype"])
         dtype = dtype if dtype.itemsize < params[0].dtype.itemsize else params[0].dtype
+        directions = [direction.to(dtype) for direction in directions]  # before they are copied into one tensor
+        if ranks == 1:
+            return orthogonalize(torch.stack(directions), *settings), None
         updates = torch.empty(share, *params[0].shape, dtype=dtype, device=params[0].device)
         if directions:
-            updates[: len(directions)] = orthogonalize(torch.stack(tuple(directions)).to(dtype), *settings)
+            updates[: len(directions)] = orthogonalize(torch.stack(directions), *settings)
         everyones = updates.new_empty(ranks * share, *params[0].shape)
         # As bytes, because not every version of gloo knows bfloat16.
         whole, part = everyones.view(torch.uint8), updates.view(torch.uint8)
