@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from nnscratch import cross_entropy, silu, softmax
 from nnscratch.functional import dropout, ngram_rows, relu_squared, silu_gate, sparse_embedding
 
-
 values = st.floats(-50, 50, width=32)
 
 
