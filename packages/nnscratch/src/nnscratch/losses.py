@@ -247,7 +247,7 @@ def _add_gradients(
 def _add_product(total: Tensor, first: Tensor, second: Tensor) -> None:
     """Add first @ second to a matrix, which may have a wider dtype."""
     if total.dtype == first.dtype:
-        total.addmm_(first, second)
+        torch.addmm(total, first, second, out=total)  # addmm_ escapes torch's counter of FLOPs.
     elif total.is_cuda and torch.__version__ >= "2.8":  # The sum is rounded, but not the product.
         torch.addmm(total, first, second, out_dtype=total.dtype, out=total)
     else:
