@@ -130,10 +130,13 @@ def _weighted_values(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> tu
     scores = _scores_for_exp2(q, k)
     if bias is not None:
         scores.add_(bias)
-    # A row without any key to attend to has maximum -inf. A finite maximum makes its weights 0 instead of nan.
-    maxima = scores.amax(-1, keepdim=True).clamp_(min=torch.finfo(scores.dtype).min)
+    maxima = scores.amax(-1, keepdim=True)
+    if bias is not None:  # Without a key to attend to, it is -inf. A finite maximum makes weights 0 instead of nan.
+        maxima.clamp_(min=torch.finfo(scores.dtype).min)
     weights = scores.sub_(maxima).exp2_()
-    inverse = weights.sum(-1, keepdim=True).reciprocal_().nan_to_num_(posinf=0.0)
+    inverse = weights.sum(-1, keepdim=True).reciprocal_()
+    if bias is not None:
+        inverse.nan_to_num_(posinf=0.0)
     if q.dtype == torch.float16:
         weights.mul_(inverse)
         inverse = torch.ones_like(inverse)
