@@ -86,7 +86,6 @@ def test_rows_become_pairs_and_nothing_is_written(directory):
         ({"hidden_act": "gelu"}, "hidden_act", "'gelu'", "'silu'"),
         ({"attention_bias": True}, "attention_bias", "True", "False"),
         ({"mlp_bias": True}, "mlp_bias", "True", "False"),
-        ({"pretraining_tp": 2}, "pretraining_tp", "2", "1"),
         ({"partial_rotary_factor": 0.5}, "partial_rotary_factor", "0.5", "1"),
         ({"quantization_config": {"bits": 4}}, "quantization_config", "{'bits': 4}", "None"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling.type", "'linear'", "'default' or 'llama3'"),
@@ -122,6 +121,12 @@ def test_heads_of_a_config(tmp_path, changes, expected):
     change_config(tmp_path, **changes)
     config, _ = read_huggingface_config(tmp_path / "config.json")
     assert (config.num_kv_heads, config.head_size) == expected
+
+
+def test_the_number_of_devices_in_pretraining_is_ignored(directory):
+    before = import_huggingface(directory).config
+    change_config(directory, pretraining_tp=2)
+    assert import_huggingface(directory).config == before
 
 
 def test_two_bases_of_angles_are_refused(directory):

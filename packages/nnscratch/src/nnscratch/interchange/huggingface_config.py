@@ -22,7 +22,6 @@ _SIZES = {
 # Required values of fields that may be absent; transformers has the same defaults.
 _FIXED = {
     "hidden_act": "silu",
-    "pretraining_tp": 1,
     "partial_rotary_factor": 1,
     "quantization_config": None,
 }
