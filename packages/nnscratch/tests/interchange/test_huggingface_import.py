@@ -15,6 +15,8 @@ from nnscratch.transformer import TransformerLM
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
 QUERY = "model.layers.1.self_attn.q_proj.weight"
 
+LLAMA_3_SCALING = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+
 
 def written_config(**changes):
     sizes = {"vocab_size": 50, "context_length": 16, "d_model": 32, "num_layers": 2, "num_heads": 4, "d_ff": 64}
@@ -91,6 +93,12 @@ def test_rows_become_pairs_and_nothing_is_written(directory):
         ({"rope_scaling": {"type": "linear", "factor": 2.0}}, "rope_scaling.type", "'linear'", "'default' or 'llama3'"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "rope_parameters.rope_type", "'yarn'", "'default' or 'llama3'"),
         ({"rope_parameters": {"rope_type": "llama3"}}, "rope_parameters.factor", "None", "a positive number"),
+        (
+            {"rope_parameters": LLAMA_3_SCALING | {"original_max_position_embeddings": 8.5}},
+            "rope_parameters.original_max_position_embeddings",
+            "8.5",
+            "an integer",
+        ),
         ({"rope_parameters": {"factor": 8.0}}, "rope_parameters.factor", "8.0", "no such setting"),
         ({"rope_scaling": {"partial_rotary_factor": 0.5}}, "rope_scaling.partial_rotary_factor", "0.5", "1"),
         ({"rope_scaling": 2.0}, "rope_scaling", "2.0", "an object"),
@@ -127,6 +135,18 @@ def test_the_number_of_devices_in_pretraining_is_ignored(directory):
     before = import_huggingface(directory).config
     change_config(directory, pretraining_tp=2)
     assert import_huggingface(directory).config == before
+
+
+@pytest.mark.parametrize("switched_on", [True, False])
+@pytest.mark.parametrize("family", ["qwen2", "qwen3", "smollm3"])
+def test_layers_with_a_window_that_is_off_are_refused(tmp_path, family, switched_on):
+    windows = {"use_sliding_window": switched_on, "sliding_window": None if switched_on else 4}
+    change_config(tmp_path, model_type=family, architectures=..., layer_types=["full_attention"] * 2, **windows)
+    assert read_huggingface_config(tmp_path / "config.json")[0].window is None
+    types = ["full_attention", "sliding_attention"]
+    change_config(tmp_path, model_type=family, architectures=..., layer_types=types, **windows)
+    with pytest.raises(ValueError, match=r"has layer_types=\[.*\], expected 'full_attention' for each layer without"):
+        read_huggingface_config(tmp_path / "config.json")
 
 
 def test_two_bases_of_angles_are_refused(directory):

@@ -241,8 +241,10 @@ def _scaling(file: _File, name: str, settings: Mapping[str, Any]) -> RopeScaling
     if not scaled:
         return None
     numbers = {ours: file.number(f"{name}.{theirs}", settings.get(theirs)) for theirs, ours in _SCALING.items()}
-    length = int(numbers.pop("original_context_length"))
-    return RopeScaling(**numbers, original_context_length=length)
+    length = numbers.pop("original_context_length")
+    if not length.is_integer():
+        raise file.refusal(f"{name}.original_max_position_embeddings", length, "an integer")
+    return RopeScaling(**numbers, original_context_length=int(length))
 
 
 def _one_value(file: _File, found: Mapping[str, Any]) -> Any:
@@ -266,17 +268,19 @@ def _layers(file: _File, family: Family, layers: int) -> dict[str, Any]:
         rotated = file.per_layer("no_rope_layers", rotated, layers, (0, 1))
         without_rope = [layer for layer in range(layers) if not rotated[layer]]
         result["no_rope_layers"] = without_rope
-    if family is MISTRAL:
-        has_window = True
-    else:
-        has_window = family in (QWEN_2, QWEN_3, SMOLLM_3) and file.switch("use_sliding_window")
-    if not has_window or file.get("sliding_window") is None:
+    if family not in (MISTRAL, QWEN_2, QWEN_3, SMOLLM_3):
+        return result
+    has_window = (family is MISTRAL or file.switch("use_sliding_window")) and file.get("sliding_window") is not None
+    types = None if family is MISTRAL else file.get("layer_types")
+    if types is not None:
+        types = file.per_layer("layer_types", types, layers, (_FULL, _SLIDING))
+    if not has_window:
+        if types is not None and _SLIDING in types:
+            raise file.refusal("layer_types", types, f"{_FULL!r} for each layer without a sliding_window")
         return result
     full: list[int] = []
     if family is not MISTRAL:
-        types = file.get("layer_types")
         if types is not None:
-            types = file.per_layer("layer_types", types, layers, (_FULL, _SLIDING))
             full = [layer for layer in range(layers) if types[layer] == _FULL]
         elif family is SMOLLM_3:
             full = [layer for layer in range(layers) if layer not in without_rope]
