@@ -55,6 +55,16 @@ def test_transformers_computes_the_same(tmp_path, transformers, tokenizer_dir, c
     assert torch.equal(theirs, generate(model, prompt, max_new_tokens=12, temperature=0.0, eos_id=49))
 
 
+def test_heads_that_do_not_divide_the_width_make_a_mistral(tmp_path, transformers, tokenizer_dir, config):
+    model = varied(TransformerLM(dataclasses.replace(config, num_heads=5, head_size=8)))
+    export_huggingface(model, tokenizer_dir, tmp_path / "out")
+    loaded = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    assert isinstance(loaded, transformers.MistralForCausalLM)
+    ids = torch.randint(49, (2, 16))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(ids).logits, model(ids), atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize(
     "settings", [{"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": END_OF_TEXT}, {}, None]
 )
@@ -160,6 +170,11 @@ PUBLISHED = {
         "SmolLM3",
         WINDOW | {"no_rope_layers": [0, 1, 1, 0], "tie_word_embeddings": False},
         {"no_rope_layers": (0, 3), "full_attention_layers": (1, 2), "window": 5},
+    ),
+    "SmolLM 3, all windows": (
+        "SmolLM3",
+        WINDOW | {"no_rope_layers": [1, 1, 1, 1], "layer_types": ["sliding_attention"] * 4},
+        {"no_rope_layers": (), "full_attention_layers": (), "window": 5},
     ),
     "OLMo 2": ("Olmo2", {"head_dim": 10}, {"norm": "reordered", "qk_norm_scope": "all_heads", "head_size": 10}),
 }

@@ -115,12 +115,13 @@ def family_of(config: object, origin: str | None = None) -> tuple[Family, Transf
         family = QWEN_2
     elif config.qk_norm:
         family = QWEN_3
-    elif config.no_rope_layers or config.full_attention_layers:
+    elif config.no_rope_layers or config.full_attention_layers or origin == SMOLLM_3.model_type:
         family = SMOLLM_3
-    elif config.window is not None or origin == MISTRAL.model_type:
+    # transformers 5 opens a Llama only if the heads divide the width, and any Mistral.
+    elif config.window is not None or config.d_model % config.num_heads or origin == MISTRAL.model_type:
         family = MISTRAL
     else:
-        family = SMOLLM_3 if origin == SMOLLM_3.model_type else LLAMA
+        family = LLAMA
     family.require(config)
     first = config.full_attention_layers
     if family in (QWEN_2, QWEN_3) and first != tuple(range(len(first))):

@@ -55,8 +55,9 @@ _EMBEDDING = "model.embed_tokens.weight"
 def export_huggingface(model: LanguageModel, tokenizer_dir: str | Path, out_dir: str | Path) -> None:
     """Write a directory that `AutoModelForCausalLM` and `AutoTokenizer` of transformers open.
 
-    The config decides on the architecture: Llama, Mistral (a window), Qwen 2 (qkv_bias), Qwen 3 (qk_norm), OLMo 2 (norm
-    "reordered") or SmolLM 3 (layers without RoPE, or some without a window).
+    The config decides on the architecture: Llama, Mistral (a window, or a number of heads that does not divide the
+    width), Qwen 2 (qkv_bias), Qwen 3 (qk_norm), OLMo 2 (norm "reordered") or SmolLM 3 (layers without RoPE, or some
+    without a window).
 
     Rows of the query and key projections are reordered, because these models rotate the pair (x[k], x[k + d_k/2]) where
     this package rotates (x[2k], x[2k + 1]). Attention scores do not change.
