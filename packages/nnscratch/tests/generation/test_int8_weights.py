@@ -84,6 +84,19 @@ def test_logits_are_those_of_the_explicit_weights(fields):
     torch.testing.assert_close(loss, explicit.loss(ids[:, :-1], ids[:, 1:]), rtol=allowed, atol=allowed)
 
 
+def test_biases_stay():
+    model = made(qkv_bias=True)
+    for layer in model.layers:
+        for name in ("q_proj", "k_proj", "v_proj"):
+            layer.attn.get_submodule(name).bias.data.normal_()
+    quantized = quantize_int8(model)
+    explicit = dequantized(model, quantized)
+    for length in (FEW, MANY):
+        ids = torch.randint(90, (1, length))
+        with torch.no_grad():
+            assert float((quantized(ids) - explicit(ids)).norm() / explicit(ids).norm()) < 0.01
+
+
 def test_a_cpu_without_exact_products_multiplies_in_bfloat16(monkeypatch):
     layer = int8_weights._Int8Linear(torch.randn(20, 64))
     x = torch.randn(MANY, 64)
