@@ -28,7 +28,9 @@ def test_heads_may_share_keys_and_have_any_size():
 def test_a_config_survives_json():
     config = TransformerConfig(**SIZES, norm="post", tie_embeddings=True, logit_soft_cap=30.0, num_kv_heads=2)
     assert TransformerConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
-    config = dataclasses.replace(config, no_rope_layers=(0, 1), rope_scaling=RopeScaling(factor=2.0))
+    config = dataclasses.replace(
+        config, no_rope_layers=(0, 1), rope_scaling=RopeScaling(factor=2.0), ngram_rows=9, ngrams=(3,)
+    )
     values = json.loads(json.dumps(config.to_dict()))
     assert values == config.to_dict()
     assert TransformerConfig.from_dict(values) == config
@@ -50,6 +52,14 @@ def test_a_config_survives_json():
         ({"attention_dropout": math.nan}, "attention_dropout=nan is out of range"),
         ({"document_separator": 50}, "document_separator=50 is no token; choose an id below vocab_size=50, or None"),
         ({"document_separator": -1}, "document_separator=-1 is no token"),
+        ({"ngram_rows": 1}, r"ngram_rows=1 is out of range; choose an integer from 2 to 2\*\*31, or None"),
+        ({"ngram_rows": 2**31 + 1}, "ngram_rows=2147483649 is out of range"),
+        ({"ngram_rows": True}, "ngram_rows=True is out of range"),
+        ({"ngram_rows": 9, "ngrams": [3, 2]}, r"ngrams=\(3, 2\) is out of range; give ascending integers of at least"),
+        ({"ngram_rows": 9, "ngrams": [1]}, r"ngrams=\(1,\) is out of range"),
+        ({"ngram_rows": 9, "ngrams": []}, r"ngrams=\(\) is out of range"),
+        ({"ngram_rows": 9, "ngrams": 2}, "ngrams=2 is out of range"),
+        ({"ngrams": [2]}, r"ngrams=\(2,\) needs ngram_rows; give the rows of each table, or leave ngrams out"),
         ({"qkv_bias": 1}, "qkv_bias=1 is not a switch"),
         ({"window": 0}, "window=0 is out of range; choose an integer of at least 1, or None"),
         ({"full_attention_layers": [0]}, r"full_attention_layers=\(0,\) needs a window; give one, or no layers"),

@@ -1,14 +1,16 @@
 import dataclasses
+import inspect
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from samples import varied
-from variants import VARIANTS
+from variants import VARIANTS, optimizer_for, tables, variant
 
+import nnscratch
 from nnscratch import AdamW, KeyValueCache, TransformerBlock, TransformerConfig, TransformerLM, count_parameters
-from nnscratch.functional import dropout
+from nnscratch.functional import dropout, ngram_rows
 
 
 def ids(config, length=None, batch=2):
@@ -70,18 +72,17 @@ def test_a_block_works_alone(model, config):
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_variant_learns_and_its_loss_is_the_cross_entropy_of_its_logits(config, changes):
-    config = dataclasses.replace(config, **changes)
-    model = TransformerLM(config)
-    assert count_parameters(model) == count_parameters(config)
+    model = variant(config, changes)
+    assert count_parameters(model) == count_parameters(model.config)
     inputs, targets = ids(config), ids(config)
-    optimizer = AdamW(model.parameters(), lr=1e-3)
+    optimizer = optimizer_for(model, lr=1e-3)
     losses = []
     for _ in range(5):
         loss = model.loss(inputs, targets)
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()
-        assert all(param.grad.isfinite().all() for param in model.parameters())
+        assert all(param.grad.to_dense().isfinite().all() for param in model.parameters())
         optimizer.step()
     assert losses[-1] < losses[0]
     expected = F.cross_entropy(model(inputs).flatten(0, 1), targets.flatten())
@@ -90,7 +91,7 @@ def test_variant_learns_and_its_loss_is_the_cross_entropy_of_its_logits(config, 
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_no_logit_depends_on_a_later_token(config, changes):
-    model = TransformerLM(dataclasses.replace(config, **changes))
+    model = variant(config, changes)
     token_ids = ids(config)
     changed = token_ids.clone()
     changed[:, 9:] = (changed[:, 9:] + 1) % config.vocab_size
@@ -164,9 +165,11 @@ def test_dropout_in_the_embeddings_and_branches_acts_in_training_only(config, no
     assert torch.equal(dropping.eval()(token_ids), plain(token_ids))
 
 
-@pytest.mark.parametrize("changes", [{}, {"window": 3}, {"position": "none", "num_kv_heads": 2}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"window": 3}, {"position": "none", "num_kv_heads": 2}, {"ngram_rows": 97, "ngrams": (2, 3, 5)}]
+)
 def test_documents_in_one_sequence_do_not_see_one_another(config, changes):
-    model = TransformerLM(dataclasses.replace(config, document_separator=7, **changes))
+    model = variant(config, {"document_separator": 7, **changes})
     first, second, third = [3, 4, 5, 6, 8], [7, 9, 1], [7, 2, 3, 4]
     together = torch.tensor([[*first, *second, *third], [7, *first, 7, *first]])
     expected = torch.cat([model(torch.tensor([document])) for document in (first, second, third)], dim=1)
@@ -179,6 +182,64 @@ def test_documents_in_one_sequence_do_not_see_one_another(config, changes):
         torch.testing.assert_close(torch.cat(found, dim=1), model(together))
     other = dataclasses.replace(model.config, document_separator=None)
     assert not torch.allclose(TransformerLM(other)(together)[:, 6:], model(together)[:, 6:])
+
+
+def test_ngrams_add_the_vectors_of_their_rows_to_the_embeddings(config):
+    model = variant(config, {"ngram_rows": 97, "ngrams": (2, 4), "num_layers": 1})
+    assert {"ngram_embeddings.2.weight", "ngram_embeddings.4.weight"} < set(model.state_dict())
+    plain = TransformerLM(dataclasses.replace(config, num_layers=1))
+    plain.load_state_dict(model.state_dict(), strict=False)
+    token_ids = ids(config)
+    vectors = model.token_embeddings(token_ids)
+    for n, table in ((2, tables(model)[0]), (4, tables(model)[1])):
+        for row, place in [(row, place) for row in range(2) for place in range(16)]:
+            ngram = [-1] * (n - 1 - place) + token_ids[row, max(place - n + 1, 0) : place + 1].tolist()
+            vectors[row, place] += table[ngram_rows(torch.tensor(ngram), 97)]
+    plain.token_embeddings.forward = lambda _: vectors
+    torch.testing.assert_close(model(token_ids), plain(token_ids))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32])
+def test_ngrams_continue_after_a_cache_and_padding(config, dtype):
+    model = variant(config, {"ngram_rows": 97, "ngrams": (2, 3, 5)})
+    token_ids = ids(config, 12).to(dtype)
+    padded = torch.cat((token_ids[:, :3], token_ids), dim=1)  # ids in front that are not looked at
+    padding = torch.tensor([3, 3])
+    torch.testing.assert_close(model(padded, padding=padding)[:, 3:], model(token_ids))
+    cache = KeyValueCache(2, 15)
+    for pieces in ((1,) * 15, (1, 5, 2, 7), (2, 12, 1)):
+        cache.reset()
+        assert cache.previous_ids is None
+        found = torch.cat([model(piece, cache, padding) for piece in padded.split(pieces, dim=1)], dim=1)
+        torch.testing.assert_close(found[:, 3:], model(token_ids))
+        assert torch.equal(cache.previous_ids, token_ids[:, -4:].long())
+    with pytest.raises(
+        ValueError, match="token_ids has 1 sequences, but the cache holds 2; pass the same sequences, or"
+    ):
+        model(token_ids[:1, :1], cache)
+
+
+def test_the_optimizer_in_the_docstring_trains_tables_of_ngrams(config):
+    model = TransformerLM(dataclasses.replace(config, ngram_rows=97))
+    lines = [line[4:] for line in inspect.getdoc(TransformerLM).splitlines() if line.startswith("    ") and "=" in line]
+    assert len(lines) == 3
+    names = vars(nnscratch) | {"model": model}
+    exec("\n".join(lines), names)
+    optimizer = names["optimizer"]
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(list(model.parameters()))
+    inputs, targets = ids(config), ids(config)
+    losses = []
+    for _ in range(5):
+        loss = model.loss(inputs, targets)
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert losses[-1] < losses[0]
+    assert all(table.grad.is_sparse for table in tables(model))
+    assert all(table.any() for table in tables(model))
+    with pytest.raises(ValueError, match=r"AdamW got a sparse gradient .* give the parameter to RowwiseAdagrad"):
+        AdamW(model.parameters()).step()
 
 
 def test_attention_may_be_another_function(config):
@@ -256,11 +317,15 @@ def test_no_tokens_have_no_logits(config, shape, grad):
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
 @pytest.mark.parametrize(
     "changes",
-    [{"logit_soft_cap": 5.0, "num_kv_heads": 2}, {"qk_norm": True, "norm": "post", "ffn": "relu_squared"}],
+    [
+        {"logit_soft_cap": 5.0, "num_kv_heads": 2},
+        {"qk_norm": True, "norm": "post", "ffn": "relu_squared"},
+        {"ngram_rows": 97, "document_separator": 3},
+    ],
     ids=str,
 )
 def test_compiles_as_one_graph(unchecked_shapes, config, changes):
-    model = TransformerLM(dataclasses.replace(config, num_layers=1, **changes))
+    model = variant(config, {"num_layers": 1, **changes})
     inputs, targets = ids(config), ids(config)
     loss = model.loss(inputs, targets)
     expected = torch.autograd.grad(loss, list(model.parameters()))
@@ -268,7 +333,7 @@ def test_compiles_as_one_graph(unchecked_shapes, config, changes):
     compiled = torch.compile(model.loss, fullgraph=True, backend="aot_eager")(inputs, targets)
     torch.testing.assert_close(compiled, loss)
     for ours, exact in zip(torch.autograd.grad(compiled, list(model.parameters())), expected, strict=True):
-        torch.testing.assert_close(ours, exact, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(ours, exact.to_dense(), atol=1e-5, rtol=1e-4)
     logits = torch.compile(model, fullgraph=True, backend="eager")(inputs)
     torch.testing.assert_close(logits, model(inputs), atol=1e-5, rtol=1e-5)
 
@@ -328,7 +393,7 @@ def loss_and_gradients(model, compute, inputs, targets):
     torch.manual_seed(3)  # of dropout
     loss = compute(inputs, targets)
     loss.backward()
-    return [loss.detach(), *(param.grad.clone() for param in model.parameters())]
+    return [loss.detach(), *(param.grad.to_dense().clone() for param in model.parameters())]
 
 
 def bytes_kept(model, inputs, targets):
@@ -358,7 +423,7 @@ class Dropped(torch.nn.Module):
 
 @pytest.mark.parametrize("changes", [*VARIANTS, "dropout"], ids=str)
 def test_checkpointed_blocks_give_equal_gradients(config, changes):
-    model = TransformerLM(dataclasses.replace(config, **({} if changes == "dropout" else changes)))
+    model = variant(config, {} if changes == "dropout" else changes)
     if changes == "dropout":
         model.layers = torch.nn.ModuleList(Dropped(block) for block in model.layers)
     inputs, targets = ids(config), ids(config)

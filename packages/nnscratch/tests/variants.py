@@ -1,6 +1,8 @@
 """Architectures for tests: every two values of norm, position and feed-forward network occur together."""
 
-from nnscratch import RopeScaling
+import dataclasses
+
+from nnscratch import AdamW, CombinedOptimizer, RopeScaling, RowwiseAdagrad, TransformerLM
 
 VARIANTS = [
     {},
@@ -19,4 +21,26 @@ VARIANTS = [
     {"window": 3, "num_kv_heads": 2},
     {"document_separator": 1, "num_kv_heads": 2},
     {"window": 4, "full_attention_layers": (0,), "no_rope_layers": (1,), "qkv_bias": True, "qk_norm": True},
+    {"ngram_rows": 97, "num_kv_heads": 2},
+    {"ngram_rows": 41, "ngrams": (3,), "document_separator": 1},
 ]
+
+
+def variant(config, changes):
+    """The model with these changes; tables of n-grams start at zero and are filled, or a mistake would go unnoticed."""
+    model = TransformerLM(dataclasses.replace(config, **changes))
+    for table in tables(model):
+        table.data.normal_()
+    return model
+
+
+def tables(model):
+    return [param for name, param in model.named_parameters() if name.startswith("ngram_embeddings.")]
+
+
+def optimizer_for(model, lr):
+    rest = [param for name, param in model.named_parameters() if not name.startswith("ngram_embeddings.")]
+    parts = [AdamW(rest, lr=lr)]
+    if tables(model):
+        parts.append(RowwiseAdagrad(tables(model), lr=lr))
+    return CombinedOptimizer(parts)

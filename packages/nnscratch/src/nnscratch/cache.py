@@ -81,6 +81,11 @@ class KeyValueCache:
         """Ids at the last position, for models that look at neighboring tokens; None while the cache is empty."""
         self.document_starts: Int[Tensor, "batch"] | None = None
         """Positions at which the documents at the last position begin; None while the cache is empty."""
+        self.previous_ids: Int[Tensor, "batch ids"] | None = None
+        """As many last ids as the longest n-gram of the model looks back to, the oldest first, -1 where there is none.
+
+        None while the cache is empty, or if the model has no n-grams.
+        """
 
     @property
     def length(self) -> int:
@@ -96,5 +101,6 @@ class KeyValueCache:
         """Forget all positions but keep the buffers, which are replaced only if the batch changes."""
         self.last_token_ids = None
         self.document_starts = None
+        self.previous_ids = None
         for layer in self.layers:
             layer.reset()

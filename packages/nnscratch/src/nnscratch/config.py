@@ -101,11 +101,16 @@ class TransformerConfig:
     """In training, share of the attention weights set to 0; all scores of a layer are then in memory."""
     document_separator: int | None = field(default=None, kw_only=True)
     """If given, the id with which documents begin: no position attends to what precedes its document."""
+    ngram_rows: int | None = field(default=None, kw_only=True)
+    """Rows of a `HashedNGramEmbedding` for each n of `ngrams`, added to the token embeddings; None: no n-grams."""
+    ngrams: tuple[int, ...] = field(default=(2, 3), kw_only=True)
+    """Lengths of these n-grams: 2 for a token with the one before it, 3 with the two before it."""
 
     def __post_init__(self) -> None:
         _check_fields(self)
         _check_heads(self)
         _check_layers(self)
+        _check_ngrams(self)
 
     @property
     def kv_heads(self) -> int:
@@ -257,3 +262,14 @@ def _check_layers(config: TransformerConfig) -> None:
     for name in ("no_rope_layers", "rope_scaling"):
         if getattr(config, name) and config.position != "rope":
             raise ValueError(f"{name}={getattr(config, name)!r} needs position='rope'; choose it, or leave {name} out")
+
+
+def _check_ngrams(config: TransformerConfig) -> None:
+    rows, lengths = config.ngram_rows, config.ngrams
+    if rows is not None and not (_is_int(rows, 2) and rows <= 2**31):
+        raise ValueError(f"ngram_rows={rows!r} is out of range; choose an integer from 2 to 2**31, or None")
+    is_tuple = isinstance(lengths, tuple) and all(_is_int(n, 2) for n in lengths)
+    if not is_tuple or not lengths or list(lengths) != sorted(set(lengths)):
+        raise ValueError(f"ngrams={lengths!r} is out of range; give ascending integers of at least 2, such as (2, 3)")
+    if rows is None and lengths != (2, 3):
+        raise ValueError(f"ngrams={lengths!r} needs ngram_rows; give the rows of each table, or leave ngrams out")

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch.utils.flop_counter import FlopCounterMode
-from variants import VARIANTS
+from variants import VARIANTS, optimizer_for, variant
 
 from nnscratch import (
     AdamW,
@@ -159,6 +159,23 @@ def test_optimizer_state_and_gradients(config, changes):
     assert estimate.optimizer_state == sum(tensor.nbytes for tensor in state)
     parts = estimate.parameters + estimate.gradients + estimate.optimizer_state + estimate.activations
     assert estimate.total == parts
+
+
+def test_tables_of_ngrams_have_the_state_of_rowwise_adagrad(config):
+    config = dataclasses.replace(config, ngram_rows=97)
+    model = variant(config, {})
+    optimizer = optimizer_for(model, lr=1e-3)
+    model.loss(*torch.randint(50, (2, 3, 16))).backward()
+    optimizer.step()
+    estimate, plain = memory_estimate(config, 3), memory_estimate(dataclasses.replace(config, ngram_rows=None), 3)
+    # The counts of steps of AdamW are in the host's memory.
+    state = [tensor for values in optimizer.state.values() for tensor in values.values() if tensor.dim() > 0]
+    assert estimate.optimizer_state == sum(tensor.nbytes for tensor in state)
+    assert estimate.optimizer_state == plain.optimizer_state + 2 * 2 * 97 * 4
+    assert estimate.gradients == plain.gradients + 2 * 97 * config.d_model * 4
+    assert estimate.activations == plain.activations
+    assert memory_estimate(config, 3, optimizer="sgd").optimizer_state == 2 * 2 * 97 * 4
+    assert adamw_flops(config) == adamw_flops(dataclasses.replace(config, ngram_rows=None))
 
 
 @pytest.mark.parametrize("changes", [{}, {"num_kv_heads": 2, "head_size": 12}], ids=str)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from variants import VARIANTS
+from variants import VARIANTS, variant
 
 from nnscratch import (
     KeyValueCache,
@@ -34,7 +34,7 @@ def alone(model, prompt, steps):
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_greedy_text_is_that_of_the_definition_with_and_without_cache(changes):
-    model = TransformerLM(dataclasses.replace(SMALL, **changes))
+    model = variant(SMALL, changes)
     for length, new in ((1, 8), (8, 2)):  # beyond the context of 6, from the start or later
         prompt = torch.randint(50, (2, length))
         options = {"max_new_tokens": new, "temperature": 0.0}
@@ -60,7 +60,7 @@ def test_nothing_is_dropped_and_modules_keep_their_modes():
 
 @pytest.mark.parametrize("changes", VARIANTS, ids=str)
 def test_prompts_of_any_lengths_are_continued_as_each_alone(changes):
-    model = TransformerLM(dataclasses.replace(SMALL, **changes))
+    model = variant(SMALL, changes)
     expected = [[49] * (5 - len(prompt)) + alone(model, prompt, 4) for prompt in PROMPTS]
     for use_cache in (True, False):
         options = {"max_new_tokens": 4, "temperature": 0.0, "use_cache": use_cache}

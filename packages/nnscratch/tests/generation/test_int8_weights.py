@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 from samples import save_letters
-from variants import VARIANTS
+from variants import VARIANTS, variant
 
 from nnscratch import (
     Embedding,
@@ -67,7 +67,7 @@ def test_products_for_any_width(d_in, d_out):
 
 @pytest.mark.parametrize("fields", VARIANTS, ids=str)
 def test_logits_are_those_of_the_explicit_weights(fields):
-    model = made(**fields)
+    model = variant(made().config, fields)
     quantized = quantize_int8(model)
     explicit = dequantized(model, quantized)
     ids = torch.randint(90, (2, MANY))

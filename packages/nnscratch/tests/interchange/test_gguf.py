@@ -248,6 +248,7 @@ def test_a_vocabulary_without_all_bytes_is_refused(tmp_path, content, config):
         ("qkv_bias", True),
         ("window", 4),
         ("logit_soft_cap", 30.0),
+        ("ngram_rows", 97),
     ],
 )
 def test_models_other_than_llamas_are_refused(tmp_path, tokenizer_dir, config, name, value):

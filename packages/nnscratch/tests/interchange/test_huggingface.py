@@ -44,7 +44,7 @@ def test_a_tokenizer_may_lack_an_end_of_text_token(tmp_path, tokenizer_dir, mode
     assert json.loads((tmp_path / "out" / "config.json").read_text())["eos_token_id"] is None
 
 
-FIELDS = {"norm": "post", "position": "none", "ffn": "silu", "logit_soft_cap": 30.0}
+FIELDS = {"norm": "post", "position": "none", "ffn": "silu", "logit_soft_cap": 30.0, "ngram_rows": 97}
 
 
 @pytest.mark.parametrize(("name", "value"), [*FIELDS.items(), ("norm", "none"), ("ffn", "relu_squared")])

@@ -3,6 +3,7 @@ import json
 
 import pytest
 import torch
+from variants import variant
 
 from nnscratch import TransformerLM
 from nnscratch.interchange.files import replacing
@@ -13,13 +14,14 @@ CHANGES = [
     {"tie_embeddings": True},
     {"norm": "none", "ffn": "silu"},
     {"qk_norm": True, "num_kv_heads": 2, "head_size": 12},
+    {"ngram_rows": 97, "ngrams": (2, 4)},
 ]
 
 
 @pytest.mark.parametrize("changes", CHANGES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_model_comes_back_as_it_was(tmp_path, config, changes, dtype):
-    model = TransformerLM(dataclasses.replace(config, **changes), dtype=dtype)
+    model = variant(config, changes).to(dtype)
     model.save_pretrained(tmp_path / "new" / "model")
     loaded = TransformerLM.from_pretrained(tmp_path / "new" / "model")
     assert loaded.config == model.config

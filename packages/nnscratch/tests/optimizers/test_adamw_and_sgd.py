@@ -300,5 +300,6 @@ def test_a_state_with_weight_decay_in_the_gradient_is_refused():
 def test_sparse_gradients_are_refused(build):
     param = nn.Parameter(torch.zeros(3, 2))
     param.grad = torch.zeros(3, 2).to_sparse()
-    with pytest.raises(ValueError, match=rf"{build.__name__} got a sparse gradient for a parameter of shape \(3, 2\)"):
+    message = rf"{build.__name__} got a sparse gradient for a parameter of shape \(3, 2\); .* to RowwiseAdagrad"
+    with pytest.raises(ValueError, match=message):
         build([param]).step()

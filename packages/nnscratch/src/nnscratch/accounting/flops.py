@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from nnscratch.accounting.parameters import FEED_FORWARD_MATRICES, count_parameters
+from nnscratch.accounting.parameters import FEED_FORWARD_MATRICES, count_parameters, ngram_table_rows
 from nnscratch.config import TransformerConfig
 
 Number = int | float
@@ -102,9 +102,10 @@ def adamw_flops(config: TransformerConfig, *, weight_decay: bool = True) -> int:
 
     Each parameter takes 14: 3 for the mean (two products, a sum), 4 for the mean square (one more product), 5 for the
     update (root, sum with eps, quotient, product with the rate, difference) and 2 for the decay (product, difference).
-    Values shared by all parameters are computed once and not counted.
+    Values shared by all parameters are computed once and not counted. Tables of n-grams have another optimizer.
     """
-    return (14 if weight_decay else 12) * count_parameters(config)
+    parameters = count_parameters(config) - ngram_table_rows(config) * config.d_model
+    return (14 if weight_decay else 12) * parameters
 
 
 def training_seconds(

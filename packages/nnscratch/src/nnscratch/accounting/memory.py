@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from nnscratch.accounting.activations import activation_values
-from nnscratch.accounting.parameters import count_parameters
+from nnscratch.accounting.parameters import count_parameters, ngram_table_rows
 from nnscratch.config import TransformerConfig
 
 OPTIMIZER_TENSORS = {"sgd": 0, "muon": 1, "adamw": 2}
@@ -45,6 +45,9 @@ def memory_estimate(
     Activations are those that the layers of this package keep (`activation_values`). Logits are computed in chunks, and
     a chunk counts as workspace.
 
+    Tables of n-grams count with the state of `RowwiseAdagrad`, two float32 numbers per row, beside any optimizer. Their
+    gradients count whole, as they are under `torch.compile`. Otherwise only rows in use have one, and less is needed.
+
     Args:
         config: The model.
         batch_size: Sequences per step.
@@ -59,11 +62,12 @@ def memory_estimate(
     _check_sizes(batch_size=batch_size, context_length=length, bytes_per_value=bytes_per_value)
     if optimizer not in OPTIMIZER_TENSORS:
         raise ValueError(f"optimizer={optimizer!r} is unknown; choose one of {', '.join(OPTIMIZER_TENSORS)}")
-    parameters = count_parameters(config) * bytes_per_value
+    parameters, rows = count_parameters(config), ngram_table_rows(config)
+    others = parameters - rows * config.d_model
     return MemoryEstimate(
-        parameters=parameters,
-        gradients=parameters,
-        optimizer_state=OPTIMIZER_TENSORS[optimizer] * parameters,
+        parameters=parameters * bytes_per_value,
+        gradients=parameters * bytes_per_value,
+        optimizer_state=OPTIMIZER_TENSORS[optimizer] * others * bytes_per_value + 8 * rows,
         activations=batch_size * activation_values(config, length) * bytes_per_value,
     )
 

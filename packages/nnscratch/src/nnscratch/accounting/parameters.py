@@ -22,10 +22,15 @@ def norm_count(config: TransformerConfig) -> int:
     return (0 if config.norm == "none" else 2 * config.num_layers) + config.has_final_norm
 
 
+def ngram_table_rows(config: TransformerConfig) -> int:
+    """Return the rows of all tables of n-grams."""
+    return 0 if config.ngram_rows is None else len(config.ngrams) * config.ngram_rows
+
+
 def parameters_by_part(config: TransformerConfig) -> dict[str, int]:
     """Return the number of parameters of each part: embeddings, attention, ffn, norms, lm_head.
 
-    With tied embeddings the shared matrix counts as embeddings, and `lm_head` is 0.
+    With tied embeddings the shared matrix counts as embeddings, and `lm_head` is 0. Tables of n-grams are embeddings.
     """
     width, layers = config.d_model, config.num_layers
     table = config.vocab_size * width
@@ -33,7 +38,7 @@ def parameters_by_part(config: TransformerConfig) -> dict[str, int]:
     biases = q_width + 2 * kv_width if config.qkv_bias else 0
     qk_norms = 2 * config.d_k if config.qk_norm_scope == "head" else q_width + kv_width
     return {
-        "embeddings": table,
+        "embeddings": table + ngram_table_rows(config) * width,
         "attention": layers * (2 * (q_width + kv_width) * width + biases),
         "ffn": layers * FEED_FORWARD_MATRICES[config.ffn] * width * config.d_ff,
         "norms": norm_count(config) * width + (layers * qk_norms if config.qk_norm else 0),
