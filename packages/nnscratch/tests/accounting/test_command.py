@@ -33,15 +33,17 @@ def test_the_command_takes_any_model(capsys):
     sizes = "--vocab-size 10000 --context-length 256 --d-model 512 --num-layers 4 --num-heads 16 --d-ff 1344".split()
     options = (
         "--tie-embeddings --qk-norm --norm post --ffn silu --position none --optimizer muon --batch-size 32 "
-        "--num-kv-heads 4 --head-size 24".split()
+        "--num-kv-heads 4 --head-size 24 --window 64 --qkv-bias --ngram-rows 500 --ngrams 2 4 "
+        "--checkpoint-blocks".split()
     )
     architecture = {"norm": "post", "ffn": "silu", "position": "none", "num_kv_heads": 4, "head_size": 24}
+    architecture |= {"window": 64, "qkv_bias": True, "ngram_rows": 500, "ngrams": (2, 4)}
     config = TransformerConfig(10_000, 256, 512, 4, 16, 1344, tie_embeddings=True, qk_norm=True, **architecture)
     values = json.loads(printed(capsys, *sizes, *options, "--format", "json"))
     assert values["models"]["model"]["config"] == config.to_dict()
     assert values["models"]["model"]["parameters"] == count_parameters(config)
     assert values["models"]["model"]["cache_bytes_per_sequence"] == 4 * 2 * 4 * 256 * 4 * 24
-    estimate = memory_estimate(config, 32, optimizer="muon")
+    estimate = memory_estimate(config, 32, optimizer="muon", checkpoint_blocks=True)
     assert values["training"]["model"]["activations"][0]["bytes_at_batch_size"] == estimate.total
     assert values["training"]["model"]["adamw_step_flops"] is None
     values = json.loads(printed(capsys, "--model", "gpt2-small", "--context-length", "64", "--format", "json"))

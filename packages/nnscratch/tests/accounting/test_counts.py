@@ -111,36 +111,45 @@ def test_matrix_products_add_up_to_the_parts():
             assert length * flops == sum(product.flops for product in products if product.part == name)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        *VARIANTS,
-        {"num_heads": 16, "context_length": 256},
-        {"attention_dropout": 0.1, "num_kv_heads": 2, "dropout": 0.1},
-        {"attention_dropout": 0.1, "qk_norm": True},
-    ],
-    ids=str,
-)
+def bytes_kept(compute, *known):
+    """Bytes of all different floating-point tensors, besides known ones, that a computation keeps for its gradients."""
+    skipped, kept = {tensor.untyped_storage().data_ptr() for tensor in known}, {}
+
+    def remember(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in skipped and tensor.is_floating_point():
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)  # kept alive, so that no address is used twice
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
+        result = compute()
+    assert result.requires_grad
+    return sum(size for size, _ in kept.values())
+
+
+ACTIVATIONS = [
+    *VARIANTS,
+    {"num_heads": 16, "context_length": 256},
+    {"attention_dropout": 0.1, "num_kv_heads": 2, "dropout": 0.1},
+    {"attention_dropout": 0.1, "qk_norm": True},
+]
+
+
+@pytest.mark.parametrize("changes", ACTIVATIONS, ids=str)
 def test_activations_are_what_the_forward_pass_keeps(changes):
     config = dataclasses.replace(TransformerConfig(100, 64, 96, 3, 4, 160), **changes)
     model = TransformerLM(config)
     ids = torch.randint(100, (2, config.context_length))
-    known = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    kept = {}
-
-    def remember(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known and tensor.is_floating_point():
-            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
-        loss = model.loss(ids, ids)
-    joint_width = (config.num_heads + 2 * config.kv_heads) * config.d_k
-    weights = 3 * joint_width * 96 * 4 + 100 * 96 * 4  # the joint qkv matrix of each layer, the output layer's gradient
-    measured = sum(size for size, _ in kept.values()) - weights
-    assert loss.requires_grad
+    joint = (config.num_heads + 2 * config.kv_heads) * config.d_k * 96 * 4  # bytes of the joint qkv matrix of a layer
+    known, head = [*model.parameters(), *model.buffers()], 100 * 96 * 4  # bytes of the output layer's gradient
+    measured = bytes_kept(lambda: model.loss(ids, ids), *known) - 3 * joint - head
     assert memory_estimate(config, 2).activations == pytest.approx(measured, rel=0.03)
+    model.checkpoint_blocks = True
+    measured = bytes_kept(lambda: model.loss(ids, ids), *known) - head
+    assert 2 * 4 * activation_values(config, checkpoint_blocks=True) == pytest.approx(measured, rel=1e-3)
+    x = torch.randn(2, config.context_length, 96, requires_grad=True)
+    measured += bytes_kept(lambda: model.layers[0](x), x, *known) - joint
+    assert memory_estimate(config, 2, checkpoint_blocks=True).activations == pytest.approx(measured, rel=0.03)
 
 
 @pytest.mark.parametrize("changes", [{}, {"tie_embeddings": True}, {"norm": "none"}])

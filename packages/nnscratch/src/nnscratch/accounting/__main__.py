@@ -56,11 +56,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--num-kv-heads", type=int, metavar="N", help="heads of keys and values (default: as many as heads)"
     )
     model.add_argument("--head-size", type=int, metavar="N", help="width of a head (default: d_model / num_heads)")
+    model.add_argument("--window", type=int, metavar="N", help="positions that one attends to (default: all)")
+    model.add_argument("--ngram-rows", type=int, metavar="N", help="rows of each table of n-grams (default: no tables)")
+    model.add_argument("--ngrams", type=int, nargs="+", metavar="N", help="lengths of these n-grams (default: 2 3)")
     model.add_argument("--ffn", choices=get_args(FeedForward), help="kind of feed-forward network (default: swiglu)")
     model.add_argument("--norm", choices=get_args(Norm), help="place of the norms (default: pre)")
     model.add_argument("--position", choices=get_args(Position), help="position information (default: rope)")
     for name, meaning in (
         ("tie-embeddings", "share one matrix between embedding and output layer"),
+        ("qkv-bias", "add a bias to queries, keys and values"),
         ("qk-norm", "normalize queries and keys"),
     ):
         model.add_argument(f"--{name}", action=argparse.BooleanOptionalAction, help=f"{meaning} (default: no)")
@@ -77,6 +81,9 @@ def build_parser() -> argparse.ArgumentParser:
     training.add_argument(
         "--flops-per-second", type=float, default=19.5e12, metavar="F", help="of the device (default: 19.5e12)"
     )
+    training.add_argument(
+        "--checkpoint-blocks", action="store_true", help="keep the inputs of blocks, and compute blocks twice"
+    )
     training.add_argument("--mfu", type=float, default=0.5, metavar="U", help="achieved share of it (default: 0.5)")
     parser.add_argument("--format", choices=("table", "json"), default="table", help="default: table")
     return parser
@@ -88,8 +95,11 @@ def chosen_config(options: argparse.Namespace) -> TransformerConfig | None:
     Raises:
         ValueError: If sizes are missing or out of range.
     """
-    names = (*SIZES, "num_kv_heads", "head_size", "ffn", "norm", "position", "tie_embeddings", "qk_norm")
-    given: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    given: dict[str, Any] = {
+        item.name: tuple(value) if isinstance(value, list) else value
+        for item in fields(TransformerConfig)
+        if (value := getattr(options, item.name, None)) is not None
+    }
     if options.model:
         return replace(GPT2[options.model], **given)
     if not given:

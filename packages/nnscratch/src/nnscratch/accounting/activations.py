@@ -37,7 +37,9 @@ def _loss(config: TransformerConfig, length: int) -> int:
     return length * config.d_model
 
 
-def activation_values(config: TransformerConfig, context_length: int | None = None) -> int:
+def activation_values(
+    config: TransformerConfig, context_length: int | None = None, *, checkpoint_blocks: bool = False
+) -> int:
     """Return the numbers that `TransformerLM.loss` keeps for the backward pass, per sequence.
 
     They exclude tensors whose size is independent of the batch: the joint matrix of the three projections in each
@@ -46,10 +48,18 @@ def activation_values(config: TransformerConfig, context_length: int | None = No
     Args:
         config: The model.
         context_length: Tokens per sequence; by default that of the config.
+        checkpoint_blocks: With `TransformerLM.checkpoint_blocks`: of each block only its input, the residual stream.
     """
     length = config.context_length if context_length is None else context_length
-    layer = _attention(config, length) + _feed_forward(config, length)
-    return config.num_layers * layer + norm_count(config) * _norm(config, length) + _loss(config, length)
+    layer = length * config.d_model if checkpoint_blocks else block_activation_values(config, length)
+    final_norm = _norm(config, length) if config.has_final_norm else 0
+    return config.num_layers * layer + final_norm + _loss(config, length)
+
+
+def block_activation_values(config: TransformerConfig, length: int) -> int:
+    """Return the numbers that one block keeps for the backward pass, its input included, per sequence."""
+    norms = 0 if config.norm == "none" else 2 * _norm(config, length)
+    return _attention(config, length) + _feed_forward(config, length) + norms
 
 
 def handout_activation_values(config: TransformerConfig, context_length: int | None = None) -> int:

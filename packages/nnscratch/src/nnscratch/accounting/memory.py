@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from nnscratch.accounting.activations import activation_values
+from nnscratch.accounting.activations import activation_values, block_activation_values
 from nnscratch.accounting.parameters import count_parameters, ngram_table_rows
 from nnscratch.config import TransformerConfig
 
@@ -19,7 +19,7 @@ class MemoryEstimate:
     gradients: int
     optimizer_state: int
     activations: int
-    """Tensors that the forward pass keeps for the backward pass."""
+    """Tensors that the forward pass keeps for the backward pass, and with checkpointed blocks those of one block."""
 
     @property
     def fixed(self) -> int:
@@ -39,6 +39,7 @@ def memory_estimate(
     context_length: int | None = None,
     optimizer: str = "adamw",
     bytes_per_value: int = 4,
+    checkpoint_blocks: bool = False,
 ) -> MemoryEstimate:
     """Return the memory of training with `TransformerLM.loss`, in bytes, without workspace.
 
@@ -54,6 +55,8 @@ def memory_estimate(
         context_length: Tokens per sequence; by default that of the config.
         optimizer: "adamw" keeps two numbers per parameter, "muon" one (NorMuon one more per row), "sgd" none.
         bytes_per_value: 4 for float32.
+        checkpoint_blocks: With `TransformerLM.checkpoint_blocks`. The forward pass keeps the input of each block, and
+            the backward pass has one block at a time in memory.
 
     Raises:
         ValueError: If a size is below 1 or the optimizer is unknown.
@@ -64,11 +67,14 @@ def memory_estimate(
         raise ValueError(f"optimizer={optimizer!r} is unknown; choose one of {', '.join(OPTIMIZER_TENSORS)}")
     parameters, rows = count_parameters(config), ngram_table_rows(config)
     others = parameters - rows * config.d_model
+    activations = activation_values(config, length, checkpoint_blocks=checkpoint_blocks)
+    if checkpoint_blocks:  # The input of the block that is computed again is in memory already.
+        activations += block_activation_values(config, length) - length * config.d_model
     return MemoryEstimate(
         parameters=parameters * bytes_per_value,
         gradients=parameters * bytes_per_value,
         optimizer_state=OPTIMIZER_TENSORS[optimizer] * others * bytes_per_value + 8 * rows,
-        activations=batch_size * activation_values(config, length) * bytes_per_value,
+        activations=batch_size * activations * bytes_per_value,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from nnscratch.accounting.activations import activation_values, handout_activation_values
+from nnscratch.accounting.activations import handout_activation_values
 from nnscratch.accounting.flops import adamw_flops, flops_by_part, flops_per_token, matrix_products, training_seconds
 from nnscratch.accounting.memory import cache_memory, largest_batch_size, memory_estimate
 from nnscratch.accounting.parameters import count_parameters, parameters_by_part
@@ -28,6 +28,8 @@ class Training:
     mfu: float
     """Share of `flops_per_second` that training achieves."""
     bytes_per_value: int = 4
+    checkpoint_blocks: bool = False
+    """Keep the inputs of blocks and compute the blocks again in the backward pass."""
 
 
 def model_report(config: TransformerConfig) -> dict[str, Any]:
@@ -52,11 +54,17 @@ def model_report(config: TransformerConfig) -> dict[str, Any]:
 def training_report(config: TransformerConfig, training: Training) -> dict[str, Any]:
     """Return memory and time of training, with activations as in this package and as in the assignment."""
     size = training.bytes_per_value
-    estimate = memory_estimate(config, 1, optimizer=training.optimizer, bytes_per_value=size)
+    estimate = memory_estimate(
+        config,
+        1,
+        optimizer=training.optimizer,
+        bytes_per_value=size,
+        checkpoint_blocks=training.checkpoint_blocks,
+    )
     memory = training.memory_gb * 1e9
     kept = {
-        "kept by this package": activation_values(config),
-        "the assignment's list": handout_activation_values(config),
+        "kept by this package": estimate.activations,
+        "the assignment's list": handout_activation_values(config) * size,
     }
     seconds = training_seconds(
         config,
@@ -74,11 +82,11 @@ def training_report(config: TransformerConfig, training: Training) -> dict[str, 
         "activations": [
             {
                 "counted": name,
-                "bytes_per_sequence": values * size,
-                "bytes_at_batch_size": estimate.fixed + training.batch_size * values * size,
-                "largest_batch_size": largest_batch_size(estimate.fixed, values * size, memory),
+                "bytes_per_sequence": per_sequence,
+                "bytes_at_batch_size": estimate.fixed + training.batch_size * per_sequence,
+                "largest_batch_size": largest_batch_size(estimate.fixed, per_sequence, memory),
             }
-            for name, values in kept.items()
+            for name, per_sequence in kept.items()
         ],
         "adamw_step_flops": adamw_flops(config) if training.optimizer == "adamw" else None,
         "training_step_flops": flops_per_token(config, backward=True) * config.context_length * training.batch_size,
