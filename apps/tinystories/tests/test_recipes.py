@@ -1,5 +1,6 @@
 """Presets and variants: parameters, a training step, changed settings, schedules."""
 
+import math
 from dataclasses import asdict, replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from nnscratch import TransformerLM
 from tinystories.building import make_optimizer, model_config
+from tinystories.flags import RecipeFlags
 from tinystories.recipes import PRESETS, PresetName
 from tinystories.training import Machine, learning_rate_schedule, train_config
 from tinystories.variants import ABLATIONS, LOWER_RATE_FRACTION, VARIANTS
@@ -41,6 +43,24 @@ def test_variant_trains(variant):
         assert all(parameter.grad is not None for parameter in model.parameters())
         optimizer.step()
     assert losses[1] < losses[0]
+
+
+def test_dropout_acts_in_training_only():
+    assert RecipeFlags().recipe("cpu").dropout == 0
+    recipe = replace(RecipeFlags(dropout=0.5).recipe("cpu"), context_length=16, d_model=32)
+    model = TransformerLM(model_config(recipe, 300))
+    tokens = torch.randint(300, (2, 17))
+    first, second = (model.loss(tokens[:, :-1], tokens[:, 1:]).item() for _ in range(2))
+    assert first != second
+    model.eval()
+    first, second = (model.loss(tokens[:, :-1], tokens[:, 1:]).item() for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.0, math.nan])
+def test_dropout_out_of_range_is_refused(share):
+    with pytest.raises(ValueError, match=f"dropout is {share}: expected a number from 0 up to, not including, 1"):
+        RecipeFlags(dropout=share).recipe("cpu")
 
 
 def parameters(name):

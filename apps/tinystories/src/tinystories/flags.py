@@ -65,6 +65,8 @@ class RecipeFlags:
     """Share one matrix between embedding and output layer."""
     qk_norm: bool | None = None
     """Normalise every head's queries and keys."""
+    dropout: float | None = None
+    """In training, share of the numbers set to 0 in the embeddings and in the outputs of attention and feed-forward."""
     optimizer: OptimizerName | None = None
     """AdamW for everything, or Muon for the matrices inside the blocks."""
     steps: int | None = None

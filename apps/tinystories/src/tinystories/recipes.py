@@ -35,6 +35,8 @@ class Recipe:
     tie_embeddings: bool = False
     qk_norm: bool = False
     """Normalise every head's queries and keys."""
+    dropout: float = 0.0
+    """In training, share of the numbers set to 0 in the embeddings and in the outputs of attention and feed-forward."""
 
     steps: int
     """Optimizer steps; with a time limit, ticks of the schedule."""
@@ -67,6 +69,8 @@ class Recipe:
         for name in ("learning_rate", "muon_learning_rate"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name)!r}: expected a finite number above 0")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout!r}: expected a number from 0 up to, not including, 1")
 
     @property
     def tokens(self) -> int:

@@ -88,6 +88,12 @@ def test_other_settings_are_refused_by_name(run, trained, capsys):
     assert "recorded.recipe.d_model was 16, now 32" in error
 
 
+def test_a_run_with_dropout_records_it(trained, tmp_path, quick):
+    flags = "--d-model 16 --batch-size 4 --steps 2 --evaluations 1 --dropout 0.25"
+    assert main(train(tmp_path / "run", trained, *flags.split())) == 0
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["recorded"]["recipe"]["dropout"] == 0.25
+
+
 def test_a_run_begins_with_the_weights_of_another(trained, tmp_path, quick):
     out, flags = tmp_path / "tuned", "--d-model 16 --batch-size 4 --steps 4 --evaluations 1 --seed 5"
     assert main(train(out, trained, *flags.split(), "--init-from", str(trained))) == 0
