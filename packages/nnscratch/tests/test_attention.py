@@ -241,6 +241,20 @@ def test_attention_dropout_sets_weights_to_zero(window):
     torch.testing.assert_close(module(x), module.output_proj((weights @ v).transpose(1, 2).flatten(2)))
 
 
+def test_attention_dropout_gives_zeros_and_no_gradient_where_nothing_is_attended_to():
+    module, x = CausalSelfAttention(16, 4, num_kv_heads=2, dropout=0.3), torch.randn(2, 5, 16, requires_grad=True)
+    positions = torch.arange(5)
+    padding = torch.tensor([0, 3])
+    mask = (positions >= padding[:, None, None]) & (positions <= positions[:, None])
+    output = module(x, mask=mask)
+    assert bool((output[1, :3] == 0).all())
+    assert bool((output[0] != 0).all())
+    output.sum().backward()
+    assert bool(x.grad.isfinite().all())
+    assert bool((x.grad[1, :3] == 0).all())
+    assert module(x[:, :0]).shape == (2, 0, 16)
+
+
 def test_attention_dropout_needs_our_own_attention():
     with pytest.raises(ValueError, match=r"dropout=0.1 has no effect on another attend function; choose 0, or leave"):
         CausalSelfAttention(16, 4, dropout=0.1, attend=F.scaled_dot_product_attention)

@@ -70,15 +70,19 @@ def dropout_attention(
 ) -> Float[Tensor, "*batch queries d_v"]:
     """Return attention in which each weight is 0 with probability p and else divided by 1 - p, for training.
 
-    The weights are kept for the backward pass, so memory is quadratic in the number of positions. Every query has to
-    attend to a key.
+    The weights are kept for the backward pass, so memory is quadratic in the number of positions. A query that may
+    attend to nothing gets zeros and no gradient.
     """
     group = q.shape[-3] // k.shape[-3]
     k, v = (tensor.repeat_interleave(group, dim=-3) for tensor in cast_for_autocast(k, v))
     (q,) = cast_for_autocast(q)
+    if k.shape[-2] == 0:  # No maximum exists.
+        return q @ k.mT @ v
     scores = (q @ k.mT).to(at_least_float32(q.dtype)) / math.sqrt(q.shape[-1])
-    weights = softmax(scores.masked_fill(mask.logical_not(), -math.inf), dim=-1)
-    return dropout(weights, p, training=True).to(v.dtype) @ v
+    # Weights are 0 as with -inf, and also stay finite where a query, such as padding, attends to nothing.
+    weights = softmax(scores.masked_fill(mask.logical_not(), torch.finfo(scores.dtype).min), dim=-1)
+    output = dropout(weights, p, training=True).to(v.dtype) @ v
+    return output.masked_fill(mask.any(-1, keepdim=True).logical_not(), 0)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
