@@ -12,6 +12,7 @@ from torch.nn import functional
 
 import nnscratch
 from nnscratch import TransformerConfig, TransformerLM, reference
+from nnscratch.attention_kernels import causal_attention
 from nnscratch.functional import rms_norm
 from nnscratch.generation.sampling import next_token_probabilities
 
@@ -48,6 +49,33 @@ def test_attention_is_that_of_torch():
     mask[:, 0] = True
     close(reference.attention(q, k, v), functional.scaled_dot_product_attention(q, k, v))
     close(reference.attention(q, k, v, mask), functional.scaled_dot_product_attention(q, k, v, attn_mask=mask))
+
+
+def test_windows_documents_and_groups_are_masks_and_repeated_heads():
+    token_ids = torch.tensor([[5, 1, 2, 3, 1, 4, 4, 4, 4], [1, 1, 2, 2, 2, 2, 2, 2, 1]])
+    mask = reference.attention_mask(token_ids, window=4, separator=1)
+    starts = [[0, 1, 1, 1, 4, 4, 4, 4, 4], [0, 1, 1, 1, 1, 1, 1, 1, 8]]
+    expected = [
+        [[start <= key <= query < key + 4 for key in range(9)] for query, start in enumerate(row)] for row in starts
+    ]
+    assert mask.tolist() == expected
+    q, k, v = normal(2, 6, 9, 4), normal(2, 3, 9, 4, seed=1), normal(2, 3, 9, 5, seed=2)
+    repeated = [y.repeat_interleave(2, dim=1) for y in (k, v)]
+    plain = reference.attention(q, *repeated, mask[:, None])
+    close(plain, functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None], enable_gqa=True))
+    first_keys = torch.maximum(torch.tensor(starts), torch.arange(9) - 3)
+    close(causal_attention(q, k, v, first_keys), plain)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_ngrams_are_those_of_the_layer(n):
+    token_ids, layer = torch.randint(50_000, (2, 9)), nnscratch.HashedNGramEmbedding(n, 97, 4)
+    layer.weight.data.normal_()
+    close(reference.ngram_embedding(token_ids, layer.weight, n), layer(token_ids))
+    hashed = 0
+    for index in token_ids[1, 4 - n + 1 : 5].tolist():
+        hashed = (hashed + index + 1) * 2_654_435_761 // 2**16 % 2**31
+    close(reference.ngram_embedding(token_ids, layer.weight, n)[1, 4], layer.weight[1 + hashed % 96])
 
 
 def test_rotations_are_complex_products():

@@ -83,6 +83,7 @@ class HashedNGramEmbedding(nn.Module):
     with fewer than n - 1 predecessors.
 
     The gradient of `weight` is sparse: only rows in use, for `RowwiseAdagrad`. Under `torch.compile` it is dense.
+    Plainly: `nnscratch.reference.ngram_embedding`.
 
     Args:
         n: Number of tokens in an n-gram: 2 for bigrams, 3 for trigrams.

@@ -2,6 +2,7 @@
 
 The functions take weights as arguments and keep no state. Autograd gives their gradients. The rest of the package
 computes the same faster, and is tested against this module; each section names the code that does.
+Not in the handout are `ngram_embedding` and `attention_mask`.
 
 B is the batch size, T the number of positions, D the width (d_model), F the width inside feed-forward networks, H the
 number of heads, d = D / H, and V the size of the vocabulary.
@@ -30,6 +31,16 @@ def linear(x: Tensor, weight: Tensor) -> Tensor:
 def embedding(token_ids: Tensor, weight: Tensor) -> Tensor:
     """Return the row of each id: (...) ids and (V, D) to (..., D)."""
     return weight[token_ids]
+
+
+def ngram_embedding(token_ids: Tensor, weight: Tensor, n: int) -> Tensor:
+    """Return the row of the n tokens that end at each position: (B, T) ids and (rows, D) to (B, T, D)."""
+    hashed = torch.zeros_like(token_ids)
+    for back in reversed(range(n)):  # the oldest token first
+        hashed = (hashed + token_ids.roll(back, dims=-1) + 1) * 2_654_435_761 // 2**16 % 2**31
+    rows = 1 + hashed % (weight.shape[0] - 1)
+    rows[..., : n - 1] = 0  # too few tokens before
+    return weight[rows]
 
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float = 1e-5) -> Tensor:
@@ -89,6 +100,18 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf)
     return softmax(scores, dim=-1) @ v
+
+
+def attention_mask(token_ids: Tensor, window: int, separator: int) -> Tensor:
+    """Return which positions each one attends to: (B, T) ids to (B, T, T) booleans.
+
+    It attends to itself and `window` - 1 before it, but not to what precedes the last `separator`, where its document
+    begins.
+    """
+    positions = torch.arange(token_ids.shape[-1])
+    starts = torch.where(token_ids == separator, positions, 0).cummax(dim=-1).values  # (B, T), of the documents
+    first_keys = torch.maximum(starts, positions - window + 1)
+    return (positions[:, None] >= positions) & (positions >= first_keys[..., None])
 
 
 def self_attention(x: Tensor, weights: Weights, num_heads: int, theta: float | None = 10_000.0) -> Tensor:

@@ -39,7 +39,8 @@ def causal_attention(
 
     With `first_keys` a query attends to fewer keys, and blocks of keys that no query of a block attends to are left
     out. For a sliding window of w keys (Beltagy et al. 2020, 3.1) it is the query's position - w + 1. For texts packed
-    into one sequence it is the position at which the query's text begins. The larger of the two gives both.
+    into one sequence it is the position at which the query's text begins. The larger of the two gives both; plainly:
+    `nnscratch.reference.attention_mask`.
 
     Args:
         q: Queries.
