@@ -1,7 +1,7 @@
 """Compile the Triton kernels for GPUs that need not be present, and print the resources of each.
 
     python checks/compiled_kernels.py [--capabilities 80 90] [--dtypes bf16] [--head-sizes 64 128]
-                                        [--groups 1 4] [--first-keys] [--all]
+                                        [--groups 1 4] [--first-keys] [--all] [--feed-forward]
 
 The tiles are those that long and short contexts try first. The command fails if a kernel does not compile, or if its
 tiles need more on-chip memory than an H100 has. The last column is how many programs fit a multiprocessor. Registers
@@ -28,6 +28,8 @@ from triton.compiler import ASTSource
 
 from nnscratch.attention_kernels import triton_backward, triton_forward, triton_operator
 from nnscratch.attention_kernels.triton_operator import Tiles
+from nnscratch.feed_forward_kernels import triton_operator as feed_forward_operator
+from nnscratch.feed_forward_kernels.triton_kernels import product_kernel
 from nnscratch.rotary_embedding import triton_kernels as rotary_kernels
 from nnscratch.rotary_embedding import triton_operator as rotary_operator
 
@@ -46,6 +48,8 @@ KERNELS = {
     "norm and rotation": (rotary_kernels.forward_kernel, ROTATIONS),
     "gradients of both": (rotary_kernels.backward_kernel, ROTATIONS),
 }
+BACKWARD_PRODUCT = "product and derivative"
+PRODUCTS = ("product and squared ReLU", BACKWARD_PRODUCT)
 KEY_VALUE_HEADS = 4
 WIDE = ("normalizer", "sums", "q_gain", "k_gain", "gain_grad", "cos", "sin")
 
@@ -89,6 +93,26 @@ def compile_kernel(
     )
 
 
+def compile_product(dtype: str, tiles: feed_forward_operator.Tiles, capability: int, *, backward: bool) -> Any:
+    """Return the program of a product with squared ReLU, or with its derivative, for widths that tiles divide."""
+    constants: dict[str, Any] = {"BACKWARD": backward, "EVEN": True}
+    constants |= {"ROWS": tiles.rows, "COLUMNS": tiles.columns, "INNER": tiles.inner}
+    # The weights are (d_ff, d_model) and (d_model, d_ff). Triton compiles a stride of 1 as a constant.
+    constants |= {"weight_column": 1} if backward else {"weight_inner": 1, "hidden_pointer": None}
+    signature, aligned = {}, {}
+    for index, name in enumerate(product_kernel.arg_names):
+        if name in constants:
+            signature[name] = "constexpr"
+            continue
+        signature[name] = f"*{dtype}" if name.endswith("_pointer") else "i32"
+        if name not in product_kernel.do_not_specialize:
+            aligned[index,] = [["tt.divisibility", 16]]
+    source = ASTSource(product_kernel, signature, constants, aligned)
+    return triton.compile(
+        source, target=GPUTarget("cuda", capability, 32), options={"num_warps": tiles.warps, "num_stages": tiles.stages}
+    )
+
+
 def registers_and_spills(assembly: str) -> tuple[int, int]:
     """Return the registers per thread and the bytes spilled from them."""
     assembler = next(Path(triton.backends.nvidia.__file__).parent.rglob("ptxas"))
@@ -121,14 +145,30 @@ def row(
     if dtype == "fp32" and KERNELS[name][1] not in (SUMS, ROTATIONS):
         tiles = tiles.for_dtype(torch.float32)
     program = compile_kernel(KERNELS[name][0], dtype, head_size, tiles, capability, group, first_keys=first_keys)
-    assembly = program.asm["ptx"]
-    registers, spilled = registers_and_spills(assembly)
-    at_once = programs_at_once(registers, program.metadata.shared, tiles.warps, capability)
     return (
         f"| sm_{capability} | {dtype} | {head_size} | {group} | {name} | {tiles.queries} x {tiles.keys}, "
-        f"{tiles.warps}, {tiles.stages} | {registers} | {spilled} | {program.metadata.shared / 1024:.0f} | "
-        f"{assembly.count('wgmma.mma_async')} | {assembly.count('mma.sync')} | {at_once} |"
+        f"{tiles.warps}, {tiles.stages} | {resources(program, tiles.warps, capability)} |"
     ), program.metadata.shared
+
+
+def product_row(name: str, dtype: str, tiles: feed_forward_operator.Tiles, capability: int) -> tuple[str, int]:
+    """Return the table row of a product of feed-forward networks, and its bytes of shared memory."""
+    program = compile_product(dtype, tiles, capability, backward=name == BACKWARD_PRODUCT)
+    return (
+        f"| sm_{capability} | {dtype} | - | - | {name} | {tiles.rows} x {tiles.columns} x {tiles.inner}, "
+        f"{tiles.warps}, {tiles.stages} | {resources(program, tiles.warps, capability)} |"
+    ), program.metadata.shared
+
+
+def resources(program: Any, warps: int, capability: int) -> str:
+    """Return the cells of a row that tell what a program needs."""
+    assembly = program.asm["ptx"]
+    registers, spilled = registers_and_spills(assembly)
+    at_once = programs_at_once(registers, program.metadata.shared, warps, capability)
+    return (
+        f"{registers} | {spilled} | {program.metadata.shared / 1024:.0f} | "
+        f"{assembly.count('wgmma.mma_async')} | {assembly.count('mma.sync')} | {at_once}"
+    )
 
 
 def main() -> None:
@@ -142,6 +182,9 @@ def main() -> None:
     parser.add_argument("--groups", nargs="+", type=int, default=[1, 2], help="query heads that share keys and values")
     parser.add_argument("--first-keys", action="store_true", help="as for sliding windows and packed texts")
     parser.add_argument("--all", action="store_true", help="all tiles, not only those that are tried first")
+    parser.add_argument(
+        "--feed-forward", action="store_true", help="only the products with squared ReLU, rows x columns x inner"
+    )
     options = parser.parse_args()
     print(
         "| GPU | dtype | head | group | kernel | queries x keys, warps, stages | registers | spilled | KiB | wgmma "
@@ -149,6 +192,14 @@ def main() -> None:
     )
     print("|---|---|---:|---:|:---|:---|---:|---:|---:|---:|---:|---:|")
     too_large = []
+    if options.feed_forward:
+        for capability, dtype, name in product(options.capabilities, options.dtypes, PRODUCTS):
+            tiles = feed_forward_operator.LARGE_TILES if capability == 90 else feed_forward_operator.SMALL_TILES
+            line, shared = product_row(name, dtype, tiles, capability)
+            print(line, flush=True)
+            if shared > SHARED_MEMORY:
+                too_large.append(f"{name}: {shared:,} bytes")
+        options.head_sizes = []
     for capability, dtype, head_size, group in product(
         options.capabilities, options.dtypes, options.head_sizes, options.groups
     ):

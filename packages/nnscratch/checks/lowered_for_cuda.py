@@ -1,6 +1,7 @@
 """Lower a training graph for an H100 that need not be present, and print its buffers, bytes and launches.
 
     python checks/lowered_for_cuda.py [--num-layers 12] [--d-model 1024] [--windows 128] [--qk-norm] [--loss-only]
+                                       [--ffn relu_squared --d-ff 4096]
 
 The loss of a `TransformerLM`, forward and backward under bfloat16 autocast, is traced on fake tensors, which have
 shapes but no memory. The compiler of torch then writes the program for an H100, and nothing is executed. The command
@@ -104,6 +105,7 @@ def h100() -> Iterator[None]:
         "nnscratch.losses._chunk_rows": lambda _, count, vocab_size: chunk_rows("cuda", count, vocab_size),
         "nnscratch.attention_kernels.can_flash": lambda *_: True,
         "nnscratch.attention.can_normalize_and_rotate": lambda *_: True,
+        "nnscratch.layers.can_fuse_relu_squared": lambda *_: True,
     }
     with ExitStack() as stack:
         for name, answer in answers.items():
@@ -230,6 +232,7 @@ def loss_graphs(options: argparse.Namespace, soft_cap: float) -> list[Graph]:
         num_layers=options.num_layers,
         num_heads=options.d_model // HEAD_SIZE,
         d_ff=options.d_ff or 64 * round(options.d_model / 24),
+        ffn=options.ffn,
         qk_norm=options.qk_norm,
         logit_soft_cap=soft_cap or None,
     )
@@ -263,6 +266,7 @@ def main() -> None:
     parser.add_argument("--num-layers", type=int, default=12)
     parser.add_argument("--d-model", type=int, default=1024, help=f"width, a multiple of the head size {HEAD_SIZE}")
     parser.add_argument("--d-ff", type=int, help="inner width of the feed-forward networks; default 8/3 of --d-model")
+    parser.add_argument("--ffn", choices=("swiglu", "silu", "relu_squared"), default="swiglu")
     parser.add_argument("--qk-norm", action="store_true", help="normalize queries and keys")
     parser.add_argument("--vocab-size", type=int, default=32_000)
     parser.add_argument("--windows", type=int, default=128, help="windows in a batch")

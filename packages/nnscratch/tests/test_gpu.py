@@ -6,7 +6,16 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from nnscratch import AdamW, TransformerConfig, TransformerLM, clip_grad_norm, generate, linear_cross_entropy, losses
+from nnscratch import (
+    AdamW,
+    ReLUSquaredFeedForward,
+    TransformerConfig,
+    TransformerLM,
+    clip_grad_norm,
+    generate,
+    linear_cross_entropy,
+    losses,
+)
 from nnscratch.attention_kernels.triton_operator import flash_attention
 
 pytestmark = [
@@ -97,6 +106,28 @@ def test_attention_with_the_heads_of_large_models(kv_heads):
     torch.testing.assert_close(output.double(), expected, atol=3e-2, rtol=3e-2)
     for found, right in zip(torch.autograd.grad(output, (q, k, v), grad), expected_grads, strict=True):
         torch.testing.assert_close(found.double(), right, atol=6e-2, rtol=3e-2)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(("d_model", "d_ff"), [(1024, 4096), (80, 272)])
+def test_a_feed_forward_network_with_squared_relu(monkeypatch, d_model, d_ff, compiled, unchecked_shapes):
+    torch.compiler.reset()
+    layer = ReLUSquaredFeedForward(d_model, d_ff, "cuda")
+    x = torch.randn(3, 1000, d_model, device="cuda", requires_grad=True)
+    expected = F.linear(F.relu(F.linear(x.double(), layer.w1.weight.double())).square(), layer.w2.weight.double())
+    grad = torch.randn_like(x)
+    inputs = (x, *layer.parameters())
+    right = [expected, *torch.autograd.grad(expected, inputs, grad.double())]
+    errors = []
+    for fused in (False, True):
+        monkeypatch.setattr(ReLUSquaredFeedForward, "fused", fused)
+        with torch.autocast("cuda", torch.bfloat16):
+            y = (torch.compile(layer, fullgraph=True) if compiled else layer)(x)
+        found = [y, *torch.autograd.grad(y, inputs, grad.to(y.dtype))]
+        assert [tensor.dtype for tensor in found] == [torch.bfloat16, *[torch.float32] * 3]
+        errors.append([(tensor - other).norm() / other.norm() for tensor, other in zip(found, right, strict=True)])
+    assert all(ours <= 1.1 * plain for plain, ours in zip(*errors, strict=True))
+    assert max(errors[1]) <= 1e-2
 
 
 def test_greedy_generation_is_that_of_the_cpu():

@@ -10,7 +10,7 @@ from nnscratch.argument_checks import check_last_dimension, shape_error
 from nnscratch.attention_kernels import causal_attention, dropout_attention, materialized_attention
 from nnscratch.cache import LayerCache
 from nnscratch.config import QKNormScope
-from nnscratch.layers import Linear, RMSNorm
+from nnscratch.layers import Linear, RMSNorm, is_plain
 from nnscratch.rotary_embedding import RotaryEmbedding, can_normalize_and_rotate, normalize_and_rotate
 
 
@@ -216,7 +216,7 @@ class CausalSelfAttention(nn.Module):
         would take longer than the products. None if a projection was replaced or has hooks.
         """
         projections = (self.q_proj, self.k_proj, self.v_proj)
-        if not all(_is_plain(projection, Linear) for projection in projections):
+        if not all(is_plain(projection, Linear) for projection in projections):
             return None
         product = x @ torch.cat([projection.weight for projection in projections]).T
         biases: list[Tensor] = [projection.bias for projection in projections if projection.bias is not None]
@@ -237,7 +237,7 @@ class CausalSelfAttention(nn.Module):
         rope, q_norm, k_norm = self.rope, self.q_norm, self.k_norm
         if rope is None or q_norm is None or k_norm is None or self.qk_norm_scope != "head":
             return None
-        if not all(_is_plain(norm, RMSNorm) for norm in (q_norm, k_norm)):
+        if not all(is_plain(norm, RMSNorm) for norm in (q_norm, k_norm)):
             return None
         if not can_normalize_and_rotate(joint, self.head_size):
             return None
@@ -250,9 +250,3 @@ def _rotated(rope: RotaryEmbedding, x: Tensor, token_positions: Tensor | None, s
     if token_positions is None:
         return rope.rotate_from(start, x)
     return rope(x, token_positions if token_positions.dim() == 1 else token_positions.unsqueeze(-2))
-
-
-def _is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Return whether calling the module does nothing but what its kind does: no subclass, and no hooks."""
-    hooks = (module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks)
-    return type(module) is kind and not any(hooks)

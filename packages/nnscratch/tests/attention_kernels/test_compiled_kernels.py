@@ -68,6 +68,14 @@ def test_on_an_a100_heads_of_any_size_compile_and_may_share_keys_and_values(flag
         assert (before > 0) == (kernel not in WITHOUT_PRODUCTS), kernel
 
 
+def test_products_of_feed_forward_networks(tmp_path):
+    rows = programs(tmp_path, "--feed-forward")
+    assert len(rows) == 4
+    for number, (kernel, spilled, hopper, before, _) in enumerate(rows):
+        assert spilled == 0, kernel
+        assert (hopper > 0, before > 0) == (number >= 2, number < 2), kernel
+
+
 @pytest.fixture
 def programs_for(monkeypatch):
     """The different programs of each kernel that Triton would compile for the inputs that kernels get in a test."""

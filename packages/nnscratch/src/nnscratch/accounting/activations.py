@@ -27,8 +27,8 @@ def _attention(config: TransformerConfig, length: int) -> int:
 
 
 def _feed_forward(config: TransformerConfig, length: int) -> int:
-    # The input of the network; two inputs of the gate, or x and sigmoid(x) of SiLU, or max(x, 0) of squared ReLU; the
-    # input of the last product.
+    # The input of the network; two inputs of the gate, or x and sigmoid(x) of SiLU, or max(x, 0) of squared ReLU
+    # (which its kernels for GPUs do without); the input of the last product.
     return length * config.d_model + {"swiglu": 3, "silu": 3, "relu_squared": 2}[config.ffn] * length * config.d_ff
 
 
