@@ -58,6 +58,13 @@ def test_products_are_rounded_once(rows, inner, columns, dtype):
         assert_rounded_once(triton_operator._backward(layout, weight, hidden), exact)
 
 
+@pytest.mark.usefixtures("_tiles")
+def test_nan_is_not_hidden():
+    x, weight = normal(3, 16, dtype=torch.float16), normal(32, 16, dtype=torch.float16)
+    x[1] = torch.nan
+    assert triton_operator._forward(x, weight).isnan().all(-1).tolist() == [False, True, False]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(130, 48), (2, 3, 48), (48,)])
 def test_results_and_gradients(shape, dtype):

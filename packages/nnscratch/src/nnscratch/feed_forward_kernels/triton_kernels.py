@@ -37,7 +37,7 @@ def _store_part(total, row, column, hidden_pointer, result_pointer, rows, column
         hidden = tl.load(hidden_pointer + places, exists, 0.0).to(tl.float32)
         total = total * (2 * tl.sqrt(hidden))
     else:
-        positive = tl.maximum(total, 0.0)
+        positive = tl.where(total < 0, 0.0, total)  # unlike a maximum, it keeps NaN
         total = positive * positive
     tl.store(result_pointer + places, total.to(result_pointer.dtype.element_ty), exists)
 
