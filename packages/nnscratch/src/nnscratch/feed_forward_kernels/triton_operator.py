@@ -48,10 +48,10 @@ def can_fuse_relu_squared(
     """
     if not (x.is_cuda and _HAS_TRITON and x.numel() >= FEWEST_ROWS * x.shape[-1]):
         return False
-    dtypes = {product_dtype(tensor) for tensor in (x, w1, w2)}
+    dtype = product_dtype(x)
     return (
-        len(dtypes) == 1
-        and dtypes <= set(_DTYPES)
+        dtype in _DTYPES
+        and all(product_dtype(weight) == dtype for weight in (w1, w2))
         and x.shape[-1] == w1.shape[1]  # Plain code reports it.
         and all(size > 0 and size % MULTIPLE == 0 for size in (*w1.shape, *w2.shape))
         and torch.cuda.get_device_capability(x.device) >= (8, 0)
