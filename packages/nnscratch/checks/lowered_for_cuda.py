@@ -223,6 +223,24 @@ def kernel_bytes(program: str) -> dict[str, float]:
     }
 
 
+def operator_bytes(program: str, d_model: int, d_ff: int) -> int:
+    """Return the bytes per token that our own operators read and write beside products and attention, in bfloat16.
+
+    They are counted by hand, for as many heads of keys as of queries. One operator reads and writes queries and keys.
+    Its backward pass also reads three gradients, and writes a joint one and 64 bytes of sums for gains. Squared ReLU is
+    part of a product, and its backward pass reads the square.
+    """
+    return sum(
+        numbers * 2 * len(re.findall(rf"= torch\.ops\.nnscratch\.{name}\.default\(", program))
+        for name, numbers in {
+            "normalize_and_rotate": 4 * d_model,
+            "normalize_and_rotate_backward": 8 * d_model + 32,
+            "relu_squared_product": 0,
+            "relu_squared_product_backward": d_ff,
+        }.items()
+    )
+
+
 def loss_graphs(options: argparse.Namespace, soft_cap: float) -> list[Graph]:
     """Return the graphs of the training loss of a model, or of `linear_cross_entropy` alone."""
     config = TransformerConfig(
@@ -231,7 +249,7 @@ def loss_graphs(options: argparse.Namespace, soft_cap: float) -> list[Graph]:
         d_model=options.d_model,
         num_layers=options.num_layers,
         num_heads=options.d_model // HEAD_SIZE,
-        d_ff=options.d_ff or 64 * round(options.d_model / 24),
+        d_ff=inner_width(options),
         ffn=options.ffn,
         qk_norm=options.qk_norm,
         logit_soft_cap=soft_cap or None,
@@ -245,6 +263,11 @@ def loss_graphs(options: argparse.Namespace, soft_cap: float) -> list[Graph]:
         return traced(partial(linear_cross_entropy, logit_soft_cap=soft_cap or None), hidden, weight, targets)
 
 
+def inner_width(options: argparse.Namespace) -> int:
+    """Return the width inside of feed-forward networks, by default 8/3 of the model's."""
+    return int(options.d_ff or 64 * round(options.d_model / 24))
+
+
 def row(options: argparse.Namespace, soft_cap: float, name: str, program: str) -> tuple[str, int]:
     """Return the table row of a program, and its largest number of logits buffers."""
     tokens = options.windows * options.context_length
@@ -253,9 +276,11 @@ def row(options: argparse.Namespace, soft_cap: float, name: str, program: str) -
     triton, products, others = launches(program)
     size = kernel_bytes(program)
     total = sum(size[kernel] * count for kernel, count in triton.items())
+    ours = operator_bytes(program, options.d_model, inner_width(options))
     cap = f"{soft_cap:g}" if soft_cap else "none"
     return (
-        f"| {cap} | {name} | {logits} | {heads} | {total / tokens:,.0f} | {triton.total()} | {products} | {others} |",
+        f"| {cap} | {name} | {logits} | {heads} | {total / tokens:,.0f} | {ours:,} "
+        f"| {triton.total()} | {products} | {others} |",
         logits,
     )
 
@@ -275,8 +300,11 @@ def main() -> None:
     parser.add_argument("--loss-only", action="store_true", help="only the output layer and the loss, without a model")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="write the generated programs there")
     options = parser.parse_args()
-    print("| soft cap | pass | logits at once | float32 queries, keys | bytes per token | Triton | products | others |")
-    print("|---:|:---|---:|---:|---:|---:|---:|---:|")
+    print(
+        "| soft cap | pass | logits at once | float32 queries, keys | bytes per token | our operators' "
+        "| Triton | products | others |"
+    )
+    print("|---:|:---|---:|---:|---:|---:|---:|---:|---:|")
     most = 0
     for soft_cap in options.soft_caps:
         with h100():
