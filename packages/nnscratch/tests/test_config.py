@@ -72,6 +72,10 @@ def test_a_config_survives_json():
         ({"rope_scaling": 8.0}, "rope_scaling=8.0 is out of range; choose a RopeScaling, or None"),
         ({"rope_scaling": {"scale": 8.0}}, r"rope_scaling has unknown fields \['scale'\]; known are factor, low_freq"),
         ({"rope_scaling": {"factor": 0.0}}, "rope_scaling.factor=0.0 is out of range; choose a number above 0"),
+        (
+            {"rope_scaling": {"original_context_length": 8.5}},
+            "rope_scaling.original_context_length=8.5 is out of range",
+        ),
         ({"rope_scaling": {"high_freq_factor": 1.0}}, "high_freq_factor=1.0 and low_freq_factor=1.0; choose a higher"),
         ({"rope_scaling": {}, "position": "none"}, r"rope_scaling=.* needs position='rope'"),
         ({"position": "sine"}, "position='sine' is unknown; choose one of rope, none"),

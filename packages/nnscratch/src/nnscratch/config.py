@@ -21,7 +21,8 @@ class RopeScaling:
     The defaults are those of Llama 3.1.
 
     Raises:
-        ValueError: If a number is not positive, or `high_freq_factor` does not exceed `low_freq_factor`.
+        ValueError: If a number is not positive, `original_context_length` is no integer, or `high_freq_factor` does not
+            exceed `low_freq_factor`.
     """
 
     factor: float = 8.0
@@ -33,6 +34,11 @@ class RopeScaling:
         for name, value in asdict(self).items():
             if not _is_positive(value):
                 raise ValueError(f"rope_scaling.{name}={value!r} is out of range; choose a number above 0")
+        if not _is_int(self.original_context_length, 1):
+            raise ValueError(
+                f"rope_scaling.original_context_length={self.original_context_length!r} is out of range; choose an "
+                f"integer of at least 1"
+            )
         if self.high_freq_factor <= self.low_freq_factor:
             raise ValueError(
                 f"rope_scaling has high_freq_factor={self.high_freq_factor!r} and "
