@@ -35,6 +35,12 @@ def test_a_custom_model_has_logits_and_a_loss(bigram):
         bigram(torch.zeros(1, 9, dtype=torch.long))
 
 
+def test_the_loss_refuses_a_bias_that_it_would_leave_out(bigram):
+    bigram.lm_head = Linear(bigram.lm_head.weight.shape[1], bigram.config.vocab_size, bias=True)
+    with pytest.raises(ValueError, match=r"lm_head has a bias, .* use cross_entropy\(model\(inputs\), targets\)"):
+        bigram.loss(torch.tensor([[1, 2]]), torch.tensor([[2, 3]]))
+
+
 def test_a_custom_model_generates(bigram):
     following = bigram(torch.arange(20)[:, None])[:, 0].argmax(-1).tolist()
     expected = [3]

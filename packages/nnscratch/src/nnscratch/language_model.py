@@ -138,10 +138,15 @@ class LanguageModel(nn.Module, ABC):
             ignore_index: Target that does not count, such as the tokens of a prompt; 0 is the loss if none counts.
 
         Raises:
-            ValueError: If inputs and targets differ in shape, or there are more than `context_length` positions.
+            ValueError: If inputs and targets differ in shape, there are more than `context_length` positions, or the
+                output layer has a bias.
         """
         if targets.shape != inputs.shape:
             raise shape_error("targets", targets, f"{tuple(inputs.shape)}, the shape of inputs")
+        if getattr(self.lm_head, "bias", None) is not None:
+            raise ValueError(
+                "lm_head has a bias, which this loss cannot add; use cross_entropy(model(inputs), targets)"
+            )
         return linear_cross_entropy(
             self.hidden_states(inputs),
             self.lm_head.weight,

@@ -156,6 +156,18 @@ def test_two_bases_of_angles_are_refused(directory):
         import_huggingface(directory)
 
 
+def test_two_original_context_lengths_are_refused(directory):
+    numbers = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8}
+    change_config(directory, rope_parameters={"rope_type": "llama3", **numbers}, original_max_position_embeddings=8)
+    import_huggingface(directory)
+    change_config(directory, rope_parameters={"rope_type": "llama3", **numbers}, original_max_position_embeddings=4)
+    message = (
+        "has original_max_position_embeddings=4 and rope_parameters.original_max_position_embeddings=8, expected one"
+    )
+    with pytest.raises(ValueError, match=message):
+        import_huggingface(directory)
+
+
 def test_absent_fields_mean_what_transformers_takes_them_to_mean(directory):
     optional = "architectures num_key_value_heads head_dim hidden_act attention_bias attention_dropout mlp_bias"
     optional += " rms_norm_eps rope_theta rope_parameters tie_word_embeddings torch_dtype bos_token_id eos_token_id"

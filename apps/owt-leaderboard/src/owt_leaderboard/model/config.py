@@ -42,7 +42,7 @@ class SpeedrunConfig(TransformerConfig):
         super().__post_init__()
         for item in fields(TransformerConfig):
             value = getattr(self, item.name)
-            if item.name not in _SUPPORTED and value != item.default:
+            if item.name in _UNSUPPORTED and value != item.default:
                 raise ValueError(f"{item.name}={value!r} is not supported here; choose {item.default!r}")
         for name in SWITCHES:
             if getattr(self, name) is not True and getattr(self, name) is not False:
@@ -71,5 +71,8 @@ class SpeedrunConfig(TransformerConfig):
         return self.num_layers // 2 if self.skip_connections else 0
 
 
-SWITCHES = tuple(item.name for item in fields(SpeedrunConfig) if isinstance(item.default, bool))
+_UNSUPPORTED = {item.name for item in fields(TransformerConfig)} - _SUPPORTED
+SWITCHES = tuple(
+    item.name for item in fields(SpeedrunConfig) if isinstance(item.default, bool) and item.name not in _UNSUPPORTED
+)
 """Names of the fields that are either on or off."""

@@ -223,6 +223,11 @@ def _rope(file: _File) -> dict[str, Any]:
             raise file.refusal(name, settings, "an object")
         thetas[f"{name}.rope_theta"] = settings.get("rope_theta")
         scalings[name] = _scaling(file, name, settings)
+        # transformers 5 prefers a number at the top level.
+        above = {"original_max_position_embeddings": file.content.get("original_max_position_embeddings")}
+        if scalings[name] is not None and None not in above.values():
+            within = {f"{name}.original_max_position_embeddings": settings["original_max_position_embeddings"]}
+            _one_value(file, above | within)
     found = {name: file.number(name, value) for name, value in thetas.items() if value is not None}
     theta = _one_value(file, found) if found else file.defaults["rope_theta"]
     return {"rope_theta": theta, "rope_scaling": _one_value(file, scalings) if scalings else None}
