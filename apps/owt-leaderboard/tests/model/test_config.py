@@ -59,7 +59,8 @@ def test_what_makes_no_model_is_refused(changes, message):
 
 
 def test_switches_are_the_fields_that_are_on_or_off():
-    assert set(SWITCHES) == {name for name, value in vars(ON).items() if value is True}
+    switches = {name for name, value in vars(ON).items() if isinstance(value, bool)}
+    assert set(SWITCHES) == switches - {"qkv_bias"}  # which no speedrun model has
     assert not any(getattr(OFF, name) for name in SWITCHES)
 
 
