@@ -251,7 +251,9 @@ def _add_product(total: Tensor, first: Tensor, second: Tensor) -> None:
     elif total.is_cuda and torch.__version__ >= "2.8":  # The sum is rounded, but not the product.
         torch.addmm(total, first, second, out_dtype=total.dtype, out=total)
     else:
-        total += first @ second
+        # Adding a narrower matrix first makes a copy in the wider dtype, so it is added in parts that fit the caches.
+        for part, product in zip(total.split(1024), (first @ second).split(1024), strict=True):
+            part += product
 
 
 # The compiler would fuse the additions of all chunks, and keep their logits or products until then. An operator that
