@@ -100,6 +100,7 @@ def test_a_window_counts_only_in_its_layers():
     windowed = flops_by_part(config)
     assert windowed["attention"] == pytest.approx(all_full["attention"] * (1 + 2 * 10 / 32) / 3)
     assert {**windowed, "attention": 0} == {**all_full, "attention": 0}
+    assert all(product.times > 0 for product in matrix_products(dataclasses.replace(config, full_attention_layers=())))
     assert flops_by_part(config, 10)["attention"] == pytest.approx(all_full["attention"] * 10 / 32)
 
 

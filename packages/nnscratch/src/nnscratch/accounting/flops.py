@@ -51,16 +51,16 @@ def matrix_products(config: TransformerConfig, context_length: int | None = None
     full = len([layer for layer in range(layers) if config.window_of(layer) is None])
     window = length if config.window is None else min(config.window, length)
     inward = "w1 and w3" if FEED_FORWARD_MATRICES[config.ffn] == 3 else "w1"
-    in_windows = [
+    attention = [
+        MatrixProduct("queries with keys", "attention", length, head, length, heads * full),
+        MatrixProduct("weights with values", "attention", length, length, head, heads * full),
         MatrixProduct("queries with keys in windows", "attention", length, head, window, heads * (layers - full)),
         MatrixProduct("weights with values in windows", "attention", length, window, head, heads * (layers - full)),
     ]
     return [
         MatrixProduct("q projection", "qkv", length, width, heads * head, layers),
         MatrixProduct("k and v projections", "qkv", length, width, config.kv_heads * head, 2 * layers),
-        MatrixProduct("queries with keys", "attention", length, head, length, heads * full),
-        MatrixProduct("weights with values", "attention", length, length, head, heads * full),
-        *(in_windows if full < layers else []),
+        *(product for product in attention if product.times > 0),
         MatrixProduct("output projection", "output", length, heads * head, width, layers),
         MatrixProduct(inward, "ffn", length, width, inner, (FEED_FORWARD_MATRICES[config.ffn] - 1) * layers),
         MatrixProduct("w2", "ffn", length, inner, width, layers),
