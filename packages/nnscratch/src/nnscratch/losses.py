@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from nnscratch.argument_checks import check_last_dimension, check_token_ids, id_error, shape_error
 from nnscratch.autocast import at_least_float32, cast_for_autocast
 
+_LOG2_E = math.log2(math.e)
 # Logits in memory at once: on a CPU few enough for its caches, elsewhere enough to fill the device.
 _CPU_CHUNK_LOGITS = 2**22
 _GPU_CHUNK_LOGITS = 2**28
@@ -174,7 +175,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             part, target, share = (tensor[start : start + rows] for tensor in (features, targets, shares))
             logits = (part @ columns).to(wide)
             if soft_cap is not None:  # From here on logits are tanh(z / cap), without the factor soft_cap.
-                logits.div_(soft_cap).tanh_()
+                logits = _tanh_(logits.div_(soft_cap))
             if torch.compiler.is_compiling():
                 # The compiler reads this sum with the logits. It would keep all chunks' logits until a gather.
                 is_target = torch.arange(weight.shape[0], device=target.device) == target
@@ -183,14 +184,14 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 chosen = logits.gather(-1, target)
             if soft_cap is None:
                 maxima = logits.amax(-1, keepdim=True)
-                exponentials = logits.sub_(maxima).exp_()
+                exponentials = _exp_(logits.sub_(maxima))
                 over_maximum = chosen - maxima
             elif soft_cap <= _LARGEST_PLAIN_CAP:
-                exponentials = (logits * soft_cap).exp_()
+                exponentials = _exp_(logits * soft_cap)
                 over_maximum = chosen * soft_cap
             else:
                 maxima = logits.amax(-1, keepdim=True)
-                exponentials = (logits - maxima).mul_(soft_cap).exp_()
+                exponentials = _exp_((logits - maxima).mul_(soft_cap))
                 over_maximum = (chosen - maxima) * soft_cap
             sums = exponentials.sum(-1, keepdim=True)
             losses.append(sums.log() - over_maximum)
@@ -222,6 +223,16 @@ class _LinearCrossEntropy(torch.autograd.Function):
             pairs = zip(saved, factors, strict=True)
             scaled = [None if tensor is None else _rescaled(tensor, factor) for tensor, factor in pairs]
         return (*scaled, None, None, None, None, None)
+
+
+def _exp_(x: Tensor) -> Tensor:
+    """Return e^x, which may overwrite x. The compiler gets a power of two, for which GPUs have an instruction."""
+    return torch.exp2(x * _LOG2_E) if torch.compiler.is_compiling() else x.exp_()
+
+
+def _tanh_(x: Tensor) -> Tensor:
+    """Return tanh(x), which may overwrite x. The compiler gets 1 - 2 / (1 + e^2x), exact to 2e-7."""
+    return 1 - 2 / (1 + torch.exp2(x * (2 * _LOG2_E))) if torch.compiler.is_compiling() else x.tanh_()
 
 
 def _add_gradients(
