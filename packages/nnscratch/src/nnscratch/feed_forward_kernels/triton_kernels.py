@@ -49,7 +49,7 @@ def product_kernel(
     x_pointer, weight_pointer, hidden_pointer, result_pointer,
     rows, columns, inner, x_row, weight_column, weight_inner,
     BACKWARD: tl.constexpr, EVEN: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr, INNER: tl.constexpr,
-):  # fmt: skip
+) -> None:  # fmt: skip
     """Store max(p, 0)² for the product p of x (rows, inner) and a weight, of which each column has `inner` numbers.
 
     With BACKWARD, store p · 2 sqrt(hidden) instead: the derivative of max(z, 0)² is 2 max(z, 0), and `hidden` is this

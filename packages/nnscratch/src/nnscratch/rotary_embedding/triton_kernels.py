@@ -46,7 +46,7 @@ def forward_kernel(
     joint_pointer, q_gain_pointer, k_gain_pointer, cos_pointer, sin_pointer, q_pointer, k_pointer, length, eps,
     Q_HEADS: tl.constexpr, KV_HEADS: tl.constexpr,
     HEAD_SIZE: tl.constexpr, FEATURES: tl.constexpr, POSITIONS: tl.constexpr,
-):  # fmt: skip
+) -> None:  # fmt: skip
     """Store normalized and rotated queries and keys, of which `joint` has all heads, and then those of the values."""
     rows, features, mask, angles, angle_mask = _block(length, HEAD_SIZE, FEATURES, POSITIONS)
     cos = tl.load(cos_pointer + angles, angle_mask, 0.0)
@@ -90,7 +90,7 @@ def backward_kernel(
     cos_pointer, sin_pointer, joint_grad_pointer, gain_grad_pointer, length, eps,
     Q_HEADS: tl.constexpr, KV_HEADS: tl.constexpr,
     HEAD_SIZE: tl.constexpr, FEATURES: tl.constexpr, POSITIONS: tl.constexpr,
-):  # fmt: skip
+) -> None:  # fmt: skip
     """Store the gradient of `joint`, into which that of the values is copied, and the program's share of the gains'."""
     rows, features, mask, angles, angle_mask = _block(length, HEAD_SIZE, FEATURES, POSITIONS)
     cos = tl.load(cos_pointer + angles, angle_mask, 0.0)
