@@ -17,7 +17,7 @@ CHECK = Path(__file__).parents[1] / "checks/lowered_for_cuda.py"
 
 @pytest.mark.parametrize(("windows", "soft_cap"), [(128, "0"), (260, "15")])
 def test_the_compiled_loss_keeps_two_buffers_of_logits(windows, soft_cap):
-    """8 chunks of 8,192 positions, and 17 of which the last is shorter; as nothing is executed, sizes cost no time."""
+    """8 chunks of 8,192 positions, and 16 of 8,320; as nothing is executed, sizes cost no time."""
     if not CHECK.exists():
         pytest.skip(f"no {CHECK}: it is only in the repository")
     # In a process of its own, because the check lets torch find a GPU.

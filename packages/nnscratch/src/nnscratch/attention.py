@@ -151,7 +151,7 @@ class CausalSelfAttention(nn.Module):
                 and of `x`.
             added_values: Added to the values before attention; (..., seq, num_kv_heads · head_size).
             first_keys: Index of the first key that each position may attend to, such as the start of its document,
-                counted from the first position in the cache; it does not fall along a sequence.
+                counted from the first position in the cache; it must not decrease along a sequence.
 
         Raises:
             ValueError: If the shapes do not match, or the positions do not fit into the cache.

@@ -17,7 +17,7 @@ class RopeScaling:
     """Lower frequencies of a rotary embedding for contexts beyond those of pretraining, as in Llama 3.1.
 
     With wavelengths in positions, a frequency whose wavelength is above original_context_length / low_freq_factor is
-    divided by `factor`, one below original_context_length / high_freq_factor stays, and between them lies a line.
+    divided by `factor`, one below original_context_length / high_freq_factor stays, and those between are interpolated.
     The defaults are those of Llama 3.1.
 
     Raises:
