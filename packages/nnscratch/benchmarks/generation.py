@@ -64,7 +64,8 @@ def report(config: TransformerConfig, options: argparse.Namespace) -> None:
     alone_int8, batch_int8 = f"{alone}, int8", f"{batch}, int8"
     functions |= {alone_int8: call(prompts[:1], model=quantized), batch_int8: call(prompts, model=quantized)}
     seconds = in_turns(functions, new, options.rounds)
-    rates = {name: new * (size if str(size) in name else 1) / seconds[name] for name in functions}
+    single = (uncached, alone, alone_int8)
+    rates = {name: new * (1 if name in single else size) / seconds[name] for name in functions}
     for name, rate in rates.items():
         print(f"  {name:24}{rate:10.1f} tokens/s", flush=True)
     print(
