@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -269,3 +270,49 @@ def test_targets_outside_the_vocabulary_are_named(wrong):
         linear_cross_entropy(hidden, weight, targets)
     with pytest.raises(IndexError, match=message):
         cross_entropy(hidden @ weight.T, targets)
+
+
+@pytest.mark.parametrize("cap", [None, 3.0, 100.0])
+@pytest.mark.parametrize("count", [30, 1000])
+def test_sampling_the_whole_vocabulary_gives_the_same_loss(chunk, cap, count):
+    hidden, weight = torch.randn(3, 5, 16, requires_grad=True), torch.randn(30, 16, requires_grad=True)
+    targets = torch.randint(30, (3, 5))
+    targets[1, 2] = -100
+    found, expected = (
+        linear_cross_entropy(hidden, weight, targets, logit_soft_cap=cap, num_sampled=number)
+        for number in (count, None)
+    )
+    torch.testing.assert_close(found, expected)
+    for loss in zip(*(torch.autograd.grad(loss, (hidden, weight)) for loss in (found, expected)), strict=True):
+        torch.testing.assert_close(*loss)
+
+
+@pytest.mark.parametrize("cap", [None, 3.0, 100.0])
+def test_the_sampled_sum_of_exponentials_is_right_in_the_mean(monkeypatch, cap):
+    """Over all pairs of others that can be drawn, for one position with the target 2 of 6 tokens."""
+    hidden, weight, target = torch.randn(1, 4), torch.randn(6, 4), torch.tensor([2])
+    ratios = []
+    for pair in itertools.combinations(range(5), 2):
+        monkeypatch.setattr(torch, "randperm", lambda n, device, pair=pair: torch.tensor([*pair, 0, 0, 0])[:n])
+        ratios.append(linear_cross_entropy(hidden, weight, target, logit_soft_cap=cap, num_sampled=3).exp())
+    expected = linear_cross_entropy(hidden, weight, target, logit_soft_cap=cap).exp()
+    torch.testing.assert_close(torch.stack(ratios).mean(), expected)
+
+
+def test_only_targets_and_drawn_tokens_get_gradients():
+    hidden, weight = torch.randn(8, 4), torch.randn(100, 4, requires_grad=True)
+    targets = torch.arange(8) % 3 + 50
+    for count, used in ((1, 3), (10, 10)):
+        (grad,) = torch.autograd.grad(linear_cross_entropy(hidden, weight, targets, num_sampled=count), weight)
+        rows = grad.any(1)
+        assert rows[50:53].all()
+        assert rows.sum() == used
+
+
+def test_numbers_of_sampled_tokens_that_make_no_sense(monkeypatch):
+    arguments = torch.randn(2, 4), torch.randn(6, 4), torch.tensor([1, 2])
+    with pytest.raises(ValueError, match="num_sampled=0 is out of range; choose at least 1, or None for all tokens"):
+        linear_cross_entropy(*arguments, num_sampled=0)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    with pytest.raises(ValueError, match="num_sampled=3 has shapes that depend on the targets; compile with None"):
+        linear_cross_entropy(*arguments, num_sampled=3)

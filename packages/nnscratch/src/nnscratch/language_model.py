@@ -128,7 +128,12 @@ class LanguageModel(nn.Module, ABC):
         return logits if cap is None else cap * torch.tanh(logits / cap)
 
     def loss(
-        self, inputs: Int[Tensor, "batch seq"], targets: Int[Tensor, "batch seq"], *, ignore_index: int = -100
+        self,
+        inputs: Int[Tensor, "batch seq"],
+        targets: Int[Tensor, "batch seq"],
+        *,
+        ignore_index: int = -100,
+        num_sampled: int | None = None,
     ) -> Float[Tensor, ""]:
         """Return the mean cross-entropy in nats per target, computed in chunks by `linear_cross_entropy`.
 
@@ -136,6 +141,7 @@ class LanguageModel(nn.Module, ABC):
             inputs: Token ids.
             targets: Id of the token that follows each input.
             ignore_index: Target that does not count, such as the tokens of a prompt; 0 is the loss if none counts.
+            num_sampled: Tokens of the vocabulary whose logits are computed, as in `linear_cross_entropy`; None: all.
 
         Raises:
             ValueError: If inputs and targets differ in shape, there are more than `context_length` positions, or the
@@ -153,6 +159,7 @@ class LanguageModel(nn.Module, ABC):
             targets,
             logit_soft_cap=self.config.logit_soft_cap,
             ignore_index=ignore_index,
+            num_sampled=num_sampled,
         )
 
 

@@ -1,6 +1,7 @@
 """Layers: linear, embedding, RMS normalization, feed-forward networks."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -8,6 +9,7 @@ from torch import Tensor, nn
 
 from nnscratch import functional
 from nnscratch.argument_checks import check_last_dimension, check_token_ids, shape_error
+from nnscratch.cache import KeyValueCache
 from nnscratch.feed_forward_kernels import can_fuse_relu_squared, fused_relu_squared
 
 
@@ -151,6 +153,63 @@ class HashedNGramEmbedding(nn.Module):
         if token_positions is not None:
             rows = rows.masked_fill(token_positions < self.n - 1, 0)
         return functional.sparse_embedding(rows, self.weight)
+
+
+class NGramEmbeddings(nn.ModuleDict):
+    """Sum of a `HashedNGramEmbedding` for each of several lengths, each under its length: `{n}.weight`.
+
+    Args:
+        ngrams: The lengths, ascending.
+        rows: Rows of each table.
+        d_model: Width of the vectors.
+        device: Device of the tables.
+        dtype: Dtype of the tables.
+
+    Raises:
+        ValueError: If a length or `rows` is out of range.
+    """
+
+    def __init__(
+        self,
+        ngrams: Sequence[int],
+        rows: int,
+        d_model: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__({str(n): HashedNGramEmbedding(n, rows, d_model, device, dtype) for n in ngrams})
+        self.longest = max(ngrams)
+
+    def forward(
+        self,
+        token_ids: Int[Tensor, "batch seq"],
+        token_positions: Int[Tensor, "batch seq"] | None = None,
+        cache: KeyValueCache | None = None,
+    ) -> Float[Tensor, "batch seq d_model"]:
+        """Return the sum of the vectors of the n-grams that end at each position.
+
+        Args:
+            token_ids: The tokens.
+            token_positions: Their positions in their texts, as in `HashedNGramEmbedding`.
+            cache: Cache of the tokens before, which also remembers the last of these.
+
+        Raises:
+            ValueError: If the cache holds another number of sequences.
+        """
+        token_ids = token_ids.long()
+        batch, before = token_ids.shape[0], self.longest - 1
+        previous = None if cache is None or cache.length == 0 else cache.previous_ids
+        if previous is None:
+            previous = token_ids.new_full((batch, before), -1)
+        elif previous.shape[0] != batch:
+            raise ValueError(
+                f"token_ids has {batch} sequences, but the cache holds {previous.shape[0]}; pass the same sequences, "
+                f"or reset the cache"
+            )
+        if cache is not None:
+            cache.previous_ids = torch.cat((previous, token_ids), dim=1)[:, -before:]
+        vectors = [table(token_ids, token_positions, previous[:, 1 - int(n) :]) for n, table in self.items()]
+        return sum(vectors[1:], start=vectors[0])
 
 
 class RMSNorm(nn.Module):

@@ -57,6 +57,7 @@ def linear_cross_entropy(
     *,
     logit_soft_cap: float | None = None,
     ignore_index: int = -100,
+    num_sampled: int | None = None,
 ) -> Float[Tensor, ""]:
     """Return cross_entropy(hidden @ weight.T, targets) in nats, computed in chunks of positions.
 
@@ -65,27 +66,39 @@ def linear_cross_entropy(
     in Wijmans et al. 2024 and Hsu et al. 2024). Matrix products are in the dtype of `hidden`, or autocast's;
     exponentials and sums are in float32 at least.
 
+    With `num_sampled` = k, the logits of only k tokens are computed (sampled softmax, Jean et al. 2015): of all t
+    tokens that are targets, and of k - t others, drawn uniformly without replacement by torch's global generator. In
+    the sum of exponentials each drawn one counts (vocab_size - t) / (k - t) times, for the others. The sum is then
+    right in the mean, its logarithm a little too small. Evaluate without it.
+
     Args:
         hidden: Features before the output layer.
         weight: Weight of the output layer, one row per token.
         targets: Correct token at each position.
         logit_soft_cap: If given, logits z become cap · tanh(z / cap) before the softmax.
         ignore_index: Target that does not count; if none counts, the loss is 0 and has no gradient.
+        num_sampled: Tokens whose logits are computed, at least the number of different targets; None: all.
 
     Raises:
-        ValueError: If the shapes do not match, or `targets` are not integers.
+        ValueError: If the shapes do not match, `targets` are not integers, or `num_sampled` is below 1.
         IndexError: If a target is outside the vocabulary (on a GPU, a device error).
     """
     check_token_ids("targets", targets)
     check_last_dimension("hidden", hidden, weight.shape[-1], "d_model")
     if hidden.shape[:-1] != targets.shape:
         raise shape_error("targets", targets, f"{tuple(hidden.shape[:-1])}, one target for each hidden vector")
+    targets, counts = _counted(targets, ignore_index, weight.shape[0])
+    shifts = None
+    if num_sampled is not None:
+        weight, targets, shifts = _sampled(weight, targets, num_sampled)
     hidden, weight = cast_for_autocast(hidden, weight)
     grad = torch.is_grad_enabled()
     return _LinearCrossEntropy.apply(
         hidden.reshape(-1, hidden.shape[-1]),
         weight.to(hidden.dtype),
-        *_counted(targets, ignore_index, weight.shape[0]),
+        targets,
+        counts,
+        shifts,
         logit_soft_cap,
         grad and hidden.requires_grad,
         grad and weight.requires_grad,
@@ -106,6 +119,24 @@ def _counted(targets: Tensor, ignore_index: int, vocab_size: int) -> tuple[Tenso
         if low < 0 or high >= vocab_size:
             raise id_error("targets", targets, vocab_size)
     return targets, counts
+
+
+def _sampled(weight: Tensor, targets: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the rows of the targets and of drawn tokens, the targets among them, and what is added to their logits."""
+    if count < 1:
+        raise ValueError(f"num_sampled={count!r} is out of range; choose at least 1, or None for all tokens")
+    if torch.compiler.is_compiling():
+        raise ValueError(f"num_sampled={count!r} has shapes that depend on the targets; compile with None")
+    is_target = torch.zeros(weight.shape[0], dtype=torch.bool, device=weight.device)
+    is_target[targets] = True
+    present, others = is_target.nonzero().squeeze(1), is_target.logical_not().nonzero().squeeze(1)
+    draws = min(max(0, count - len(present)), len(others))
+    drawn = others[torch.randperm(len(others), device=weight.device)[:draws]]
+    shifts = torch.zeros(len(present) + draws, device=weight.device)
+    if draws:
+        shifts[len(present) :] = math.log(len(others) / draws)
+    places = is_target.cumsum(0) - 1
+    return weight.index_select(0, torch.cat((present, drawn))), places[targets], shifts
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -153,6 +184,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight: Tensor,
         targets: Tensor,
         counts: Tensor,
+        shifts: Tensor | None,
         soft_cap: float | None,
         hidden_needs_grad: bool,
         weight_needs_grad: bool,
@@ -183,6 +215,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
             else:
                 chosen = logits.gather(-1, target)
             if soft_cap is None:
+                if shifts is not None:  # They are 0 for the targets.
+                    logits += shifts
                 maxima = logits.amax(-1, keepdim=True)
                 exponentials = _exp_(logits.sub_(maxima))
                 over_maximum = chosen - maxima
@@ -193,6 +227,8 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 maxima = logits.amax(-1, keepdim=True)
                 exponentials = _exp_((logits - maxima).mul_(soft_cap))
                 over_maximum = (chosen - maxima) * soft_cap
+            if soft_cap is not None and shifts is not None:
+                exponentials *= shifts.exp()
             sums = exponentials.sum(-1, keepdim=True)
             losses.append(sums.log() - over_maximum)
             if not needs_grad:
@@ -222,7 +258,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             factors = grad / number, grad / (number * ctx.power)
             pairs = zip(saved, factors, strict=True)
             scaled = [None if tensor is None else _rescaled(tensor, factor) for tensor, factor in pairs]
-        return (*scaled, None, None, None, None, None)
+        return (*scaled, None, None, None, None, None, None)
 
 
 def _exp_(x: Tensor) -> Tensor:

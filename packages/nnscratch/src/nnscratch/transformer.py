@@ -18,8 +18,8 @@ from nnscratch.interchange import load_untied, read_huggingface, read_pretrained
 from nnscratch.language_model import LanguageModel
 from nnscratch.layers import (
     Embedding,
-    HashedNGramEmbedding,
     Linear,
+    NGramEmbeddings,
     ReLUSquaredFeedForward,
     RMSNorm,
     SiLUFeedForward,
@@ -153,12 +153,7 @@ class TransformerLM(LanguageModel):
         std = config.d_model**-0.5 if config.tie_embeddings else 1.0
         self.token_embeddings = Embedding(config.vocab_size, config.d_model, device, dtype, std=std)
         if config.ngram_rows is not None:
-            self.ngram_embeddings = nn.ModuleDict(
-                {
-                    str(n): HashedNGramEmbedding(n, config.ngram_rows, config.d_model, device, dtype)
-                    for n in config.ngrams
-                }
-            )
+            self.ngram_embeddings = NGramEmbeddings(config.ngrams, config.ngram_rows, config.d_model, device, dtype)
         self.layers = nn.ModuleList(
             TransformerBlock(config, rope, device, dtype, layer=layer, attend=attend)
             for layer in range(config.num_layers)
@@ -181,7 +176,7 @@ class TransformerLM(LanguageModel):
             first_keys = _document_starts(token_ids, self.config.document_separator, cache)
         x = self.token_embeddings(token_ids)
         if self.config.ngram_rows is not None:
-            x = self._add_ngrams(x, token_ids.long(), token_positions, first_keys, cache)
+            x = self._add_ngrams(x, token_ids, token_positions, first_keys, cache)
         x = dropout(x, self.config.dropout, self.training)
         for index, layer in enumerate(self.layers):
             if self.checkpoint_blocks and cache is None and torch.is_grad_enabled():
@@ -199,25 +194,13 @@ class TransformerLM(LanguageModel):
         cache: KeyValueCache | None,
     ) -> Float[Tensor, "batch seq d_model"]:
         """Return x plus the vectors of the n-grams that end at each position and lie in its document."""
-        positions, start = token_positions, 0 if cache is None else cache.length
+        positions = token_positions
         if first_keys is not None:
+            start = 0 if cache is None else cache.length
             columns = torch.arange(start, start + token_ids.shape[1], device=token_ids.device)
             in_document = columns - first_keys
             positions = in_document if positions is None else torch.minimum(positions, in_document)
-        previous = None if cache is None or start == 0 else cache.previous_ids
-        longest = max(self.config.ngrams) - 1
-        if previous is None:
-            previous = token_ids.new_full((token_ids.shape[0], longest), -1)
-        elif previous.shape[0] != token_ids.shape[0]:
-            raise ValueError(
-                f"token_ids has {token_ids.shape[0]} sequences, but the cache holds {previous.shape[0]}; pass the same "
-                f"sequences, or reset the cache"
-            )
-        if cache is not None:
-            cache.previous_ids = torch.cat((previous, token_ids), dim=1)[:, -longest:]
-        for n, table in zip(self.config.ngrams, self.ngram_embeddings.values(), strict=True):
-            x = x + table(token_ids, positions, previous[:, 1 - n :])
-        return x
+        return x + self.ngram_embeddings(token_ids, positions, cache)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write `config.json` and `model.safetensors` into a directory, which is created if necessary."""

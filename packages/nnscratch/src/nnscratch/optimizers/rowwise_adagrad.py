@@ -72,9 +72,12 @@ class RowwiseAdagrad(optim.Optimizer):
         loss = loss_of(closure)
         for group in self.param_groups:
             for param in group["params"]:
-                if param.grad is not None:
-                    rows, grads = _rows_in_use(param.grad)
-                    _update(param, rows, grads, self._state_of(param), group)
+                if param.grad is not None and param.grad.is_sparse:
+                    grad = param.grad.coalesce()
+                    _update_rows(param, grad.indices()[0], grad.values(), self._state_of(param), group)
+                elif param.grad is not None:
+                    # A mask, because the indices of these rows would make the host wait for a GPU.
+                    _update(param, param.grad, self._state_of(param), group, param.grad.any(dim=1))
         return loss
 
     def _state_of(self, param: Tensor) -> dict[str, Any]:
@@ -85,23 +88,26 @@ class RowwiseAdagrad(optim.Optimizer):
         return state
 
 
-def _rows_in_use(grad: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the indices of the rows of a gradient that are in use, each once, and their gradients."""
-    if grad.is_sparse:
-        grad = grad.coalesce()
-        return grad.indices()[0], grad.values()
-    rows = grad.any(dim=1).nonzero().squeeze(1)
-    return rows, grad.index_select(0, rows)
+def _update_rows(
+    param: Tensor, rows: Tensor, grads: Tensor, state: dict[str, Any], group: dict[str, Any]
+) -> None:
+    """Update some rows of a table, each given once, and the state of these rows."""
+    selected = param.index_select(0, rows)
+    part = {name: state[name].index_select(0, rows) for name in ("step", "square_sum")}
+    _update(selected, grads, part, group, 1.0)
+    param.index_copy_(0, rows, selected)
+    for name, values in part.items():
+        state[name].index_copy_(0, rows, values.to(state[name].dtype))
 
 
-def _update(param: Tensor, rows: Tensor, grads: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-    """Update some rows of a table, and the state of these rows."""
-    steps = state["step"].index_select(0, rows) + 1
-    sums = state["square_sum"].index_select(0, rows) + grads.square().mean(1).to(torch.float32)
-    state["step"].index_copy_(0, rows, steps)
-    state["square_sum"].index_copy_(0, rows, sums.to(state["square_sum"].dtype))
-    rates = group["lr"] * steps ** -group["power"]
-    scales = (rates / ((sums / steps).sqrt() + group["eps"])).to(param.dtype)
-    kept = (1 - rates * group["weight_decay"]).to(param.dtype)
-    new = param.index_select(0, rows) * kept.unsqueeze(1) - grads * scales.unsqueeze(1)
-    param.index_copy_(0, rows, new)
+def _update(
+    param: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any], in_use: Tensor | float
+) -> None:
+    """Update the rows of a table for which `in_use` is 1."""
+    state["step"] += in_use
+    state["square_sum"] += grad.square().mean(1)
+    steps = state["step"].clamp(min=1)
+    rates = group["lr"] * steps ** -group["power"] * in_use
+    scales = rates / ((state["square_sum"] / steps).sqrt() + group["eps"])
+    param.mul_((1 - rates * group["weight_decay"]).to(param.dtype).unsqueeze(1))
+    param.addcmul_(grad, scales.to(param.dtype).unsqueeze(1), value=-1)
