@@ -15,7 +15,7 @@ CHANGES = {
     "value_embeddings": True,
     "skip_connections": True,
     "embedding_shortcut": True,
-    "bigram_embeddings": True,
+    "ngram_rows": 211,
     "embedding_norm": True,
     "narrow_stream": True,
     "tie_embeddings": True,

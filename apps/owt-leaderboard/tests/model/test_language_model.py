@@ -1,6 +1,5 @@
 import dataclasses
 import math
-from itertools import pairwise
 
 import pytest
 import torch
@@ -8,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import load_file, save_file
 from speedrun_models import CONFIGS, OFF, ON, disturb, ids
 
-from nnscratch import AdamW, CombinedOptimizer, Muon, TransformerConfig, TransformerLM
+from nnscratch import AdamW, CombinedOptimizer, Muon, RowwiseAdagrad, TransformerConfig, TransformerLM, reference
 from owt_leaderboard.model.block import SpeedrunBlock, ValueGate
 from owt_leaderboard.model.language_model import SpeedrunLM
 
@@ -23,14 +22,6 @@ def fixed_seed():
 def seeded(config, make=SpeedrunLM):
     torch.manual_seed(7)
     return make(config)
-
-
-def bigram_row(pair, config):
-    """In Python's integers, which never overflow; these do not, either."""
-    previous, token_id = pair
-    if previous < 0:
-        return 0
-    return 1 + ((previous * config.vocab_size + token_id) * 2654435761 // 2**16) % (5 * config.vocab_size - 1)
 
 
 def reference_logits(model, token_ids):
@@ -53,9 +44,9 @@ def reference_logits(model, token_ids):
         return F.linear(x, weights[f"{layer}.attn.output_proj.weight"])
 
     x = F.embedding(token_ids, weights["token_embeddings.weight"])
-    if config.bigram_embeddings:
-        rows = [[bigram_row(pair, config) for pair in pairwise([-1, *row])] for row in token_ids.tolist()]
-        x = x + weights["bigram_embeddings.weight"][torch.tensor(rows)]
+    if config.ngram_rows is not None:
+        for n in config.ngrams:
+            x = x + reference.ngram_embedding(token_ids, weights[f"ngram_embeddings.{n}.weight"], n)
     if config.embedding_norm:
         x = norm(x, "ln_embeddings")
     x0 = x
@@ -128,7 +119,7 @@ def test_with_all_switches_off_it_is_the_transformer_to_the_bit(tied):
         ),
         ("skip_connections", {"skip_scales"}),
         ("embedding_shortcut", {"stream_scales", "shortcut_scales"}),
-        ("bigram_embeddings", {"bigram_embeddings.weight"}),
+        ("ngram_rows", {"ngram_embeddings.2.weight", "ngram_embeddings.3.weight"}),
         ("embedding_norm", {"ln_embeddings.weight"}),
     ],
 )
@@ -187,13 +178,16 @@ def test_a_new_zero_initialised_model_looks_at_each_token_alone(config):
 def test_all_parameters_learn_within_three_steps(config):
     model = SpeedrunLM(config)
     start = {name: param.detach().clone() for name, param in model.named_parameters()}
-    optimizer, inputs, targets = AdamW(model.parameters(), lr=1e-2, weight_decay=0.0), ids(config, 8), ids(config, 8)
+    groups, inputs, targets = model.parameter_groups(), ids(config, 8), ids(config, 8)
+    tables = groups.pop("tables")
+    optimizers = [AdamW([param for params in groups.values() for param in params], lr=1e-2, weight_decay=0.0)]
+    optimizer = CombinedOptimizer(optimizers + ([RowwiseAdagrad(tables)] if tables else []))
     losses = []
     for step in range(3):
         loss = model.loss(inputs, targets)
         loss.backward()
         losses.append(loss.item())
-        blocked = {name for name, param in model.named_parameters() if param.grad.eq(0).all()}
+        blocked = {name for name, param in model.named_parameters() if not param.grad.to_dense().any()}
         inside = {"q_proj", "k_proj", "v_proj", "w1", "w3", "value_gate", "value_embeddings"}
         if step == 0 and config.zero_init_projections:
             assert blocked == {
@@ -259,7 +253,7 @@ def test_the_loss_compiles_as_one_graph():
     config = dataclasses.replace(ON, num_layers=2)
     model, inputs, targets = disturb(SpeedrunLM(config)), ids(config), ids(config)
     loss = model.loss(inputs, targets)
-    expected = torch.autograd.grad(loss, list(model.parameters()))
+    expected = [grad.to_dense() for grad in torch.autograd.grad(loss, list(model.parameters()))]
     torch.compiler.reset()
     compiled = torch.compile(model.loss, fullgraph=True, backend="eager")(inputs, targets)
     torch.testing.assert_close(compiled, loss)
@@ -273,12 +267,13 @@ def test_parameter_groups_are_a_partition(config):
     groups = model.parameter_groups()
     names = {id(param): name for name, param in model.named_parameters()}
     named = {group: {names[id(param)] for param in params} for group, params in groups.items()}
-    assert list(groups) == ["matrices", "embeddings", "head", "scalars"]
+    assert list(groups) == ["matrices", "embeddings", "tables", "head", "scalars"]
     assert sorted(id(param) for params in groups.values() for param in params) == sorted(names)
     assert all(param.dim() == 2 for param in groups["matrices"])
     assert all(name.startswith("layers.") for name in named["matrices"])
     assert all(param.dim() == 1 for param in groups["scalars"])
     assert all("embeddings" in name for name in named["embeddings"])
+    assert named["tables"] == {name for name in names.values() if name.startswith("ngram_embeddings.")}
     assert named["head"] == (set() if config.tie_embeddings else {"lm_head.weight"})
 
 
@@ -286,7 +281,9 @@ def test_muon_and_adamw_share_the_groups_out_and_learn_a_batch():
     model, inputs, targets = SpeedrunLM(ON), ids(ON), ids(ON)
     groups = model.parameter_groups()
     rest = [{"params": groups[name]} for name in ("embeddings", "head", "scalars")]
-    optimizer = CombinedOptimizer([Muon(groups["matrices"], lr=0.02), AdamW(rest, lr=1e-2)])
+    optimizer = CombinedOptimizer(
+        [Muon(groups["matrices"], lr=0.02), AdamW(rest, lr=1e-2), RowwiseAdagrad(groups["tables"])]
+    )
     for _ in range(40):
         loss = model.loss(inputs, targets)
         loss.backward()
@@ -311,7 +308,7 @@ def test_weights_come_back_from_a_file(config, tmp_path):
         ("value_embeddings", "value_embeddings.1.weight"),
         ("skip_connections", "skip_scales"),
         ("embedding_shortcut", "shortcut_scales"),
-        ("bigram_embeddings", "bigram_embeddings.weight"),
+        ("ngram_rows", "ngram_embeddings.2.weight"),
         ("embedding_norm", "ln_embeddings.weight"),
         ("ffn", "layers.0.ffn.w3.weight"),
     ],

@@ -7,7 +7,7 @@ import torch
 from small_runs import TINY
 
 from bpe import Tokenizer
-from nnscratch import TransformerConfig, count_parameters
+from nnscratch import RowwiseAdagrad, TransformerConfig, count_parameters
 from owt_leaderboard.recipe import (
     RECIPES,
     SCHEDULE_STEPS,
@@ -41,7 +41,7 @@ def test_baseline_is_the_transformer_with_adamw(device_type):
 
 @pytest.mark.parametrize("name", ["baseline", "speedrun"])
 def test_a_model_is_drawn_on_its_device(name):
-    model = make_model(changed(RECIPES[name]("cpu"), ("bigram_embeddings=True",)), 300, "meta")
+    model = make_model(changed(RECIPES[name]("cpu"), ("ngram_rows=1000",)), 300, "meta")
     assert {tensor.device.type for tensor in model.parameters()} == {"meta"}
 
 
@@ -120,10 +120,10 @@ def test_the_speedrun_learns(device_type):
 
 
 class Recorder(torch.nn.Module):
-    """Keeps the inputs that it gets."""
+    """Keeps the inputs and the number of sampled tokens that it gets."""
 
-    def loss(self, inputs, targets):
-        self.inputs = inputs
+    def loss(self, inputs, targets, num_sampled):
+        self.inputs, self.num_sampled = inputs, num_sampled
         return inputs.float().mean()
 
 
@@ -141,3 +141,28 @@ def test_training_hides_tokens_behind_a_byte_that_no_text_has():
     first = model.inputs
     loss(model, inputs, inputs)
     assert not torch.equal(first, model.inputs)
+
+
+def test_only_training_samples_the_vocabulary():
+    tokenizer = Tokenizer({index: bytes([index]) for index in range(256)}, [], ["<|endoftext|>"])
+    inputs, model = torch.randint(1, 256, (2, 3)), Recorder()
+    for number in (None, 64):
+        loss = make_loss(changed(RECIPES["speedrun"]("cpu"), (f"sampled_tokens={number}",)), tokenizer)
+        loss(model.train(), inputs, inputs)
+        assert model.num_sampled == number
+        loss(model.eval(), inputs, inputs)
+        assert model.num_sampled is None
+
+
+@pytest.mark.parametrize("kind", ["muon", "adamw"])
+def test_tables_of_ngrams_have_row_wise_adagrad(kind):
+    recipe = changed(RECIPES["speedrun"]("cpu"), (f"optimizer={kind}", "ngram_rows=1000", "table_weight_decay=0.5"))
+    model = make_model(recipe, 300)
+    optimizer = make_optimizer(model, recipe)
+    assert isinstance(optimizer.optimizers[-1], RowwiseAdagrad)
+    (group,) = optimizer.optimizers[-1].param_groups
+    assert group["params"] == list(model.ngram_embeddings.parameters())
+    assert group["lr_scale"] * recipe.optimizer.learning_rate == pytest.approx(0.3)
+    assert group["weight_decay"] == 0.5
+    model.loss(torch.randint(300, (2, 9)), torch.randint(300, (2, 9))).backward()
+    optimizer.step()

@@ -2,6 +2,7 @@
 
 import nnscratch
 from nnscratch.accounting import parameters_by_part
+from nnscratch.accounting.parameters import ngram_table_rows
 from owt_leaderboard.model.config import SpeedrunConfig
 
 
@@ -13,10 +14,12 @@ def parameters_by_group(config: SpeedrunConfig) -> dict[str, int]:
     parts = parameters_by_part(config)
     gated = len(config.value_embedding_layers)
     scales = config.num_skips + (2 * config.num_layers if config.embedding_shortcut else 0)
+    tables = ngram_table_rows(config) * config.d_model
     gains = parts["norms"] + (config.d_model if config.embedding_norm else 0)
     return {
         "matrices": parts["attention"] + parts["ffn"] + gated * config.num_heads * config.gate_channels,
-        "embeddings": parts["embeddings"] + (gated * config.vocab_size + config.bigram_rows) * config.d_model,
+        "embeddings": parts["embeddings"] + gated * config.vocab_size * config.d_model - tables,
+        "tables": tables,
         "head": parts["lm_head"],
         "scalars": gains + scales,
     }

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from nnscratch import RotaryEmbedding, TransformerBlock
 from nnscratch.cache import LayerCache
+from nnscratch.functional import dropout
 from owt_leaderboard.model.config import SpeedrunConfig
 
 
@@ -101,5 +102,6 @@ class SpeedrunBlock(TransformerBlock):
         normal = self.ln1(x)
         if value_embeddings is not None and self.value_gate is not None:
             value_embeddings = self.value_gate(normal, value_embeddings)
-        x = x + self.attn(normal, token_positions, cache, mask, value_embeddings)
-        return x + self.ffn(self.ln2(x))
+        attended = self.attn(normal, token_positions, cache, mask, value_embeddings)
+        x = x + dropout(attended, self.dropout, self.training)
+        return x + dropout(self.ffn(self.ln2(x)), self.dropout, self.training)

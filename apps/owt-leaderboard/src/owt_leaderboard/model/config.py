@@ -4,11 +4,10 @@ from dataclasses import dataclass, field, fields
 
 from nnscratch import TransformerConfig
 
-_BIGRAM_ROWS_PER_TOKEN = 5  # as in modded-nanogpt
 _MAX_GATE_CHANNELS = 32  # as in nanochat
 _SUPPORTED = frozenset(
     "vocab_size context_length d_model num_layers num_heads d_ff rope_theta qk_norm norm_eps ffn tie_embeddings "
-    "logit_soft_cap".split()
+    "logit_soft_cap ngram_rows ngrams dropout".split()
 )
 """Fields of `TransformerConfig` that may differ from their defaults."""
 
@@ -31,8 +30,6 @@ class SpeedrunConfig(TransformerConfig):
     """Add the outputs of the first half of the blocks to the inputs of the second half, in reverse order."""
     embedding_shortcut: bool = field(default=False, kw_only=True)
     """Mix the token embeddings into the residual stream before every block."""
-    bigram_embeddings: bool = field(default=False, kw_only=True)
-    """Add an embedding of each token and its predecessor, from a hashed table of 5 · vocab_size rows."""
     embedding_norm: bool = field(default=False, kw_only=True)
     """Normalise the embeddings before the first block, because they grow during training."""
     narrow_stream: bool = field(default=False, kw_only=True)
@@ -54,11 +51,6 @@ class SpeedrunConfig(TransformerConfig):
     def value_embedding_layers(self) -> tuple[int, ...]:
         """Indices of the blocks with value embeddings: the last block and every other one before it."""
         return tuple(range((self.num_layers - 1) % 2, self.num_layers, 2)) if self.value_embeddings else ()
-
-    @property
-    def bigram_rows(self) -> int:
-        """Rows of the table of bigram embeddings; 0 without one."""
-        return _BIGRAM_ROWS_PER_TOKEN * self.vocab_size if self.bigram_embeddings else 0
 
     @property
     def gate_channels(self) -> int:

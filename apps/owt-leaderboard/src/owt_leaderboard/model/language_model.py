@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from nnscratch import Embedding, KeyValueCache, LanguageModel, Linear, RMSNorm, RotaryEmbedding
 from nnscratch.autocast import cast_for_autocast
+from nnscratch.functional import dropout
 from nnscratch.interchange import load_untied, read_pretrained, untied_state, write_pretrained
-from owt_leaderboard.model.bigrams import BigramEmbedding
+from nnscratch.layers import NGramEmbeddings
 from owt_leaderboard.model.block import SpeedrunBlock
 from owt_leaderboard.model.config import SpeedrunConfig
 
@@ -43,8 +44,8 @@ class SpeedrunLM(LanguageModel):
       the blocks add to them counts less and less.
     - Embedding shortcut (record 9): before each block x = stream_scale · x + shortcut_scale · x0. Each block has its
       own scales, which start at 1 and 0.
-    - Bigram embeddings (record 62): `BigramEmbedding`, added to the token embeddings and hence part of x0. The record
-      adds them before each block, with scales.
+    - N-gram embeddings (`ngram_rows`; record 62 has bigrams): `nnscratch.HashedNGramEmbedding`, added to the token
+      embeddings and hence part of x0. The record adds them before each block, with scales.
     - Narrow residual stream (both projects keep embeddings in bfloat16): under autocast, embeddings are looked up in
       float32 and rounded, so everything between matrix products moves half as many bytes. Norms compute in float32.
     - Untied output layer (record 8).
@@ -53,7 +54,7 @@ class SpeedrunLM(LanguageModel):
     `value_embeddings.{i}.weight` (vocab_size, d_model) and `layers.{i}.value_gate.weight` (num_heads, gate_channels)
     for the blocks i of `value_embedding_layers`; `layers.{i}.attn.{q,k}_norm.weight` (head_size,); `skip_scales`
     (num_layers // 2,), ordered from the first block with a skip to the last; `stream_scales` and `shortcut_scales`
-    (num_layers,); `bigram_embeddings.weight` (5 · vocab_size, d_model); `ln_embeddings.weight` (d_model,).
+    (num_layers,); `ngram_embeddings.{n}.weight` (ngram_rows, d_model); `ln_embeddings.weight` (d_model,).
     `load_state_dict` is strict: it refuses weights of another config and names what differs.
 
     Args:
@@ -90,8 +91,8 @@ class SpeedrunLM(LanguageModel):
         self.value_embeddings = nn.ModuleDict(
             {str(index): Embedding(config.vocab_size, width, device, dtype, std=width**-0.5) for index in gated}
         )
-        if config.bigram_embeddings:
-            self.bigram_embeddings = BigramEmbedding(config.vocab_size, config.bigram_rows, width, device, dtype)
+        if config.ngram_rows is not None:
+            self.ngram_embeddings = NGramEmbeddings(config.ngrams, config.ngram_rows, width, device, dtype)
         if config.embedding_norm:
             self.ln_embeddings = RMSNorm(width, config.norm_eps, device, dtype)
         if config.skip_connections:
@@ -108,13 +109,13 @@ class SpeedrunLM(LanguageModel):
         mask: Bool[Tensor, "batch seq keys"] | None,
     ) -> Float[Tensor, "batch seq d_model"]:
         embeddings = self.token_embeddings(token_ids)
-        if self.config.bigram_embeddings:
-            embeddings = embeddings + self.bigram_embeddings(token_ids, token_positions, cache)
+        if self.config.ngram_rows is not None:
+            embeddings = embeddings + self.ngram_embeddings(token_ids, token_positions, cache)
         if self.config.embedding_norm:
             embeddings = self.ln_embeddings(embeddings)
         if self.config.narrow_stream:
             (embeddings,) = cast_for_autocast(embeddings)
-        x = embeddings
+        x = embeddings = dropout(embeddings, self.config.dropout, self.training)
         num_layers, num_skips = self.config.num_layers, self.config.num_skips
         skip_scales = self.skip_scales.unbind() if self.config.skip_connections else ()
         stream_scales: tuple[Tensor, ...] = ()
@@ -162,14 +163,19 @@ class SpeedrunLM(LanguageModel):
         - "matrices": two-dimensional parameters inside the blocks, for Muon. Value gates are among them, as in
           nanochat. Their gradients are small while gates are near 1, but Muon's step ignores the gradient's size, so
           they need no rate of their own.
-        - "embeddings": tables of tokens, bigrams and values, of which a step changes only the rows of its tokens.
+        - "embeddings": tables of tokens and values, of which a step has gradients only for the rows of its tokens.
+        - "tables": tables of n-grams, with sparse gradients, for `RowwiseAdagrad`.
         - "head": the output layer; empty if it is tied, because it then belongs to the embeddings.
         - "scalars": gains of norms, and the scales of skip connections and the shortcut.
         """
-        groups: dict[str, list[nn.Parameter]] = {"matrices": [], "embeddings": [], "head": [], "scalars": []}
+        groups: dict[str, list[nn.Parameter]] = {
+            "matrices": [], "embeddings": [], "tables": [], "head": [], "scalars": []
+        }  # fmt: skip
         for name, param in self.named_parameters():  # lists a tied matrix once, as the embedding
-            if name.startswith(("token_embeddings.", "bigram_embeddings.", "value_embeddings.")):
+            if name.startswith(("token_embeddings.", "value_embeddings.")):
                 groups["embeddings"].append(param)
+            elif name.startswith("ngram_embeddings."):
+                groups["tables"].append(param)
             elif name.startswith("lm_head."):
                 groups["head"].append(param)
             else:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from owt_leaderboard.recipe.recipes import Recipe
 
@@ -33,10 +33,10 @@ def make_model(recipe: Recipe, vocab_size: int, device: "torch.device | str | No
 def make_optimizer(model: "SpeedrunLM", recipe: Recipe, device: str = "auto") -> "Optimizer":
     """Return AdamW for everything, or Muon for the matrices inside the blocks and AdamW for the rest.
 
-    A group's `lr_scale` is its rate as a multiple of the recipe's `learning_rate`, which the schedule sets. Muon's
+    Tables of n-grams have RowwiseAdagrad. A group's `lr_scale` is its rate as a multiple of the recipe's `learning_rate`, which the schedule sets. Muon's
     products use the dtype in which `device` trains.
     """
-    from nnscratch import AdamW, CombinedOptimizer, Muon
+    from nnscratch import AdamW, CombinedOptimizer, Muon, RowwiseAdagrad
     from trainer import resolve_device, resolve_dtype
 
     settings = recipe.optimizer
@@ -45,17 +45,22 @@ def make_optimizer(model: "SpeedrunLM", recipe: Recipe, device: str = "auto") ->
         "embeddings": settings.embedding_learning_rate,
         "head": settings.head_learning_rate,
         "scalars": settings.scalar_learning_rate,
+        "tables": settings.table_learning_rate,
     }
     base, decay = settings.learning_rate, settings.weight_decay
-    if settings.kind == "adamw" and not any(rates.values()):
-        return AdamW(model.parameters(), lr=base, betas=settings.betas, weight_decay=decay)
-    groups = {
+    groups: dict[str, dict[str, Any]] = {
         name: {"params": parameters, "lr": rates[name] or base, "lr_scale": (rates[name] or base) / base}
         for name, parameters in model.parameter_groups().items()
         if parameters
     }
+    optimizers: list[Optimizer] = []
+    if "tables" in groups:
+        optimizers.append(RowwiseAdagrad([groups.pop("tables")], weight_decay=settings.table_weight_decay))
     if settings.kind == "adamw":
-        return AdamW(groups.values(), lr=base, betas=settings.betas, weight_decay=decay)
+        if len({group["lr_scale"] for group in groups.values()}) == 1:  # one group takes fewer kernels
+            groups = {"all": {"params": [p for group in groups.values() for p in group["params"]]}}
+        optimizers.insert(0, AdamW(groups.values(), lr=base, betas=settings.betas, weight_decay=decay))
+        return optimizers[0] if len(optimizers) == 1 else CombinedOptimizer(optimizers)
     muon = Muon(
         [groups.pop("matrices")],
         momentum=settings.muon_momentum,
@@ -65,7 +70,8 @@ def make_optimizer(model: "SpeedrunLM", recipe: Recipe, device: str = "auto") ->
         normuon=settings.normuon,
         newton_schulz_dtype=resolve_dtype("auto", resolve_device(device)),
     )
-    return CombinedOptimizer([muon, AdamW(groups.values(), lr=base, betas=settings.betas, weight_decay=0.0)])
+    rest = AdamW(groups.values(), lr=base, betas=settings.betas, weight_decay=0.0)
+    return CombinedOptimizer([muon, rest, *optimizers])
 
 
 def learning_rate_schedule(recipe: Recipe, ticks: int = SCHEDULE_STEPS) -> Callable[[int], float]:
@@ -93,10 +99,11 @@ def make_loss(recipe: Recipe, tokenizer: "Tokenizer") -> "LossFunction":
     import torch
 
     share, mask_id = recipe.batches.masked_inputs or 0.0, tokenizer.encode("\0")[0]
+    sampled = recipe.batches.sampled_tokens
 
     def loss(module: "nn.Module", inputs: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
         if share and module.training:
             inputs = inputs.masked_fill(torch.rand(inputs.shape, device=inputs.device) < share, mask_id)
-        return cast("LanguageModel", module).loss(inputs, targets)
+        return cast("LanguageModel", module).loss(inputs, targets, num_sampled=sampled if module.training else None)
 
     return loss

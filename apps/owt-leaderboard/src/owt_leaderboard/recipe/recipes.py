@@ -44,6 +44,10 @@ class OptimizerRecipe(_Settings):
     head_learning_rate: float | None = None
     scalar_learning_rate: float | None = None
     """Peak rate of gains and learned scales."""
+    table_learning_rate: float = 0.3
+    """Peak rate of RowwiseAdagrad, for the tables of n-grams."""
+    table_weight_decay: float = 0.0
+    """RowwiseAdagrad's weight decay."""
     weight_decay: float = 0.1
     """AdamW's weight decay. With Muon it applies to Muon's matrices only."""
     betas: tuple[float, float] = (0.9, 0.95)
@@ -97,6 +101,9 @@ class Batches(_Settings):
     masked_inputs: float | None = 0.0
     """Share of the input tokens that training masks. The masked tokens are drawn anew each time, so that a repeated
     text differs. None lets `sized_by_budget` decide, because it knows how often the text will be repeated."""
+    sampled_tokens: int | None = None
+    """Tokens of the vocabulary whose logits training computes: those that occur in the batch, and others drawn at
+    random (sampled softmax). None computes all; such a loss can be compiled."""
     sampling: SamplingName = "random"
     """"random" draws windows with replacement; "shuffled" visits adjacent windows once per epoch."""
 

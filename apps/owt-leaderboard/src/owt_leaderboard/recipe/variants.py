@@ -10,7 +10,14 @@ from trainer.records import flatten
 FULL = "full"
 """Name of the unchanged recipe."""
 _SWITCHES = (*SWITCHES, *(item.name for item in fields(OptimizerRecipe) if isinstance(item.default, bool)))
-_OPTIONAL = {"logit_soft_cap": ("15.0", "None"), "average_from": ("0.9", "None"), "masked_inputs": ("0.1", "0.0")}
+_OPTIONAL = {
+    "logit_soft_cap": ("15.0", "None"),
+    "ngram_rows": ("262144", "None"),
+    "sampled_tokens": ("1024", "None"),
+    "average_from": ("0.9", "None"),
+    "masked_inputs": ("0.1", "0.0"),
+    "dropout": ("0.1", "0.0"),
+}
 _CHOICES = {"optimizer": ("muon", "adamw"), "schedule": ("trapezoid", "cosine"), "sampling": ("shuffled", "random")}
 _ADAMW_MATRIX_RATE = 0.003  # a hundredth of Muon's in units of an update's size
 
