@@ -70,12 +70,12 @@ def test_place_needs_an_address(environment):
 
 def test_devices_of_several_processes(monkeypatch):
     ranks = Ranks(1, 2, 1)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
     assert resolve_process_device("auto", ranks) == torch.device("cpu")
     with pytest.raises(ValueError, match="device 'cuda' is not available here"):
         resolve_process_device("cuda", ranks)
-    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    monkeypatch.setattr("trainer.distributed.rank.resolve_device", torch.device)
+    first = {"auto": torch.device("cuda")}
+    monkeypatch.setattr("trainer.distributed.rank.resolve_device", lambda name: first.get(name) or torch.device(name))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert resolve_process_device("auto", ranks) == torch.device("cuda", 1)
     assert resolve_process_device("cuda:0", Ranks()) == torch.device("cuda", 0)

@@ -1,3 +1,4 @@
+from trainer.devices.compilers import check_compilers as check_compilers
 from trainer.devices.devices import autocast as autocast
 from trainer.devices.devices import device_name as device_name
 from trainer.devices.devices import fast_matrix_products as fast_matrix_products

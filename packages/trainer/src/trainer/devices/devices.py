@@ -10,6 +10,8 @@ from pathlib import Path
 
 import torch
 
+from trainer.devices.nvidia import unusable_gpu
+
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -17,17 +19,25 @@ def resolve_device(name: str = "auto") -> torch.device:
     """Return the device of a name; "auto" is CUDA if available, then MPS, then the CPU.
 
     Raises:
-        ValueError: If the name is no device, or this machine does not have it.
+        ValueError: If the name is no device, or this machine does not have it. Also if the name is "auto" and would be
+            the CPU, but the machine has an NVIDIA GPU that torch cannot use.
     """
     available = _available_devices()
     if name == "auto":
+        if available == ["cpu"] and (problem := unusable_gpu()) is not None:
+            raise ValueError(
+                "this machine has an NVIDIA GPU that torch cannot use, and the device is 'auto': "
+                f'{problem}; or choose the CPU on purpose, with --device cpu (in Python device="cpu")'
+            )
         return torch.device(available[0])
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError):
         device = None
     if device is None or device.type not in available:
-        raise ValueError(f"device {name!r} is not available here: expected auto or one of {', '.join(available)}")
+        problem = unusable_gpu() if device is not None and device.type == "cuda" else None
+        more = "" if problem is None else f"; {problem}"
+        raise ValueError(f"device {name!r} is not available here: expected auto or one of {', '.join(available)}{more}")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {name!r} does not exist: this machine has {torch.cuda.device_count()} CUDA device(s)")
     return device

@@ -60,7 +60,7 @@ def resolve_process_device(name: str, ranks: Ranks) -> torch.device:
     if ranks.world_size == 1:
         return resolve_device(name)
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if resolve_device("auto").type == "cuda" else "cpu"
     device = resolve_device(name)
     if device.type not in ("cpu", "cuda") or device.index is not None:
         raise ValueError(f"device is {name!r} for {ranks.world_size} processes: expected auto, cpu or cuda")
