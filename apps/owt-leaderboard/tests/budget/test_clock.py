@@ -93,13 +93,50 @@ def test_a_process_knows_its_age_from_its_start_and_not_from_the_import():
     assert 0.5 < age < time.monotonic() - began + 0.02  # the system counts in hundredths
 
 
-@pytest.mark.parametrize("uptime", [0.0, 1e12])
-def test_an_age_that_cannot_be_is_not_believed(uptime, monkeypatch):
+@pytest.fixture
+def readings(monkeypatch, tmp_path):
+    """Function that sets the readings of the system, in seconds, and the trainer's clock to 7 s."""
+
+    def read(started, now):
+        ticks = round(started * os.sysconf("SC_CLK_TCK"))
+        (tmp_path / "stat").write_text(f"1 (a (b) c) {' '.join(['0'] * 19)} {ticks} 0", "utf-8")
+        monkeypatch.setattr(clock, "_STAT", tmp_path / "stat")
+        monkeypatch.setattr(time, "clock_gettime", lambda which: now)
+        monkeypatch.setattr(time, "perf_counter", lambda: 7.0)
+        monkeypatch.setattr(clock, "_STARTS", {})
+
+    return read
+
+
+needs_boot_time = pytest.mark.skipif(not hasattr(time, "CLOCK_BOOTTIME"), reason="no such clock here")
+
+
+@needs_boot_time
+@pytest.mark.parametrize(
+    ("started", "now", "shown"), [(500.0, 0.0, "-500"), (500.0, 4101.0, "3,601"), (0, 1e12, "1,000,000,0")]
+)
+def test_an_age_that_cannot_be_is_not_believed_and_told(started, now, shown, readings):
     """In a container, /proc and the clock may disagree, in either direction."""
-    monkeypatch.setattr(time, "clock_gettime", lambda which: uptime)
-    monkeypatch.setattr(clock, "_BEGAN", {})
-    monkeypatch.setattr(time, "perf_counter", lambda: 7.0)
+    readings(started, now)
     assert clock.process_age() == 0.0
+    assert f"stat and the system's clock give this process an age of {shown}" in clock.doubted_age()
+    assert "counted from the import" in clock.doubted_age()
+
+
+@needs_boot_time
+def test_an_age_that_can_be_is_believed(readings):
+    readings(500.0, 500.0 + 3599)
+    assert clock.process_age() == pytest.approx(3599)
+    assert clock.doubted_age() is None
+
+
+@pytest.mark.parametrize("content", ["", "1 (a) S 2"], ids=["empty", "cut"])
+def test_a_system_that_does_not_know_the_age(content, monkeypatch, tmp_path):
+    (tmp_path / "stat").write_text(content, "utf-8")
+    monkeypatch.setattr(clock, "_STAT", tmp_path / "stat")
+    monkeypatch.setattr(clock, "_STARTS", {})
+    monkeypatch.setattr(time, "perf_counter", lambda: 7.0)
+    assert (clock.process_age(), clock.doubted_age()) == (0.0, None)
 
 
 def test_a_killed_process_has_noted_its_time(tmp_path):

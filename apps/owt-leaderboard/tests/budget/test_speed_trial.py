@@ -95,3 +95,18 @@ def test_a_trial_counts_on_what_compiling_gains_and_costs(monkeypatch):
     assert compiled.tokens / eager.tokens == pytest.approx(1.12 * 400 / 500, rel=1e-3)
     assert "assuming 1.12 times that after 100 s of compiling" in compiled.reasons[0]
     assert "compiling" not in eager.reasons[0]
+
+
+def test_compiling_gains_more_on_a_gpu_of_unknown_peak(h100, monkeypatch):
+    """Its eager steps are measured, and move six times the bytes of compiled ones; on a CPU 1.12 is measured."""
+    monkeypatch.setattr("trainer.devices.devices.device_name", lambda device: "NVIDIA RTX PRO 6000")
+    monkeypatch.setattr(speed_trial, "measure_flops_per_second", lambda *_: 1e14)
+    assert speed_trial.COMPILED_GAIN == {"cpu": 1.12, "cuda": 2.0}
+    sizes = {"seconds": 5400.0, "train_tokens": 10**10, "processes": 1}
+    fixed = frozenset({"model.d_model", "model.num_layers", "model.num_heads", "model.d_ff", "batches.batch_size"})
+    eager, compiled = (
+        size_for_device(changed(GPU, (f"compile={mode}",)), 32_000, h100, fixed=fixed, **sizes)
+        for mode in ("off", "on")
+    )
+    assert compiled.tokens_per_second == pytest.approx(2 * eager.tokens_per_second)
+    assert "assuming 2 times that after 100 s of compiling" in compiled.reasons[0]

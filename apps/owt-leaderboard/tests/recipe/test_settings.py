@@ -96,3 +96,19 @@ def test_records_of_another_version_are_refused_in_one_sentence():
     unknown["model"]["magic"] = True
     with pytest.raises(ValueError, match=r"another version of this app .*'magic'"):
         from_record(unknown)
+
+
+def test_a_gate_that_changes_the_number_of_parameters_silently_is_refused():
+    """SwiGLU has a third matrix: with the same d_ff, 1.5 times the parameters."""
+    fixed = changed(CPU, ["sized_by_budget=False"])
+    baseline = RECIPES["baseline"]("cpu")
+    with pytest.raises(
+        ValueError, match=r"--set ffn=swiglu: with d_ff=512 it has 3/2 of .*; give d_ff too, .*d_ff=344 for"
+    ):
+        changed(CPU, ["ffn=swiglu", "sized_by_budget=False"])
+    with pytest.raises(ValueError, match=r"--set ffn=silu: .* 2/3 of the parameters of swiglu; give d_ff too"):
+        changed(baseline, ["ffn=silu"])
+    assert changed(fixed, ["ffn=swiglu", "d_ff=512"]).model.d_ff == 512
+    assert changed(fixed, ["ffn=silu"]).model.d_ff == 512
+    assert changed(baseline, ["ffn=swiglu"]) == baseline
+    assert changed(CPU, ["ffn=swiglu"]).model.ffn == "swiglu"  # the budget finds a d_ff for it

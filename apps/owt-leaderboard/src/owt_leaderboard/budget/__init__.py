@@ -3,6 +3,7 @@
 from owt_leaderboard.budget.clock import EXIT_SECONDS as EXIT_SECONDS
 from owt_leaderboard.budget.clock import SESSIONS_FILE as SESSIONS_FILE
 from owt_leaderboard.budget.clock import Sessions as Sessions
+from owt_leaderboard.budget.clock import doubted_age as doubted_age
 from owt_leaderboard.budget.clock import process_age as process_age
 from owt_leaderboard.budget.clock import read_sessions as read_sessions
 from owt_leaderboard.budget.scaling import MIN_RUNS as MIN_RUNS

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from filelock import FileLock, Timeout
 
@@ -23,36 +23,59 @@ On two cores the exit takes about 0.4 s, and 1.3 to 1.9 s if torch's objects are
 a GPU has contexts and pinned memory to release.
 """
 _BEAT_SECONDS = 0.5
+_STAT = Path("/proc/self/stat")
 _MAX_AGE_AT_IMPORT = 3600.0  # more is a container whose /proc and clock disagree, not a slow import
+
+
+class _Start(NamedTuple):
+    seconds: float
+    """Start of the process on the trainer's clock, `time.perf_counter`."""
+    doubt: str | None
+    """Line about an age that was not believed."""
 
 
 def process_age() -> float:
     """Return the seconds since this process was started, the start of the interpreter included.
 
-    Without /proc it counts from the import of this module. It advances with the trainer's clock, so both agree: on
-    Linux it stands still while the machine is suspended.
+    Without /proc, or with an absurd age in it, it counts from the import of this module. It advances with the trainer's
+    clock, so both agree: on Linux it stands still while the machine is suspended.
     """
+    return time.perf_counter() - _start().seconds
+
+
+def doubted_age() -> str | None:
+    """Return a line about the age that the system gave this process at import, if it was not believed."""
+    return _start().doubt
+
+
+def _start() -> _Start:
     process = os.getpid()
-    if process not in _BEGAN:  # a forked process inherits the module but has its own age
-        _BEGAN.clear()
-        _BEGAN[process] = time.perf_counter() - _age_by_the_system()
-    return time.perf_counter() - _BEGAN[process]
+    if process not in _STARTS:  # a forked process inherits the module but has its own age
+        _STARTS.clear()
+        age, doubt = _age_by_the_system(), None
+        if not 0 <= age <= _MAX_AGE_AT_IMPORT:
+            doubt = (
+                f"{_STAT} and the system's clock give this process an age of {age:,.0f} s at its start, expected 0 to "
+                f"{_MAX_AGE_AT_IMPORT:,.0f}: its time is counted from the import of the app instead"
+            )
+            age = 0.0
+        _STARTS[process] = _Start(time.perf_counter() - age, doubt)
+    return _STARTS[process]
 
 
 def _age_by_the_system() -> float:
-    """Return the seconds since the start of this process; 0 if the system does not know or its answer is absurd."""
+    """Return the seconds since the start of this process; 0 if the system does not know."""
     try:
         # Field 22 counts from after the command, which is in parentheses and may contain anything (proc(5)).
-        fields = Path("/proc/self/stat").read_text("utf-8").rpartition(")")[2].split()
+        fields = _STAT.read_text("utf-8").rpartition(")")[2].split()
         started = int(fields[19]) / os.sysconf("SC_CLK_TCK")
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - started
-    except (OSError, AttributeError, ValueError):
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started
+    except (OSError, AttributeError, ValueError, IndexError):
         return 0.0
-    return age if 0 <= age <= _MAX_AGE_AT_IMPORT else 0.0
 
 
-_BEGAN: dict[int, float] = {}
-process_age()
+_STARTS: dict[int, _Start] = {}
+_start()
 
 
 class Sessions:

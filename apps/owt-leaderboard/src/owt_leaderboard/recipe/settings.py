@@ -44,14 +44,16 @@ def full_name(name: str) -> str:
 def changed(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     """Return the recipe with some settings changed.
 
-    If sizes are chosen by the budget, heads and width that are not given are adapted to those that are.
+    If sizes are chosen by the budget, heads and width that are not given are adapted to those that are, and the budget
+    finds a d_ff for the kind of feed-forward network.
 
     Args:
         recipe: The recipe to change.
         assignments: Such as "learning_rate=0.01", "model.qk_norm=False", "logit_soft_cap=None" or "schedule=cosine".
 
     Raises:
-        ValueError: If an assignment has another form, names no setting of a recipe, or its value does not fit.
+        ValueError: If an assignment has another form, names no setting of a recipe, or its value does not fit. Also if
+            one adds or removes a gate in a recipe of given sizes and none gives d_ff, because a gate is a third matrix.
     """
     values: dict[str, Any] = dict(map(_parsed, assignments))
     if values.get("sized_by_budget", recipe.sized_by_budget):
@@ -60,7 +62,29 @@ def changed(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
             values["model.num_heads"] = 1
         elif heads and not width:
             values["model.d_model"] = _PLACEHOLDER_HEAD * heads
+    elif "model.d_ff" not in values and "model.ffn" in values:
+        _check_gate(recipe.model.ffn, values["model.ffn"], recipe.model.d_ff)
     return with_settings(recipe, values)
+
+
+def same_parameters(d_ff: int, *, is_gated: bool) -> int:
+    """Return the inner width of a feed-forward network with a gate, or without one, for as many parameters, in eights.
+
+    Args:
+        d_ff: Inner width of the other kind.
+        is_gated: Whether the width is that of SwiGLU, whose third matrix makes all three narrower.
+    """
+    return max(8, 8 * round(d_ff * (2 / 3 if is_gated else 3 / 2) / 8))
+
+
+def _check_gate(before: str, now: str, d_ff: int) -> None:
+    """Refuse a change of the number of matrices in a feed-forward network that keeps their width."""
+    if (before == "swiglu") != (now == "swiglu"):
+        same, times = same_parameters(d_ff, is_gated=now == "swiglu"), "3/2" if now == "swiglu" else "2/3"
+        raise ValueError(
+            f"--set ffn={now}: with d_ff={d_ff} it has {times} of the parameters of {before}; give d_ff too, such "
+            f"as d_ff={same} for as many parameters, or d_ff={d_ff} to keep it"
+        )
 
 
 def with_settings(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:

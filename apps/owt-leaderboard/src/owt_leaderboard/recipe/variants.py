@@ -4,7 +4,7 @@ from dataclasses import fields
 
 from owt_leaderboard.model import SWITCHES
 from owt_leaderboard.recipe.recipes import OptimizerRecipe, Recipe
-from owt_leaderboard.recipe.settings import full_name, to_record
+from owt_leaderboard.recipe.settings import full_name, same_parameters, to_record
 from trainer.records import flatten
 
 FULL = "full"
@@ -29,8 +29,8 @@ def variants(recipe: Recipe) -> dict[str, tuple[str, ...]]:
     """
     settings = flatten(to_record(recipe))
     found: dict[str, tuple[str, ...]] = {FULL: ()}
-    kind, share = ("relu_squared", 3 / 2) if recipe.model.ffn == "swiglu" else ("swiglu", 2 / 3)
-    found[kind] = (f"ffn={kind}", f"d_ff={max(8, 8 * round(recipe.model.d_ff * share / 8))}")
+    kind = "relu_squared" if recipe.model.ffn == "swiglu" else "swiglu"
+    found[kind] = (f"ffn={kind}", f"d_ff={same_parameters(recipe.model.d_ff, is_gated=kind == 'swiglu')}")
     for name, values in (dict.fromkeys(_SWITCHES, ("True", "False")) | _OPTIONAL).items():
         is_on = bool(settings[full_name(name)])
         found[f"no_{name}" if is_on else name] = (f"{name}={values[is_on]}",)
