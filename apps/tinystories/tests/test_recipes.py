@@ -46,8 +46,8 @@ def test_variant_trains(variant):
 
 
 def test_dropout_acts_in_training_only():
-    assert RecipeFlags().recipe("cpu").dropout == 0
-    recipe = replace(RecipeFlags(dropout=0.5).recipe("cpu"), context_length=16, d_model=32)
+    assert RecipeFlags().recipe(Machine("cpu")).dropout == 0
+    recipe = replace(RecipeFlags(dropout=0.5).recipe(Machine("cpu")), context_length=16, d_model=32)
     model = TransformerLM(model_config(recipe, 300))
     tokens = torch.randint(300, (2, 17))
     first, second = (model.loss(tokens[:, :-1], tokens[:, 1:]).item() for _ in range(2))
@@ -60,7 +60,7 @@ def test_dropout_acts_in_training_only():
 @pytest.mark.parametrize("share", [-0.1, 1.0, math.nan])
 def test_dropout_out_of_range_is_refused(share):
     with pytest.raises(ValueError, match=f"dropout is {share}: expected a number from 0 up to, not including, 1"):
-        RecipeFlags(dropout=share).recipe("cpu")
+        RecipeFlags(dropout=share).recipe(Machine("cpu"))
 
 
 def parameters(name):

@@ -50,3 +50,15 @@ def test_wrong_input(tmp_path, capsys):
     assert fixed_steps.main(["--steps", "0", "--out", str(tmp_path / "run")]) == 2
     assert "error: --steps 0: expected 1 or more" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [("d_model=33", "num_heads=2 does not divide d_model=33"), ("ffn=swiglu", "give d_ff too")],
+)
+def test_sizes_that_no_budget_chooses_are_not_placeholders(setting, message, tmp_path, capsys):
+    """A width alone used to train with a single head, as a placeholder for the heads that the budget chooses."""
+    arguments = ["--steps", "2", "--recipe", "speedrun", "--device", "cpu", "--out", str(tmp_path / "run")]
+    assert fixed_steps.main([*arguments, "--set", setting]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -19,8 +19,17 @@ def test_measure_runs_every_limit_and_keeps_what_it_finds(tmp_path, monkeypatch,
     monkeypatch.setattr(measure, "measurement_of", lambda run_dir, dataset: ONE)
     assert measure.main(["--limits", "5s", "9s", "--out", str(tmp_path), "--set", "batch_size=4"]) == 1
     assert [name for name, _ in made] == ["5s-seed-0", "9s-seed-0"]
-    assert made[0][1][-8:-6] == ["--set", "batch_size=4"]
+    words = list(made[0][1])
+    assert words[words.index("--set") + 1] == "batch_size=4"
+    assert "--dataset" not in words  # of which the run has to know that nobody named it
     assert json.loads((tmp_path / "measurements.json").read_text("utf-8")) == [asdict(ONE)]
     assert "1 runs measured, 1 failed" in capsys.readouterr().out
     assert measure.main(["--seeds", "0", "--out", str(tmp_path)]) == 2
     assert "error: --seeds 0: expected 1 or more" in capsys.readouterr().err
+
+
+def test_a_long_limit_on_a_cpu_is_refused_before_the_first_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    monkeypatch.setattr(measure, "complete", lambda run, notify: None)
+    assert measure.main(["--limits", "5s", "10m", "--out", str(tmp_path)]) == 2
+    assert "the time limit is 600 s and this machine has no GPU" in capsys.readouterr().err

@@ -139,7 +139,7 @@ def test_wandb_that_is_not_installed(arguments, tmp_path, monkeypatch, capsys):
     ],
 )
 def test_wrong_input_is_one_line_and_exit_code_2(arguments, message, tmp_path, capsys):
-    assert train.main(arguments) == 2
+    assert train.main(["--time-limit", "2m", "--device", "cpu", *arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert message in error
@@ -173,3 +173,50 @@ def test_sizes_by_the_budget_are_decided_once(text, tmp_path, capsys):
     assert all(reason in printed for reason in decisions["reasons"])
     config = json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))
     assert config["recorded"]["recipe"] == decisions["recipe"]
+
+
+def test_a_long_limit_on_a_cpu_has_to_be_asked_for(tmp_path, monkeypatch, capsys):
+    """Before anything is prepared: with a torch that has no CUDA, the recipe for CPUs would train for hours."""
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: False)
+    assert train.main(["--dataset", "owt"]) == 2
+    error = capsys.readouterr().err
+    assert "the time limit is 5,400 s and this machine has no GPU that torch" in error
+    assert "give --device cpu to train on the CPU on purpose" in error
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_compiles_needs_a_compiler_before_its_data(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.delenv("CXX", raising=False)
+    assert train.main(["--time-limit", "30m", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: torch.compile needs a C++ compiler, but there is no ")
+    assert "(--set compile=off)" in error
+    assert not (tmp_path / "data").exists()
+    with simulated_clock(draws=False):  # 30 minutes in steps of half a second would take too long
+        assert train.main(["--time-limit", "30s", *arguments]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "is_given"), [([], False), (["--dataset", "sample"], True), (["--dataset", "x"], True)]
+)
+def test_a_run_knows_whether_its_text_was_named(words, is_given, monkeypatch, capsys):
+    told = {}
+
+    def timed_run(**settings):
+        told.update(settings)
+        raise ValueError("as expected")
+
+    monkeypatch.setattr(train, "prepared_by_one", lambda device, prepare: None)
+    monkeypatch.setattr(train, "TimedRun", timed_run)
+    assert train.main(["--time-limit", "2m", "--device", "cpu", *words]) == 2
+    assert told["is_text_given"] is is_given
+    assert f"owt-speedrun-{'x' if words[1:] == ['x'] else 'sample'}-2m" in capsys.readouterr().out
+
+
+def test_an_age_that_is_not_believed_is_told(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(train, "doubted_age", lambda: "the age is absurd")
+    monkeypatch.setattr(train, "prepared_by_one", lambda device, prepare: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train.main(arguments)
+    assert "the age is absurd\n" in capsys.readouterr().out

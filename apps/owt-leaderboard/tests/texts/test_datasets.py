@@ -35,9 +35,10 @@ def test_the_command_says_in_one_line_what_went_wrong(tmp_path, monkeypatch, cap
         raise DownloadError("the answer was 404")
 
     monkeypatch.setattr("trainer.experiments.texts.download", download)
-    assert main(["--dataset", "owt"]) == 2
+    short = ["--time-limit", "2m", "--device", "cpu"]
+    assert main(["--dataset", "owt", *short]) == 2
     assert capsys.readouterr().err == "error: the answer was 404\n"
-    assert main([*["--dataset", "owt"], "--valid-dataset", "mine.txt"]) == 2
+    assert main(["--dataset", "owt", "--valid-dataset", "mine.txt", *short]) == 2
     assert "owt has its own" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 

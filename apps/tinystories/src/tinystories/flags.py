@@ -12,6 +12,7 @@ from tinystories.texts import CORPUS
 from tinystories.training import Machine as Machine
 from tinystories.training import TokenFiles
 from trainer.experiments import texts
+from trainer.experiments.long_limits import check_device
 from trainer.support.durations import parse_duration
 
 RunArgument = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -24,10 +25,10 @@ class DataFlags(texts.DataFlags):
 
     corpus = CORPUS
 
-    dataset: str = "sample"
-    """"sample" (stories composed on this machine, no network needed), "tinystories" (TinyStories V2 from the Hugging
-    Face hub, 2.2 GB, downloaded once) or the path of a text file (.txt, .gz, .zst) whose documents are separated by
-    <|endoftext|>."""
+    dataset: str | None = None
+    """"sample" (the default: stories composed on this machine, no network needed), "tinystories" (TinyStories V2 from
+    the Hugging Face hub, 2.2 GB, downloaded once) or the path of a text file (.txt, .gz, .zst) whose documents are
+    separated by <|endoftext|>."""
     valid_bytes: int = 100_000
     """Use only the first documents of the validation text, up to this many bytes, because all of it is evaluated many
     times; 0 uses the whole text."""
@@ -88,11 +89,28 @@ class RecipeFlags:
     seed: int | None = None
     """Seed of the weights, the order of the data and the samples."""
 
-    def recipe(self, device: str) -> Recipe:
-        """Apply the changes to the preset; without a named preset, `device` chooses it."""
-        preset = default_preset(device) if self.preset == "auto" else self.preset
+    def recipe(self, machine: Machine) -> Recipe:
+        """Apply the changes to the preset, which the device chooses if none is named, and check the machine.
+
+        Raises:
+            ValueError: If a value is out of range, the time limit is long and the device a CPU that was not asked for,
+                or a compiler is missing.
+        """
+        preset = default_preset(machine.device) if self.preset == "auto" else self.preset
         names = [field.name for field in fields(self) if field.name not in ("preset", "time_limit")]
         changes = {name: value for name in names if (value := getattr(self, name)) is not None}
+        self._check_gate(PRESETS[preset])
         if self.time_limit is not None:
             changes["time_limit_seconds"] = parse_duration(self.time_limit)
+            check_device(machine.device, changes["time_limit_seconds"])
+        machine.check_compilers()
         return replace(PRESETS[preset], **changes)
+
+    def _check_gate(self, preset: Recipe) -> None:
+        """Refuse another number of matrices in the feed-forward layers that keeps their width: SwiGLU has a third."""
+        now = self.ffn or preset.ffn
+        if self.d_ff is None and (now == "swiglu") != (preset.ffn == "swiglu"):
+            raise ValueError(
+                f"--ffn {now} with the preset's d_ff {preset.d_ff} has 2/3 of the parameters of {preset.ffn}: give "
+                f"--d-ff too, such as {4 * (self.d_model or preset.d_model)} for about as many, or {preset.d_ff}"
+            )

@@ -28,13 +28,23 @@ class Machine:
     """The machine."""
 
     device: str = "auto"
-    """"auto" (CUDA, then MPS, then CPU) or a device such as cpu, mps, cuda:1."""
+    """"auto" (CUDA, then MPS, then CPU) or a device such as cpu, mps, cuda:1. A time limit of ten minutes or more on a
+    CPU needs cpu here."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Data type of the matrix products; "auto" chooses a fast and safe one for the device."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile; "auto" only on CUDA."""
     halve_on_out_of_memory: tyro.conf.SuppressFixed[tyro.conf.Fixed[bool]] = True  # no flag
     """Continue with smaller micro-batches when a batch does not fit into memory, instead of ending the run."""
+
+    def check_compilers(self) -> None:
+        """Refuse a machine that lacks a compiler which its runs would need."""
+        from trainer import resolve_device
+        from trainer.devices import check_compilers
+
+        kind = resolve_device(self.device).type
+        compiles = self.compile == "on" or (self.compile == "auto" and kind == "cuda")
+        check_compilers(kind, compiles=compiles, without="--compile off")
 
 
 def train_config(recipe: Recipe, machine: Machine) -> "TrainConfig":

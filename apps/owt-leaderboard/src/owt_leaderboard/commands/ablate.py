@@ -5,7 +5,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from owt_leaderboard.commands.shared import DataFlags, check_least, chosen_recipe, command
+from owt_leaderboard.commands.shared import DataFlags, check_least, check_machine, chosen_recipe, command
 from owt_leaderboard.recipe import FULL, changed, variants
 from owt_leaderboard.report import table, write_results
 from owt_leaderboard.run import PlannedRun, complete_all
@@ -41,7 +41,7 @@ class Flags:
 def _run(flags: Flags) -> int:
     from trainer import parse_duration
 
-    parse_duration(flags.time_limit)
+    limit = parse_duration(flags.time_limit)
     for name, least in (("seeds", 1), ("jobs", 1), ("steps", 0)):
         check_least(name, getattr(flags, name), least)
     data = flags.data
@@ -51,6 +51,7 @@ def _run(flags: Flags) -> int:
         )
     shared = ("sized_by_budget=False", *flags.set)
     recipe = chosen_recipe("speedrun", data.device_type, shared)
+    check_machine(data, recipe, None if flags.steps else limit)
     known = variants(recipe)
     names = [FULL, *(name for name in flags.variants or known if name != FULL)]
     if unknown := [name for name in names if name not in known]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from owt_leaderboard.commands.shared import DataFlags, check_least, chosen_recipe, command
+from owt_leaderboard.commands.shared import DataFlags, check_least, check_machine, chosen_recipe, command
 from owt_leaderboard.recipe import RecipeName
 from owt_leaderboard.run import train
 from trainer.experiments.texts import prepared_by_one
@@ -35,7 +35,9 @@ def _run(flags: Flags) -> int:
 
     check_least("steps", flags.steps)
     data = flags.data
-    recipe = replace(chosen_recipe(flags.recipe, data.device_type, flags.set, flags.seed), sized_by_budget=False)
+    given = ("sized_by_budget=False", *flags.set)  # sizes are checked as those of the run, and not as placeholders
+    recipe = replace(chosen_recipe(flags.recipe, data.device_type, given, flags.seed), sized_by_budget=False)
+    check_machine(data, recipe, None)
     files = prepared_by_one(data.device, lambda: data.prepare(recipe.model.vocab_size))
     run_dir = flags.out or Path("runs", f"owt-{flags.recipe}-{data.name}-{flags.steps}-steps")
     tokenizer = Tokenizer.from_pretrained(files.tokenizer)

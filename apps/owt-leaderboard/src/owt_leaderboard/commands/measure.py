@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from owt_leaderboard.budget import write_measurements
-from owt_leaderboard.commands.shared import DataFlags, check_least, chosen_recipe, command
+from owt_leaderboard.commands.shared import DataFlags, check_least, check_machine, chosen_recipe, command
 from owt_leaderboard.run import PlannedRun, complete, measurement_of
 
 
@@ -30,10 +30,11 @@ def _run(flags: Flags) -> int:
     from trainer import parse_duration
 
     check_least("seeds", flags.seeds)
-    for limit in flags.limits:
-        parse_duration(limit)
+    seconds_of = {limit: parse_duration(limit) for limit in flags.limits}
     out = flags.out or Path("runs", f"owt-scaling-{flags.data.name}")
     recipe = chosen_recipe("speedrun", flags.data.device_type, flags.set)
+    for seconds in seconds_of.values():
+        check_machine(flags.data, recipe, seconds)
     measured, failed = [], 0
     for seed in range(flags.seeds):
         for limit in flags.limits:

@@ -8,8 +8,10 @@ from typing import Annotated, TypeVar
 import tyro
 
 from owt_leaderboard.recipe import RECIPES, Recipe, RecipeName, changed
+from owt_leaderboard.run import compiled_if_it_pays
 from owt_leaderboard.texts import CORPUS
 from trainer.experiments import texts
+from trainer.experiments.long_limits import check_device
 from trainer.support.command_line import run_command
 
 FlagsT = TypeVar("FlagsT")
@@ -23,12 +25,14 @@ class DataFlags(texts.DataFlags):
 
     corpus = CORPUS
 
-    dataset: str = "sample"
-    """"sample" (articles composed here, no network needed), "owt" (the course's sample of OpenWebText from the
-    Hugging Face hub, 12 GB unpacked, downloaded once) or the path of a text file (.txt, .gz, .zst) whose documents are
-    separated by <|endoftext|>."""
+    dataset: str | None = None
+    """"sample" (the default: articles composed here, no network needed), "owt" (the course's sample of OpenWebText from
+    the Hugging Face hub, 12 GB unpacked, downloaded once) or the path of a text file (.txt, .gz, .zst) whose documents
+    are separated by <|endoftext|>. For a long limit on a GPU give it: a sample that was not asked for is refused where
+    it would be seen more than 20 times."""
     device: str = "auto"
-    """"auto" (CUDA, then MPS, then CPU) or a device such as cpu, mps, cuda:1."""
+    """"auto" (CUDA, then MPS, then CPU) or a device such as cpu, mps, cuda:1. A limit of ten minutes or more on a CPU
+    needs cpu here."""
 
     @property
     def device_type(self) -> str:
@@ -39,7 +43,8 @@ class DataFlags(texts.DataFlags):
 
     def arguments(self) -> list[str]:
         """Return these flags as arguments of a command line."""
-        words = ["--dataset", self.dataset, "--data-dir", str(self.data_dir), "--device", self.device]
+        words = [] if self.dataset is None else ["--dataset", self.dataset]
+        words += ["--data-dir", str(self.data_dir), "--device", self.device]
         if self.valid_dataset is not None:
             words += ["--valid-dataset", str(self.valid_dataset)]
         return words + (["--valid-bytes", str(self.valid_bytes)] if self.valid_bytes else [])
@@ -48,6 +53,27 @@ class DataFlags(texts.DataFlags):
 def chosen_recipe(name: RecipeName, device_type: str, assignments: Sequence[str], seed: int = 0) -> Recipe:
     """Return the recipe of this name for a kind of device, with the assignments of --set and the seed."""
     return replace(changed(RECIPES[name](device_type), assignments), seed=seed)
+
+
+def check_machine(data: DataFlags, recipe: Recipe, seconds: float | None) -> None:
+    """Check device and compilers of a run before its data are prepared, which may take hours.
+
+    Args:
+        data: The text and the device.
+        recipe: The recipe, of which `compile` matters.
+        seconds: Time limit; None for a number of steps, which leaves `compile` as it is.
+
+    Raises:
+        ValueError: If a long limit would begin on a CPU that the user did not choose, or a compiler is missing.
+    """
+    from trainer.devices import check_compilers
+
+    kind = data.device_type
+    if seconds is not None:
+        check_device(data.device, seconds)
+        recipe = compiled_if_it_pays(recipe, kind, seconds)
+    compiles = recipe.compile == "on" or (recipe.compile == "auto" and kind == "cuda")
+    check_compilers(kind, compiles=compiles, without="--set compile=off")
 
 
 def check_least(name: str, value: int, least: int = 1) -> None:

@@ -4,8 +4,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from owt_leaderboard.budget import process_age
-from owt_leaderboard.commands.shared import DataFlags, chosen_recipe, command
+from owt_leaderboard.budget import doubted_age, process_age
+from owt_leaderboard.commands.shared import DataFlags, check_machine, chosen_recipe, command
 from owt_leaderboard.recipe import RecipeName, given_sizes
 from owt_leaderboard.run import TimedRun, WandbMode
 from trainer.experiments.texts import prepared_by_one
@@ -38,6 +38,9 @@ def _run(flags: Flags) -> int:
 
     limit, data = parse_duration(flags.time_limit), flags.data
     recipe = chosen_recipe(flags.recipe, data.device_type, flags.set, flags.seed)
+    check_machine(data, recipe, limit)
+    if (doubt := doubted_age()) is not None:
+        print_once(doubt)
     began = time.perf_counter()
     files = prepared_by_one(data.device, lambda: data.prepare(recipe.model.vocab_size))
     preparing = time.perf_counter() - began
@@ -50,6 +53,7 @@ def _run(flags: Flags) -> int:
         time_limit_seconds=limit,
         spent=lambda: process_age() - preparing,
         device=data.device,
+        is_text_given=data.dataset is not None,
         wandb=flags.wandb,
         notify=print_once,
     ).run(files)

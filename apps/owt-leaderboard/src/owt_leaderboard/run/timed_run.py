@@ -13,7 +13,7 @@ from owt_leaderboard.budget import (
     read_sessions,
     size_for_device,
 )
-from owt_leaderboard.recipe import Recipe
+from owt_leaderboard.recipe import SIZE_NAMES, Recipe
 from owt_leaderboard.report import ENTRY_FILE, PICTURE_FILE, rehearse, write_entry
 from owt_leaderboard.run.decisions import (
     DECISIONS_FILE,
@@ -27,6 +27,7 @@ from owt_leaderboard.run.decisions import (
 from owt_leaderboard.run.processes import finished
 from owt_leaderboard.run.training import train
 from owt_leaderboard.texts import TokenFiles
+from trainer.experiments.long_limits import LONG_SECONDS, check_repetition
 
 if TYPE_CHECKING:
     from bpe import Tokenizer
@@ -51,6 +52,8 @@ class TimedRun:
     spent: Callable[[], float]
     """Returns the seconds of the time limit that this process has spent."""
     device: str
+    is_text_given: bool
+    """Whether the user named the training text; a GPU does not repeat another one all through a long limit."""
     wandb: WandbMode
     notify: Callable[[str], None]
     """Called with each line to print."""
@@ -183,24 +186,38 @@ class TimedRun:
         sessions.begin()
         if sessions.seconds_of_earlier:
             self.notify(f"resuming: earlier processes have spent {sessions.seconds_of_earlier:.1f} s of the limit")
-        recipe = compiled_if_it_pays(self.recipe, resolve_device(self.device).type, self.time_limit_seconds)
+        device, text_tokens = resolve_device(self.device), len(TokenDataset(files.train))
+        recipe = compiled_if_it_pays(self.recipe, device.type, self.time_limit_seconds)
+        is_long = self.time_limit_seconds >= LONG_SECONDS
         reasons: tuple[str, ...] = ()
+        tokens: float | None = None
         speed: float | None = None
         if known is not None:
-            recipe, reasons = known.recipe, known.reasons
-        elif recipe.sized_by_budget:
+            recipe, reasons, speed = known.recipe, known.reasons, known.predicted_tokens_per_second
+            tokens = None if speed is None else speed * TRAINING_SHARE * self.time_limit_seconds
+        elif recipe.sized_by_budget or (is_long and device.type != "cpu"):
             choice = size_for_device(
                 recipe,
                 tokenizer.vocab_size,
-                resolve_device(self.device),
+                device,
                 seconds=TRAINING_SHARE * max(1.0, self.time_limit_seconds - self.spent()),
-                train_tokens=len(TokenDataset(files.train)),
+                train_tokens=text_tokens,
                 processes=processes,
-                fixed=self.fixed,
+                fixed=self.fixed if recipe.sized_by_budget else frozenset(SIZE_NAMES),
             )
-            recipe, reasons, speed = choice.recipe, choice.reasons, choice.tokens_per_second
+            tokens, speed = choice.tokens, choice.tokens_per_second
+            if recipe.sized_by_budget:
+                recipe, reasons = choice.recipe, choice.reasons
         for reason in reasons:
             self.notify(reason)
+        if is_long and tokens is not None:
+            check_repetition(
+                tokens,
+                text_tokens,
+                is_text_given=self.is_text_given,
+                device_type=device.type,
+                notify=self.notify,
+            )
         # Every session rehearses, so that no library is loaded for the first time at the end.
         seconds = rehearse(recipe, tokenizer, self.device)
         if known is not None:

@@ -36,7 +36,7 @@ class BatchSweep(ExperimentFlags):
 
         self.sweep.check()
         self._check()
-        recipe = replace(self.recipe.recipe(self.machine.device), evaluations=16)
+        recipe = replace(self.recipe.recipe(self.machine), evaluations=16)
         tokens = self.tokens or default_tokens(recipe)
         files = self.data.token_files([recipe.vocab_size])
         out = self.out or Path("runs", f"batch-sweep-{self.data.name}")

@@ -27,7 +27,7 @@ class LrSweep(ExperimentFlags):
             raise ValueError(
                 f"--max-rates {self.max_rates}, --rates {self.rates}: expected at least 1 rate, and rates above 0"
             )
-        recipe = VARIANTS[self.variant].change(self.recipe.recipe(self.machine.device))
+        recipe = VARIANTS[self.variant].change(self.recipe.recipe(self.machine))
         files = self.data.token_files([recipe.vocab_size])
         suffix = "" if self.variant == "baseline" else f"-{self.variant}"
         out = self.out or Path("runs", f"lr-sweep-{self.data.name}{suffix}")

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from tinystories.training import TokenFiles
 
 SECONDS_BETWEEN_TABLES = 60.0
+LEAST_UTILISATION = 0.1
+"""Least share of a GPU's peak that training is assumed to compute; not measured."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ class ExperimentRunner:
         before = read_header(directory)
         shared = {"recipe": _shared(recipe), "texts": _texts_of(files[recipe.vocab_size])}
         _check_same(directory, before, {"kind": kind, "shared": shared})
+        check_text(recipe, files[recipe.vocab_size], flags.machine.device, is_given=flags.data.dataset is not None)
         self._describe = partial(write_header, directory, kind, title, flags.data.name, shared=shared)
         # Findings of an earlier call stay until this one has replaced them.
         self._describe(target_loss=before.get("target_loss"), notes=before.get("notes", ()))
@@ -177,6 +180,44 @@ class ExperimentRunner:
         if time.monotonic() - self._refreshed > SECONDS_BETWEEN_TABLES:
             print_table(read_experiment(self.directory))
             self._refreshed = time.monotonic()
+
+
+def check_text(recipe: "Recipe", files: "TokenFiles", device: str, *, is_given: bool) -> None:
+    """Print the epochs of a text that a run will see more than 20 times.
+
+    Tokens within a time limit are only estimated for a GPU whose peak is known, from `LEAST_UTILISATION`.
+
+    Args:
+        recipe: The recipe of the run.
+        files: The texts.
+        device: Device to train on.
+        is_given: Whether the user named the text.
+
+    Raises:
+        ValueError: If the limit is long, the device such a GPU, and the text was not named.
+    """
+    from nnscratch import flops_per_token
+    from tinystories.building import model_config
+    from trainer import TokenDataset, resolve_device, resolve_dtype
+    from trainer.devices import device_name, peak_flops
+    from trainer.experiments.long_limits import LONG_SECONDS, check_repetition
+    from trainer.support.command_line import print_once
+
+    tokens, where, seconds = float(recipe.tokens), resolve_device(device), recipe.time_limit_seconds
+    is_long = seconds is not None and seconds >= LONG_SECONDS
+    if seconds is not None:
+        peak = peak_flops(device_name(where), resolve_dtype("auto", where)) if where.type == "cuda" else None
+        if peak is None or not is_long:
+            return
+        each = flops_per_token(model_config(recipe, recipe.vocab_size), backward=True)
+        tokens = seconds * peak * LEAST_UTILISATION / each
+    check_repetition(
+        tokens,
+        len(TokenDataset(files.train)),
+        is_text_given=is_given or not is_long,
+        device_type=where.type,
+        notify=print_once,
+    )
 
 
 def report(directory: Path) -> None:

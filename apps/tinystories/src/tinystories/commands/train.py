@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tinystories.commands.shared import next_step
+from tinystories.commands.shared import check_text, next_step
 from tinystories.flags import DataFlags, Machine, RecipeFlags
 from tinystories.training import WandbMode
 from tinystories.variants import VARIANTS, VariantName
@@ -33,9 +33,10 @@ class Train:
         from trainer.experiments.texts import prepared_by_one
         from trainer.support.command_line import print_once
 
-        recipe = VARIANTS[self.variant].change(self.recipe.recipe(self.machine.device))
+        recipe = VARIANTS[self.variant].change(self.recipe.recipe(self.machine))
         tokenizer = self._given_tokenizer()
         files = prepared_by_one(self.machine.device, lambda: self.data.prepare(recipe.vocab_size, tokenizer))
+        check_text(recipe, files, self.machine.device, is_given=self.data.dataset is not None)
         summary = train(recipe, files, self.out, self.machine, wandb=self.wandb, init_from=self.init_from)
         print_once(f"{summary.status}: records in {self.out}")
         if not CheckpointStore(self.out / "checkpoints", keep=1).is_empty():

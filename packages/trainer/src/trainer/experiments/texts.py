@@ -231,11 +231,14 @@ class Corpus:
 
 @dataclass(frozen=True)
 class DataFlags:
-    """Flags that choose a text; a subclass sets `corpus`, and explains `dataset` in its own docstring."""
+    """Flags that choose a text; a subclass sets `corpus`, and explains `dataset` in its own docstring.
+
+    The `dataset` is None if the user did not name one, and the sample is meant.
+    """
 
     corpus: ClassVar[Corpus]
 
-    dataset: str = "sample"
+    dataset: str | None = None
     valid_dataset: Path | None = None
     """Validation text; by default the last documents of --dataset are held out."""
     valid_bytes: int = 0
@@ -244,9 +247,14 @@ class DataFlags:
     """Directory of tokenizers and token files, for reuse."""
 
     @property
+    def text(self) -> str:
+        """Data set, "sample" if none is given."""
+        return "sample" if self.dataset is None else self.dataset
+
+    @property
     def name(self) -> str:
         """Short name of the data set, for directories and titles."""
-        return Path(self.dataset).name.split(".")[0]
+        return Path(self.text).name.split(".")[0]
 
     def prepare(self, vocab_size: int, tokenizer: Path | None = None) -> TokenFiles:
         """Find or make the texts, a tokenizer with `vocab_size` entries and the token files, printing progress.
@@ -255,5 +263,5 @@ class DataFlags:
         """
         valid_bytes = self.valid_bytes or None
         with creating(self.data_dir):
-            texts = self.corpus.resolve(self.dataset, self.valid_dataset, valid_bytes, self.data_dir, print)
+            texts = self.corpus.resolve(self.text, self.valid_dataset, valid_bytes, self.data_dir, print)
             return self.corpus.prepare(texts, vocab_size, self.data_dir, print, tokenizer)
