@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,7 +21,7 @@ def folder(tmp_path, monkeypatch):
     for name in ("CC", "CXX"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(compilers, "find_spec", lambda name: name)
-    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr(compilers, "sys", SimpleNamespace(platform="linux"))
     return tmp_path
 
 
@@ -53,6 +54,13 @@ def test_a_cuda_run_that_compiles_needs_both(folder):
         check("cuda")
     add(folder, "g++", "exit 0")
     check("cuda")
+
+
+def test_windows_needs_its_own_compiler_for_torch_compile_only(folder, monkeypatch):
+    monkeypatch.setattr(compilers, "sys", SimpleNamespace(platform="win32"))
+    check("cuda", compiles=False)
+    with pytest.raises(ValueError, match=r"no cl in PATH"):
+        check("cuda")
 
 
 def test_a_compiler_that_fails_is_quoted(folder):

@@ -28,7 +28,8 @@ def check_compilers(device_type: str, *, compiles: bool, without: str) -> None:
     Raises:
         ValueError: If a compiler is missing or fails; the message names the one that was looked for, and remedies.
     """
-    if device_type == "cuda" and find_spec("triton") is not None:
+    # On Windows, builds of Triton bring a compiler of their own.
+    if device_type == "cuda" and sys.platform != "win32" and find_spec("triton") is not None:
         names = (os.environ["CC"],) if os.environ.get("CC") else ("gcc", "clang")  # as triton.runtime.build
         problem = _problem(names, "c", "#include <Python.h>\n")
         if problem is not None:
