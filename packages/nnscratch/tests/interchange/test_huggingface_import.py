@@ -106,6 +106,8 @@ def test_rows_become_pairs_and_nothing_is_written(directory):
         ({"vocab_size": ...}, "vocab_size", "None", "an integer of at least 1"),
         ({"max_position_embeddings": 0}, "max_position_embeddings", "0", "an integer of at least 1"),
         ({"rms_norm_eps": -1.0}, "rms_norm_eps", "-1.0", "a positive number"),
+        ({"attention_dropout": 1.0}, "attention_dropout", "1.0", "a number from 0 up to, not including, 1"),
+        ({"attention_dropout": "0.1"}, "attention_dropout", "'0.1'", "a number from 0 up to, not including, 1"),
         ({"rope_parameters": {"rope_theta": "high"}}, "rope_parameters.rope_theta", "'high'", "a positive number"),
     ],
 )

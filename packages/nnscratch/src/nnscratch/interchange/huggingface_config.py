@@ -118,7 +118,7 @@ def read_huggingface_config(path: Path) -> tuple[TransformerConfig, Family]:
         **_layers(file, family, sizes["num_layers"]),
         "tie_embeddings": file.switch("tie_word_embeddings"),
         "norm_eps": file.number("rms_norm_eps", file.get("rms_norm_eps")),
-        "attention_dropout": file.get("attention_dropout") or 0.0,
+        "attention_dropout": file.share("attention_dropout"),
     }
     return TransformerConfig.from_dict(values), family
 
@@ -155,6 +155,16 @@ class _File:
         """Return a value that has to be a positive number; `name` is for the message."""
         if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < float("inf"):
             raise ValueError(f"{str(self.path)!r} has {name}={value!r}, expected a positive number; correct the field")
+        return float(value)
+
+    def share(self, name: str) -> float:
+        """Return a field that has to be a number from 0 up to, not including, 1; 0 if it is absent or null."""
+        value = 0.0 if self.get(name) is None else self.get(name)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 1:
+            raise ValueError(
+                f"{str(self.path)!r} has {name}={value!r}, expected a number from 0 up to, not including, 1; "
+                f"correct the field"
+            )
         return float(value)
 
     def switch(self, name: str) -> bool:
