@@ -183,6 +183,29 @@ def test_qk_norm_over_all_heads():
     torch.testing.assert_close(module(x), module.output_proj(expected.transpose(1, 2).flatten(2)))
 
 
+@pytest.mark.parametrize("scope", ["head", "all_heads"])
+def test_qk_norm_without_gains_equals_gains_of_one(scope):
+    with_gains, without = (
+        CausalSelfAttention(
+            16, 4, RotaryEmbedding(100.0, 4, 9), num_kv_heads=2, qk_norm=True, qk_norm_scope=scope, qk_norm_gains=gains
+        )
+        for gains in (True, False)
+    )
+    names = without.state_dict().keys()
+    assert with_gains.state_dict().keys() - names == {"q_norm.weight", "k_norm.weight"}
+    without.load_state_dict({name: tensor for name, tensor in with_gains.state_dict().items() if name in names})
+    x, grad = torch.randn(2, 3, 7, 16)
+    results = []
+    for module in (with_gains, without):
+        given = x.clone().requires_grad_()
+        output = module(given)
+        params = [dict(module.named_parameters())[name] for name in names]
+        grads = torch.autograd.grad(output, (given, *params), grad)
+        results.append((output, module(x, cache=LayerCache(7)), *grads))
+    for one, other in zip(*results, strict=True):
+        assert torch.equal(one, other)
+
+
 @pytest.mark.parametrize("cached", [False, True])
 def test_queries_keys_and_values_may_have_biases(cached):
     module, x = CausalSelfAttention(16, 4, num_kv_heads=2, qkv_bias=True), torch.randn(3, 5, 16)

@@ -81,6 +81,8 @@ def test_a_config_survives_json():
         ({"position": "sine"}, "position='sine' is unknown; choose one of rope, none"),
         ({"ffn": "gelu"}, "ffn='gelu' is unknown; choose one of swiglu, silu, relu_squared"),
         ({"tie_embeddings": 1}, "tie_embeddings=1 is not a switch; choose True or False"),
+        ({"qk_norm_gains": 1, "qk_norm": True}, "qk_norm_gains=1 is not a switch"),
+        ({"qk_norm_gains": False}, "qk_norm_gains=False needs qk_norm=True; set it, or leave qk_norm_gains out"),
         ({"qk_norm": "yes"}, "qk_norm='yes' is not a switch"),
         ({"rope_theta": 0.0}, "rope_theta=0.0 is out of range"),
         ({"norm_eps": math.nan}, "norm_eps=nan is out of range; choose a number above 0"),

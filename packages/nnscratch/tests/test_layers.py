@@ -81,6 +81,25 @@ def test_rms_norm(shape):
         torch.testing.assert_close(ours, exact, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rms_norm_without_a_gain_equals_one_with_a_gain_of_one(dtype):
+    layers = RMSNorm(8), RMSNorm(8, gain=False)
+    assert not list(layers[1].parameters())
+    x = torch.randn(3, 5, 8, dtype=dtype)
+    grad, kept = torch.randn(2, 3, 5, 8, dtype=dtype)
+    results = []
+    for layer in layers:
+        given, x = grad.clone(), x.detach().requires_grad_()
+        result = layer(x)
+        result.backward(given)
+        assert torch.equal(given, grad)  # which belongs to whoever computed it
+        results.append((result, x.grad))
+    for one, without in zip(*results, strict=True):
+        assert torch.equal(one, without)
+    with torch.no_grad():
+        assert torch.equal(layers[1](kept), layers[0](kept))
+
+
 def test_rms_norm_gradcheck():
     layer = RMSNorm(5, dtype=torch.float64)
     x = torch.randn(2, 3, 5, dtype=torch.float64, requires_grad=True)

@@ -33,23 +33,27 @@ def exact(joint, q_gain, k_gain, num_heads):
     return q, k, v
 
 
+@pytest.mark.parametrize("with_gains", [True, False])
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize(
     ("batch", "positions", "heads", "kv_heads", "head_size"),
     [((1,), 1, 1, 1, 16), ((2,), 16, 2, 2, 32), ((3,), 17, 4, 2, 40), ((2, 2), 35, 3, 1, 2), ((), 5, 2, 1, 128)],
 )
-def test_results_and_gradients(batch, positions, heads, kv_heads, head_size, dtype):
+def test_results_and_gradients(batch, positions, heads, kv_heads, head_size, dtype, with_gains):
     width = (heads + 2 * kv_heads) * head_size
     joint = torch.randn(*batch, positions, width, device=DEVICE).to(dtype).requires_grad_()
-    gains = [torch.randn(head_size, device=DEVICE, requires_grad=True) for _ in range(2)]
+    gains = [torch.randn(head_size, device=DEVICE, requires_grad=True) for _ in range(2 * with_gains)]
     rope = RotaryEmbedding(10_000.0, head_size, positions + 3, DEVICE)
-    found = normalize_and_rotate(joint, *gains, *rope.tables(0, positions, joint.device), EPS, heads)
+    tables = rope.tables(0, positions, joint.device)
+    found = normalize_and_rotate(joint, *(gains or (None, None)), *tables, EPS, heads)
     grads = [torch.randn_like(tensor) for tensor in found]
     ours = [*found, *torch.autograd.grad(found, (joint, *gains), grads)]
     inputs = [tensor.detach().double().requires_grad_() for tensor in (joint, *gains)]
-    expected = exact(*inputs, heads)
+    ones = inputs[0].new_ones(2, head_size)
+    expected = exact(inputs[0], *(inputs[1:] or ones), heads)
     right = [*expected, *torch.autograd.grad(expected, inputs, [grad.double() for grad in grads])]
-    for name, tensor, other in zip("q k v joint q_gain k_gain".split(), ours, right, strict=True):
+    names = "q k v joint q_gain k_gain".split()[: 4 + len(gains)]
+    for name, tensor, other in zip(names, ours, right, strict=True):
         assert tensor.dtype == (torch.float32 if "gain" in name else dtype)
         scale = max(1.0, other.detach().abs().max().item())
         assert (tensor - other).abs().max() <= TOLERANCE[dtype] * scale, name
@@ -61,15 +65,21 @@ def test_operators_are_registered_completely(unchecked_shapes):
     torch.library.opcheck(triton_operator._forward, (joint, *gains, *tables, EPS, 2))
     grads = [torch.randn(2, 5, heads, 16, device=DEVICE) for heads in (2, 1, 1)]
     torch.library.opcheck(triton_operator._backward, (*grads, joint, *gains, *tables, EPS, 2))
+    torch.library.opcheck(triton_operator._forward, (joint, None, None, *tables, EPS, 2))
+    torch.library.opcheck(triton_operator._backward, (*grads, joint, None, None, *tables, EPS, 2))
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
 @pytest.mark.parametrize("compiled", [False, True])
-def test_attention_with_the_kernel(monkeypatch, compiled, unchecked_shapes):
+@pytest.mark.parametrize("gains", [True, False])
+def test_attention_with_the_kernel(monkeypatch, compiled, gains, unchecked_shapes):
     torch.compiler.reset()
     rope = RotaryEmbedding(10_000.0, 16, 32, DEVICE)
-    layer = CausalSelfAttention(48, 4, rope, num_kv_heads=2, head_size=16, qk_norm=True, device=DEVICE)
-    torch.nn.init.normal_(layer.q_norm.weight)
+    layer = CausalSelfAttention(
+        48, 4, rope, num_kv_heads=2, head_size=16, qk_norm=True, qk_norm_gains=gains, device=DEVICE
+    )
+    if gains:
+        torch.nn.init.normal_(layer.q_norm.weight)
     x, added = torch.randn(2, 20, 48, device=DEVICE), torch.randn(2, 20, 32, device=DEVICE)
     results = []
     for with_kernel in (False, True):

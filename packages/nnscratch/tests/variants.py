@@ -15,6 +15,7 @@ VARIANTS = [
     {"norm": "none", "position": "none", "ffn": "silu"},
     {"norm": "none", "ffn": "relu_squared", "tie_embeddings": True},
     {"num_kv_heads": 1, "qk_norm": True, "ffn": "silu"},
+    {"num_kv_heads": 2, "qk_norm": True, "qk_norm_gains": False},
     {"num_kv_heads": 2, "head_size": 12, "norm": "post"},
     {"norm": "reordered", "qk_norm": True, "qk_norm_scope": "all_heads", "num_kv_heads": 2},
     {"qkv_bias": True, "rope_scaling": RopeScaling(4.0, 1.0, 2.0, 8)},

@@ -60,8 +60,17 @@ def test_what_makes_no_model_is_refused(changes, message):
 
 def test_switches_are_the_fields_that_are_on_or_off():
     switches = {name for name, value in vars(ON).items() if isinstance(value, bool)}
-    assert set(SWITCHES) == switches - {"qkv_bias"}  # which no speedrun model has
+    others = {"qkv_bias", "qk_norm_gains"}  # no speedrun model has the first; the second is no addition
+    assert set(SWITCHES) == switches - others
     assert not any(getattr(OFF, name) for name in SWITCHES)
+
+
+def test_norms_of_queries_and_keys_without_gains_have_no_parameters():
+    with_gains, without = (dataclasses.replace(ON, qk_norm_gains=gains) for gains in (True, False))
+    states = [SpeedrunLM(config).state_dict() for config in (with_gains, without)]
+    assert states[0].keys() - states[1].keys() == {
+        f"layers.{layer}.attn.{name}_norm.weight" for layer in range(4) for name in "qk"
+    }
 
 
 @every_config

@@ -35,7 +35,7 @@ def reference_logits(model, token_ids):
         return torch.view_as_real(torch.view_as_complex(x.unflatten(-1, (-1, 2)).contiguous()) * turns).flatten(-2)
 
     def norm(x, name):
-        return F.rms_norm(x, x.shape[-1:], weights[f"{name}.weight"], eps=1e-5)
+        return F.rms_norm(x, x.shape[-1:], weights.get(f"{name}.weight"), eps=1e-5)
 
     def split(x):
         return x.unflatten(-1, (heads, -1)).transpose(1, 2)

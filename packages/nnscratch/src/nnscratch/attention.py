@@ -69,6 +69,7 @@ class CausalSelfAttention(nn.Module):
         qkv_bias: Add a bias to queries, keys and values.
         qk_norm: Normalize the queries and keys by RMSNorm before rotating them (Henry et al. 2020).
         qk_norm_scope: Numbers that are normalized together, those of each "head" or of "all_heads" of a position.
+        qk_norm_gains: Give these norms learned gains.
         norm_eps: Eps of these norms.
         window: Positions that a position attends to, itself included (Beltagy et al. 2020); None for all before it.
         attend: Function of q, k and v that replaces `causal_attention`, such as one that calls a library's kernel. In
@@ -93,6 +94,7 @@ class CausalSelfAttention(nn.Module):
         qkv_bias: bool = False,
         qk_norm: bool = False,
         qk_norm_scope: QKNormScope = "head",
+        qk_norm_gains: bool = True,
         norm_eps: float = 1e-5,
         window: int | None = None,
         attend: Callable[..., Tensor] = causal_attention,
@@ -128,8 +130,8 @@ class CausalSelfAttention(nn.Module):
         self.output_proj = Linear(q_width, d_model, device, dtype)
         if qk_norm_scope == "head":
             q_width = kv_width = head_size
-        self.q_norm = RMSNorm(q_width, norm_eps, device, dtype) if qk_norm else None
-        self.k_norm = RMSNorm(kv_width, norm_eps, device, dtype) if qk_norm else None
+        self.q_norm = RMSNorm(q_width, norm_eps, device, dtype, gain=qk_norm_gains) if qk_norm else None
+        self.k_norm = RMSNorm(kv_width, norm_eps, device, dtype, gain=qk_norm_gains) if qk_norm else None
         self.rope = rope
 
     def forward(

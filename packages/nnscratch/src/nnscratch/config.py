@@ -78,6 +78,8 @@ class TransformerConfig:
     """Normalize the queries and keys."""
     qk_norm_scope: QKNormScope = field(default="head", kw_only=True)
     """Numbers that `qk_norm` normalizes together: those of each "head", or of "all_heads" of a position (OLMo 2)."""
+    qk_norm_gains: bool = field(default=True, kw_only=True)
+    """Give the norms of `qk_norm` a learned gain for each number."""
     window: int | None = field(default=None, kw_only=True)
     """Positions that a position attends to, itself included: a sliding window (Beltagy et al. 2020). None: all."""
     full_attention_layers: tuple[int, ...] = field(default=(), kw_only=True)
@@ -172,7 +174,7 @@ _CHOICES = {
     "ffn": get_args(FeedForward),
     "qk_norm_scope": get_args(QKNormScope),
 }
-_SWITCHES = ("tie_embeddings", "qkv_bias", "qk_norm")
+_SWITCHES = ("tie_embeddings", "qkv_bias", "qk_norm", "qk_norm_gains")
 _LAYERS = ("full_attention_layers", "no_rope_layers")
 
 
@@ -247,6 +249,8 @@ def _check_heads(config: TransformerConfig) -> None:
         )
     if config.qk_norm_scope != "head" and not config.qk_norm:
         raise ValueError(f"qk_norm_scope={config.qk_norm_scope!r} needs qk_norm=True; set it, or choose 'head'")
+    if not config.qk_norm_gains and not config.qk_norm:
+        raise ValueError("qk_norm_gains=False needs qk_norm=True; set it, or leave qk_norm_gains out")
 
 
 def _check_layers(config: TransformerConfig) -> None:

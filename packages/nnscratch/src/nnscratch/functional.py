@@ -144,44 +144,50 @@ def _complex_pairs(x: Tensor) -> Tensor:
 
 
 def rms_norm(
-    x: Float[Tensor, "*batch d_model"], weight: Float[Tensor, "d_model"], eps: float
+    x: Float[Tensor, "*batch d_model"], weight: Float[Tensor, "d_model"] | None, eps: float
 ) -> Float[Tensor, "*batch d_model"]:
-    """Return x / sqrt(mean(x²) + eps) · weight over the last dimension, computed in float32 at least."""
+    """Return x / sqrt(mean(x²) + eps) · weight over the last dimension, computed in float32 at least.
+
+    Without a `weight` nothing is multiplied.
+    """
     if not torch.is_grad_enabled():  # For a single position the autograd function would take longer than its content.
         return _normalize(x, weight, eps)[0]
     return _RMSNorm.apply(x, weight, eps)
 
 
-def _normalize(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+def _normalize(x: Tensor, weight: Tensor | None, eps: float) -> tuple[Tensor, Tensor]:
     """Return x / rms(x) · weight and 1 / rms(x)."""
     wide_x = x.to(at_least_float32(x.dtype))
     inverse = torch.linalg.vector_norm(wide_x, dim=-1, keepdim=True)  # Unlike x², it writes no tensor as large as x.
     inverse = inverse.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
-    return (wide_x * inverse).mul_(weight).to(x.dtype), inverse
+    normal = wide_x * inverse
+    return (normal if weight is None else normal.mul_(weight)).to(x.dtype), inverse
 
 
 class _RMSNorm(torch.autograd.Function):
     """x / rms(x) · weight, with a backward pass that reads the data as few times as possible."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor | None, eps: float) -> Tensor:
         result, inverse = _normalize(x, weight, eps)
         ctx.save_for_backward(x, weight, inverse)
         return result
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor, Tensor | None, None]:
         x, weight, inverse = ctx.saved_tensors
         wide_x, grad = x.to(inverse.dtype), grad_outputs[0].to(inverse.dtype)
         normal = wide_x * inverse
-        leading = tuple(range(x.dim() - 1))
-        weight_grad = (grad * normal).sum(leading) if leading else grad * normal
+        scaled, weight_grad = grad, None
+        if weight is not None:
+            leading = tuple(range(x.dim() - 1))
+            weight_grad = ((grad * normal).sum(leading) if leading else grad * normal).to(weight.dtype)
+            scaled = grad * weight
         # With n = x / rms and g = grad · weight: dx = (g - n · mean(g · n)) / rms
-        scaled = grad * weight
         mean = (scaled * normal).mean(-1, keepdim=True)
-        x_grad = scaled.sub_(normal.mul_(mean)).mul_(inverse)
-        return x_grad.to(x.dtype), weight_grad.to(weight.dtype), None
+        x_grad = normal.mul_(mean.neg_()).add_(scaled).mul_(inverse)
+        return x_grad.to(x.dtype), weight_grad, None
 
 
 def softmax(x: Float[Tensor, "..."], dim: int) -> Float[Tensor, "..."]:

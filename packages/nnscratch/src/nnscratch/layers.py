@@ -215,8 +215,8 @@ class NGramEmbeddings(nn.ModuleDict):
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x²) + eps) · weight over the last dimension (Zhang and Sennrich 2019, equation 4).
 
-    The result is computed in float32 at least and has the dtype of `x`. `torch.nn.RMSNorm` derives eps from the dtype.
-    Plainly: `nnscratch.reference.rms_norm`.
+    The result is computed in float32 at least and has the dtype of `x`. With `gain=False`, `weight` is None, and
+    nothing is multiplied. `torch.nn.RMSNorm` derives eps from the dtype. Plainly: `nnscratch.reference.rms_norm`.
     """
 
     def __init__(
@@ -225,14 +225,17 @@ class RMSNorm(nn.Module):
         eps: float = 1e-5,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        gain: bool = True,
     ) -> None:
         super().__init__()
+        self.d_model = d_model
         self.eps = eps
-        self.weight = nn.Parameter(torch.ones(d_model, device=device, dtype=dtype))
+        self.weight = nn.Parameter(torch.ones(d_model, device=device, dtype=dtype)) if gain else None
 
     def forward(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """Return the normalized vectors."""
-        check_last_dimension("x", x, self.weight.shape[0], "d_model")
+        check_last_dimension("x", x, self.d_model, "d_model")
         return functional.rms_norm(x, self.weight, self.eps)
 
 

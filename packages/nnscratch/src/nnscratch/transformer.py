@@ -77,6 +77,7 @@ class TransformerBlock(nn.Module):
             qkv_bias=config.qkv_bias,
             qk_norm=config.qk_norm,
             qk_norm_scope=config.qk_norm_scope,
+            qk_norm_gains=config.qk_norm_gains,
             norm_eps=config.norm_eps,
             window=config.window_of(layer),
             attend=attend,

@@ -79,6 +79,18 @@ def test_mixtures_of_families_are_refused_by_the_name_of_the_field(tmp_path, tok
         export_huggingface(model, tokenizer_dir, tmp_path / "out")
 
 
+@pytest.mark.parametrize("family", [{}, {"norm": "reordered", "qk_norm_scope": "all_heads", "num_kv_heads": 2}])
+def test_norms_without_gains_are_exported_with_gains_of_one(tmp_path, tokenizer_dir, config, family):
+    model = TransformerLM(dataclasses.replace(config, qk_norm=True, qk_norm_gains=False, **family)).to(torch.bfloat16)
+    export_huggingface(model, tokenizer_dir, tmp_path / "out")
+    back = import_huggingface(tmp_path / "out")
+    assert back.config == dataclasses.replace(model.config, qk_norm_gains=True)
+    assert {param.dtype for param in back.parameters()} == {torch.bfloat16}
+    assert all(norm.weight.eq(1).all() for layer in back.layers for norm in (layer.attn.q_norm, layer.attn.k_norm))
+    ids = torch.randint(config.vocab_size, (2, 7))
+    assert torch.equal(back(ids), model(ids))
+
+
 def test_the_tokenizer_must_exist_and_fit(tmp_path, tokenizer_dir, config, model):
     with pytest.raises(FileNotFoundError, match=r"no file '.*tokenizer.json'; name a directory with a saved tokenizer"):
         export_huggingface(model, tmp_path / "nowhere", tmp_path / "out")

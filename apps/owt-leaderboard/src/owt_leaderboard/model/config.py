@@ -6,8 +6,8 @@ from nnscratch import TransformerConfig
 
 _MAX_GATE_CHANNELS = 32  # as in nanochat
 _SUPPORTED = frozenset(
-    "vocab_size context_length d_model num_layers num_heads d_ff rope_theta qk_norm norm_eps ffn tie_embeddings "
-    "logit_soft_cap ngram_rows ngrams dropout".split()
+    "vocab_size context_length d_model num_layers num_heads d_ff rope_theta qk_norm qk_norm_gains norm_eps ffn "
+    "tie_embeddings logit_soft_cap ngram_rows ngrams dropout".split()
 )
 """Fields of `TransformerConfig` that may differ from their defaults."""
 
@@ -65,6 +65,6 @@ class SpeedrunConfig(TransformerConfig):
 
 _UNSUPPORTED = {item.name for item in fields(TransformerConfig)} - _SUPPORTED
 SWITCHES = tuple(
-    item.name for item in fields(SpeedrunConfig) if isinstance(item.default, bool) and item.name not in _UNSUPPORTED
+    item.name for item in fields(SpeedrunConfig) if item.default is False and item.name not in _UNSUPPORTED
 )
-"""Names of the fields that are either on or off."""
+"""Names of the additions, each of which is either on or off."""

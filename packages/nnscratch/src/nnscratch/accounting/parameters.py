@@ -41,7 +41,7 @@ def parameters_by_part(config: TransformerConfig) -> dict[str, int]:
         "embeddings": table + ngram_table_rows(config) * width,
         "attention": layers * (2 * (q_width + kv_width) * width + biases),
         "ffn": layers * FEED_FORWARD_MATRICES[config.ffn] * width * config.d_ff,
-        "norms": norm_count(config) * width + (layers * qk_norms if config.qk_norm else 0),
+        "norms": norm_count(config) * width + (layers * qk_norms if config.qk_norm and config.qk_norm_gains else 0),
         "lm_head": 0 if config.tie_embeddings else table,
     }
 

@@ -47,6 +47,7 @@ class Family:
 
 
 _WINDOWS = frozenset({"window", "full_attention_layers"})
+_GAINS = frozenset({"qk_norm_gains"})  # An export writes gains of one.
 LLAMA = Family("a Llama", "llama", "LlamaForCausalLM", switches=("attention_bias", "mlp_bias"))
 MISTRAL = Family(
     "a Mistral",
@@ -68,7 +69,7 @@ QWEN_3 = Family(
     "qwen3",
     "Qwen3ForCausalLM",
     features={"qk_norm": True},
-    free=_WINDOWS,
+    free=_WINDOWS | _GAINS,
     defaults={"num_key_value_heads": 32, "head_dim": 128, "sliding_window": 4096, "max_window_layers": 28},
     switches=("attention_bias",),
 )
@@ -90,6 +91,7 @@ OLMO_2 = Family(
     "olmo2",
     "Olmo2ForCausalLM",
     features={"norm": "reordered", "qk_norm": True, "qk_norm_scope": "all_heads"},
+    free=_GAINS,
     defaults={"rms_norm_eps": 1e-5},
     switches=("attention_bias",),
 )

@@ -60,7 +60,8 @@ def export_huggingface(model: LanguageModel, tokenizer_dir: str | Path, out_dir:
     without a window).
 
     Rows of the query and key projections are reordered, because these models rotate the pair (x[k], x[k + d_k/2]) where
-    this package rotates (x[2k], x[2k + 1]). Attention scores do not change.
+    this package rotates (x[2k], x[2k + 1]). Attention scores do not change. No family has QK-norm without gains: gains
+    of one are written, and `import_huggingface` returns a model with gains.
 
     The tokens before and after a text (bos and eos) are those named in tokenizer_config.json, or else `<|endoftext|>`
     if the tokenizer has it. If no tokenizer class is named, the class that uses tokenizer.json unchanged is written.
@@ -86,7 +87,7 @@ def export_huggingface(model: LanguageModel, tokenizer_dir: str | Path, out_dir:
         _copy_tokenizer(tokenizer, folder)
         weights = {
             renamed(name, names, _BLOCK): pairs_to_halves(tensor, config) if is_rotated(name) else tensor
-            for name, tensor in untied_state(model, config.tie_embeddings).items()
+            for name, tensor in (untied_state(model, config.tie_embeddings) | _gains_of_one(model, config)).items()
         }
         write_weights(weights, folder / WEIGHTS_FILE, {})
         ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id}
@@ -135,6 +136,18 @@ def read_huggingface(
                 f"expected one matrix; set tie_word_embeddings to false if they are two"
             )
     return config, weights, family.model_type
+
+
+def _gains_of_one(model: LanguageModel, config: TransformerConfig) -> dict[str, Tensor]:
+    """Return a gain for each norm of `qk_norm` that has none."""
+    if not config.qk_norm or config.qk_norm_gains:
+        return {}
+    gains = {}
+    for name, weight in model.state_dict().items():
+        if name.endswith(("attn.q_proj.weight", "attn.k_proj.weight")):
+            width = config.d_k if config.qk_norm_scope == "head" else weight.shape[0]
+            gains[name.replace("_proj.", "_norm.")] = weight.new_ones(width)
+    return gains
 
 
 def _names(family: Family) -> dict[str, str]:

@@ -39,6 +39,17 @@ def _block(length, HEAD_SIZE: tl.constexpr, FEATURES: tl.constexpr, POSITIONS: t
     return rows[:, None], features, exists & (features < HEAD_SIZE)[None, :], angles, exists & (pairs < HEAD_SIZE // 2)
 
 
+@triton.jit
+@no_type_check
+def _gain(pointer, features, HEAD_SIZE: tl.constexpr, FEATURES: tl.constexpr):
+    """Load the gain of a norm; without one, return ones, by which the compiler does not multiply."""
+    if pointer is None:
+        gain = tl.full([FEATURES], 1.0, tl.float32)
+    else:
+        gain = tl.load(pointer + features, features < HEAD_SIZE, 0.0).to(tl.float32)
+    return gain
+
+
 # Not specialized on the length: the last window of a text has a length of any divisibility.
 @triton.jit(do_not_specialize=["length"])
 @no_type_check
@@ -51,8 +62,8 @@ def forward_kernel(
     rows, features, mask, angles, angle_mask = _block(length, HEAD_SIZE, FEATURES, POSITIONS)
     cos = tl.load(cos_pointer + angles, angle_mask, 0.0)
     sin = tl.load(sin_pointer + angles, angle_mask, 0.0)
-    q_gain = tl.load(q_gain_pointer + features, features < HEAD_SIZE, 0.0).to(tl.float32)
-    k_gain = tl.load(k_gain_pointer + features, features < HEAD_SIZE, 0.0).to(tl.float32)
+    q_gain = _gain(q_gain_pointer, features, HEAD_SIZE, FEATURES)
+    k_gain = _gain(k_gain_pointer, features, HEAD_SIZE, FEATURES)
     joint = joint_pointer + rows * ((Q_HEADS + 2 * KV_HEADS) * HEAD_SIZE) + features[None, :]
     q = q_pointer + rows * (Q_HEADS * HEAD_SIZE) + features[None, :]
     k = k_pointer + rows * (KV_HEADS * HEAD_SIZE) + features[None, :]
@@ -95,8 +106,8 @@ def backward_kernel(
     rows, features, mask, angles, angle_mask = _block(length, HEAD_SIZE, FEATURES, POSITIONS)
     cos = tl.load(cos_pointer + angles, angle_mask, 0.0)
     sin = tl.load(sin_pointer + angles, angle_mask, 0.0)
-    q_gain = tl.load(q_gain_pointer + features, features < HEAD_SIZE, 0.0).to(tl.float32)
-    k_gain = tl.load(k_gain_pointer + features, features < HEAD_SIZE, 0.0).to(tl.float32)
+    q_gain = _gain(q_gain_pointer, features, HEAD_SIZE, FEATURES)
+    k_gain = _gain(k_gain_pointer, features, HEAD_SIZE, FEATURES)
     joint = rows * ((Q_HEADS + 2 * KV_HEADS) * HEAD_SIZE) + features[None, :]
     q = rows * (Q_HEADS * HEAD_SIZE) + features[None, :]
     kv = rows * (KV_HEADS * HEAD_SIZE) + features[None, :]
@@ -109,8 +120,10 @@ def backward_kernel(
         x = tl.load(joint_pointer + offsets, mask, 0.0).to(tl.float32)
         x_grad, share = _head_gradient(grad, x, q_gain, cos, sin, eps, HEAD_SIZE, FEATURES, POSITIONS)
         tl.store(joint_grad_pointer + offsets, x_grad.to(element), mask)
-        total += share
-    tl.store(gains, total, features < HEAD_SIZE)
+        if q_gain_pointer is not None:
+            total += share
+    if q_gain_pointer is not None:
+        tl.store(gains, total, features < HEAD_SIZE)
     total = tl.zeros([FEATURES], tl.float32)
     for head in range(KV_HEADS):
         offsets = joint + (Q_HEADS + head) * HEAD_SIZE
@@ -118,8 +131,10 @@ def backward_kernel(
         x = tl.load(joint_pointer + offsets, mask, 0.0).to(tl.float32)
         x_grad, share = _head_gradient(grad, x, k_gain, cos, sin, eps, HEAD_SIZE, FEATURES, POSITIONS)
         tl.store(joint_grad_pointer + offsets, x_grad.to(element), mask)
-        total += share
-    tl.store(gains + HEAD_SIZE, total, features < HEAD_SIZE)
+        if q_gain_pointer is not None:
+            total += share
+    if q_gain_pointer is not None:
+        tl.store(gains + HEAD_SIZE, total, features < HEAD_SIZE)
     for head in range(KV_HEADS):
         grad = tl.load(v_grad_pointer + kv + head * HEAD_SIZE, mask, 0.0)
         tl.store(joint_grad_pointer + joint + (Q_HEADS + KV_HEADS + head) * HEAD_SIZE, grad.to(element), mask)

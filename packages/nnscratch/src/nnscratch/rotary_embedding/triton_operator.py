@@ -23,8 +23,8 @@ def can_normalize_and_rotate(joint: Tensor, head_size: int) -> bool:
 
 def normalize_and_rotate(
     joint: Float[Tensor, "*batch seq width"],
-    q_gain: Float[Tensor, "head_size"],
-    k_gain: Float[Tensor, "head_size"],
+    q_gain: Float[Tensor, "head_size"] | None,
+    k_gain: Float[Tensor, "head_size"] | None,
     cos: Float[Tensor, "seq pairs"],
     sin: Float[Tensor, "seq pairs"],
     eps: float,
@@ -38,14 +38,14 @@ def normalize_and_rotate(
     Args:
         joint: Product of the input with the weights of all three: num_heads heads of queries, then as many heads of
             keys as of values. `can_normalize_and_rotate` must accept it.
-        q_gain: Gain of the norm of queries.
+        q_gain: Gain of the norm of queries; None if neither norm has one.
         k_gain: Gain of the norm of keys.
         cos: Cosines of the angles of each position.
         sin: Sines of these.
         eps: Eps of the norms.
         num_heads: Number of heads of queries.
     """
-    head_size = q_gain.shape[0]
+    head_size = 2 * cos.shape[1]
     heads = joint.reshape(-1, joint.shape[-2], joint.shape[-1] // head_size, head_size)
     shape = (*joint.shape[:-2], -1, joint.shape[-2], head_size)
     results: tuple[Tensor, ...] = _NormalizeAndRotate.apply(heads, q_gain, k_gain, cos, sin, eps, num_heads)
@@ -58,7 +58,14 @@ class _NormalizeAndRotate(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, joint: Tensor, q_gain: Tensor, k_gain: Tensor, cos: Tensor, sin: Tensor, eps: float, num_heads: int
+        ctx: Any,
+        joint: Tensor,
+        q_gain: Tensor | None,
+        k_gain: Tensor | None,
+        cos: Tensor,
+        sin: Tensor,
+        eps: float,
+        num_heads: int,
     ) -> tuple[Tensor, Tensor, Tensor]:
         inputs = (joint, q_gain, k_gain, cos, sin)
         ctx.save_for_backward(*inputs)
@@ -73,6 +80,8 @@ class _NormalizeAndRotate(torch.autograd.Function):
         grads = [grad.transpose(1, 2) for grad in grad_outputs]
         joint_grad, gain_grads = _backward(*grads, *ctx.saved_tensors, ctx.eps, ctx.num_heads)
         _, q_gain, k_gain, _, _ = ctx.saved_tensors
+        if q_gain is None:
+            return joint_grad, None, None, None, None, None, None
         q_gain_grad, k_gain_grad = gain_grads.sum(0).unbind()
         return joint_grad, q_gain_grad.to(q_gain.dtype), k_gain_grad.to(k_gain.dtype), None, None, None, None
 
@@ -81,9 +90,10 @@ def _programs(joint: Tensor) -> int:
     return joint.shape[0] * -(-joint.shape[1] // POSITIONS)
 
 
-def _launch(kernel: Any, joint: Tensor, num_heads: int, eps: float, *arguments: Tensor) -> None:
+def _launch(kernel: Any, joint: Tensor, num_heads: int, eps: float, *arguments: Tensor | None) -> None:
     """Run a kernel on each block of positions; Triton launches on the current device, which may be another."""
     _, length, heads, head_size = joint.shape
+    arguments = tuple(None if tensor is None else tensor.contiguous() for tensor in arguments)
     with torch.cuda.device_of(joint):
         kernel[(_programs(joint),)](
             *arguments,
@@ -100,20 +110,31 @@ def _launch(kernel: Any, joint: Tensor, num_heads: int, eps: float, *arguments: 
 
 @torch.library.custom_op("nnscratch::normalize_and_rotate", mutates_args=())
 def _forward(
-    joint: Tensor, q_gain: Tensor, k_gain: Tensor, cos: Tensor, sin: Tensor, eps: float, num_heads: int
+    joint: Tensor,
+    q_gain: Tensor | None,
+    k_gain: Tensor | None,
+    cos: Tensor,
+    sin: Tensor,
+    eps: float,
+    num_heads: int,
 ) -> tuple[Tensor, Tensor]:
     """Return (batch, seq, heads, head_size) queries and keys."""
     from nnscratch.rotary_embedding.triton_kernels import forward_kernel
 
     q, k = _outputs(joint, num_heads)
-    inputs = (tensor.contiguous() for tensor in (joint, q_gain, k_gain, cos, sin))
-    _launch(forward_kernel, joint, num_heads, eps, *inputs, q, k)
+    _launch(forward_kernel, joint, num_heads, eps, joint, q_gain, k_gain, cos, sin, q, k)
     return q, k
 
 
 @_forward.register_fake
 def _(
-    joint: Tensor, q_gain: Tensor, k_gain: Tensor, cos: Tensor, sin: Tensor, eps: float, num_heads: int
+    joint: Tensor,
+    q_gain: Tensor | None,
+    k_gain: Tensor | None,
+    cos: Tensor,
+    sin: Tensor,
+    eps: float,
+    num_heads: int,
 ) -> tuple[Tensor, Tensor]:
     return _outputs(joint, num_heads)
 
@@ -130,18 +151,18 @@ def _backward(
     k_grad: Tensor,
     v_grad: Tensor,
     joint: Tensor,
-    q_gain: Tensor,
-    k_gain: Tensor,
+    q_gain: Tensor | None,
+    k_gain: Tensor | None,
     cos: Tensor,
     sin: Tensor,
     eps: float,
     num_heads: int,
 ) -> tuple[Tensor, Tensor]:
-    """Return the gradient of `joint`, and those of both gains in each program, (programs, 2, head_size)."""
+    """Return the gradient of `joint`, and those of both gains in each program, (programs, 2, head_size), if any."""
     from nnscratch.rotary_embedding.triton_kernels import backward_kernel
 
-    joint_grad, gain_grads = _gradients(joint)
-    inputs = (tensor.contiguous() for tensor in (q_grad, k_grad, v_grad, joint, q_gain, k_gain, cos, sin))
+    joint_grad, gain_grads = _gradients(joint, q_gain)
+    inputs = (q_grad, k_grad, v_grad, joint, q_gain, k_gain, cos, sin)
     _launch(backward_kernel, joint, num_heads, eps, *inputs, joint_grad, gain_grads)
     return joint_grad, gain_grads
 
@@ -152,15 +173,16 @@ def _(
     k_grad: Tensor,
     v_grad: Tensor,
     joint: Tensor,
-    q_gain: Tensor,
-    k_gain: Tensor,
+    q_gain: Tensor | None,
+    k_gain: Tensor | None,
     cos: Tensor,
     sin: Tensor,
     eps: float,
     num_heads: int,
 ) -> tuple[Tensor, Tensor]:
-    return _gradients(joint)
+    return _gradients(joint, q_gain)
 
 
-def _gradients(joint: Tensor) -> tuple[Tensor, Tensor]:
-    return joint.new_empty(joint.shape), joint.new_empty(_programs(joint), 2, joint.shape[-1], dtype=torch.float32)
+def _gradients(joint: Tensor, q_gain: Tensor | None) -> tuple[Tensor, Tensor]:
+    programs = 0 if q_gain is None else _programs(joint)
+    return joint.new_empty(joint.shape), joint.new_empty(programs, 2, joint.shape[-1], dtype=torch.float32)
