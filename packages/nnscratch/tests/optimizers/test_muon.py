@@ -114,6 +114,29 @@ def test_directions_are_batched_in_the_dtype_of_the_products(monkeypatch):
     assert stacked == [[torch.bfloat16] * 3]
 
 
+@pytest.mark.parametrize("settings", [{}, {"cautious_weight_decay": True, "normuon": True}], ids=str)
+def test_compiled_updates_are_those_of_eager_mode_in_operations_for_all_matrices(settings, unchecked_shapes):
+    """Operations for each matrix would become a kernel for each."""
+    torch.compiler.reset()
+    params, gradients = matrices_and_gradients(torch.float64, 3)
+    compiled = copy.deepcopy(params)
+    called = []
+
+    def backend(module, _):
+        called.extend(getattr(node.target, "__name__", node.target) for node in module.graph.nodes)
+        return module
+
+    optimizer = Muon(compiled, newton_schulz_dtype=torch.float64, **settings)
+    optimizer.param_groups[0]["lr"] = torch.tensor(1e-3, dtype=torch.float64)
+    optimizer.step = torch.compile(optimizer.step, fullgraph=True, backend=backend)
+    run(optimizer, compiled, gradients)
+    run(Muon(params, newton_schulz_dtype=torch.float64, **settings), params, gradients)
+    for ours, expected in zip(compiled, params, strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-12, rtol=1e-12)
+    assert "_foreach_sub_" in called
+    assert not {"sub_", "add_", "copy_"} & set(called)
+
+
 @pytest.mark.parametrize("settings", VARIANTS, ids=str)
 def test_state_dict_round_trip_is_bit_exact(settings, tmp_path):
     params, gradients = matrices_and_gradients(torch.float32, 10)

@@ -7,7 +7,8 @@ For a single matrix, and without the options, a step is
     param.mul_(1 - lr * weight_decay)
     param.sub_(lr * max(1, rows / columns) ** 0.5 * update)
 
-The code below does the same for all matrices of one shape at once.
+The code below does the same at once for all matrices of one shape, and for those of the transposed one, because the
+orthogonalized transpose is the transpose of the orthogonalized matrix.
 """
 
 from __future__ import annotations
@@ -49,11 +50,11 @@ class Muon(optim.Optimizer):
 
     Without these two options and with "newton-schulz", the optimizer equals `torch.optim.Muon` with its default
     adjustment of the learning rate, if products are in the same dtype: torch always uses bfloat16, this optimizer by
-    default only on CUDA. Matrices of one shape are orthogonalized as one batch. Embeddings, output layer and gains
-    belong to `AdamW`.
+    default only on CUDA. Matrices of one shape, and of the transposed one, are orthogonalized as one batch.
+    Embeddings, output layer and gains belong to `AdamW`.
 
     Orthogonalization is most of the work of an update, and processes that step together may share it (`share_among`).
-    The directions of sharded matrices (FSDP2) are gathered one by one. Whole ones of one shape are in memory at once:
+    The directions of sharded matrices (FSDP2) are gathered one by one. Whole ones of one batch are in memory at once:
     those that this process orthogonalizes, and all updates.
 
     Args:
@@ -138,7 +139,7 @@ class Muon(optim.Optimizer):
     def share_among(self, process_group: ProcessGroup | None) -> None:
         """Orthogonalize only this process's share of the matrices from now on, and get the rest from the others.
 
-        Of n matrices of one shape, each of w processes orthogonalizes ceil(n / w). One of r rows and c columns, r <= c,
+        Of n matrices in a batch, each of w processes orthogonalizes ceil(n / w). One of r rows and c columns, r <= c,
         takes 5 · (4 r² c + 2 r³) FLOPs with 5 iterations. All processes then gather the results, in the narrower dtype
         of parameters and products. So every process has the same update to the bit. Parameters and states stay whole in
         each process, and so do state dicts.
@@ -160,8 +161,9 @@ class Muon(optim.Optimizer):
         for group in self.param_groups:
             alike: dict[tuple[Any, ...], list[tuple[Tensor, Tensor]]] = {}
             for param, grad in gradients(group, "Muon"):
-                alike.setdefault((param.shape, param.dtype, param.device), []).append((param, grad))
+                alike.setdefault((*sorted(param.shape), param.dtype, param.device), []).append((param, grad))
             for pairs in alike.values():
+                pairs.sort(key=lambda pair: _is_tall(pair[0]))
                 params, grads = map(list, zip(*pairs, strict=True))
                 updates, gathering = self._orthogonalized(params, grads, group)
                 if gathering is None:
@@ -175,8 +177,8 @@ class Muon(optim.Optimizer):
 
     def _orthogonalized(
         self, params: list[Tensor], grads: list[Tensor], group: dict[str, Any]
-    ) -> tuple[Float[Tensor, "matrices rows columns"], Work | None]:
-        """Return the updates of matrices of one shape, dtype and device, and the operation that still gathers them."""
+    ) -> tuple[Float[Tensor, "matrices short long"], Work | None]:
+        """Return the updates of matrices, with tall ones transposed, and the operation that still gathers them."""
         for param in params:
             if "momentum_buffer" not in self.state[param]:
                 self.state[param]["momentum_buffer"] = torch.zeros_like(param)
@@ -198,11 +200,11 @@ class Muon(optim.Optimizer):
         dtype = dtype if dtype.itemsize < params[0].dtype.itemsize else params[0].dtype
         directions = [direction.to(dtype) for direction in directions]  # before they are copied into one tensor
         if ranks == 1:
-            return orthogonalize(torch.stack(directions), *settings), None
-        updates = torch.empty(share, *params[0].shape, dtype=dtype, device=params[0].device)
+            return orthogonalize(_batch(directions), *settings), None
+        updates = torch.empty(share, *sorted(params[0].shape), dtype=dtype, device=params[0].device)
         if directions:
-            updates[: len(directions)] = orthogonalize(torch.stack(directions), *settings)
-        everyones = updates.new_empty(ranks * share, *params[0].shape)
+            updates[: len(directions)] = orthogonalize(_batch(directions), *settings)
+        everyones = updates.new_empty(ranks * share, *updates.shape[1:])
         # As bytes, because not every version of gloo knows bfloat16.
         whole, part = everyones.view(torch.uint8), updates.view(torch.uint8)
         is_new = hasattr(dist, "all_gather_single")  # torch 2.13 renamed it
@@ -210,6 +212,17 @@ class Muon(optim.Optimizer):
         return everyones[:count], gather(whole, part, self._process_group, async_op=True)
 
     def _apply(
+        self, params: list[Tensor], updates: Float[Tensor, "matrices short long"], group: dict[str, Any]
+    ) -> None:
+        """Update matrices of one shape, and after them those of the transposed shape."""
+        tall = sum(map(_is_tall, params))
+        wide = len(params) - tall
+        if wide:
+            self._apply_to_one_shape(params[:wide], updates[:wide], group)
+        if tall:
+            self._apply_to_one_shape(params[wide:], updates[wide:].mT, group)
+
+    def _apply_to_one_shape(
         self, params: list[Tensor], updates: Float[Tensor, "matrices rows columns"], group: dict[str, Any]
     ) -> None:
         """Update matrices of one shape, dtype and device; of sharded ones, the own shards."""
@@ -222,8 +235,7 @@ class Muon(optim.Optimizer):
         params = [_own_part(param) for param in params]
         _decay(params, shards, group)
         if torch.compiler.is_compiling():  # The rate may be a tensor here, and the compiler fuses the operations.
-            for param, update in zip(params, shards, strict=True):
-                param.sub_(update * rate)
+            torch._foreach_sub_(params, torch._foreach_mul(shards, rate))
         else:
             torch._foreach_add_(params, shards, alpha=-float(rate))
 
@@ -238,6 +250,22 @@ def _check(settings: dict[str, Any]) -> None:
         check_coefficients(settings["coefficients"])
     if settings.get("newton_schulz_steps", 1) < 1:
         raise ValueError(f"newton_schulz_steps={settings['newton_schulz_steps']!r} is out of range; choose at least 1")
+
+
+def _is_tall(matrix: Tensor) -> bool:
+    return matrix.shape[0] > matrix.shape[1]
+
+
+def _batch(matrices: list[Tensor]) -> Float[Tensor, "matrices short long"]:
+    """Return matrices of one shape, followed by any of the transposed shape, as one tensor.
+
+    The compiler transposes as part of the next operation if it gets them together, but one by one in passes of its own.
+    """
+    tall = sum(map(_is_tall, matrices))
+    if tall == 0:
+        return torch.stack(matrices)
+    transposed = torch.stack(matrices[-tall:]).mT
+    return transposed if tall == len(matrices) else torch.cat((torch.stack(matrices[:-tall]), transposed))
 
 
 def _with_similar_rows(
@@ -264,11 +292,11 @@ def _decay(params: list[Tensor], updates: list[Tensor], group: dict[str, Any]) -
         return
     rate = group["lr"] * group["weight_decay"]
     if torch.compiler.is_compiling():
-        for param, update in zip(params, updates, strict=True):
-            decay = param * rate
-            if group["cautious_weight_decay"]:
-                decay = torch.where(param * update >= 0, decay, 0.0)
-            param.sub_(decay)
+        decays = torch._foreach_mul(params, rate)
+        if group["cautious_weight_decay"]:
+            triples = zip(params, updates, decays, strict=True)
+            decays = tuple(torch.where(param * update >= 0, decay, 0.0) for param, update, decay in triples)
+        torch._foreach_sub_(params, decays)
         return
     if not group["cautious_weight_decay"]:
         torch._foreach_mul_(params, 1 - float(rate))
