@@ -1,18 +1,20 @@
 """Lower a training graph for an H100 that need not be present, and print its buffers, bytes and launches.
 
     python checks/lowered_for_cuda.py [--num-layers 12] [--d-model 1024] [--windows 128] [--qk-norm] [--loss-only]
-                                       [--ffn relu_squared --d-ff 4096]
+                                       [--ffn relu_squared --d-ff 4096] [--model FILE.py:FUNCTION]
 
-The loss of a `TransformerLM`, forward and backward under bfloat16 autocast, is traced on fake tensors, which have
-shapes but no memory. The compiler of torch then writes the program for an H100, and nothing is executed. The command
-fails if more than two buffers of a chunk's logits exist at once. Tested with torch 2.13.0 and Triton 3.7.1. Other
-versions may need other patches, because torch has no public way to compile for an absent GPU.
+The loss of a `TransformerLM`, or of the model that a function returns, is traced forward and backward under bfloat16
+autocast on fake tensors, which have shapes but no memory. The compiler of torch then writes the program for an H100,
+and nothing is executed. The command fails if more than two buffers of a chunk's logits exist at once. Tested with torch
+2.13.0 and Triton 3.7.1. Other versions may need other patches, because torch has no public way to compile for an absent
+GPU.
 """
 
 import argparse
 import math
 import os
 import re
+import runpy
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,7 +30,7 @@ os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"  # Nothing is compiled, so no 
 
 import torch
 from functorch.compile import make_boxed_func
-from torch import Tensor
+from torch import Tensor, nn
 from torch._inductor import config as inductor_config
 from torch._inductor.compile_fx import compile_fx, compile_fx_inner
 from torch._inductor.utils import get_code
@@ -241,43 +243,50 @@ def operator_bytes(program: str, d_model: int, d_ff: int) -> int:
     )
 
 
-def loss_graphs(options: argparse.Namespace, soft_cap: float) -> list[Graph]:
-    """Return the graphs of the training loss of a model, or of `linear_cross_entropy` alone."""
+def make_model(options: argparse.Namespace, soft_cap: float) -> nn.Module:
+    """Return the model that the options describe, or that their function makes."""
+    if options.model:
+        path, _, function = options.model.rpartition(":")
+        model: nn.Module = runpy.run_path(path)[function]()
+        return model
     config = TransformerConfig(
         vocab_size=options.vocab_size,
         context_length=options.context_length,
         d_model=options.d_model,
         num_layers=options.num_layers,
         num_heads=options.d_model // HEAD_SIZE,
-        d_ff=inner_width(options),
+        d_ff=options.d_ff or 64 * round(options.d_model / 24),
         ffn=options.ffn,
         qk_norm=options.qk_norm,
         logit_soft_cap=soft_cap or None,
     )
+    return TransformerLM(config)
+
+
+def loss_graphs(options: argparse.Namespace, soft_cap: float) -> tuple[list[Graph], TransformerConfig]:
+    """Return the graphs of the training loss of a model, or of `linear_cross_entropy` alone, and the model's config."""
     with FakeTensorMode():
+        model = make_model(options, soft_cap)
+        config = model.config
         token_ids, targets = torch.zeros(2, options.windows, config.context_length, dtype=torch.int64)
         if not options.loss_only:
-            return traced(TransformerLM(config).loss, token_ids, targets)
+            return traced(model.loss, token_ids, targets), config
         hidden = torch.zeros(*targets.shape, config.d_model, requires_grad=True)
         weight = torch.zeros(config.vocab_size, config.d_model, requires_grad=True)
-        return traced(partial(linear_cross_entropy, logit_soft_cap=soft_cap or None), hidden, weight, targets)
+        loss = partial(linear_cross_entropy, logit_soft_cap=config.logit_soft_cap)
+        return traced(loss, hidden, weight, targets), config
 
 
-def inner_width(options: argparse.Namespace) -> int:
-    """Return the width inside of feed-forward networks, by default 8/3 of the model's."""
-    return int(options.d_ff or 64 * round(options.d_model / 24))
-
-
-def row(options: argparse.Namespace, soft_cap: float, name: str, program: str) -> tuple[str, int]:
+def row(config: TransformerConfig, windows: int, name: str, program: str) -> tuple[str, int]:
     """Return the table row of a program, and its largest number of logits buffers."""
-    tokens = options.windows * options.context_length
-    logits = most_logits(program, tokens, options.vocab_size)
-    heads = wide_heads(program, tokens, options.d_model)
+    tokens = windows * config.context_length
+    logits = most_logits(program, tokens, config.vocab_size)
+    heads = wide_heads(program, tokens, config.d_model)
     triton, products, others = launches(program)
     size = kernel_bytes(program)
     total = sum(size[kernel] * count for kernel, count in triton.items())
-    ours = operator_bytes(program, options.d_model, inner_width(options))
-    cap = f"{soft_cap:g}" if soft_cap else "none"
+    ours = operator_bytes(program, config.d_model, config.d_ff)
+    cap = f"{config.logit_soft_cap:g}" if config.logit_soft_cap else "none"
     return (
         f"| {cap} | {name} | {logits} | {heads} | {total / tokens:,.0f} | {ours:,} "
         f"| {triton.total()} | {products} | {others} |",
@@ -297,6 +306,12 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=128, help="windows in a batch")
     parser.add_argument("--context-length", type=int, default=512, help="tokens in a window")
     parser.add_argument("--soft-caps", nargs="+", type=float, default=[0.0, 15.0], help="caps of the logits; 0: none")
+    parser.add_argument(
+        "--model",
+        metavar="FILE.py:FUNCTION",
+        help="lower the model that this function returns, a LanguageModel with a TransformerConfig, instead of the one "
+        "that the options above describe; of them, --windows stays",
+    )
     parser.add_argument("--loss-only", action="store_true", help="only the output layer and the loss, without a model")
     parser.add_argument("--save", type=Path, metavar="FOLDER", help="write the generated programs there")
     options = parser.parse_args()
@@ -306,15 +321,15 @@ def main() -> None:
     )
     print("|---:|:---|---:|---:|---:|---:|---:|---:|---:|")
     most = 0
-    for soft_cap in options.soft_caps:
+    for soft_cap in [0.0] if options.model else options.soft_caps:  # a model has its own cap
         with h100():
-            graphs = loss_graphs(options, soft_cap)
+            graphs, config = loss_graphs(options, soft_cap)
             programs = dict(zip(("forward", "backward"), map(lowered, graphs), strict=True))
         for name, program in programs.items():
             if options.save:
                 options.save.mkdir(parents=True, exist_ok=True)
                 (options.save / f"{name}_{soft_cap:g}.py").write_text(program, encoding="utf-8")
-            line, logits = row(options, soft_cap, name, program)
+            line, logits = row(config, options.windows, name, program)
             print(line, flush=True)
             most = max(most, logits)
     if most > MOST_LOGITS:

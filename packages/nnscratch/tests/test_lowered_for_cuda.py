@@ -28,3 +28,19 @@ def test_the_compiled_loss_keeps_two_buffers_of_logits(windows, soft_cap):
     forward, backward = (line.split("|")[2:5] for line in done.stdout.splitlines()[2:])
     assert [cell.strip() for cell in forward] == ["forward", "2", "0"]
     assert [cell.strip() for cell in backward] == ["backward", "0", "0"]
+
+
+def test_a_model_of_another_package_is_lowered(tmp_path):
+    if not CHECK.exists():
+        pytest.skip(f"no {CHECK}: it is only in the repository")
+    lines = (
+        "from nnscratch import TransformerConfig, TransformerLM",
+        "def mine():",
+        "    return TransformerLM(TransformerConfig(96, 32, 256, 1, 2, 256, logit_soft_cap=7.0))",
+    )
+    (tmp_path / "model.py").write_text("\n".join(lines), encoding="utf-8")
+    command = [sys.executable, str(CHECK), "--model", f"{tmp_path / 'model.py'}:mine", "--windows", "4"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in done.stdout.splitlines()[2:]]
+    assert rows == [["7", "forward"], ["7", "backward"]]
