@@ -68,3 +68,12 @@ def timeless():
 def no_pictures(monkeypatch):
     """Drawing takes longer than training such small models."""
     monkeypatch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
+
+
+@pytest.fixture
+def auto_compiles():
+    """compile="auto" compiles, as it does on CUDA."""
+    from compiling_optimizers import auto_compiles
+
+    with auto_compiles():
+        yield

@@ -120,7 +120,9 @@ class TrainConfig:
     """"bfloat16" and "float16" compute under autocast, float16 with loss scaling (Micikevicius et al. 2018); "auto" is
     described at `trainer.resolve_dtype`."""
     compile: CompileMode = "off"
-    """torch.compile; "auto" means on CUDA only."""
+    """torch.compile of losses and updates, each checked against the eager one before it is used. With "on", a compiler
+    that fails or is wrong ends the run, which can be resumed. "auto" means on CUDA only; the run then goes on without the
+    compiler, with a notice and a record."""
     eval_batch_size: int | None = None
     """Windows in one forward pass of an evaluation, of each process; None takes `batch_size`."""
     time_limit_seconds: float | None = None

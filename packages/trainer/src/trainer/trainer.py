@@ -147,7 +147,8 @@ class Trainer:
             TrainingInterrupted: If a signal came, such as SIGINT or SIGTERM; everything is saved.
             ValueError: If the directory holds a run of another configuration or version or no intact checkpoint, the
                 data have ids that the model cannot read, the loss is neither a scalar nor a sum and a number, a rate is
-                not finite or negative, or the time limit is too short.
+                not finite or negative, the time limit is too short, or the compiler fails or is wrong with
+                compile="on".
             torch.OutOfMemoryError: If there is no memory, and the micro-batch must not or cannot be halved.
             RunLockedError: If another process uses the run directory.
             ProcessLostError: If one of several processes died or did not answer; the others end.

@@ -83,9 +83,9 @@ def test_compiled_updates_keep_the_processes_equal(runs):
     """Of two optimizers one compiles."""
     _, seen = runs
     for each in seen:
-        calls, messages, weights = each["on"]
-        assert (calls, messages) == ([{"fullgraph": True}] * 3, [])
-        assert each["off"][:2] == ([], [])
+        calls, message, weights = each["on"]
+        assert (calls, message) == ([{"fullgraph": True}] * 3, "")
+        assert each["off"][:2] == ([], "")
         assert are_equal(weights, seen[0]["on"][2])
         torch.testing.assert_close(weights, each["off"][2], rtol=0, atol=1e-6)
 
@@ -100,9 +100,11 @@ def test_compiled_updates_keep_the_processes_equal(runs):
 def test_an_update_that_does_not_compile_everywhere_is_eager_everywhere(runs, name, reasons):
     _, seen = runs
     for each, reason in zip(seen, reasons, strict=True):
-        calls, messages, weights = each[name]
+        calls, message, weights = each[name]
         assert len(calls) == 1
-        assert messages == [f"torch.compile failed ({reason}); training continues without it"]
+        assert message.startswith(
+            f"torch.compile failed for the update of Momentum ({reason}). The whole message is in "
+        )
         assert are_equal(weights, seen[0][name][2])
         torch.testing.assert_close(weights, each["off"][2], rtol=0, atol=1e-5)
 

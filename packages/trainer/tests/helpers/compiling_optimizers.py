@@ -1,4 +1,6 @@
-"""Optimizers whose steps compile."""
+"""Optimizers whose steps compile, and compilers that a test replaces."""
+
+from unittest.mock import patch
 
 import torch
 
@@ -31,3 +33,8 @@ class Both(torch.optim.Optimizer):
     def step(self):
         for optimizer in self.optimizers:
             optimizer.step()
+
+
+def auto_compiles():
+    """Return a context in which compile="auto" compiles on a CPU, too, as it does on CUDA."""
+    return patch("trainer.training.compilation.is_wanted", lambda config, device: config.compile != "off")

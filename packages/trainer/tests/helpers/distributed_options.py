@@ -1,17 +1,17 @@
 """Runs of two processes with losses that count targets, float16, callbacks, compiled updates and background saves."""
 
 import threading
-import warnings
 
 import torch
 import torch.distributed as dist
-from compiling_optimizers import Both, Momentum
+from compiling_optimizers import Both, Momentum, auto_compiles
 from distributed_run import Blocks, loss_fn, make_trainer, others
 from torch.nn.functional import cross_entropy
 
 from trainer.callbacks import EarlyStopping
 from trainer.checkpoints import store
 from trainer.distributed.rank import read_ranks
+from trainer.training.compilation import CompilationError
 
 PATIENCE = 120.0
 """Seconds after which an event that has not come is a failure; nothing takes nearly as long."""
@@ -148,7 +148,7 @@ def share(run_dir, way):
 
 
 def compile_updates(run_dir, name):
-    """Return the compiled steps, the warnings and the weights.
+    """Return the compiled steps, the error of a run that must not go on without them, and the weights.
 
     With "fails" and "differs", steps of the second process fail, or add what a compiler might round differently. Where
     they do not fail they round differently, too.
@@ -173,15 +173,23 @@ def compile_updates(run_dir, name):
 
     model = Blocks()
     torch.compile = compile_update
+    message = ""
     try:
-        with warnings.catch_warnings(record=True) as caught:
-            settings = {"steps": 4, "compile": "off" if name == "off" else "on"}
+        with auto_compiles():
             parts = Momentum(model.blocks.parameters()), torch.optim.SGD(others(model), momentum=0.9)
+            settings = {"steps": 4, "compile": "off" if name == "off" else "auto"}
             make_trainer(run_dir, model=model, optimizer=Both(parts), **settings).fit()
+        weights, seen = list(model.parameters()), list(calls)
+        if name in ("fails", "differs"):
+            model = Blocks()
+            parts = Momentum(model.blocks.parameters()), torch.optim.SGD(others(model), momentum=0.9)
+            on = run_dir.with_name(f"{name} on")
+            make_trainer(on, model=model, optimizer=Both(parts), compile="on", steps=4).fit()
+    except CompilationError as error:
+        message = str(error)
     finally:
         torch.compile = compile_well
-    messages = [str(warning.message) for warning in caught if "torch.compile" in str(warning.message)]
-    return calls, messages, list(model.parameters())
+    return seen, message, weights
 
 
 def save(run_dir, released, **settings):

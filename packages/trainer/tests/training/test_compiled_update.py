@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from bigram_run import Crash, crash, failing_loss, make_model, make_trainer
+from bigram_run import Crash, assert_equal_runs, crash, failing_loss, make_model, make_trainer
 from compiling_optimizers import Both, Momentum
 
 from trainer import read_metrics
+from trainer.training.compilation import CompilationError
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
 
@@ -100,7 +101,7 @@ def test_an_optimizer_that_does_not_offer_it_steps_plainly(tmp_path, monkeypatch
     assert len(seen) == 2, "the losses"
 
 
-def test_an_update_that_cannot_be_compiled_is_made_plainly(tmp_path, monkeypatch, timeless):
+def test_an_update_that_cannot_be_compiled_is_made_plainly(tmp_path, monkeypatch, timeless, auto_compiles):
     """The second of two optimizers fails, when the first one has made its step."""
     order = []
 
@@ -130,8 +131,83 @@ def test_an_update_that_cannot_be_compiled_is_made_plainly(tmp_path, monkeypatch
 
     fit("off")
     monkeypatch.setattr(torch, "compile", compile_)
-    with pytest.warns(RuntimeWarning, match=r"torch.compile failed \(RuntimeError: no compiler\)") as caught:
-        fit("on", compile="on")
-    assert len(caught) == 1
+    fit("auto", compile="auto")
     assert order[0] == {"fullgraph": True}
-    assert timeless(tmp_path / "on") == timeless(tmp_path / "off")
+    records = timeless(tmp_path / "auto")
+    assert [record["step"] for record in records if record["event"] == "compile_failed"] == [2]
+    assert [record for record in records if record["event"] != "compile_failed"] == timeless(tmp_path / "off")
+    order.clear()
+    with pytest.raises(
+        CompilationError, match=r"failed for the update of Momentum \(RuntimeError: no compiler\)\. The"
+    ):
+        fit("on", compile="on")
+
+
+def wrong_compiler(mistake):
+    """torch.compile whose updates are followed by a mistake, a function of the optimizer."""
+
+    def compile_(function, **options):
+        if getattr(function, "__name__", "") != "step":
+            return function
+
+        def compiled():
+            function()
+            with torch.no_grad():
+                mistake(function.__self__)
+
+        return compiled
+
+    return compile_
+
+
+def move_one(optimizer):
+    optimizer.param_groups[0]["params"][2].mul_(0.9)
+
+
+def spoil_state(optimizer):
+    parameter = optimizer.param_groups[0]["params"][1]
+    optimizer.state[parameter]["mean"].mul_(2)
+
+
+@pytest.mark.parametrize(
+    ("mistake", "words"),
+    [
+        (move_one, r"its first update changes 1\.bias by the norm \S+, and by \S+ without it"),
+        (spoil_state, r"after its first update mean of 1\.weight has the norm \S+, and \S+ without it"),
+    ],
+)
+def test_a_compiled_update_that_is_wrong_is_not_used(tmp_path, monkeypatch, timeless, auto_compiles, mistake, words):
+    def fit(name, **settings):
+        torch.manual_seed(0)
+        model = torch.nn.Sequential(torch.nn.Embedding(40, 16), torch.nn.Linear(16, 40))
+        optimizer = Momentum(model.parameters())
+        make_trainer(tmp_path / name, model=model, optimizer=optimizer, steps=12, **settings).fit()
+
+    fit("off")
+    monkeypatch.setattr(torch, "compile", wrong_compiler(mistake))
+    with pytest.raises(CompilationError, match=words):
+        fit("on", compile="on")
+    fit("auto", compile="auto")
+    records = [record for record in timeless(tmp_path / "auto") if record["event"] != "compile_failed"]
+    assert records == timeless(tmp_path / "off")
+
+
+class Noisy(Momentum):
+    """Momentum with noise from torch's random state, and a counter that is no tensor."""
+
+    @torch.no_grad()
+    def step(self):
+        super().step()
+        for group in self.param_groups:
+            for param in group["params"]:
+                state = self.state[param]
+                state["steps"] = state.get("steps", 0) + 1
+                param.add_(torch.randn_like(param) * 1e-3 / state["steps"])
+
+
+@pytest.mark.parametrize("optimizer", [Momentum, Noisy])
+def test_checking_an_update_leaves_no_trace(tmp_path, monkeypatch, timeless, optimizer):
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    for name in ("off", "on"):
+        trainer_of(tmp_path / name, optimizer, compile=name, steps=12).fit()
+    assert_equal_runs(tmp_path / "off", tmp_path / "on", timeless)

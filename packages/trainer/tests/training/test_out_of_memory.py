@@ -217,7 +217,18 @@ def test_compiled_loss_without_memory_is_no_failure_of_the_compiler(tmp_path, mo
 
     monkeypatch.setattr(torch, "compile", compile_)
     make_trainer(tmp_path / "run", compile="on", steps=3).fit()
-    assert seen == [4] + [2] * 12
+    assert seen == [4] + [2] * 13, "one of them checks the new size"
+
+
+def test_the_eager_pass_of_the_check_takes_less_memory_if_it_must(tmp_path, monkeypatch, timeless):
+    """The compiled loss fits where the eager one does not, whose gradients are then those of parts of the batch."""
+    eager, compiled = limited_loss(1), make_trainer(tmp_path / "off").loss_fn
+    monkeypatch.setattr(torch, "compile", lambda function, **options: compiled)
+    settings = {"steps": 3, "halve_on_out_of_memory": False}
+    make_trainer(tmp_path / "on", loss=eager, compile="on", model=make_model(dropout=0.0), **settings).fit()
+    assert [rows for rows in eager.passes if rows > 1][:4] == [4] * 4, "the first evaluation and the first try"
+    make_trainer(tmp_path / "off", model=make_model(dropout=0.0), **settings).fit()
+    assert timeless(tmp_path / "on") == timeless(tmp_path / "off")
 
 
 def test_several_processes_do_not_halve():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import traceback
 from contextlib import ExitStack
 from typing import Any, NoReturn, Protocol
 
@@ -31,9 +32,11 @@ from trainer.records import (
     describe_changes,
     describe_environment,
 )
+from trainer.support.files import write_atomically
 from trainer.task import Task
 from trainer.training.averaging import WeightAverage
 from trainer.training.clock import RunClock
+from trainer.training.compilation import CompilationError, describe_failure
 from trainer.training.losses import Losses
 from trainer.training.profiling import StepProfile
 from trainer.training.progress import Counts, Interval
@@ -41,6 +44,8 @@ from trainer.training.rates import Rates
 from trainer.training.saving import Saver
 from trainer.training.step import TrainingStep
 from trainer.training.validation import Validator
+
+COMPILE_LOG = "compile_error.txt"
 
 
 class Stateful(Protocol):
@@ -95,11 +100,12 @@ class TrainingLoop:
             task.dtype,
             schedules_decay=task.weight_decay_schedule is not None,
             on_halving=self._report_halving,
+            on_compile_failure=self._report_compile_failure,
         )
         self.rates = Rates(task.schedule, self.parallel.optimizer, task.weight_decay_schedule)
         self.losses = Losses(on_divergence=self.reporter.notice)
         self.average = WeightAverage(self.parallel, self.config)
-        self.validator = Validator(task, clock, self.reporter, guard)
+        self.validator = Validator(task, clock, self.reporter, guard, self._report_compile_failure)
         self.callbacks = CallbackGroup(task.callbacks, self.processes)
         is_rank_0 = self.processes.is_rank_0
         peak = task.speed.peak_flops
@@ -356,6 +362,27 @@ class TrainingLoop:
     def _report_halving(self, message: str) -> None:
         size = self.step.micro_batch_size
         self.reporter.incident("halved", message, self.counts.step + 1, micro_batch_size=size)
+
+    def _report_compile_failure(self, what: str, error: Exception) -> None:
+        """Record that the run goes on without the compiler, or end it if `compile` is "on".
+
+        Raises:
+            CompilationError: If it ends.
+        """
+        path, reason = self.records.path / COMPILE_LOG, describe_failure(what, error)
+        text = "".join(traceback.format_exception(error))
+        self.processes.on_rank_0(lambda: write_atomically(path, text.encode("utf-8", errors="backslashreplace")))
+        if self.config.compile == "auto":
+            message = f"{reason}; the run goes on without it, more slowly. The whole message is in {path}"
+            self.reporter.incident("compile_failed", message, self.counts.step + 1)
+            return
+        if self.counts.step == 0:
+            # Without a checkpoint, another setting can be tried in this directory.
+            self.processes.on_rank_0(self.store.remove_all)
+        raise CompilationError(
+            f"{reason}. The whole message is in {path}. Nothing is lost: run the same again when that is mended, or go "
+            'on without the compiler: compile="off"'
+        ) from error
 
     def _finish_average(self) -> None:
         if self.average.finish():

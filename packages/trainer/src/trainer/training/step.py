@@ -15,13 +15,17 @@ from trainer.data import BatchLoader, StepBatches
 from trainer.devices import autocast, free_cached_memory, is_out_of_memory
 from trainer.distributed import Parallel
 from trainer.evaluation import COUNTING_EXPECTED, LossFunction, read_loss
+from trainer.training import compilation
 from trainer.training.compilation import (
-    agree_on_failure,
-    check_compiled,
+    FailureHandler,
+    agreed_failure,
     compile_loss,
     compile_update,
-    leaving_no_trace,
+    raise_failure,
 )
+from trainer.training.compiled_checks import Gradients, check_gradients, disturbed
+
+_FLOAT16_SCALE = 1024.0  # of losses in the check, so that small gradients do not vanish
 
 
 class TrainingStep:
@@ -39,6 +43,7 @@ class TrainingStep:
         dtype: torch.bfloat16 and torch.float16 compute under autocast, float16 with loss scaling.
         schedules_decay: Whether the weight decay changes from step to step.
         on_halving: Called with a message after `micro_batch_size` has been reduced.
+        on_compile_failure: Called if the compiler fails or is wrong; if it returns, training continues without it.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class TrainingStep:
         *,
         schedules_decay: bool = False,
         on_halving: Callable[[str], None] = lambda message: None,
+        on_compile_failure: FailureHandler = raise_failure,
     ) -> None:
         self._parallel = parallel
         self._optimizer = parallel.optimizer
@@ -60,10 +66,11 @@ class TrainingStep:
         self._config = config
         self._device = device
         self._dtype = dtype
-        is_alone = not parallel.processes.are_several
-        self._compiled = compile_loss(loss_fn, config, device, is_alone=is_alone)
-        self._compiled_works = False
-        self._update = compile_update(parallel, config, schedules_decay=schedules_decay)
+        self._compiles = compilation.is_wanted(config, device)
+        self._compiled: LossFunction | None = None
+        """The compiled loss, after its check for the present `micro_batch_size`."""
+        self._on_compile_failure = on_compile_failure
+        self._update = compile_update(parallel, config, dtype, on_compile_failure, schedules_decay=schedules_decay)
         self.micro_batch_size = loader.rows
         """Windows in one forward pass: a whole batch, or less if that did not fit into memory."""
         self._on_halving = on_halving
@@ -214,7 +221,7 @@ class TrainingStep:
     def _halve(self, step: int, reason: str) -> None:
         before = self.micro_batch_size
         self.micro_batch_size = largest_part(before, before // 2)
-        self._compiled_works = False  # the new shape must be compiled
+        self._compiled = None  # the new shape must be compiled
         self._on_halving(
             f"out of memory in step {step + 1:,} ({reason}): micro-batches of {self.micro_batch_size} instead of "
             f"{before} windows from here on, the tokens per step stay the same"
@@ -223,55 +230,71 @@ class TrainingStep:
     def _accumulate(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Add the gradients of one micro-batch, and return its share of the step's loss.
 
-        The first compiled pass is checked against an eager loss. If compilation fails in any process, all continue
-        without the compiler.
+        Before the first pass the loss is compiled, and its gradients are checked against eager ones. If that fails in
+        any process, all go on without the compiler, or none.
         """
-        if self._compiled is None:
-            return self._backward(self._loss_fn, inputs, targets)
-        if self._compiled_works:
-            return self._backward(self._compiled, inputs, targets)
-        began, states = time.perf_counter(), get_random_states()
-        loss, failure = self._try_compiled(inputs, targets)
-        processes = self._parallel.processes
-        if failed := agree_on_failure(failure, processes):
-            self._compiled = None
-        self._compiled_works = not failed
-        if failed or processes.are_several:
-            set_random_states(states)
-            self._optimizer.zero_grad(set_to_none=True)  # loses nothing: this is the step's first pass
-            loss = self._backward(self._compiled or self._loss_fn, inputs, targets)
-        if not failed:
+        if self._compiles and self._compiled is None:
+            began = time.perf_counter()
+            self._compile(inputs, targets)
             self.seconds_compiling += time.perf_counter() - began
-        assert loss is not None
-        return loss
+        return self._backward(self._compiled or self._loss_fn, inputs, targets)
 
-    def _try_compiled(
-        self, inputs: torch.Tensor, targets: torch.Tensor
-    ) -> tuple[torch.Tensor | None, Exception | None]:
-        """Run a compiled pass, and return its loss, or the error if it fails or its loss is wrong.
+    def _compile(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
+        """Compile the loss for the shape of this batch, and check it on weights with noise, leaving no trace.
 
-        With several processes the pass is only a trial without an all-reduce, because a process that fails could not
-        take part in one.
+        With several processes no gradients are exchanged, because a process that fails could not take part.
         """
-        assert self._compiled is not None
-        eager = self._eager_loss(inputs, targets)
-        try:
-            with self._parallel.accumulating(more_to_come=True):
-                loss = self._backward(self._compiled, inputs, targets)
-            check_compiled(loss.item() * self._passes(), eager, self._dtype)
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            return None, error
-        return loss, None
-
-    def _eager_loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> float | None:
-        """Return the eager loss, or None if it depends on random numbers, because compiled programs draw others."""
-        with leaving_no_trace(self._parallel.model), torch.no_grad(), autocast(self._device, self._dtype):
+        failure: Exception | None = None
+        with disturbed(self._parallel), self._parallel.accumulating(more_to_come=True):
             before = get_random_states()
-            loss, count = read_loss(self._parallel.call(self._loss_fn, inputs, targets))
+            eager = self._eager_gradients(inputs, targets)
             is_random = not same_random_states(before, get_random_states())
-        return None if is_random else loss.item() / (1 if count is None else targets.numel())
+            try:
+                compiled_loss = compile_loss(self._loss_fn, is_alone=not self._parallel.processes.are_several)
+                compiled = self._gradients(compiled_loss, [(inputs, targets)])
+                if not is_random:  # compiled programs draw other numbers
+                    check_gradients(compiled, eager, self._dtype)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                failure = error
+        self._parallel.model.zero_grad(set_to_none=True)
+        failure = agreed_failure(failure, self._parallel.processes)
+        if failure is None:
+            self._compiled = compiled_loss
+            return
+        self._compiles = False
+        self._on_compile_failure("the training loss", failure)
+
+    def _eager_gradients(self, inputs: torch.Tensor, targets: torch.Tensor) -> Gradients:
+        """Return the loss of a batch and its gradients, in parts if eager passes do not have enough memory."""
+        rows = len(inputs)
+        while True:
+            parts = zip(inputs.split(rows), targets.split(rows), strict=True)
+            try:
+                return self._gradients(self._loss_fn, list(parts))
+            except RuntimeError as error:
+                if rows == 1 or self._parallel.processes.are_several or not is_out_of_memory(error):
+                    raise
+            self._parallel.model.zero_grad(set_to_none=True)
+            free_cached_memory(self._device)
+            rows = largest_part(rows, rows // 2)
+
+    def _gradients(self, loss_fn: LossFunction, parts: list[tuple[torch.Tensor, torch.Tensor]]) -> Gradients:
+        """Return the mean loss of a batch in equal parts and its gradients, which the parameters do not keep."""
+        total, model = 0.0, self._parallel.model
+        for part in parts:
+            loss = self._mean_loss(loss_fn, *part)[0] / len(parts)
+            total += loss.item()
+            scale = _FLOAT16_SCALE if self._dtype == torch.float16 else 1.0
+            (loss * scale).backward()  # type: ignore[no-untyped-call, unused-ignore]
+        gradients = {
+            name: self._parallel.own_part(parameter.grad)
+            for name, parameter in model.named_parameters()
+            if parameter.grad is not None
+        }
+        model.zero_grad(set_to_none=True)
+        return Gradients(total, gradients)
 
     def _passes(self) -> int:
         """Return the number of forward passes in the present step."""
@@ -279,25 +302,37 @@ class TrainingStep:
 
     def _backward(self, loss_fn: LossFunction, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Add the gradients of one forward pass, and return its share of the step's mean loss over all targets."""
+        loss, count = self._mean_loss(loss_fn, inputs, targets)
+        if count is not None:
+            # The number of targets that count is known only after the last pass; `_weigh` then corrects the mean.
+            before = torch.zeros((), device=self._device) if self._counted is None else self._counted
+            self._counted = before + count
+        if (passes := self._passes()) > 1:  # a division by 1 would be one more operation, and its backward pass
+            loss = loss / passes
+        scaled = loss if self._scaler is None else self._scaler.scale(loss)
+        scaled.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        return loss.detach()
+
+    def _mean_loss(
+        self, loss_fn: LossFunction, inputs: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor | float | None]:
+        """Return the mean loss of a forward pass over all targets, and the number of those that count, if it is known.
+
+        Raises:
+            ValueError: If the loss function does not return what it should.
+        """
         with autocast(self._device, self._dtype):
             loss, count = read_loss(self._parallel.differentiate(loss_fn, inputs, targets))
         if count is None and self._loader.has_ignored_targets:
             raise ValueError(COUNTING_EXPECTED)
         if count is not None:
-            # The number of targets that count is known only after the last pass; `_weigh` then corrects the mean.
-            before = torch.zeros((), device=self._device) if self._counted is None else self._counted
-            self._counted = before + count
             loss = loss / targets.numel()
-        if (passes := self._passes()) > 1:  # a division by 1 would be one more operation, and its backward pass
-            loss = loss / passes
         if not loss.requires_grad:
             raise ValueError(
                 "the loss has no gradient: expected loss_fn to compute it from trainable parameters of the model, "
                 "without detach or no_grad"
             )
-        scaled = loss if self._scaler is None else self._scaler.scale(loss)
-        scaled.backward()  # type: ignore[no-untyped-call, unused-ignore]
-        return loss.detach()
+        return loss, count
 
     def _parameters(self) -> list[nn.Parameter]:
         """Return the parameters that the optimizer updates."""

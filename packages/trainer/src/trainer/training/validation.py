@@ -17,9 +17,13 @@ from trainer.evaluation import Evaluation, LossResult, evaluate, evaluating
 from trainer.interruption import SignalGuard
 from trainer.records import Reporter, finite
 from trainer.task import Task
+from trainer.training import compilation
 from trainer.training.clock import RunClock
+from trainer.training.compilation import EvaluationLoss, FailureHandler
 from trainer.training.progress import Interval
 
+LEAST_BATCHES_TO_COMPILE = 500
+"""Whole batches left to evaluate from which the loss of evaluations is compiled."""
 _SAVED = (
     "whole_step",
     "loss",
@@ -44,9 +48,17 @@ class Validator:
         clock: Learns how long an evaluation of the whole split takes.
         reporter: Gets the losses and the samples.
         guard: A signal that it records breaks off an evaluation.
+        on_compile_failure: Called if the compiler fails or is wrong; if it returns, evaluations are eager.
     """
 
-    def __init__(self, task: Task, clock: RunClock, reporter: Reporter, guard: SignalGuard) -> None:
+    def __init__(
+        self,
+        task: Task,
+        clock: RunClock,
+        reporter: Reporter,
+        guard: SignalGuard,
+        on_compile_failure: FailureHandler,
+    ) -> None:
         self._guard = guard
         self._task = task
         self._clock = clock
@@ -58,6 +70,9 @@ class Validator:
         tokens = task.config.eval_tokens
         if tokens is not None and tokens < task.valid_data.tokens_to_read(task.config.context_length):
             self._part = task.valid_data.first(tokens, task.config.context_length)
+        self._on_compile_failure = on_compile_failure
+        self._compiled: EvaluationLoss | None = None
+        """The loss that evaluations call; None before the first one, or if they are eager."""
         self._timings: list[tuple[float, int]] = []
         """Beginning and tokens of each batch of the part, and the end."""
         self.whole_step: int | None = None
@@ -108,7 +123,12 @@ class Validator:
         """
         part = None if whole else self._part
         self._task.parallel.synchronize_buffers()
-        began = self._clock.elapsed()
+        if self._compiled is None and self._compiling_pays(whole=whole):
+            shape = self._batch_size, self._task.config.context_length
+            self._compiled = EvaluationLoss(
+                self._task.parallel, self._task.loss_fn, shape, self._task.dtype, self._on_compile_failure
+            )
+        began = self._elapsed()
         try:
             result = self._evaluate(part or self._task.valid_data)
         except _BrokenOffError:
@@ -118,7 +138,7 @@ class Validator:
         self._keep(result, step, is_whole=part is None)
         self._reporter.evaluation(step, result, averaged_steps)
         self._sample(step)
-        self._clock.note("evaluation", self._clock.elapsed() - began + self._seconds_of_the_rest(part))
+        self._clock.note("evaluation", self._elapsed() - began + self._seconds_of_the_rest(part))
         if self._task.config.time_limit_seconds is not None and step == 0:
             began = self._clock.elapsed()
             self._reporter.export()  # to know how long it takes
@@ -141,25 +161,50 @@ class Validator:
                 task.model,
                 data,
                 config.context_length,
-                batch_size=config.eval_batch_size or config.batch_size,
+                batch_size=self._batch_size,
                 loss_fn=self._timed_loss if data is self._part else self._loss,
                 device=task.device,
                 dtype=task.dtype,
                 processes=task.parallel.processes,
             )
-        self._timings.append((self._clock.elapsed(), 0))
+        self._timings.append((self._elapsed(), 0))
         return result
+
+    @property
+    def _batch_size(self) -> int:
+        return self._task.config.eval_batch_size or self._task.config.batch_size
+
+    def _elapsed(self) -> float:
+        """Return the seconds of the run without those of compiling the loss of evaluations."""
+        return self._clock.elapsed() - (0.0 if self._compiled is None else self._compiled.seconds_compiling)
+
+    def _compiling_pays(self, *, whole: bool) -> bool:
+        """Return whether compiled evaluations are wanted, and enough batches are left to pay for the compiler.
+
+        Args:
+            whole: Whether only the last evaluation is left.
+        """
+        task, config = self._task, self._task.config
+        if not compilation.is_wanted(config, task.device) or task.parallel.processes.are_several:
+            return False
+        length = config.context_length
+        whole_tokens = task.valid_data.tokens_to_read(length)
+        tokens = whole_tokens if self._part is None else self._part.tokens_to_read(length)
+        on_the_way = 0 if whole else -(-(config.steps - self._clock.tick) // config.eval_interval)
+        return on_the_way * tokens + whole_tokens >= LEAST_BATCHES_TO_COMPILE * self._batch_size * length
 
     def _loss(self, _: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> LossResult:
         self._guard.share()  # all processes stop at the same batch
         if self._guard.received:
             raise _BrokenOffError
+        if self._compiled is not None:
+            return self._compiled(inputs, targets)
         return self._task.parallel.call(self._task.loss_fn, inputs, targets)
 
     def _timed_loss(self, _: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> LossResult:
         if self._task.config.time_limit_seconds is not None:
             synchronize(self._task.device)
-            self._timings.append((self._clock.elapsed(), inputs.numel()))
+            self._timings.append((self._elapsed(), inputs.numel()))
         return self._loss(_, inputs, targets)
 
     def _seconds_of_the_rest(self, part: TokenSplit | None) -> float:
