@@ -121,8 +121,8 @@ class TrainConfig:
     described at `trainer.resolve_dtype`."""
     compile: CompileMode = "off"
     """torch.compile of losses and updates, each checked against the eager one before it is used. With "on", a compiler
-    that fails or is wrong ends the run, which can be resumed. "auto" means on CUDA only; the run then goes on without the
-    compiler, with a notice and a record."""
+    that fails or is wrong ends the run, which can be resumed. "auto" means on CUDA only; the run then goes on without
+    the compiler, with a notice and a record."""
     eval_batch_size: int | None = None
     """Windows in one forward pass of an evaluation, of each process; None takes `batch_size`."""
     time_limit_seconds: float | None = None
