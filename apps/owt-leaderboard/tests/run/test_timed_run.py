@@ -176,3 +176,40 @@ def test_a_damaged_beginning_is_named(tmp_path, content):
     (tmp_path / "beginning.json").write_text(content)
     with pytest.raises(ValueError, match=r"beginning.json is damaged: .*; restore it, or choose another directory"):
         read_decisions(tmp_path)
+
+
+def test_compiled_programs_are_kept_beside_the_token_files(tmp_path, monkeypatch):
+    """Runs that must not find each other's programs have folders of their own (`test_ablate`)."""
+    names = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+    for name in names:
+        monkeypatch.setenv(name, "restored afterwards")
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("torch.compile", lambda function, **options: function)
+    write_articles(tmp_path / "articles.txt")
+    with simulated_clock():
+        assert main(command_of(tmp_path, "off", 40.0)) == 0
+    assert "TRITON_CACHE_DIR" not in os.environ
+    with simulated_clock():
+        assert main([*command_of(tmp_path, "on", 40.0), "compile=on"]) == 0
+    (folder,) = (path.parent / "compiled" for path in (tmp_path / "data").glob("*/train.npy"))
+    assert [os.environ[name] for name in names] == [str(folder), str(folder / "triton")]
+
+
+@pytest.mark.parametrize("compiling", ["on", "auto"])
+def test_a_long_run_ends_if_the_compiler_fails_and_another_setting_can_be_tried(
+    tmp_path, monkeypatch, capsys, compiling
+):
+    def fail(*arguments):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setattr("torch.compile", lambda function, **options: fail)
+    monkeypatch.setattr("owt_leaderboard.run.timed_run.COMPILING_PAYS_FROM", {"cpu": 30.0})
+    write_articles(tmp_path / "articles.txt")
+    with simulated_clock():
+        assert main([*command_of(tmp_path, "run", 40.0), f"compile={compiling}"]) == 2
+        error = capsys.readouterr().err
+        assert (
+            "torch.compile failed for the training loss (RuntimeError: no compiler). The whole message is in" in error
+        )
+        assert main([*command_of(tmp_path, "run", 40.0), "compile=off"]) == 0

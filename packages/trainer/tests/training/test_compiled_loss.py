@@ -1,6 +1,9 @@
 """Compiled losses of training and evaluations: checked before they are used, and never replaced silently."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -11,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from trainer import evaluate, read_metrics
 from trainer.data.batches import BatchSource, StepBatches
 from trainer.training import validation
-from trainer.training.compilation import CompilationError
+from trainer.training.compilation import CompilationError, keep_compiled_programs
 from trainer.training.loop import COMPILE_LOG
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -238,3 +241,46 @@ def test_a_run_has_one_program_for_training_and_one_for_evaluations(tmp_path, mo
     assert len(programs) == 2
     again = evaluate(model, trainer.valid_data, 8, batch_size=7, loss_fn=loss_fn)
     assert summary.final_valid_loss == pytest.approx(again.loss, rel=1e-6)
+
+
+CACHES = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+MULTIPLY = """
+import sys
+from pathlib import Path
+import torch
+from torch._dynamo.utils import counters  # sets a default
+from trainer.training.compilation import keep_compiled_programs
+keep_compiled_programs(Path(sys.argv[1]))
+torch.compile(torch.mm)(torch.ones(2, 2), torch.ones(2, 2))
+print(counters["inductor"]["fxgraph_cache_hit"], counters["inductor"]["fxgraph_cache_miss"])
+"""
+
+
+def multiply(folder):
+    """Compile in a new process; return how many programs it has found, and how many it has not."""
+    environment = {name: value for name, value in os.environ.items() if name not in CACHES}
+    command = [sys.executable, "-W", "ignore", "-c", MULTIPLY, str(folder)]
+    printed = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    return tuple(map(int, printed.split()))
+
+
+def files_in(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_later_process_finds_compiled_programs(tmp_path):
+    assert multiply(tmp_path / "kept") == (0, 1)
+    files = files_in(tmp_path / "kept")
+    assert files
+    assert multiply(tmp_path / "kept") == (1, 0)
+    assert files_in(tmp_path / "kept") == files
+
+
+@pytest.mark.parametrize("chosen", CACHES)
+def test_a_folder_that_the_user_has_chosen_is_kept(tmp_path, monkeypatch, chosen):
+    for name in CACHES:
+        monkeypatch.setenv(name, "own")
+    monkeypatch.delenv(*(set(CACHES) - {chosen}))
+    before = dict(os.environ)
+    keep_compiled_programs(tmp_path)
+    assert dict(os.environ) == before

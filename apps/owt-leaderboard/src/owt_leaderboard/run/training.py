@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from owt_leaderboard.model.language_model import SpeedrunLM
     from trainer import Logger, Summary, TrainConfig
 
+COMPILED_FOLDER = "compiled"
+"""Folder of compiled programs beside the token files, so that the next run need not compile them again."""
 SAMPLE_TOKENS = 32
 """Tokens of the text that the model writes at each evaluation."""
 
@@ -85,8 +87,11 @@ def train(
 
     from trainer import TokenDataset, Trainer
     from trainer.distributed.rank import read_ranks, resolve_process_device
+    from trainer.training.compilation import keep_compiled_programs
 
     check_app(run_dir)
+    if recipe.compile == "on":
+        keep_compiled_programs(files.train.parent / COMPILED_FOLDER)
     files.copy_tokenizer(run_dir)
     torch.manual_seed(recipe.seed)
     model = make_model(recipe, tokenizer.vocab_size, resolve_process_device(device, read_ranks()))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch.optim import Optimizer
@@ -28,6 +31,19 @@ class CompilationError(ValueError):
 def is_wanted(config: TrainConfig, device: torch.device) -> bool:
     """Return whether a run compiles."""
     return config.compile == "on" or (config.compile == "auto" and device.type == "cuda")
+
+
+def keep_compiled_programs(directory: Path) -> None:
+    """Let this process and later ones find in `directory` what they have compiled; call it before anything is compiled.
+
+    By default, programs are in a folder for temporary files, which a restart may empty, and Triton's kernels elsewhere.
+    If the user has set TORCHINDUCTOR_CACHE_DIR or TRITON_CACHE_DIR, nothing changes.
+    """
+    # torch sets the first one to its default when it imports Dynamo, for example with the first optimizer.
+    present, default = os.environ.get("TORCHINDUCTOR_CACHE_DIR"), Path(tempfile.gettempdir(), "torchinductor_")
+    if (present is None or present.startswith(str(default))) and "TRITON_CACHE_DIR" not in os.environ:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(directory.resolve())
+        os.environ["TRITON_CACHE_DIR"] = str(directory.resolve() / "triton")
 
 
 def raise_failure(what: str, error: Exception) -> None:
