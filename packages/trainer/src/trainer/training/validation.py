@@ -23,7 +23,8 @@ from trainer.training.compilation import EvaluationLoss, FailureHandler
 from trainer.training.progress import Interval
 
 LEAST_BATCHES_TO_COMPILE = 500
-"""Whole batches left to evaluate from which the loss of evaluations is compiled."""
+"""Whole batches left to evaluate from which the loss of evaluations is compiled. The number is a judgement: it is about
+twice the batches whose time, by estimates for an H100, compiling takes."""
 _SAVED = (
     "whole_step",
     "loss",
