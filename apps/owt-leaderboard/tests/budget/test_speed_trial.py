@@ -68,11 +68,11 @@ def test_a_trial_of_too_many_windows_is_made_with_fewer(monkeypatch):
     seen, losses = [], speed_trial.make_model(changed(CPU, TRIAL), 300)
 
     def make_model(*_):
-        def loss(inputs, targets):
+        def loss(inputs, targets, **settings):
             seen.append(len(inputs))
             if len(inputs) > 2:
                 raise torch.OutOfMemoryError("CUDA out of memory")
-            return type(losses).loss(losses, inputs, targets)
+            return type(losses).loss(losses, inputs, targets, **settings)
 
         losses.loss = loss
         return losses
@@ -88,7 +88,7 @@ def test_a_trial_counts_on_what_compiling_gains_and_costs(monkeypatch):
     given = frozenset({"model.d_model", "model.num_layers", "model.num_heads", "model.d_ff"})
     sizes = {"seconds": 500.0, "train_tokens": 10**7, "processes": 1, "fixed": given}
     eager, compiled = (
-        size_for_device(changed(CPU, (f"compile={name}",)), 4096, torch.device("cpu"), **sizes)
+        size_for_device(changed(CPU, (f"compile={name}", "sampled_tokens=None")), 4096, torch.device("cpu"), **sizes)
         for name in ("off", "on")
     )
     assert compiled.tokens_per_second == pytest.approx(1.12 * eager.tokens_per_second)

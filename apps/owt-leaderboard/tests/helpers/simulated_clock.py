@@ -62,9 +62,9 @@ def simulated_clock(*, draws=True):
 
     loss_of, picture_bytes = SpeedrunLM.loss, entry.picture_bytes
 
-    def loss(model, inputs, targets):
+    def loss(model, inputs, targets, **settings):
         clock.pass_of(model)
-        return loss_of(model, inputs, targets)
+        return loss_of(model, inputs, targets, **settings)
 
     def draw(*arguments, **settings):
         clock.seconds += clock.drawing

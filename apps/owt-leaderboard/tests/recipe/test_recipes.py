@@ -20,6 +20,8 @@ from owt_leaderboard.recipe.recipes import Batches
         (["learning_rate=0"], "learning_rate is 0.0: expected a number above 0"),
         (["tokens_per_parameter=0"], "tokens_per_parameter is 0.0: expected a number above 0"),
         (["batch_ramp=((0.0, 1))"], r"batch_ramp is \(0.0, 1\): expected pairs"),
+        (["sampled_tokens=0"], "sampled_tokens is 0: expected a whole number, 1 or more"),
+        (["compile=on"], "sampled_tokens is 1024 and compile is on, .*expected sampled_tokens=None or compile=off"),
         (["skip_connections=True", "num_layers=1"], "skip_connections=True needs two halves"),
     ],
 )
@@ -32,7 +34,8 @@ def test_a_cpu_has_only_the_switches_that_gained_there_and_a_gpu_those_of_the_re
     def are_on(device_type):
         return {name for name in SWITCHES if getattr(RECIPES["speedrun"](device_type).model, name)}
 
-    assert are_on("cpu") == are_on("mps") == {"value_embeddings", "zero_init_projections"}
+    assert are_on("mps") == {"value_embeddings", "zero_init_projections"}
+    assert are_on("cpu") == are_on("mps") | {"embedding_norm"}
     assert are_on("cuda") == {
         "value_embeddings",
         "qk_norm",
@@ -44,6 +47,15 @@ def test_a_cpu_has_only_the_switches_that_gained_there_and_a_gpu_those_of_the_re
     }
     decay = [RECIPES["speedrun"](device).optimizer.cautious_weight_decay for device in ("cpu", "mps", "cuda")]
     assert decay == [False, False, True]
+
+
+def test_a_sampled_output_layer_takes_fewer_operations():
+    cpu = RECIPES["speedrun"]("cpu")
+    rows = cpu.flops_per_token(4096) - cpu.flops_per_token(1024)
+    assert rows == 0
+    whole = changed(cpu, ["sampled_tokens=None"])
+    assert whole.flops_per_token(4096) - whole.flops_per_token(1024) == 6 * (4096 - 1024) * cpu.model.d_model
+    assert whole.flops_per_token(300) == cpu.flops_per_token(300)
 
 
 def test_recipe_names_of_the_command_line_are_those_of_the_table():

@@ -15,7 +15,7 @@ from small_runs import TINY, write_articles
 
 from owt_leaderboard.budget import EXIT_SECONDS, read_sessions
 from owt_leaderboard.commands.train import main
-from owt_leaderboard.recipe import RECIPES, SCHEDULE_STEPS, learning_rate_schedule
+from owt_leaderboard.recipe import RECIPES, SCHEDULE_STEPS, changed, learning_rate_schedule
 from owt_leaderboard.run.decisions import read_decisions
 from owt_leaderboard.run.timed_run import COMPILING_PAYS_FROM, compiled_if_it_pays
 from trainer import read_metrics
@@ -145,13 +145,20 @@ def test_a_run_of_another_version_is_refused(runs, tmp_path, capsys):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_device_compiles_where_there_is_time_for_it(name):
-    recipe = RECIPES[name]("cpu")
+    recipe = changed(RECIPES[name]("cpu"), ("sampled_tokens=None", "ngram_rows=None"))
     for device, least in COMPILING_PAYS_FROM.items():
         assert compiled_if_it_pays(recipe, device, least) == replace(recipe, compile="on")
         assert compiled_if_it_pays(recipe, device, least - 1) == replace(recipe, compile="off")
         for given in ("on", "off"):
             assert compiled_if_it_pays(replace(recipe, compile=given), device, 1000.0).compile == given
     assert compiled_if_it_pays(recipe, "mps", 5400.0) == recipe
+
+
+@pytest.mark.parametrize(("change", "compiles"), [("sampled_tokens=64", []), ("ngram_rows=64", ["cuda"])])
+def test_a_recipe_that_gains_nothing_from_compiling_is_not_compiled(change, compiles):
+    recipe = changed(RECIPES["baseline"]("cpu"), (change,))
+    for device in COMPILING_PAYS_FROM:
+        assert compiled_if_it_pays(recipe, device, 5400.0).compile == ("on" if device in compiles else "off")
 
 
 def test_a_run_of_another_program_is_refused_before_anything_is_written(runs, tmp_path, capsys):

@@ -210,6 +210,14 @@ def test_a_run_resumes_with_its_clock():
         assert (again.advance() > tick) is (earlier > 80.0)
 
 
+def test_a_quarter_more_than_the_slowest_evaluation_and_save_is_reserved():
+    clock = make_clock(Watch())
+    note(clock, evaluation=7.0, save=2.0)
+    note(clock, evaluation=8.0)
+    note(clock, evaluation=6.0)
+    assert clock.reserve() == pytest.approx(1.25 * (8.0 + 2.0) + 0.1)
+
+
 @pytest.fixture
 def watch(monkeypatch):
     """Fake clock for complete runs, in which a save takes half a second."""

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from owt_leaderboard.model import computing_parameters, flops_per_token
+from owt_leaderboard.model import computing_parameters
 from owt_leaderboard.recipe import Recipe, with_settings
 
 LADDER = (
@@ -19,7 +19,7 @@ TRAINING_SHARE = 0.93
 """Assumed share of the remaining time that goes into training; evaluations and the end take the rest."""
 _REFERENCE_TOKENS, _REFERENCE_BATCH = 2e9, 2**17  # training tokens, and tokens per step, of the leaderboard's entries
 _BATCH_EXPONENT = 0.654
-_MIN_WINDOWS = 16
+_MIN_WINDOWS = 8
 _MASKED_INPUTS, _MASKED_FROM_EPOCHS = 0.1, 2.0
 
 
@@ -99,7 +99,7 @@ def choose(
     candidates = [with_settings(candidate, {"model.vocab_size": vocab_size}) for candidate in candidates]
 
     def tokens_of(candidate: Recipe) -> float:
-        return seconds * flops_per_second / flops_per_token(candidate.model, backward=True)
+        return seconds * flops_per_second / candidate.flops_per_token(vocab_size)
 
     def distance(candidate: Recipe) -> float:
         ratio = tokens_of(candidate) / computing_parameters(candidate.model)

@@ -16,7 +16,6 @@ from owt_leaderboard.budget import (
     read_measurements,
 )
 from owt_leaderboard.commands.shared import command
-from owt_leaderboard.model import flops_per_token
 from owt_leaderboard.recipe import speedrun
 from owt_leaderboard.run import compiled_if_it_pays
 
@@ -69,7 +68,7 @@ def _run(flags: Flags) -> int:
             f"loss: no prediction from {len(known)} measured runs of this device and data; expected {MIN_RUNS} or more"
         )
         return 0
-    loss = predict_loss(known, choice.tokens * flops_per_token(model, backward=True))
+    loss = predict_loss(known, choice.tokens * choice.recipe.flops_per_token(vocab_size))
     print(f"loss: {loss.loss:.3f}, 95 % interval [{loss.low:.3f}, {loss.high:.3f}], from a fit to {len(known)} runs")
     if loss.extrapolation > 1:
         beyond = f"{loss.extrapolation:.1f} times the largest measured compute"

@@ -33,8 +33,8 @@ def make_model(recipe: Recipe, vocab_size: int, device: "torch.device | str | No
 def make_optimizer(model: "SpeedrunLM", recipe: Recipe, device: str = "auto") -> "Optimizer":
     """Return AdamW for everything, or Muon for the matrices inside the blocks and AdamW for the rest.
 
-    Tables of n-grams have RowwiseAdagrad. A group's `lr_scale` is its rate as a multiple of the recipe's `learning_rate`, which the schedule sets. Muon's
-    products use the dtype in which `device` trains.
+    Tables of n-grams have RowwiseAdagrad. A group's `lr_scale` is its rate as a multiple of the recipe's
+    `learning_rate`, which the schedule sets. Muon's products use the dtype in which `device` trains.
     """
     from nnscratch import AdamW, CombinedOptimizer, Muon, RowwiseAdagrad
     from trainer import resolve_device, resolve_dtype

@@ -1,10 +1,10 @@
 """Recipes: everything that decides the result of a training run, except how long it lasts."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from owt_leaderboard.model import SpeedrunConfig
+from owt_leaderboard.model import SpeedrunConfig, flops_per_token
 
 OptimizerName = Literal["adamw", "muon"]
 ScheduleName = Literal["cosine", "trapezoid"]
@@ -20,7 +20,7 @@ class _Settings:
             value, expected = getattr(self, name), None
             if get_origin(kind) is Literal and value not in get_args(kind):
                 expected = f"one of {', '.join(get_args(kind))}"
-            elif kind is int and name != "seed" and value < 1:
+            elif kind in (int, int | None) and name != "seed" and value is not None and value < 1:
                 expected = "a whole number, 1 or more"
             elif name.endswith(("_fraction", "_from", "_inputs")) and not 0 <= (value or 0) <= 1:
                 expected = "a number from 0 to 1"
@@ -129,7 +129,7 @@ class Evaluations(_Settings):
 
     count: int = 5
     """Evaluations over the run, besides the evaluation before the first step."""
-    evaluated_windows: int = 64
+    evaluated_windows: int = 128
     """Windows of the validation text in each evaluation but the last."""
 
 
@@ -153,8 +153,25 @@ class Recipe(_Settings):
     tokens_per_parameter: float = 10.0
     """Target of `sized_by_budget`: training tokens per parameter of the matrices and the output layer."""
     compile: CompileName = "auto"
-    """torch.compile; "auto" compiles on CUDA and CPU if the time limit is long enough to pay for it."""
+    """torch.compile; "auto" compiles on CUDA and CPU if the time limit is long enough to pay for it, and if nothing in
+    the recipe prevents it."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.compile == "on" and self.batches.sampled_tokens is not None:
+            raise ValueError(
+                f"sampled_tokens is {self.batches.sampled_tokens} and compile is on, but the shapes of a sampled loss "
+                "change from step to step: expected sampled_tokens=None or compile=off"
+            )
+
+    def flops_per_token(self, vocab_size: int) -> float:
+        """Return the operations of training for one token, with a tokenizer of this many entries.
+
+        Of the output layer only `sampled_tokens` rows count.
+        """
+        computed = min(vocab_size, self.batches.sampled_tokens or vocab_size)
+        return flops_per_token(replace(self.model, vocab_size=computed), backward=True)
 
 
 def baseline(device_type: str) -> Recipe:
@@ -184,13 +201,14 @@ def speedrun(device_type: str) -> Recipe:
     """The best known recipe: Muon, ReLU², value embeddings, sizes from the budget, and more options on a GPU.
 
     On a GPU, options and rates come from nanochat (Karpathy 2025) and the modded-nanogpt records (Jordan et al. 2024),
-    where they were measured. On other devices QK-norm, skip connections, shortcut, embedding norm and cautious decay
-    are off. In models trained for minutes on a CPU, they had no mean gain over three seeds (docs/experiments.md). The
-    soft cap is off too, because its tanh takes a seventh of a step on a CPU. The residual stream is in float32, and
-    embeddings have a tenth of the GPU's rate. In ten minutes on two cores, 6.5 tokens per parameter gave the lowest
-    loss, which is nearer to 5 than to 10. `device_type` is "cuda", "mps" or "cpu".
+    where they were measured. On other devices QK-norm, skip connections, shortcut and cautious decay are off. In models
+    trained for minutes on a CPU, they had no mean gain over three seeds (docs/experiments.md). The soft cap is off too,
+    because its tanh takes a seventh of a step on a CPU. The residual stream is in float32.
+
+    A CPU has tables of pairs and triples of tokens, which cost little there, and computes the logits of a quarter of
+    its small vocabulary. `device_type` is "cuda", "mps" or "cpu".
     """
-    on_gpu = device_type == "cuda"
+    on_gpu, on_cpu = device_type == "cuda", device_type == "cpu"
     width, layers = (1024, 12) if on_gpu else (128, 4)
     return Recipe(
         model=SpeedrunConfig(
@@ -207,14 +225,15 @@ def speedrun(device_type: str) -> Recipe:
             value_embeddings=True,
             skip_connections=on_gpu,
             embedding_shortcut=on_gpu,
-            embedding_norm=on_gpu,
+            embedding_norm=on_gpu or on_cpu,
             narrow_stream=on_gpu,
+            ngram_rows=65_536 if on_cpu else None,
         ),
         optimizer=OptimizerRecipe(
             kind="muon",
             learning_rate=0.01,
             muon_learning_rate=0.02,
-            embedding_learning_rate=0.3 if on_gpu else 0.03,
+            embedding_learning_rate=0.3 if on_gpu or on_cpu else 0.03,
             head_learning_rate=0.008,
             scalar_learning_rate=0.01,
             betas=(0.8, 0.95),
@@ -224,10 +243,15 @@ def speedrun(device_type: str) -> Recipe:
         schedule=Schedule(
             kind="trapezoid", warmup_fraction=0.01, decay_fraction=0.65, final_learning_rate_fraction=0.05
         ),
-        batches=Batches(batch_size=256 if on_gpu else 16, masked_inputs=None, sampling="shuffled"),
+        batches=Batches(
+            batch_size=256 if on_gpu else 16,
+            masked_inputs=None,
+            sampled_tokens=1024 if on_cpu else None,
+            sampling="shuffled",
+        ),
         evaluations=_evaluations(on_gpu),
         sized_by_budget=True,
-        tokens_per_parameter=10.0 if on_gpu else 5.0,
+        tokens_per_parameter=10.0 if on_gpu else 4.0 if on_cpu else 5.0,
     )
 
 

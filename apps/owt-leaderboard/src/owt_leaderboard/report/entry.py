@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from owt_leaderboard.budget import read_sessions
-from owt_leaderboard.model import computing_parameters, flops_per_token
+from owt_leaderboard.model import computing_parameters
 from owt_leaderboard.recipe import Recipe, make_model
 from owt_leaderboard.report.picture import picture_bytes
 
@@ -127,7 +127,7 @@ def _facts(
         "unknown, because the peak of this device is not listed" if summary["mfu"] is None else f"{summary['mfu']:.1%}"
     )
     if speed is not None:
-        operations = speed * flops_per_token(model, backward=True)
+        operations = speed * recipe.flops_per_token(vocab_size)
         utilisation += f" ({operations / 1e9:,.1f} GFLOP/s of the model's operations in training)"
     heads = f"{model.num_heads} {'heads' if model.num_heads > 1 else 'head'}"
     return {

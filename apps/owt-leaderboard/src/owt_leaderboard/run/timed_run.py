@@ -228,7 +228,13 @@ class TimedRun:
 
 
 def compiled_if_it_pays(recipe: Recipe, device_type: str, seconds: float) -> Recipe:
-    """Return the recipe with compile="auto" replaced by "on" or "off", according to the device and the time limit."""
+    """Return the recipe with compile="auto" replaced by "on" or "off", according to the device and the time limit.
+
+    A sampled loss cannot be compiled. Compiled on a CPU, tables of n-grams would have dense gradients, of which every
+    step changes all rows.
+    """
     if recipe.compile != "auto" or device_type not in COMPILING_PAYS_FROM:
         return recipe
-    return replace(recipe, compile="on" if seconds >= COMPILING_PAYS_FROM[device_type] else "off")
+    has_tables = device_type == "cpu" and recipe.model.ngram_rows is not None
+    pays = seconds >= COMPILING_PAYS_FROM[device_type] and recipe.batches.sampled_tokens is None and not has_tables
+    return replace(recipe, compile="on" if pays else "off")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import nnscratch
 from owt_leaderboard.budget import Measurement
-from owt_leaderboard.model import computing_parameters, flops_per_token
+from owt_leaderboard.model import computing_parameters
 from owt_leaderboard.recipe import Recipe, from_record, make_model
 from owt_leaderboard.run.decisions import last_limit, read_decisions
 from trainer.experiments.runs import App, TrainedModel, recorded_of
@@ -110,7 +110,7 @@ def measurement_of(run_dir: Path, dataset: str) -> Measurement:
         raise ValueError(f"{run_dir} has no final loss: expected a finished run of this app")
     vocab_size = Tokenizer.from_pretrained(tokenizer_of(run_dir)).vocab_size
     model = replace(decisions.recipe.model, vocab_size=vocab_size)
-    operations = flops_per_token(model, backward=True)
+    operations = decisions.recipe.flops_per_token(vocab_size)
     processes, limit = environment.get("processes") or 1, last_limit(run_dir, decisions)
     return Measurement(
         device=environment["device_name"] + (f" x {processes}" if processes > 1 else ""),

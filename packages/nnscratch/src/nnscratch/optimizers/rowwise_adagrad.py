@@ -88,9 +88,7 @@ class RowwiseAdagrad(optim.Optimizer):
         return state
 
 
-def _update_rows(
-    param: Tensor, rows: Tensor, grads: Tensor, state: dict[str, Any], group: dict[str, Any]
-) -> None:
+def _update_rows(param: Tensor, rows: Tensor, grads: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
     """Update some rows of a table, each given once, and the state of these rows."""
     selected = param.index_select(0, rows)
     part = {name: state[name].index_select(0, rows) for name in ("step", "square_sum")}
@@ -100,9 +98,7 @@ def _update_rows(
         state[name].index_copy_(0, rows, values.to(state[name].dtype))
 
 
-def _update(
-    param: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any], in_use: Tensor | float
-) -> None:
+def _update(param: Tensor, grad: Tensor, state: dict[str, Any], group: dict[str, Any], in_use: Tensor | float) -> None:
     """Update the rows of a table for which `in_use` is 1."""
     state["step"] += in_use
     state["square_sum"] += grad.square().mean(1)

@@ -14,7 +14,7 @@ from trainer.distributed import Processes
 
 Measured = Literal["evaluation", "export", "save"]
 
-_SAFETY_FACTOR = 1.5
+_SAFETY_FACTOR = 1.25
 _RESERVED_STEPS = 2
 _CLOSING_SECONDS = 0.1  # the summary, and closing the files
 _MAX_TIMES = 100
@@ -37,7 +37,7 @@ class RunClock:
     The schedule counts ticks, from 0 to `config.steps`. A tick is an optimizer step, or with `clock="time"` an equal
     part of the time for training.
 
-    An orderly end needs an evaluation, an export and a save. With a time limit, the clock reserves 1.5 times the
+    An orderly end needs an evaluation, an export and a save. With a time limit, the clock reserves 1.25 times the
     slowest of each so far, and two steps. A measurement above twice the median of its kind counts as twice the median.
     Otherwise one evaluation during which the process was stopped could end the run early.
 
