@@ -1,6 +1,7 @@
 """Accounting: parameters, floating-point operations, memory and training time of a model, from its config alone.
 
-This room needs no torch. `python -m nnscratch.accounting` prints the results as tables or JSON.
+`python -m nnscratch.accounting` prints the results as tables or JSON. Only the module `lowering`, which counts
+bytes and launches of a compiled loss, needs torch.
 """
 
 from nnscratch.accounting.activations import activation_values as activation_values
