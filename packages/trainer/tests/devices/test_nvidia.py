@@ -153,3 +153,12 @@ def test_several_processes_do_not_fall_back_either(machine):
 def test_the_kernel_knows_the_driver(machine, version):
     machine.add_driver(version)
     assert nvidia._driver_of_the_kernel() == version
+
+
+@needs_scripts
+def test_the_version_of_the_driver(machine):
+    assert nvidia.driver_version() == ""
+    machine.add_driver("535.104.05")
+    assert nvidia.driver_version() == "535.104.05"
+    machine.add_nvidia_smi("NVIDIA H100 80GB HBM3, 580.65.06")
+    assert nvidia.driver_version() == "580.65.06"

@@ -12,6 +12,7 @@ from trainer.devices.flops import Speed as Speed
 from trainer.devices.flops import peak_flops as peak_flops
 from trainer.devices.host_memory import keep_freed_memory as keep_freed_memory
 from trainer.devices.host_memory import release_freed_memory as release_freed_memory
+from trainer.devices.nvidia import driver_version as driver_version
 from trainer.devices.transfer import SentTensor as SentTensor
 from trainer.devices.transfer import Transfer as Transfer
 from trainer.devices.transfer import to_device as to_device

@@ -41,6 +41,11 @@ def unusable_gpu() -> str | None:
     return f"found {', '.join(found)}, and {_reason()}: {_remedy(driver)}"
 
 
+def driver_version() -> str:
+    """Return the version of the NVIDIA driver, such as "535.104.05"; "" if it is unknown or there is none."""
+    return _ask_nvidia_smi()[1] or _driver_of_the_kernel()
+
+
 def _ask_nvidia_smi() -> tuple[list[str], str]:
     """Return the GPUs that nvidia-smi lists, or its complaint, and the version of the driver ("" if unknown)."""
     program = shutil.which("nvidia-smi")
