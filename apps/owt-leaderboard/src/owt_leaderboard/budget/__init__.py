@@ -1,5 +1,6 @@
 """Time budget of a run: the clock of its limit, the model size that fits a device, and predictions of the loss."""
 
+from owt_leaderboard.budget import prediction as prediction
 from owt_leaderboard.budget.clock import EXIT_SECONDS as EXIT_SECONDS
 from owt_leaderboard.budget.clock import SESSIONS_FILE as SESSIONS_FILE
 from owt_leaderboard.budget.clock import Sessions as Sessions

@@ -1,5 +1,9 @@
 """Runs: one within a time limit, one of a number of steps, many in processes of their own, and finished ones."""
 
+from owt_leaderboard.run.device_checks import Check as Check
+from owt_leaderboard.run.device_checks import Verdict as Verdict
+from owt_leaderboard.run.device_checks import check_disk as check_disk
+from owt_leaderboard.run.device_checks import check_kernels as check_kernels
 from owt_leaderboard.run.processes import PlannedRun as PlannedRun
 from owt_leaderboard.run.processes import complete as complete
 from owt_leaderboard.run.processes import complete_all as complete_all
@@ -11,3 +15,6 @@ from owt_leaderboard.run.trained_run import APP as APP
 from owt_leaderboard.run.trained_run import evaluate_run as evaluate_run
 from owt_leaderboard.run.trained_run import measurement_of as measurement_of
 from owt_leaderboard.run.training import train as train
+from owt_leaderboard.run.trial import TrialFailedError as TrialFailedError
+from owt_leaderboard.run.trial import run_trial as run_trial
+from owt_leaderboard.run.trial import trial_steps as trial_steps
