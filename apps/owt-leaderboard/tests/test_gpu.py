@@ -58,3 +58,20 @@ def test_a_run_ends_within_its_limit(tmp_path):
     summary = json.loads((tmp_path / "run-180" / "summary.json").read_text("utf-8"))
     assert summary["mfu"] is None or 0 < summary["mfu"] < 1
     assert (tmp_path / "run-180" / "entry.png").is_file()
+
+
+def test_a_preflight_finds_kernels_and_compiler_right(tmp_path):
+    """The verdict on the speed is not checked: the model is too small for the GPU."""
+    text = write_articles(tmp_path / "articles.txt")
+    command = [sys.executable, "-m", "owt_leaderboard.preflight", "--time-limit", "8m", "--dataset", str(text)]
+    command += ["--out", str(tmp_path / "runs" / "run"), "--data-dir", str(tmp_path / "data"), "--set", *SMALL]
+    printed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    for name in (
+        "device",
+        "compilers",
+        "attention against float64",
+        "feed-forward network against float64",
+        "compiler",
+    ):
+        assert f"ok       {name}: " in printed
+    assert "tokens/s measured in 30 steps" in printed

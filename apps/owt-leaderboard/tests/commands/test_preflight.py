@@ -12,7 +12,7 @@ import torch
 from small_runs import TINY
 
 from owt_leaderboard.commands import preflight
-from owt_leaderboard.recipe import baseline
+from owt_leaderboard.recipe import baseline, changed
 from owt_leaderboard.report import entry
 from owt_leaderboard.run import check_disk, check_kernels, device_checks, trial
 from trainer.training.compilation import CompilationError
@@ -116,6 +116,15 @@ def test_a_machine_is_checked(here, tmp_path, capsys):
     assert not list((tmp_path / "runs").iterdir())  # nothing of the trial is left
 
 
+@pytest.mark.parametrize(
+    ("tokens", "dataset", "verdict"), [(1e6, None, "ok"), (3e7, "sample", "warning"), (3e7, None, "failed")]
+)
+def test_a_text_that_is_repeated(tokens, dataset, verdict):
+    check = preflight._text(tokens, 1_000_000, preflight.DataFlags(dataset=dataset), "cuda")
+    assert check.verdict == verdict
+    assert "1,000,000 tokens" in check.text
+
+
 def test_a_limit_that_leaves_no_steps_fails(here, monkeypatch, capsys):
     monkeypatch.setattr(preflight, "process_age", lambda: 70.0)
     assert preflight.main(here) == 1
@@ -144,6 +153,33 @@ def test_a_compiler_that_is_wrong_fails(here, monkeypatch, capsys):
     assert preflight.main(here) == 1
     expected = "failed   trial: torch.compile failed (its gradient of w has the norm 2, and 1 without it)\n"
     assert expected in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "verdict", "text"),
+    [
+        (("compile=on",), "ok", "gradients and the first update agree"),
+        (("compile=on", "dropout=0.1"), "warning", "gradients not compared"),
+        (("compile=auto",), "ok", "not used"),
+    ],
+)
+def test_a_compiler_whose_check_draws_random_numbers_is_a_warning(settings, verdict, text):
+    check = preflight._compiler(changed(baseline("cpu"), settings), "cpu", 58.0)
+    assert check.verdict == verdict
+    assert check.text.startswith(text)
+
+
+def test_the_trial_is_comparable_with_an_eager_one(here, monkeypatch):
+    """Masked inputs are random."""
+    trained, train = [], trial.train
+
+    def kept(recipe, *arguments, **settings):
+        trained.append(recipe)
+        return train(recipe, *arguments, **settings)
+
+    monkeypatch.setattr(trial, "train", kept)
+    assert preflight.main([*here, "masked_inputs=0.1"]) == 0
+    assert trained[0].batches.masked_inputs == 0.0
 
 
 def test_a_missing_compiler_fails_before_the_data_are_prepared(here, monkeypatch, capsys):

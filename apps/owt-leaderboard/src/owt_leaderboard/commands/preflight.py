@@ -135,7 +135,7 @@ def _check_here(flags: Flags, limit: float) -> int:
     for reason in choice.reasons:
         print(f"{_INDENT}{reason}")
     if limit >= LONG_SECONDS:
-        report.attempt("text", lambda: _text(choice.tokens, text_tokens, data, device.type))
+        report.add(*_text(choice.tokens, text_tokens, data, device.type))
     directory = (flags.out or Path("runs", "run")).parent
     directory.mkdir(parents=True, exist_ok=True)
     disk, written_per_second = check_disk(directory, arithmetic.checkpoint_bytes(recipe), _KEPT_CHECKPOINTS)
@@ -152,11 +152,7 @@ def _check_here(flags: Flags, limit: float) -> int:
     except TrialFailedError as error:
         report.add("trial", "failed", str(error))
         return report.end()
-    if recipe.compile == "on" or (recipe.compile == "auto" and device.type == "cuda"):
-        text = f"gradients and the first update agree with the eager ones, in {trial.seconds_compiling:.0f} s"
-        report.add("compiler", "ok", text)
-    else:
-        report.add("compiler", "ok", "not used by this run")
+    report.add(*_compiler(recipe, device.type, trial.seconds_compiling))
     peak = peak_flops(device_name(device), resolve_dtype("auto", device))
     memory = trial.peak_memory_bytes
     measured = f"measured in {trial.steps} steps"
@@ -193,12 +189,27 @@ def _compilers(data: DataFlags, recipe: Recipe, limit: float) -> str:
     return "found, and they build a module"
 
 
-def _text(tokens: float, text_tokens: int, data: DataFlags, device_type: str) -> str:
+def _text(tokens: float, text_tokens: int, data: DataFlags, device_type: str) -> Check:
+    """Return the check of a text that may be repeated too often."""
     notes: list[str] = []
-    check_repetition(
-        tokens, text_tokens, is_text_given=data.dataset is not None, device_type=device_type, notify=notes.append
-    )
-    return "".join(notes) or f"{text_tokens:,} tokens, seen {tokens / text_tokens:.2f} times"
+    is_given = data.dataset is not None
+    try:
+        check_repetition(tokens, text_tokens, is_text_given=is_given, device_type=device_type, notify=notes.append)
+    except ValueError as error:
+        return Check("text", "failed", str(error))
+    if notes:
+        return Check("text", "warning", notes[0])
+    return Check("text", "ok", f"{text_tokens:,} tokens, seen {tokens / text_tokens:.2f} times")
+
+
+def _compiler(recipe: Recipe, device_type: str, seconds: float) -> Check:
+    """Return the check of compiled programs, which the trainer has made in the trial."""
+    if recipe.compile == "off" or (recipe.compile == "auto" and device_type != "cuda"):
+        return Check("compiler", "ok", "not used by this run")
+    if recipe.model.dropout or recipe.batches.sampled_tokens:
+        text = f"gradients not compared, because the loss draws random numbers; {seconds:.0f} s of compiling"
+        return Check("compiler", "warning", text)
+    return Check("compiler", "ok", f"gradients and the first update agree with the eager ones; {seconds:.0f} s")
 
 
 def _speed(recipe: Recipe, tokens_per_second: float, peak: float | None, origin: str) -> Check:

@@ -47,7 +47,7 @@ def trial_steps(recipe: Recipe, tokens_per_second: float) -> int:
 def run_trial(
     recipe: Recipe, files: TokenFiles, tokenizer: "Tokenizer", device: str, directory: Path, steps: int
 ) -> Trial:
-    """Train a recipe in its final sizes for some steps, in a temporary directory.
+    """Train a recipe in its final sizes for some steps, in a temporary directory and without masked inputs.
 
     Args:
         recipe: The recipe.
@@ -68,7 +68,12 @@ def run_trial(
     length = recipe.model.context_length
     valid = TokenDataset(files.valid)
     windows = min((len(valid) - 1) // length, _EVALUATED_BATCHES * recipe.batches.batch_size)
-    settings = {"evaluations.count": 1, "evaluations.evaluated_windows": windows, "schedule.average_from": None}
+    settings = {
+        "evaluations.count": 1,
+        "evaluations.evaluated_windows": windows,
+        "schedule.average_from": None,
+        "batches.masked_inputs": 0.0,  # drawn at random, so the trainer could not compare compiled gradients
+    }
     with tempfile.TemporaryDirectory(dir=directory, prefix="preflight-") as folder:
         part = Path(folder, "valid.npy")
         np.save(part, valid.tokens[: windows * length + 1])
