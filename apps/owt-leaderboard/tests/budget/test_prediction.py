@@ -80,10 +80,10 @@ def test_the_seconds_of_a_limit():
     costs = replace(costs, copied_per_second=size / 0.1, start=20, compiling=100, compiling_evaluation=30, entry=4)
     lines = prediction.time_lines(RECIPE, 5400, costs)
     evaluations = 11 * (2048 * 512 / 1e6 + 1)
-    expected = [20, 130, evaluations, 90 * 0.1, 1.5 * (60 + 2), 7]
+    expected = [20, 130, evaluations, 90 * 0.1, 1.25 * (60 + 2), 7]
     assert [line.amount for line in lines] == pytest.approx(expected)
     assert prediction.training_seconds(5400, lines) == pytest.approx(5400 - sum(expected))
-    assert costs.unused_seconds(RECIPE) == pytest.approx(0.5 * 62)
+    assert costs.unused_seconds(RECIPE) == pytest.approx(0.25 * 62)
     assert prediction.RESERVE == clock._SAFETY_FACTOR
 
 
@@ -114,7 +114,7 @@ def test_an_h100_is_the_reference():
         prediction.assumed_rates("abacus", 1e12)
 
 
-@pytest.mark.parametrize(("name", "windows", "passes"), [("NVIDIA H100", 128, 2), ("NVIDIA H200", 256, 1)])
+@pytest.mark.parametrize(("name", "windows", "passes"), [("NVIDIA H100", 256, 1), ("NVIDIA H200", 256, 1)])
 def test_sizes_are_those_that_a_run_chooses(name, windows, passes):
     rates = prediction.assumed_rates(name, peak_flops(name, torch.bfloat16))
     recipe = prediction.size_by_rates(

@@ -90,7 +90,7 @@ def test_batches_count_what_a_ramp_accumulates():
     assert batch_windows(GPU, 2e9) == 256
     assert batch_windows(ramp, 2e9) == 128  # 256 / 2.75 = 93 by the next power of two
     assert batch_windows(CPU, 10e6) * CPU.model.context_length == 4096
-    assert batch_windows(CPU, 1.0) == 8
+    assert batch_windows(CPU, 1.0) == 16
 
 
 @pytest.mark.parametrize("processes", [1, 3, 7, 8])

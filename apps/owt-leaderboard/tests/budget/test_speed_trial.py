@@ -37,10 +37,10 @@ def test_a_step_in_which_the_process_was_stopped_changes_no_speed():
 
 @pytest.fixture
 def h100(monkeypatch):
-    """A GPU of known peak, with 80 GiB of free memory."""
+    """A GPU of known peak, with 50 GiB of free memory."""
     monkeypatch.setattr("trainer.devices.devices.device_name", lambda device: "NVIDIA H100 80GB HBM3")
     monkeypatch.setattr("trainer.resolve_dtype", lambda name, device: torch.bfloat16)
-    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (80 * 2**30, 80 * 2**30))
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda device: (50 * 2**30, 80 * 2**30))
     monkeypatch.setattr("torch.cuda.empty_cache", lambda: None)
     return torch.device("cuda")
 
@@ -52,7 +52,7 @@ def test_a_gpu_of_known_peak_spends_time_on_compiling_too(h100):
     assert choice.tokens / choice.tokens_per_second == pytest.approx(5300)
     assert "assuming 40% of its peak, after 100 s of compiling" in choice.reasons[0]
     assert (choice.recipe.batches.batch_size, choice.recipe.batches.batch_ramp) == (128, ((0.0, 2),))
-    assert choice.reasons[-1] == "forward passes of 128 windows, for 80 GiB of memory"
+    assert choice.reasons[-1] == "forward passes of 128 windows, for 50 GiB of memory"
     given = size_for_device(recipe, 32_000, h100, seconds=5400.0, fixed=fixed | {"batches.batch_size"}, **sizes)
     assert (given.recipe.batches.batch_size, given.recipe.batches.batch_ramp) == (256, ())
 

@@ -21,7 +21,7 @@ from owt_leaderboard.recipe.recipes import Batches
         (["tokens_per_parameter=0"], "tokens_per_parameter is 0.0: expected a number above 0"),
         (["batch_ramp=((0.0, 1))"], r"batch_ramp is \(0.0, 1\): expected pairs"),
         (["sampled_tokens=0"], "sampled_tokens is 0: expected a whole number, 1 or more"),
-        (["compile=on"], "sampled_tokens is 1024 and compile is on, .*expected sampled_tokens=None or compile=off"),
+        (["compile=on"], "sampled_tokens is 2048 and compile is on, .*expected sampled_tokens=None or compile=off"),
         (["skip_connections=True", "num_layers=1"], "skip_connections=True needs two halves"),
     ],
 )
@@ -51,7 +51,7 @@ def test_a_cpu_has_only_the_switches_that_gained_there_and_a_gpu_those_of_the_re
 
 def test_a_sampled_output_layer_takes_fewer_operations():
     cpu = RECIPES["speedrun"]("cpu")
-    rows = cpu.flops_per_token(4096) - cpu.flops_per_token(1024)
+    rows = cpu.flops_per_token(4096) - cpu.flops_per_token(2048)
     assert rows == 0
     whole = changed(cpu, ["sampled_tokens=None"])
     assert whole.flops_per_token(4096) - whole.flops_per_token(1024) == 6 * (4096 - 1024) * cpu.model.d_model

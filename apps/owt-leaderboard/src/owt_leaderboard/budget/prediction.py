@@ -18,7 +18,7 @@ from owt_leaderboard.budget.speed_trial import ASSUMED_UTILISATION, COMPILING_SE
 from owt_leaderboard.model import computing_parameters, flops_per_token, parameters_by_group
 from owt_leaderboard.recipe import SIZE_NAMES, Recipe
 
-RESERVE = 1.5
+RESERVE = 1.25
 """Times the slowest evaluation and save that the trainer's clock reserves for the end of a run."""
 OWT_VALID_TOKENS = 66_500_000
 """Tokens of OpenWebText's validation text: 290 MB at about 4.37 bytes per token."""

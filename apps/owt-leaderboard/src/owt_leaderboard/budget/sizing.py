@@ -19,7 +19,7 @@ TRAINING_SHARE = 0.93
 """Assumed share of the remaining time that goes into training; evaluations and the end take the rest."""
 _REFERENCE_TOKENS, _REFERENCE_BATCH = 2e9, 2**17  # training tokens, and tokens per step, of the leaderboard's entries
 _BATCH_EXPONENT = 0.654
-_MIN_WINDOWS = 8
+_MIN_WINDOWS = 16
 _MASKED_INPUTS, _MASKED_FROM_EPOCHS = 0.1, 2.0
 
 

@@ -205,7 +205,7 @@ def speedrun(device_type: str) -> Recipe:
     trained for minutes on a CPU, they had no mean gain over three seeds (docs/experiments.md). The soft cap is off too,
     because its tanh takes a seventh of a step on a CPU. The residual stream is in float32.
 
-    A CPU has tables of pairs and triples of tokens, which cost little there, and computes the logits of a quarter of
+    A CPU has tables of pairs and triples of tokens, which cost little there, and computes the logits of half of
     its small vocabulary. `device_type` is "cuda", "mps" or "cpu".
     """
     on_gpu, on_cpu = device_type == "cuda", device_type == "cpu"
@@ -246,7 +246,7 @@ def speedrun(device_type: str) -> Recipe:
         batches=Batches(
             batch_size=256 if on_gpu else 16,
             masked_inputs=None,
-            sampled_tokens=1024 if on_cpu else None,
+            sampled_tokens=2048 if on_cpu else None,
             sampling="shuffled",
         ),
         evaluations=_evaluations(on_gpu),

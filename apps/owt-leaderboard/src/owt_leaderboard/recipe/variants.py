@@ -13,7 +13,7 @@ _SWITCHES = (*SWITCHES, *(item.name for item in fields(OptimizerRecipe) if isins
 _OPTIONAL = {
     "logit_soft_cap": ("15.0", "None"),
     "ngram_rows": ("262144", "None"),
-    "sampled_tokens": ("1024", "None"),
+    "sampled_tokens": ("2048", "None"),
     "average_from": ("0.9", "None"),
     "masked_inputs": ("0.1", "0.0"),
     "dropout": ("0.1", "0.0"),
