@@ -40,7 +40,7 @@ def test_steps_are_those_of_each_optimizer_by_itself():
 
 @pytest.mark.usefixtures("unchecked_shapes")
 @pytest.mark.parametrize("normuon", [False, True])
-def test_each_step_compiles_as_one_graph_for_all_rates_and_decays(normuon):
+def test_each_step_compiles_as_one_graph_for_all_rates_decays_and_momenta(normuon):
     torch.compiler.reset()
     programs = []
 
@@ -61,8 +61,10 @@ def test_each_step_compiles_as_one_graph_for_all_rates_and_decays(normuon):
             give_gradients(params, number)
             for place, group in enumerate(optimizer.param_groups):
                 rate, decay = 0.01 * (place + 1) / (number + 1), 0.1 * (1 - number / 5)
-                for name, value in (("lr", rate), ("weight_decay", decay)):
-                    group[name] = torch.tensor(value, dtype=torch.float64) if optimizer is compiled else value
+                values = {"lr": rate, "weight_decay": decay, "momentum": 0.85 + number / 50}
+                for name in values.keys() & group.keys():
+                    value = torch.tensor(values[name], dtype=torch.float64)
+                    group[name] = value if optimizer is compiled else values[name]
         if number == 0:
             compiled.step()  # makes the state, which is other work
         for step in steps if number else ():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -17,7 +17,7 @@ from trainer.distributed import Parallel
 from trainer.evaluation import LossFunction
 
 Schedule: TypeAlias = Callable[[int], float]
-"""schedule(step) -> learning rate, or a factor of the weight decay."""
+"""schedule(step) -> learning rate, or a factor of the weight decay or momentum."""
 SampleFunction: TypeAlias = Callable[[nn.Module, int], str | Sequence[str]]
 """sample(model, step) -> text or texts."""
 
@@ -34,7 +34,8 @@ class Task:
     valid_data: TokenSplit
     config: TrainConfig
     schedule: Schedule | LRScheduler
-    weight_decay_schedule: Schedule | None
+    factor_schedules: Mapping[str, Schedule]
+    """Schedules of the weight decay and the momentum, if there are any, by the name of the setting."""
     sample: SampleFunction | None
     callbacks: Sequence[object]
     device: torch.device

@@ -56,6 +56,8 @@ class Trainer:
         loggers: Receivers of the records besides `metrics.jsonl`; None for the console, [] for nobody.
         weight_decay_schedule: weight_decay_schedule(step) -> factor of each parameter group's own weight decay; None
             leaves that as it is.
+        momentum_schedule: momentum_schedule(step) -> factor of the momentum of each parameter group that has one; None
+            leaves that as it is.
         sample: sample(model, step) -> text or texts, kept in `samples.jsonl` at every evaluation.
         recorded: Further content of `config.json`, under "recorded"; plain JSON values.
         changeable: Names of recorded values that may change when the run resumes, such as "recipe.steps".
@@ -86,6 +88,7 @@ class Trainer:
         loggers: Sequence[Logger] | None = None,
         *,
         weight_decay_schedule: Schedule | None = None,
+        momentum_schedule: Schedule | None = None,
         sample: SampleFunction | None = None,
         recorded: Mapping[str, Any] | None = None,
         changeable: Collection[str] = (),
@@ -102,7 +105,9 @@ class Trainer:
         for split in self._splits:
             split.check_length(config.context_length)
         check_same_tokenizer(self._splits)
-        check_schedules(schedule, weight_decay_schedule, optimizer, config)
+        factor_schedules = {"weight_decay": weight_decay_schedule, "momentum": momentum_schedule}
+        self._factor_schedules = {name: given for name, given in factor_schedules.items() if given is not None}
+        check_schedules(schedule, self._factor_schedules, optimizer, config)
         check_parameters(model, optimizer)
         self.model = model
         self.optimizer = optimizer
@@ -111,7 +116,6 @@ class Trainer:
         self.valid_data = valid_data
         self.config = config
         self.schedule = schedule
-        self.weight_decay_schedule = weight_decay_schedule
         self.run_dir = Path(run_dir)
         self.loggers: Sequence[Logger] = [ConsoleLogger()] if loggers is None else loggers
         self.sample = sample
@@ -128,7 +132,7 @@ class Trainer:
         functions = {
             "loss_fn": loss_fn,
             "schedule": schedule,
-            "weight_decay_schedule": weight_decay_schedule or _unchanged,
+            **{f"{name}_schedule": given or _unchanged for name, given in factor_schedules.items()},
         }
         self.description = describe_run(config, model, optimizer, *self._splits, recorded or {}, functions)
         self.description["callbacks"] = describe_callbacks(self.callbacks)
@@ -206,7 +210,7 @@ class Trainer:
                     valid_data=self._splits[1],
                     config=self.config,
                     schedule=self.schedule,
-                    weight_decay_schedule=self.weight_decay_schedule,
+                    factor_schedules=self._factor_schedules,
                     sample=self.sample,
                     callbacks=self.callbacks,
                     device=self.device,
@@ -301,7 +305,7 @@ def check_parameters(model: nn.Module, optimizer: Optimizer) -> None:
 
 
 def _unchanged(step: int) -> float:
-    """Factor of a weight decay without a schedule, for the records."""
+    """Factor of a setting without a schedule, for the records."""
     return 1.0
 
 

@@ -12,18 +12,18 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 class Decaying(Momentum):
-    """The same with weight decay."""
+    """The same with weight decay and a setting of its own for momentum."""
 
     def __init__(self, params):
         super().__init__(params)
         for group in self.param_groups:
-            group["weight_decay"] = 0.1
+            group["weight_decay"], group["momentum"] = 0.1, 0.5
 
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
             for param in group["params"]:
-                param.sub_(param * group["weight_decay"] * group["lr"])
+                param.sub_(param * group["weight_decay"] * group["lr"] * group["momentum"])
         super().step()
 
 
@@ -70,7 +70,7 @@ def test_updates_are_compiled_from_the_second_on_and_from_the_first_where_a_run_
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_scheduled_weight_decay_needs_one_program(tmp_path, monkeypatch):
+def test_scheduled_weight_decay_and_momentum_need_one_program(tmp_path, monkeypatch):
     programs, compile_ = [], torch.compile
 
     def backend(graph, inputs):
@@ -80,7 +80,11 @@ def test_scheduled_weight_decay_needs_one_program(tmp_path, monkeypatch):
     def update_only(function, **options):
         return compile_(function, backend=backend, **options) if function.__name__ == "step" else function
 
-    settings = {"weight_decay_schedule": lambda step: 1 - min(step, 20) / 20, "steps": 30}
+    settings = {
+        "weight_decay_schedule": lambda step: 1 - min(step, 20) / 20,
+        "momentum_schedule": lambda step: 1 + min(step, 20) / 40,
+        "steps": 30,
+    }
     trainer_of(tmp_path / "off", Decaying, **settings).fit()
     torch.compiler.reset()
     monkeypatch.setattr(torch, "compile", update_only)

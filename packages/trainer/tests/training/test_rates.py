@@ -102,6 +102,41 @@ def test_scheduled_weight_decay_goes_on_where_it_was(tmp_path):
     assert "changed from step 17 on: steps was 17, now 30; weight_decay_schedule was edited" in notices.messages
 
 
+def with_momentum(run, *, steps=30, seed=0, **options):
+    model = make_model(seed, dropout=0.0)
+    groups = [{"params": model[:3].parameters(), "momentum": 0.8}, {"params": model[3:].parameters()}]
+    options = {"momentum_schedule": lambda step: 0.5 + step / 60, "lr": lambda step: 0.1, **options}
+    return make_trainer(run, model=model, optimizer=torch.optim.SGD(groups, lr=0.1), steps=steps, **options)
+
+
+def test_momentum_follows_its_schedule_and_goes_on_where_it_was(tmp_path):
+    """Each group's own momentum is multiplied in a step, and is the same before and after it."""
+    seen, run = [], tmp_path / "run"
+    options = {"grad_accumulation_steps": 1, "max_grad_norm": None, "log_interval": 1}
+    trainer = with_momentum(run, loss=recording(seen), **options)
+    trainer.fit()
+    assert [group["momentum"] for group in trainer.optimizer.param_groups] == [0.8, 0]
+    other = with_momentum(tmp_path / "other")
+    for step, (inputs, targets) in enumerate(seen):
+        other.optimizer.zero_grad()
+        loss_fn(other.model, inputs, targets).backward()
+        other.optimizer.param_groups[0]["momentum"] = 0.8 * (0.5 + step / 60)
+        other.optimizer.step()
+    assert torch.equal(weights(run), torch.cat([p.detach().flatten() for p in other.model.parameters()]))
+    records = [record for record in read_metrics(run) if record["event"] == "train"]
+    assert [record["momentum_factor"] for record in records] == [0.5 + step / 60 for step in range(30)]
+    with_momentum(tmp_path / "cut", steps=17, **options).fit()
+    with_momentum(tmp_path / "cut", seed=7, **options).fit()
+    assert torch.equal(weights(tmp_path / "cut"), weights(run))
+
+
+def test_wrong_schedules_of_momentum_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no parameter group of the optimizer has a momentum above 0"):
+        with_decay(tmp_path / "run", momentum_schedule=lambda step: 1.0)
+    with pytest.raises(ValueError, match=r"momentum_schedule\(2\) is 1.25, which makes a momentum of 0.8 1: expected"):
+        with_momentum(tmp_path / "run", momentum_schedule=lambda step: 1.0 if step < 2 else 1.25).fit()
+
+
 def test_wrong_schedules_of_weight_decay_are_refused(tmp_path):
     with pytest.raises(
         TypeError, match=r"weight_decay_schedule is 0\.1: expected a function of the step that returns a"

@@ -130,7 +130,7 @@ class Muon(optim.Optimizer):
 
     @property
     def step_compiles(self) -> bool:
-        """True if `torch.compile(optimizer.step)` gives one program for all rates and weight decays that are tensors.
+        """True if `torch.compile(optimizer.step)` gives one program for all rates, decays and momenta that are tensors.
 
         False while processes share the work, because one whose compiler fails would leave the others waiting.
         """
@@ -183,7 +183,10 @@ class Muon(optim.Optimizer):
             if "momentum_buffer" not in self.state[param]:
                 self.state[param]["momentum_buffer"] = torch.zeros_like(param)
         means = [self.state[param]["momentum_buffer"] for param in params]
-        torch._foreach_lerp_(means, grads, 1 - group["momentum"])
+        if isinstance(group["momentum"], Tensor):
+            torch._foreach_add_(means, _shares(means, grads, 1 - group["momentum"]))
+        else:
+            torch._foreach_lerp_(means, grads, 1 - group["momentum"])
         count, ranks = len(params), 1
         own = range(count)
         if self._process_group is not None and count > 1:
@@ -192,7 +195,7 @@ class Muon(optim.Optimizer):
             own = own[rank * share : (rank + 1) * share]
         if not _is_sharded(params[0]):
             grads, means = [grads[index] for index in own], [means[index] for index in own]
-        directions = torch._foreach_lerp(grads, means, group["momentum"]) if group["nesterov"] and grads else means
+        directions = _lerp(grads, means, group["momentum"]) if group["nesterov"] and grads else means
         if _is_sharded(params[0]):
             directions = [whole for index, whole in enumerate(map(_whole, directions)) if index in own]
         settings = group["newton_schulz_steps"], group["newton_schulz_dtype"], group["coefficients"]
@@ -250,6 +253,18 @@ def _check(settings: dict[str, Any]) -> None:
         check_coefficients(settings["coefficients"])
     if settings.get("newton_schulz_steps", 1) < 1:
         raise ValueError(f"newton_schulz_steps={settings['newton_schulz_steps']!r} is out of range; choose at least 1")
+
+
+def _shares(starts: list[Tensor], ends: list[Tensor], weight: Tensor) -> tuple[Tensor, ...]:
+    """Return weight · (end - start) of each pair: the steps of a lerp, whose weights must be numbers."""
+    return torch._foreach_mul(torch._foreach_sub(ends, starts), weight)
+
+
+def _lerp(starts: list[Tensor], ends: list[Tensor], weight: float | Tensor) -> tuple[Tensor, ...]:
+    """Return start + weight · (end - start) of each pair."""
+    if isinstance(weight, Tensor):
+        return torch._foreach_add(starts, _shares(starts, ends, weight))
+    return torch._foreach_lerp(starts, ends, weight)
 
 
 def _is_tall(matrix: Tensor) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -74,7 +74,7 @@ class Reporter:
         *,
         learning_rate: float,
         group_rates: Sequence[float],
-        decay_factor: float | None,
+        factors: Mapping[str, float],
         grad_norm: float,
         parameter_norm: float,
         loss_scale: float | None = None,
@@ -87,7 +87,7 @@ class Reporter:
             loss_max: Largest of them.
             learning_rate: Rate of the last step.
             group_rates: Rates of the parameter groups, which are recorded if they differ.
-            decay_factor: Factor of the weight decay in the last step; None if it is not scheduled.
+            factors: Factors of the weight decay and the momentum in the last step, if they are scheduled, by name.
             grad_norm: Gradient norm of the last step, before clipping.
             parameter_norm: Norm of all parameters together.
             loss_scale: Factor of the losses in backward passes; None without loss scaling.
@@ -108,8 +108,7 @@ class Reporter:
         }
         if loss_scale is not None:
             record["loss_scale"] = loss_scale
-        if decay_factor is not None:
-            record["weight_decay_factor"] = decay_factor
+        record |= {f"{name}_factor": factor for name, factor in factors.items()}
         if any(rate != learning_rate for rate in group_rates):
             record["group_lrs"] = list(group_rates)
         self._write(record)

@@ -30,7 +30,7 @@ CSV_COLUMNS = (
 ).split()
 _SHOWN_DIFFERENCES = 3
 _DEFAULTS = json.loads(json.dumps({f.name: f.default for f in fields(TrainConfig) if f.default is not MISSING}))
-_FUNCTIONS = ("loss_fn", "schedule", "weight_decay_schedule")
+_FUNCTIONS = ("loss_fn", "schedule", "weight_decay_schedule", "momentum_schedule")
 
 Changes: TypeAlias = dict[str, tuple[Any, Any]]
 """Earlier and present values of settings that have changed, by their flattened names."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -147,18 +147,19 @@ def compile_update(
     dtype: torch.dtype = torch.float32,
     on_failure: FailureHandler = raise_failure,
     *,
-    schedules_decay: bool = False,
+    scheduled: Collection[str] = (),
 ) -> CompiledUpdate | None:
     """Return the compiled update, or None if it is not wanted or not offered by the optimizer.
 
     An optimizer offers it by a true `step_compiles`: torch.compile(optimizer.step) must make one program for all steps
-    and for all rates and weight decays that are tensors of one number. Of a combined optimizer, which lists its parts
-    as `optimizers`, the parts that offer it are compiled. Updates of sharded parameters are eager.
+    and for all rates, and weight decays and momenta if `scheduled` names them, that are tensors of one number. Of a
+    combined optimizer, which lists its parts as `optimizers`, the parts that offer it are compiled. Updates of sharded
+    parameters are eager.
     """
     offered = any(getattr(part, "step_compiles", False) for part in optimizer_parts(parallel.optimizer))
     if not (is_wanted(config, parallel.device) and offered) or parallel.is_sharded:
         return None
-    return CompiledUpdate(parallel, dtype, on_failure, schedules_decay=schedules_decay)
+    return CompiledUpdate(parallel, dtype, on_failure, scheduled=scheduled)
 
 
 class CompiledUpdate:
@@ -174,7 +175,7 @@ class CompiledUpdate:
         parallel: The model, an optimizer or a combined one, and the processes of the run.
         dtype: Type of the matrix products.
         on_failure: Called if the compiler fails or is wrong; if it returns, steps are eager from then on.
-        schedules_decay: Whether the weight decay changes from step to step, like the rate.
+        scheduled: Settings of the groups that change from step to step, like the rate.
     """
 
     def __init__(
@@ -183,13 +184,13 @@ class CompiledUpdate:
         dtype: torch.dtype,
         on_failure: FailureHandler,
         *,
-        schedules_decay: bool = False,
+        scheduled: Collection[str] = (),
     ) -> None:
         self._optimizer = parallel.optimizer
         self._names = {id(parameter): name for name, parameter in parallel.model.named_parameters()}
         self._dtype = dtype
         self._on_failure = on_failure
-        self._scheduled = ("lr", "weight_decay") if schedules_decay else ("lr",)
+        self._scheduled = ("lr", *scheduled)
         self._processes = parallel.processes
         self._parts = optimizer_parts(self._optimizer)
         self._is_compiled = [bool(getattr(part, "step_compiles", False)) for part in self._parts]
@@ -259,7 +260,7 @@ def _parameters(optimizer: Optimizer) -> list[torch.Tensor]:
 
 
 @contextmanager
-def _as_tensors(optimizer: Optimizer, names: Sequence[str]) -> Iterator[None]:
+def _as_tensors(optimizer: Optimizer, names: Collection[str]) -> Iterator[None]:
     """Replace scheduled settings of the groups by tensors: a number would be a constant of the compiled program."""
     replaced = [(group, name, group[name]) for group in optimizer.param_groups for name in names if name in group]
     try:

@@ -98,11 +98,11 @@ class TrainingLoop:
             self.config,
             self.device,
             task.dtype,
-            schedules_decay=task.weight_decay_schedule is not None,
+            scheduled=task.factor_schedules.keys(),
             on_halving=self._report_halving,
             on_compile_failure=self._report_compile_failure,
         )
-        self.rates = Rates(task.schedule, self.parallel.optimizer, task.weight_decay_schedule)
+        self.rates = Rates(task.schedule, self.parallel.optimizer, task.factor_schedules)
         self.losses = Losses(on_divergence=self.reporter.notice)
         self.average = WeightAverage(self.parallel, self.config)
         self.validator = Validator(task, clock, self.reporter, guard, self._report_compile_failure)
@@ -336,7 +336,7 @@ class TrainingLoop:
         return {
             "learning_rate": self.counts.learning_rate,
             "group_rates": self.rates.of_groups,
-            "decay_factor": self.rates.decay_factor,
+            "factors": self.rates.factors,
             "parameter_norm": norm,
         }
 

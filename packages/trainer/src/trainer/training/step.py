@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -41,7 +41,7 @@ class TrainingStep:
         config: Settings of the run.
         device: Device that computes.
         dtype: torch.bfloat16 and torch.float16 compute under autocast, float16 with loss scaling.
-        schedules_decay: Whether the weight decay changes from step to step.
+        scheduled: Settings of the optimizer's groups, besides the rate, that change from step to step.
         on_halving: Called with a message after `micro_batch_size` has been reduced.
         on_compile_failure: Called if the compiler fails or is wrong; if it returns, training continues without it.
     """
@@ -55,7 +55,7 @@ class TrainingStep:
         device: torch.device,
         dtype: torch.dtype,
         *,
-        schedules_decay: bool = False,
+        scheduled: Collection[str] = (),
         on_halving: Callable[[str], None] = lambda message: None,
         on_compile_failure: FailureHandler = raise_failure,
     ) -> None:
@@ -70,7 +70,7 @@ class TrainingStep:
         self._compiled: LossFunction | None = None
         """The compiled loss, after its check for the present `micro_batch_size`."""
         self._on_compile_failure = on_compile_failure
-        self._update = compile_update(parallel, config, dtype, on_compile_failure, schedules_decay=schedules_decay)
+        self._update = compile_update(parallel, config, dtype, on_compile_failure, scheduled=scheduled)
         self.micro_batch_size = loader.rows
         """Windows in one forward pass: a whole batch, or less if that did not fit into memory."""
         self._on_halving = on_halving
