@@ -5,6 +5,7 @@ import json
 import pytest
 from small_runs import TINY
 
+from bpe import Tokenizer
 from owt_leaderboard.commands import fixed_steps
 from trainer import read_config, read_metrics
 
@@ -38,6 +39,19 @@ def test_as_many_steps_as_asked_for_with_the_whole_schedule(text, tmp_path, caps
     (out / "config.json").write_text(json.dumps(config))
     assert fixed_steps.main(arguments) == 2
     assert "error: the run was recorded by another version of this app" in capsys.readouterr().err
+
+
+def test_schedules_and_documents_reach_the_run(text, tmp_path):
+    out, words = tmp_path / "run", ("muon_momentum_start=0.475", "weight_decay_factors=((0.0,1.0),(1.0,0.0))")
+    arguments = ["--steps", "5", *ARGUMENTS, *words, "sampling=documents", "momentum_warmup_fraction=0.5"]
+    arguments += ["--dataset", str(text), "--data-dir", str(tmp_path), "--out", str(out)]
+    assert fixed_steps.main(arguments) == 0
+    records = [record for record in read_metrics(out) if record["event"] == "train"]
+    factors = {record["step"]: (record["momentum_factor"], record["weight_decay_factor"]) for record in records}
+    assert (factors[1], factors[3], factors[5]) == ((0.5, 1.0), (1.0, 0.5), (1.0, 0.0))
+    settings = read_config(out)["train"]
+    assert settings["sampling"] == "documents"
+    assert settings["separator_id"] == Tokenizer.from_pretrained(out / "tokenizer").eot_id
 
 
 def test_a_run_that_diverges_says_so(text, tmp_path, capsys):

@@ -16,6 +16,8 @@ from owt_leaderboard.recipe import (
     make_loss,
     make_model,
     make_optimizer,
+    momentum_schedule,
+    weight_decay_schedule,
 )
 
 
@@ -93,6 +95,31 @@ def test_trapezoid_rises_stays_and_falls_to_its_share(speedrun):
     schedule, peak = learning_rate_schedule(recipe), 0.01
     at = [schedule(round(SCHEDULE_STEPS * share) - 1) for share in (0.05, 0.1, 0.3, 0.5, 0.75, 1.0)]
     assert at == pytest.approx([0.5 * peak, peak, peak, peak, 0.6 * peak, 0.2 * peak])
+
+
+def test_momentum_rises_from_its_start_and_cools_down(speedrun):
+    assert momentum_schedule(speedrun) is None
+    words = ("muon_momentum=0.9", "muon_momentum_start=0.6", "momentum_warmup_fraction=0.2")
+    schedule = momentum_schedule(changed(speedrun, words), 101)
+    assert [0.9 * schedule(tick) for tick in (0, 10, 20, 100)] == pytest.approx([0.6, 0.75, 0.9, 0.9])
+    schedule = momentum_schedule(changed(speedrun, (*words, "momentum_cooldown_fraction=0.1")), 101)
+    assert [0.9 * schedule(tick) for tick in (0, 20, 90, 95, 100)] == pytest.approx([0.6, 0.9, 0.9, 0.75, 0.6])
+    assert momentum_schedule(changed(speedrun, (*words, "optimizer=adamw"))) is None
+
+
+def test_weight_decay_follows_its_points(speedrun):
+    assert weight_decay_schedule(speedrun) is None
+    recipe = changed(speedrun, ("weight_decay_factors=((0.2,1.0),(0.5,0.2),(1.0,1.2))",))
+    schedule = weight_decay_schedule(recipe, 101)
+    assert [schedule(tick) for tick in (0, 20, 35, 50, 75, 100)] == pytest.approx([1.0, 1.0, 0.6, 0.2, 0.7, 1.2])
+
+
+def test_rates_grow_with_the_root_of_the_tokens_in_a_step(speedrun):
+    words = ("warmup_fraction=0.0", "reference_batch_tokens=128", "batch_size=8", "context_length=16")
+    assert learning_rate_schedule(changed(speedrun, words))(0) == pytest.approx(0.01)
+    assert learning_rate_schedule(changed(speedrun, (*words, "batch_size=32")))(0) == pytest.approx(0.02)
+    ramp = "batch_ramp=((0.0,1),(0.5,7))"  # four on average
+    assert learning_rate_schedule(changed(speedrun, (*words, ramp)))(0) == pytest.approx(0.02)
 
 
 def test_cosine_falls_to_a_tenth():

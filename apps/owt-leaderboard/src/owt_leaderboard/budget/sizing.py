@@ -116,7 +116,7 @@ def choose(
         share = settings["batches.masked_inputs"] = _MASKED_INPUTS if epochs >= _MASKED_FROM_EPOCHS else 0.0
         seen += f", so {share:.0%} of the input tokens are masked" if share else ""
     best = with_settings(best, settings)
-    step = best.batches.batch_size * best.batches.mean_passes * best.model.context_length
+    step = best.step_tokens
     return Choice(
         best,
         tokens / seconds,

@@ -5,6 +5,8 @@ from owt_leaderboard.recipe.assembly import learning_rate_schedule as learning_r
 from owt_leaderboard.recipe.assembly import make_loss as make_loss
 from owt_leaderboard.recipe.assembly import make_model as make_model
 from owt_leaderboard.recipe.assembly import make_optimizer as make_optimizer
+from owt_leaderboard.recipe.assembly import momentum_schedule as momentum_schedule
+from owt_leaderboard.recipe.assembly import weight_decay_schedule as weight_decay_schedule
 from owt_leaderboard.recipe.recipes import RECIPES as RECIPES
 from owt_leaderboard.recipe.recipes import Recipe as Recipe
 from owt_leaderboard.recipe.recipes import RecipeName as RecipeName

@@ -1,6 +1,6 @@
 """From a recipe to its model, optimizer, learning-rate schedule and loss."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -74,11 +74,20 @@ def make_optimizer(model: "SpeedrunLM", recipe: Recipe, device: str = "auto") ->
     return CombinedOptimizer([muon, rest, *optimizers])
 
 
+def rate_factor(recipe: Recipe) -> float:
+    """Return the factor of all learning rates that `reference_batch_tokens` asks for, given the size of a step."""
+    reference = recipe.optimizer.reference_batch_tokens
+    return 1.0 if reference is None else (recipe.step_tokens / reference) ** 0.5
+
+
 def learning_rate_schedule(recipe: Recipe, ticks: int = SCHEDULE_STEPS) -> Callable[[int], float]:
-    """Return the learning rate as a function of the tick of the clock, or of the step in a run measured in steps."""
+    """Return the learning rate as a function of the tick of the clock, or of the step in a run measured in steps.
+
+    Sizes must have been chosen, because `reference_batch_tokens` compares with those of the recipe.
+    """
     from nnscratch import cosine_schedule, trapezoid_schedule
 
-    settings, max_lr = recipe.schedule, recipe.optimizer.learning_rate
+    settings, max_lr = recipe.schedule, recipe.optimizer.learning_rate * rate_factor(recipe)
     min_lr = max_lr * settings.final_learning_rate_fraction
     warmup = round(ticks * settings.warmup_fraction)
     decay_start = max(warmup, round(ticks * (1 - settings.decay_fraction)))
@@ -90,6 +99,39 @@ def learning_rate_schedule(recipe: Recipe, ticks: int = SCHEDULE_STEPS) -> Calla
         return trapezoid_schedule(
             step, max_lr=max_lr, min_lr=min_lr, warmup_steps=warmup, decay_start=decay_start, decay_steps=ticks
         )
+
+    return schedule
+
+
+def momentum_schedule(recipe: Recipe, ticks: int = SCHEDULE_STEPS) -> Callable[[int], float] | None:
+    """Return the factor of Muon's momentum as a function of the tick; None if the momentum stays as it is.
+
+    It rises linearly from `muon_momentum_start`, and falls back to it in a cool-down (modded-nanogpt).
+    """
+    settings, start = recipe.optimizer, recipe.optimizer.muon_momentum_start
+    if settings.kind != "muon" or start is None:
+        return None
+    lowest, schedule = start / settings.muon_momentum, recipe.schedule
+    points = [(0.0, lowest), (schedule.momentum_warmup_fraction, 1.0)]
+    if schedule.momentum_cooldown_fraction:
+        points += [(1.0 - schedule.momentum_cooldown_fraction, 1.0), (1.0, lowest)]
+    return _interpolation(points, ticks)
+
+
+def weight_decay_schedule(recipe: Recipe, ticks: int = SCHEDULE_STEPS) -> Callable[[int], float] | None:
+    """Return the factor of all weight decays as a function of the tick; None if they stay as they are."""
+    points = recipe.schedule.weight_decay_factors
+    return _interpolation(points, ticks) if points else None
+
+
+def _interpolation(points: Sequence[tuple[float, float]], ticks: int) -> Callable[[int], float]:
+    """Return the linear interpolation, by tick, of pairs of a share of the ticks and a value."""
+    import numpy as np
+
+    shares, values = zip(*points, strict=True)
+
+    def schedule(tick: int) -> float:
+        return float(np.interp(tick / max(1, ticks - 1), shares, values))
 
     return schedule
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Literal, get_args, get_origin, get_type_hints
 
 from owt_leaderboard.model import SpeedrunConfig, flops_per_token
 
 OptimizerName = Literal["adamw", "muon"]
 ScheduleName = Literal["cosine", "trapezoid"]
-SamplingName = Literal["random", "shuffled"]
+SamplingName = Literal["random", "shuffled", "documents"]
 CompileName = Literal["off", "auto", "on"]
 
 
@@ -52,7 +53,13 @@ class OptimizerRecipe(_Settings):
     """AdamW's weight decay. With Muon it applies to Muon's matrices only."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's betas."""
+    reference_batch_tokens: int | None = None
+    """Tokens per step for which the rates hold: all rates are multiplied by sqrt(tokens per step / these), as in
+    nanochat (Karpathy 2025; Malladi et al. 2022 for Adam). None leaves them as they are, whatever the batch."""
     muon_momentum: float = 0.95
+    muon_momentum_start: float | None = None
+    """Muon's momentum in the first step, such as the 0.85 of modded-nanogpt's record 9; it rises linearly within
+    `momentum_warmup_fraction`. None keeps `muon_momentum` all the time."""
     normuon: bool = False
     """Divide each row of Muon's updates by its running root mean square."""
     cautious_weight_decay: bool = False
@@ -64,6 +71,15 @@ class OptimizerRecipe(_Settings):
         super().__post_init__()
         if self.kind == "muon" and self.muon_learning_rate is None:
             raise ValueError('optimizer is "muon" but muon_learning_rate is None: give the rate of the matrices')
+        if self.muon_momentum_start is not None and not 0 <= self.muon_momentum_start < 1:
+            raise ValueError(
+                f"muon_momentum_start is {self.muon_momentum_start!r}: expected a number from 0 to below 1, or None"
+            )
+        if self.muon_momentum_start is not None and self.muon_momentum == 0:
+            raise ValueError(
+                f"muon_momentum_start is {self.muon_momentum_start!r} but muon_momentum is 0: expected a momentum to "
+                "rise to"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +94,13 @@ class Schedule(_Settings):
     """Share of the time in which a trapezoid falls."""
     final_learning_rate_fraction: float = 0.1
     """Rates at the end, as a share of the peak."""
+    momentum_warmup_fraction: float = 0.05
+    """Share of the time in which Muon's momentum rises from `muon_momentum_start`."""
+    momentum_cooldown_fraction: float = 0.0
+    """Share of the time, at the end, in which it falls back to `muon_momentum_start`."""
+    weight_decay_factors: tuple[tuple[float, float], ...] = ()
+    """Pairs of a share of the time and the factor of every weight decay then, with linear changes between them, such as
+    ((0.0, 1.0), (1.0, 0.0)) for nanochat's fall to zero; slowrun holds, dips and rises. Empty: always 1."""
     average_from: float | None = None
     """Share of the time after which weights are averaged; None keeps the weights of the last step."""
 
@@ -88,6 +111,20 @@ class Schedule(_Settings):
                 f"warmup_fraction {self.warmup_fraction:g} and decay_fraction {self.decay_fraction:g} are more than "
                 "the whole time: expected a sum of at most 1"
             )
+        if self.momentum_warmup_fraction + self.momentum_cooldown_fraction > 1:
+            raise ValueError(
+                f"momentum_warmup_fraction {self.momentum_warmup_fraction:g} and momentum_cooldown_fraction "
+                f"{self.momentum_cooldown_fraction:g} are more than the whole time: expected a sum of at most 1"
+            )
+        pairs = self.weight_decay_factors
+        are_pairs = all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs)
+        if not are_pairs or not all(0 <= share <= 1 and factor >= 0 for share, factor in pairs):
+            raise ValueError(
+                f"weight_decay_factors is {pairs!r}: expected pairs of a share of the time and a factor of at least 0, "
+                "such as ((0.0, 1.0), (1.0, 0.0))"
+            )
+        if any(after[0] <= before[0] for before, after in pairwise(pairs)):
+            raise ValueError(f"weight_decay_factors is {pairs!r}: expected shares of the time in rising order")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +142,8 @@ class Batches(_Settings):
     """Tokens of the vocabulary whose logits training computes: those that occur in the batch, and others drawn at
     random (sampled softmax). None computes all; such a loss can be compiled."""
     sampling: SamplingName = "random"
-    """"random" draws windows with replacement; "shuffled" visits adjacent windows once per epoch."""
+    """"random" draws windows with replacement; "shuffled" visits adjacent windows once per epoch; "documents" puts the
+    documents in a new order each epoch before it cuts them into windows, as slowrun does."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -164,6 +202,11 @@ class Recipe(_Settings):
                 f"sampled_tokens is {self.batches.sampled_tokens} and compile is on, but the shapes of a sampled loss "
                 "change from step to step: expected sampled_tokens=None or compile=off"
             )
+
+    @property
+    def step_tokens(self) -> float:
+        """Training tokens in a step, of all processes, averaged over the time of the run."""
+        return self.batches.batch_size * self.batches.mean_passes * self.model.context_length
 
     def flops_per_token(self, vocab_size: int) -> float:
         """Return the operations of training for one token, with a tokenizer of this many entries.

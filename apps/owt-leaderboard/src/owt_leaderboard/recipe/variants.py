@@ -10,15 +10,21 @@ from trainer.records import flatten
 FULL = "full"
 """Name of the unchanged recipe."""
 _SWITCHES = (*SWITCHES, *(item.name for item in fields(OptimizerRecipe) if isinstance(item.default, bool)))
-_OPTIONAL = {
+_OPTIONAL: dict[str, tuple[str, ...]] = {
     "logit_soft_cap": ("15.0", "None"),
     "ngram_rows": ("262144", "None"),
     "sampled_tokens": ("2048", "None"),
     "average_from": ("0.9", "None"),
     "masked_inputs": ("0.1", "0.0"),
     "dropout": ("0.1", "0.0"),
+    "muon_momentum_start": ("0.85", "None"),
+    "weight_decay_factors": ("((0.0,1.0),(1.0,0.0))", "()"),
 }
-_CHOICES = {"optimizer": ("muon", "adamw"), "schedule": ("trapezoid", "cosine"), "sampling": ("shuffled", "random")}
+_CHOICES = {
+    "optimizer": ("muon", "adamw"),
+    "schedule": ("trapezoid", "cosine"),
+    "sampling": ("shuffled", "random", "documents"),
+}
 _ADAMW_MATRIX_RATE = 0.003  # a hundredth of Muon's in units of an update's size
 
 
@@ -31,12 +37,15 @@ def variants(recipe: Recipe) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {FULL: ()}
     kind = "relu_squared" if recipe.model.ffn == "swiglu" else "swiglu"
     found[kind] = (f"ffn={kind}", f"d_ff={same_parameters(recipe.model.d_ff, is_gated=kind == 'swiglu')}")
-    for name, values in (dict.fromkeys(_SWITCHES, ("True", "False")) | _OPTIONAL).items():
+    # The rates hold for the recipe's own sizes; the budget may choose others.
+    reference: dict[str, tuple[str, ...]] = {"reference_batch_tokens": (str(round(recipe.step_tokens)), "None")}
+    for name, values in (dict.fromkeys(_SWITCHES, ("True", "False")) | _OPTIONAL | reference).items():
         is_on = bool(settings[full_name(name)])
         found[f"no_{name}" if is_on else name] = (f"{name}={values[is_on]}",)
     for name, values in _CHOICES.items():
-        other = next(value for value in values if value != settings[full_name(name)])
-        found[other] = (f"{name}={other}",)
+        for other in values:
+            if other != settings[full_name(name)]:
+                found[other] = (f"{name}={other}",)
     if "adamw" in found:
         found["adamw"] += (f"muon_learning_rate={_ADAMW_MATRIX_RATE}",)
     if recipe.batches.batch_ramp:

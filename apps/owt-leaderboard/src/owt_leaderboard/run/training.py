@@ -11,7 +11,9 @@ from owt_leaderboard.recipe import (
     make_loss,
     make_model,
     make_optimizer,
+    momentum_schedule,
     to_record,
+    weight_decay_schedule,
 )
 from owt_leaderboard.report import write_text
 from owt_leaderboard.run.decisions import check_app
@@ -33,8 +35,13 @@ SAMPLE_TOKENS = 32
 """Tokens of the text that the model writes at each evaluation."""
 
 
-def train_config(recipe: Recipe, *, time_limit_seconds: float | None, steps: int | None, device: str) -> "TrainConfig":
-    """Return the trainer's settings, for a number of optimizer steps, or if `steps` is None for a time limit."""
+def train_config(
+    recipe: Recipe, *, time_limit_seconds: float | None, steps: int | None, device: str, separator_id: int | None
+) -> "TrainConfig":
+    """Return the trainer's settings, for a number of optimizer steps, or if `steps` is None for a time limit.
+
+    `separator_id` is the id of the token between documents.
+    """
     from trainer import TrainConfig
 
     eval_interval = max(1, (steps or SCHEDULE_STEPS) // recipe.evaluations.count)
@@ -46,6 +53,7 @@ def train_config(recipe: Recipe, *, time_limit_seconds: float | None, steps: int
         context_length=recipe.model.context_length,
         eval_batch_size=max(recipe.batches.batch_size, EVALUATED_TOKENS // recipe.model.context_length),
         sampling=recipe.batches.sampling,
+        separator_id=separator_id if recipe.batches.sampling == "documents" else None,
         max_grad_norm=recipe.optimizer.max_grad_norm,
         eval_interval=eval_interval,
         eval_tokens=recipe.evaluations.evaluated_windows * recipe.model.context_length + 1,
@@ -107,10 +115,18 @@ def train(
         make_loss(recipe, tokenizer),
         TokenDataset(files.train),
         TokenDataset(files.valid),
-        train_config(recipe, time_limit_seconds=time_limit_seconds, steps=steps, device=device),
+        train_config(
+            recipe,
+            time_limit_seconds=time_limit_seconds,
+            steps=steps,
+            device=device,
+            separator_id=tokenizer.eot_id,
+        ),
         learning_rate_schedule(recipe, steps or SCHEDULE_STEPS),
         run_dir,
         list(loggers),
+        weight_decay_schedule=weight_decay_schedule(recipe, steps or SCHEDULE_STEPS),
+        momentum_schedule=momentum_schedule(recipe, steps or SCHEDULE_STEPS),
         sample=sample,
         recorded={"recipe": to_record(recipe), "time_limit_seconds": whole_limit_seconds, **files.recorded(run_dir)},
         changeable=("time_limit_seconds", *MOVABLE),
