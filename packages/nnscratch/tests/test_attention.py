@@ -346,6 +346,20 @@ def test_the_cache_keeps_added_values(pieces):
     assert not torch.allclose(result, module(x), atol=0.1)
 
 
+@pytest.mark.parametrize("kv_heads", [4, 2])
+@pytest.mark.parametrize("shape", [(2, 7), (7,), (2, 3, 5)])
+def test_head_gates_multiply_what_each_head_gathered(shape, kv_heads):
+    module, x = CausalSelfAttention(16, 4, num_kv_heads=kv_heads), torch.randn(*shape, 16)
+    gates = torch.randn(*shape, 4)
+    q, k, v = (F.linear(x, projection.weight) for projection in (module.q_proj, module.k_proj, module.v_proj))
+    q, k, v = (tensor.unflatten(-1, (-1, 4)).transpose(-3, -2) for tensor in (q, k, v))
+    gathered = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True).transpose(-3, -2)
+    expected = F.linear((gates[..., None] * gathered).flatten(-2), module.output_proj.weight)
+    torch.testing.assert_close(module(x, head_gates=gates), expected, atol=1e-6, rtol=1e-5)
+    with pytest.raises(ValueError, match=r"head_gates has .* one gate for each head"):
+        module(x, head_gates=gates[..., :1])
+
+
 class Adapted(Linear):
     """A projection with something added, as low-rank adapters are."""
 

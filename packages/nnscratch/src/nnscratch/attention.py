@@ -142,6 +142,7 @@ class CausalSelfAttention(nn.Module):
         mask: Bool[Tensor, "*#mask seq keys"] | None = None,
         added_values: Float[Tensor, "*batch seq kv_width"] | None = None,
         first_keys: Int[Tensor, "*#batch seq"] | None = None,
+        head_gates: Float[Tensor, "*batch seq num_heads"] | None = None,
     ) -> Float[Tensor, "*batch seq d_model"]:
         """Return the attention output at every position.
 
@@ -154,6 +155,7 @@ class CausalSelfAttention(nn.Module):
             added_values: Added to the values before attention; (..., seq, num_kv_heads · head_size).
             first_keys: Index of the first key that each position may attend to, such as the start of its document,
                 counted from the first position in the cache; it must not decrease along a sequence.
+            head_gates: Multiplied with the output of each head, before `output_proj`.
 
         Raises:
             ValueError: If the shapes do not match, or the positions do not fit into the cache.
@@ -162,6 +164,9 @@ class CausalSelfAttention(nn.Module):
         kv_shape = (*x.shape[:-1], self.num_kv_heads * self.head_size)
         if added_values is not None and added_values.shape != kv_shape:
             raise shape_error("added_values", added_values, f"{kv_shape}, the shape of the values")
+        gates_shape = (*x.shape[:-1], self.num_heads)
+        if head_gates is not None and head_gates.shape != gates_shape:
+            raise shape_error("head_gates", head_gates, f"{gates_shape}, one gate for each head")
         joint = self._joint_product(x) if cache is None else None
         prepared = None if joint is None or token_positions is not None else self._by_one_kernel(joint)
         if prepared is not None:
@@ -193,7 +198,10 @@ class CausalSelfAttention(nn.Module):
             mask = mask if mask.dim() == 2 else mask.unsqueeze(-3)
             _check_mask(mask, q, k)
             output = dropout_attention(q, k, v, mask, self.dropout) if drops else materialized_attention(q, k, v, mask)
-        return self.output_proj(output.transpose(-3, -2).flatten(-2))
+        output = output.transpose(-3, -2)
+        if head_gates is not None:
+            output = output * head_gates.to(output.dtype).unsqueeze(-1)
+        return self.output_proj(output.flatten(-2))
 
     def _normalized(self, norm: RMSNorm, x: Tensor) -> Tensor:
         """Return (..., heads, seq, head_size) queries or keys normalized, over the heads together if so configured."""
