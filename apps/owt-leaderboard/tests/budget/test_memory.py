@@ -19,6 +19,8 @@ def test_batches_are_made_in_as_few_forward_passes_as_fit():
     inner = 12 * 2 * 4096  # of all layers, in bfloat16
     assert saved_bytes_per_token(changed(GPU, ("ffn=silu",))) == saved_bytes_per_token(GPU) + inner
     assert saved_bytes_per_token(GPU, 4) == 2 * saved_bytes_per_token(GPU)
+    gated = changed(GPU, ("attention_gates=True",))
+    assert saved_bytes_per_token(gated) - saved_bytes_per_token(GPU) == 2 * 12 * 1024
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 8])

@@ -17,6 +17,9 @@ CHANGES = {
     "embedding_shortcut": True,
     "ngram_rows": 211,
     "embedding_norm": True,
+    "attention_gates": True,
+    "smear": True,
+    "backout": True,
     "narrow_stream": True,
     "tie_embeddings": True,
 }

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from speedrun_models import CONFIGS, OFF, ON, disturb, ids
 
 from nnscratch import AdamW, CombinedOptimizer, Muon, RowwiseAdagrad, TransformerConfig, TransformerLM, reference
-from owt_leaderboard.model.block import SpeedrunBlock, ValueGate
+from owt_leaderboard.model.block import HeadGates, SpeedrunBlock
 from owt_leaderboard.model.language_model import SpeedrunLM
 
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
@@ -44,13 +44,16 @@ def reference_logits(model, token_ids):
         return F.linear(x, weights[f"{layer}.attn.output_proj.weight"])
 
     x = F.embedding(token_ids, weights["token_embeddings.weight"])
+    if config.smear:
+        gate = torch.sigmoid(x[..., :12] @ weights["smear_gate"]) * weights["smear_scale"]
+        x = x + gate[..., None] * F.pad(x, (0, 0, 1, 0))[:, :-1]
     if config.ngram_rows is not None:
         for n in config.ngrams:
             x = x + reference.ngram_embedding(token_ids, weights[f"ngram_embeddings.{n}.weight"], n)
     if config.embedding_norm:
         x = norm(x, "ln_embeddings")
     x0 = x
-    kept = {}
+    kept, middle = {}, x
     for index in range(layers):
         layer, partner = f"layers.{index}", layers - 1 - index
         if config.skip_connections and index > partner:
@@ -66,6 +69,9 @@ def reference_logits(model, token_ids):
         if config.qk_norm:
             q, k = norm(q, f"{layer}.attn.q_norm"), norm(k, f"{layer}.attn.k_norm")
         gathered = F.scaled_dot_product_attention(rotate(q), rotate(k), v, is_causal=True)
+        if config.attention_gates:
+            gate = 2 / (1 + torch.exp(-F.linear(h[..., :12], weights[f"{layer}.attn_gate.weight"])))
+            gathered = gathered * gate.transpose(1, 2)[..., None]
         x = x + outer(gathered.transpose(1, 2).flatten(-2), layer)
         h = norm(x, f"{layer}.ln2")
         inner = F.linear(h, weights[f"{layer}.ffn.w1.weight"])
@@ -75,6 +81,9 @@ def reference_logits(model, token_ids):
             inner = F.silu(inner) if config.ffn == "silu" else F.relu(inner) ** 2
         x = x + F.linear(inner, weights[f"{layer}.ffn.w2.weight"])
         kept[index] = x
+        middle = x if index + 1 == layers // 2 else middle
+    if config.backout:
+        x = x - weights["backout_scale"] * middle
     logits = F.linear(norm(x, "ln_final"), weights["lm_head.weight"])
     cap = config.logit_soft_cap
     return logits if cap is None else cap * torch.tanh(logits / cap)
@@ -121,6 +130,9 @@ def test_with_all_switches_off_it_is_the_transformer_to_the_bit(tied):
         ("embedding_shortcut", {"stream_scales", "shortcut_scales"}),
         ("ngram_rows", {"ngram_embeddings.2.weight", "ngram_embeddings.3.weight"}),
         ("embedding_norm", {"ln_embeddings.weight"}),
+        ("attention_gates", {f"layers.{index}.attn_gate.weight" for index in range(4)}),
+        ("smear", {"smear_gate", "smear_scale"}),
+        ("backout", {"backout_scale"}),
     ],
 )
 def test_what_a_switch_adds_and_that_all_else_starts_as_without_it(switch, names):
@@ -141,9 +153,10 @@ def test_relu_squared_has_no_third_matrix():
     assert names == set(SpeedrunLM(OFF).state_dict()) - {f"layers.{index}.ffn.w3.weight" for index in range(4)}
 
 
-def test_the_shortcut_starts_where_the_model_is_the_one_without_it():
+@pytest.mark.parametrize("switch", ["embedding_shortcut", "attention_gates", "smear", "backout"])
+def test_some_switches_start_where_the_model_is_the_one_without_them(switch):
     inputs = ids(OFF)
-    assert torch.equal(seeded(CONFIGS["embedding_shortcut"])(inputs), seeded(OFF)(inputs))
+    assert torch.equal(seeded(CONFIGS[switch])(inputs), seeded(OFF)(inputs))
 
 
 def test_skip_connections_start_at_one_and_without_them_the_model_is_the_plain_one():
@@ -157,7 +170,7 @@ def test_skip_connections_start_at_one_and_without_them_the_model_is_the_plain_o
 
 def test_gates_start_at_one_and_value_embeddings_as_large_as_the_value_projection():
     values = torch.randn(2, 5, 32)
-    assert torch.equal(ValueGate(4, 32)(torch.randn(2, 5, 32), values), values)
+    assert torch.equal(HeadGates(4, 32)(values), torch.ones(2, 5, 4))
     model = SpeedrunLM(dataclasses.replace(ON, vocab_size=500))
     assert model.value_embeddings["1"].weight.std().item() == pytest.approx(32**-0.5, rel=0.05)
     assert model.layers[1].attn.v_proj.weight.std().item() == pytest.approx(32**-0.5, rel=0.1)
@@ -188,15 +201,16 @@ def test_all_parameters_learn_within_three_steps(config):
         loss.backward()
         losses.append(loss.item())
         blocked = {name for name, param in model.named_parameters() if not param.grad.to_dense().any()}
-        inside = {"q_proj", "k_proj", "v_proj", "w1", "w3", "value_gate", "value_embeddings"}
+        inside = {"q_proj", "k_proj", "v_proj", "w1", "w3", "value_gate", "value_embeddings", "attn_gate"}
         if step == 0 and config.zero_init_projections:
-            assert blocked == {
+            assert blocked - {"smear_gate", "backout_scale"} == {
                 name
                 for name in start
                 if inside & set(name.split(".")) or name.endswith(("ln1.weight", "ln2.weight", "_norm.weight"))
             }
         else:
-            assert not blocked
+            # The gate acts from the second step on, when its scale is no longer 0.
+            assert blocked == ({"smear_gate"} if config.smear and step == 0 else set())
         optimizer.step()
         optimizer.zero_grad()
     assert losses[2] < losses[0]
@@ -310,6 +324,9 @@ def test_weights_come_back_from_a_file(config, tmp_path):
         ("embedding_shortcut", "shortcut_scales"),
         ("ngram_rows", "ngram_embeddings.2.weight"),
         ("embedding_norm", "ln_embeddings.weight"),
+        ("attention_gates", "layers.0.attn_gate.weight"),
+        ("smear", "smear_gate"),
+        ("backout", "backout_scale"),
         ("ffn", "layers.0.ffn.w3.weight"),
     ],
 )

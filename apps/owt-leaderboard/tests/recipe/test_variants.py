@@ -14,7 +14,7 @@ both = pytest.mark.parametrize("full", [RECIPE, REVERSED], ids=["as it is", "rev
 @both
 def test_every_variant_changes_one_thing_of_the_recipe(full):
     made, before = variants(full), flatten(to_record(full))
-    assert len(made) == 26
+    assert len(made) == 29
     companions = {"model.d_ff", "batches.batch_size", "optimizer.muon_learning_rate"}
     for name, assignments in made.items():
         after = flatten(to_record(changed(full, assignments)))
@@ -27,6 +27,7 @@ def test_a_variant_is_the_opposite_of_the_recipe():
     assert made & other == {"full", "random"}  # the third of three kinds of sampling
     assert {"swiglu", "no_value_embeddings", "qk_norm", "adamw", "cosine", "random", "batch_ramp", "normuon"} <= made
     assert {"muon_momentum_start", "weight_decay_factors", "reference_batch_tokens", "documents"} <= made
+    assert {"attention_gates", "smear", "backout"} <= made
     opposites = {"relu_squared", "value_embeddings", "no_qk_norm", "muon", "trapezoid", "shuffled", "no_batch_ramp"}
     opposites |= {"no_muon_momentum_start", "no_weight_decay_factors", "no_reference_batch_tokens"}
     assert opposites <= other

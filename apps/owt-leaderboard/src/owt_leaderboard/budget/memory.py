@@ -11,13 +11,13 @@ def saved_bytes_per_token(recipe: Recipe, number_bytes: int = 2) -> int:
     """Return an estimate of the bytes that are saved for the backward pass, per training token.
 
     Counts per block: inputs and results of both norms, queries, keys and values, queries and keys before QK-norm,
-    attention's output, and each inner vector of the feed-forward network before and after its activation; of squared
-    ReLU only the square, because nnscratch computes it in the product before.
+    attention's output, before its gates too, and each inner vector of the feed-forward network before and after its
+    activation; of squared ReLU only the square, because nnscratch computes it in the product before.
     `number_bytes` are those of a number in matrix products, 2 for bfloat16.
     """
     model = recipe.model
     stream = number_bytes if model.narrow_stream else 4
-    attention = 4 + 2 * model.qk_norm + model.value_embeddings
+    attention = 4 + 2 * model.qk_norm + model.value_embeddings + model.attention_gates
     inner = {"swiglu": 3, "silu": 2, "relu_squared": 1}[model.ffn]
     width_bytes, inner_bytes = 4 * stream + number_bytes * attention, number_bytes * inner
     return model.num_layers * (model.d_model * width_bytes + model.d_ff * inner_bytes)

@@ -13,11 +13,12 @@ def parameters_by_group(config: SpeedrunConfig) -> dict[str, int]:
     """
     parts = parameters_by_part(config)
     gated = len(config.value_embedding_layers)
-    scales = config.num_skips + (2 * config.num_layers if config.embedding_shortcut else 0)
+    scales = config.num_skips + (2 * config.num_layers if config.embedding_shortcut else 0) + config.backout
+    scales += config.smear * (config.small_gate_channels + 1)
     tables = ngram_table_rows(config) * config.d_model
     gains = parts["norms"] + (config.d_model if config.embedding_norm else 0)
     return {
-        "matrices": parts["attention"] + parts["ffn"] + gated * config.num_heads * config.gate_channels,
+        "matrices": parts["attention"] + parts["ffn"] + _gate_parameters(config),
         "embeddings": parts["embeddings"] + gated * config.vocab_size * config.d_model - tables,
         "tables": tables,
         "head": parts["lm_head"],
@@ -34,8 +35,8 @@ def computing_parameters(config: SpeedrunConfig) -> int:
 def flops_per_token(config: SpeedrunConfig, context_length: int | None = None, *, backward: bool = False) -> float:
     """Return the floating-point operations of all matrix products for one token.
 
-    Counts what `nnscratch.flops_per_token` counts, plus the products of the value gates. Embedding lookups, sums and
-    other elementwise operations are not counted.
+    Counts what `nnscratch.flops_per_token` counts, plus the products of value and attention gates. Embedding lookups,
+    sums and other elementwise operations are not counted.
 
     Args:
         config: The model.
@@ -45,6 +46,14 @@ def flops_per_token(config: SpeedrunConfig, context_length: int | None = None, *
     Raises:
         ValueError: If the length is below 1.
     """
-    gates = len(config.value_embedding_layers) * 2 * config.num_heads * config.gate_channels
+    gates = 2 * _gate_parameters(config)
     transformer = nnscratch.flops_per_token(config, context_length, backward=backward)
     return transformer + (3 if backward else 1) * gates
+
+
+def _gate_parameters(config: SpeedrunConfig) -> int:
+    """Return the parameters of the gates in the blocks."""
+    channels = len(config.value_embedding_layers) * config.gate_channels
+    if config.attention_gates:
+        channels += config.num_layers * config.small_gate_channels
+    return config.num_heads * channels

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from nnscratch import TransformerConfig
 
 _MAX_GATE_CHANNELS = 32  # as in nanochat
+_MAX_SMALL_GATE_CHANNELS = 12  # as in modded-nanogpt
 _SUPPORTED = frozenset(
     "vocab_size context_length d_model num_layers num_heads d_ff rope_theta qk_norm qk_norm_gains norm_eps ffn "
     "tie_embeddings logit_soft_cap ngram_rows ngrams dropout".split()
@@ -32,6 +33,12 @@ class SpeedrunConfig(TransformerConfig):
     """Mix the token embeddings into the residual stream before every block."""
     embedding_norm: bool = field(default=False, kw_only=True)
     """Normalise the embeddings before the first block, because they grow during training."""
+    attention_gates: bool = field(default=False, kw_only=True)
+    """Multiply the output of each attention head by a gate, computed from the first channels of the block's input."""
+    smear: bool = field(default=False, kw_only=True)
+    """Add a gated share of the previous token's embedding to each embedding."""
+    backout: bool = field(default=False, kw_only=True)
+    """Subtract a learned share of the residual stream after half of the blocks from the last one."""
     narrow_stream: bool = field(default=False, kw_only=True)
     """Under autocast, keep the residual stream and value embeddings in the autocast dtype instead of float32."""
 
@@ -56,6 +63,11 @@ class SpeedrunConfig(TransformerConfig):
     def gate_channels(self) -> int:
         """Leading channels of a block's normalised input that its value gate reads: 32, or all if there are fewer."""
         return min(_MAX_GATE_CHANNELS, self.d_model)
+
+    @property
+    def small_gate_channels(self) -> int:
+        """Leading channels that attention gates and the gate of `smear` read: 12, or all if there are fewer."""
+        return min(_MAX_SMALL_GATE_CHANNELS, self.d_model)
 
     @property
     def num_skips(self) -> int:

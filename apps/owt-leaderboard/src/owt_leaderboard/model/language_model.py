@@ -36,7 +36,7 @@ class SpeedrunLM(LanguageModel):
       the initialisation of `TransformerLM`.
     - Soft-capped logits (Gemma Team 2024; records 9 and 18): cap · tanh(z / cap).
     - Value embeddings (records 14 to 17) in nanochat's form: on every other block, including the last, with a gate per
-      head (`ValueGate`). Tables start at the standard deviation of `v_proj`, 1 / sqrt(d_model).
+      head (`HeadGates`). Tables start at the standard deviation of `v_proj`, 1 / sqrt(d_model).
     - Skip connections (record 11; U-Net, Ronneberger et al. 2015): for i in the first half, the input of block
       L - 1 - i gets the output of block i, times a learned scale that starts at 1. With an odd number of blocks the
       middle one gets nothing.
@@ -46,6 +46,11 @@ class SpeedrunLM(LanguageModel):
       own scales, which start at 1 and 0.
     - N-gram embeddings (`ngram_rows`; record 62 has bigrams): `nnscratch.HashedNGramEmbedding`, added to the token
       embeddings and hence part of x0. The record adds them before each block, with scales.
+    - Attention gates: see `SpeedrunBlock`.
+    - Smeared embeddings (record 34): e_t + smear_scale · sigmoid(smear_gate · e_t[:12]) · e_{t-1}, for token embeddings
+      without n-grams and norm. The scale starts at 0, where nothing is added, and the gate at 0.
+    - Backout (record 40, nanochat): after the last block x - backout_scale · y, where y is the stream after the first
+      num_layers // 2 blocks. The scale starts at 0; the projects start at 0.5 and 0.2.
     - Narrow residual stream (both projects keep embeddings in bfloat16): under autocast, embeddings are looked up in
       float32 and rounded, so everything between matrix products moves half as many bytes. Norms compute in float32.
     - Untied output layer (record 8).
@@ -54,7 +59,8 @@ class SpeedrunLM(LanguageModel):
     `value_embeddings.{i}.weight` (vocab_size, d_model) and `layers.{i}.value_gate.weight` (num_heads, gate_channels)
     for the blocks i of `value_embedding_layers`; `layers.{i}.attn.{q,k}_norm.weight` (head_size,); `skip_scales`
     (num_layers // 2,), ordered from the first block with a skip to the last; `stream_scales` and `shortcut_scales`
-    (num_layers,); `ngram_embeddings.{n}.weight` (ngram_rows, d_model); `ln_embeddings.weight` (d_model,).
+    (num_layers,); `ngram_embeddings.{n}.weight` (ngram_rows, d_model); `ln_embeddings.weight` (d_model,);
+    `layers.{i}.attn_gate.weight` (num_heads, 12); `smear_gate` (12,), `smear_scale` and `backout_scale` (1,).
     `load_state_dict` is strict: it refuses weights of another config and names what differs.
 
     Args:
@@ -100,6 +106,11 @@ class SpeedrunLM(LanguageModel):
         if config.embedding_shortcut:
             self.stream_scales = nn.Parameter(torch.ones(config.num_layers, device=device, dtype=dtype))
             self.shortcut_scales = nn.Parameter(torch.zeros(config.num_layers, device=device, dtype=dtype))
+        if config.smear:
+            self.smear_gate = nn.Parameter(torch.zeros(config.small_gate_channels, device=device, dtype=dtype))
+            self.smear_scale = nn.Parameter(torch.zeros(1, device=device, dtype=dtype))
+        if config.backout:
+            self.backout_scale = nn.Parameter(torch.zeros(1, device=device, dtype=dtype))
 
     def _features(
         self,
@@ -109,6 +120,8 @@ class SpeedrunLM(LanguageModel):
         mask: Bool[Tensor, "batch seq keys"] | None,
     ) -> Float[Tensor, "batch seq d_model"]:
         embeddings = self.token_embeddings(token_ids)
+        if self.config.smear:
+            embeddings = self._smeared(embeddings, token_positions, cache)
         if self.config.ngram_rows is not None:
             embeddings = embeddings + self.ngram_embeddings(token_ids, token_positions, cache)
         if self.config.embedding_norm:
@@ -123,7 +136,10 @@ class SpeedrunLM(LanguageModel):
         if self.config.embedding_shortcut:
             stream_scales, shortcut_scales = self.stream_scales.unbind(), self.shortcut_scales.unbind()
         outputs: list[Tensor] = []  # of the first half, waiting to be added in the second
+        middle = x
         for index, layer in enumerate(self.layers):
+            if index == num_layers // 2:
+                middle = x
             if index >= num_layers - num_skips:
                 # Not addcmul: under autocast on CUDA its result has the wider dtype of the scales.
                 x = x + outputs.pop() * skip_scales[index - (num_layers - num_skips)]
@@ -137,7 +153,27 @@ class SpeedrunLM(LanguageModel):
             x = layer(x, token_positions, None if cache is None else cache.layers[index], mask, values)
             if index < num_skips:
                 outputs.append(x)
+        if self.config.backout:
+            x = x - middle * self.backout_scale.to(x.dtype)
         return self.ln_final(x)
+
+    def _smeared(
+        self,
+        embeddings: Float[Tensor, "batch seq d_model"],
+        token_positions: Int[Tensor, "batch seq"] | None,
+        cache: KeyValueCache | None,
+    ) -> Float[Tensor, "batch seq d_model"]:
+        """Return the embeddings, each with a gated share of that of the token before; the first token has none."""
+        if cache is None or cache.length == 0 or cache.last_token_ids is None:
+            before = torch.zeros_like(embeddings[:, :1])
+        else:
+            before = self.token_embeddings(cache.last_token_ids.unsqueeze(1))
+        previous = torch.cat((before, embeddings), dim=1)[:, :-1]
+        gates = (embeddings[..., : len(self.smear_gate)] * self.smear_gate).sum(-1, keepdim=True).sigmoid()
+        shares = gates * self.smear_scale
+        if token_positions is not None:  # a text after padding begins at position 0
+            shares = shares * (token_positions > 0).unsqueeze(-1)
+        return embeddings + previous * shares
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write `config.json` and `model.safetensors` into a directory, which is created if necessary."""
@@ -160,13 +196,13 @@ class SpeedrunLM(LanguageModel):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Return the parameters in groups that want different optimizers or learning rates; each is in one group.
 
-        - "matrices": two-dimensional parameters inside the blocks, for Muon. Value gates are among them, as in
+        - "matrices": two-dimensional parameters inside the blocks, for Muon. Gates of heads are among them, as in
           nanochat. Their gradients are small while gates are near 1, but Muon's step ignores the gradient's size, so
           they need no rate of their own.
         - "embeddings": tables of tokens and values, of which a step has gradients only for the rows of its tokens.
         - "tables": tables of n-grams, with sparse gradients, for `RowwiseAdagrad`.
         - "head": the output layer; empty if it is tied, because it then belongs to the embeddings.
-        - "scalars": gains of norms, and the scales of skip connections and the shortcut.
+        - "scalars": gains of norms, the gate of `smear`, and the scales of skip connections and other additions.
         """
         groups: dict[str, list[nn.Parameter]] = {
             "matrices": [], "embeddings": [], "tables": [], "head": [], "scalars": []
