@@ -272,10 +272,8 @@ def _predict(flags: Flags, name: str, limit: float) -> int:
         f"products, {rates.attention / 1e12:,.0f} in attention, {rates.bandwidth / 1e12:.2f} TB/s; evaluations are "
         "compiled"
     )
-    step = "a step has 1 pass" if batches.mean_passes == 1 else f"a step has {batches.mean_passes:g} passes"
-    print(
-        f"{model.num_layers} layers x {model.d_model}; {step} of {batches.batch_size} x {model.context_length} tokens"
-    )
+    how = "a step has 1 pass" if batches.mean_passes == 1 else f"a step has {batches.mean_passes:g} passes"
+    print(f"{model.num_layers} layers x {model.d_model}; {how} of {batches.batch_size} x {model.context_length} tokens")
     report = _Report()
     passes = _lowered(report, recipe)
     if not passes:
