@@ -9,6 +9,7 @@ from forked_run import ForkedRun
 from small_runs import TINY
 
 from owt_leaderboard.budget import EXIT_SECONDS, read_sessions
+from owt_leaderboard.commands import fixed_steps
 
 
 def free_port():
@@ -34,3 +35,15 @@ def test_one_process_prepares_and_the_limit_counts_for_all(text, tmp_path):
     assert json.loads((tmp_path / "run" / "environment.json").read_text("utf-8"))["processes"] == 2
     (session,) = read_sessions(tmp_path / "run")
     assert 30 < session["seconds"] <= 60 - EXIT_SECONDS
+
+
+def test_tables_of_ngrams_are_refused(text, tmp_path, monkeypatch, capsys):
+    torchrun = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
+    for name, value in torchrun.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(fixed_steps, "prepared_by_one", lambda device, prepare: prepare())
+    arguments = ["--steps", "2", "--device", "cpu", "--out", str(tmp_path / "run"), "--dataset", str(text)]
+    assert fixed_steps.main([*arguments, "--data-dir", str(tmp_path / "data"), "--set", *TINY]) == 2
+    error = capsys.readouterr().err
+    assert "ngram_rows is 65536 and several processes train, but DDP cannot exchange" in error
+    assert "give --set ngram_rows=None, or train with one process" in error

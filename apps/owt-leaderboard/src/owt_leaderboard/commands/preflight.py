@@ -315,7 +315,7 @@ def lowered_passes(recipe: Recipe) -> "list[LoweredPass]":
         ValueError: If the loss is more than one graph.
     """
     if find_spec("triton") is None:
-        raise ModuleNotFoundError("--for needs Triton, for which the compiler of torch writes: pip install triton")
+        raise ModuleNotFoundError("--for needs Triton, the language of compiled GPU programs: pip install triton")
     from torch._dynamo.exc import Unsupported
 
     from nnscratch.accounting.lowering import lower_model  # first, because it sets variables that torch reads

@@ -90,7 +90,8 @@ def train(
     and the summary.
 
     Raises:
-        ValueError: If the limit is too short, or the directory holds another run.
+        ValueError: If the limit is too short, the directory holds another run, or several processes train tables of
+            n-grams.
         trainer.TrainingInterrupted: If a signal such as SIGINT or SIGTERM came; everything is saved.
     """
     import torch
@@ -100,6 +101,11 @@ def train(
     from trainer.training.compilation import keep_compiled_programs
 
     check_app(run_dir)
+    if read_ranks().world_size > 1 and recipe.model.ngram_rows is not None:
+        raise ValueError(
+            f"ngram_rows is {recipe.model.ngram_rows} and several processes train, but DDP cannot exchange the sparse "
+            "gradients of these tables: give --set ngram_rows=None, or train with one process"
+        )
     if recipe.compile == "on":
         keep_compiled_programs(files.train.parent / COMPILED_FOLDER)
     files.copy_tokenizer(run_dir)
