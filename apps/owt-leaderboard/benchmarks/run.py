@@ -25,20 +25,20 @@ from typing import Any
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from owt_leaderboard.budget import resized
-from owt_leaderboard.model import flops_per_token
-from owt_leaderboard.recipe import (
+from nnscratch.speedrun import (
     SIZE_NAMES,
     Recipe,
     baseline,
     changed,
+    flops_per_token,
     make_model,
     make_optimizer,
+    resized,
     speedrun,
     to_record,
-    variants,
     with_settings,
 )
+from owt_leaderboard.variants import variants
 from trainer import resolve_device, resolve_dtype
 from trainer.devices.devices import autocast, device_name, synchronize
 from trainer.devices.host_memory import keep_freed_memory
@@ -98,7 +98,9 @@ def recipe_step(recipe: Recipe, tokens: torch.Tensor, compiled: bool) -> Step:
     """Return a step of one of our recipes."""
     torch.manual_seed(0)
     model = make_model(recipe, recipe.model.vocab_size, tokens.device)
-    return training_step(model.loss, make_optimizer(model, recipe, str(tokens.device)), tokens, compiled)
+    return training_step(
+        model.loss, make_optimizer(model, recipe, resolve_dtype("auto", tokens.device)), tokens, compiled
+    )
 
 
 def llama_step(recipe: Recipe, tokens: torch.Tensor, compiled: bool) -> Step:
@@ -162,7 +164,7 @@ def updates(recipe: Recipe, tokens: torch.Tensor, rounds: int) -> None:
     torch.manual_seed(0)
     model = make_model(recipe, recipe.model.vocab_size, tokens.device)
     model.loss(tokens, tokens).backward()
-    optimizer = make_optimizer(model, recipe, str(tokens.device))
+    optimizer = make_optimizer(model, recipe, resolve_dtype("auto", tokens.device))
     compiled = CompiledUpdate(optimizer).make
     print_row("update", *side_by_side(compiled, optimizer.step, rounds, tokens.device))
 

@@ -3,8 +3,8 @@
 python packages/nnscratch/checks/lowered_for_cuda.py --model apps/owt-leaderboard/checks/speedrun_model.py:on_a_gpu
 """
 
-from owt_leaderboard.model.language_model import SpeedrunLM
-from owt_leaderboard.recipe import RECIPES, make_model
+from nnscratch.speedrun import RECIPES, make_model
+from nnscratch.speedrun.language_model import SpeedrunLM
 
 
 def on_a_gpu() -> SpeedrunLM:

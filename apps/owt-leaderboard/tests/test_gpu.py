@@ -8,8 +8,8 @@ import pytest
 import torch
 from small_runs import write_articles
 
+from nnscratch.speedrun import changed, make_model, make_optimizer, speedrun
 from owt_leaderboard.budget import EXIT_SECONDS, read_sessions
-from owt_leaderboard.recipe import changed, make_model, make_optimizer, speedrun
 from trainer.training.compilation import CompiledUpdate
 
 pytestmark = [
@@ -27,7 +27,7 @@ def test_loss_and_updates_are_one_graph_each_and_steps_never_wait(rows):
     torch.manual_seed(0)
     model = make_model(recipe, recipe.model.vocab_size, "cuda")
     assert all(parameter.is_cuda for parameter in model.parameters())
-    optimizer = make_optimizer(model, recipe, "cuda")
+    optimizer = make_optimizer(model, recipe, torch.bfloat16)
     tokens = torch.randint(500, (8, 129), device="cuda")
     loss_of = torch.compile(model.loss, fullgraph=True, dynamic=False)
     update = CompiledUpdate(optimizer)

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from nnscratch import losses
+from nnscratch.speedrun import baseline, changed, speedrun, with_settings
 from owt_leaderboard.budget import prediction
-from owt_leaderboard.recipe import baseline, changed, speedrun, with_settings
 from trainer.devices.flops import _TERAFLOPS, peak_flops
 from trainer.training import clock
 

@@ -6,10 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from nnscratch.speedrun import RECIPES, changed, flops_per_token
 from owt_leaderboard.budget import speed_trial
 from owt_leaderboard.budget.speed_trial import flops_per_second_of, size_for_device
-from owt_leaderboard.model import flops_per_token
-from owt_leaderboard.recipe import RECIPES, changed
 
 CPU, GPU = RECIPES["speedrun"]("cpu"), RECIPES["speedrun"]("cuda")
 TRIAL = ("d_model=16", "num_layers=1", "num_heads=2", "d_ff=40", "batch_size=20", "context_length=16")

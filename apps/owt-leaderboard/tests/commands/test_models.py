@@ -10,8 +10,8 @@ import torch
 from small_runs import TINY, write_articles
 
 from nnscratch import complete, import_huggingface
+from nnscratch.speedrun.language_model import SpeedrunLM
 from owt_leaderboard.commands import evaluate, export, fixed_steps, generate, play, train
-from owt_leaderboard.model.language_model import SpeedrunLM
 from owt_leaderboard.run.trained_run import load
 from trainer import load_weights
 
@@ -66,7 +66,7 @@ def test_an_option_that_no_llama_has_is_named(speedrun, tmp_path, form, capsys):
 def test_every_model_has_the_native_format(recipe, request, tmp_path, capsys):
     run, out = request.getfixturevalue(recipe), tmp_path / "exported"
     assert export.main([str(run), str(out), "--format", "native"]) == 0
-    assert f"owt_leaderboard.model.language_model.SpeedrunLM.from_pretrained({str(out)!r})" in capsys.readouterr().out
+    assert f"nnscratch.speedrun.language_model.SpeedrunLM.from_pretrained({str(out)!r})" in capsys.readouterr().out
     model, _, _ = load(run, "cpu")
     found = SpeedrunLM.from_pretrained(out)
     assert found.config == model.config

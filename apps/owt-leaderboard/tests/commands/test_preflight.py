@@ -11,8 +11,8 @@ import pytest
 import torch
 from small_runs import TINY
 
+from nnscratch.speedrun import baseline, changed
 from owt_leaderboard.commands import preflight
-from owt_leaderboard.recipe import baseline, changed
 from owt_leaderboard.report import entry
 from owt_leaderboard.run import check_disk, check_kernels, device_checks, trial
 from trainer.training.compilation import CompilationError

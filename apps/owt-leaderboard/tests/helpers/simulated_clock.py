@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from nnscratch.speedrun.language_model import SpeedrunLM
 from owt_leaderboard.commands import train
-from owt_leaderboard.model.language_model import SpeedrunLM
 from owt_leaderboard.report import entry
 
 

@@ -10,7 +10,7 @@ import pytest
 from small_runs import TINY
 
 from bpe import Tokenizer
-from owt_leaderboard.recipe import RECIPES, changed
+from nnscratch.speedrun import RECIPES, changed
 from owt_leaderboard.report import entry
 from owt_leaderboard.run.trained_run import read_run
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from simulated_clock import simulated_clock
 
+from nnscratch.speedrun import RECIPES, SCHEDULE_STEPS, learning_rate_schedule
 from owt_leaderboard.budget import EXIT_SECONDS, read_sessions
 from owt_leaderboard.commands.train import main
-from owt_leaderboard.recipe import RECIPES, SCHEDULE_STEPS, learning_rate_schedule
 from trainer import read_config, read_metrics
 
 

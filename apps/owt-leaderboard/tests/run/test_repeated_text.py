@@ -5,8 +5,8 @@ import torch
 from small_runs import TINY
 
 from bpe import Tokenizer
+from nnscratch.speedrun import RECIPES, changed
 from owt_leaderboard.budget import Sessions
-from owt_leaderboard.recipe import RECIPES, changed
 from owt_leaderboard.run import TimedRun, timed_run
 from owt_leaderboard.texts import prepare, resolve
 from trainer import TokenDataset

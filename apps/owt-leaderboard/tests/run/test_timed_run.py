@@ -13,9 +13,10 @@ import pytest
 from simulated_clock import simulated_clock
 from small_runs import TINY, write_articles
 
+from nnscratch.speedrun import RECIPES, SCHEDULE_STEPS, changed, learning_rate_schedule
 from owt_leaderboard.budget import EXIT_SECONDS, read_sessions
+from owt_leaderboard.commands.fixed_steps import main as fixed_steps
 from owt_leaderboard.commands.train import main
-from owt_leaderboard.recipe import RECIPES, SCHEDULE_STEPS, changed, learning_rate_schedule
 from owt_leaderboard.run.decisions import read_decisions
 from owt_leaderboard.run.timed_run import COMPILING_PAYS_FROM, compiled_if_it_pays
 from trainer import read_metrics
@@ -183,6 +184,21 @@ def test_a_damaged_beginning_is_named(tmp_path, content):
     (tmp_path / "beginning.json").write_text(content)
     with pytest.raises(ValueError, match=r"beginning.json is damaged: .*; restore it, or choose another directory"):
         read_decisions(tmp_path)
+
+
+def test_muon_multiplies_as_the_device_trains(tmp_path, monkeypatch):
+    class AskedError(Exception):
+        pass
+
+    def make_optimizer(model, recipe, dtype):
+        raise AskedError(dtype)
+
+    monkeypatch.setattr("owt_leaderboard.run.training.make_optimizer", make_optimizer)
+    monkeypatch.setattr("trainer.resolve_dtype", lambda name, device: f"{name} on {device.type}")
+    arguments = ["--device", "cpu", "--dataset", str(write_articles(tmp_path / "articles.txt")), "--steps", "1"]
+    arguments += ["--out", str(tmp_path / "run"), "--data-dir", str(tmp_path / "data"), "--set", *TINY]
+    with pytest.raises(AskedError, match="auto on cpu"):
+        fixed_steps(arguments)
 
 
 def test_compiled_programs_are_kept_beside_the_token_files(tmp_path, monkeypatch):

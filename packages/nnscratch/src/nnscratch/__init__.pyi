@@ -41,6 +41,8 @@ from nnscratch.optimizers import clip_grad_norm as clip_grad_norm
 from nnscratch.optimizers import cosine_schedule as cosine_schedule
 from nnscratch.optimizers import trapezoid_schedule as trapezoid_schedule
 from nnscratch.rotary_embedding import RotaryEmbedding as RotaryEmbedding
+from nnscratch.speedrun.config import SpeedrunConfig as SpeedrunConfig
+from nnscratch.speedrun.language_model import SpeedrunLM as SpeedrunLM
 from nnscratch.transformer import TransformerBlock as TransformerBlock
 from nnscratch.transformer import TransformerLM as TransformerLM
 from nnscratch.transformer import import_huggingface as import_huggingface

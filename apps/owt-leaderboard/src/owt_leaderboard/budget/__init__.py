@@ -15,9 +15,6 @@ from owt_leaderboard.budget.scaling import nearest_speed as nearest_speed
 from owt_leaderboard.budget.scaling import predict_loss as predict_loss
 from owt_leaderboard.budget.scaling import read_measurements as read_measurements
 from owt_leaderboard.budget.scaling import write_measurements as write_measurements
-from owt_leaderboard.budget.sizing import TRAINING_SHARE as TRAINING_SHARE
-from owt_leaderboard.budget.sizing import choose as choose
-from owt_leaderboard.budget.sizing import resized as resized
 from owt_leaderboard.budget.speed_trial import ASSUMED_UTILISATION as ASSUMED_UTILISATION
 from owt_leaderboard.budget.speed_trial import COMPILING_SECONDS as COMPILING_SECONDS
 from owt_leaderboard.budget.speed_trial import size_for_device as size_for_device

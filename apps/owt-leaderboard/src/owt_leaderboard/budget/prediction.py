@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from nnscratch.accounting import flops_by_part
+from nnscratch.speedrun import SIZE_NAMES, Recipe, computing_parameters, flops_per_token, parameters_by_group
+from nnscratch.speedrun.memory import in_passes_that_fit
+from nnscratch.speedrun.sizing import TRAINING_SHARE, choose
 from owt_leaderboard.budget.clock import EXIT_SECONDS
-from owt_leaderboard.budget.memory import in_passes_that_fit
-from owt_leaderboard.budget.sizing import TRAINING_SHARE, choose
 from owt_leaderboard.budget.speed_trial import ASSUMED_UTILISATION, COMPILING_SECONDS
-from owt_leaderboard.model import computing_parameters, flops_per_token, parameters_by_group
-from owt_leaderboard.recipe import SIZE_NAMES, Recipe
 
 RESERVE = 1.25
 """Times the slowest evaluation and save that the trainer's clock reserves for the end of a run."""

@@ -6,9 +6,9 @@ from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING
 
-from owt_leaderboard.budget.memory import in_passes_that_fit
-from owt_leaderboard.budget.sizing import Choice, choose
-from owt_leaderboard.recipe import Recipe, make_model, make_optimizer
+from nnscratch.speedrun import Recipe, make_model, make_optimizer
+from nnscratch.speedrun.memory import in_passes_that_fit
+from nnscratch.speedrun.sizing import Choice, choose
 
 if TYPE_CHECKING:
     import torch
@@ -51,8 +51,8 @@ def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.dev
     generator = torch.Generator().manual_seed(0)
     with preserved_random_states():
         model = make_model(recipe, vocab_size, device)
-    optimizer = make_optimizer(model, recipe, str(device))
     dtype = resolve_dtype("auto", device)
+    optimizer = make_optimizer(model, recipe, dtype)
 
     def step() -> tuple[float, float]:
         """Return the seconds of the forward and backward pass, and those of the update."""

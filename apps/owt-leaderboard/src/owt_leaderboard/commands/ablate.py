@@ -5,10 +5,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from nnscratch.speedrun import changed
 from owt_leaderboard.commands.shared import DataFlags, check_least, check_machine, chosen_recipe, command
-from owt_leaderboard.recipe import FULL, changed, variants
 from owt_leaderboard.report import table, write_results
 from owt_leaderboard.run import PlannedRun, complete_all
+from owt_leaderboard.variants import FULL, variants
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from nnscratch.speedrun import RecipeName
 from owt_leaderboard.commands.shared import DataFlags, check_least, check_machine, chosen_recipe, command
-from owt_leaderboard.recipe import RecipeName
 from owt_leaderboard.run import train
 from trainer.experiments.texts import prepared_by_one
 from trainer.support.command_line import print_once

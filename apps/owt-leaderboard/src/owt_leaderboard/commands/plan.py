@@ -3,20 +3,18 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnscratch.speedrun import TRAINING_SHARE, choose, speedrun
 from owt_leaderboard.budget import (
     ASSUMED_UTILISATION,
     COMPILING_SECONDS,
     MIN_RUNS,
     PACKAGED,
-    TRAINING_SHARE,
-    choose,
     measured_on,
     nearest_speed,
     predict_loss,
     read_measurements,
 )
 from owt_leaderboard.commands.shared import command
-from owt_leaderboard.recipe import speedrun
 from owt_leaderboard.run import compiled_if_it_pays
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from nnscratch.speedrun import SIZE_NAMES, TRAINING_SHARE, Recipe, RecipeName, given_sizes, make_model
 from owt_leaderboard.budget import (
     MIN_RUNS,
     PACKAGED,
-    TRAINING_SHARE,
     measured_on,
     predict_loss,
     process_age,
@@ -21,7 +21,6 @@ from owt_leaderboard.budget import (
 )
 from owt_leaderboard.budget import prediction as arithmetic
 from owt_leaderboard.commands.shared import DataFlags, check_machine, chosen_recipe, command
-from owt_leaderboard.recipe import SIZE_NAMES, Recipe, RecipeName, given_sizes, make_model
 from owt_leaderboard.report import rehearse
 from owt_leaderboard.run import (
     Check,

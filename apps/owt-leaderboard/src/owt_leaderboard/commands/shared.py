@@ -7,7 +7,7 @@ from typing import Annotated, TypeVar
 
 import tyro
 
-from owt_leaderboard.recipe import RECIPES, Recipe, RecipeName, changed
+from nnscratch.speedrun import RECIPES, Recipe, RecipeName, changed
 from owt_leaderboard.run import compiled_if_it_pays
 from owt_leaderboard.texts import CORPUS
 from trainer.experiments import texts

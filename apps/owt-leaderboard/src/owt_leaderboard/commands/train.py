@@ -4,9 +4,9 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nnscratch.speedrun import RecipeName, given_sizes
 from owt_leaderboard.budget import doubted_age, process_age
 from owt_leaderboard.commands.shared import DataFlags, check_machine, chosen_recipe, command
-from owt_leaderboard.recipe import RecipeName, given_sizes
 from owt_leaderboard.run import TimedRun, WandbMode
 from trainer.experiments.texts import prepared_by_one
 from trainer.support.command_line import print_once

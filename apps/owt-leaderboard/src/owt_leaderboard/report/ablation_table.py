@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from owt_leaderboard.recipe import FULL
+from owt_leaderboard.variants import FULL
 from trainer.experiments.comparison import CONFIDENCE, Difference, difference, spread
 from trainer.support.files import make_directory
 

@@ -8,14 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnscratch.speedrun import Recipe, computing_parameters, make_model
 from owt_leaderboard.budget import read_sessions
-from owt_leaderboard.model import computing_parameters
-from owt_leaderboard.recipe import Recipe, make_model
 from owt_leaderboard.report.picture import picture_bytes
 
 if TYPE_CHECKING:
     from bpe import Tokenizer
-    from owt_leaderboard.model.language_model import SpeedrunLM
+    from nnscratch.speedrun.language_model import SpeedrunLM
 
 ENTRY_FILE, PICTURE_FILE = "entry.md", "entry.png"
 ENTRY_SAMPLE_TOKENS = 256

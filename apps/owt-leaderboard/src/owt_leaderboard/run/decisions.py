@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from owt_leaderboard.recipe import Recipe, from_record, to_record
+from nnscratch.speedrun import Recipe, from_record, to_record
 from trainer.experiments.runs import OtherAppError, recorded_of
 from trainer.records import flatten
 from trainer.support.files import make_directory

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from owt_leaderboard.recipe import Recipe, make_model, with_settings
+from nnscratch.speedrun import Recipe, make_model, with_settings
 
 if TYPE_CHECKING:
     import torch

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-from owt_leaderboard.recipe import Recipe, to_record
+from nnscratch.speedrun import Recipe, to_record
 from owt_leaderboard.run.decisions import shown_differences
 from trainer.experiments.processes import RunProcess, core_share, run_side_by_side
 from trainer.support.files import make_directory

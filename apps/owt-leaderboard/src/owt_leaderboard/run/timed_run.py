@@ -5,15 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from nnscratch.speedrun import SIZE_NAMES, TRAINING_SHARE, Recipe
 from owt_leaderboard.budget import (
     EXIT_SECONDS,
     SESSIONS_FILE,
-    TRAINING_SHARE,
     Sessions,
     read_sessions,
     size_for_device,
 )
-from owt_leaderboard.recipe import SIZE_NAMES, Recipe
 from owt_leaderboard.report import ENTRY_FILE, PICTURE_FILE, rehearse, write_entry
 from owt_leaderboard.run.decisions import (
     DECISIONS_FILE,

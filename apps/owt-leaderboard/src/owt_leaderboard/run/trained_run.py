@@ -5,16 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nnscratch
+from nnscratch.speedrun import Recipe, computing_parameters, from_record, make_model
 from owt_leaderboard.budget import Measurement
-from owt_leaderboard.model import computing_parameters
-from owt_leaderboard.recipe import Recipe, from_record, make_model
 from owt_leaderboard.run.decisions import last_limit, read_decisions
 from trainer.experiments.runs import App, TrainedModel, recorded_of
 from trainer.experiments.texts import find_text, tokenizer_of
 
 if TYPE_CHECKING:
     from bpe import Tokenizer
-    from owt_leaderboard.model.language_model import SpeedrunLM
+    from nnscratch.speedrun.language_model import SpeedrunLM
     from trainer.checkpoints.single_file import LoadedWeights
 
 

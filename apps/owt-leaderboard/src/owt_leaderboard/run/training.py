@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from owt_leaderboard.recipe import (
+from nnscratch.speedrun import (
     SCHEDULE_STEPS,
     Recipe,
     learning_rate_schedule,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from bpe import Tokenizer
-    from owt_leaderboard.model.language_model import SpeedrunLM
+    from nnscratch.speedrun.language_model import SpeedrunLM
     from trainer import Logger, Summary, TrainConfig
 
 COMPILED_FOLDER = "compiled"
@@ -96,7 +96,7 @@ def train(
     """
     import torch
 
-    from trainer import TokenDataset, Trainer
+    from trainer import TokenDataset, Trainer, resolve_dtype
     from trainer.distributed.rank import read_ranks, resolve_process_device
     from trainer.training.compilation import keep_compiled_programs
 
@@ -110,15 +110,16 @@ def train(
         keep_compiled_programs(files.train.parent / COMPILED_FOLDER)
     files.copy_tokenizer(run_dir)
     torch.manual_seed(recipe.seed)
-    model = make_model(recipe, tokenizer.vocab_size, resolve_process_device(device, read_ranks()))
+    where = resolve_process_device(device, read_ranks())
+    model = make_model(recipe, tokenizer.vocab_size, where)
 
     def sample(module: "nn.Module", step: int) -> str:
         return write_text(model, tokenizer, SAMPLE_TOKENS, seed=recipe.seed)[0]
 
     summary = Trainer(
         model,
-        make_optimizer(model, recipe, device),
-        make_loss(recipe, tokenizer),
+        make_optimizer(model, recipe, resolve_dtype("auto", where)),
+        make_loss(recipe, tokenizer.encode("\0")[0]),  # a byte that occurs in no text
         TokenDataset(files.train),
         TokenDataset(files.valid),
         train_config(

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from owt_leaderboard.recipe import Recipe, with_settings
+from nnscratch.speedrun import Recipe, with_settings
 from owt_leaderboard.run.training import train
 from owt_leaderboard.texts import TokenFiles
 

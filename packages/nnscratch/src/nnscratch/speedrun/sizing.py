@@ -5,8 +5,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from owt_leaderboard.model import computing_parameters
-from owt_leaderboard.recipe import Recipe, with_settings
+from nnscratch.speedrun.accounting import computing_parameters
+from nnscratch.speedrun.recipes import Recipe
+from nnscratch.speedrun.settings import with_settings
 
 LADDER = (
     (2, 64), (3, 64), (2, 128), (3, 128), (4, 128), (4, 192), (4, 256), (5, 320), (6, 384), (7, 448), (8, 512),

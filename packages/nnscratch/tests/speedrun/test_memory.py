@@ -2,8 +2,8 @@
 
 import pytest
 
-from owt_leaderboard.budget.memory import in_passes_that_fit, saved_bytes_per_token
-from owt_leaderboard.recipe import RECIPES, changed
+from nnscratch.speedrun import RECIPES, changed
+from nnscratch.speedrun.memory import in_passes_that_fit, saved_bytes_per_token
 
 GPU = RECIPES["speedrun"]("cuda")
 

@@ -2,9 +2,9 @@
 
 from dataclasses import fields
 
-from owt_leaderboard.model import SWITCHES
-from owt_leaderboard.recipe.recipes import OptimizerRecipe, Recipe
-from owt_leaderboard.recipe.settings import full_name, same_parameters, to_record
+from nnscratch.speedrun import SWITCHES
+from nnscratch.speedrun.recipes import OptimizerRecipe, Recipe
+from nnscratch.speedrun.settings import full_name, same_parameters, to_record
 from trainer.records import flatten
 
 FULL = "full"

@@ -2,8 +2,8 @@
 
 import pytest
 
-from owt_leaderboard.model import computing_parameters
-from owt_leaderboard.recipe import RECIPES, changed, to_record, variants
+from nnscratch.speedrun import RECIPES, changed, computing_parameters, to_record
+from owt_leaderboard.variants import variants
 from trainer.records import flatten
 
 RECIPE = RECIPES["speedrun"]("cpu")

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from small_runs import TINY
+from speedrun_models import TINY
 
-from owt_leaderboard.recipe import RECIPES, changed, from_record, given_sizes, to_record
-from owt_leaderboard.recipe.settings import full_name
+from nnscratch.speedrun import RECIPES, changed, from_record, given_sizes, to_record
+from nnscratch.speedrun.settings import full_name
 
 CPU = RECIPES["speedrun"]("cpu")
 

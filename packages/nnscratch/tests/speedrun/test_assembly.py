@@ -4,11 +4,10 @@ import math
 
 import pytest
 import torch
-from small_runs import TINY
+from speedrun_models import TINY
 
-from bpe import Tokenizer
 from nnscratch import RowwiseAdagrad, TransformerConfig, count_parameters
-from owt_leaderboard.recipe import (
+from nnscratch.speedrun import (
     RECIPES,
     SCHEDULE_STEPS,
     changed,
@@ -67,13 +66,10 @@ def test_muon_has_the_matrices_and_each_kind_its_rate(speedrun):
     assert rates[frozenset(scalars)] == pytest.approx(0.01)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_muon_multiplies_as_the_device_trains(speedrun, monkeypatch, dtype):
-    asked = []
-    monkeypatch.setattr("trainer.resolve_dtype", lambda name, device: asked.append((name, device.type)) or dtype)
-    optimizer = make_optimizer(make_model(speedrun, 300), speedrun, "cpu")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, None])
+def test_muon_multiplies_in_the_dtype_that_is_asked_for(speedrun, dtype):
+    optimizer = make_optimizer(make_model(speedrun, 300), speedrun, dtype)
     assert optimizer.param_groups[0]["newton_schulz_dtype"] == dtype
-    assert asked == [("auto", "cpu")]
 
 
 def test_adamw_can_have_rates_of_its_own_too(speedrun):
@@ -156,11 +152,10 @@ class Recorder(torch.nn.Module):
         return inputs.float().mean()
 
 
-def test_training_hides_tokens_behind_a_byte_that_no_text_has():
-    tokenizer = Tokenizer({index: bytes([index]) for index in range(256)}, [], ["<|endoftext|>"])
+def test_training_hides_tokens_behind_the_masks_token():
     inputs, model = torch.randint(1, 256, (100, 100)), Recorder()
     for share in (0.0, None, 0.2):
-        loss = make_loss(changed(RECIPES["speedrun"]("cpu"), (f"masked_inputs={share}",)), tokenizer)
+        loss = make_loss(changed(RECIPES["speedrun"]("cpu"), (f"masked_inputs={share}",)), 0)
         loss(model.eval(), inputs, inputs)
         assert model.inputs is inputs
         loss(model.train(), inputs, inputs)
@@ -173,10 +168,9 @@ def test_training_hides_tokens_behind_a_byte_that_no_text_has():
 
 
 def test_only_training_samples_the_vocabulary():
-    tokenizer = Tokenizer({index: bytes([index]) for index in range(256)}, [], ["<|endoftext|>"])
     inputs, model = torch.randint(1, 256, (2, 3)), Recorder()
     for number in (None, 64):
-        loss = make_loss(changed(RECIPES["speedrun"]("cpu"), (f"sampled_tokens={number}",)), tokenizer)
+        loss = make_loss(changed(RECIPES["speedrun"]("cpu"), (f"sampled_tokens={number}",)), 0)
         loss(model.train(), inputs, inputs)
         assert model.num_sampled == number
         loss(model.eval(), inputs, inputs)

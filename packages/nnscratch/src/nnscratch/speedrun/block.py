@@ -4,10 +4,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from nnscratch import RotaryEmbedding, TransformerBlock
 from nnscratch.cache import LayerCache
 from nnscratch.functional import dropout
-from owt_leaderboard.model.config import SpeedrunConfig
+from nnscratch.rotary_embedding import RotaryEmbedding
+from nnscratch.speedrun.config import SpeedrunConfig
+from nnscratch.transformer import TransformerBlock
 
 
 class HeadGates(nn.Module):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 
-from nnscratch import TransformerConfig
+from nnscratch.config import TransformerConfig
 
 _MAX_GATE_CHANNELS = 32  # as in nanochat
 _MAX_SMALL_GATE_CHANNELS = 12  # as in modded-nanogpt

@@ -1,9 +1,9 @@
 """Parameters and floating-point operations of a speedrun model, computed from its config without torch."""
 
-import nnscratch
+from nnscratch.accounting import flops_per_token as transformer_flops_per_token
 from nnscratch.accounting import parameters_by_part
 from nnscratch.accounting.parameters import ngram_table_rows
-from owt_leaderboard.model.config import SpeedrunConfig
+from nnscratch.speedrun.config import SpeedrunConfig
 
 
 def parameters_by_group(config: SpeedrunConfig) -> dict[str, int]:
@@ -47,7 +47,7 @@ def flops_per_token(config: SpeedrunConfig, context_length: int | None = None, *
         ValueError: If the length is below 1.
     """
     gates = 2 * _gate_parameters(config)
-    transformer = nnscratch.flops_per_token(config, context_length, backward=backward)
+    transformer = transformer_flops_per_token(config, context_length, backward=backward)
     return transformer + (3 if backward else 1) * gates
 
 

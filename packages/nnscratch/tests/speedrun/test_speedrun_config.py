@@ -8,15 +8,15 @@ from speedrun_models import CONFIGS, OFF, ON
 from torch.utils.flop_counter import FlopCounterMode
 
 import nnscratch
-from owt_leaderboard.model import SWITCHES, SpeedrunConfig, computing_parameters, flops_per_token, parameters_by_group
-from owt_leaderboard.model.language_model import SpeedrunLM
+from nnscratch.speedrun import SWITCHES, SpeedrunConfig, computing_parameters, flops_per_token, parameters_by_group
+from nnscratch.speedrun.language_model import SpeedrunLM
 
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
 def test_the_config_and_its_accounting_do_without_torch():
     code = (
-        "import sys; from owt_leaderboard.model import *; "
+        "import sys; from nnscratch.speedrun import *; "
         "flops_per_token(SpeedrunConfig(9, 9, 8, 2, 2, 8)); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -53,7 +53,7 @@ def test_a_config_comes_back_from_a_dictionary(config):
         ({"d_ff": 0}, "d_ff=0 is .*choose an integer of at least 1"),
     ],
 )
-def test_what_makes_no_model_is_refused(changes, message):
+def test_what_makes_no_model_is_refused(unchecked_shapes, changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(OFF, **changes)
 

@@ -1,10 +1,10 @@
-"""Small speedrun models for several test files."""
+"""Small speedrun models, and settings of small recipes, for several test files."""
 
 import dataclasses
 
 import torch
 
-from owt_leaderboard.model import SpeedrunConfig
+from nnscratch.speedrun import SpeedrunConfig
 
 OFF = SpeedrunConfig(vocab_size=50, context_length=12, d_model=32, num_layers=4, num_heads=4, d_ff=48)
 CHANGES = {
@@ -23,6 +23,15 @@ CHANGES = {
     "narrow_stream": True,
     "tie_embeddings": True,
 }
+TINY = (
+    "vocab_size=300",
+    "context_length=16",
+    "d_model=16",
+    "num_layers=1",
+    "num_heads=2",
+    "d_ff=40",
+    "batch_size=2",
+)
 ON = dataclasses.replace(OFF, **CHANGES | {"tie_embeddings": False})
 CONFIGS = {
     "off": OFF,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from owt_leaderboard.recipe.recipes import Recipe
+from nnscratch.speedrun.recipes import Recipe
 
 RECORD_VERSION = 2
 """Version of the form in which runs record their recipe."""

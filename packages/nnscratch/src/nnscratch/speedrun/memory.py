@@ -1,6 +1,7 @@
 """Gradient accumulation: the fewest forward passes per batch whose activations fit into a GPU's memory."""
 
-from owt_leaderboard.recipe import Recipe, with_settings
+from nnscratch.speedrun.recipes import Recipe
+from nnscratch.speedrun.settings import with_settings
 
 _SHARE = 0.8  # of the free memory; the compiler and the allocator need the rest
 _LOGITS, _BYTES_PER_LOGIT = 2**28, 16  # logits of a chunk of the loss and their gradients, in several dtypes
@@ -28,7 +29,7 @@ def in_passes_that_fit(
 ) -> Recipe:
     """Return the recipe with its batches split into 1, 2, 4, … forward passes, as few as fit into memory.
 
-    The trainer also halves passes that run out of memory. By then it has compiled them for nothing, and with several
+    `trainer` also halves passes that run out of memory. By then it has compiled them for nothing, and with several
     processes it does not halve them at all.
 
     Args:

@@ -3,14 +3,9 @@ import torch
 from speedrun_models import CONFIGS, ON, disturb, ids
 
 from nnscratch import KeyValueCache, complete, generate, stream
-from owt_leaderboard.model.language_model import SpeedrunLM
+from nnscratch.speedrun.language_model import SpeedrunLM
 
 PROMPTS = [[1, 2, 3], [4], [5, 6, 7, 8, 9], [12, 13]]
-
-
-@pytest.fixture(autouse=True)
-def fixed_seed():
-    torch.manual_seed(0)
 
 
 @torch.no_grad()

@@ -2,9 +2,8 @@
 
 import pytest
 
-from owt_leaderboard.budget.sizing import LADDER, batch_windows, choose, resized
-from owt_leaderboard.model import computing_parameters, flops_per_token
-from owt_leaderboard.recipe import RECIPES, changed, make_model
+from nnscratch.speedrun import RECIPES, changed, computing_parameters, flops_per_token, make_model
+from nnscratch.speedrun.sizing import LADDER, batch_windows, choose, resized
 
 CPU, GPU = RECIPES["speedrun"]("cpu"), RECIPES["speedrun"]("cuda")
 HOURS = 3600.0
@@ -12,7 +11,12 @@ HOURS = 3600.0
 
 def chosen(recipe, flops, seconds, **settings):
     return choose(
-        recipe, recipe.model.vocab_size, flops_per_second=flops, seconds=seconds, train_tokens=3_000_000, **settings
+        recipe,
+        recipe.model.vocab_size,
+        flops_per_second=flops,
+        seconds=float(seconds),
+        train_tokens=3_000_000,
+        **settings,
     )
 
 
@@ -71,7 +75,7 @@ def test_inputs_are_masked_where_the_text_is_seen_again_and_again():
     assert often.reasons[1].endswith("epochs of the training text, so 10% of the input tokens are masked")
     given = changed(CPU, ("masked_inputs=0.3",))
     assert chosen(given, 1.6e11, 60).recipe.batches.masked_inputs == 0.3
-    unknown = choose(CPU, 4096, flops_per_second=1.6e11, seconds=600, train_tokens=None)
+    unknown = choose(CPU, 4096, flops_per_second=1.6e11, seconds=600.0, train_tokens=None)
     assert unknown.recipe.batches.masked_inputs == 0.0
 
 

@@ -1,4 +1,4 @@
-"""The speedrun model: nnscratch's Transformer plus findings from speedruns of small language models."""
+"""The speedrun model: the Transformer plus findings from speedruns of small language models."""
 
 from pathlib import Path
 
@@ -6,13 +6,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from nnscratch import Embedding, KeyValueCache, LanguageModel, Linear, RMSNorm, RotaryEmbedding
 from nnscratch.autocast import cast_for_autocast
+from nnscratch.cache import KeyValueCache
 from nnscratch.functional import dropout
 from nnscratch.interchange import load_untied, read_pretrained, untied_state, write_pretrained
-from nnscratch.layers import NGramEmbeddings
-from owt_leaderboard.model.block import SpeedrunBlock
-from owt_leaderboard.model.config import SpeedrunConfig
+from nnscratch.language_model import LanguageModel
+from nnscratch.layers import Embedding, Linear, NGramEmbeddings, RMSNorm
+from nnscratch.rotary_embedding import RotaryEmbedding
+from nnscratch.speedrun.block import SpeedrunBlock
+from nnscratch.speedrun.config import SpeedrunConfig
 
 HEAD_STD = 0.001
 """Initial standard deviation of a zero-initialised model's output layer (nanochat's): small, but gradients pass."""

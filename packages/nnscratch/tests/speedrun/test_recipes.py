@@ -2,9 +2,8 @@
 
 import pytest
 
-from owt_leaderboard.model import SWITCHES
-from owt_leaderboard.recipe import RECIPES, RecipeName, changed
-from owt_leaderboard.recipe.recipes import Batches
+from nnscratch.speedrun import RECIPES, SWITCHES, RecipeName, changed
+from nnscratch.speedrun.recipes import Batches
 
 
 @pytest.mark.parametrize(
@@ -32,7 +31,7 @@ from owt_leaderboard.recipe.recipes import Batches
         (["skip_connections=True", "num_layers=1"], "skip_connections=True needs two halves"),
     ],
 )
-def test_recipes_that_contradict_themselves(assignments, message):
+def test_recipes_that_contradict_themselves(unchecked_shapes, assignments, message):
     with pytest.raises(ValueError, match=message):
         changed(RECIPES["speedrun"]("cpu"), assignments)
 

@@ -8,15 +8,10 @@ from safetensors.torch import load_file, save_file
 from speedrun_models import CONFIGS, OFF, ON, disturb, ids
 
 from nnscratch import AdamW, CombinedOptimizer, Muon, RowwiseAdagrad, TransformerConfig, TransformerLM, reference
-from owt_leaderboard.model.block import HeadGates, SpeedrunBlock
-from owt_leaderboard.model.language_model import SpeedrunLM
+from nnscratch.speedrun.block import HeadGates, SpeedrunBlock
+from nnscratch.speedrun.language_model import SpeedrunLM
 
 every_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-
-
-@pytest.fixture(autouse=True)
-def fixed_seed():
-    torch.manual_seed(0)
 
 
 def seeded(config, make=SpeedrunLM):
@@ -263,7 +258,7 @@ def test_bfloat16_weights_stay_close():
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
-def test_the_loss_compiles_as_one_graph():
+def test_the_loss_compiles_as_one_graph(unchecked_shapes):
     config = dataclasses.replace(ON, num_layers=2)
     model, inputs, targets = disturb(SpeedrunLM(config)), ids(config), ids(config)
     loss = model.loss(inputs, targets)

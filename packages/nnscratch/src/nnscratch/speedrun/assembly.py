@@ -1,20 +1,19 @@
 """From a recipe to its model, optimizer, learning-rate schedule and loss."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
-from owt_leaderboard.recipe.recipes import Recipe
+from nnscratch.speedrun.recipes import Recipe
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
     from torch.optim import Optimizer
 
-    from bpe import Tokenizer
-    from nnscratch import LanguageModel
-    from owt_leaderboard.model.language_model import SpeedrunLM
-    from trainer.evaluation import LossFunction
+    from nnscratch.language_model import LanguageModel
+    from nnscratch.speedrun.language_model import SpeedrunLM
 
 SCHEDULE_STEPS = 10_000
 """Resolution of the schedule: the clock moves it from step 0 to this step."""
@@ -25,19 +24,23 @@ def make_model(recipe: Recipe, vocab_size: int, device: "torch.device | str | No
 
     Weights are drawn from torch's global random state, on the device itself because a GPU is fast at it.
     """
-    from owt_leaderboard.model.language_model import SpeedrunLM
+    from nnscratch.speedrun.language_model import SpeedrunLM
 
     return SpeedrunLM(replace(recipe.model, vocab_size=vocab_size), device)
 
 
-def make_optimizer(model: "SpeedrunLM", recipe: Recipe, device: str = "auto") -> "Optimizer":
+def make_optimizer(model: "SpeedrunLM", recipe: Recipe, dtype: "torch.dtype | None" = None) -> "Optimizer":
     """Return AdamW for everything, or Muon for the matrices inside the blocks and AdamW for the rest.
 
     Tables of n-grams have RowwiseAdagrad. A group's `lr_scale` is its rate as a multiple of the recipe's
-    `learning_rate`, which the schedule sets. Muon's products use the dtype in which `device` trains.
+    `learning_rate`, which the schedule sets.
+
+    Args:
+        model: The model.
+        recipe: Its recipe.
+        dtype: Dtype of Muon's products, best that of the other products in training; by default as in `Muon`.
     """
-    from nnscratch import AdamW, CombinedOptimizer, Muon, RowwiseAdagrad
-    from trainer import resolve_device, resolve_dtype
+    from nnscratch.optimizers import AdamW, CombinedOptimizer, Muon, RowwiseAdagrad
 
     settings = recipe.optimizer
     rates = {
@@ -68,7 +71,7 @@ def make_optimizer(model: "SpeedrunLM", recipe: Recipe, device: str = "auto") ->
         cautious_weight_decay=settings.cautious_weight_decay,
         coefficients="polar-express",
         normuon=settings.normuon,
-        newton_schulz_dtype=resolve_dtype("auto", resolve_device(device)),
+        newton_schulz_dtype=dtype,
     )
     rest = AdamW(groups.values(), lr=base, betas=settings.betas, weight_decay=0.0)
     return CombinedOptimizer([muon, rest, *optimizers])
@@ -85,7 +88,7 @@ def learning_rate_schedule(recipe: Recipe, ticks: int = SCHEDULE_STEPS) -> Calla
 
     Sizes must have been chosen, because `reference_batch_tokens` compares with those of the recipe.
     """
-    from nnscratch import cosine_schedule, trapezoid_schedule
+    from nnscratch.optimizers import cosine_schedule, trapezoid_schedule
 
     settings, max_lr = recipe.schedule, recipe.optimizer.learning_rate * rate_factor(recipe)
     min_lr = max_lr * settings.final_learning_rate_fraction
@@ -126,22 +129,25 @@ def weight_decay_schedule(recipe: Recipe, ticks: int = SCHEDULE_STEPS) -> Callab
 
 def _interpolation(points: Sequence[tuple[float, float]], ticks: int) -> Callable[[int], float]:
     """Return the linear interpolation, by tick, of pairs of a share of the ticks and a value."""
-    import numpy as np
-
-    shares, values = zip(*points, strict=True)
+    shares = [share for share, _ in points]
 
     def schedule(tick: int) -> float:
-        return float(np.interp(tick / max(1, ticks - 1), shares, values))
+        share = tick / max(1, ticks - 1)
+        after = bisect_right(shares, share)
+        (left, low), (right, high) = points[max(0, after - 1)], points[min(after, len(points) - 1)]
+        return low if left == right else low + (high - low) * (share - left) / (right - left)
 
     return schedule
 
 
-def make_loss(recipe: Recipe, tokenizer: "Tokenizer") -> "LossFunction":
-    """Return the mean loss of a batch; in training, `masked_inputs` are replaced by a byte that occurs in no text."""
+def make_loss(recipe: Recipe, mask_id: int) -> "Callable[[nn.Module, torch.Tensor, torch.Tensor], torch.Tensor]":
+    """Return the mean loss of a batch, as a function of the model, its inputs and their targets.
+
+    In training, `masked_inputs` are replaced by the token `mask_id`, best one that occurs in no text.
+    """
     import torch
 
-    share, mask_id = recipe.batches.masked_inputs or 0.0, tokenizer.encode("\0")[0]
-    sampled = recipe.batches.sampled_tokens
+    share, sampled = recipe.batches.masked_inputs or 0.0, recipe.batches.sampled_tokens
 
     def loss(module: "nn.Module", inputs: "torch.Tensor", targets: "torch.Tensor") -> "torch.Tensor":
         if share and module.training:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from owt_leaderboard.model import SpeedrunConfig, flops_per_token
+from nnscratch.speedrun.accounting import flops_per_token
+from nnscratch.speedrun.config import SpeedrunConfig
 
 OptimizerName = Literal["adamw", "muon"]
 ScheduleName = Literal["cosine", "trapezoid"]
@@ -187,7 +188,7 @@ class Recipe(_Settings):
     evaluations: Evaluations = field(default_factory=Evaluations)
     sized_by_budget: bool = False
     """Choose d_model, num_layers, num_heads, d_ff and batch_size from the device's speed and the time limit; see
-    `owt_leaderboard.budget.sizing`. The sizes given here are then only placeholders."""
+    `nnscratch.speedrun.sizing`. The sizes given here are then only placeholders."""
     tokens_per_parameter: float = 10.0
     """Target of `sized_by_budget`: training tokens per parameter of the matrices and the output layer."""
     compile: CompileName = "auto"
