@@ -84,8 +84,9 @@ def differences(run_dir: Path, whole: Path) -> list[str]:
     ours, theirs = (load_file(run / "checkpoints" / name / "model.safetensors") for run in (run_dir, whole))
     if not _same(ours, theirs):
         found.append("weights")
-    if not _same(*(torch.load(run / "checkpoints" / name / "state.pt") for run in (run_dir, whole))):
-        found.append("optimizer, random states or counts")
+    for file in ("optimizer.pt", "state.pt"):
+        if not _same(*(torch.load(run / "checkpoints" / name / file) for run in (run_dir, whole))):
+            found.append(file)
     if not _same(*map(read_metrics, (run_dir, whole))):
         found.append("metrics")
     if not _same(*(json.loads((run / "summary.json").read_text()) for run in (run_dir, whole))):

@@ -345,7 +345,7 @@ DAMAGES_OF_META = {
     ),
 }
 CASES = [
-    *((file, *case) for file in ("model.safetensors", "state.pt") for case in DAMAGES.values()),
+    *((file, *case) for file in ("model.safetensors", "optimizer.pt", "state.pt") for case in DAMAGES.values()),
     *(("meta.json", *case) for case in DAMAGES_OF_META.values()),
 ]
 
@@ -373,7 +373,7 @@ def test_files_that_are_whole_but_not_what_they_should_be(tmp_path):
     """The checksums match: somebody has replaced the files."""
     store = CheckpointStore(tmp_path / "checkpoints", keep=3)
     fill(store, {1: 1.0})
-    for file, content in {"model.safetensors": b"nonsense", "state.pt": b"nonsense"}.items():
+    for file, content in dict.fromkeys(("model.safetensors", "optimizer.pt", "state.pt"), b"nonsense").items():
         fill(store, {2: 1.0})
         path = store.directory / "step_0000002"
         meta = json.loads((path / "meta.json").read_text())
@@ -388,20 +388,40 @@ def test_files_that_are_whole_but_not_what_they_should_be(tmp_path):
             assert store.load_latest().training == {"step": 1}
 
 
-@pytest.mark.parametrize("version", [1, 3, None])
+@pytest.mark.parametrize("version", [1, 4, None])
 def test_checkpoints_of_another_version_are_refused_and_not_called_damaged(tmp_path, version):
     store = CheckpointStore(tmp_path / "checkpoints", keep=3)
     fill(store, {1: 3.0, 2: 2.0})
     meta = store.directory / "step_0000002" / "meta.json"
     meta.write_text(json.dumps({**json.loads(meta.read_text()), "version": version}))
     message = (
-        rf"^checkpoint .*step_0000002 has version {version} of the format, expected 2: use the version of this package "
-        r"that wrote it \(environment.json of the run names it\), or train in another run directory$"
+        rf"^checkpoint .*step_0000002 has version {version} of the format, expected 3 or 2: use the version of this "
+        r"package that wrote it \(environment.json of the run names it\), or train in another run directory$"
     )
     for read in (store.load_latest, lambda: load_weights(make_model(), meta.parent)):
         with pytest.raises(ValueError, match=message):
             read()
     assert names(store) == ["step_0000001", "step_0000002"]
+
+
+def test_version_2_had_the_optimizer_in_state_pt(tmp_path):
+    store, (model, optimizer) = CheckpointStore(tmp_path / "checkpoints", keep=3), trained()
+    path = store.write(state_of(5, model, optimizer, {"counts": 3}, valid_loss=1.5, seconds=2.5))
+    expected = store.load_latest()
+    torch.save(torch.load(path / "optimizer.pt") | torch.load(path / "state.pt"), path / "state.pt")
+    (path / "optimizer.pt").unlink()
+    meta = json.loads((path / "meta.json").read_text()) | {"version": 2}
+    for values in (meta["bytes"], meta["sha256"]):
+        del values["optimizer.pt"]
+    content = (path / "state.pt").read_bytes()
+    meta["bytes"]["state.pt"], meta["sha256"]["state.pt"] = len(content), hashlib.sha256(content).hexdigest()
+    del meta["checksum"]
+    meta["checksum"] = hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
+    (path / "meta.json").write_text(json.dumps(meta))
+    assert repr(store.load_latest()) == repr(expected)
+    other = make_model(9)
+    assert load_weights(other, tmp_path) == 5
+    assert same(other.state_dict(), model.state_dict())
 
 
 @needs_fork
@@ -419,7 +439,7 @@ def test_a_checkpoint_without_permission_is_not_called_damaged(tmp_path):
     assert names(store) == ["step_0000001", "step_0000002"]
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "state.pt", "meta.json"])
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "state.pt", "meta.json"])
 def test_a_file_that_the_disk_cannot_read_is_damaged(tmp_path, monkeypatch, file):
     store = CheckpointStore(tmp_path / "checkpoints", keep=3)
     fill(store, {1: 3.0, 2: 2.0})
@@ -588,7 +608,7 @@ def test_metadata_is_plain_json(tmp_path):
     store = CheckpointStore(tmp_path / "checkpoints", keep=1)
     fill(store, {12: 0.5})
     meta = json.loads((store.directory / "step_0000012" / "meta.json").read_text())
-    assert (meta["format"], meta["version"], meta["step"], meta["valid_loss"]) == ("scratchlm-checkpoint", 2, 12, 0.5)
+    assert (meta["format"], meta["version"], meta["step"], meta["valid_loss"]) == ("scratchlm-checkpoint", 3, 12, 0.5)
     assert {len(checksum) for checksum in meta["sha256"].values()} == {64}
     with warnings.catch_warnings():
         warnings.simplefilter("error")

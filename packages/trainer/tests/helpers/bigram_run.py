@@ -126,13 +126,18 @@ def forget_the_time(training):
             state.pop("seconds_training", None)
 
 
+def load_states(checkpoint):
+    """Read the states of the optimizer and of everything else from a checkpoint."""
+    return torch.load(checkpoint / "optimizer.pt") | torch.load(checkpoint / "state.pt")
+
+
 def assert_equal_runs(first, second, timeless):
     """Check that all but what depends on the clock agrees: weights, optimizer, random states, counts and records."""
     name = max(path.name for path in (first / "checkpoints").glob("step_*"))
     ours, theirs = (load_file(run / "checkpoints" / name / "model.safetensors") for run in (first, second))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
-    states = [torch.load(run / "checkpoints" / name / "state.pt") for run in (first, second)]
+    states = [load_states(run / "checkpoints" / name) for run in (first, second)]
     for state in states:
         forget_the_time(state["training"])
     assert repr(states[0]) == repr(states[1])

@@ -212,12 +212,12 @@ def save(run_dir, released, **settings):
             assert released[state.step].wait(PATIENCE)
         if state.step == 4:
             raise OSError(28, "No space left on device")
-        write(directory, state)
+        return write(directory, state)
 
-    write, store.write_checkpoint = store.write_checkpoint, write_late
+    write, store.write_tensors = store.write_tensors, write_late
     try:
         make_trainer(run_dir, loss=loss, **BACKGROUND, **settings).fit()
     except OSError as error:
         return str(error), sum(calls), dist.is_initialized()
     finally:
-        store.write_checkpoint = write
+        store.write_tensors = write

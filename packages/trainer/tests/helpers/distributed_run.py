@@ -255,16 +255,16 @@ def fill_a_disk(run_dir):
         if state.step == 4:
             (directory / "model.safetensors").write_bytes(b"half")
             raise OSError(28, "No space left on device")
-        write(directory, state)
+        return write(directory, state)
 
     settings = {"parallel": "fsdp", "steps": 6, "checkpoint_interval": 2, "save_in_background": False}
-    write, store.write_checkpoint = store.write_checkpoint, write_or_fail
+    write, store.write_tensors = store.write_tensors, write_or_fail
     try:
         make_trainer(run_dir, **settings).fit()
     except OSError as error:
         message = str(error)
     finally:
-        store.write_checkpoint = write
+        store.write_tensors = write
     kept = [path.name for path in (run_dir / "checkpoints").iterdir()]
     return [message, kept, make_trainer(run_dir, **settings).fit().status]
 

@@ -117,7 +117,7 @@ def test_an_offline_run_says_what_the_run_directory_says(tmp_path, home, capfd):
     assert run.media(last["loss_curve.path"]).read_bytes() == (run_dir / "loss.png").read_bytes()
     (model,) = [artifact for artifact in run.artifacts if artifact.type == "model"]
     files = {entry.path: Path(entry.local_path) for entry in model.manifest.contents}
-    assert set(files) == {"model.safetensors", "state.pt", "meta.json"}
+    assert set(files) == {"model.safetensors", "optimizer.pt", "state.pt", "meta.json"}
     assert "best" in model.aliases
     assert {path.parent.parent for path in files.values()} == {run_dir / "checkpoints"}
     assert run.exit_codes == [0]

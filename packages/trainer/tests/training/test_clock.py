@@ -56,11 +56,15 @@ def test_the_end_has_the_time_that_it_took_before_and_not_twice_as_much(evaluati
         assert not clock.budget_is_spent()
 
 
+@pytest.mark.parametrize("in_background", [False, True])
 @pytest.mark.parametrize("limit", [180.0, 600.0])
 @pytest.mark.parametrize("kind", ["steps", "time"])
 @pytest.mark.parametrize("seed", range(12))
-def test_a_limit_is_never_exceeded_and_little_of_it_is_left(seed, kind, limit):
-    """Simulated loops of various speeds, in which every duration varies by a fifth."""
+def test_a_limit_is_never_exceeded_and_little_of_it_is_left(seed, kind, limit, in_background):
+    """Simulated loops of various speeds, in which every duration varies by a fifth.
+
+    In the background, a save of which a half is computing takes all of that from the evaluation at the end.
+    """
     chance, watch = random.Random(seed), Watch()
     step, evaluation, save = (chance.uniform(*bounds) for bounds in ((0.05, 1.5), (0.1, 5.0), (0.05, 2.0)))
     clock, ticks, last_evaluation, last_save = make_clock(watch, limit, kind, steps=100_000), [], 0, 0
@@ -74,8 +78,16 @@ def test_a_limit_is_never_exceeded_and_little_of_it_is_left(seed, kind, limit):
         spend(seconds)
         clock.note(what, watch.now - began)
 
-    for what, seconds in (("evaluation", evaluation), ("export", 0.5), ("save", save)):
+    def measure_save():
+        measure("save", save)
+        if in_background:  # all that the clock is told was measured during the save
+            for what, share in parts.items():
+                clock.note(what, share * save * chance.uniform(0.8, 1.2))
+
+    parts = {"busy": 0.5, "completion": 0.1}
+    for what, seconds in (("evaluation", evaluation), ("export", 0.5)):
         measure(what, seconds)
+    measure_save()
     while clock.tick < 100_000 and not (kind == "steps" and clock.budget_is_spent()):
         clock.begin_training()
         ticks.append(clock.advance())
@@ -87,10 +99,13 @@ def test_a_limit_is_never_exceeded_and_little_of_it_is_left(seed, kind, limit):
             measure("evaluation", evaluation)
             last_evaluation = len(ticks)
         if len(ticks) > last_save + limit / step / 20 and clock.has_time_for(save=True):
-            measure("save", save)
+            measure_save()
             last_save = len(ticks)
         clock.advance()
-    total = [spend(seconds) for seconds in (evaluation, 0.5, save)][-1]
+    rest = (save,)
+    if in_background:
+        rest = (parts["busy"] * save, max(0.0, (1 - parts["busy"]) * save - evaluation), parts["completion"] * save)
+    total = [spend(seconds) for seconds in (evaluation, 0.5, *rest)][-1]
     assert 0.95 * limit <= total <= limit
     assert ticks == sorted(ticks)
     if kind == "time":
@@ -216,6 +231,28 @@ def test_a_quarter_more_than_the_slowest_evaluation_and_save_is_reserved():
     note(clock, evaluation=8.0)
     note(clock, evaluation=6.0)
     assert clock.reserve() == pytest.approx(1.25 * (8.0 + 2.0) + 0.1)
+
+
+@pytest.mark.parametrize(
+    ("measured", "settings", "end"),
+    [
+        ({"save": 8.0}, {}, 10.0 + 8.0),
+        ({"save": 8.0, "busy": 2.0, "completion": 1.0}, {}, 10.0 + 2.0 + 1.0),
+        ({"save": 20.0, "busy": 2.0, "completion": 1.0}, {}, 20.0 + 1.0),
+        ({"save": 8.0, "busy": 2.0, "completion": 1.0}, {"save_in_background": False}, 10.0 + 8.0),
+    ],
+)
+def test_a_save_beside_the_last_evaluation_is_reserved_once_it_has_been_measured(measured, settings, end):
+    """Also over a resume, from a checkpoint of a version that did not measure it."""
+    clock = make_clock(Watch(), **settings)
+    note(clock, evaluation=10.0, save=measured["save"])
+    state = clock.state_dict()
+    state["times"] = {what: times for what, times in state["times"].items() if what not in ("busy", "completion")}
+    again = make_clock(Watch(), **settings)
+    again.load_state_dict(state)
+    assert again.reserve() == pytest.approx(1.25 * (10.0 + measured["save"]) + 0.1)
+    note(again, **measured)
+    assert again.reserve() == pytest.approx(1.25 * end + 0.1)
 
 
 @pytest.fixture

@@ -208,7 +208,7 @@ def test_training_in_another_thread(tmp_path, whole, timeless):
     assert_equal_runs(whole, tmp_path / "run", timeless)
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "state.pt", "meta.json"])
+@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "state.pt", "meta.json"])
 def test_damaged_last_checkpoint(tmp_path, whole, timeless, file):
     run = tmp_path / "run"
     with pytest.raises(Crash):
@@ -257,17 +257,16 @@ def test_kill_9_again_and_again(tmp_path, whole, timeless):
 @needs_fork
 def test_kill_9_while_a_checkpoint_is_written_in_the_background(tmp_path, whole, timeless, monkeypatch):
     """The weights are written and the rest is not, while training continues."""
-    run, write = tmp_path / "run", directory.write_checkpoint
+    run, write = tmp_path / "run", directory.write_tensors
     for step in (6, 12, 12):
         reached = threading.Event()
 
         def write_half(aside, state, step=step, reached=reached):
-            write(aside, state)
+            written = write(aside, state)
             if state.step == step:
-                (aside / "state.pt").unlink()
-                (aside / "meta.json").unlink()
                 reached.set()
                 threading.Event().wait()
+            return written
 
         def kill_when_reached(number, step=step, reached=reached):
             if number == step:  # of the next step, for they are counted from 0
@@ -276,9 +275,46 @@ def test_kill_9_while_a_checkpoint_is_written_in_the_background(tmp_path, whole,
             return schedule(number)
 
         with monkeypatch.context() as patch:
-            patch.setattr("trainer.checkpoints.store.write_checkpoint", write_half)
+            patch.setattr("trainer.checkpoints.store.write_tensors", write_half)
             run_until_killed(run, lr=kill_when_reached)
         assert [path.name for path in run.glob("checkpoints/.aside-*")] == [f".aside-step_{step:07}"]
+    make_short_trainer(run).fit()
+    assert_equal_runs(whole, run, timeless)
+    assert not list(run.glob("checkpoints/.aside-*"))
+
+
+@needs_fork
+@pytest.mark.parametrize("in_evaluation", [True, False])
+def test_kill_9_between_the_parts_of_the_last_checkpoint(tmp_path, whole, timeless, monkeypatch, in_evaluation):
+    """Weights and optimizer are written; the loss of the last evaluation is not, or not known yet."""
+    run, written, passes = tmp_path / "run", threading.Event(), []
+    write = directory.write_tensors
+
+    def note_written(aside, state):
+        files = write(aside, state)
+        if state.step == 24:
+            written.set()
+        return files
+
+    def kill_in_evaluation(model, inputs, targets):
+        passes.append(model.training)
+        if in_evaluation and not model.training and sum(passes) == 48:
+            assert written.wait(60.0)
+            kill_oneself()
+        return loss_fn(model, inputs, targets)
+
+    def kill_before_the_rest(aside, state, files):
+        if state.step == 24:
+            kill_oneself()
+        return directory.write_rest(aside, state, files)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.checkpoints.store.write_tensors", note_written)
+        patch.setattr("trainer.checkpoints.store.write_rest", kill_before_the_rest)
+        run_until_killed(run, loss=kill_in_evaluation)
+    (aside,) = run.glob("checkpoints/.aside-*")
+    assert {path.name for path in aside.iterdir()} == {"model.safetensors", "optimizer.pt"}
+    assert max(path.name for path in run.glob("checkpoints/step_*")) == "step_0000021"
     make_short_trainer(run).fit()
     assert_equal_runs(whole, run, timeless)
     assert not list(run.glob("checkpoints/.aside-*"))

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 
@@ -21,11 +21,22 @@ _Path: TypeAlias = tuple[Any, ...]
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
+class SaveSeconds(NamedTuple):
+    """Seconds that the thread spent on a checkpoint."""
+
+    total: float
+    computing: float
+    """Seconds of a processor, which other work may have had to wait for."""
+    completing: float
+    """Seconds after weights and optimizer were written."""
+
+
 class BackgroundSaver:
     """Saves checkpoints in a background thread, one at a time.
 
     `save` copies the state before it returns; the thread writes the copy. All saves share the same buffers, so that
-    only the first one allocates memory.
+    only the first one allocates memory. `begin` does so with weights and optimizer alone, for `complete` to add the
+    rest.
 
     Args:
         store: Store that the checkpoints are written to.
@@ -35,7 +46,9 @@ class BackgroundSaver:
         self._store = store
         self._buffers = SnapshotBuffers()
         self._executor: ThreadPoolExecutor | None = None
-        self._future: Future[float] | None = None
+        self._future: Future[SaveSeconds | None] | None = None
+        self._begun: dict[str, Any] = {}
+        """Copy of the weights and the optimizer that `begin` writes."""
 
     def save(self, state: CheckpointState, before: Callable[[], None]) -> None:
         """Start a save, after waiting for the previous one to finish.
@@ -49,37 +62,79 @@ class BackgroundSaver:
         """
         self.wait()
         self._store.check_space(state.num_bytes())
-        began = time.perf_counter()
         copied = self._buffers.copy({"model": state.model, "optimizer": state.optimizer, "training": state.training})
         snapshot = replace(state, **copied)
-        seconds_copying = time.perf_counter() - began
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
 
-        def write() -> float:
-            began = time.perf_counter()
+        def write() -> SaveSeconds:
+            began, computed = time.perf_counter(), time.thread_time()
             self._buffers.wait()
             before()
             self._store.write(snapshot)
-            return seconds_copying + time.perf_counter() - began
+            computing = time.thread_time() - computed
+            return SaveSeconds(time.perf_counter() - began, computing, self._store.seconds_completing)
 
-        self._future = self._executor.submit(write)
+        self._submit(write)
+
+    def begin(self, state: CheckpointState) -> None:
+        """Start to write weights and optimizer of a checkpoint, after waiting for the previous save to finish.
+
+        Args:
+            state: State to save, which may change as soon as this returns.
+
+        Raises:
+            OSError: As `save`.
+        """
+        self.wait()
+        self._store.check_space(state.num_bytes())
+        self._begun = self._buffers.copy({"model": state.model, "optimizer": state.optimizer})
+        snapshot = replace(state, **self._begun, training={})
+
+        def write() -> None:
+            self._buffers.wait()
+            self._store.begin(snapshot)
+
+        self._submit(write)
+
+    def complete(self, state: CheckpointState, before: Callable[[], None]) -> bool:
+        """Write the rest of the checkpoint that was begun, and return True; `wait` must have been called.
+
+        If weights or optimizer have changed since, what was begun is removed, and the result is False.
+
+        Args:
+            state: Present state, of the same step.
+            before: Function to call before the checkpoint gets its name.
+
+        Raises:
+            OSError: If there is no space; earlier checkpoints are untouched.
+        """
+        begun, self._begun = self._begun, {}
+        if not _are_equal(begun, {"model": state.model, "optimizer": state.optimizer}):
+            self._store.remove_leftovers()
+            return False
+        before()
+        self._store.complete(state)
+        return True
 
     def is_busy(self) -> bool:
         """Return whether a save is under way."""
         return self._future is not None and not self._future.done()
 
-    def wait(self) -> float:
-        """Wait for the save that is under way, and return the seconds that it took; 0 if there is none.
+    def wait(self) -> SaveSeconds | None:
+        """Wait for the save that is under way, and return its seconds; None if there is none, or it was only begun.
 
         Raises:
             OSError: If the save failed.
         """
         if self._future is None:
-            return 0.0
+            return None
         wait([self._future])  # if a signal interrupts this line, the next call still finds the future
         future, self._future = self._future, None
         return future.result()
+
+    def _submit(self, write: Callable[[], SaveSeconds | None]) -> None:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._future = self._executor.submit(write)
 
     def close(self) -> None:
         """Wait for the save that is under way, and stop the thread.
@@ -88,6 +143,8 @@ class BackgroundSaver:
         """
         try:
             self.wait()
+            if self._begun:  # the last evaluation has failed, or the run has diverged
+                self._store.remove_leftovers()
         except Exception as error:
             explains_itself = isinstance(error, OSError)  # the store's messages name the folder and the remedy
             message = (
@@ -172,6 +229,21 @@ class _Copier:
             except RuntimeError:  # the system refuses to pin more memory
                 pass
         return torch.empty_like(tensor, device="cpu")
+
+
+def _are_equal(first: Any, second: Any) -> bool:
+    """Return whether nested states have the same values, on whatever devices; sparse tensors never do."""
+    if isinstance(first, torch.Tensor) and isinstance(second, torch.Tensor):
+        if not first.layout == second.layout == torch.strided or first.dtype != second.dtype:
+            return False
+        return torch.equal(first.detach().cpu(), second.detach().cpu())
+    if type(first) is not type(second):
+        return False
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(_are_equal(value, second[key]) for key, value in first.items())
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(_are_equal, first, second))
+    return bool(first == second)
 
 
 def _record_event(device: torch.device) -> torch.cuda.Event:

@@ -1,4 +1,4 @@
-"""One checkpoint of a run on the disk: a directory with the weights, the rest of the state, and checksums of both."""
+"""One checkpoint of a run on the disk: weights, state of the optimizer, state of everything else, and checksums."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import json
 import os
 import pickle
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, TypeAlias, cast
 
 import safetensors
 import safetensors.torch
@@ -20,8 +20,14 @@ import torch
 from trainer.checkpoints.state_dicts import storable
 from trainer.support.files import sync_directory, sync_file
 
-WEIGHTS_FILE, STATE_FILE, META_FILE = "model.safetensors", "state.pt", "meta.json"
-_FORMAT, _VERSION = "scratchlm-checkpoint", 2
+WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE = "model.safetensors", "optimizer.pt", "state.pt"
+META_FILE = "meta.json"
+_FORMAT, _VERSION = "scratchlm-checkpoint", 3
+_FILES = {2: {WEIGHTS_FILE, STATE_FILE}, 3: {WEIGHTS_FILE, OPTIMIZER_FILE, STATE_FILE}}
+"""Files with checksums in each version that can be read; in version 2 `state.pt` has the optimizer's state, too."""
+
+Checksums: TypeAlias = dict[str, tuple[int, str]]
+"""Bytes and SHA-256 of files, by name."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +58,8 @@ class DamagedCheckpointError(ValueError):
     """A checkpoint is not what was written; the message names the difference."""
 
 
-def write_checkpoint(directory: Path, state: CheckpointState) -> None:
-    """Write a checkpoint into an empty directory and flush it to the disk.
+def write_tensors(directory: Path, state: CheckpointState) -> Checksums:
+    """Write weights and optimizer, nearly all bytes of a checkpoint, into an empty directory, flushed to the disk.
 
     Raises:
         TypeError: If the state holds something that could not be read again.
@@ -64,21 +70,36 @@ def write_checkpoint(directory: Path, state: CheckpointState) -> None:
         safetensors.torch.save_file(dict(_unshared(tensors)), directory / WEIGHTS_FILE, metadata={"format": "pt"})
     except safetensors.SafetensorError as error:  # a full disk, too
         raise OSError(str(error)) from error
-    extra = {name: value for name, value in state.model.items() if name not in tensors}
+    with (directory / OPTIMIZER_FILE).open("wb") as file:
+        save_torch({"optimizer": state.optimizer}, file)
+    shutil.copymode(directory / OPTIMIZER_FILE, directory / WEIGHTS_FILE)  # safetensors 0.8 lets only the owner read
+    return _flush(directory / WEIGHTS_FILE, directory / OPTIMIZER_FILE)
+
+
+def write_rest(directory: Path, state: CheckpointState, written: Checksums) -> None:
+    """Write everything else beside weights and optimizer, and flush it to the disk; `meta.json` comes last.
+
+    Args:
+        directory: Where `write_tensors` has written.
+        state: State with the same weights and optimizer.
+        written: What `write_tensors` returned.
+
+    Raises:
+        TypeError: If the state holds something that could not be read again.
+        OSError: If there is no space or no permission.
+    """
+    extra = {name: value for name, value in state.model.items() if not isinstance(value, torch.Tensor)}
     with (directory / STATE_FILE).open("wb") as file:
-        save_torch({"optimizer": state.optimizer, "training": state.training, "model_extra": extra}, file)
-    files = [directory / name for name in (WEIGHTS_FILE, STATE_FILE)]
-    shutil.copymode(directory / STATE_FILE, directory / WEIGHTS_FILE)  # safetensors 0.8 lets only the owner read
-    for path in files:
-        sync_file(path)
+        save_torch({"training": state.training, "model_extra": extra}, file)
+    files = written | _flush(directory / STATE_FILE)
     meta: dict[str, Any] = {
         "format": _FORMAT,
         "version": _VERSION,
         "step": state.step,
         "valid_loss": state.valid_loss,
         "seconds_training": state.seconds_training,
-        "bytes": {path.name: path.stat().st_size for path in files},
-        "sha256": {path.name: _checksum(path) for path in files},
+        "bytes": {name: size for name, (size, _) in files.items()},
+        "sha256": {name: checksum for name, (_, checksum) in files.items()},
     }
     meta["checksum"] = _checksum_of(meta)
     (directory / META_FILE).write_text(json.dumps(meta, indent=2) + "\n", "utf-8")
@@ -100,12 +121,14 @@ def read_checkpoint(path: Path) -> CheckpointState:
 
 def read_verified(path: Path) -> CheckpointState:
     """Read a checkpoint that has been verified already."""
-    state, meta = _load_state(path, mapped=False), read_meta(path)
+    meta = read_meta(path)
+    state = _load(path, STATE_FILE, ("training", "model_extra"), mapped=False)
+    rest = _load(path, OPTIMIZER_FILE if OPTIMIZER_FILE in meta["sha256"] else STATE_FILE, ("optimizer",), mapped=False)
     model = read_weights(path) | state["model_extra"]
     return CheckpointState(
         int(meta["step"]),
         model,
-        state["optimizer"],
+        rest["optimizer"],
         state["training"],
         meta["valid_loss"],
         meta["seconds_training"],
@@ -120,7 +143,7 @@ def read_model(path: Path) -> dict[str, Any]:
         DamagedCheckpointError, ValueError, OSError: As `read_checkpoint`.
     """
     verify(path)
-    return read_weights(path) | _load_state(path, mapped=os.name == "posix")["model_extra"]
+    return read_weights(path) | _load(path, STATE_FILE, ("model_extra",), mapped=os.name == "posix")["model_extra"]
 
 
 def read_meta(path: Path) -> dict[str, Any]:
@@ -141,13 +164,13 @@ def read_meta(path: Path) -> dict[str, Any]:
         raise _damage(error, META_FILE) from error
     if not isinstance(meta, dict) or meta.get("format") != _FORMAT:
         raise DamagedCheckpointError(f"{META_FILE} does not describe a checkpoint")
-    if meta.get("version") != _VERSION:
+    if meta.get("version") not in _FILES:
         raise ValueError(
-            f"checkpoint {path} has version {meta.get('version')!r} of the format, expected {_VERSION}: use the "
+            f"checkpoint {path} has version {meta.get('version')!r} of the format, expected {_VERSION} or 2: use the "
             "version of this package that wrote it (environment.json of the run names it), or train in another run "
             "directory"
         )
-    if not isinstance(meta.get("sha256"), dict) or not {STATE_FILE, WEIGHTS_FILE} <= meta["sha256"].keys():
+    if not isinstance(meta.get("sha256"), dict) or not _FILES[meta["version"]] <= meta["sha256"].keys():
         raise DamagedCheckpointError(f"{META_FILE} has no checksums of the other files")
     if meta.get("checksum") != _checksum_of(meta):
         raise DamagedCheckpointError(f"the checksum of {META_FILE} is wrong")
@@ -252,19 +275,26 @@ def read_weights(path: Path) -> dict[str, Any]:
         raise DamagedCheckpointError(f"{WEIGHTS_FILE} cannot be read: {error}") from error
 
 
-def _load_state(path: Path, *, mapped: bool) -> dict[str, Any]:
-    """Return the states of the optimizer and of everything else, and the parts of the model that are no tensors."""
+def _load(path: Path, file: str, names: Sequence[str], *, mapped: bool) -> dict[str, Any]:
+    """Return the states with these names from a file of a checkpoint."""
     try:
-        state = torch.load(path / STATE_FILE, map_location="cpu", weights_only=True, mmap=mapped)
-        return {name: state[name] for name in ("optimizer", "training", "model_extra")}
+        state = torch.load(path / file, map_location="cpu", weights_only=True, mmap=mapped)
+        return {name: state[name] for name in names}
     except (RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError) as error:
         reason = str(error).partition("\n")[0]
-        raise DamagedCheckpointError(f"{STATE_FILE} cannot be read: {reason}") from error
+        raise DamagedCheckpointError(f"{file} cannot be read: {reason}") from error
 
 
 def _damage(error: OSError, name: str) -> Exception:
     """Return a damage if the disk has lost the file, else the error itself, such as missing permission."""
     return DamagedCheckpointError(f"the disk cannot read {name}") if error.errno == errno.EIO else error
+
+
+def _flush(*paths: Path) -> Checksums:
+    """Flush written files to the disk, and return their checksums."""
+    for path in paths:
+        sync_file(path)
+    return {path.name: (path.stat().st_size, _checksum(path)) for path in paths}
 
 
 def _checksum(path: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import shutil
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,11 +14,13 @@ from typing import Any
 
 from trainer.checkpoints.directory import (
     CheckpointState,
+    Checksums,
     DamagedCheckpointError,
     read_checkpoint,
     read_meta,
     read_model,
-    write_checkpoint,
+    write_rest,
+    write_tensors,
 )
 from trainer.support.files import explained, move, sync_directory
 
@@ -48,6 +51,10 @@ class CheckpointStore:
         self.keep = keep
         self.keep_every_seconds = keep_every_seconds
         self._has_warned = False
+        self._written: Checksums = {}
+        """Files that `begin` has written."""
+        self.seconds_completing = 0.0
+        """Seconds that the last `complete` took."""
 
     def check_space(self, num_bytes: int) -> None:
         """Check that the disk has space for a checkpoint of this size, and a margin.
@@ -76,24 +83,39 @@ class CheckpointStore:
         Raises:
             OSError: If there is no space or no permission; the earlier checkpoints are untouched.
         """
-        final = self.path(state.step)
-        aside = self.directory / f"{_ASIDE}{final.name}"
-        try:
+        self.begin(state)
+        return self.complete(state)
+
+    def begin(self, state: CheckpointState) -> None:
+        """Write weights and optimizer of a checkpoint under a temporary name, in place of any that was begun before.
+
+        Raises:
+            OSError: As `write`.
+        """
+        with self._writing(state.step) as aside:
             self.remove_leftovers()
             aside.mkdir(parents=True)
-            try:
-                write_checkpoint(aside, state)
-                # The step may have a checkpoint: a damaged one that the run has reached again, or one before averaging.
-                if final.exists():
-                    move(final, self.directory / f"{_OLD}{final.name}")
-                move(aside, final)
-                sync_directory(self.directory)
-            except OSError:
-                shutil.rmtree(aside, ignore_errors=True)
-                raise
-        except OSError as error:
-            raise self._explain(error) from error
+            self._written = write_tensors(aside, state)
+
+    def complete(self, state: CheckpointState) -> Path:
+        """Write the rest of the checkpoint that `begin` has begun and rename it, then remove those not to be kept.
+
+        Args:
+            state: State of the same step, with the same weights and optimizer.
+
+        Raises:
+            OSError: As `write`.
+        """
+        began, final = time.perf_counter(), self.path(state.step)
+        with self._writing(state.step) as aside:
+            write_rest(aside, state, self._written)
+            # The step may have a checkpoint: a damaged one that the run has reached again, or one before averaging.
+            if final.exists():
+                move(final, self.directory / f"{_OLD}{final.name}")
+            move(aside, final)
+            sync_directory(self.directory)
         self._prune()
+        self.seconds_completing = time.perf_counter() - began
         return final
 
     def load_latest(self, *, set_aside: bool = True) -> CheckpointState | None:
@@ -195,6 +217,16 @@ class CheckpointStore:
         for path in self.directory.glob(f"{_ASIDE}*"):
             with self._warning_once(path):
                 shutil.rmtree(path)
+
+    @contextmanager
+    def _writing(self, step: int) -> Iterator[Path]:
+        """Give the temporary directory of a checkpoint; an error that the system raises removes it."""
+        aside = self.directory / f"{_ASIDE}{self.path(step).name}"
+        try:
+            yield aside
+        except OSError as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise self._explain(error) from error
 
     def _paths(self) -> list[Path]:
         found = [path for path in self.directory.glob("step_*") if _NAME.fullmatch(path.name) and path.is_dir()]

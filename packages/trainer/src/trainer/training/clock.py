@@ -7,12 +7,14 @@ import statistics
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from trainer.config import TrainConfig
 from trainer.distributed import Processes
 
-Measured = Literal["evaluation", "export", "save"]
+Measured = Literal["evaluation", "export", "save", "busy", "completion"]
+"""Parts of an orderly end. "busy" is the part of a background save that may hold up an evaluation: copying, and the
+computing time of the thread. "completion" comes after both."""
 
 _SAFETY_FACTOR = 1.25
 _RESERVED_STEPS = 2
@@ -26,7 +28,7 @@ class _Reading(NamedTuple):
 
     now: float = 0.0
     reserve: float = 0.0
-    """For an orderly end: an evaluation, an export, a save and two steps."""
+    """For an orderly end."""
     evaluation: float = 0.0
     save: float = 0.0
 
@@ -38,8 +40,11 @@ class RunClock:
     part of the time for training.
 
     An orderly end needs an evaluation, an export and a save. With a time limit, the clock reserves 1.25 times the
-    slowest of each so far, and two steps. A measurement above twice the median of its kind counts as twice the median.
-    Otherwise one evaluation during which the process was stopped could end the run early.
+    slowest of each so far, and two steps. Evaluation and save count one after the other, unless background saves have
+    been measured: then the longer of both, with what one takes from the other, and the completion of the save.
+
+    A measurement above twice the median of its kind counts as twice the median. Otherwise one evaluation during which
+    the process was stopped could end the run early.
 
     Args:
         config: Settings of the run.
@@ -65,7 +70,7 @@ class RunClock:
         self._now = now or time.perf_counter
         self._origin = (self._now() if began is None else began) - seconds_before
         self._earlier = earlier
-        self._times: dict[Measured, list[float]] = {"evaluation": [], "export": [], "save": []}
+        self._times: dict[Measured, list[float]] = {what: [] for what in get_args(Measured)}
         self._reserved: dict[Measured, float] = dict.fromkeys(self._times, 0.0)
         self._pass_seconds: deque[float] = deque(maxlen=3)
         self._queued_seconds, self._queued_passes = 0.0, 0
@@ -94,7 +99,7 @@ class RunClock:
         self._training_began = state["training_began"]
         self._step, self.tick = state["step"], state["tick"]
         self._pass_seconds.extend(state["pass_seconds"])
-        self._times = state["times"]
+        self._times |= state["times"]  # earlier versions measured fewer
         self._reserved = {what: _reserve_for(times) for what, times in self._times.items()}
         self.share()
         if state["limits"] != [self._config.steps, self._config.time_limit_seconds]:
@@ -137,13 +142,17 @@ class RunClock:
             self._queued_seconds, self._queued_passes = 0.0, 0
 
     def note(self, what: Measured, seconds: float) -> None:
-        """Record how long an evaluation, export or save took, from which the reserve for the end is computed."""
+        """Record how long a part of an orderly end took, from which the reserve for it is computed."""
         self._times[what] = [*self._times[what], seconds][-_MAX_TIMES:]
         self._reserved[what] = _reserve_for(self._times[what])
 
     def reserve(self) -> float:
         """Return the seconds that an orderly end needs."""
-        return sum(self._reserved.values()) + _RESERVED_STEPS * self._step_seconds() + _CLOSING_SECONDS
+        reserved = self._reserved
+        both = reserved["evaluation"] + reserved["save"]
+        if self._config.save_in_background and self._times["busy"]:
+            both = max(reserved["evaluation"] + reserved["busy"], reserved["save"]) + reserved["completion"]
+        return both + reserved["export"] + _RESERVED_STEPS * self._step_seconds() + _CLOSING_SECONDS
 
     def budget_is_spent(self) -> bool:
         """Return whether only the time for an orderly end is left."""

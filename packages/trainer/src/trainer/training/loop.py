@@ -199,7 +199,8 @@ class TrainingLoop:
         if step > 0:
             self._save(in_background=True)  # a checkpoint that knows its loss
         elif self.config.time_limit_seconds is not None:
-            self._save()  # measures the time to reserve for the save at the end
+            self._save(in_background=True)  # measures the time to reserve for the save at the end
+            self.saver.wait()
             if not self.losses.have_diverged and self.clock.budget_is_spent():
                 # Without a checkpoint, another limit can be tried in this directory.
                 self.processes.on_rank_0(self.store.remove_all)
@@ -392,6 +393,8 @@ class TrainingLoop:
 
     def _evaluate(self, *, whole: bool) -> None:
         step = self.counts.step
+        if whole:
+            self.saver.begin(step)
         self.validator.run(step, whole=whole, averaged_steps=self.average.steps if self.average.is_finished else 0)
         if self.validator.is_broken_off:
             assert self.guard.received is not None

@@ -38,6 +38,8 @@ class Saver:
         self._store = store
         self._background = BackgroundSaver(store)
         self._is_under_way = False
+        self._seconds_copying, self._growth = 0.0, 1
+        self._begun_step: int | None = None
         self._processes = processes
         self._config = config
         self._clock = clock
@@ -78,6 +80,24 @@ class Saver:
         """Leave out what became due while a checkpoint was saved."""
         self._interval.skip_to(self._clock.tick)
 
+    def begin(self, step: int) -> None:
+        """Begin a save in the background, if the configuration allows: weights and optimizer; `save` adds the rest.
+
+        The last evaluation takes place meanwhile. What it does not change need not wait for its loss.
+
+        Args:
+            step: Optimizer steps made.
+
+        Raises:
+            OSError: As `save`.
+        """
+        if not self._config.save_in_background:
+            return
+        self.wait()
+        state = self._collect()
+        self._processes.on_rank_0(lambda: self._background.begin(state))
+        self._is_under_way, self._begun_step = True, step
+
     def save(self, step: int, *, in_background: bool = False) -> None:
         """Save the present state, after the save that is under way.
 
@@ -92,15 +112,17 @@ class Saver:
         """
         self.wait()
         began = self._clock.elapsed()
-        self.saved_step = step
+        is_begun, self._begun_step = self._begun_step == step, None
+        self.saved_step, self._growth = step, 1 if step else _COMPLETE
         state = self._collect()
-        if in_background and self._config.save_in_background:
+        if is_begun and self._processes.on_rank_0(lambda: self._background.complete(state, self._before_writing)):
+            pass
+        elif in_background and self._config.save_in_background:
             self._processes.on_rank_0(lambda: self._background.save(state, before=self._before_writing))
-            self._is_under_way = True
+            self._is_under_way, self._seconds_copying = True, self._clock.elapsed() - began
         else:
             self._processes.on_rank_0(lambda: self._write(state))
-            seconds = self._clock.elapsed() - began
-            self._clock.note("save", seconds if step else seconds * _COMPLETE)
+            self._clock.note("save", self._growth * (self._clock.elapsed() - began))
         self._clock.share()
         self._saved_at = self._clock.now()
 
@@ -125,13 +147,15 @@ class Saver:
             OSError: If it failed, in all processes; earlier checkpoints are untouched.
         """
         self._is_under_way = False
-        self._note(self._processes.on_rank_0(self._background.wait))
+        seconds = self._processes.on_rank_0(self._background.wait)
+        if seconds is not None:
+            busy = self._seconds_copying + seconds.computing
+            self._clock.note("save", self._growth * (self._seconds_copying + seconds.total))
+            self._clock.note("busy", self._growth * busy)
+            # Comparing weights and optimizer with what was begun takes less time than copying and hashing them.
+            self._clock.note("completion", self._growth * (busy + seconds.completing))
+            self._clock.share()
 
     def close(self) -> None:
         """Wait for the save that is under way; its failure is only warned about."""
         self._background.close()
-
-    def _note(self, seconds: float) -> None:
-        if seconds:
-            # In the background a save takes longer, if anything, than the last one will in the foreground.
-            self._clock.note("save", seconds)
