@@ -217,6 +217,14 @@ def bench(session: nox.Session, project: str) -> None:
 
 
 @nox.session(default=False)
+def cpu_minutes(session: nox.Session) -> None:
+    """Train the recipe of an app, nanoGPT's or nanochat's for minutes of a CPU; arguments after -- say which."""
+    for project in ("apps/owt-leaderboard", "apps/tinystories"):
+        install(session, project, group=None)
+    run(session, "python", "apps/owt-leaderboard/benchmarks/cpu_minutes.py", *session.posargs)
+
+
+@nox.session(default=False)
 @every(PROJECTS)
 def build(session: nox.Session, project: str) -> None:
     """Build one project's source distribution and wheel into dist/, and check their metadata."""
