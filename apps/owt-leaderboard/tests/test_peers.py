@@ -12,10 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from nnscratch import Muon
+from nnscratch import Muon, SpeedrunConfig, SpeedrunLM
 from nnscratch.optimizers.orthogonalization import polar_express_coefficients
-from owt_leaderboard.model import SpeedrunConfig
-from owt_leaderboard.model.language_model import SpeedrunLM
 
 BENCHMARKS = Path(__file__).resolve().parents[1] / "benchmarks"
 SMALL = ["--layers", "2", "--width", "32", "--heads", "2", "--context", "16", "--batch", "8", "--vocab-size", "300"]
