@@ -83,7 +83,7 @@ def test_sizes_that_are_given_stay(decide):
 
 
 def test_a_cpu_repeats_the_sample_with_a_line(decide, monkeypatch):
-    monkeypatch.setattr("owt_leaderboard.budget.speed_trial.measure_flops_per_second", lambda *_: 1e11)
+    monkeypatch.setattr("trainer.experiments.speed_trial.measure_flops_per_second", lambda *_: 1e11)
     monkeypatch.setattr("trainer.devices.devices.device_name", lambda device: "a CPU")
     _, lines = decide(6000.0, is_text_given=False, where="cpu", settings=("vocab_size=300", "compile=off"))
     assert "would be seen about" in lines[-1]

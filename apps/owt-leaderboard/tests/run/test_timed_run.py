@@ -7,18 +7,16 @@ import itertools
 import json
 import os
 import signal
-from dataclasses import replace
 
 import pytest
 from simulated_clock import simulated_clock
 from small_runs import TINY, write_articles
 
-from nnscratch.speedrun import RECIPES, SCHEDULE_STEPS, changed, learning_rate_schedule
+from nnscratch.speedrun import RECIPES, SCHEDULE_STEPS, learning_rate_schedule
 from owt_leaderboard.budget import EXIT_SECONDS, read_sessions
 from owt_leaderboard.commands.fixed_steps import main as fixed_steps
 from owt_leaderboard.commands.train import main
 from owt_leaderboard.run.decisions import read_decisions
-from owt_leaderboard.run.timed_run import COMPILING_PAYS_FROM, compiled_if_it_pays
 from trainer import read_metrics
 
 LIMIT, STOPPED = 180.0, 20.0
@@ -144,24 +142,6 @@ def test_a_run_of_another_version_is_refused(runs, tmp_path, capsys):
     assert error.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_device_compiles_where_there_is_time_for_it(name):
-    recipe = changed(RECIPES[name]("cpu"), ("sampled_tokens=None", "ngram_rows=None"))
-    for device, least in COMPILING_PAYS_FROM.items():
-        assert compiled_if_it_pays(recipe, device, least) == replace(recipe, compile="on")
-        assert compiled_if_it_pays(recipe, device, least - 1) == replace(recipe, compile="off")
-        for given in ("on", "off"):
-            assert compiled_if_it_pays(replace(recipe, compile=given), device, 1000.0).compile == given
-    assert compiled_if_it_pays(recipe, "mps", 5400.0) == recipe
-
-
-@pytest.mark.parametrize(("change", "compiles"), [("sampled_tokens=64", []), ("ngram_rows=64", ["cuda"])])
-def test_a_recipe_that_gains_nothing_from_compiling_is_not_compiled(change, compiles):
-    recipe = changed(RECIPES["baseline"]("cpu"), (change,))
-    for device in COMPILING_PAYS_FROM:
-        assert compiled_if_it_pays(recipe, device, 5400.0).compile == ("on" if device in compiles else "off")
-
-
 def test_a_run_of_another_program_is_refused_before_anything_is_written(runs, tmp_path, capsys):
     """A10."""
     (tmp_path / "articles.txt").write_bytes((runs / "articles.txt").read_bytes())
@@ -193,7 +173,7 @@ def test_muon_multiplies_as_the_device_trains(tmp_path, monkeypatch):
     def make_optimizer(model, recipe, dtype):
         raise AskedError(dtype)
 
-    monkeypatch.setattr("owt_leaderboard.run.training.make_optimizer", make_optimizer)
+    monkeypatch.setattr("nnscratch.speedrun.make_optimizer", make_optimizer)
     monkeypatch.setattr("trainer.resolve_dtype", lambda name, device: f"{name} on {device.type}")
     arguments = ["--device", "cpu", "--dataset", str(write_articles(tmp_path / "articles.txt")), "--steps", "1"]
     arguments += ["--out", str(tmp_path / "run"), "--data-dir", str(tmp_path / "data"), "--set", *TINY]
@@ -227,7 +207,7 @@ def test_a_long_run_ends_if_the_compiler_fails_and_another_setting_can_be_tried(
 
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     monkeypatch.setattr("torch.compile", lambda function, **options: fail)
-    monkeypatch.setattr("owt_leaderboard.run.timed_run.COMPILING_PAYS_FROM", {"cpu": 30.0})
+    monkeypatch.setattr("nnscratch.speedrun.sizing.COMPILING_PAYS_FROM", {"cpu": 30.0})
     write_articles(tmp_path / "articles.txt")
     with simulated_clock():
         assert main([*command_of(tmp_path, "run", 40.0), f"compile={compiling}"]) == 2

@@ -1,9 +1,18 @@
 """Sizes by the budget."""
 
+from dataclasses import replace
+
 import pytest
 
 from nnscratch.speedrun import RECIPES, changed, computing_parameters, flops_per_token, make_model
-from nnscratch.speedrun.sizing import LADDER, batch_windows, choose, resized
+from nnscratch.speedrun.sizing import (
+    COMPILING_PAYS_FROM,
+    LADDER,
+    batch_windows,
+    choose,
+    compiled_if_it_pays,
+    resized,
+)
 
 CPU, GPU = RECIPES["speedrun"]("cpu"), RECIPES["speedrun"]("cuda")
 HOURS = 3600.0
@@ -122,3 +131,21 @@ def test_any_even_width_gets_heads_that_divide_it(width, heads):
     recipe = resized(changed(CPU, (f"d_model={width}", "num_layers=2")), 2, 64, {"model.d_model"})
     assert recipe.model.num_heads == heads
     make_model(recipe, 64, "meta")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_device_compiles_where_there_is_time_for_it(name):
+    recipe = changed(RECIPES[name]("cpu"), ("sampled_tokens=None", "ngram_rows=None"))
+    for device, least in COMPILING_PAYS_FROM.items():
+        assert compiled_if_it_pays(recipe, device, least) == replace(recipe, compile="on")
+        assert compiled_if_it_pays(recipe, device, least - 1) == replace(recipe, compile="off")
+        for given in ("on", "off"):
+            assert compiled_if_it_pays(replace(recipe, compile=given), device, 1000.0).compile == given
+    assert compiled_if_it_pays(recipe, "mps", 5400.0) == recipe
+
+
+@pytest.mark.parametrize(("change", "compiles"), [("sampled_tokens=64", []), ("ngram_rows=64", ["cuda"])])
+def test_a_recipe_that_gains_nothing_from_compiling_is_not_compiled(change, compiles):
+    recipe = changed(RECIPES["baseline"]("cpu"), (change,))
+    for device in COMPILING_PAYS_FROM:
+        assert compiled_if_it_pays(recipe, device, 5400.0).compile == ("on" if device in compiles else "off")

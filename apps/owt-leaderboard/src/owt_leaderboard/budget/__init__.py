@@ -15,6 +15,3 @@ from owt_leaderboard.budget.scaling import nearest_speed as nearest_speed
 from owt_leaderboard.budget.scaling import predict_loss as predict_loss
 from owt_leaderboard.budget.scaling import read_measurements as read_measurements
 from owt_leaderboard.budget.scaling import write_measurements as write_measurements
-from owt_leaderboard.budget.speed_trial import ASSUMED_UTILISATION as ASSUMED_UTILISATION
-from owt_leaderboard.budget.speed_trial import COMPILING_SECONDS as COMPILING_SECONDS
-from owt_leaderboard.budget.speed_trial import size_for_device as size_for_device

@@ -15,7 +15,7 @@ from nnscratch.speedrun import SIZE_NAMES, Recipe, computing_parameters, flops_p
 from nnscratch.speedrun.memory import in_passes_that_fit
 from nnscratch.speedrun.sizing import TRAINING_SHARE, choose
 from owt_leaderboard.budget.clock import EXIT_SECONDS
-from owt_leaderboard.budget.speed_trial import ASSUMED_UTILISATION, COMPILING_SECONDS
+from trainer.experiments.speed_trial import ASSUMED_UTILISATION, COMPILING_SECONDS
 
 RESERVE = 1.25
 """Times the slowest evaluation and save that the trainer's clock reserves for the end of a run."""

@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnscratch.speedrun import TRAINING_SHARE, choose, speedrun
+from nnscratch.speedrun import TRAINING_SHARE, choose, compiled_if_it_pays, speedrun
 from owt_leaderboard.budget import (
-    ASSUMED_UTILISATION,
-    COMPILING_SECONDS,
     MIN_RUNS,
     PACKAGED,
     measured_on,
@@ -15,7 +13,7 @@ from owt_leaderboard.budget import (
     read_measurements,
 )
 from owt_leaderboard.commands.shared import command
-from owt_leaderboard.run import compiled_if_it_pays
+from trainer.experiments.speed_trial import ASSUMED_UTILISATION, COMPILING_SECONDS
 
 
 @dataclass(frozen=True)

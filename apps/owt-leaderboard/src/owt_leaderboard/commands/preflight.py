@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from nnscratch.speedrun import SIZE_NAMES, TRAINING_SHARE, Recipe, RecipeName, given_sizes, make_model
+from nnscratch import speedrun
+from nnscratch.speedrun import (
+    SIZE_NAMES,
+    TRAINING_SHARE,
+    Recipe,
+    RecipeName,
+    compiled_if_it_pays,
+    given_sizes,
+    make_model,
+)
 from owt_leaderboard.budget import (
     MIN_RUNS,
     PACKAGED,
@@ -17,7 +26,6 @@ from owt_leaderboard.budget import (
     predict_loss,
     process_age,
     read_measurements,
-    size_for_device,
 )
 from owt_leaderboard.budget import prediction as arithmetic
 from owt_leaderboard.commands.shared import DataFlags, check_machine, chosen_recipe, command
@@ -28,11 +36,11 @@ from owt_leaderboard.run import (
     Verdict,
     check_disk,
     check_kernels,
-    compiled_if_it_pays,
     run_trial,
     trial_steps,
 )
 from trainer.experiments.long_limits import LONG_SECONDS, check_device, check_repetition
+from trainer.experiments.speed_trial import size_for_device
 
 if TYPE_CHECKING:
     from nnscratch.accounting.lowering import LoweredPass
@@ -122,6 +130,7 @@ def _check_here(flags: Flags, limit: float) -> int:
     tokenizer, text_tokens = Tokenizer.from_pretrained(files.tokenizer), len(TokenDataset(files.train))
     fixed = given_sizes(flags.set) if recipe.sized_by_budget else frozenset(SIZE_NAMES)
     choice = size_for_device(
+        speedrun,
         recipe,
         tokenizer.vocab_size,
         device,

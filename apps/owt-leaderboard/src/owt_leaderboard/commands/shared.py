@@ -7,8 +7,7 @@ from typing import Annotated, TypeVar
 
 import tyro
 
-from nnscratch.speedrun import RECIPES, Recipe, RecipeName, changed
-from owt_leaderboard.run import compiled_if_it_pays
+from nnscratch.speedrun import RECIPES, Recipe, RecipeName, changed, compiled_if_it_pays
 from owt_leaderboard.texts import CORPUS
 from trainer.experiments import texts
 from trainer.experiments.long_limits import check_device

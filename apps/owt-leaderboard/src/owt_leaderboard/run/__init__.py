@@ -10,7 +10,6 @@ from owt_leaderboard.run.processes import complete_all as complete_all
 from owt_leaderboard.run.processes import finished as finished
 from owt_leaderboard.run.timed_run import TimedRun as TimedRun
 from owt_leaderboard.run.timed_run import WandbMode as WandbMode
-from owt_leaderboard.run.timed_run import compiled_if_it_pays as compiled_if_it_pays
 from owt_leaderboard.run.trained_run import APP as APP
 from owt_leaderboard.run.trained_run import evaluate_run as evaluate_run
 from owt_leaderboard.run.trained_run import measurement_of as measurement_of

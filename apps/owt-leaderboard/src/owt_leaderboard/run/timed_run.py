@@ -1,17 +1,17 @@
 """Run within a time limit, which covers the choice of sizes, training, the final validation and the entry."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from nnscratch.speedrun import SIZE_NAMES, TRAINING_SHARE, Recipe
+from nnscratch import speedrun
+from nnscratch.speedrun import SIZE_NAMES, TRAINING_SHARE, Recipe, compiled_if_it_pays
 from owt_leaderboard.budget import (
     EXIT_SECONDS,
     SESSIONS_FILE,
     Sessions,
     read_sessions,
-    size_for_device,
 )
 from owt_leaderboard.report import ENTRY_FILE, PICTURE_FILE, rehearse, write_entry
 from owt_leaderboard.run.decisions import (
@@ -27,16 +27,13 @@ from owt_leaderboard.run.processes import finished
 from owt_leaderboard.run.training import train
 from owt_leaderboard.texts import TokenFiles
 from trainer.experiments.long_limits import LONG_SECONDS, check_repetition
+from trainer.experiments.speed_trial import size_for_device
 
 if TYPE_CHECKING:
     from bpe import Tokenizer
     from trainer import Summary
 
 WandbMode = Literal["auto", "online", "offline", "disabled"]
-
-# Shortest time limit in seconds for which compiling pays off. On a CPU, compiling takes 27 to 126 s and shortens a step
-# by 9 to 22 %. The limit for a GPU, where a larger gain is expected, is not based on a measurement.
-COMPILING_PAYS_FROM = {"cpu": 1800.0, "cuda": 300.0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +193,7 @@ class TimedRun:
             tokens = None if speed is None else speed * TRAINING_SHARE * self.time_limit_seconds
         elif recipe.sized_by_budget or (is_long and device.type != "cpu"):
             choice = size_for_device(
+                speedrun,
                 recipe,
                 tokenizer.vocab_size,
                 device,
@@ -224,16 +222,3 @@ class TimedRun:
         decisions = Decisions(asked, recipe, reasons, speed, seconds)
         decisions.write(self.run_dir)
         return decisions, False
-
-
-def compiled_if_it_pays(recipe: Recipe, device_type: str, seconds: float) -> Recipe:
-    """Return the recipe with compile="auto" replaced by "on" or "off", according to the device and the time limit.
-
-    A sampled loss cannot be compiled. Compiled on a CPU, tables of n-grams would have dense gradients, of which every
-    step changes all rows.
-    """
-    if recipe.compile != "auto" or device_type not in COMPILING_PAYS_FROM:
-        return recipe
-    has_tables = device_type == "cpu" and recipe.model.ngram_rows is not None
-    pays = seconds >= COMPILING_PAYS_FROM[device_type] and recipe.batches.sampled_tokens is None and not has_tables
-    return replace(recipe, compile="on" if pays else "off")

@@ -33,4 +33,5 @@ from nnscratch.speedrun.settings import with_settings as with_settings
 from nnscratch.speedrun.sizing import TRAINING_SHARE as TRAINING_SHARE
 from nnscratch.speedrun.sizing import Choice as Choice
 from nnscratch.speedrun.sizing import choose as choose
+from nnscratch.speedrun.sizing import compiled_if_it_pays as compiled_if_it_pays
 from nnscratch.speedrun.sizing import resized as resized

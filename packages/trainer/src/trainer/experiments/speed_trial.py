@@ -1,17 +1,22 @@
-"""Training speed of a device, measured in a few steps or taken from its known peak, and the sizes that suit it."""
+"""Training speed of a device, measured in a few steps or taken from its known peak, and the sizes that suit it.
+
+`models` is the module `nnscratch.speedrun`, and recipes are its.
+"""
+
+from __future__ import annotations
 
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from nnscratch.speedrun import Recipe, make_model, make_optimizer
-from nnscratch.speedrun.memory import in_passes_that_fit
-from nnscratch.speedrun.sizing import Choice, choose
+from trainer.experiments.speedrun import SpeedrunPackage
 
 if TYPE_CHECKING:
     import torch
+
+    from trainer.config import DtypeName
 
 ASSUMED_UTILISATION = 0.4
 """Assumed MFU of a GPU whose peak is known and that compiles; a trial would have to compile first."""
@@ -31,16 +36,17 @@ _SKEW = 7  # 2,048 tokens are then about 780 of 4,096; in web texts they are abo
 _MAX_WINDOWS = {"cpu": 8, "mps": 8, "cuda": 64}  # fewer would keep a GPU busy with launches only
 
 
-def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.device", seconds: float) -> float:
+def measure_flops_per_second(
+    models: SpeedrunPackage, recipe: Any, vocab_size: int, device: torch.device, dtype: torch.dtype, seconds: float
+) -> float:
     """Train the recipe's model on random tokens, and return the model's floating-point operations per second.
 
     Passes are timed with a few windows and updates separately, because there is one update per batch. Together they
     give the speed of whole batches sooner than whole batches would. The trial takes about `seconds`, and at least three
-    steps after a warm-up step.
+    steps after a warm-up step. `dtype` is that of the matrix products.
     """
     import torch
 
-    from trainer import resolve_dtype
     from trainer.checkpoints.random_states import preserved_random_states
     from trainer.devices.devices import autocast, free_cached_memory, is_out_of_memory, synchronize
     from trainer.devices.host_memory import keep_freed_memory
@@ -50,9 +56,8 @@ def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.dev
     windows = min(_MAX_WINDOWS[device.type], recipe.batches.batch_size)
     generator = torch.Generator().manual_seed(0)
     with preserved_random_states():
-        model = make_model(recipe, vocab_size, device)
-    dtype = resolve_dtype("auto", device)
-    optimizer = make_optimizer(model, recipe, dtype)
+        model = models.make_model(recipe, vocab_size, device)
+    optimizer = models.make_optimizer(model, recipe, dtype)
 
     def step() -> tuple[float, float]:
         """Return the seconds of the forward and backward pass, and those of the update."""
@@ -62,7 +67,7 @@ def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.dev
         start = time.perf_counter()
         with autocast(device, dtype):
             loss = model.loss(tokens, tokens, num_sampled=recipe.batches.sampled_tokens)
-        loss.backward()  # type: ignore[no-untyped-call, unused-ignore]
+        loss.backward()
         synchronize(device)
         middle = time.perf_counter()
         optimizer.step()
@@ -87,7 +92,7 @@ def measure_flops_per_second(recipe: Recipe, vocab_size: int, device: "torch.dev
     return flops_per_second_of(recipe, vocab_size, windows, steps)
 
 
-def flops_per_second_of(recipe: Recipe, vocab_size: int, windows: int, steps: Sequence[tuple[float, float]]) -> float:
+def flops_per_second_of(recipe: Any, vocab_size: int, windows: int, steps: Sequence[tuple[float, float]]) -> float:
     """Return the operations per second of training with whole batches, from trial steps with fewer windows.
 
     `steps` are pairs of the seconds of a pass, which grow with its windows, and of an update, which do not.
@@ -99,20 +104,22 @@ def flops_per_second_of(recipe: Recipe, vocab_size: int, windows: int, steps: Se
 
 
 def size_for_device(
-    recipe: Recipe,
+    models: SpeedrunPackage,
+    recipe: Any,
     vocab_size: int,
-    device: "torch.device",
+    device: torch.device,
     *,
     seconds: float,
     train_tokens: int,
     processes: int,
     fixed: frozenset[str],
-) -> Choice:
-    """Choose sizes by a device's speed: from the peak of a known GPU that compiles, otherwise from two trials.
+    dtype: DtypeName = "auto",
+) -> Any:
+    """Return sizes that suit a device, from the peak of a known GPU that compiles, otherwise from two trials.
 
     The second trial runs the sizes that the first one suggests. Trials are not compiled, because compiling would take
-    longer than they do; if the run will be compiled, an assumed gain is added. Arguments are those of `choose`, for one
-    device and with `seconds` that include the trials.
+    longer than they do; if the run will be compiled, an assumed gain is added. Arguments and result are those of
+    `choose`, for one device and with `seconds` that include the trials; `dtype` is that of the matrix products.
     """
     import torch
 
@@ -120,8 +127,8 @@ def size_for_device(
     from trainer.devices.devices import device_name, free_cached_memory
     from trainer.devices.flops import peak_flops
 
-    def sized(flops_per_second: float, left: float) -> Choice:
-        return choose(
+    def sized(flops_per_second: float, left: float) -> Any:
+        return models.choose(
             recipe,
             vocab_size,
             flops_per_second=flops_per_second * processes,
@@ -131,8 +138,8 @@ def size_for_device(
             processes=processes,
         )
 
-    name, dtype = device_name(device), resolve_dtype("auto", device)
-    peak = peak_flops(name, dtype)
+    name, resolved = device_name(device), resolve_dtype(dtype, device)
+    peak = peak_flops(name, resolved)
     compiles = recipe.compile == "on"
     if compiles and peak is not None:
         choice = sized(peak * ASSUMED_UTILISATION, max(1.0, seconds - COMPILING_SECONDS))
@@ -140,8 +147,8 @@ def size_for_device(
     else:
         began = time.perf_counter()
         length = min(_MAX_SECONDS, _TRIAL_SHARE * seconds)
-        first = sized(measure_flops_per_second(recipe, vocab_size, device, length), seconds)
-        speed = measure_flops_per_second(first.recipe, vocab_size, device, length)
+        first = sized(measure_flops_per_second(models, recipe, vocab_size, device, resolved, length), seconds)
+        speed = measure_flops_per_second(models, first.recipe, vocab_size, device, resolved, length)
         took = time.perf_counter() - began
         left = seconds - took
         how = f"{name}: speed measured in {took:.1f} s"
@@ -155,9 +162,10 @@ def size_for_device(
     if device.type == "cuda" and "batches.batch_size" not in fixed:
         free_cached_memory(device)  # of the trials
         free, _ = torch.cuda.mem_get_info(device)
-        parameters = sum(parameter.numel() for parameter in make_model(choice.recipe, vocab_size, "meta").parameters())
-        in_passes = in_passes_that_fit(
-            choice.recipe, parameters, vocab_size, free, processes=processes, number_bytes=dtype.itemsize
+        model = models.make_model(choice.recipe, vocab_size, "meta")
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        in_passes = models.in_passes_that_fit(
+            choice.recipe, parameters, vocab_size, free, processes=processes, number_bytes=resolved.itemsize
         )
         if in_passes != choice.recipe:
             windows = in_passes.batches.batch_size
