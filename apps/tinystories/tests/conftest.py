@@ -30,7 +30,8 @@ def quick(monkeypatch):
     monkeypatch.setattr("tinystories.reporting.pictures.rendered", lambda drawing, theme, form: b"")
     monkeypatch.setattr("tinystories.reporting.html.rendered", lambda drawing, theme, form: b"")
     monkeypatch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
-    monkeypatch.setattr("tinystories.training.write_story", lambda *_, **__: "Once upon a time")
+    for module in ("training", "timed_training"):
+        monkeypatch.setattr(f"tinystories.{module}.write_story", lambda *_, **__: "Once upon a time")
 
 
 @pytest.fixture

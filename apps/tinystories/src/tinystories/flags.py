@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import tyro
 
@@ -14,6 +14,22 @@ from tinystories.training import TokenFiles
 from trainer.experiments import texts
 from trainer.experiments.long_limits import check_device
 from trainer.support.durations import parse_duration
+
+if TYPE_CHECKING:
+    from nnscratch.speedrun import Recipe as SpeedrunRecipe
+
+_IN_SPEEDRUN = {
+    **{name: f"model.{name}" for name in "vocab_size context_length d_model num_layers num_heads d_ff ffn".split()},
+    **{name: f"model.{name}" for name in "tie_embeddings qk_norm dropout".split()},
+    "batch_size": "batches.batch_size",
+    "muon_learning_rate": "optimizer.muon_learning_rate",
+    "weight_decay": "optimizer.weight_decay",
+    "warmup_fraction": "schedule.warmup_fraction",
+    "evaluations": "evaluations.count",
+}
+"""Settings of nnscratch's speedrun by the names of flags."""
+_OF_SPEEDRUN = {"norm": "pre", "position": "rope", "optimizer": "muon", "learning_rate": None, "steps": None}
+"""Only values of other flags that suit the speedrun: it has a rate for each kind of parameter, and no steps."""
 
 RunArgument = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 """A run directory, given without the name of a flag."""
@@ -43,7 +59,8 @@ class RecipeFlags:
     """Changes to the preset; other settings keep the preset's value."""
 
     preset: PresetName | Literal["auto"] = "auto"
-    """Recipe to start from; "auto" is gpu-course on CUDA and cpu-quick elsewhere."""
+    """Recipe to start from; "auto" is gpu-course on CUDA and cpu-quick elsewhere. With train --time-limit it is the
+    recipe of owt_leaderboard instead, in sizes that suit the device and the limit."""
     vocab_size: int | None = None
     """Entries of the tokenizer's vocabulary."""
     context_length: int | None = None
@@ -73,7 +90,8 @@ class RecipeFlags:
     steps: int | None = None
     """Optimizer steps."""
     time_limit: str | None = None
-    """Train for a duration (90s, 5m, 1.5h) instead of --steps, with evaluations; the schedule follows the clock."""
+    """Train for a duration (90s, 5m, 1.5h) instead of --steps, with start-up and evaluations; the schedule follows the
+    clock."""
     batch_size: int | None = None
     """Windows per step."""
     learning_rate: float | None = None
@@ -88,6 +106,39 @@ class RecipeFlags:
     """Number of evaluations."""
     seed: int | None = None
     """Seed of the weights, the order of the data and the samples."""
+
+    @property
+    def is_sized(self) -> bool:
+        """True if `train` chooses recipe and sizes by the time limit, because no preset is named."""
+        return self.time_limit is not None and self.preset == "auto"
+
+    def sized_recipe(self, machine: Machine) -> "tuple[SpeedrunRecipe, frozenset[str], float]":
+        """Apply the changes to the recipe of a time limit, and check the machine.
+
+        Returns:
+            The recipe before its sizes are chosen, the names of the sizes that are given, and the limit in seconds.
+
+        Raises:
+            ValueError: If the recipe has no such setting, and otherwise as in `recipe`.
+        """
+        from nnscratch.speedrun import RECIPES, changed, compiled_if_it_pays, given_sizes
+
+        seconds = parse_duration(self.time_limit or "")
+        check_device(machine.device, seconds)
+        assignments = [
+            f"{setting}={value!r}"
+            for name, setting in _IN_SPEEDRUN.items()
+            if (value := getattr(self, name)) is not None
+        ]
+        for name, value in _OF_SPEEDRUN.items():
+            if getattr(self, name) not in (None, value):
+                refuse_flag(name, getattr(self, name), machine)
+        recipe = RECIPES["speedrun"](machine.device_type)
+        if machine.compile == "on" and recipe.batches.sampled_tokens is not None:
+            refuse_flag("compile", "on", machine)
+        recipe = replace(changed(recipe, assignments), compile=machine.compile, seed=self.seed or 0)
+        machine.check_compilers(compiled_if_it_pays(recipe, machine.device_type, seconds).compile)
+        return recipe, given_sizes(assignments), seconds
 
     def recipe(self, machine: Machine) -> Recipe:
         """Apply the changes to the preset, which the device chooses if none is named, and check the machine.
@@ -114,3 +165,11 @@ class RecipeFlags:
                 f"--ffn {now} with the preset's d_ff {preset.d_ff} has 2/3 of the parameters of {preset.ffn}: give "
                 f"--d-ff too, such as {4 * (self.d_model or preset.d_model)} for about as many, or {preset.d_ff}"
             )
+
+
+def refuse_flag(name: str, value: object, machine: Machine) -> NoReturn:
+    """Refuse a flag that the recipe of a time limit cannot express."""
+    raise ValueError(
+        f"--{name.replace('_', '-')} {value}: the recipe that a time limit chooses has no such setting; leave it out, "
+        f"or give --preset {default_preset(machine.device)} to train that preset for the time limit"
+    )

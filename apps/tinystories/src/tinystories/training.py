@@ -15,7 +15,7 @@ from trainer.experiments.runs import Sampling, recorded_of
 from trainer.experiments.texts import TokenFiles as TokenFiles
 
 if TYPE_CHECKING:
-    from trainer import Summary, TrainConfig
+    from trainer import Logger, Summary, TrainConfig
 
 EVALUATED_TOKENS = 4096  # lower limit for a forward pass: small evaluation batches are slow
 WandbMode = Literal["auto", "online", "offline", "disabled"]
@@ -37,14 +37,34 @@ class Machine:
     halve_on_out_of_memory: tyro.conf.SuppressFixed[tyro.conf.Fixed[bool]] = True  # no flag
     """Continue with smaller micro-batches when a batch does not fit into memory, instead of ending the run."""
 
-    def check_compilers(self) -> None:
-        """Refuse a machine that lacks a compiler which its runs would need."""
+    @property
+    def device_type(self) -> str:
+        """Type of the device: "cuda", "mps" or "cpu"."""
         from trainer import resolve_device
+
+        return resolve_device(self.device).type
+
+    def check_compilers(self, mode: Literal["auto", "on", "off"] | None = None) -> None:
+        """Refuse a machine that lacks a compiler which its runs would need; `mode` takes the place of `compile`."""
         from trainer.devices import check_compilers
 
-        kind = resolve_device(self.device).type
-        compiles = self.compile == "on" or (self.compile == "auto" and kind == "cuda")
+        kind, mode = self.device_type, mode or self.compile
+        compiles = mode == "on" or (mode == "auto" and kind == "cuda")
         check_compilers(kind, compiles=compiles, without="--compile off")
+
+
+def make_loggers(wandb: WandbMode, *, quiet: bool = False) -> "list[Logger]":
+    """Return the receivers of a run's records: the console, unless it is quiet, and Weights & Biases if requested.
+
+    Raises:
+        ModuleNotFoundError: wandb is requested and not installed.
+    """
+    from trainer import ConsoleLogger, WandbLogger
+
+    loggers: list[Logger] = [] if quiet else [ConsoleLogger()]
+    if wandb != "disabled":
+        loggers.append(WandbLogger(wandb, project=os.environ.get("WANDB_PROJECT", "tinystories")))
+    return loggers
 
 
 def train_config(recipe: Recipe, machine: Machine) -> "TrainConfig":
@@ -113,13 +133,11 @@ def train(
 
     from bpe import Tokenizer
     from nnscratch import TransformerLM, flops_per_token
-    from trainer import ConsoleLogger, Logger, TokenDataset, Trainer, WandbLogger
+    from trainer import TokenDataset, Trainer
 
     if (run_dir / "config.json").exists():
         recorded_of(run_dir, "tinystories")
-    loggers: list[Logger] = [] if quiet else [ConsoleLogger()]
-    if wandb != "disabled":
-        loggers.append(WandbLogger(wandb, project=os.environ.get("WANDB_PROJECT", "tinystories")))
+    loggers = make_loggers(wandb, quiet=quiet)
     tokenizer = Tokenizer.from_pretrained(files.tokenizer)
     torch.manual_seed(recipe.seed)
     model = TransformerLM(model_config(recipe, tokenizer.vocab_size))

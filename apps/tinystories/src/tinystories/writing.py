@@ -5,20 +5,20 @@ from typing import TYPE_CHECKING
 
 import nnscratch
 from tinystories.building import model_config
-from tinystories.recipes import Recipe
+from tinystories.recipes import Recipe, is_sized
 from trainer.experiments.runs import App, Sampling, TrainedModel, recorded_of, stream_text
 from trainer.experiments.texts import tokenizer_of
 
 if TYPE_CHECKING:
     from bpe import Tokenizer
-    from nnscratch import TransformerLM
+    from nnscratch import LanguageModel
 
 SAMPLE_PROMPT = "Once upon a time"
 DEFAULT_SAMPLING = Sampling()
 
 
 def load(run_dir: Path, device: str = "auto") -> TrainedModel:
-    """Load the best model of a run, a `TransformerLM`, and its tokenizer.
+    """Load the best model of a run and its tokenizer.
 
     Raises:
         FileNotFoundError: This is no run directory, it has no checkpoint yet, or its tokenizer is missing.
@@ -26,6 +26,7 @@ def load(run_dir: Path, device: str = "auto") -> TrainedModel:
     """
     from bpe import Tokenizer
     from nnscratch import TransformerLM
+    from nnscratch.speedrun import from_record, make_model
     from trainer import load_weights, resolve_device
 
     recorded = recorded_of(run_dir, "tinystories")
@@ -35,11 +36,14 @@ def load(run_dir: Path, device: str = "auto") -> TrainedModel:
             f"the tokenizer in {tokenizer_of(run_dir)} is another one than the run was trained with "
             f"({tokenizer.sha256[:12]}, expected {str(expected)[:12]}): restore it from a copy of the run"
         )
-    try:
-        recipe = Recipe(**recorded["recipe"])
-    except TypeError as error:
-        raise ValueError(f"{run_dir} has a recipe of another app or version: {error}") from error
-    model = TransformerLM(model_config(recipe, tokenizer.vocab_size))
+    if is_sized(recorded["recipe"]):
+        model: LanguageModel = make_model(from_record(recorded["recipe"]), tokenizer.vocab_size)
+    else:
+        try:
+            recipe = Recipe(**recorded["recipe"])
+        except TypeError as error:
+            raise ValueError(f"{run_dir} has a recipe of another app or version: {error}") from error
+        model = TransformerLM(model_config(recipe, tokenizer.vocab_size))
     loaded = load_weights(model, run_dir)
     return TrainedModel(model.to(resolve_device(device)).eval(), tokenizer, loaded.valid_loss)
 
@@ -48,7 +52,7 @@ APP = App(nnscratch, load, SAMPLE_PROMPT)
 
 
 def write_story(
-    model: "TransformerLM", tokenizer: "Tokenizer", prompt: str, sampling: Sampling = DEFAULT_SAMPLING
+    model: "LanguageModel", tokenizer: "Tokenizer", prompt: str, sampling: Sampling = DEFAULT_SAMPLING
 ) -> str:
     """Continue a prompt up to the end-of-text token or the limit on new tokens; return prompt and continuation.
 

@@ -85,7 +85,7 @@ def test_a_time_limit_sets_the_clock(flags, tmp_path, quick, monkeypatch):
     out = tmp_path / "timed"
     readings = itertools.count()
     monkeypatch.setattr("time.perf_counter", lambda: next(readings) / 1000)
-    assert main(["train", "--out", str(out), *flags, "--time-limit", "2s"]) == 0
+    assert main(["train", "--out", str(out), *flags, "--preset", "cpu-quick", "--time-limit", "2s"]) == 0
     assert summary_of(out)["status"] == "completed"
     assert json.loads((out / "config.json").read_text("utf-8"))["recorded"]["recipe"]["time_limit_seconds"] == 2
 

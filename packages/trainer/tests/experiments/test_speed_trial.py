@@ -16,7 +16,7 @@ WHERE = torch.device("cpu"), torch.float32
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a trial reads of a recipe."""
+    """Settings of a recipe that a trial reads."""
 
     batches = SimpleNamespace(batch_size=20, sampled_tokens=5)
     model = SimpleNamespace(context_length=16)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from tinystories.recipes import Recipe
+from tinystories.recipes import settings_of
 from tinystories.variants import VARIANTS
 from trainer.experiments.processes import KILLED_FOR_MEMORY
 from trainer.support.files import make_directory
@@ -298,9 +298,9 @@ def read_result(directory: Path) -> Result:
     environment = read_object(directory / "environment.json")
     if lacking := [name for name in _DESCRIBED if not isinstance(environment.get(name), str | int)]:
         raise ValueError(f"{directory / 'environment.json'} is damaged: expected {', '.join(lacking)} in it")
-    recipe = recorded_of(directory, "tinystories")["recipe"]
+    recorded = recorded_of(directory, "tinystories")
     try:
-        Recipe(**recipe)
+        recipe = settings_of(recorded, summary["steps"])
     except TypeError as error:
         raise ValueError(
             f"{directory / 'config.json'} has a recipe of another version, or is damaged: {error}"

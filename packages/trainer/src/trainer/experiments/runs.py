@@ -11,7 +11,7 @@ _APPS = {
     "tinystories": ("TransformerLM", "tinystories.run "),
     "owt_leaderboard": ("SpeedrunLM", "owt_leaderboard."),
 }
-"""Class of the models of each app, and the beginning of its commands."""
+"""Class of the models of each app, and the beginning of its commands. A run with others records its "app"."""
 
 
 class OtherAppError(ValueError):
@@ -82,8 +82,10 @@ def recorded_of(run_dir: Path, app: str) -> dict[str, Any]:
     recorded, model = config.get("recorded"), config.get("model")
     if not isinstance(recorded, dict) or "recipe" not in recorded:
         raise OtherAppError(f"{run_dir} is no run of {app}: its config.json records no recipe")
+    kind = model.get("class") if isinstance(model, dict) else None
     for name, (model_class, command) in _APPS.items():
-        if name != app and isinstance(model, dict) and model.get("class") == model_class:
+        is_of_app = recorded["app"] == name if "app" in recorded else kind == model_class
+        if name != app and is_of_app:
             raise OtherAppError(
                 f"{run_dir} is a run of {name}, not of {app}: use that app's commands, such as "
                 f"python -m {command}generate {run_dir}"
