@@ -71,6 +71,13 @@ def no_pictures(monkeypatch):
 
 
 @pytest.fixture
+def quick(monkeypatch):
+    """Reports without pictures, which take most of the time and have tests of their own."""
+    for module in ("reporting.pictures", "reporting.html"):
+        monkeypatch.setattr(f"trainer.experiments.{module}.rendered", lambda drawing, theme, form: b"")
+
+
+@pytest.fixture
 def auto_compiles():
     """compile="auto" compiles, as it does on CUDA."""
     from compiling_optimizers import auto_compiles

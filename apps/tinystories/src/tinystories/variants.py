@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from tinystories.recipes import Recipe
+from trainer.experiments.results import Described, Wording
 
 LOWER_RATE_FRACTION = 0.25  # of the baseline's learning rate, for no_rmsnorm_low_lr
 
@@ -123,6 +125,22 @@ SETS: dict[str, tuple[str, ...]] = {
     "all": tuple(VARIANTS),
 }
 """Names for several variants."""
+
+_PROGRAMS = ("run", "tinystories", "__main__", "worker")
+"""Modules and scripts of the process of a run, whose arguments are those of the command."""
+
+
+def _command(arguments: Sequence[str]) -> str:
+    program = Path(arguments[0])
+    return " ".join(["python -m tinystories.run" if program.stem in _PROGRAMS else program.name, *arguments[1:]])
+
+
+WORDING = Wording(
+    {variant.name: Described(variant.what, variant.hypothesis, variant.expected) for variant in ABLATIONS},
+    text="story",
+    command=_command,
+)
+"""Words for the reports."""
 
 if TYPE_CHECKING:
     VariantName: TypeAlias = str

@@ -9,9 +9,9 @@ import sys
 import pytest
 from small_runs import refused, summary_of
 
-from tinystories.results import read_experiment
 from tinystories.run import main
-from tinystories.variants import SETS
+from tinystories.variants import SETS, WORDING
+from trainer.experiments.results import read_experiment
 
 HEAVY = {"torch", "numba", "matplotlib", "wandb", "regex", "numpy", "scipy", "starlette", "uvicorn"}
 
@@ -64,7 +64,7 @@ def test_ablations_leave_a_report_and_a_model_to_try(flags, tmp_path, capsys, re
 def test_the_assignments_variants_are_the_default(flags, tmp_path, quick):
     out = tmp_path / "runs"
     assert main(["ablations", "--out", str(out), *flags, "--steps", "2"]) == 0
-    assert [group.name for group in read_experiment(out).groups] == list(SETS["assignment"])
+    assert [group.name for group in read_experiment(out, WORDING).groups] == list(SETS["assignment"])
 
 
 def test_generate_and_evaluate(trained, text, capsys):

@@ -8,9 +8,9 @@ import torch
 from small_runs import FakeTraining, refused
 
 from tinystories.recipes import PRESETS
-from tinystories.results import read_experiment
 from tinystories.run import main
 from tinystories.sweeps import Sweep
+from trainer.experiments.results import read_experiment
 
 RATE = PRESETS["cpu-quick"].learning_rate
 

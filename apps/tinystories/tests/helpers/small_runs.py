@@ -1,7 +1,7 @@
 """Recipes and flags of runs that finish in a second, and what tests say about commands."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from synthetic import make_run
 
@@ -73,4 +73,4 @@ class FakeTraining:
         loss = self.loss_of(recipe)
         if isinstance(loss, Exception):
             raise loss
-        make_run(directory, [7.0, 5.0, loss], at=17 if loss is None else None, recipe=recipe)
+        make_run(directory, [7.0, 5.0, loss], at=17 if loss is None else None, recipe=asdict(recipe))

@@ -14,12 +14,12 @@ import pytest
 from small_runs import refused
 
 import bpe
-from tinystories.reporting import duration
 from tinystories.run import main
 from tinystories.tokenizers import report
 from tinystories.tokenizers.corpora import Corpus, default_vocab_size, parse_corpora, resolve_corpus
 from tinystories.tokenizers.measurements import Ratio, draw_documents, measure_speed, ratio_over_documents
 from tinystories.tokenizers.training import find_or_train
+from trainer.experiments.reporting import duration
 
 SEPARATOR = "<|endoftext|>"
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinystories.flags import DataFlags, Machine, RecipeFlags
+from tinystories.variants import WORDING
 from tinystories.writing import SAMPLE_PROMPT
 
 if TYPE_CHECKING:
     from tinystories.recipes import Recipe
-    from tinystories.results import Experiment, Kind
     from tinystories.sweeps import Run
     from tinystories.training import TokenFiles
+    from trainer.experiments.results import Experiment, Kind
 
 SECONDS_BETWEEN_TABLES = 60.0
 LEAST_UTILISATION = 0.1
@@ -80,8 +81,8 @@ class ExperimentRunner:
         files: "dict[int, TokenFiles]",
         machine: Machine | None = None,
     ) -> None:
-        from tinystories.results import read_header, write_header
         from tinystories.sweeps import Sweep
+        from trainer.experiments.results import read_header, write_header
 
         self.directory = directory
         self.notes: list[str] = []
@@ -145,7 +146,7 @@ class ExperimentRunner:
 
     def accept_lack_of_memory(self) -> bool:
         """Stop counting runs that ran out of memory as failures; return whether there were any."""
-        from tinystories.results import Failure
+        from trainer.experiments.results import Failure
 
         out_of_memory = [name for name, error in self.failed.items() if Failure(name, error).out_of_memory]
         for name in out_of_memory:
@@ -167,7 +168,7 @@ class ExperimentRunner:
 
     def _remove_if_empty(self) -> None:
         """Leave nothing behind if wrong input kept every run from beginning."""
-        from tinystories.results import EXPERIMENT_FILE
+        from trainer.experiments.results import EXPERIMENT_FILE
 
         if [path.name for path in self.directory.iterdir()] == [EXPERIMENT_FILE]:
             (self.directory / EXPERIMENT_FILE).unlink()
@@ -175,10 +176,10 @@ class ExperimentRunner:
 
     def _refresh(self) -> None:
         """Print an interim table, but not after every short run."""
-        from tinystories.results import read_experiment
+        from trainer.experiments.results import read_experiment
 
         if time.monotonic() - self._refreshed > SECONDS_BETWEEN_TABLES:
-            print_table(read_experiment(self.directory))
+            print_table(read_experiment(self.directory, WORDING))
             self._refreshed = time.monotonic()
 
 
@@ -222,10 +223,10 @@ def check_text(recipe: "Recipe", files: "TokenFiles", device: str, *, is_given: 
 
 def report(directory: Path) -> None:
     """Print the table and the key figures of the runs in a directory, write their report, and print a next step."""
-    from tinystories.reporting import key_figures, write_report
-    from tinystories.results import read_experiment
+    from trainer.experiments.reporting import key_figures, write_report
+    from trainer.experiments.results import read_experiment
 
-    experiment = read_experiment(directory)
+    experiment = read_experiment(directory, WORDING)
     print_table(experiment)
     for name, value in key_figures(experiment):
         print(f"{name}: {value}")
@@ -237,7 +238,7 @@ def report(directory: Path) -> None:
 
 def print_table(experiment: "Experiment") -> None:
     """Print the losses and verdicts of an experiment."""
-    from tinystories.reporting import aligned, brief_table
+    from trainer.experiments.reporting import aligned, brief_table
 
     print(f"\n{aligned(brief_table(experiment))}\n")
 

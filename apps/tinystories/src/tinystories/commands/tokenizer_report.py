@@ -16,8 +16,8 @@ class TokenizerReport(Settings):
 
     def run(self) -> int:
         """Measure, print the tables, and write the report."""
-        from tinystories.reporting import aligned
         from tinystories.tokenizers import brief_tables, investigate, write_report
+        from trainer.experiments.reporting import aligned
 
         self.check()
         make_directory(self.out)

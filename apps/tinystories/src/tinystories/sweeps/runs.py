@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinystories.recipes import Recipe
-from tinystories.results import FAILURE_FILE, read_failure
 from tinystories.training import Machine, TokenFiles, train
+from trainer.experiments.results import FAILURE_FILE, read_failure
 from trainer.support.files import make_directory
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tinystories.results import FAILURE_FILE
 from tinystories.sweeps.runs import Run, outcome, record_failure, train_recorded
 from tinystories.training import Machine, train
 from trainer.experiments.processes import RunProcess, run_side_by_side
+from trainer.experiments.results import FAILURE_FILE
 
 
 @dataclass

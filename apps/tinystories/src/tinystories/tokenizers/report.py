@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
-from tinystories.reporting import Rows, duration
 from tinystories.tokenizers.findings import LONGEST, Findings, record
 from tinystories.tokenizers.measurements import LEAST_DOCUMENTS, PILE_BYTES, Ratio, Speed, tokens_in_common
 from tinystories.tokenizers.training import TrainedTokenizer
+from trainer.experiments.reporting import Rows, duration
 
 _LONGEST_SHOWN = 80  # characters of a token, whose length in bytes stands beside it
 _PYTHON_BYTES = 1 << 20  # bpe encodes smaller texts in plain Python

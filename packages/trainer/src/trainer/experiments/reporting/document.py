@@ -1,0 +1,133 @@
+"""The report of an experiment as data, before it is written as Markdown or HTML."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from trainer.experiments.reporting import words
+from trainer.experiments.reporting.pictures import (
+    AXIS_LABELS,
+    Drawing,
+    batch_costs,
+    batch_losses,
+    batch_rates,
+    batch_speeds,
+    differences,
+    learning_curves,
+    rate_curve,
+)
+from trainer.experiments.reporting.summary import Facts, key_figures, missing, setting
+from trainer.experiments.reporting.tables import Rows, cost_table, results_table, runs_table, variants_table
+from trainer.experiments.results import Experiment, Group, compare, study_batches, study_rates
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture with its caption."""
+
+    name: str
+    """Name of the file, without its suffix."""
+    title: str
+    """The alternative text."""
+    caption: str
+    drawing: Drawing
+
+
+@dataclass(frozen=True)
+class Story:
+    """The last text that a model wrote in training."""
+
+    name: str
+    """Name of the group of runs."""
+    text: str | None
+    """None if the model wrote no text."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A whole report."""
+
+    title: str
+    missing: Facts
+    """Gaps in the experiment, such as failed runs."""
+    summary: Facts
+    results: Rows
+    reading: tuple[str, ...]
+    """Notes on reading the numbers."""
+    pictures: list[Picture]
+    variants: Rows
+    """Changes and hypotheses of the variants; empty for sweeps."""
+    stories: list[Story]
+    text: str
+    """Word for a text that a model wrote: "story"."""
+    setting: Facts
+    """Settings and machine of the runs."""
+    notes: tuple[str, ...]
+    costs: Rows
+    runs: Rows
+
+
+def compose(experiment: Experiment) -> Document:
+    """Collect the whole content of the report of an experiment."""
+    shown = list(experiment.groups)
+    if experiment.kind == "batch-sweep":
+        shown = [batch.best for batch in study_batches(experiment) if batch.best]
+    return Document(
+        title=experiment.title,
+        missing=missing(experiment),
+        summary=key_figures(experiment),
+        results=results_table(experiment),
+        reading=words.reading(experiment.kind, experiment.wording.baseline),
+        pictures=_pictures(experiment, shown) if experiment.runs else [],
+        variants=variants_table(experiment),
+        stories=[Story(group.name, group.runs[0].sample) for group in shown if group.runs],
+        text=experiment.wording.text,
+        setting=setting(experiment),
+        notes=experiment.notes,
+        costs=cost_table(experiment),
+        runs=runs_table(experiment),
+    )
+
+
+def _pictures(experiment: Experiment, shown: Sequence[Group]) -> list[Picture]:
+    if experiment.kind == "lr-sweep":
+        drawing = rate_curve(experiment.groups, study_rates(experiment.groups))
+        first = [Picture("rates", "Final validation loss against the learning rate", words.RATES, drawing)]
+    elif experiment.kind == "batch-sweep":
+        first = _batch_pictures(experiment)
+    else:
+        comparisons = compare(experiment)
+        title = "Differences to the baseline in bits per byte"
+        first = [Picture("differences", title, words.DIFFERENCES, differences(comparisons))]
+        if not any(comparison.bits_difference for comparison in comparisons):
+            first = []
+    curves = []
+    for axis in ("tokens" if experiment.kind == "batch-sweep" else "steps", "seconds"):
+        title = f"Validation loss against {AXIS_LABELS[axis]}"
+        curves.append(
+            Picture(
+                f"loss-by-{axis}",
+                title,
+                f"{title}: {words.CURVES}",
+                learning_curves(shown, axis, experiment.wording.baseline),
+            )
+        )
+    return [*first, *curves]
+
+
+def _batch_pictures(experiment: Experiment) -> list[Picture]:
+    batches = study_batches(experiment)
+    pictures = [
+        Picture("batch-losses", "Final validation loss by batch size", words.BATCH_LOSSES, batch_losses(batches)),
+        Picture("batch-rates", "Best learning rate by batch size", words.BATCH_RATES, batch_rates(batches)),
+    ]
+    target = experiment.target_loss
+    if target is not None and any(batch.reached for batch in batches):
+        tokens, seconds = f"training tokens to a loss of {target:.4g}", f"seconds of training to a loss of {target:.4g}"
+        for name, label, drawing in (
+            ("batch-tokens", tokens, batch_costs(batches, lambda cost: cost.tokens, tokens)),
+            ("batch-seconds", seconds, batch_costs(batches, lambda cost: cost.seconds, seconds)),
+        ):
+            title = f"{label[0].upper()}{label[1:]} by batch size"
+            pictures.append(Picture(name, title, f"{title}, interpolated between evaluations.", drawing))
+    title = "Training throughput by batch size"
+    return [*pictures, Picture("batch-speeds", title, f"{title}.", batch_speeds(batches))]

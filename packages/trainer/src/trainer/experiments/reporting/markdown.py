@@ -1,0 +1,69 @@
+"""The report as Markdown."""
+
+import re
+from collections.abc import Sequence
+
+from trainer.experiments.reporting import words
+from trainer.experiments.reporting.document import Document
+from trainer.experiments.reporting.summary import Facts
+from trainer.experiments.reporting.tables import Rows
+
+
+def markdown(document: Document) -> str:
+    """The whole report; pictures are linked as files beside it."""
+    lines = [f"# {_escaped(document.title)}", ""]
+    if document.missing:
+        known = "; ".join(f"{name}: {value}" for name, value in document.missing)
+        lines += [f"> **{words.INCOMPLETE}** {_escaped(known)}.", ""]
+    lines += [*_list(document.summary), "", *_table(document.results), ""]
+    for sentence in document.reading:
+        lines += [_escaped(sentence), ""]
+    for picture in document.pictures:
+        lines += [f"![{_escaped(picture.title)}]({picture.name}.png)", "", f"*{_escaped(picture.caption)}*", ""]
+    if document.variants:
+        lines += [f"## {words.VARIANTS}", "", *_table(document.variants), ""]
+    if document.stories:
+        lines += [f"## {words.STORIES.format(document.text)}", "", words.PROMPT_NOTE, ""]
+        for story in document.stories:
+            lines += [
+                f"### {_escaped(story.name)}",
+                "",
+                _quoted(story.text) if story.text is not None else words.NOTHING_WRITTEN.format(document.text),
+                "",
+            ]
+    lines += [f"## {words.SETTING}", "", *_list(document.setting), ""]
+    lines += [*(f"- {_escaped(note)}" for note in document.notes), ""] if document.notes else []
+    if len(document.costs) > 1:
+        lines += [f"## {words.COSTS}", "", words.COSTS_NOTE, "", *_table(document.costs), ""]
+    lines += [f"## {words.RUNS}", "", *_table(document.runs), ""]
+    return "\n".join(lines)
+
+
+def _list(facts: Facts) -> list[str]:
+    return [f"- {_escaped(name)}: {_escaped(value)}" for name, value in facts]
+
+
+def _table(rows: Rows) -> list[str]:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
+
+    sides = [":---" if column == 0 or name in words.WORDY else "---:" for column, name in enumerate(rows[0])]
+    return [line(rows[0]), "|" + "|".join(sides) + "|", *map(line, rows[1:])]
+
+
+def _escaped(text: str) -> str:
+    """Text on one line that Markdown shows unchanged: no markup, no HTML, no table cells."""
+    one_line = " ".join(text.split())
+    one_line = re.sub(r"([\\`*|~])", r"\\\1", one_line)
+    one_line = re.sub(r"\](?=[(\[:])", r"\]", one_line)  # no links
+    one_line = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", one_line)  # inside a word it is no emphasis
+    return one_line.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _quoted(text: str) -> str:
+    """A text as a block quote, line by line; no line begins a heading or a list."""
+    lines = []
+    for line in text.splitlines():
+        escaped = re.sub(r"^(\d+)([.)])", r"\1\\\2", _escaped(line))
+        lines.append("> " + re.sub(r"^([#+>=-])", r"\\\1", escaped))
+    return "\n".join(line.rstrip() for line in lines)

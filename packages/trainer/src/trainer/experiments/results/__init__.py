@@ -1,0 +1,29 @@
+"""Records of finished runs: read back, grouped by seed, compared, and searched for the best rate and batch size."""
+
+from trainer.experiments.results.batches import BatchFindings as BatchFindings
+from trainer.experiments.results.batches import Cost as Cost
+from trainer.experiments.results.batches import study_batches as study_batches
+from trainer.experiments.results.comparisons import DECIMALS as DECIMALS
+from trainer.experiments.results.comparisons import Comparison as Comparison
+from trainer.experiments.results.comparisons import compare as compare
+from trainer.experiments.results.comparisons import shown_interval as shown_interval
+from trainer.experiments.results.comparisons import summarised as summarised
+from trainer.experiments.results.rates import RateFindings as RateFindings
+from trainer.experiments.results.rates import rate_of as rate_of
+from trainer.experiments.results.rates import study_rates as study_rates
+from trainer.experiments.results.records import EXPERIMENT_FILE as EXPERIMENT_FILE
+from trainer.experiments.results.records import FAILURE_FILE as FAILURE_FILE
+from trainer.experiments.results.records import Curve as Curve
+from trainer.experiments.results.records import Experiment as Experiment
+from trainer.experiments.results.records import Failure as Failure
+from trainer.experiments.results.records import Group as Group
+from trainer.experiments.results.records import Kind as Kind
+from trainer.experiments.results.records import Result as Result
+from trainer.experiments.results.records import read_experiment as read_experiment
+from trainer.experiments.results.records import read_failure as read_failure
+from trainer.experiments.results.records import read_header as read_header
+from trainer.experiments.results.records import read_result as read_result
+from trainer.experiments.results.records import write_header as write_header
+from trainer.experiments.results.wording import BASELINE as BASELINE
+from trainer.experiments.results.wording import Described as Described
+from trainer.experiments.results.wording import Wording as Wording
