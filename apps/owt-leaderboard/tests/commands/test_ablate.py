@@ -4,21 +4,20 @@ import json
 import signal
 import subprocess
 import threading
-from dataclasses import fields
 
 import pytest
+from synthetic import make_run
 from waiting import DEADLINE_SECONDS
 
 from owt_leaderboard.commands import ablate
-from trainer import Summary
+from trainer.experiments.results import read_result
 
 
-def summary(loss, **others):
-    values = dict.fromkeys(field.name for field in fields(Summary))
-    values |= dict.fromkeys(("steps", "parameters", "seconds_total", "seconds_training", "spikes", "skipped_steps"), 1)
-    values |= {"status": "completed", "diverged": False, "tokens": 2_000_000}
-    values |= {"final_valid_loss": loss, "bits_per_byte": loss and loss / 3}
-    return Summary(**values).to_json() | others
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """They take most of the time of a report, and have tests of their own."""
+    for module in ("reporting.pictures", "reporting.html"):
+        monkeypatch.setattr(f"trainer.experiments.{module}.rendered", lambda drawing, theme, form: b"")
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def processes_call(monkeypatch):
 
 @pytest.fixture
 def runs(processes_call):
-    """The command lines that would be run; each leaves a summary, of a loss by its directory's name."""
+    """The command lines that would be run; each leaves the records of a run, with a loss by its directory's name."""
     made = []
 
     def run(command, _):
@@ -61,7 +60,7 @@ def runs(processes_call):
         loss = 3.0 + 0.01 * int(out.name[-1]) + (0.5 if "adamw" in out.name else 0)
         if "cosine" in out.name:
             return -9, "killed"
-        (out / "summary.json").write_text(json.dumps(summary(loss)))
+        make_run(out, [7.0, *[4.0] * ("adamw" in out.name), loss], seed=int(out.name[-1]))
         return 0, ""
 
     processes_call(run)
@@ -82,10 +81,13 @@ def test_every_seed_of_every_variant_is_run_once(tmp_path, runs, capsys):
     assert runs[1][runs[1].index("--time-limit") + 1] == "30s"
     assert {"sized_by_budget=False", "optimizer=adamw", "d_model=128"} < set(runs[1])
     assert "optimizer=adamw" not in runs[0]
-    table = (out / "ablations.md").read_text("utf-8")
-    assert "| full |  | 2 of 2 | 3.0050 ± 0.0071 |  |" in table
-    # Two and two runs with deviations of 0.00707: 4.303 · sqrt(2 · 0.00005 / 2) on both sides.
-    assert "+0.5000 [+0.4696, +0.5304]" in table
+    page = (out / "report.md").read_text("utf-8")
+    assert "\n| full | baseline | 2 | 3.0050 ± 0.0071 | - | 1.4451 ± 0.0034 | - | 20.48 k |\n" in page
+    # Two and two runs with deviations of 0.00707: 4.303 · sqrt(2 · 0.00005 / 2) on both sides, rounded outwards.
+    assert "\n| adamw | worse | 2 | 3.5050 ± 0.0071 | +0.5000 [+0.4695, +0.5305] |" in page
+    assert "| adamw | optimizer=adamw muon_learning_rate=0.003 | worse |" in page
+    assert 'Verdicts compare with the row "full".' in page
+    assert "- Every run has 30s of wall clock" in page
     assert ablate.main(arguments) == 0
     assert len(runs) == 4
 
@@ -109,7 +111,7 @@ def test_several_at_a_time_share_the_cores(tmp_path, processes_call, monkeypatch
         together.wait()  # passes only if two run at the same time
         environments.append(env)
         out = ablate.Path(command[command.index("--out") + 1])
-        (out / "summary.json").write_text(json.dumps(summary(3.0)))
+        make_run(out, [7.0, 3.0])
         return 0, ""
 
     processes_call(run)
@@ -143,8 +145,8 @@ def test_equal_steps_instead_of_equal_time(tmp_path, runs):
     assert ablate.main(["--variants", "adamw", "--seeds", "1", "--steps", "700", "--device", "cpu"]) == 0
     assert [command[1:5] for command in runs] == [["-m", "owt_leaderboard.fixed_steps", "--steps", "700"]] * 2
     assert not any("--time-limit" in command for command in runs)
-    table = (tmp_path / "runs" / "owt-ablations-sample-700-steps" / "ablations.md").read_text("utf-8")
-    assert "Every run has 700 optimizer steps." in table
+    page = (tmp_path / "runs" / "owt-ablations-sample-700-steps" / "report.md").read_text("utf-8")
+    assert "Every run makes 700 optimizer steps" in page
 
 
 @pytest.mark.parametrize("change", [["--set", "d_model=64"], ["--valid-bytes", "5000"], ["--time-limit", "1m"]])
@@ -174,9 +176,44 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(tmp_path, runs, capsys):
         "cosine-seed-0: the process failed (ended by SIGKILL, perhaps for lack of memory): killed"
         in capsys.readouterr().out
     )
-    table = (tmp_path / "ablations.md").read_text("utf-8")
-    assert "| cosine | schedule=cosine | 0 of 1 |  |  |  |  |" in table
-    assert "| 1 of 1 | 3.5000 | +0.5000 |" in table
+    page = (tmp_path / "report.md").read_text("utf-8")
+    assert "\n| cosine | failed | 1, 1 failed | - |" in page
+    assert "failed: the process failed (ended by SIGKILL, perhaps for lack of memory): killed |" in page
+    assert "\n| adamw | inconclusive (1 run) | 1 | 3.5000 | +0.5000 |" in page
+
+
+def test_a_failed_run_is_tried_again_by_the_same_command(tmp_path, processes_call):
+    exits = [(1, "TypeError: no"), (0, "")]
+
+    def run(command, _):
+        code, words = exits.pop(0)
+        if code == 0:
+            make_run(ablate.Path(command[-1]), [7.0, 3.0])
+        return code, words
+
+    processes_call(run)
+    arguments = ["--out", str(tmp_path), "--variants", "full", "--seeds", "1", "--device", "cpu"]
+    assert [ablate.main(arguments), ablate.main(arguments)] == [1, 0]
+    assert "failed" not in (tmp_path / "report.md").read_text("utf-8").partition("Verdicts")[0]
+
+
+def test_there_is_a_page_after_each_run(tmp_path, processes_call):
+    seen = []
+
+    def run(command, _):
+        seen.append((tmp_path / "report.html").exists())
+        make_run(ablate.Path(command[-1]), [7.0, 3.0])
+        return 0, ""
+
+    processes_call(run)
+    assert ablate.main(["--out", str(tmp_path), "--variants", "full", "--seeds", "3", "--device", "cpu"]) == 0
+    assert seen == [False, True, True]
+
+
+def test_a_run_is_read_with_its_settings_and_its_limit(finished):
+    recipe = read_result(finished.directory).recipe
+    assert (recipe["num_layers"], recipe["d_model"], recipe["vocab_size"]) == (2, 16, 300)
+    assert (recipe["optimizer.kind"], recipe["time_limit_seconds"]) == ("adamw", 40.0)
 
 
 def test_a_run_that_crashes_is_not_taken_for_one_that_diverged(tmp_path, processes_call, capsys):

@@ -1,20 +1,22 @@
 """Command `python -m owt_leaderboard.ablate`: the switches of the speedrun, one by one, at small scale."""
 
+import shlex
+import sys
 from dataclasses import dataclass, field, replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from nnscratch.speedrun import changed
 from owt_leaderboard.commands.shared import DataFlags, check_least, check_machine, chosen_recipe, command
-from owt_leaderboard.report import table, write_results
-from owt_leaderboard.run import PlannedRun, complete_all
+from owt_leaderboard.run import PlannedRun, complete_all, finished
 from owt_leaderboard.variants import FULL, variants
+from trainer.experiments.reporting import report, write_report
+from trainer.experiments.results import Described, Experiment, Wording, read_experiment, write_header
 
 
 @dataclass(frozen=True)
 class Flags:
-    """Train the speedrun recipe and variants of it that differ in one switch, and write a table.
+    """Train the speedrun recipe and variants of it that differ in one switch, and write a report.
 
     Every run has the same time, or with --steps the same tokens; each variant has several seeds. The same command
     resumes where it stopped.
@@ -35,7 +37,7 @@ class Flags:
     jobs: int = 1
     """Runs at a time on a CPU, each with its share of the cores."""
     out: Path | None = None
-    """Directory of the runs and the table; by default runs/owt-ablations-NAME-LIMIT, or -NUMBER-steps."""
+    """Directory of the runs and the report; by default runs/owt-ablations-NAME-LIMIT, or -NUMBER-steps."""
     data: DataFlags = field(default_factory=DataFlags)
 
 
@@ -60,32 +62,38 @@ def _run(flags: Flags) -> int:
     budget = f"{flags.steps}-steps" if flags.steps else flags.time_limit
     out = flags.out or Path("runs", f"owt-ablations-{data.name}-{budget}")
     words = ["owt_leaderboard", "--time-limit", flags.time_limit]
-    each = f"{flags.time_limit} of wall clock, everything included"
+    note = f"Every run has {flags.time_limit} of wall clock, everything included; faster variants see more tokens."
     if flags.steps:
         words = ["owt_leaderboard.fixed_steps", "--steps", str(flags.steps)]
-        each = f"{flags.steps:,} optimizer steps"
-    variant_of: dict[Path, str] = {}
+        note = f"Every run makes {flags.steps:,} optimizer steps, however long they take."
     runs: list[PlannedRun] = []
     for seed in range(flags.seeds):  # one run of each variant first, so that an early look compares them all
         for name in names:
             settings = ["--recipe", "speedrun", "--seed", str(seed), "--set", *shared, *known[name]]
             planned = changed(replace(recipe, seed=seed), known[name])
             runs.append(PlannedRun(out / f"{name}-seed-{seed}", [*words, *settings, *data.arguments()], planned))
-            variant_of[runs[-1].run_dir] = name
     title = f"Switches of the speedrun on {data.name}, {recipe.model.num_layers} layers x {recipe.model.d_model}"
-    results: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    numbers = count(1)
+    described = {name: Described(" ".join(known[name]) or "the recipe") for name in known}
+    shown = shlex.join(["python", "-m", "owt_leaderboard.ablate", *sys.argv[1:]])
+    wording = Wording(described, FULL, command=lambda _: shown)
+
+    def experiment() -> Experiment:
+        write_header(out, "ablations", title, data.name, notes=[note])
+        return read_experiment(out, wording)
+
+    number, earlier = 0, sum(finished(run.run_dir) is not None for run in runs)
 
     def ended(run: PlannedRun, summary: dict[str, Any] | None) -> None:
-        number = next(numbers)
+        nonlocal number
+        number += 1
         if summary is not None:
-            results[variant_of[run.run_dir]].append(summary)
             print(f"[{number}/{len(runs)}] {run.run_dir.name}: loss {summary['final_valid_loss']}", flush=True)
-        write_results(out, results, table(results, known, flags.seeds, title, each))
+        if earlier < number < len(runs):
+            write_report(experiment(), out)
 
     complete_all(runs, flags.jobs, print, ended)
-    print(f"\n{table(results, known, flags.seeds, title, each)}\nTable: {out / 'ablations.md'}")
-    return 0 if all(len(runs) == flags.seeds for runs in results.values()) else 1
+    report(experiment(), out)
+    return 0 if all(finished(run.run_dir) is not None for run in runs) else 1
 
 
 main = command(Flags, _run, "owt_leaderboard.ablate")

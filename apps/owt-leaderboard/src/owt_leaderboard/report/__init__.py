@@ -1,7 +1,5 @@
-"""Reports: the entry of a run with its picture, and the table of an ablation."""
+"""The entry of a run with its picture."""
 
-from owt_leaderboard.report.ablation_table import table as table
-from owt_leaderboard.report.ablation_table import write_results as write_results
 from owt_leaderboard.report.entry import ENTRY_FILE as ENTRY_FILE
 from owt_leaderboard.report.entry import PICTURE_FILE as PICTURE_FILE
 from owt_leaderboard.report.entry import rehearse as rehearse

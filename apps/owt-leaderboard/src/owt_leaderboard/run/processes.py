@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from nnscratch.speedrun import Recipe, to_record
 from owt_leaderboard.run.decisions import shown_differences
 from trainer.experiments.processes import RunProcess, core_share, run_side_by_side
+from trainer.experiments.results import FAILURE_FILE, write_failure
 from trainer.support.files import make_directory
 
 COMMAND_FILE = "command.json"
@@ -57,7 +58,7 @@ def complete_all(
     Args:
         runs: The runs; finished ones are not started.
         jobs: Processes at the same time.
-        notify: Receives a line for each run that failed.
+        notify: Receives a line for each run that failed; the report finds it in the run's `failure.json`.
         ended: Called with each run and its summary, None if it failed.
 
     Raises:
@@ -77,6 +78,7 @@ def complete_all(
 
         def start(run: PlannedRun, slot: int) -> RunProcess:
             name = run.run_dir.name
+            (run.run_dir / FAILURE_FILE).unlink(missing_ok=True)  # of an earlier attempt
             environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(Path(compiled, name))}
             if jobs > 1:
                 environment["OMP_NUM_THREADS"] = str(core_share(jobs))
@@ -87,7 +89,9 @@ def complete_all(
             shutil.rmtree(Path(compiled, process.name), ignore_errors=True)
             summary = finished(run.run_dir)  # a run that diverged has an exit code of failure and a summary
             if summary is None:
-                notify(f"{process.name}: {failure or 'the process ended without a summary'}")
+                failure = failure or "the process ended without a summary"
+                write_failure(run.run_dir, failure)
+                notify(f"{process.name}: {failure}")
             ended(run, summary)
 
         run_side_by_side(unfinished, jobs, start, over)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tinystories.recipes import Recipe
     from tinystories.sweeps import Run
     from tinystories.training import TokenFiles
-    from trainer.experiments.results import Experiment, Kind
+    from trainer.experiments.results import Kind
 
 SECONDS_BETWEEN_TABLES = 60.0
 LEAST_UTILISATION = 0.1
@@ -176,6 +176,7 @@ class ExperimentRunner:
 
     def _refresh(self) -> None:
         """Print an interim table, but not after every short run."""
+        from trainer.experiments.reporting import print_table
         from trainer.experiments.results import read_experiment
 
         if time.monotonic() - self._refreshed > SECONDS_BETWEEN_TABLES:
@@ -223,24 +224,13 @@ def check_text(recipe: "Recipe", files: "TokenFiles", device: str, *, is_given: 
 
 def report(directory: Path) -> None:
     """Print the table and the key figures of the runs in a directory, write their report, and print a next step."""
-    from trainer.experiments.reporting import key_figures, write_report
+    from trainer.experiments import reporting
     from trainer.experiments.results import read_experiment
 
     experiment = read_experiment(directory, WORDING)
-    print_table(experiment)
-    for name, value in key_figures(experiment):
-        print(f"{name}: {value}")
-    paths = write_report(experiment, directory)
-    print("Report: " + " ".join(str(path) for path in paths if path.name.startswith("report.")))
+    reporting.report(experiment, directory)
     if (best := experiment.best_run) is not None:
         print(next_step(best.directory))
-
-
-def print_table(experiment: "Experiment") -> None:
-    """Print the losses and verdicts of an experiment."""
-    from trainer.experiments.reporting import aligned, brief_table
-
-    print(f"\n{aligned(brief_table(experiment))}\n")
 
 
 def next_step(run_dir: Path) -> str:

@@ -1,6 +1,5 @@
 """A run of a sweep: its recipe, directory and outcome, and its training with failures on record."""
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +7,7 @@ from typing import TYPE_CHECKING
 
 from tinystories.recipes import Recipe
 from tinystories.training import Machine, TokenFiles, train
-from trainer.experiments.results import FAILURE_FILE, read_failure
-from trainer.support.files import make_directory
+from trainer.experiments.results import FAILURE_FILE, read_failure, write_failure
 
 if TYPE_CHECKING:
     from trainer import Summary
@@ -77,10 +75,7 @@ def train_recorded(run: Run, machine: Machine, *, quiet: bool = False) -> str | 
 
 def record_failure(run: Run, error: str) -> str:
     """Write the error that ended a run into its directory, and return it."""
-    from trainer import write_atomically
-
-    make_directory(run.directory)
-    write_atomically(run.directory / FAILURE_FILE, json.dumps({"error": error}).encode("utf-8") + b"\n")
+    write_failure(run.directory, error)
     return error
 
 

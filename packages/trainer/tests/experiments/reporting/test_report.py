@@ -14,7 +14,7 @@ from trainer.experiments.reporting.html import html
 from trainer.experiments.reporting.markdown import markdown
 from trainer.experiments.reporting.pictures import LIGHT, rendered
 from trainer.experiments.reporting.tables import runs_csv
-from trainer.experiments.results import read_experiment
+from trainer.experiments.results import Described, Wording, read_experiment
 
 
 def make_ablations(directory):
@@ -84,6 +84,22 @@ def test_variants_have_their_hypothesis_beside_their_verdict(document):
     assert {name: row["verdict"] for name, row in rows.items()} == VERDICTS
     assert (rows["nope"]["change"], rows["nope"]["expected"]) == ("change of nope", "worse")
     assert rows["nope"]["hypothesis"] == "hypothesis of nope"
+
+
+def test_runs_of_equal_time_are_shown_with_their_tokens(tmp_path):
+    make_group(tmp_path, "full", [2.0, 2.1], time_limit_seconds=60.0)
+    make_run(tmp_path / "slow", [7.0, 2.5], time_limit_seconds=60.0)
+    wording = Wording({"full": Described("all"), "slow": Described("slow=True")}, baseline="full")
+    document = compose(read_experiment(tmp_path, wording))
+    rows = by_name(document.results)
+    assert {name: (row["verdict"], row["tokens"]) for name, row in rows.items()} == {
+        "full": ("baseline", "81.92 k"),
+        "slow": ("inconclusive (1 run)", "20.48 k"),
+    }
+    assert [picture.name for picture in document.pictures] == ["differences", "loss-by-tokens", "loss-by-seconds"]
+    assert document.variants[0] == ["variant", "change", "verdict"]  # nobody predicted anything
+    assert dict(document.setting)["training"].startswith("60 seconds of 16 windows")
+    assert 'the row "full"' in document.reading[1]
 
 
 def test_key_figures_sort_variants_by_verdict(document):

@@ -10,6 +10,20 @@ from trainer.experiments.reporting.tables import brief_table as brief_table
 from trainer.experiments.results import Experiment
 
 
+def print_table(experiment: Experiment) -> None:
+    """Print the losses and verdicts of an experiment."""
+    print(f"\n{aligned(brief_table(experiment))}\n")
+
+
+def report(experiment: Experiment, directory: Path) -> None:
+    """Print the table and the key figures of an experiment, and write its report into `directory`."""
+    print_table(experiment)
+    for name, value in key_figures(experiment):
+        print(f"{name}: {value}")
+    paths = write_report(experiment, directory)
+    print("Report: " + " ".join(str(path) for path in paths if path.name.startswith("report.")))
+
+
 def write_report(experiment: Experiment, directory: Path) -> list[Path]:
     """Write `report.md`, `report.html`, `runs.csv` and the pictures into `directory`, each file atomically.
 

@@ -15,7 +15,7 @@ from trainer.experiments.reporting.pictures import (
     learning_curves,
     rate_curve,
 )
-from trainer.experiments.reporting.summary import Facts, key_figures, missing, setting
+from trainer.experiments.reporting.summary import Facts, has_equal_steps, key_figures, missing, setting
 from trainer.experiments.reporting.tables import Rows, cost_table, results_table, runs_table, variants_table
 from trainer.experiments.results import Experiment, Group, compare, study_batches, study_rates
 
@@ -101,7 +101,8 @@ def _pictures(experiment: Experiment, shown: Sequence[Group]) -> list[Picture]:
         if not any(comparison.bits_difference for comparison in comparisons):
             first = []
     curves = []
-    for axis in ("tokens" if experiment.kind == "batch-sweep" else "steps", "seconds"):
+    is_by_tokens = experiment.kind == "batch-sweep" or not has_equal_steps(experiment.runs)
+    for axis in ("tokens" if is_by_tokens else "steps", "seconds"):
         title = f"Validation loss against {AXIS_LABELS[axis]}"
         curves.append(
             Picture(

@@ -46,6 +46,12 @@ def missing(experiment: Experiment) -> Facts:
     return [(name, ", ".join(values)) for name, values in found if values]
 
 
+def has_equal_steps(runs: Sequence[Result]) -> bool:
+    """Return whether runs have no time limit, and steps of equally many tokens; a ramp of the batch changes these."""
+    sizes = {run.summary["tokens"] / max(1, run.summary["steps"]) for run in runs}
+    return len(sizes) <= 1 and not any(run.recipe["time_limit_seconds"] for run in runs)
+
+
 def setting(experiment: Experiment) -> Facts:
     """Settings and machine of the runs; where runs differ, up to three of the values."""
     runs = experiment.runs
@@ -133,7 +139,8 @@ def _model(recipe: dict[str, Any]) -> str:
 
 
 def _training(kind: Kind, recipe: dict[str, Any]) -> str:
-    optimizer = {"adamw": "AdamW", "muon": "Muon and AdamW"}[recipe["optimizer"]]
+    name = str(recipe.get("optimizer", recipe.get("optimizer.kind")))
+    optimizer = {"adamw": "AdamW", "muon": "Muon and AdamW"}.get(name, name)
     limit = recipe["time_limit_seconds"]
     if kind == "batch-sweep":
         length = f"{recipe['steps'] * recipe['batch_size'] * recipe['context_length']:,} tokens"

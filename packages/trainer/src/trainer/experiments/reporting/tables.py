@@ -42,11 +42,13 @@ def variants_table(experiment: Experiment) -> Rows:
     """Changes, hypotheses and verdicts of the variants of an ablation; empty for sweeps."""
     if experiment.kind != "ablations":
         return []
-    rows = [["variant", "change", "hypothesis", "expected", VERDICT]]
+    variants = experiment.wording.variants
+    has_hypotheses = any(variant.hypothesis for variant in variants.values())
+    rows = [["variant", "change", *(["hypothesis", "expected"] if has_hypotheses else []), VERDICT]]
     for comparison in compare(experiment):
-        if (variant := experiment.wording.variants.get(comparison.group.name)) is not None:
-            words = [variant.change, variant.hypothesis, variant.expected or UNKNOWN]
-            rows.append([comparison.group.name, *words, comparison.verdict])
+        if (variant := variants.get(comparison.group.name)) is not None:
+            hypothesis = [variant.hypothesis, variant.expected or UNKNOWN] if has_hypotheses else []
+            rows.append([comparison.group.name, variant.change, *hypothesis, comparison.verdict])
     return rows
 
 
@@ -132,11 +134,13 @@ def _first_column(experiment: Experiment) -> str:
 
 
 def _compared(experiment: Experiment) -> Rows:
-    """Groups beside their reference, in both units."""
+    """Groups beside their reference, in both units; with their tokens, if these differ as they do at equal time."""
     to = f"to {'best' if experiment.kind == 'lr-sweep' else 'baseline'} [{PERCENT}]"
     rows = [
         [_first_column(experiment), VERDICT, "runs", "validation loss", f"nats {to}", "bits per byte", f"bits {to}"]
     ]
+    differ = len({tokens for group in experiment.groups for tokens in group.values("tokens")}) > 1
+    rows[0] += ["tokens"] if differ else []
     for comparison in compare(experiment):
         rows.append(
             [
@@ -147,6 +151,7 @@ def _compared(experiment: Experiment) -> Rows:
                 difference_and_interval(comparison.loss_difference),
                 mean_and_spread(comparison.bits),
                 difference_and_interval(comparison.bits_difference),
+                *([short_count(mean(comparison.group.values("tokens")))] if differ else []),
             ]
         )
     return rows

@@ -23,6 +23,7 @@ from trainer.experiments.results.records import read_experiment as read_experime
 from trainer.experiments.results.records import read_failure as read_failure
 from trainer.experiments.results.records import read_header as read_header
 from trainer.experiments.results.records import read_result as read_result
+from trainer.experiments.results.records import write_failure as write_failure
 from trainer.experiments.results.records import write_header as write_header
 from trainer.experiments.results.wording import BASELINE as BASELINE
 from trainer.experiments.results.wording import Described as Described

@@ -233,7 +233,7 @@ def write_header(
     title: str,
     dataset: str,
     *,
-    shared: Mapping[str, Any],
+    shared: Mapping[str, Any] | None = None,
     target_loss: float | None = None,
     notes: Sequence[str] = (),
 ) -> None:
@@ -244,7 +244,7 @@ def write_header(
         kind: Kind of the experiment.
         title: Title of the report.
         dataset: Name of the text.
-        shared: Settings that all runs have in common, so that no others are mixed in.
+        shared: Settings that all runs have in common, so that no others are mixed in; None if each run records them.
         target_loss: The loss at which batch sizes are compared, in nats per token.
         notes: Sentences for the report.
     """
@@ -255,9 +255,15 @@ def write_header(
         "dataset": dataset,
         "target_loss": target_loss,
         "notes": list(notes),
-        "shared": dict(shared),
+        "shared": None if shared is None else dict(shared),
     }
     write_atomically(directory / EXPERIMENT_FILE, json.dumps(content, indent=2).encode("utf-8") + b"\n")
+
+
+def write_failure(directory: Path, error: str) -> None:
+    """Write the error that ended a run into its directory, which is created if need be."""
+    make_directory(directory)
+    write_atomically(directory / FAILURE_FILE, json.dumps({"error": error}).encode("utf-8") + b"\n")
 
 
 def read_failure(directory: Path) -> str | None:
