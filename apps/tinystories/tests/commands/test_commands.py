@@ -8,6 +8,7 @@ import sys
 
 import pytest
 from small_runs import refused, summary_of
+from synthetic import make_run
 
 from tinystories.run import main
 from tinystories.variants import SETS, WORDING
@@ -195,6 +196,16 @@ def test_malformed_utf8_is_replaced_and_reported(flags, text, capsys):
 def test_sample_does_not_take_a_validation_text(flags, text, capsys):
     arguments = ["ablations", "--valid-dataset", str(text), *without_dataset(flags)]
     assert "give --dataset PATH" in refused(arguments, capsys)
+
+
+def test_any_runs_are_compared(trained, tmp_path, quick, capsys):
+    other = make_run(tmp_path / "other", [7.0, 9.0])
+    assert main(["compare", str(trained), str(other), "--out", str(tmp_path / "page")]) == 0
+    assert "inconclusive (1 run): other" in capsys.readouterr().out
+    page = (tmp_path / "page" / "report.md").read_text("utf-8")
+    assert "# Comparison of 2 runs" in page
+    assert "vocab_size=2048" in page
+    assert "1 run given: expected two or more" in refused(["compare", str(trained)], capsys)
 
 
 def test_report_of_a_folder_without_runs(tmp_path, capsys):

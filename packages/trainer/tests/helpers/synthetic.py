@@ -33,15 +33,17 @@ def make_run(
     story=STORY,
     bytes_per_token=BYTES_PER_TOKEN,
     recipe=RECIPE,
+    config=None,
     **changes,
 ):
     """Write a finished run with these validation losses; `at` is the first step with a loss that is not finite.
 
-    A step is one second of training; the evaluations are ten steps apart. `changes` are changes of the recipe.
+    A step is one second of training; the evaluations are ten steps apart. `changes` are changes of the recipe;
+    `config` replaces parts of `config.json`.
     """
     recipe = {**recipe, **changes}
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "config.json").write_text(json.dumps({"recorded": {"recipe": recipe}}))
+    (directory / "config.json").write_text(json.dumps({"recorded": {"recipe": recipe}} | (config or {})))
     (directory / "environment.json").write_text(json.dumps(ENVIRONMENT))
     tokens = recipe["batch_size"] * recipe["context_length"]
     records = [{"event": "train", "step": 1, "loss": 5.0}] + [

@@ -35,7 +35,7 @@ def write_report(experiment: Experiment, directory: Path) -> list[Path]:
     from trainer.experiments.reporting.markdown import markdown
     from trainer.experiments.reporting.pictures import LIGHT, rendered
     from trainer.experiments.reporting.tables import runs_csv
-    from trainer.support.files import write_atomically
+    from trainer.support.files import make_directory, write_atomically
 
     document = compose(experiment)
     contents = {
@@ -44,6 +44,7 @@ def write_report(experiment: Experiment, directory: Path) -> list[Path]:
         "runs.csv": runs_csv(experiment).encode("utf-8"),
         **{f"{picture.name}.png": rendered(picture.drawing, LIGHT, "png") for picture in document.pictures},
     }
+    make_directory(directory)
     for name in reversed(contents):  # the reports last, when the files they show exist
         write_atomically(directory / name, contents[name])
     return [directory / name for name in contents]

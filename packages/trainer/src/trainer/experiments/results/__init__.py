@@ -3,6 +3,7 @@
 from trainer.experiments.results.batches import BatchFindings as BatchFindings
 from trainer.experiments.results.batches import Cost as Cost
 from trainer.experiments.results.batches import study_batches as study_batches
+from trainer.experiments.results.chosen_runs import read_runs as read_runs
 from trainer.experiments.results.comparisons import DECIMALS as DECIMALS
 from trainer.experiments.results.comparisons import Comparison as Comparison
 from trainer.experiments.results.comparisons import compare as compare

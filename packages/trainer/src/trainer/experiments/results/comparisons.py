@@ -72,7 +72,7 @@ def _comparison(group: Group, reference: Group | None, reference_verdict: str) -
     loss, bits = summarised(group, "final_valid_loss"), summarised(group, "bits_per_byte")
     loss_difference = bits_difference = None
     if reference is not None and group is not reference:
-        if _vocabularies(group) == _vocabularies(reference):
+        if {run.vocabulary for run in group.stable} == {run.vocabulary for run in reference.stable}:
             loss_difference = _difference(loss, summarised(reference, "final_valid_loss"))
         bits_difference = _difference(bits, summarised(reference, "bits_per_byte"))
     differences = [change for change in (loss_difference, bits_difference) if change is not None]
@@ -99,10 +99,6 @@ def _verdict(group: Group, reference: Group | None, differences: Sequence[Differ
 
 def _runs(number: int) -> str:
     return f"{number} run{'' if number == 1 else 's'}"
-
-
-def _vocabularies(group: Group) -> set[int]:
-    return {run.recipe["vocab_size"] for run in group.stable}
 
 
 def _difference(sample: Spread | None, reference: Spread | None) -> Difference | None:

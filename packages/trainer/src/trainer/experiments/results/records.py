@@ -52,11 +52,18 @@ class Result:
     directory: Path
     recipe: dict[str, Any]
     """Settings without the names of their groups ("model.d_model" is "d_model"), and the number of steps or seconds."""
+    config: dict[str, Any]
+    """Content of `config.json`, flattened."""
     environment: dict[str, Any]
     summary: dict[str, Any]
     valid: Curve
     sample: str | None
     """The last text that the model wrote in training."""
+
+    @property
+    def vocabulary(self) -> tuple[int, str | None]:
+        """Size and digest of the tokenizer; losses per token compare only between equal ones."""
+        return self.recipe["vocab_size"], self.config.get("recorded.tokenizer_sha256")
 
     @property
     def diverged(self) -> bool:
@@ -286,7 +293,7 @@ def read_result(directory: Path) -> Result:
         FileNotFoundError: The run is not finished (it has no `summary.json`), or a file is missing.
         ValueError: It records no recipe, or a file is damaged.
     """
-    from trainer.records import Summary, read_lines, read_metrics, read_object
+    from trainer.records import Summary, flatten, read_config, read_lines, read_metrics, read_object
 
     path = directory / "summary.json"
     if not path.exists():
@@ -303,10 +310,12 @@ def read_result(directory: Path) -> Result:
     environment = read_object(directory / "environment.json")
     if lacking := [name for name in _DESCRIBED if not isinstance(environment.get(name), str | int)]:
         raise ValueError(f"{directory / 'environment.json'} is damaged: expected {', '.join(lacking)} in it")
+    config = flatten(read_config(directory))
     return Result(
         name=directory.name,
         directory=directory,
-        recipe=_read_settings(directory),
+        recipe=_settings(config, directory / "config.json"),
+        config=config,
         environment=environment,
         summary=summary,
         valid=Curve(
@@ -320,18 +329,14 @@ def read_result(directory: Path) -> Result:
     )
 
 
-def _read_settings(directory: Path) -> dict[str, Any]:
+def _settings(config: dict[str, Any], path: Path) -> dict[str, Any]:
     """Return the settings in the recipe of a run by their own names; a limit may stand beside the recipe."""
-    from trainer.records import flatten, read_config
-
-    config, prefix = flatten(read_config(directory)), "recorded.recipe."
+    prefix = "recorded.recipe."
     settings = {name.removeprefix(prefix): value for name, value in config.items() if name.startswith(prefix)}
     found = {"steps": config.get("steps"), "time_limit_seconds": config.get("recorded.time_limit_seconds"), **settings}
     found |= {name.rpartition(".")[2]: value for name, value in settings.items()}
     if lacking := [name for name in _SETTINGS if not isinstance(found.get(name), int | float)]:
-        raise ValueError(
-            f"{directory / 'config.json'} has no recipe of this version, or is damaged: expected {', '.join(lacking)}"
-        )
+        raise ValueError(f"{path} has no recipe of this version, or is damaged: expected {', '.join(lacking)} in it")
     return found
 
 
@@ -358,8 +363,7 @@ def _grouped(kind: Kind, results: list[Result], failures: list[Failure], order: 
 
 def _key(kind: Kind, directory_name: str, recipe: dict[str, Any]) -> _Key:
     """The group of a run, by the name of its directory: a failed run has nothing else, and its `recipe` is empty."""
-    match = _SEED.fullmatch(directory_name)
-    name = match["name"] if match else directory_name
+    name = name_without_seed(directory_name)
     if kind == "ablations":
         return name, None, None
     setting = _RATE.fullmatch(name)
@@ -373,6 +377,12 @@ def _key(kind: Kind, directory_name: str, recipe: dict[str, Any]) -> _Key:
         return f"{rate:g}", rate, None
     batch_size = int(setting["batch"]) if setting and setting["batch"] else recipe.get("batch_size")
     return f"{batch_size} at {rate:g}", rate, batch_size
+
+
+def name_without_seed(directory_name: str) -> str:
+    """Return the name of a run's directory without the seed at its end."""
+    match = _SEED.fullmatch(directory_name)
+    return match["name"] if match else directory_name
 
 
 def _finite(value: float | None) -> bool:

@@ -20,7 +20,9 @@ class Described(NamedTuple):
 
 
 def _program(arguments: Sequence[str]) -> str:
-    return " ".join([Path(arguments[0]).name, *arguments[1:]])
+    program = Path(arguments[0])
+    module = f"python -m {program.parent.name}.{program.stem}".removesuffix(".__main__")
+    return " ".join([module if program.suffix == ".py" else program.name, *arguments[1:]])
 
 
 @dataclass(frozen=True)

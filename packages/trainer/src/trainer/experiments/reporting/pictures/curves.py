@@ -96,7 +96,7 @@ def comparable(groups: Sequence[Group]) -> Measure:
     runs = [run for group in groups for run in group.runs]
     pairs = [pair for run in runs for pair in zip(run.valid.bits, run.valid.losses, strict=True)]
     is_known = all(bits is not None or loss is None for bits, loss in pairs)
-    return "bits" if is_known and len({run.recipe["vocab_size"] for run in runs}) > 1 else "losses"
+    return "bits" if is_known and len({run.vocabulary for run in runs}) > 1 else "losses"
 
 
 def mean_line(runs: Sequence[Result], axis: Axis, measure: Measure) -> Line:
