@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 Norm = Literal["pre", "post", "none"]
 Position = Literal["rope", "none"]
@@ -137,32 +137,3 @@ def default_preset(device: str) -> PresetName:
 def is_sized(record: object) -> bool:
     """Return whether the recipe that a run recorded is nnscratch's speedrun, in sizes that suit a device."""
     return isinstance(record, Mapping) and isinstance(record.get("model"), dict)
-
-
-def settings_of(recorded: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """Return the settings of a run by the names of `Recipe`, as far as its recipe has them.
-
-    Args:
-        recorded: Records of the run.
-        steps: Steps that it has trained.
-
-    Raises:
-        TypeError: The recipe is one of another version, or damaged.
-        ValueError: The same, for a recipe that a time limit chose.
-    """
-    recipe: dict[str, Any] = recorded["recipe"]
-    if not is_sized(recipe):
-        Recipe(**recipe)
-        return recipe
-    from nnscratch.speedrun import from_record
-
-    sized = from_record(recipe)
-    return {
-        **recipe["model"],
-        "batch_size": sized.batches.batch_size,
-        "optimizer": sized.optimizer.kind,
-        "learning_rate": sized.optimizer.learning_rate,
-        "seed": sized.seed,
-        "steps": steps,
-        "time_limit_seconds": recorded["time_limit_seconds"],
-    }
