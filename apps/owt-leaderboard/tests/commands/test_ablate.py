@@ -78,6 +78,7 @@ def test_every_seed_of_every_variant_is_run_once(tmp_path, runs, capsys):
         "adamw-seed-1",
     ]
     assert all(command[1:3] == ["-m", "owt_leaderboard"] for command in runs)
+    assert all(command[command.index("--rates") + 1] == "recipe" for command in runs)
     assert runs[1][runs[1].index("--time-limit") + 1] == "30s"
     assert {"sized_by_budget=False", "optimizer=adamw", "d_model=128"} < set(runs[1])
     assert "optimizer=adamw" not in runs[0]

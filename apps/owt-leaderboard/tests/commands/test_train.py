@@ -14,7 +14,7 @@ from owt_leaderboard.budget import read_sessions
 from owt_leaderboard.commands import train
 from trainer import ConsoleLogger
 
-DOORS = ["ablate", "evaluate", "export", "fixed_steps", "generate", "measure", "plan", "play"]
+DOORS = ["ablate", "evaluate", "export", "fixed_steps", "generate", "measure", "plan", "play", "tune"]
 
 
 @pytest.fixture
@@ -208,6 +208,7 @@ def test_a_run_knows_whether_its_text_was_named(words, is_given, monkeypatch, ca
         raise ValueError("as expected")
 
     monkeypatch.setattr(train, "prepared_by_one", lambda device, prepare: None)
+    monkeypatch.setattr(train, "stored_rates", lambda *_: None)
     monkeypatch.setattr(train, "TimedRun", timed_run)
     assert train.main(["--time-limit", "2m", "--device", "cpu", *words]) == 2
     assert told["is_text_given"] is is_given

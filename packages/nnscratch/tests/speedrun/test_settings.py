@@ -5,7 +5,7 @@ import json
 import pytest
 from speedrun_models import TINY
 
-from nnscratch.speedrun import RECIPES, changed, from_record, given_sizes, to_record
+from nnscratch.speedrun import RECIPES, changed, from_record, given_settings, given_sizes, to_record
 from nnscratch.speedrun.settings import full_name
 
 CPU = RECIPES["speedrun"]("cpu")
@@ -67,6 +67,7 @@ def test_names_that_are_ambiguous_or_unknown_are_refused_with_the_candidates(nam
 
 
 def test_sizes_that_are_given():
+    assert given_settings(("d_model=64", "optimizer=adamw")) == {"model.d_model", "optimizer.kind"}
     assert given_sizes(("d_model=64", "batches.batch_size=2", "qk_norm=True")) == {
         "model.d_model",
         "batches.batch_size",

@@ -61,7 +61,7 @@ def _run(flags: Flags) -> int:
         raise ValueError(f"--variants {' '.join(unknown)}: expected some of {', '.join(known)}")
     budget = f"{flags.steps}-steps" if flags.steps else flags.time_limit
     out = flags.out or Path("runs", f"owt-ablations-{data.name}-{budget}")
-    words = ["owt_leaderboard", "--time-limit", flags.time_limit]
+    words = ["owt_leaderboard", "--time-limit", flags.time_limit, "--rates", "recipe"]
     note = f"Every run has {flags.time_limit} of wall clock, everything included; faster variants see more tokens."
     if flags.steps:
         words = ["owt_leaderboard.fixed_steps", "--steps", str(flags.steps)]

@@ -40,6 +40,7 @@ def _run(flags: Flags) -> int:
         for limit in flags.limits:
             run_dir = out / f"{limit}-seed-{seed}"
             words = ["owt_leaderboard", "--recipe", "speedrun", "--time-limit", limit, "--seed", str(seed)]
+            words += ["--rates", "recipe"]  # a later search would make later runs differ
             words += (["--set", *flags.set] if flags.set else []) + flags.data.arguments()
             summary = complete(PlannedRun(run_dir, words, replace(recipe, seed=seed)), print)
             if summary is None or summary["final_valid_loss"] is None:

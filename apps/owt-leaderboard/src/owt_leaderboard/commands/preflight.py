@@ -18,6 +18,7 @@ from nnscratch.speedrun import (
     compiled_if_it_pays,
     given_sizes,
     make_model,
+    with_settings,
 )
 from owt_leaderboard.budget import (
     MIN_RUNS,
@@ -28,7 +29,14 @@ from owt_leaderboard.budget import (
     read_measurements,
 )
 from owt_leaderboard.budget import prediction as arithmetic
-from owt_leaderboard.commands.shared import DataFlags, check_machine, chosen_recipe, command
+from owt_leaderboard.commands.shared import (
+    DataFlags,
+    RatesSource,
+    check_machine,
+    chosen_recipe,
+    command,
+    stored_rates,
+)
 from owt_leaderboard.report import rehearse
 from owt_leaderboard.run import (
     Check,
@@ -67,6 +75,8 @@ class Flags:
     """Recipe of the run."""
     set: tuple[str, ...] = ()
     """Changes of the recipe."""
+    rates: RatesSource = "tuned"
+    """Rates of the run."""
     out: Path | None = None
     """Run directory; its disk is checked. By default a folder in runs."""
     gpu: Annotated[str | None, tyro.conf.arg(name="for")] = None
@@ -126,6 +136,9 @@ def _check_here(flags: Flags, limit: float) -> int:
         return report.end()
     started = process_age()
     files = data.prepare(recipe.model.vocab_size)
+    if (rates := stored_rates(flags.rates, files, device.type, recipe, flags.set)) is not None:
+        recipe = with_settings(recipe, rates.settings)
+        print(f"{_INDENT}{rates.reason}")
     began = time.perf_counter()
     tokenizer, text_tokens = Tokenizer.from_pretrained(files.tokenizer), len(TokenDataset(files.train))
     fixed = given_sizes(flags.set) if recipe.sized_by_budget else frozenset(SIZE_NAMES)

@@ -3,17 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 
-from nnscratch.speedrun import RECIPES, Recipe, RecipeName, changed, compiled_if_it_pays
-from owt_leaderboard.texts import CORPUS
+from nnscratch.speedrun import RECIPES, Recipe, RecipeName, changed, compiled_if_it_pays, given_settings
+from owt_leaderboard.run import TunedRates, find_rates
+from owt_leaderboard.texts import CORPUS, TokenFiles
 from trainer.experiments import texts
 from trainer.experiments.long_limits import check_device
 from trainer.support.command_line import run_command
 
 FlagsT = TypeVar("FlagsT")
+RatesSource = Literal["tuned", "recipe"]
 RunArgument = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 """A run directory, given without the name of a flag."""
 
@@ -52,6 +54,17 @@ class DataFlags(texts.DataFlags):
 def chosen_recipe(name: RecipeName, device_type: str, assignments: Sequence[str], seed: int = 0) -> Recipe:
     """Return the recipe of this name for a kind of device, with the assignments of --set and the seed."""
     return replace(changed(RECIPES[name](device_type), assignments), seed=seed)
+
+
+def stored_rates(
+    source: RatesSource, files: TokenFiles, device_type: str, recipe: Recipe, assignments: Sequence[str]
+) -> TunedRates | None:
+    """Return the rates that --rates asks for and `tune` has stored, without those given by --set; None if none are.
+
+    Raises:
+        ValueError: If their file is damaged, or of another version.
+    """
+    return find_rates(files, device_type, recipe, given_settings(assignments)) if source == "tuned" else None
 
 
 def check_machine(data: DataFlags, recipe: Recipe, seconds: float | None) -> None:

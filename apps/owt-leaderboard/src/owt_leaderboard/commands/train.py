@@ -6,7 +6,14 @@ from pathlib import Path
 
 from nnscratch.speedrun import RecipeName, given_sizes
 from owt_leaderboard.budget import doubted_age, process_age
-from owt_leaderboard.commands.shared import DataFlags, check_machine, chosen_recipe, command
+from owt_leaderboard.commands.shared import (
+    DataFlags,
+    RatesSource,
+    check_machine,
+    chosen_recipe,
+    command,
+    stored_rates,
+)
 from owt_leaderboard.run import TimedRun, WandbMode
 from trainer.experiments.texts import prepared_by_one
 from trainer.support.command_line import print_once
@@ -24,6 +31,9 @@ class Flags:
     set: tuple[str, ...] = ()
     """Changes to the recipe, such as num_layers=6 d_model=384 optimizer.normuon=True; the budget leaves sizes given
     here unchanged."""
+    rates: RatesSource = "tuned"
+    """"tuned" uses the learning rates that `python -m owt_leaderboard.tune` has stored for this text and type of
+    device, if there are any, except those given by --set. "recipe" does not. A resumed run keeps its rates."""
     out: Path | None = None
     """Run directory; by default runs/owt-RECIPE-NAME-LIMIT."""
     seed: int = 0
@@ -56,6 +66,7 @@ def _run(flags: Flags) -> int:
         is_text_given=data.dataset is not None,
         wandb=flags.wandb,
         notify=print_once,
+        rates=stored_rates(flags.rates, files, data.device_type, recipe, flags.set),
     ).run(files)
     if summary.final_valid_loss is None:
         print_once(f"\nNo validation loss: {summary.status} at step {summary.diverged_at_step}")

@@ -75,7 +75,7 @@ def write_entry(
     """Write `entry.md` and `entry.png` into the directory of a finished run, and return the path of `entry.md`.
 
     `recipe` has its final sizes. `earlier_limits` are time limits that the run had before, in seconds. `reasons` are
-    lines of text that explain the sizes.
+    lines of text that explain the sizes and tuned rates.
     """
     from trainer import read_config, read_metrics, write_atomically
     from trainer.records import read_object

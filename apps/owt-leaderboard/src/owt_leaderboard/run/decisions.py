@@ -21,7 +21,7 @@ class Decisions:
     """The command line: the recipe before it was sized, the given sizes and the time limit."""
     recipe: Recipe
     reasons: tuple[str, ...]
-    """Explanation of the sizes; empty if they were given."""
+    """Explanation of the sizes and of tuned rates; empty if both were given."""
     predicted_tokens_per_second: float | None
     entry_seconds: float
     """Seconds to reserve for the entry, from a rehearsal."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from nnscratch import speedrun
-from nnscratch.speedrun import SIZE_NAMES, TRAINING_SHARE, Recipe, compiled_if_it_pays
+from nnscratch.speedrun import SIZE_NAMES, TRAINING_SHARE, Recipe, compiled_if_it_pays, with_settings
 from owt_leaderboard.budget import (
     EXIT_SECONDS,
     SESSIONS_FILE,
@@ -25,6 +25,7 @@ from owt_leaderboard.run.decisions import (
 )
 from owt_leaderboard.run.processes import finished
 from owt_leaderboard.run.training import train
+from owt_leaderboard.run.tuned_rates import TunedRates
 from owt_leaderboard.texts import TokenFiles
 from trainer.experiments.long_limits import LONG_SECONDS, check_repetition
 from trainer.experiments.speed_trial import size_for_device
@@ -53,6 +54,8 @@ class TimedRun:
     wandb: WandbMode
     notify: Callable[[str], None]
     """Called with each line to print."""
+    rates: TunedRates | None = None
+    """Rates that a run gets when it begins; later sessions keep those of the first one."""
 
     def run(self, files: TokenFiles) -> "Summary":
         """Train, and write the entry; every process of the run must call this.
@@ -186,6 +189,8 @@ class TimedRun:
         recipe = compiled_if_it_pays(self.recipe, device.type, self.time_limit_seconds)
         is_long = self.time_limit_seconds >= LONG_SECONDS
         reasons: tuple[str, ...] = ()
+        if self.rates is not None:
+            recipe, reasons = with_settings(recipe, self.rates.settings), (self.rates.reason,)
         tokens: float | None = None
         speed: float | None = None
         if known is not None:
@@ -204,7 +209,7 @@ class TimedRun:
             )
             tokens, speed = choice.tokens, choice.tokens_per_second
             if recipe.sized_by_budget:
-                recipe, reasons = choice.recipe, choice.reasons
+                recipe, reasons = choice.recipe, (*reasons, *choice.reasons)
         for reason in reasons:
             self.notify(reason)
         if is_long and tokens is not None:

@@ -26,6 +26,7 @@ from nnscratch.speedrun.settings import SIZE_NAMES as SIZE_NAMES
 from nnscratch.speedrun.settings import changed as changed
 from nnscratch.speedrun.settings import from_record as from_record
 from nnscratch.speedrun.settings import full_name as full_name
+from nnscratch.speedrun.settings import given_settings as given_settings
 from nnscratch.speedrun.settings import given_sizes as given_sizes
 from nnscratch.speedrun.settings import same_parameters as same_parameters
 from nnscratch.speedrun.settings import to_record as to_record

@@ -98,9 +98,14 @@ def with_settings(recipe: Recipe, values: Mapping[str, Any]) -> Recipe:
     return replace(recipe, **parts, **whole)
 
 
+def given_settings(assignments: Sequence[str]) -> frozenset[str]:
+    """Return the dotted names of the settings that the assignments set."""
+    return frozenset(name for name, _ in map(_parsed, assignments))
+
+
 def given_sizes(assignments: Sequence[str]) -> frozenset[str]:
     """Return which of `SIZE_NAMES` the assignments set."""
-    return frozenset(name for name, _ in map(_parsed, assignments) if name in SIZE_NAMES)
+    return given_settings(assignments).intersection(SIZE_NAMES)
 
 
 def to_record(recipe: Recipe) -> dict[str, Any]:
