@@ -9,6 +9,8 @@ from nnscratch.speedrun import Recipe, given_settings, given_sizes, resized, to_
 from nnscratch.speedrun.assembly import rate_factor
 from owt_leaderboard.commands.shared import DataFlags, check_machine, chosen_recipe, command
 from owt_leaderboard.run import (
+    FINAL_LENGTH,
+    FINAL_TRIALS,
     RateSearch,
     RateTrials,
     compiled_if_it_pays,
@@ -28,9 +30,9 @@ class Flags:
     """Search for the speedrun's learning rates on a small model, and store them beside the token files of the text.
 
     Later runs on this text and type of device use them. The model has 8 layers x 512 on CUDA and 2 x 128 elsewhere. All
-    trials have the same steps and the whole schedule. Other rates than the recipe's are stored only if they lower the
-    loss with each of two seeds, by more than the recipe's losses with these seeds differ. An interrupted search stores
-    nothing.
+    trials have the whole schedule. The best rates of short trials are compared with the recipe's in longer ones, and
+    stored only if they lower the loss with each of two seeds by more than the recipe's losses with these seeds differ.
+    An interrupted search stores nothing.
     """
 
     minutes: float = 15.0
@@ -61,13 +63,16 @@ def _run(flags: Flags) -> int:
         trials = RateTrials(recipe, files, Tokenizer.from_pretrained(files.tokenizer), device)
         number = trials.plan(seconds)
         model, tokens = recipe.model, round(recipe.step_tokens)
-        each = f"{trials.steps} steps of {tokens:,} tokens, {model.num_layers} layers x {model.d_model}"
-        print(f"time for about {number} trials of {each}; first with {shown_rates(base)}", flush=True)
-        found = search_rates(_printing(trials.loss), base, trials.has_time)
+        print(
+            f"{model.num_layers} layers x {model.d_model}; time for about {number} trials of {trials.steps} steps of "
+            f"{tokens:,} tokens, of which the final ones take that of {FINAL_TRIALS}",
+            flush=True,
+        )
+        found = search_rates(_printing(trials), base, trials.has_time)
     except KeyboardInterrupt:
         print(f"interrupted: nothing is stored{f', and {path} stays as it is' if path.exists() else ''}")
         return 130
-    summary = f"{_conclusion(found)}; {len(found.trials)} trials of {each}"
+    summary = _conclusion(found, trials.steps)
     # All rates of the trials, which multiplied them by the factor if --set gives a reference_batch_tokens.
     factor, rates = rate_factor(recipe), {**rates_to_tune(recipe, ()), **found.best}
     content = {
@@ -77,6 +82,7 @@ def _run(flags: Flags) -> int:
         "reference_batch_tokens": tokens,
         "text": data.text,
         "steps": trials.steps,
+        "final_steps": FINAL_LENGTH * trials.steps,
         "base_losses": _finite(found.base_losses),
         "best_losses": _finite(found.best_losses),
         "trials": [{**asdict(trial), "loss": _finite([trial.loss])[0]} for trial in found.trials],
@@ -84,7 +90,8 @@ def _run(flags: Flags) -> int:
         "environment": {name: value for name, value in environment.items() if name != "git"},
     }
     write_rates(path, content)
-    print(f"{summary}\nStored for later runs: {path}")
+    kept = f"with {shown_rates(rates)}" if found.is_better else "that the recipe's rates are kept"
+    print(f"{summary}\nStored for later runs, {kept}: {path}")
     return 0
 
 
@@ -96,28 +103,30 @@ def _recipe(flags: Flags, seconds: float) -> Recipe:
     return compiled_if_it_pays(replace(recipe, sized_by_budget=False), kind, seconds)
 
 
-def _printing(loss_of: Callable[[Mapping[str, float], int], float]) -> Callable[[Mapping[str, float], int], float]:
-    """Return a loss function that prints a line for each trial."""
+def _printing(trials: RateTrials) -> Callable[[Mapping[str, float], int, int], float]:
+    """Return the loss function of trials, made to print a line for each."""
     numbers = count(1)
 
-    def printing(rates: Mapping[str, float], seed: int) -> float:
-        loss = loss_of(rates, seed)
+    def printing(rates: Mapping[str, float], seed: int, length: int) -> float:
+        loss = trials.loss(rates, seed, length)
         result = f"loss {loss:.4f}" if math.isfinite(loss) else "diverged"
-        print(f"[{next(numbers)}] {shown_rates(rates)}, seed {seed}: {result}", flush=True)
+        steps = f"{length * trials.steps} steps"
+        print(f"[{next(numbers)}] {shown_rates(rates)}, {steps}, seed {seed}: {result}", flush=True)
         return loss
 
     return printing
 
 
-def _conclusion(found: RateSearch) -> str:
+def _conclusion(found: RateSearch, steps: int) -> str:
+    if not found.best_losses:
+        return f"none of {len(found.trials) - 1} other choices has a lower loss than the recipe's after {steps} steps"
     base, best = (" and ".join(f"{loss:.4f}" for loss in each) for each in (found.base_losses, found.best_losses))
+    after = f"after {FINAL_LENGTH * steps} steps with two seeds"
     if found.is_better:
-        return f"losses {best} with two seeds instead of {base}"
-    if found.best_losses == found.base_losses:
-        return f"the recipe's rates are kept: no others have a lower loss than {found.base_losses[0]:.4f}"
+        return f"losses {best} {after}, instead of {base}"
     return (
-        f"the recipe's rates are kept: losses {base} with two seeds, which differ by {found.noise:.4f}; the best "
-        f"others, {shown_rates(found.best)}, have {best}, expected to be lower by more than that with each seed"
+        f"{shown_rates(found.best)}: losses {best} {after}, the recipe's {base}; expected with each seed a gain above "
+        f"{found.noise:.4f}, by which the latter differ"
     )
 
 

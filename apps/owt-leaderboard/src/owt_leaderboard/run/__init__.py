@@ -8,6 +8,8 @@ from owt_leaderboard.run.processes import PlannedRun as PlannedRun
 from owt_leaderboard.run.processes import complete as complete
 from owt_leaderboard.run.processes import complete_all as complete_all
 from owt_leaderboard.run.processes import finished as finished
+from owt_leaderboard.run.rate_search import FINAL_LENGTH as FINAL_LENGTH
+from owt_leaderboard.run.rate_search import FINAL_TRIALS as FINAL_TRIALS
 from owt_leaderboard.run.rate_search import RateSearch as RateSearch
 from owt_leaderboard.run.rate_search import search_rates as search_rates
 from owt_leaderboard.run.rate_trials import RateTrials as RateTrials

@@ -18,7 +18,7 @@ from nnscratch.speedrun import (
     with_settings,
 )
 from nnscratch.speedrun.memory import in_passes_that_fit
-from owt_leaderboard.run.rate_search import SEEDS
+from owt_leaderboard.run.rate_search import FINAL_TRIALS
 from owt_leaderboard.run.training import COMPILED_FOLDER, train_config
 from owt_leaderboard.texts import TokenFiles
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from trainer.evaluation import LossFunction
 
 LEAST_STEPS = 50
-"""Steps of a trial, at least."""
-LEAST_TRIALS = len(SEEDS) + 3
-"""Trials for which there must be time: the beginning with both seeds, two other rates, and the best of them again."""
+"""Steps of a short trial, at least."""
+LEAST_TRIALS = 3 + FINAL_TRIALS
+"""Short trials for which there must be time: the beginning, two other rates, and the final trials."""
 USUAL_TRIALS = 30
-"""Trials of a search that has time for more than `LEAST_STEPS` in each."""
+"""Short trials of a search that has time for more than `LEAST_STEPS` in each; the time of the final ones included."""
 _FIRST_STEPS, _MEASURED_STEPS = 2, 6
 _CHECKED_EVERY = 20
 
@@ -84,12 +84,12 @@ class RateTrials:
             keep_compiled_programs(files.train.parent / COMPILED_FOLDER)
             self._training_loss = compile_loss(self._loss, is_alone=True)
         self.steps = LEAST_STEPS
-        """Optimizer steps of a trial."""
+        """Optimizer steps of a short trial."""
         self._seconds: list[float] = []
         self._deadline = math.inf
 
     def plan(self, seconds: float) -> int:
-        """Measure the speed, choose the steps of a trial, and return the number of trials that fit.
+        """Measure the speed, choose the steps of a short trial, and return the number of these that fit.
 
         Args:
             seconds: Time for everything from this call on.
@@ -110,20 +110,21 @@ class RateTrials:
         return int((self._deadline - time.perf_counter()) / one)
 
     def has_time(self, trials: int) -> bool:
-        """Return whether there is time for so many trials, by the median of those so far."""
+        """Return whether there is time for so many short trials, by the median of the trials so far."""
         return time.perf_counter() + trials * median(self._seconds) <= self._deadline
 
-    def loss(self, rates: Mapping[str, float], seed: int) -> float:
+    def loss(self, rates: Mapping[str, float], seed: int, length: int = 1) -> float:
         """Make a trial, and return its validation loss in nats per token; infinity if it diverged.
 
         Args:
             rates: Settings of the optimizer by their dotted names.
             seed: Added to the recipe's; decides the initial weights, the batches and all other random numbers.
+            length: Multiplies the steps.
         """
         began = time.perf_counter()
         recipe = replace(with_settings(self.recipe, rates), seed=self.recipe.seed + seed)
-        loss = self._evaluate() if math.isfinite(self._run(recipe, self.steps)) else math.inf
-        self._seconds.append(time.perf_counter() - began)
+        loss = self._evaluate() if math.isfinite(self._run(recipe, length * self.steps)) else math.inf
+        self._seconds.append((time.perf_counter() - began) / length)
         return loss if math.isfinite(loss) else math.inf
 
     def _run(self, recipe: Recipe, steps: int) -> float:
@@ -197,7 +198,7 @@ class RateTrials:
 
 
 def steps_of_a_trial(seconds: float, besides: float, step: float, *, given: float) -> tuple[int, float]:
-    """Return the steps of a trial and the seconds that it takes.
+    """Return the steps of a short trial and the seconds that it takes.
 
     Args:
         seconds: Time for all trials.
@@ -213,7 +214,8 @@ def steps_of_a_trial(seconds: float, besides: float, step: float, *, given: floa
     if seconds < LEAST_TRIALS * one:
         needed = (given - seconds + LEAST_TRIALS * one) / 60
         raise ValueError(
-            f"{given / 60:g} minutes are too short: a trial of {steps} steps takes {one:.0f} s here, and a search has "
-            f"at least {LEAST_TRIALS} of them; expected {math.ceil(needed)} minutes or more, or smaller sizes by --set"
+            f"{given / 60:g} minutes are too short: a trial of {steps} steps takes {one:.0f} s here, and a search "
+            f"needs the time of at least {LEAST_TRIALS}; expected {math.ceil(needed)} minutes or more, or smaller "
+            "sizes by --set"
         )
     return steps, one
