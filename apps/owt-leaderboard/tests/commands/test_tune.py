@@ -12,8 +12,8 @@ from small_runs import TINY
 from bpe import Tokenizer
 from nnscratch.speedrun import changed, speedrun
 from owt_leaderboard.commands import preflight, train, tune
-from owt_leaderboard.run import RateTrials, rate_trials
-from owt_leaderboard.texts import TokenFiles
+from owt_leaderboard.run import RateSearch, RateTrials, find_rates, rate_trials, rates_file, write_rates
+from owt_leaderboard.texts import prepare, resolve
 
 SETTINGS = ("ngram_rows=64", "sampled_tokens=200", *TINY)
 
@@ -62,15 +62,35 @@ def test_a_search_stores_its_trials_beside_the_token_files(data, few_steps, tmp_
     assert content["environment"]["torch"] == torch.__version__
 
 
-@pytest.fixture
-def trials(text, tmp_path):
-    from owt_leaderboard.texts import prepare, resolve
+def test_better_rates_are_stored_with_those_that_were_given(data, files, few_steps, tmp_path, monkeypatch, capsys):
+    """For other settings of the reference, they are those that the trials had."""
+    best = {"optimizer.muon_learning_rate": 0.04, "optimizer.head_learning_rate": 0.016}
+    found = RateSearch((), best, (4.0, 4.01), (3.9, 3.91))
+    monkeypatch.setattr(tune, "search_rates", lambda loss, base, has_time: found)
+    assert tune.main([*data, "--set", *SETTINGS, "scalar_learning_rate=0.02", "reference_batch_tokens=8"]) == 0
+    path, content = stored(tmp_path)
+    others = {"optimizer.embedding_learning_rate": 0.3, "optimizer.scalar_learning_rate": 0.02}
+    expected = {**best, **others, "optimizer.table_learning_rate": 0.3}
+    assert content["rates"] == pytest.approx({name: 2 * rate for name, rate in expected.items()})
+    summary = "losses 3.9000 and 3.9100 after 12 steps with two seeds, instead of 4.0000 and 4.0100"
+    assert capsys.readouterr().out.splitlines()[-2] == summary
+    settings, reason = find_rates(files, "cpu", speedrun("cpu"), ())
+    assert settings == {**content["rates"], "optimizer.reference_batch_tokens": 32}
+    assert f"from {path} ({summary})" in reason
+    assert find_rates(files, "cuda", speedrun("cuda"), ()) is None
 
+
+@pytest.fixture
+def files(text, tmp_path):
     texts = resolve(str(text), None, None, tmp_path / "data", lambda line: None)
-    files: TokenFiles = prepare(texts, 300, tmp_path / "data", lambda line: None)
+    return prepare(texts, 300, tmp_path / "data", lambda line: None)
+
+
+@pytest.fixture
+def trials(files):
     recipe = changed(speedrun("cpu"), ["sized_by_budget=False", "compile=off", "masked_inputs=0.1", *SETTINGS])
     made = RateTrials(recipe, files, Tokenizer.from_pretrained(files.tokenizer), torch.device("cpu"))
-    made.steps, made.files = 5, files
+    made.steps = 5
     return made
 
 
@@ -104,7 +124,7 @@ def test_a_trial_that_diverges_has_an_infinite_loss(trials):
     assert trials.loss(rates, 0) == float("inf")
 
 
-def test_one_compiled_loss_serves_all_trials(trials, tmp_path, monkeypatch):
+def test_one_compiled_loss_serves_all_trials(trials, files, tmp_path, monkeypatch):
     calls, made = [], []
 
     def compile_loss(loss, **options):
@@ -114,7 +134,7 @@ def test_one_compiled_loss_serves_all_trials(trials, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     monkeypatch.setattr("torch.compile", compile_loss)
     recipe = replace(changed(trials.recipe, ["sampled_tokens=None"]), compile="on")
-    compiled = RateTrials(recipe, trials.files, Tokenizer.from_pretrained(trials.files.tokenizer), torch.device("cpu"))
+    compiled = RateTrials(recipe, files, Tokenizer.from_pretrained(files.tokenizer), torch.device("cpu"))
     compiled.steps = 3
     assert compiled.loss({}, 0) == compiled.loss({}, 0)
     assert (len(made), len(calls)) == (1, 2 * 3)
@@ -146,15 +166,14 @@ def arguments(data, tmp_path):
 
 
 @pytest.fixture
-def rates(data, few_steps, tmp_path):
-    """Function that changes the stored file, and returns its path."""
-    assert tune.main([*data, "--set", *SETTINGS]) == 0
-    path, content = stored(tmp_path)
+def rates(files):
+    """Function that stores rates, and returns the path of their file."""
 
     def store(**changes):
         rates = {"optimizer.muon_learning_rate": 0.05, "optimizer.head_learning_rate": 0.004}
-        values = {"rates": rates, "reference_batch_tokens": 8, **changes}
-        path.write_text(json.dumps({**content, **values}), "utf-8")
+        content = {"rates": rates, "reference_batch_tokens": 8, "optimizer": "muon", "summary": "lower losses"}
+        path = rates_file(files, "cpu")
+        write_rates(path, {**content, **changes})
         return path
 
     return store
