@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from itertools import count
 
-from nnscratch.speedrun import Recipe, given_settings, given_sizes, resized, to_record
+from nnscratch.speedrun import Recipe, compiled_if_it_pays, given_settings, given_sizes, resized, to_record
 from nnscratch.speedrun.assembly import rate_factor
 from owt_leaderboard.commands.shared import DataFlags, check_machine, chosen_recipe, command
 from owt_leaderboard.run import (
@@ -13,7 +13,6 @@ from owt_leaderboard.run import (
     FINAL_TRIALS,
     RateSearch,
     RateTrials,
-    compiled_if_it_pays,
     rates_file,
     rates_to_tune,
     search_rates,

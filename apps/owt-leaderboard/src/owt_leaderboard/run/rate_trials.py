@@ -7,6 +7,7 @@ from dataclasses import replace
 from statistics import median
 from typing import TYPE_CHECKING
 
+from nnscratch import speedrun
 from nnscratch.speedrun import (
     Recipe,
     learning_rate_schedule,
@@ -19,8 +20,8 @@ from nnscratch.speedrun import (
 )
 from nnscratch.speedrun.memory import in_passes_that_fit
 from owt_leaderboard.run.rate_search import FINAL_TRIALS
-from owt_leaderboard.run.training import COMPILED_FOLDER, train_config
 from owt_leaderboard.texts import TokenFiles
+from trainer.experiments.speedrun import COMPILED_FOLDER, train_config
 
 if TYPE_CHECKING:
     import torch
@@ -150,10 +151,12 @@ class RateTrials:
         given = {name: schedule for name, schedule in factors.items() if schedule is not None}
         rates = Rates(learning_rate_schedule(recipe, steps), optimizer, given)
         config = train_config(
+            speedrun,
             replace(recipe, compile="off"),  # the loss is compiled already
             time_limit_seconds=None,
             steps=steps,
             device=str(self._device),
+            dtype="auto",
             separator_id=self._tokenizer.eot_id,
         )
         loader = BatchLoader(BatchSource(self._train, config), self._device)
