@@ -49,6 +49,7 @@ def test_a_config_survives_json():
         ({"dropout": 1.0}, "dropout=1.0 is out of range; choose a number from 0 up to, not including, 1"),
         ({"dropout": -0.1}, "dropout=-0.1 is out of range"),
         ({"attention_dropout": False}, "attention_dropout=False is out of range"),
+        ({"ngram_dropout": 1}, "ngram_dropout=1 is out of range"),
         ({"attention_dropout": math.nan}, "attention_dropout=nan is out of range"),
         ({"document_separator": 50}, "document_separator=50 is no token; choose an id below vocab_size=50, or None"),
         ({"document_separator": -1}, "document_separator=-1 is no token"),

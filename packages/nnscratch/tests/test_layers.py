@@ -15,6 +15,7 @@ from nnscratch import (
     SwiGLU,
 )
 from nnscratch.functional import ngram_rows
+from nnscratch.layers import NGramEmbeddings
 
 
 def test_linear():
@@ -198,6 +199,20 @@ def test_ngram_embeddings_start_at_zero_and_learn():
     counts = torch.cat((torch.zeros(2, dtype=torch.long), used)).bincount(minlength=97)  # no predecessor: row 0
     assert layer.weight.grad.is_sparse
     assert torch.equal(layer.weight.grad.to_dense(), counts.float().unsqueeze(1).expand(97, 4))
+
+
+def test_ngram_dropout_takes_whole_positions_in_training_only():
+    layer = NGramEmbeddings((2, 3), 97, 4, dropout=0.3)
+    for table in layer.values():
+        torch.nn.init.normal_(table.weight)
+    ids = torch.arange(4000).reshape(2, 2000) % 50
+    whole = layer.eval()(ids)
+    torch.manual_seed(0)
+    dropped = layer.train()(ids)
+    kept = dropped.ne(0).any(-1)
+    assert torch.equal(dropped[kept], whole[kept])
+    assert not dropped[~kept].any()
+    assert 0.66 < kept.float().mean() < 0.74
 
 
 def test_compiled_ngram_embeddings_have_a_dense_gradient(unchecked_shapes):

@@ -17,6 +17,7 @@ _OPTIONAL: dict[str, tuple[str, ...]] = {
     "average_from": ("0.9", "None"),
     "masked_inputs": ("0.1", "0.0"),
     "dropout": ("0.1", "0.0"),
+    "ngram_dropout": ("0.5", "0.0"),
     "muon_momentum_start": ("0.85", "None"),
     "weight_decay_factors": ("((0.0,1.0),(1.0,0.0))", "()"),
 }

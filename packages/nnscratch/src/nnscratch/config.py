@@ -113,6 +113,8 @@ class TransformerConfig:
     """Rows of a `HashedNGramEmbedding` for each n of `ngrams`, added to the token embeddings; None: no n-grams."""
     ngrams: tuple[int, ...] = field(default=(2, 3), kw_only=True)
     """Lengths of these n-grams: 2 for a token with the one before it, 3 with the two before it."""
+    ngram_dropout: float = field(default=0.0, kw_only=True)
+    """In training, share of the positions that get no vectors of n-grams."""
 
     def __post_init__(self) -> None:
         _check_fields(self)
@@ -218,7 +220,7 @@ def _check_fields(config: TransformerConfig) -> None:
     cap, scaling = config.logit_soft_cap, config.rope_scaling
     if cap is not None and not _is_positive(cap):
         raise ValueError(f"logit_soft_cap={cap!r} is out of range; choose a number above 0, or None for no cap")
-    for name in ("dropout", "attention_dropout"):
+    for name in ("dropout", "attention_dropout", "ngram_dropout"):
         share = getattr(config, name)
         if not (share == 0 or _is_positive(share)) or isinstance(share, bool) or share >= 1:
             raise ValueError(f"{name}={share!r} is out of range; choose a number from 0 up to, not including, 1")

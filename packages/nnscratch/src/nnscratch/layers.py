@@ -158,12 +158,17 @@ class HashedNGramEmbedding(nn.Module):
 class NGramEmbeddings(nn.ModuleDict):
     """Sum of a `HashedNGramEmbedding` for each of several lengths, each under its length: `{n}.weight`.
 
+    A text that is read several times needs `dropout`. Tables learn rare n-grams with what follows them by heart, and
+    the model would learn to trust such vectors, which do not help with another text.
+
     Args:
         ngrams: The lengths, ascending.
         rows: Rows of each table.
         d_model: Width of the vectors.
         device: Device of the tables.
         dtype: Dtype of the tables.
+        dropout: In training, share of the positions whose sum is 0. The other sums are not scaled, because a model
+            reads a vector either whole or not at all.
 
     Raises:
         ValueError: If a length or `rows` is out of range.
@@ -176,9 +181,12 @@ class NGramEmbeddings(nn.ModuleDict):
         d_model: int,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
+        *,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__({str(n): HashedNGramEmbedding(n, rows, d_model, device, dtype) for n in ngrams})
         self.longest = max(ngrams)
+        self.dropout = dropout
 
     def forward(
         self,
@@ -209,7 +217,10 @@ class NGramEmbeddings(nn.ModuleDict):
         if cache is not None:
             cache.previous_ids = torch.cat((previous, token_ids), dim=1)[:, -before:]
         vectors = [table(token_ids, token_positions, previous[:, 1 - int(n) :]) for n, table in self.items()]
-        return sum(vectors[1:], start=vectors[0])
+        total = sum(vectors[1:], start=vectors[0])
+        if self.training and self.dropout:
+            total = total * (torch.rand(*token_ids.shape, 1, device=total.device) >= self.dropout)
+        return total
 
 
 class RMSNorm(nn.Module):

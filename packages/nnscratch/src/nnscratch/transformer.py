@@ -154,7 +154,9 @@ class TransformerLM(LanguageModel):
         std = config.d_model**-0.5 if config.tie_embeddings else 1.0
         self.token_embeddings = Embedding(config.vocab_size, config.d_model, device, dtype, std=std)
         if config.ngram_rows is not None:
-            self.ngram_embeddings = NGramEmbeddings(config.ngrams, config.ngram_rows, config.d_model, device, dtype)
+            self.ngram_embeddings = NGramEmbeddings(
+                config.ngrams, config.ngram_rows, config.d_model, device, dtype, dropout=config.ngram_dropout
+            )
         self.layers = nn.ModuleList(
             TransformerBlock(config, rope, device, dtype, layer=layer, attend=attend)
             for layer in range(config.num_layers)

@@ -100,7 +100,9 @@ class SpeedrunLM(LanguageModel):
             {str(index): Embedding(config.vocab_size, width, device, dtype, std=width**-0.5) for index in gated}
         )
         if config.ngram_rows is not None:
-            self.ngram_embeddings = NGramEmbeddings(config.ngrams, config.ngram_rows, width, device, dtype)
+            self.ngram_embeddings = NGramEmbeddings(
+                config.ngrams, config.ngram_rows, width, device, dtype, dropout=config.ngram_dropout
+            )
         if config.embedding_norm:
             self.ln_embeddings = RMSNorm(width, config.norm_eps, device, dtype)
         if config.skip_connections:
