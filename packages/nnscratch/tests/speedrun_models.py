@@ -39,6 +39,7 @@ CONFIGS = {
     "ungated": dataclasses.replace(OFF, ffn="silu"),
     "on": ON,
     "no gains": dataclasses.replace(OFF, qk_norm=True, qk_norm_gains=False),
+    "on, no gains": dataclasses.replace(ON, gainless_norms=True),
     "on, 5 layers, tied": dataclasses.replace(ON, num_layers=5, tie_embeddings=True),
     "on, wider than the gate": dataclasses.replace(ON, d_model=48, num_layers=2),
 }

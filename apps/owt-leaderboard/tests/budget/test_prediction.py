@@ -35,8 +35,8 @@ def test_the_milliseconds_of_a_step():
     attention = 4.5 * 2 * 512 * 1024 * 12 * TOKENS * 1.125
     newton_schulz = 5 * 12 * (4 * 6 * 1024**3 + 2 * (4 * 1024**2 * 4096 + 2 * 1024**3))
     assert newton_schulz == pytest.approx(3.865e12, rel=1e-3)
-    gates, gains = 6 * 8 * 32, 12 * (2 * 1024 + 2 * 128) + 2 * 1024 + 6 + 24
-    muon, adamw = MATRICES + gates, HEAD + 7 * HEAD + gains
+    gates, scales = 6 * 8 * 32, 6 + 12
+    muon, adamw = MATRICES + gates, HEAD + 7 * HEAD + scales
     # Eight chunks add to the gradient of the output layer, in float32.
     assert found == pytest.approx(
         {

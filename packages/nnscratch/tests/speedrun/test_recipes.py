@@ -49,6 +49,7 @@ def test_a_cpu_has_only_the_switches_that_gained_there_and_a_gpu_those_of_the_re
         "skip_connections",
         "embedding_shortcut",
         "embedding_norm",
+        "gainless_norms",
         "narrow_stream",
     }
     decay = [RECIPES["speedrun"](device).optimizer.cautious_weight_decay for device in ("cpu", "mps", "cuda")]

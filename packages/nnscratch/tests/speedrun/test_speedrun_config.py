@@ -65,6 +65,12 @@ def test_switches_are_the_fields_that_are_on_or_off():
     assert not any(getattr(OFF, name) for name in SWITCHES)
 
 
+def test_a_record_from_before_a_switch_has_it_off():
+    values = ON.to_dict()
+    del values["gainless_norms"]
+    assert SpeedrunConfig.from_dict(values) == ON
+
+
 def test_norms_of_queries_and_keys_without_gains_have_no_parameters():
     with_gains, without = (dataclasses.replace(ON, qk_norm_gains=gains) for gains in (True, False))
     states = [SpeedrunLM(config).state_dict() for config in (with_gains, without)]

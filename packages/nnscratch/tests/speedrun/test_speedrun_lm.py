@@ -54,7 +54,7 @@ def reference_logits(model, token_ids):
         if config.skip_connections and index > partner:
             x = x + weights["skip_scales"][layers // 2 - 1 - partner] * kept[partner]
         if config.embedding_shortcut:
-            x = weights["stream_scales"][index] * x + weights["shortcut_scales"][index] * x0
+            x = x + weights["shortcut_scales"][index] * x0
         h = norm(x, f"{layer}.ln1")
         q, k, v = (split(F.linear(h, weights[f"{layer}.attn.{name}_proj.weight"])) for name in "qkv")
         if config.value_embeddings and (layers - 1 - index) % 2 == 0:
@@ -122,7 +122,7 @@ def test_with_all_switches_off_it_is_the_transformer_to_the_bit(tied):
             | {f"layers.{index}.value_gate.weight" for index in (1, 3)},
         ),
         ("skip_connections", {"skip_scales"}),
-        ("embedding_shortcut", {"stream_scales", "shortcut_scales"}),
+        ("embedding_shortcut", {"shortcut_scales"}),
         ("ngram_rows", {"ngram_embeddings.2.weight", "ngram_embeddings.3.weight"}),
         ("embedding_norm", {"ln_embeddings.weight"}),
         ("attention_gates", {f"layers.{index}.attn_gate.weight" for index in range(4)}),
@@ -146,6 +146,26 @@ def test_what_a_switch_adds_and_that_all_else_starts_as_without_it(switch, names
 def test_relu_squared_has_no_third_matrix():
     names = set(SpeedrunLM(CONFIGS["ffn"]).state_dict())
     assert names == set(SpeedrunLM(OFF).state_dict()) - {f"layers.{index}.ffn.w3.weight" for index in range(4)}
+
+
+@pytest.mark.parametrize("config", [OFF, ON, CONFIGS["no gains"]])
+def test_norms_without_gains_are_those_with_gains_of_one(config):
+    with_gains = disturb(SpeedrunLM(config))
+    for name, param in with_gains.named_parameters():
+        if "norm" in name or ".ln" in name or name.startswith("ln_"):
+            param.data.fill_(1.0)
+    without = SpeedrunLM(dataclasses.replace(config, gainless_norms=True))
+    kept = with_gains.state_dict()
+    gains = kept.keys() - without.state_dict().keys()
+    assert gains == {name for name, value in kept.items() if value.dim() == 1 and torch.all(value == 1.0)}
+    without.load_state_dict({name: value for name, value in kept.items() if name not in gains})
+    inputs, targets = ids(config), ids(config)
+    assert torch.equal(without.eval()(inputs), with_gains.eval()(inputs))
+    for model in (with_gains, without):
+        model.loss(inputs, targets).backward()
+    expected = dict(with_gains.named_parameters())
+    for name, param in without.named_parameters():
+        assert torch.equal(param.grad.to_dense(), expected[name].grad.to_dense()), name
 
 
 @pytest.mark.parametrize("switch", ["embedding_shortcut", "attention_gates", "smear", "backout"])
@@ -308,6 +328,8 @@ def test_weights_come_back_from_a_file(config, tmp_path):
     other = SpeedrunLM(type(config).from_dict(config.to_dict()))
     other.load_state_dict(load_file(tmp_path / "model.safetensors"))
     assert torch.equal(other(token_ids), model(token_ids))
+    model.save_pretrained(tmp_path / "saved")
+    assert torch.equal(SpeedrunLM.from_pretrained(tmp_path / "saved")(token_ids), model(token_ids))
 
 
 @pytest.mark.parametrize(
@@ -329,6 +351,13 @@ def test_weights_of_another_config_are_refused(switch, name):
     for model, other in ((OFF, CONFIGS[switch]), (CONFIGS[switch], OFF)):
         with pytest.raises(RuntimeError, match=name):
             SpeedrunLM(model).load_state_dict(SpeedrunLM(other).state_dict())
+
+
+def test_weights_with_scales_of_the_stream_are_refused():
+    """Models of earlier versions had them, beside those of the shortcut."""
+    model = SpeedrunLM(CONFIGS["embedding_shortcut"])
+    with pytest.raises(RuntimeError, match=r"Unexpected.*stream_scales"):
+        model.load_state_dict({**model.state_dict(), "stream_scales": torch.ones(4)})
 
 
 def test_a_block_says_what_is_wrong_with_its_value_embeddings():

@@ -13,10 +13,10 @@ def parameters_by_group(config: SpeedrunConfig) -> dict[str, int]:
     """
     parts = parameters_by_part(config)
     gated = len(config.value_embedding_layers)
-    scales = config.num_skips + (2 * config.num_layers if config.embedding_shortcut else 0) + config.backout
+    scales = config.num_skips + (config.num_layers if config.embedding_shortcut else 0) + config.backout
     scales += config.smear * (config.small_gate_channels + 1)
     tables = ngram_table_rows(config) * config.d_model
-    gains = parts["norms"] + (config.d_model if config.embedding_norm else 0)
+    gains = 0 if config.gainless_norms else parts["norms"] + (config.d_model if config.embedding_norm else 0)
     return {
         "matrices": parts["attention"] + parts["ffn"] + _gate_parameters(config),
         "embeddings": parts["embeddings"] + gated * config.vocab_size * config.d_model - tables,

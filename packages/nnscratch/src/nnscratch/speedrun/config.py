@@ -30,7 +30,7 @@ class SpeedrunConfig(TransformerConfig):
     skip_connections: bool = field(default=False, kw_only=True)
     """Add the outputs of the first half of the blocks to the inputs of the second half, in reverse order."""
     embedding_shortcut: bool = field(default=False, kw_only=True)
-    """Mix the token embeddings into the residual stream before every block."""
+    """Add the token embeddings to the residual stream before every block, times a learned scale of each block."""
     embedding_norm: bool = field(default=False, kw_only=True)
     """Normalise the embeddings before the first block, because they grow during training."""
     attention_gates: bool = field(default=False, kw_only=True)
@@ -39,6 +39,8 @@ class SpeedrunConfig(TransformerConfig):
     """Add a gated share of the previous token's embedding to each embedding."""
     backout: bool = field(default=False, kw_only=True)
     """Subtract a learned share of the residual stream after half of the blocks from the last one."""
+    gainless_norms: bool = field(default=False, kw_only=True)
+    """Give no norm a learned gain, whatever `qk_norm_gains` says."""
     narrow_stream: bool = field(default=False, kw_only=True)
     """Under autocast, keep the residual stream and value embeddings in the autocast dtype instead of float32."""
 

@@ -30,8 +30,9 @@ class SpeedrunLM(LanguageModel):
     nanochat: github.com/karpathy/nanochat):
 
     - ReLU² (So et al. 2021, Primer; record 5) instead of SwiGLU.
-    - QK-norm (Henry et al. 2020; record 5): RMSNorm of each head's queries and keys before they are rotated. Unlike the
-      record, all norms here have gains.
+    - QK-norm (Henry et al. 2020; record 5): RMSNorm of each head's queries and keys before they are rotated.
+    - Norms without gains (both projects). In the stream, a gain adds nothing that the matrix after it could not do, but its
+      gradient is a sum over all positions.
     - Zero-initialised projections (record 5): see `SpeedrunBlock`. The output layer starts at N(0, 0.001²) like
       nanochat's, not at zero as in the record, so the blocks learn from the second step on rather than the third. A new
       model's logits are near zero and depend on the current token alone. A tied matrix is also an embedding and keeps
@@ -44,8 +45,9 @@ class SpeedrunLM(LanguageModel):
       middle one gets nothing.
     - Normalised embeddings x0 (record 9, nanochat): embeddings have high learning rates and grow; without a norm, what
       the blocks add to them counts less and less.
-    - Embedding shortcut (record 9): before each block x = stream_scale · x + shortcut_scale · x0. Each block has its
-      own scales, which start at 1 and 0.
+    - Embedding shortcut (record 9): before each block x = x + shortcut_scale · x0. Each block has its own scale, which
+      starts at 0. The projects also scale x, in nanochat at a hundredth of the rate, so that it stays near 1. Here x is
+      left as it is, because each gradient of a scale reads the whole stream.
     - N-gram embeddings (`ngram_rows`; record 62 has bigrams): `nnscratch.HashedNGramEmbedding`, added to the token
       embeddings and hence part of x0. The record adds them before each block, with scales.
     - Attention gates: see `SpeedrunBlock`.
@@ -60,8 +62,8 @@ class SpeedrunLM(LanguageModel):
     State-dict names are those of `TransformerLM`, plus those of the additions that are switched on:
     `value_embeddings.{i}.weight` (vocab_size, d_model) and `layers.{i}.value_gate.weight` (num_heads, gate_channels)
     for the blocks i of `value_embedding_layers`; `layers.{i}.attn.{q,k}_norm.weight` (head_size,); `skip_scales`
-    (num_layers // 2,), ordered from the first block with a skip to the last; `stream_scales` and `shortcut_scales`
-    (num_layers,); `ngram_embeddings.{n}.weight` (ngram_rows, d_model); `ln_embeddings.weight` (d_model,);
+    (num_layers // 2,), ordered from the first block with a skip to the last; `shortcut_scales` (num_layers,);
+    `ngram_embeddings.{n}.weight` (ngram_rows, d_model); `ln_embeddings.weight` (d_model,);
     `layers.{i}.attn_gate.weight` (num_heads, 12); `smear_gate` (12,), `smear_scale` and `backout_scale` (1,).
     `load_state_dict` is strict: it refuses weights of another config and names what differs.
 
@@ -108,13 +110,16 @@ class SpeedrunLM(LanguageModel):
         if config.skip_connections:
             self.skip_scales = nn.Parameter(torch.ones(config.num_skips, device=device, dtype=dtype))
         if config.embedding_shortcut:
-            self.stream_scales = nn.Parameter(torch.ones(config.num_layers, device=device, dtype=dtype))
             self.shortcut_scales = nn.Parameter(torch.zeros(config.num_layers, device=device, dtype=dtype))
         if config.smear:
             self.smear_gate = nn.Parameter(torch.zeros(config.small_gate_channels, device=device, dtype=dtype))
             self.smear_scale = nn.Parameter(torch.zeros(1, device=device, dtype=dtype))
         if config.backout:
             self.backout_scale = nn.Parameter(torch.zeros(1, device=device, dtype=dtype))
+        if config.gainless_norms:
+            for module in self.modules():
+                if isinstance(module, RMSNorm):
+                    module.weight = None
 
     def _features(
         self,
@@ -135,10 +140,7 @@ class SpeedrunLM(LanguageModel):
         x = embeddings = dropout(embeddings, self.config.dropout, self.training)
         num_layers, num_skips = self.config.num_layers, self.config.num_skips
         skip_scales = self.skip_scales.unbind() if self.config.skip_connections else ()
-        stream_scales: tuple[Tensor, ...] = ()
-        shortcut_scales: tuple[Tensor, ...] = ()
-        if self.config.embedding_shortcut:
-            stream_scales, shortcut_scales = self.stream_scales.unbind(), self.shortcut_scales.unbind()
+        shortcut_scales = self.shortcut_scales.unbind() if self.config.embedding_shortcut else ()
         outputs: list[Tensor] = []  # of the first half, waiting to be added in the second
         middle = x
         for index, layer in enumerate(self.layers):
@@ -147,8 +149,8 @@ class SpeedrunLM(LanguageModel):
             if index >= num_layers - num_skips:
                 # Not addcmul: under autocast on CUDA its result has the wider dtype of the scales.
                 x = x + outputs.pop() * skip_scales[index - (num_layers - num_skips)]
-            if stream_scales:
-                x = x * stream_scales[index] + embeddings * shortcut_scales[index]
+            if shortcut_scales:
+                x = x + embeddings * shortcut_scales[index]
             values = None
             if layer.value_gate is not None:
                 values = self.value_embeddings[str(index)](token_ids)

@@ -270,6 +270,7 @@ def speedrun(device_type: str) -> Recipe:
             skip_connections=on_gpu,
             embedding_shortcut=on_gpu,
             embedding_norm=on_gpu or on_cpu,
+            gainless_norms=on_gpu,
             narrow_stream=on_gpu,
             ngram_rows=65_536 if on_cpu else None,
         ),
