@@ -3,11 +3,13 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from functorch.compile import make_boxed_func, min_cut_rematerialization_partition
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._dynamo.backends.common import aot_autograd
 
 from nnscratch import cross_entropy, silu, softmax
-from nnscratch.functional import dropout, ngram_rows, relu_squared, silu_gate, sparse_embedding
+from nnscratch.functional import dropout, embedding, ngram_rows, relu_squared, silu_gate, sparse_embedding
 
 values = st.floats(-50, 50, width=32)
 
@@ -155,3 +157,32 @@ def test_sparse_gradients_are_those_of_embedding(ids, width):
 def test_sparse_embedding_names_an_id_outside_the_table():
     with pytest.raises(IndexError, match="token_ids range from 1 to 7, expected 0 to 6"):
         sparse_embedding(torch.tensor([1, 7]), torch.zeros(7, 2, requires_grad=True))
+
+
+def test_compiled_rows_of_a_table_are_looked_up_again_instead_of_kept(unchecked_shapes):
+    ids, table, gates = torch.randint(20, (4, 32)), torch.randn(20, 16), torch.randn(4, 32, 1)
+    kept = []
+
+    def forward(module, inputs):
+        output = next(node for node in module.graph.nodes if node.op == "output")
+        kept.extend(tuple(node.meta["val"].shape) for node in output.args[0][1:])
+        return make_boxed_func(module.forward)
+
+    backend = aot_autograd(
+        fw_compiler=forward,
+        bw_compiler=lambda module, inputs: make_boxed_func(module.forward),
+        partition_fn=min_cut_rematerialization_partition,
+    )
+
+    def loss(table, gates):
+        return (embedding(ids, table) * gates).square().sum()
+
+    torch.compiler.reset()
+    grads = []
+    for function in (loss, torch.compile(loss, backend=backend, fullgraph=True)):
+        leaves = [tensor.clone().requires_grad_() for tensor in (table, gates)]
+        grads.append(torch.autograd.grad(function(*leaves), leaves))
+    torch.testing.assert_close(grads[1], grads[0])
+    assert kept
+    assert (4, 32, 16) not in kept
+    assert (128, 16) not in kept

@@ -31,8 +31,8 @@ class SpeedrunLM(LanguageModel):
 
     - ReLU² (So et al. 2021, Primer; record 5) instead of SwiGLU.
     - QK-norm (Henry et al. 2020; record 5): RMSNorm of each head's queries and keys before they are rotated.
-    - Norms without gains (both projects). In the stream, a gain adds nothing that the matrix after it could not do, but its
-      gradient is a sum over all positions.
+    - Norms without gains (both projects). In the stream a gain adds nothing that the matrix after it could not do, and
+      its gradient is a sum over all positions.
     - Zero-initialised projections (record 5): see `SpeedrunBlock`. The output layer starts at N(0, 0.001²) like
       nanochat's, not at zero as in the record, so the blocks learn from the second step on rather than the third. A new
       model's logits are near zero and depend on the current token alone. A tied matrix is also an embedding and keeps
