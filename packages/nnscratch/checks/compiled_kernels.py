@@ -38,11 +38,9 @@ SHARED_MEMORY = 227 * 1024  # bytes per program on an H100
 SHARED_MEMORY_OF_MULTIPROCESSOR = {80: 164 * 1024, 90: 228 * 1024}
 REGISTERS_OF_MULTIPROCESSOR = 64 * 1024
 WARPS_OF_MULTIPROCESSOR = 64
-SUMS = {size: [Tiles(64, 64, 4, 3)] for size in (32, 64, 128)}
 ROTATIONS = {size: [Tiles(rotary_operator.POSITIONS, 1, rotary_operator.WARPS, 3)] for size in (32, 64, 128)}
 KERNELS = {
     "forward": (triton_forward.forward_kernel, triton_operator.FORWARD_TILES),
-    "row sums": (triton_backward.row_sums_kernel, SUMS),
     "key and value gradients": (triton_backward.key_value_gradient_kernel, triton_operator.KEY_VALUE_GRADIENT_TILES),
     "query gradients": (triton_backward.query_gradient_kernel, triton_operator.QUERY_GRADIENT_TILES),
     "norm and rotation": (rotary_kernels.forward_kernel, ROTATIONS),
@@ -142,7 +140,7 @@ def row(
     name: str, dtype: str, head_size: int, tiles: Tiles, capability: int, group: int, *, first_keys: bool
 ) -> tuple[str, int]:
     """Return the table row of a program, and its bytes of shared memory."""
-    if dtype == "fp32" and KERNELS[name][1] not in (SUMS, ROTATIONS):
+    if dtype == "fp32" and KERNELS[name][1] is not ROTATIONS:
         tiles = tiles.for_dtype(torch.float32)
     program = compile_kernel(KERNELS[name][0], dtype, head_size, tiles, capability, group, first_keys=first_keys)
     return (

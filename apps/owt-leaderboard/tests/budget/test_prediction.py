@@ -43,7 +43,7 @@ def test_the_milliseconds_of_a_step():
             "matrix products": 1e3 * 6 * (MATRICES + HEAD) * TOKENS / 5e14,
             "element-wise kernels": 1e3 * 2 * (100e9 + 8 * 8 * HEAD) / 2e12,
             "embedding gradients": 1e3 * 7 * TOKENS * 1024 / 1e11,
-            "attention": 1e3 * (attention / 2e14 + 4 * 1024 * 12 * TOKENS / 2e12),
+            "attention": 1e3 * (attention / 2e14 + 2 * 1024 * 12 * TOKENS / 2e12),
             "Muon": 1e3 * (newton_schulz / 5e14 + 30 * muon / 2e12),
             "AdamW, norm, accumulation": 1e3 * (28 * adamw + (4 + 12) * (muon + adamw)) / 2e12,
         }

@@ -22,7 +22,7 @@ from nnscratch.attention_kernels.triton_operator import SHORT_CONTEXT, flash_att
 if tuple(int(part) for part in version("triton").split(".")[:2]) < (3, 3):
     pytest.skip("the check describes kernels to the compiler as Triton 3.3 does", allow_module_level=True)
 
-WITHOUT_PRODUCTS = ("row sums", "norm and rotation", "gradients of both")
+WITHOUT_PRODUCTS = ("norm and rotation", "gradients of both")
 CHECK = Path(__file__).parents[2] / "checks/compiled_kernels.py"
 
 
@@ -45,7 +45,6 @@ def test_on_an_h100_products_use_tensor_cores_and_nothing_is_spilled(flags, head
     kernels = programs(tmp_path, "--capabilities", "90", "--head-sizes", head_size, "--groups", "1", *flags)
     names = [
         "forward",
-        "row sums",
         "key and value gradients",
         "query gradients",
         "norm and rotation",
@@ -125,12 +124,12 @@ def test_another_length_needs_no_other_program(programs_for):
     run(lengths[:1])
     once = {name: len(programs) for name, programs in programs_for.items()}
     assert all(once.values())
-    assert len(once) == 4
+    assert len(once) == 3
     run(lengths)
     assert {name: len(programs) for name, programs in programs_for.items()} == once
     run((SHORT_CONTEXT + 1, 2000))
     for name, programs in programs_for.items():
-        assert len(programs) == once[name] * (1 if name == "row_sums_kernel" else 2), name
+        assert len(programs) == 2 * once[name], name
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64])

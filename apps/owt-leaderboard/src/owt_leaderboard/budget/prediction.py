@@ -279,11 +279,12 @@ def _attention(recipe: Recipe, tokens: int, rates: Rates) -> Line:
     model = recipe.model
     block = 64 if model.context_length <= _SHORT_CONTEXT else 128
     flops = (1 + 2 + 1.5) * _causal_flops(recipe, tokens, block)
-    row_sums = 2 * 2 * model.d_model * model.num_layers * tokens  # of the output and its gradient, in bfloat16
+    # For the sums of its rows times their gradients, the kernel of the queries' gradient reads the output, in bfloat16.
+    output = 2 * model.d_model * model.num_layers * tokens
     return Line(
         "attention",
-        f"{flops / 1e12:.2f} TFLOP in 9 products at {rates.attention / 1e12:.0f} TFLOP/s + {row_sums / 1e9:.1f} GB",
-        1e3 * (flops / rates.attention + row_sums / rates.bandwidth),
+        f"{flops / 1e12:.2f} TFLOP in 9 products at {rates.attention / 1e12:.0f} TFLOP/s + {output / 1e9:.1f} GB",
+        1e3 * (flops / rates.attention + output / rates.bandwidth),
     )
 
 

@@ -1,7 +1,9 @@
 """Triton kernels of causal flash attention's backward pass, which recompute the scores from each row's log-sum-exp.
 
 The algorithm is FlashAttention-2's (Dao 2023, algorithm 2), with one kernel for keys and values and one for queries, so
-that no program waits for the sums of another. `triton_forward` explains scales and positions.
+that no program waits for the sums of another. That for queries runs first, because it also stores each row's sum of
+output · gradient, which the softmax subtracts from the gradients of its weights. `triton_forward` explains scales and
+positions.
 """
 
 from typing import no_type_check  # Triton compiles the source, so a shape checker must not wrap it.
@@ -20,27 +22,6 @@ from nnscratch.attention_kernels.triton_blocks import (
 )
 
 LN_2 = tl.constexpr(0.6931471805599453)
-
-
-@triton.jit(do_not_specialize=["queries"])
-@no_type_check
-def row_sums_kernel(
-    output_pointer, grad_pointer, sums_pointer,
-    output_batch, output_head, output_row,
-    grad_batch, grad_head, grad_row,
-    heads, queries,
-    HEAD_SIZE: tl.constexpr, FEATURES: tl.constexpr, QUERY_BLOCK: tl.constexpr,
-) -> None:  # fmt: skip
-    """Store each row's sum of output · gradient, which the softmax subtracts from the gradients of its weights."""
-    index, block, _ = program_of(queries, QUERY_BLOCK)
-    rows = block * QUERY_BLOCK + tl.arange(0, QUERY_BLOCK)
-    features = tl.arange(0, FEATURES)
-    output_pointer = head_pointer(output_pointer, output_batch, output_head, heads, index)
-    grad_pointer = head_pointer(grad_pointer, grad_batch, grad_head, heads, index)
-    output = load_rows(output_pointer, output_row, rows, features, queries, HEAD_SIZE, True)
-    grad = load_rows(grad_pointer, grad_row, rows, features, queries, HEAD_SIZE, True)
-    sums = tl.sum(output.to(tl.float32) * grad.to(tl.float32), 1)
-    tl.store(sums_pointer + index.to(tl.int64) * queries + rows, sums, mask=rows < queries)
 
 
 @triton.jit
@@ -178,18 +159,20 @@ def _key_blocks(
 @triton.jit(do_not_specialize=["queries", "keys", "first_key_pointer", "first_key_batch"])
 @no_type_check
 def query_gradient_kernel(
-    q_pointer, k_pointer, v_pointer, first_key_pointer, grad_pointer, normalizer_pointer, sums_pointer, q_grad_pointer,
+    q_pointer, k_pointer, v_pointer, first_key_pointer, output_pointer, grad_pointer, normalizer_pointer,
+    sums_pointer, q_grad_pointer,
     q_batch, q_head, q_row,
     k_batch, k_head, k_row,
     v_batch, v_head, v_row,
     first_key_batch,
+    output_batch, output_head, output_row,
     grad_batch, grad_head, grad_row,
     q_grad_batch, q_grad_head, q_grad_row,
     heads, group, queries, keys, scale_for_exp2,
     HEAD_SIZE: tl.constexpr, FEATURES: tl.constexpr, PRECISION: tl.constexpr,
     QUERY_BLOCK: tl.constexpr, KEY_BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Store the gradient of a block of queries, from all keys that they attend to."""
+    """Store the gradient of a block of queries, from all keys that they attend to, and the sums of their rows."""
     index, block, blocks = program_of(queries, QUERY_BLOCK)
     first = (blocks - 1 - block) * QUERY_BLOCK
     rows = first + tl.arange(0, QUERY_BLOCK)
@@ -200,10 +183,12 @@ def query_gradient_kernel(
     )
     grad_pointer = head_pointer(grad_pointer, grad_batch, grad_head, heads, index)
     grad = load_rows(grad_pointer, grad_row, rows, features, queries, HEAD_SIZE, True)
+    output_pointer = head_pointer(output_pointer, output_batch, output_head, heads, index)
+    output = load_rows(output_pointer, output_row, rows, features, queries, HEAD_SIZE, True)
+    sums = tl.sum(output.to(tl.float32) * grad.to(tl.float32), 1)
+    tl.store(sums_pointer + index.to(tl.int64) * queries + rows, sums, mask=rows < queries)
     normalizer_pointer += index.to(tl.int64) * queries
-    sums_pointer += index.to(tl.int64) * queries
     normalizers = tl.load(normalizer_pointer + rows, mask=rows < queries, other=float("inf"))
-    sums = tl.load(sums_pointer + rows, mask=rows < queries, other=0.0)
     k_pointer = shared_head_pointer(k_pointer, k_batch, k_head, heads, group, index)
     v_pointer = shared_head_pointer(v_pointer, v_batch, v_head, heads, group, index)
     q_grad = tl.zeros((QUERY_BLOCK, FEATURES), tl.float32)

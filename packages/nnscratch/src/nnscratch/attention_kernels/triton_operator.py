@@ -15,7 +15,6 @@ SHORT_CONTEXT = 1024
 """Most keys that count as few."""
 _HAS_TRITON = find_spec("triton") is not None  # Asked here, because torch.compile could not trace the question.
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32)
-_ROW_SUM_BLOCK = 64
 
 
 class Tiles(NamedTuple):
@@ -197,32 +196,17 @@ def _backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     from nnscratch.attention_kernels import triton_backward as kernels
 
-    _, heads, queries, _ = q.shape
     first = _first_tiles(k, first_keys)
-    constants = _constants(q)
     grad = grad if grad.stride(-1) == 1 else grad.contiguous()
     q_grad, k_grad, v_grad = _like_heads(q), _like_heads(k), _like_heads(v)
     sums = torch.empty_like(normalizers)
-    with torch.cuda.device_of(q):
-        kernels.row_sums_kernel[_grid(q, _ROW_SUM_BLOCK)](
-            output,
-            grad,
-            sums,
-            *_strides(output, grad),
-            heads,
-            queries,
-            constants["HEAD_SIZE"],
-            constants["FEATURES"],
-            QUERY_BLOCK=_ROW_SUM_BLOCK,
-        )
-    inputs = (q, k, v, _query_ends(first_keys, k.shape[2]), grad, normalizers, sums)
-    strides = (*_strides(q, k, v), _sequence_stride(inputs[3]), *_strides(grad, k_grad, v_grad))
-    kernel, tiles = kernels.key_value_gradient_kernel, KEY_VALUE_GRADIENT_TILES
-    _launch(kernel, tiles, q, k, "keys", first, *inputs, k_grad, v_grad, *strides)
-    inputs = (q, k, v, first_keys, grad, normalizers, sums)
-    strides = (*_strides(q, k, v), _sequence_stride(first_keys), *_strides(grad, q_grad))
-    kernel, tiles = kernels.query_gradient_kernel, QUERY_GRADIENT_TILES
-    _launch(kernel, tiles, q, k, "queries", first, *inputs, q_grad, *strides)
+    tensors = (q, k, v, first_keys, output, grad, normalizers, sums, q_grad)
+    strides = (*_strides(q, k, v), _sequence_stride(first_keys), *_strides(output, grad, q_grad))
+    _launch(kernels.query_gradient_kernel, QUERY_GRADIENT_TILES, q, k, "queries", first, *tensors, *strides)
+    query_ends = _query_ends(first_keys, k.shape[2])
+    tensors = (q, k, v, query_ends, grad, normalizers, sums, k_grad, v_grad)
+    strides = (*_strides(q, k, v), _sequence_stride(query_ends), *_strides(grad, k_grad, v_grad))
+    _launch(kernels.key_value_gradient_kernel, KEY_VALUE_GRADIENT_TILES, q, k, "keys", first, *tensors, *strides)
     return q_grad, k_grad, v_grad
 
 
