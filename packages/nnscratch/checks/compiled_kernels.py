@@ -64,6 +64,8 @@ def compile_kernel(
     constants: dict[str, Any] = {"group": 1} if group == 1 else {}  # Triton compiles an argument of 1 as a constant.
     if not first_keys:
         constants |= {"first_key_pointer": None, "query_end_pointer": None}
+    if kernel is rotary_kernels.backward_kernel:  # Attention has written them where it replaces them.
+        constants |= {"q_grad_pointer": None, "k_grad_pointer": None, "v_grad_pointer": None}
     constants |= {
         "HEAD_SIZE": head_size,
         "FEATURES": max(16, 1 << (head_size - 1).bit_length()),

@@ -62,33 +62,58 @@ def test_results_and_gradients(batch, positions, heads, kv_heads, head_size, dty
 def test_operators_are_registered_completely(unchecked_shapes):
     joint, gains = torch.randn(2, 5, 4, 16, device=DEVICE), torch.randn(2, 16, device=DEVICE)
     tables = [torch.randn(5, 8, device=DEVICE) for _ in range(2)]
-    torch.library.opcheck(triton_operator._forward, (joint, *gains, *tables, EPS, 2))
+    torch.library.opcheck(triton_operator.rotate_forward, (joint, *gains, *tables, EPS, 2))
     grads = [torch.randn(2, 5, heads, 16, device=DEVICE) for heads in (2, 1, 1)]
     torch.library.opcheck(triton_operator._backward, (*grads, joint, *gains, *tables, EPS, 2))
-    torch.library.opcheck(triton_operator._forward, (joint, None, None, *tables, EPS, 2))
+    torch.library.opcheck(triton_operator.rotate_forward, (joint, None, None, *tables, EPS, 2))
     torch.library.opcheck(triton_operator._backward, (*grads, joint, None, None, *tables, EPS, 2))
+    q, k, v = (torch.randn(2, 5, heads, 16, device=DEVICE).transpose(1, 2) for heads in (2, 1, 1))
+    kept = (q, k, v, *torch.ops.nnscratch.flash_attention.default(q, k, v, None))
+    for given in (gains, (None, None)):
+        inputs = (torch.randn_like(q), *kept, joint, *given, *tables, EPS, 2)
+        torch.library.opcheck(torch.ops.nnscratch.normalized_attention_backward.default, inputs)
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own
 @pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("gains", [True, False])
-def test_attention_with_the_kernel(monkeypatch, compiled, gains, unchecked_shapes):
+@pytest.mark.parametrize("window", [None, 8])
+def test_attention_with_the_kernel(monkeypatch, compiled, gains, window, unchecked_shapes):
+    """A window keeps attention apart from norms and rotation."""
     torch.compiler.reset()
     rope = RotaryEmbedding(10_000.0, 16, 32, DEVICE)
     layer = CausalSelfAttention(
-        48, 4, rope, num_kv_heads=2, head_size=16, qk_norm=True, qk_norm_gains=gains, device=DEVICE
+        48, 4, rope, num_kv_heads=2, head_size=16, qk_norm=True, qk_norm_gains=gains, window=window, device=DEVICE
     )
     if gains:
         torch.nn.init.normal_(layer.q_norm.weight)
-    x, added = torch.randn(2, 20, 48, device=DEVICE), torch.randn(2, 20, 32, device=DEVICE)
-    results = []
-    for with_kernel in (False, True):
-        monkeypatch.setattr(attention, "can_normalize_and_rotate", lambda *_, answer=with_kernel: answer)
-        call = torch.compile(layer, fullgraph=True, backend="aot_eager") if compiled and with_kernel else layer
-        result = call(x, added_values=added)
-        results.append((result, *torch.autograd.grad(result.square().sum(), list(layer.parameters()))))
-    for plain, ours in zip(*results, strict=True):
-        torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-4)
+    x = torch.randn(2, 20, 48, device=DEVICE, requires_grad=True)
+    for added in (None, torch.randn(2, 20, 32, device=DEVICE, requires_grad=True)):
+        leaves = [x, *layer.parameters(), *([] if added is None else [added])]
+        results = []
+        for with_kernel in (False, True):
+            monkeypatch.setattr(attention, "can_normalize_and_rotate", lambda *_, answer=with_kernel: answer)
+            call = torch.compile(layer, fullgraph=True, backend="aot_eager") if compiled and with_kernel else layer
+            result = call(x, added_values=added)
+            results.append((result, *torch.autograd.grad(result.square().sum(), leaves)))
+        for plain, ours in zip(*results, strict=True):
+            torch.testing.assert_close(ours, plain, atol=1e-4, rtol=1e-4)
+
+
+def test_the_gradients_of_values_are_not_copied(monkeypatch, unchecked_shapes):
+    """The kernel of norms and rotation gets no gradients, because attention wrote them where it replaces them."""
+    monkeypatch.setattr(attention, "can_normalize_and_rotate", lambda *_: True)
+    layer = CausalSelfAttention(32, 2, RotaryEmbedding(10_000.0, 16, 32, DEVICE), qk_norm=True, device=DEVICE)
+    launch, launched = triton_operator._launch, []
+
+    def recording(kernel, joint, num_heads, eps, *arguments):
+        launched.append(arguments[:3])
+        launch(kernel, joint, num_heads, eps, *arguments)
+
+    monkeypatch.setattr(triton_operator, "_launch", recording)
+    layer(torch.randn(1, 4, 32, device=DEVICE)).sum().backward()
+    assert len(launched) == 2
+    assert launched[1] == (None, None, None)
 
 
 def test_attention_calls_norms_that_have_hooks(monkeypatch):

@@ -7,7 +7,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from nnscratch.argument_checks import check_last_dimension, shape_error
-from nnscratch.attention_kernels import causal_attention, dropout_attention, materialized_attention
+from nnscratch.attention_kernels import (
+    causal_attention,
+    dropout_attention,
+    materialized_attention,
+    normalized_attention,
+)
 from nnscratch.cache import LayerCache
 from nnscratch.config import QKNormScope
 from nnscratch.layers import Linear, RMSNorm, is_plain
@@ -168,9 +173,14 @@ class CausalSelfAttention(nn.Module):
         if head_gates is not None and head_gates.shape != gates_shape:
             raise shape_error("head_gates", head_gates, f"{gates_shape}, one gate for each head")
         joint = self._joint_product(x) if cache is None else None
-        prepared = None if joint is None or token_positions is not None else self._by_one_kernel(joint)
-        if prepared is not None:
-            q, k, v = prepared
+        norms = None if joint is None or token_positions is not None else self._norms_of_kernel(joint)
+        drops = self.dropout > 0 and self.training
+        if joint is not None and norms is not None:
+            is_windowed = first_keys is not None or (self.window is not None and self.window < joint.shape[-2])
+            if mask is None and not is_windowed and not drops and self.attend is causal_attention:
+                output = normalized_attention(joint, added_values, *norms, self.num_heads)
+                return self._gated_and_projected(output, head_gates)
+            q, k, v = normalize_and_rotate(joint, *norms, self.num_heads)
         else:
             q, k, v = self._project(x, joint)
             if self.q_norm is not None and self.k_norm is not None:
@@ -186,7 +196,6 @@ class CausalSelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.append(k, v)
         first_keys = self._first_keys(q, k, first_keys)
-        drops = self.dropout > 0 and self.training
         if mask is None and not drops:
             output = self.attend(q, k, v) if first_keys is None else self.attend(q, k, v, first_keys=first_keys)
         else:
@@ -198,6 +207,10 @@ class CausalSelfAttention(nn.Module):
             mask = mask if mask.dim() == 2 else mask.unsqueeze(-3)
             _check_mask(mask, q, k)
             output = dropout_attention(q, k, v, mask, self.dropout) if drops else materialized_attention(q, k, v, mask)
+        return self._gated_and_projected(output, head_gates)
+
+    def _gated_and_projected(self, output: Tensor, head_gates: Tensor | None) -> Tensor:
+        """Return the result of the layer for what the heads (..., heads, seq, head_size) have gathered."""
         output = output.transpose(-3, -2)
         if head_gates is not None:
             output = output * head_gates.to(output.dtype).unsqueeze(-1)
@@ -242,8 +255,8 @@ class CausalSelfAttention(nn.Module):
             q, k, v = joint.unflatten(-1, (-1, self.head_size)).split(heads, dim=-2)
         return q.transpose(-3, -2), k.transpose(-3, -2), v.transpose(-3, -2)
 
-    def _by_one_kernel(self, joint: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Return queries and keys, normalized and rotated, and values, as `_project` does; None without a kernel."""
+    def _norms_of_kernel(self, joint: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor, Tensor, float] | None:
+        """Return gains, cosines, sines and eps for the kernel that normalizes and rotates; None if it does not fit."""
         rope, q_norm, k_norm = self.rope, self.q_norm, self.k_norm
         if rope is None or q_norm is None or k_norm is None or self.qk_norm_scope != "head":
             return None
@@ -251,8 +264,7 @@ class CausalSelfAttention(nn.Module):
             return None
         if not can_normalize_and_rotate(joint, self.head_size):
             return None
-        tables = rope.tables(0, joint.shape[-2], joint.device)
-        return normalize_and_rotate(joint, q_norm.weight, k_norm.weight, *tables, q_norm.eps, self.num_heads)
+        return q_norm.weight, k_norm.weight, *rope.tables(0, joint.shape[-2], joint.device), q_norm.eps
 
 
 def _rotated(rope: RotaryEmbedding, x: Tensor, token_positions: Tensor | None, start: int) -> Tensor:

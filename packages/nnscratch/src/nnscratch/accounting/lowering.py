@@ -250,14 +250,16 @@ def operator_bytes(program: str, d_model: int, d_ff: int) -> int:
     """Return the bytes per token that our own operators read and write beside products and attention, in bfloat16.
 
     They are counted by hand, for as many heads of keys as of queries. One operator reads and writes queries and keys.
-    Its backward pass also reads three gradients, and writes a joint one and 64 bytes of sums for gains. Squared ReLU is
-    part of a product, and its backward pass reads the square.
+    Its backward pass also reads three gradients, and writes a joint one and 64 bytes of sums for gains. Together with
+    attention it replaces the gradients of queries and keys, and leaves those of the values. Squared ReLU is part of a
+    product, and its backward pass reads the square.
     """
     return sum(
         numbers * 2 * len(re.findall(rf"= torch\.ops\.nnscratch\.{name}\.default\(", program))
         for name, numbers in {
             "normalize_and_rotate": 4 * d_model,
             "normalize_and_rotate_backward": 8 * d_model + 32,
+            "normalized_attention_backward": 6 * d_model + 32,
             "relu_squared_product": 0,
             "relu_squared_product_backward": d_ff,
         }.items()

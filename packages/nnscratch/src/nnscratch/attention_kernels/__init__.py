@@ -1,7 +1,7 @@
 """Attention in the form that suits the device: Triton kernels on a GPU, blocks of scores elsewhere.
 
-The layers above call `causal_attention`, `materialized_attention` for a mask of their own, or `dropout_attention`. The
-other modules are private to this room.
+The layers above call `causal_attention`, `normalized_attention` where kernels also normalize and rotate,
+`materialized_attention` for a mask of their own, or `dropout_attention`. The other modules are private to this room.
 """
 
 import math
@@ -17,10 +17,11 @@ from nnscratch.attention_kernels.materialized import (
     materialized_attention,
     single_query_attention,
 )
+from nnscratch.attention_kernels.triton_normalized import normalized_attention
 from nnscratch.attention_kernels.triton_operator import can_flash, flash_attention
 from nnscratch.autocast import cast_for_autocast
 
-__all__ = ["causal_attention", "dropout_attention", "materialized_attention"]
+__all__ = ["causal_attention", "dropout_attention", "materialized_attention", "normalized_attention"]
 
 
 def causal_attention(

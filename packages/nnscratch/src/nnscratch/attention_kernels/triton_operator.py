@@ -82,7 +82,7 @@ def flash_attention(
     on the chip in both passes, so memory is linear in the number of positions.
     """
     q, k, v = (tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in (q, k, v))
-    return _forward(q, k, v, None if first_keys is None else first_keys.contiguous())[0]
+    return flash_forward(q, k, v, None if first_keys is None else first_keys.contiguous())[0]
 
 
 def _like_heads(tensor: Tensor) -> Tensor:
@@ -168,7 +168,8 @@ def _launch(
 
 
 @torch.library.custom_op("nnscratch::flash_attention", mutates_args=())
-def _forward(q: Tensor, k: Tensor, v: Tensor, first_keys: Tensor | None) -> tuple[Tensor, Tensor]:
+def flash_forward(q: Tensor, k: Tensor, v: Tensor, first_keys: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the output and the logarithms of the rows' sums."""
     from nnscratch.attention_kernels.triton_forward import forward_kernel
 
     output = _like_heads(q)
@@ -179,7 +180,7 @@ def _forward(q: Tensor, k: Tensor, v: Tensor, first_keys: Tensor | None) -> tupl
     return output, normalizers
 
 
-@_forward.register_fake
+@flash_forward.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, first_keys: Tensor | None) -> tuple[Tensor, Tensor]:
     return _like_heads(q), q.new_empty(q.shape[:3], dtype=torch.float32)
 
@@ -194,11 +195,28 @@ def _backward(
     output: Tensor,
     normalizers: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    gradients = _like_heads(q), _like_heads(k), _like_heads(v)
+    write_gradients(*gradients, grad, q, k, v, first_keys, output, normalizers)
+    return gradients
+
+
+def write_gradients(
+    q_grad: Tensor,
+    k_grad: Tensor,
+    v_grad: Tensor,
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    first_keys: Tensor | None,
+    output: Tensor,
+    normalizers: Tensor,
+) -> None:
+    """Write the gradients of queries, keys and values, given that of the output, into the first three tensors."""
     from nnscratch.attention_kernels import triton_backward as kernels
 
     first = _first_tiles(k, first_keys)
     grad = grad if grad.stride(-1) == 1 else grad.contiguous()
-    q_grad, k_grad, v_grad = _like_heads(q), _like_heads(k), _like_heads(v)
     sums = torch.empty_like(normalizers)
     tensors = (q, k, v, first_keys, output, grad, normalizers, sums, q_grad)
     strides = (*_strides(q, k, v), _sequence_stride(first_keys), *_strides(output, grad, q_grad))
@@ -207,7 +225,6 @@ def _backward(
     tensors = (q, k, v, query_ends, grad, normalizers, sums, k_grad, v_grad)
     strides = (*_strides(q, k, v), _sequence_stride(query_ends), *_strides(grad, k_grad, v_grad))
     _launch(kernels.key_value_gradient_kernel, KEY_VALUE_GRADIENT_TILES, q, k, "keys", first, *tensors, *strides)
-    return q_grad, k_grad, v_grad
 
 
 @_backward.register_fake
@@ -223,4 +240,4 @@ def _(
     return _like_heads(q), _like_heads(k), _like_heads(v)
 
 
-register_backward(_forward, _backward)
+register_backward(flash_forward, _backward)

@@ -102,21 +102,29 @@ def backward_kernel(
     Q_HEADS: tl.constexpr, KV_HEADS: tl.constexpr,
     HEAD_SIZE: tl.constexpr, FEATURES: tl.constexpr, POSITIONS: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Store the gradient of `joint`, into which that of the values is copied, and the program's share of the gains'."""
+    """Store the gradient of `joint`, into which that of the values is copied, and the program's share of the gains'.
+
+    If `joint_grad` has the gradients of queries, keys and values, there are no pointers to them, and the first two are
+    replaced.
+    """
     rows, features, mask, angles, angle_mask = _block(length, HEAD_SIZE, FEATURES, POSITIONS)
     cos = tl.load(cos_pointer + angles, angle_mask, 0.0)
     sin = tl.load(sin_pointer + angles, angle_mask, 0.0)
     q_gain = _gain(q_gain_pointer, features, HEAD_SIZE, FEATURES)
     k_gain = _gain(k_gain_pointer, features, HEAD_SIZE, FEATURES)
     joint = rows * ((Q_HEADS + 2 * KV_HEADS) * HEAD_SIZE) + features[None, :]
-    q = rows * (Q_HEADS * HEAD_SIZE) + features[None, :]
-    kv = rows * (KV_HEADS * HEAD_SIZE) + features[None, :]
+    if v_grad_pointer is None:
+        q_grad = joint_grad_pointer + joint
+        k_grad = q_grad + Q_HEADS * HEAD_SIZE
+    else:
+        q_grad = q_grad_pointer + rows * (Q_HEADS * HEAD_SIZE) + features[None, :]
+        k_grad = k_grad_pointer + rows * (KV_HEADS * HEAD_SIZE) + features[None, :]
     element = joint_grad_pointer.dtype.element_ty
     gains = gain_grad_pointer + tl.program_id(0).to(tl.int64) * (2 * HEAD_SIZE) + features
     total = tl.zeros([FEATURES], tl.float32)
     for head in range(Q_HEADS):
         offsets = joint + head * HEAD_SIZE
-        grad = tl.load(q_grad_pointer + q + head * HEAD_SIZE, mask, 0.0).to(tl.float32)
+        grad = tl.load(q_grad + head * HEAD_SIZE, mask, 0.0).to(tl.float32)
         x = tl.load(joint_pointer + offsets, mask, 0.0).to(tl.float32)
         x_grad, share = _head_gradient(grad, x, q_gain, cos, sin, eps, HEAD_SIZE, FEATURES, POSITIONS)
         tl.store(joint_grad_pointer + offsets, x_grad.to(element), mask)
@@ -127,7 +135,7 @@ def backward_kernel(
     total = tl.zeros([FEATURES], tl.float32)
     for head in range(KV_HEADS):
         offsets = joint + (Q_HEADS + head) * HEAD_SIZE
-        grad = tl.load(k_grad_pointer + kv + head * HEAD_SIZE, mask, 0.0).to(tl.float32)
+        grad = tl.load(k_grad + head * HEAD_SIZE, mask, 0.0).to(tl.float32)
         x = tl.load(joint_pointer + offsets, mask, 0.0).to(tl.float32)
         x_grad, share = _head_gradient(grad, x, k_gain, cos, sin, eps, HEAD_SIZE, FEATURES, POSITIONS)
         tl.store(joint_grad_pointer + offsets, x_grad.to(element), mask)
@@ -135,6 +143,8 @@ def backward_kernel(
             total += share
     if q_gain_pointer is not None:
         tl.store(gains + HEAD_SIZE, total, features < HEAD_SIZE)
-    for head in range(KV_HEADS):
-        grad = tl.load(v_grad_pointer + kv + head * HEAD_SIZE, mask, 0.0)
-        tl.store(joint_grad_pointer + joint + (Q_HEADS + KV_HEADS + head) * HEAD_SIZE, grad.to(element), mask)
+    if v_grad_pointer is not None:
+        v_grad = v_grad_pointer + rows * (KV_HEADS * HEAD_SIZE) + features[None, :]
+        for head in range(KV_HEADS):
+            grad = tl.load(v_grad + head * HEAD_SIZE, mask, 0.0)
+            tl.store(joint_grad_pointer + joint + (Q_HEADS + KV_HEADS + head) * HEAD_SIZE, grad.to(element), mask)

@@ -70,7 +70,7 @@ class _NormalizeAndRotate(torch.autograd.Function):
         inputs = (joint, q_gain, k_gain, cos, sin)
         ctx.save_for_backward(*inputs)
         ctx.eps, ctx.num_heads = eps, num_heads
-        q, k = _forward(*inputs, eps, num_heads)
+        q, k = rotate_forward(*inputs, eps, num_heads)
         v = joint[:, :, q.shape[2] + k.shape[2] :]
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
@@ -80,10 +80,15 @@ class _NormalizeAndRotate(torch.autograd.Function):
         grads = [grad.transpose(1, 2) for grad in grad_outputs]
         joint_grad, gain_grads = _backward(*grads, *ctx.saved_tensors, ctx.eps, ctx.num_heads)
         _, q_gain, k_gain, _, _ = ctx.saved_tensors
-        if q_gain is None:
-            return joint_grad, None, None, None, None, None, None
-        q_gain_grad, k_gain_grad = gain_grads.sum(0).unbind()
-        return joint_grad, q_gain_grad.to(q_gain.dtype), k_gain_grad.to(k_gain.dtype), None, None, None, None
+        return joint_grad, *summed(gain_grads, q_gain, k_gain), None, None, None, None
+
+
+def summed(gain_grads: Tensor, q_gain: Tensor | None, k_gain: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """Return the gradients of both gains from those of each program; None without gains."""
+    if q_gain is None or k_gain is None:
+        return None, None
+    q_gain_grad, k_gain_grad = gain_grads.sum(0).unbind()
+    return q_gain_grad.to(q_gain.dtype), k_gain_grad.to(k_gain.dtype)
 
 
 def _programs(joint: Tensor) -> int:
@@ -109,7 +114,7 @@ def _launch(kernel: Any, joint: Tensor, num_heads: int, eps: float, *arguments: 
 
 
 @torch.library.custom_op("nnscratch::normalize_and_rotate", mutates_args=())
-def _forward(
+def rotate_forward(
     joint: Tensor,
     q_gain: Tensor | None,
     k_gain: Tensor | None,
@@ -126,7 +131,7 @@ def _forward(
     return q, k
 
 
-@_forward.register_fake
+@rotate_forward.register_fake
 def _(
     joint: Tensor,
     q_gain: Tensor | None,
@@ -161,10 +166,28 @@ def _backward(
     """Return the gradient of `joint`, and those of both gains in each program, (programs, 2, head_size), if any."""
     from nnscratch.rotary_embedding.triton_kernels import backward_kernel
 
-    joint_grad, gain_grads = _gradients(joint, q_gain)
+    joint_grad, gain_grads = empty_gradients(joint, q_gain)
     inputs = (q_grad, k_grad, v_grad, joint, q_gain, k_gain, cos, sin)
     _launch(backward_kernel, joint, num_heads, eps, *inputs, joint_grad, gain_grads)
     return joint_grad, gain_grads
+
+
+def differentiate_in_place(
+    joint_grad: Tensor,
+    gain_grads: Tensor,
+    joint: Tensor,
+    q_gain: Tensor | None,
+    k_gain: Tensor | None,
+    cos: Tensor,
+    sin: Tensor,
+    eps: float,
+    num_heads: int,
+) -> None:
+    """Turn the gradients of queries, keys and values, side by side, into that of `joint`, and store those of gains."""
+    from nnscratch.rotary_embedding.triton_kernels import backward_kernel
+
+    inputs = (joint, q_gain, k_gain, cos, sin)
+    _launch(backward_kernel, joint, num_heads, eps, None, None, None, *inputs, joint_grad, gain_grads)
 
 
 @_backward.register_fake
@@ -180,9 +203,10 @@ def _(
     eps: float,
     num_heads: int,
 ) -> tuple[Tensor, Tensor]:
-    return _gradients(joint, q_gain)
+    return empty_gradients(joint, q_gain)
 
 
-def _gradients(joint: Tensor, q_gain: Tensor | None) -> tuple[Tensor, Tensor]:
+def empty_gradients(joint: Tensor, q_gain: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return memory for the results of `normalize_and_rotate_backward`."""
     programs = 0 if q_gain is None else _programs(joint)
     return joint.new_empty(joint.shape), joint.new_empty(programs, 2, joint.shape[-1], dtype=torch.float32)
