@@ -44,6 +44,23 @@ def test_a_gpu_that_does_not_compile_is_tried(h100, monkeypatch):
     assert "speed measured in" in choice.reasons[0]
 
 
+def test_trials_of_a_long_limit_take_five_seconds_each(monkeypatch):
+    lengths = []
+    monkeypatch.setattr(speed_trial, "measure_flops_per_second", lambda *given: lengths.append(given[-1]) or 1e11)
+    for seconds in (100.0, 3600.0):
+        size_for_device(
+            speedrun,
+            CPU,
+            4096,
+            torch.device("cpu"),
+            seconds=seconds,
+            train_tokens=10**7,
+            processes=1,
+            fixed=frozenset(),
+        )
+    assert lengths == [1.0, 1.0, 5.0, 5.0]
+
+
 def test_a_trial_counts_on_what_compiling_gains_and_costs(monkeypatch):
     monkeypatch.setattr(speed_trial, "measure_flops_per_second", lambda *_: 1e11)
     given = frozenset({"model.d_model", "model.num_layers", "model.num_heads", "model.d_ff"})

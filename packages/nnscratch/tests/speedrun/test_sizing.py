@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from nnscratch.speedrun import RECIPES, changed, computing_parameters, flops_per_token, make_model
+from nnscratch.speedrun import RECIPES, changed, computing_parameters, flops_per_token, given_sizes, make_model
 from nnscratch.speedrun.sizing import (
     COMPILING_PAYS_FROM,
     LADDER,
@@ -81,11 +81,24 @@ def test_inputs_are_masked_where_the_text_is_seen_again_and_again():
     often, once = chosen(CPU, 1.6e11, 600), chosen(CPU, 1.6e11, 60)
     assert often.tokens / 3_000_000 > 2 > once.tokens / 3_000_000
     assert (often.recipe.batches.masked_inputs, once.recipe.batches.masked_inputs) == (0.1, 0.0)
-    assert often.reasons[1].endswith("epochs of the training text, so 10% of the input tokens are masked")
+    assert "epochs of the training text, so 10% of the input tokens are masked" in often.reasons[1]
     given = changed(CPU, ("masked_inputs=0.3",))
     assert chosen(given, 1.6e11, 60).recipe.batches.masked_inputs == 0.3
     unknown = choose(CPU, 4096, flops_per_second=1.6e11, seconds=600.0, train_tokens=None)
     assert unknown.recipe.batches.masked_inputs == 0.0
+
+
+def test_the_more_often_a_text_is_seen_the_more_vectors_of_ngrams_are_dropped():
+    choices = [chosen(CPU, 1.6e11, seconds) for seconds in (20, 180, 600, HOURS)]
+    shares = [choice.recipe.model.ngram_dropout for choice in choices]
+    epochs = [choice.tokens / 3_000_000 for choice in choices]
+    assert epochs[0] < 1
+    assert shares == [round(min(0.75, max(0, (number - 1) / 4)), 2) for number in epochs]
+    assert len(set(shares)) > 2
+    assert choices[2].reasons[1].endswith(f"; {shares[2]:.0%} of the vectors of n-grams are dropped")
+    given = chosen(changed(CPU, ("ngram_dropout=0.1",)), 1.6e11, 600, fixed=given_sizes(["ngram_dropout=0.1"]))
+    assert given.recipe.model.ngram_dropout == 0.1
+    assert chosen(GPU, 0.45 * 989e12, 600).recipe.model.ngram_dropout == 0  # no tables
 
 
 def test_every_size_makes_a_model():

@@ -10,7 +10,14 @@ from nnscratch.speedrun.recipes import Recipe
 
 RECORD_VERSION = 2
 """Version of the form in which runs record their recipe."""
-SIZE_NAMES = ("model.d_model", "model.num_layers", "model.num_heads", "model.d_ff", "batches.batch_size")
+SIZE_NAMES = (
+    "model.d_model",
+    "model.num_layers",
+    "model.num_heads",
+    "model.d_ff",
+    "model.ngram_dropout",
+    "batches.batch_size",
+)
 """Settings that the budget chooses if `sized_by_budget` is on."""
 _SHORT = {"optimizer": "optimizer.kind", "schedule": "schedule.kind", "evaluations": "evaluations.count"}
 _PLACEHOLDER_HEAD = 64

@@ -28,6 +28,7 @@ _REFERENCE_TOKENS, _REFERENCE_BATCH = 2e9, 2**17  # training tokens, and tokens 
 _BATCH_EXPONENT = 0.654
 _MIN_WINDOWS = 16
 _MASKED_INPUTS, _MASKED_FROM_EPOCHS = 0.1, 2.0
+_DROPPED_PER_EPOCH, _MOST_DROPPED = 0.25, 0.75  # of the vectors of n-grams, after the first epoch
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,10 @@ def choose(
     if best.batches.masked_inputs is None:
         share = settings["batches.masked_inputs"] = _MASKED_INPUTS if epochs >= _MASKED_FROM_EPOCHS else 0.0
         seen += f", so {share:.0%} of the input tokens are masked" if share else ""
+    if best.model.ngram_rows is not None and "model.ngram_dropout" not in fixed:
+        share = round(min(_MOST_DROPPED, max(0.0, _DROPPED_PER_EPOCH * (epochs - 1))), 2)
+        settings["model.ngram_dropout"] = share
+        seen += f"; {share:.0%} of the vectors of n-grams are dropped" if share else ""
     best = with_settings(best, settings)
     step = best.step_tokens
     return Choice(

@@ -30,7 +30,7 @@ Inductor's own estimate, beside matrix products that compiling does not change. 
 COMPILING_SECONDS = 100.0
 """Assumed seconds of compiling. On a CPU, 27 to 126 s were measured for the loss, and 19 to 65 s for the update."""
 _TRIAL_SHARE = 0.01  # of the time, for each of two trials
-_MAX_SECONDS = 20.0
+_MAX_SECONDS = 5.0
 _MIN_STEPS = 3  # for a median that ignores one step in which the process was stopped
 _SKEW = 7  # 2,048 tokens are then about 780 of 4,096; in web texts they are about 700, in stories 500
 _MAX_WINDOWS = {"cpu": 8, "mps": 8, "cuda": 64}  # fewer would keep a GPU busy with launches only
