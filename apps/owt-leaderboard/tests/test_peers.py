@@ -75,6 +75,7 @@ def test_nanochat_computes_what_the_speedrun_model_computes(peers, layers):
     with torch.no_grad():
         for param in theirs.parameters():
             param.add_(torch.randn_like(param) / 10)
+        theirs.resid_lambdas.fill_(1.0)  # our model does not scale the stream
     config = SpeedrunConfig(
         vocab_size=50, context_length=12, d_model=48, num_layers=layers, num_heads=3, d_ff=192, ffn="relu_squared",
         qk_norm=True, value_embeddings=True, embedding_shortcut=True, embedding_norm=True, logit_soft_cap=20.0,
@@ -82,7 +83,7 @@ def test_nanochat_computes_what_the_speedrun_model_computes(peers, layers):
     )  # fmt: skip
     ours, state = SpeedrunLM(config), theirs.state_dict()
     weights = {"token_embeddings.weight": state["wte.weight"], "lm_head.weight": state["lm_head.weight"]}
-    weights |= {"stream_scales": state["resid_lambdas"], "shortcut_scales": state["x0_lambdas"]}
+    weights["shortcut_scales"] = state["x0_lambdas"]
     weights |= {
         name.replace("value_embeds", "value_embeddings"): state[name] for name in state if "value_embeds" in name
     }

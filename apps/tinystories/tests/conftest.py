@@ -27,8 +27,9 @@ def own_folder(tmp_path, monkeypatch):
 @pytest.fixture
 def quick(monkeypatch):
     """Write no pictures and no stories: they take most of the time of small runs, and have tests of their own."""
-    monkeypatch.setattr("trainer.experiments.reporting.pictures.rendered", lambda drawing, theme, form: b"")
-    monkeypatch.setattr("trainer.experiments.reporting.html.rendered", lambda drawing, theme, form: b"")
+    # html first: imported after pictures had been changed, it would keep the fake.
+    for module in ("html", "pictures"):
+        monkeypatch.setattr(f"trainer.experiments.reporting.{module}.rendered", lambda drawing, theme, form: b"")
     monkeypatch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
     for module in ("training", "timed_training"):
         monkeypatch.setattr(f"tinystories.{module}.write_story", lambda *_, **__: "Once upon a time")

@@ -73,7 +73,7 @@ def no_pictures(monkeypatch):
 @pytest.fixture
 def quick(monkeypatch):
     """Reports without pictures, which take most of the time and have tests of their own."""
-    for module in ("reporting.pictures", "reporting.html"):
+    for module in ("reporting.html", "reporting.pictures"):  # html first, or it would import the fake
         monkeypatch.setattr(f"trainer.experiments.{module}.rendered", lambda drawing, theme, form: b"")
 
 

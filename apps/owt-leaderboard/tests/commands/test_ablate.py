@@ -16,7 +16,7 @@ from trainer.experiments.results import read_result
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
     """They take most of the time of a report, and have tests of their own."""
-    for module in ("reporting.pictures", "reporting.html"):
+    for module in ("reporting.html", "reporting.pictures"):  # html first, or it would import the fake
         monkeypatch.setattr(f"trainer.experiments.{module}.rendered", lambda drawing, theme, form: b"")
 
 

@@ -83,9 +83,10 @@ def test_sizes_follow_from_the_speed_and_the_limit(measured, clock, quick, timed
     found, cpu = recipe_of(tmp_path / "run"), RECIPES["speedrun"]("cpu")
     asked = with_settings(cpu, {"model.vocab_size": 300, "model.context_length": 16})
     choice = choose(asked, 300, flops_per_second=SLOW, seconds=2.0, train_tokens=None)
-    assert found.model == choice.recipe.model
+    assert found.model.ngram_dropout > 0  # the text is seen again and again
+    assert replace(found.model, ngram_dropout=0.0) == choice.recipe.model
     assert (found.optimizer, found.schedule) == (cpu.optimizer, cpu.schedule)
-    assert found.batches.masked_inputs == 0.1  # the text is seen again and again
+    assert found.batches.masked_inputs == 0.1
     measured(FAST)
     monkeypatch.setattr("tinystories.timed_training.train_recipe", ask)
     for limit in ("2m", "1h"):
