@@ -129,7 +129,7 @@ def test_a_run_on_the_composed_sample_serves_all_commands(measured, clock, monke
     assert capsys.readouterr().out.startswith("loss ")
     assert main(["report", str(tmp_path / "runs")]) == 0
     report = (tmp_path / "runs" / "report.md").read_text("utf-8")
-    assert "2 seconds of 16 windows, Muon and AdamW" in report
+    assert "2 seconds of 128 windows, Muon and AdamW" in report
     assert main(["export", str(out), "native", "--format", "native"]) == 0
     assert SpeedrunLM.from_pretrained("native").config.vocab_size == 300
     assert "ffn='relu_squared' is not a Llama" in refused(["export", str(out), "llama"], capsys)

@@ -49,7 +49,9 @@ def test_a_small_cpu_gets_a_small_model():
     ten_minutes = chosen(CPU, 1.6e11, 600)
     assert 64 <= ten_minutes.recipe.model.d_model <= 256
     assert 2 <= ten_minutes.tokens / ten_minutes.parameters <= 10
-    assert 4096 <= ten_minutes.recipe.batches.batch_size * 256 <= 8192
+    assert 4096 <= ten_minutes.recipe.step_tokens <= 8192
+    short = chosen(changed(CPU, ("context_length=64",)), 1.6e11, 30)
+    assert short.recipe.step_tokens == 4096
     assert ten_minutes.recipe.model.d_model // ten_minutes.recipe.model.num_heads == 64
 
 
@@ -78,7 +80,7 @@ def test_reasons_say_what_was_weighed():
 
 
 def test_inputs_are_masked_where_the_text_is_seen_again_and_again():
-    often, once = chosen(CPU, 1.6e11, 600), chosen(CPU, 1.6e11, 60)
+    often, once = chosen(CPU, 1.6e11, 1200), chosen(CPU, 1.6e11, 60)
     assert often.tokens / 3_000_000 > 2 > once.tokens / 3_000_000
     assert (often.recipe.batches.masked_inputs, once.recipe.batches.masked_inputs) == (0.1, 0.0)
     assert "epochs of the training text, so 10% of the input tokens are masked" in often.reasons[1]
@@ -116,7 +118,7 @@ def test_batches_count_what_a_ramp_accumulates():
     assert batch_windows(GPU, 2e9) == 256
     assert batch_windows(ramp, 2e9) == 128  # 256 / 2.75 = 93 by the next power of two
     assert batch_windows(CPU, 10e6) * CPU.model.context_length == 4096
-    assert batch_windows(CPU, 1.0) == 16
+    assert batch_windows(CPU, 1.0) * CPU.model.context_length == 4096
 
 
 @pytest.mark.parametrize("processes", [1, 3, 7, 8])

@@ -32,7 +32,7 @@ class Flags:
     variants: tuple[str, ...] = ()
     """Variants to train, by default all: the recipe with one thing turned off or on. The full recipe always
     runs too."""
-    set: tuple[str, ...] = ("d_model=128", "num_layers=4", "num_heads=2", "d_ff=512", "batch_size=16")
+    set: tuple[str, ...] = ("d_model=128", "num_layers=4", "num_heads=2", "d_ff=512", "batch_size=8")
     """Sizes and other settings of all runs; sizes must not depend on how fast a variant is."""
     jobs: int = 1
     """Runs at a time on a CPU, each with its share of the cores."""

@@ -257,7 +257,7 @@ def speedrun(device_type: str) -> Recipe:
     return Recipe(
         model=SpeedrunConfig(
             vocab_size=32_000 if on_gpu else 4096,
-            context_length=512 if on_gpu else 256,
+            context_length=512,
             d_model=width,
             num_layers=layers,
             num_heads=8 if on_gpu else 2,
@@ -289,7 +289,7 @@ def speedrun(device_type: str) -> Recipe:
             kind="trapezoid", warmup_fraction=0.01, decay_fraction=0.65, final_learning_rate_fraction=0.05
         ),
         batches=Batches(
-            batch_size=256 if on_gpu else 16,
+            batch_size=256 if on_gpu else 8,
             masked_inputs=None,
             sampled_tokens=2048 if on_cpu else None,
             sampling="shuffled",
