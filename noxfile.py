@@ -218,7 +218,7 @@ def bench(session: nox.Session, project: str) -> None:
 
 @nox.session(default=False)
 def cpu_minutes(session: nox.Session) -> None:
-    """Train the recipe of an app, nanoGPT's or nanochat's for minutes of a CPU; arguments after -- say which."""
+    """Train the recipe of an app, of nanoGPT or of nanochat for minutes on a CPU; arguments after -- choose it."""
     for project in ("apps/owt-leaderboard", "apps/tinystories"):
         install(session, project, group=None)
     run(session, "python", "apps/owt-leaderboard/benchmarks/cpu_minutes.py", *session.posargs)

@@ -38,11 +38,13 @@ def variants(recipe: Recipe) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {FULL: ()}
     kind = "relu_squared" if recipe.model.ffn == "swiglu" else "swiglu"
     found[kind] = (f"ffn={kind}", f"d_ff={same_parameters(recipe.model.d_ff, is_gated=kind == 'swiglu')}")
-    # The rates hold for the recipe's own sizes; the budget may choose others.
-    reference: dict[str, tuple[str, ...]] = {"reference_batch_tokens": (str(round(recipe.step_tokens)), "None")}
+    # Rates for twice the step are lower by the root of 2 in this one.
+    reference: dict[str, tuple[str, ...]] = {"reference_batch_tokens": (str(2 * round(recipe.step_tokens)), "None")}
     for name, values in (dict.fromkeys(_SWITCHES, ("True", "False")) | _OPTIONAL | reference).items():
         is_on = bool(settings[full_name(name)])
         found[f"no_{name}" if is_on else name] = (f"{name}={values[is_on]}",)
+    if recipe.model.ngram_rows is None:
+        found.pop("ngram_dropout", None)  # there is nothing to drop
     for name, values in _CHOICES.items():
         for other in values:
             if other != settings[full_name(name)]:

@@ -42,7 +42,7 @@ def test_a_run_of_another_version(copied, capsys):
     config["recorded"]["recipe"] = {"d_model": 16, "qk_norm": False}
     (copied / "config.json").write_text(json.dumps(config))
     assert evaluate.main([str(copied), "--device", "cpu"]) == 2
-    assert "error: the run was recorded by another version of this app" in capsys.readouterr().err
+    assert "error: another version recorded this recipe" in capsys.readouterr().err
 
 
 def test_no_run(tmp_path, capsys):

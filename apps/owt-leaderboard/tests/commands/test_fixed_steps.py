@@ -38,7 +38,7 @@ def test_as_many_steps_as_asked_for_with_the_whole_schedule(text, tmp_path, caps
     config["recorded"]["recipe"] = {"d_model": 16, "num_layers": 1}  # as version 0.1 wrote it
     (out / "config.json").write_text(json.dumps(config))
     assert fixed_steps.main(arguments) == 2
-    assert "error: the run was recorded by another version of this app" in capsys.readouterr().err
+    assert "error: another version recorded this recipe" in capsys.readouterr().err
 
 
 def test_schedules_and_documents_reach_the_run(text, tmp_path):

@@ -138,7 +138,7 @@ def test_a_run_of_another_version_is_refused(runs, tmp_path, capsys):
     with simulated_clock():
         assert main(command_of(tmp_path, "old")) == 2
     error = capsys.readouterr().err
-    assert "the run was recorded by another version of this app (its form has version 1, this app writes 2)" in error
+    assert "another version recorded this recipe (its form has version 1, this one writes 2)" in error
     assert error.count("\n") == 1
 
 

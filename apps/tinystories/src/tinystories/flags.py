@@ -29,7 +29,8 @@ _IN_SPEEDRUN = {
 }
 """Settings of nnscratch's speedrun by the names of flags."""
 _OF_SPEEDRUN = {"norm": "pre", "position": "rope", "optimizer": "muon", "learning_rate": None, "steps": None}
-"""Only values of other flags that suit the speedrun: it has a rate for each kind of parameter, and no steps."""
+"""The one value of each further flag that suits the speedrun. None: no value does, because it has a rate for each kind
+of parameter, and no steps."""
 
 RunArgument = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 """A run directory, given without the name of a flag."""
@@ -135,7 +136,9 @@ class RecipeFlags:
                 refuse_flag(name, getattr(self, name), machine)
         recipe = RECIPES["speedrun"](machine.device_type)
         if machine.compile == "on" and recipe.batches.sampled_tokens is not None:
-            refuse_flag("compile", "on", machine)
+            refuse_flag(
+                "compile", "on", machine, "the shapes of the loss that a time limit chooses change in every step"
+            )
         recipe = replace(changed(recipe, assignments), compile=machine.compile, seed=self.seed or 0)
         machine.check_compilers(compiled_if_it_pays(recipe, machine.device_type, seconds).compile)
         return recipe, given_sizes(assignments), seconds
@@ -167,9 +170,11 @@ class RecipeFlags:
             )
 
 
-def refuse_flag(name: str, value: object, machine: Machine) -> NoReturn:
-    """Refuse a flag that the recipe of a time limit cannot express."""
+def refuse_flag(
+    name: str, value: object, machine: Machine, reason: str = "the recipe that a time limit chooses does not allow it"
+) -> NoReturn:
+    """Refuse a flag that does not suit the recipe of a time limit."""
     raise ValueError(
-        f"--{name.replace('_', '-')} {value}: the recipe that a time limit chooses has no such setting; leave it out, "
-        f"or give --preset {default_preset(machine.device)} to train that preset for the time limit"
+        f"--{name.replace('_', '-')} {value}: {reason}; leave it out, or give --preset "
+        f"{default_preset(machine.device)} to train that preset for the time limit"
     )

@@ -138,6 +138,7 @@ def _command(arguments: Sequence[str]) -> str:
 WORDING = Wording(
     {variant.name: Described(variant.what, variant.hypothesis, variant.expected) for variant in ABLATIONS},
     text="story",
+    text_note="Same prompt, same seed, temperature 0.8, top-p 0.95.",
     command=_command,
 )
 """Words for the reports."""

@@ -205,7 +205,7 @@ def test_any_runs_are_compared(trained, tmp_path, quick, capsys):
     page = (tmp_path / "page" / "report.md").read_text("utf-8")
     assert "# Comparison of 2 runs" in page
     assert "vocab_size=2048" in page
-    assert "1 run given: expected two or more" in refused(["compare", str(trained)], capsys)
+    assert "different runs were given, expected two or more" in refused(["compare", str(trained)], capsys)
 
 
 def test_report_of_a_folder_without_runs(tmp_path, capsys):

@@ -176,7 +176,7 @@ class CausalSelfAttention(nn.Module):
         norms = None if joint is None or token_positions is not None else self._norms_of_kernel(joint)
         drops = self.dropout > 0 and self.training
         if joint is not None and norms is not None:
-            is_windowed = first_keys is not None or (self.window is not None and self.window < joint.shape[-2])
+            is_windowed = first_keys is not None or self._hides_keys(joint.shape[-2])
             if mask is None and not is_windowed and not drops and self.attend is causal_attention:
                 output = normalized_attention(joint, added_values, *norms, self.num_heads)
                 return self._gated_and_projected(output, head_gates)
@@ -223,10 +223,14 @@ class CausalSelfAttention(nn.Module):
         together = norm(x.transpose(-3, -2).flatten(-2))
         return together.unflatten(-1, (-1, self.head_size)).transpose(-3, -2)
 
+    def _hides_keys(self, keys: int) -> bool:
+        """Return whether the window hides some of so many keys."""
+        return self.window is not None and self.window < keys
+
     def _first_keys(self, q: Tensor, k: Tensor, first_keys: Tensor | None) -> Tensor | None:
         """Return the first key of each query, given those of documents, in the window; None if it is 0 for all."""
         queries, keys = q.shape[-2], k.shape[-2]
-        if self.window is None or self.window >= keys:
+        if self.window is None or not self._hides_keys(keys):
             return first_keys
         positions = torch.arange(keys - queries, keys, device=q.device)
         in_window = (positions - (self.window - 1)).clamp(min=0)

@@ -50,8 +50,9 @@ def test_a_small_cpu_gets_a_small_model():
     assert 64 <= ten_minutes.recipe.model.d_model <= 256
     assert 2 <= ten_minutes.tokens / ten_minutes.parameters <= 10
     assert 4096 <= ten_minutes.recipe.step_tokens <= 8192
-    short = chosen(changed(CPU, ("context_length=64",)), 1.6e11, 30)
-    assert short.recipe.step_tokens == 4096
+    for length, windows in ((64, 64), (300, 16), (360, 16), (5000, 1)):
+        given = chosen(changed(CPU, (f"context_length={length}",)), 1.6e11, 30)
+        assert given.recipe.batches.batch_size == windows
     assert ten_minutes.recipe.model.d_model // ten_minutes.recipe.model.num_heads == 64
 
 

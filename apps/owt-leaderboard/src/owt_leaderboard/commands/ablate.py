@@ -19,7 +19,8 @@ class Flags:
     """Train the speedrun recipe and variants of it that differ in one switch, and write a report.
 
     Every run has the same time, or with --steps the same tokens; each variant has several seeds. The same command
-    resumes where it stopped.
+    resumes where it stopped. Where the text repeats, nothing is masked or dropped, because no budget decides: give
+    masked_inputs and ngram_dropout in --set.
     """
 
     time_limit: str = "5m"

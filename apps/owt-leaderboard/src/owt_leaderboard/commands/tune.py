@@ -64,7 +64,7 @@ def _run(flags: Flags) -> int:
         model, tokens = recipe.model, round(recipe.step_tokens)
         print(
             f"{model.num_layers} layers x {model.d_model}; time for about {number} trials of {trials.steps} steps of "
-            f"{tokens:,} tokens, of which the final ones take that of {FINAL_TRIALS}",
+            f"{tokens:,} tokens; the final ones take as long as {FINAL_TRIALS} of these",
             flush=True,
         )
         found = search_rates(_printing(trials), base, trials.has_time)
@@ -76,7 +76,6 @@ def _run(flags: Flags) -> int:
     factor, rates = rate_factor(recipe), {**rates_to_tune(recipe, ()), **found.best}
     content = {
         "summary": summary,
-        "optimizer": recipe.optimizer.kind,
         "rates": {name: factor * rate for name, rate in rates.items()} if found.is_better else {},
         "reference_batch_tokens": tokens,
         "text": data.text,
@@ -88,9 +87,12 @@ def _run(flags: Flags) -> int:
         "recipe": to_record(trials.recipe),
         "environment": {name: value for name, value in environment.items() if name != "git"},
     }
+    if not found.is_better and path.exists():
+        print(f"{summary}\nNothing is stored, and the earlier search in {path} stays as it is")
+        return 0
     write_rates(path, content)
-    kept = f"with {shown_rates(rates)}" if found.is_better else "that the recipe's rates are kept"
-    print(f"{summary}\nStored for later runs, {kept}: {path}")
+    later = shown_rates(rates) if found.is_better else "the recipe's rates"
+    print(f"{summary}\nLater runs use {later}; stored in {path}")
     return 0
 
 

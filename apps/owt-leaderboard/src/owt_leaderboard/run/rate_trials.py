@@ -21,7 +21,7 @@ from nnscratch.speedrun import (
 from nnscratch.speedrun.memory import in_passes_that_fit
 from owt_leaderboard.run.rate_search import FINAL_TRIALS
 from owt_leaderboard.texts import TokenFiles
-from trainer.experiments.speedrun import COMPILED_FOLDER, train_config
+from trainer.experiments.speedrun import COMPILED_FOLDER, EVALUATED_TOKENS, train_config
 
 if TYPE_CHECKING:
     import torch
@@ -125,8 +125,10 @@ class RateTrials:
         began = time.perf_counter()
         recipe = replace(with_settings(self.recipe, rates), seed=self.recipe.seed + seed)
         loss = self._evaluate() if math.isfinite(self._run(recipe, length * self.steps)) else math.inf
+        if not math.isfinite(loss):
+            return math.inf  # it may have ended early, so its time says nothing about the others
         self._seconds.append((time.perf_counter() - began) / length)
-        return loss if math.isfinite(loss) else math.inf
+        return loss
 
     def _run(self, recipe: Recipe, steps: int) -> float:
         """Train anew, and return the seconds of the steps; infinity if a loss was not finite."""
@@ -187,12 +189,12 @@ class RateTrials:
     def _evaluate(self) -> float:
         from trainer import evaluate
 
-        batches = self.recipe.batches.batch_size
+        length = self.recipe.model.context_length
         result = evaluate(
             self._model,
             self._valid,
-            self.recipe.model.context_length,
-            batch_size=batches,
+            length,
+            batch_size=max(self.recipe.batches.batch_size, EVALUATED_TOKENS // length),
             loss_fn=self._loss,
             device=self._device,
             dtype=self._dtype,

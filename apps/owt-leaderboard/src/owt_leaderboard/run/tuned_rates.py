@@ -4,9 +4,10 @@ import json
 import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
-from nnscratch.speedrun import Recipe
+from nnscratch.speedrun import SIZE_NAMES, Recipe, to_record
+from owt_leaderboard.run.decisions import shown_differences
 from owt_leaderboard.texts import TokenFiles
 
 VERSION = 1
@@ -21,6 +22,8 @@ RATE_NAMES = (
 )
 """Rates that a file may hold."""
 _REFERENCE = "optimizer.reference_batch_tokens"
+_DECISIVE = ("model.", "optimizer.", "schedule.", "batches.sampled_tokens")
+_FREE = {*RATE_NAMES, *SIZE_NAMES, _REFERENCE, "model.vocab_size"}
 
 
 class TunedRates(NamedTuple):
@@ -50,7 +53,7 @@ def write_rates(path: Path, content: dict[str, Any]) -> None:
     """Write a file of rates; `content` is JSON, with the values that `find_rates` needs.
 
     These are "rates" by their dotted names, empty if the recipe's own are kept, the "reference_batch_tokens" for which
-    they hold, the "optimizer" and a "summary" in words.
+    they hold, the "recipe" of the trials and a "summary" in words.
     """
     from trainer import write_atomically
 
@@ -82,27 +85,39 @@ def find_rates(files: TokenFiles, device_type: str, recipe: Recipe, given: Colle
         raise ValueError(f"{error}; {remedy}") from None
     if (version := content.get("version")) != VERSION:
         raise ValueError(f"{path} has the version {version!r}, and this app reads {VERSION}; {remedy}")
-    rates: Any = content.get("rates")
-    reference, kind, summary = (content.get(name) for name in ("reference_batch_tokens", "optimizer", "summary"))
-    is_complete = isinstance(rates, dict) and isinstance(kind, str) and isinstance(summary, str)
+    rates, reference, tried, summary = (
+        cast(Any, content.get(name)) for name in ("rates", "reference_batch_tokens", "recipe", "summary")
+    )
+    is_complete = isinstance(rates, dict) and isinstance(tried, dict) and isinstance(summary, str)
     if not is_complete or not all(map(_is_rate, rates, rates.values())) or type(reference) is not int or reference < 1:
         raise ValueError(
             f"{path} is damaged: expected positive numbers by the names of rates in it, reference_batch_tokens, "
-            f"optimizer and summary; {remedy}"
+            f"recipe and summary; {remedy}"
         )
-    if kind != recipe.optimizer.kind:
-        return TunedRates({}, f"rates: the recipe's; those in {path} are for the optimizer {kind}")
+    if others := shown_differences(_decisive_settings(tried), _decisive_settings(to_record(recipe))):
+        return TunedRates({}, f"rates: the recipe's; those in {path} were found with other settings ({others})")
     used = {name: rate for name, rate in rates.items() if name not in given}
     if not rates:
         return TunedRates({}, f"rates: the recipe's, which {path} keeps ({summary})")
     if not used:
         return None
-    settings = used if _REFERENCE in given else {**used, _REFERENCE: reference}
+    found = f"rates: {shown_rates(used)}, from {path} ({summary})"
+    if _REFERENCE in given:  # the user's number holds for all rates
+        own = recipe.optimizer.reference_batch_tokens or reference
+        converted = {name: rate * (own / reference) ** 0.5 for name, rate in used.items()}
+        return TunedRates(converted, f"{found}, converted from steps of {reference:,} tokens to {own:,}")
     return TunedRates(
-        settings,
-        f"rates: {shown_rates(used)}, from {path} ({summary}); all rates hold for steps of {reference:,} tokens, and "
-        "are multiplied by the root of the ratio for others",
+        {**used, _REFERENCE: reference},
+        f"{found}; all rates, also those of --set, are multiplied by the root of tokens per step / {reference:,}",
     )
+
+
+def _decisive_settings(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a recorded recipe on which good rates depend."""
+    from trainer.records import flatten
+
+    settings = flatten(dict(record))
+    return {name: value for name, value in settings.items() if name.startswith(_DECISIVE) and name not in _FREE}
 
 
 def shown_rates(rates: Mapping[str, float]) -> str:

@@ -51,7 +51,7 @@ def normalized_attention(
 
 
 class _NormalizedAttention(torch.autograd.Function):
-    """The operators of both, and one for all gradients."""
+    """Norms, rotation and attention in the forward pass, and one operator for all gradients in the backward pass."""
 
     @staticmethod
     def forward(
@@ -80,7 +80,7 @@ class _NormalizedAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         joint_grad, gain_grads = _backward(*grad_outputs, *ctx.saved_tensors, ctx.eps, ctx.num_heads)
-        _, _, v, _, _, _, q_gain, k_gain, _, _ = ctx.saved_tensors
+        _, _, v, *_, q_gain, k_gain, _, _ = ctx.saved_tensors
         added_grad = joint_grad[:, :, -v.shape[1] :] if ctx.has_added_values else None
         return joint_grad, added_grad, *summed(gain_grads, q_gain, k_gain), None, None, None, None
 

@@ -57,7 +57,7 @@ def in_passes_that_fit(
             needed_gib, free_gib = (needed(passes) + _BYTES_PER_PARAMETER * parameters) / 2**30, free_bytes / 2**30
             raise ValueError(
                 f"the model and its smallest forward pass need about {needed_gib:.1f} GiB, but {free_gib:.1f} GiB of "
-                "GPU memory are free: give a smaller d_model, context_length or batch_size with --set"
+                "GPU memory are free: give a smaller d_model, context_length or batch_size"
             )
         passes *= 2
     if passes == 1:

@@ -187,7 +187,8 @@ class Recipe(_Settings):
     batches: Batches
     evaluations: Evaluations = field(default_factory=Evaluations)
     sized_by_budget: bool = False
-    """Choose d_model, num_layers, num_heads, d_ff and batch_size from the device's speed and the time limit; see
+    """Choose d_model, num_layers, num_heads, d_ff and batch_size from the device's speed and the time limit, and
+    ngram_dropout from the epochs that follow; see
     `nnscratch.speedrun.sizing`. The sizes given here are then only placeholders."""
     tokens_per_parameter: float = 10.0
     """Target of `sized_by_budget`: training tokens per parameter of the matrices and the output layer."""

@@ -18,7 +18,7 @@ SIZE_NAMES = (
     "model.ngram_dropout",
     "batches.batch_size",
 )
-"""Settings that the budget chooses if `sized_by_budget` is on."""
+"""Settings that the budget chooses if `sized_by_budget` is on: sizes, and the dropout that depends on the epochs."""
 _SHORT = {"optimizer": "optimizer.kind", "schedule": "schedule.kind", "evaluations": "evaluations.count"}
 _PLACEHOLDER_HEAD = 64
 
@@ -89,7 +89,7 @@ def _check_gate(before: str, now: str, d_ff: int) -> None:
     if (before == "swiglu") != (now == "swiglu"):
         same, times = same_parameters(d_ff, is_gated=now == "swiglu"), "3/2" if now == "swiglu" else "2/3"
         raise ValueError(
-            f"--set ffn={now}: with d_ff={d_ff} it has {times} of the parameters of {before}; give d_ff too, such "
+            f"ffn={now}: with d_ff={d_ff} it has {times} of the parameters of {before}; give d_ff too, such "
             f"as d_ff={same} for as many parameters, or d_ff={d_ff} to keep it"
         )
 
@@ -130,13 +130,13 @@ def from_record(record: Mapping[str, Any]) -> Recipe:
     kinds = get_type_hints(Recipe)
     try:
         if record.get("version") != RECORD_VERSION:
-            raise TypeError(f"its form has version {record.get('version', 1)}, this app writes {RECORD_VERSION}")
+            raise TypeError(f"its form has version {record.get('version', 1)}, this one writes {RECORD_VERSION}")
         groups = {name: kinds[name](**part) for name, part in values.items() if isinstance(part, dict)}
         return Recipe(**{**values, **groups})
     except (TypeError, KeyError) as error:
         raise ValueError(
-            f"the run was recorded by another version of this app ({error}): finish it with that version, or choose "
-            "another directory with --out"
+            f"another version recorded this recipe ({error}): use the run with that version, or train another one in a "
+            "directory of its own"
         ) from error
 
 
@@ -144,13 +144,13 @@ def _parsed(text: str) -> tuple[str, Any]:
     """Return the dotted name and the value of an assignment."""
     name, equals, written = (part.strip() for part in text.partition("="))
     if not equals:
-        raise ValueError(f"--set {text}: expected NAME=VALUE")
+        raise ValueError(f"{text!r}: expected NAME=VALUE")
     try:
         name = full_name(name)
     except ValueError as error:
-        raise ValueError(f"--set {text}: {error}") from None
+        raise ValueError(f"{text}: {error}") from None
     if name == "seed":
-        raise ValueError(f"--set {text}: expected the seed as --seed")
+        raise ValueError(f"{text}: the seed is no setting of a recipe here, expected it on its own (--seed)")
     try:
         value = ast.literal_eval(written)
     except (ValueError, SyntaxError):
@@ -158,7 +158,7 @@ def _parsed(text: str) -> tuple[str, Any]:
     kind = _TYPES[name]
     if not _fits(value, kind):
         expected = kind.__name__ if isinstance(kind, type) else kind
-        raise ValueError(f"--set {text}: {value!r} is a {type(value).__name__}, expected {expected}")
+        raise ValueError(f"{text}: {value!r} is a {type(value).__name__}, expected {expected}")
     return name, float(value) if kind is float else value
 
 

@@ -26,7 +26,7 @@ expected, is not based on a measurement.
 """
 _REFERENCE_TOKENS, _REFERENCE_BATCH = 2e9, 2**17  # training tokens, and tokens per step, of the leaderboard's entries
 _BATCH_EXPONENT = 0.654
-_MIN_STEP_TOKENS = 4096  # smaller steps learn more from a token, but take longer for it
+_MIN_PASS_TOKENS = 4096  # on a CPU, smaller steps learn more from a token but take longer for it
 _MASKED_INPUTS, _MASKED_FROM_EPOCHS = 0.1, 2.0
 _DROPPED_PER_EPOCH, _MOST_DROPPED = 0.25, 0.75  # of the vectors of n-grams, after the first epoch
 
@@ -149,10 +149,12 @@ def batch_windows(recipe: Recipe, tokens: float) -> int:
 
     The best batch grows with compute to the power of 0.327 (DeepSeek-AI 2024, arXiv 2401.02954, figure 3), and compute
     with the square of the tokens. The curve passes through the batches of the leaderboard's entries, 131 k tokens per
-    step for 2 G in all, and gives 4 k tokens per step for 10 M.
+    step for 2 G in all, and gives 4 k tokens per step for 10 M. A pass has 4,096 tokens or more.
     """
     step = _REFERENCE_BATCH * (tokens / _REFERENCE_TOKENS) ** _BATCH_EXPONENT / recipe.batches.mean_passes
-    return 2 ** round(math.log2(max(1.0, max(step, _MIN_STEP_TOKENS) / recipe.model.context_length)))
+    length = recipe.model.context_length
+    least = math.ceil(math.log2(max(1.0, _MIN_PASS_TOKENS / length)))
+    return 2 ** max(least, round(math.log2(max(1.0, step / length))))
 
 
 def compiled_if_it_pays(recipe: Recipe, device_type: str, seconds: float) -> Recipe:

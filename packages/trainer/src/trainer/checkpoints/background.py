@@ -107,13 +107,14 @@ class BackgroundSaver:
         Raises:
             OSError: If there is no space; earlier checkpoints are untouched.
         """
-        begun, self._begun = self._begun, {}
-        if not _are_equal(begun, {"model": state.model, "optimizer": state.optimizer}):
+        is_same = _are_equal(self._begun, {"model": state.model, "optimizer": state.optimizer})
+        if is_same:
+            before()
+            self._store.complete(state)
+        else:
             self._store.remove_leftovers()
-            return False
-        before()
-        self._store.complete(state)
-        return True
+        self._begun = {}
+        return is_same
 
     def is_busy(self) -> bool:
         """Return whether a save is under way."""
@@ -143,7 +144,7 @@ class BackgroundSaver:
         """
         try:
             self.wait()
-            if self._begun:  # the last evaluation has failed, or the run has diverged
+            if self._begun:  # nothing has completed it, as after a failure of the last evaluation
                 self._store.remove_leftovers()
         except Exception as error:
             explains_itself = isinstance(error, OSError)  # the store's messages name the folder and the remedy

@@ -11,7 +11,7 @@ _APPS = {
     "tinystories": ("TransformerLM", "tinystories.run "),
     "owt_leaderboard": ("SpeedrunLM", "owt_leaderboard."),
 }
-"""Class of the models of each app, and the beginning of its commands. A run with others records its "app"."""
+"""Class of the models of each app, and the beginning of its commands. "app" in a run's records takes precedence."""
 
 
 class OtherAppError(ValueError):

@@ -13,8 +13,8 @@ from trainer.config import TrainConfig
 from trainer.distributed import Processes
 
 Measured = Literal["evaluation", "export", "save", "busy", "completion"]
-"""Parts of an orderly end. "busy" is the part of a background save that may hold up an evaluation: copying, and the
-computing time of the thread. "completion" comes after both."""
+"""Parts of an orderly end. "busy": time that a background save takes from an evaluation beside it, for copying and for
+the thread's computing. "completion": what is left of the save when both have ended."""
 
 _SAFETY_FACTOR = 1.25
 _RESERVED_STEPS = 2
@@ -40,8 +40,9 @@ class RunClock:
     part of the time for training.
 
     An orderly end needs an evaluation, an export and a save. With a time limit, the clock reserves 1.25 times the
-    slowest of each so far, and two steps. Evaluation and save count one after the other, unless background saves have
-    been measured: then the longer of both, with what one takes from the other, and the completion of the save.
+    slowest of each so far, and two steps. An evaluation and a save take the sum of their times. Once a background save
+    has been measured, they count as parallel: as the save, or as the evaluation with the processor time of the save,
+    whichever is longer. The completion of the save comes after both.
 
     A measurement above twice the median of its kind counts as twice the median. Otherwise one evaluation during which
     the process was stopped could end the run early.

@@ -83,7 +83,7 @@ class Saver:
     def begin(self, step: int) -> None:
         """Begin a save in the background, if the configuration allows: weights and optimizer; `save` adds the rest.
 
-        The last evaluation takes place meanwhile. What it does not change need not wait for its loss.
+        The last evaluation changes neither, so they are written while it takes place.
 
         Args:
             step: Optimizer steps made.
@@ -152,7 +152,7 @@ class Saver:
             busy = self._seconds_copying + seconds.computing
             self._clock.note("save", self._growth * (self._seconds_copying + seconds.total))
             self._clock.note("busy", self._growth * busy)
-            # Comparing weights and optimizer with what was begun takes less time than copying and hashing them.
+            # Assumed: comparing weights and optimizer with what was begun takes no longer than copying and hashing.
             self._clock.note("completion", self._growth * (busy + seconds.completing))
             self._clock.share()
 

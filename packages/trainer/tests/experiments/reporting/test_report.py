@@ -125,12 +125,13 @@ def test_a_part_of_an_experiment_is_marked(tmp_path):
     assert "This report covers only a part of the experiment." in markdown(document)
 
 
-def test_failures_alone_make_a_report_too(tmp_path, quick):
-    make_failure(tmp_path / "baseline", "RuntimeError: no")
-    paths = write_report(read_experiment(tmp_path), tmp_path)
+@pytest.mark.parametrize("baseline", ["baseline", "full"])
+def test_failures_alone_make_a_report_too(tmp_path, quick, baseline):
+    make_failure(tmp_path / baseline, "RuntimeError: no")
+    paths = write_report(read_experiment(tmp_path, Wording(baseline=baseline)), tmp_path)
     assert [path.name for path in paths] == ["report.md", "report.html", "runs.csv"]
     assert "failed: RuntimeError: no" in paths[0].read_text("utf-8")
-    assert "no finished run: baseline" in paths[0].read_text("utf-8")
+    assert f"no finished run: {baseline}" in paths[0].read_text("utf-8")
 
 
 def test_terminal_table_is_aligned(directory):
@@ -225,7 +226,7 @@ def test_the_page_needs_nothing_else_and_shows_what_markdown_shows(directory, do
     assert all(picture["alt"] and picture["src"].startswith("data:image/svg+xml") for picture in pictures)
     links = [value for _, each in page.tags for name, value in each.items() if name in ("href", "src", "srcset")]
     assert all(link.startswith("data:") for link in links)
-    assert not {"script", "link"} & {tag for tag, _ in page.tags if tag != "link"}
+    assert "script" not in {tag for tag, _ in page.tags}
     text = "".join(page.words)
     rows = [*document.results, *document.variants, *document.costs, *document.runs]
     for shown in [*(cell for row in rows for cell in row), *document.reading, *document.notes]:

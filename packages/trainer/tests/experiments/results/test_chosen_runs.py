@@ -89,7 +89,7 @@ def test_losses_per_token_of_different_tokenizers_are_not_compared(tmp_path):
 
 def test_too_few_runs(tmp_path):
     path = make_run(tmp_path / "one", [7.0, 3.0])
-    with pytest.raises(ValueError, match="1 run given: expected two or more"):
+    with pytest.raises(ValueError, match="different runs were given, expected two or more"):
         read_runs([path, path])
     with pytest.raises(FileNotFoundError, match="is not a finished run"):
         read_runs([path, tmp_path / "nothing"])

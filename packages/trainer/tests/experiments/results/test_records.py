@@ -136,7 +136,7 @@ def test_a_damaged_header(tmp_path):
 @pytest.mark.parametrize("name", ["summary.json", "config.json", "environment.json", "metrics.jsonl"])
 @pytest.mark.parametrize("content", ["", "{", "{}", "[]"])
 def test_a_damaged_run_does_not_take_the_others_with_it(tmp_path, name, content):
-    """R13, A7, A8: it is named, and the report is made of the rest."""
+    """It is named, and the report is made of the rest."""
     make_run(tmp_path / "baseline", [7.0, 3.0])
     (make_run(tmp_path / "silu", [7.0, 3.0]) / name).write_text(content)
     if name == "metrics.jsonl":  # lines that are no records are left out
@@ -170,7 +170,6 @@ def test_a_damaged_failure_is_one(tmp_path):
     ],
 )
 def test_values_of_another_type_are_damage(tmp_path, name, changes):
-    """A7, A8."""
     make_run(tmp_path / "baseline", [7.0, 3.0])
     path = make_run(tmp_path / "silu", [7.0, 3.0]) / name
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
@@ -191,7 +190,6 @@ def test_records_of_another_type_are_damage(tmp_path):
 
 @pytest.mark.parametrize("wrong", [{"notes": 3}, {"title": 3}, {"target_loss": "low"}, {"shared": 3}, {"shared": {}}])
 def test_a_header_of_another_type_is_damage(tmp_path, wrong):
-    """A8."""
     make_run(tmp_path / "baseline", [7.0, 3.0])
     (tmp_path / "experiment.json").write_text(json.dumps(wrong))
     with pytest.raises(ValueError, match=rf"experiment.json is damaged: {next(iter(wrong))} is not .*; delete it"):

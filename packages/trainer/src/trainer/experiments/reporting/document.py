@@ -58,7 +58,9 @@ class Document:
     """Changes and hypotheses of the variants; empty for sweeps."""
     stories: list[Story]
     text: str
-    """Word for a text that a model wrote: "story"."""
+    """Word for a text that a model wrote, such as "story"."""
+    text_note: str
+    """How the texts were sampled; empty if nothing is known."""
     setting: Facts
     """Settings and machine of the runs."""
     notes: tuple[str, ...]
@@ -81,6 +83,7 @@ def compose(experiment: Experiment) -> Document:
         variants=variants_table(experiment),
         stories=[Story(group.name, group.runs[0].sample) for group in shown if group.runs],
         text=experiment.wording.text,
+        text_note=experiment.wording.text_note,
         setting=setting(experiment),
         notes=experiment.notes,
         costs=cost_table(experiment),

@@ -23,7 +23,8 @@ def markdown(document: Document) -> str:
     if document.variants:
         lines += [f"## {words.VARIANTS}", "", *_table(document.variants), ""]
     if document.stories:
-        lines += [f"## {words.STORIES.format(document.text)}", "", words.PROMPT_NOTE, ""]
+        lines += [f"## {words.STORIES.format(document.text)}", ""]
+        lines += [document.text_note, ""] if document.text_note else []
         for story in document.stories:
             lines += [
                 f"### {_escaped(story.name)}",

@@ -39,7 +39,7 @@ def missing(experiment: Experiment) -> Facts:
     found = [("not finished", list(experiment.unfinished)), ("failed", failed)]
     if experiment.kind == "ablations":
         if experiment.baseline is None or not experiment.baseline.runs:
-            found.append(("no finished run", ["baseline"]))
+            found.append(("no finished run", [experiment.wording.baseline]))
         sizes = {group.name: len(group.runs) + len(group.failures) for group in experiment.groups}
         most = max(sizes.values(), default=0)
         found.append((f"fewer than {several(most, 'run')}", [name for name, size in sizes.items() if size < most]))

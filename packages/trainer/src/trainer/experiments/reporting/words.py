@@ -13,7 +13,6 @@ RUNS = "Every run"
 WORDY = ("verdict", "change", "hypothesis", "expected", "end")
 """Headings of columns that hold words."""
 
-PROMPT_NOTE = "Same prompt, same seed, temperature 0.8, top-p 0.95."
 NOTHING_WRITTEN = "(No {}: training stopped before the first one.)"
 COSTS_NOTE = "Means over the runs that did not diverge; peak memory is the maximum over all of them."
 
@@ -25,9 +24,9 @@ _SECONDS = "Seconds of training exclude start-up and evaluations; they depend on
 _VERDICTS = (
     'Verdicts compare with the row "{reference}". Better and worse: every {percent} interval of the difference (in '
     "brackets, by Welch's t) excludes 0. Inconclusive: an interval contains 0, or too few runs leave the spread over "
-    "seeds unknown; --seeds 3 gives intervals. Diverged: in every run the loss became infinite or NaN, or ended above "
-    "its start. Unstable: this happened in some runs. Diverged runs are counted, not averaged. About one in twenty "
-    "intervals misses the true difference by chance."
+    "seeds unknown; several seeds of each give intervals. Diverged: in every run the loss became infinite or NaN, "
+    "or ended above its start. Unstable: this happened in some runs. Diverged runs are counted, not averaged. About "
+    "one in twenty intervals misses the true difference by chance."
 )
 _BATCHES = (
     "Each batch size is shown at its best learning rate: the one with the lowest mean loss at which no run "

@@ -26,7 +26,7 @@ def read_runs(directories: Sequence[Path]) -> Experiment:
     """
     found = {path.resolve(): replace(read_result(path), name=str(path)) for path in directories}
     if len(found) < 2:
-        raise ValueError(f"{len(found)} run given: expected two or more to compare")
+        raise ValueError(f"only {len(found)} different runs were given, expected two or more to compare")
     groups: dict[str, list[Result]] = {}
     for run in found.values():
         groups.setdefault(_identity(run), []).append(run)
@@ -64,8 +64,10 @@ def _changes(first: Result, run: Result) -> str:
     names = [name for name in names if "." not in name or name.rpartition(".")[2] not in names]
     shown = [f"{name}={now[name]}" for name in names[:_SHOWN]]
     shown += [f"and {len(names) - _SHOWN} more"] if len(names) > _SHOWN else []
+    others = sorted(before.keys() ^ now.keys())  # as between versions
+    unshown = f"other settings: {', '.join(others[:_SHOWN])}" if others else "another text or tokenizer"
     classes = [one.config.get("model.class") for one in (first, run)]
-    return " ".join([*([str(classes[1])] if classes[0] != classes[1] else []), *shown]) or "another text"
+    return " ".join([*([str(classes[1])] if classes[0] != classes[1] else []), *shown]) or unshown
 
 
 def _notes_on_texts(runs: Sequence[Result]) -> tuple[str, ...]:

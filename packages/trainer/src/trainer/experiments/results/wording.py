@@ -35,6 +35,8 @@ class Wording:
     """Name of the variant that the others are compared with."""
     text: str = "text"
     """Word for a text that a model wrote in training."""
+    text_note: str = ""
+    """How these texts were sampled, if all runs did it alike."""
     command: Callable[[Sequence[str]], str] = _program
     """Returns the command line to show, given the program and the arguments of a run's process."""
 
