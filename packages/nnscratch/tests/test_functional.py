@@ -154,6 +154,13 @@ def test_sparse_gradients_are_those_of_embedding(ids, width):
     torch.testing.assert_close(weight.grad.to_dense(), peer.grad)
 
 
+def test_gradients_of_a_table_are_dense_on_other_devices():
+    """NCCL and MPS have no sparse tensors. The device without memory stands for them."""
+    weight = torch.zeros(7, 2, device="meta", requires_grad=True)
+    sparse_embedding(torch.tensor([1], device="meta"), weight).sum().backward()
+    assert not weight.grad.is_sparse
+
+
 def test_sparse_embedding_names_an_id_outside_the_table():
     with pytest.raises(IndexError, match="token_ids range from 1 to 7, expected 0 to 6"):
         sparse_embedding(torch.tensor([1, 7]), torch.zeros(7, 2, requires_grad=True))

@@ -12,6 +12,7 @@ from small_runs import TINY
 
 from owt_leaderboard.budget import read_sessions
 from owt_leaderboard.commands import train
+from owt_leaderboard.run.decisions import Decisions, asked_of
 from trainer import ConsoleLogger
 
 DOORS = ["ablate", "evaluate", "export", "fixed_steps", "generate", "measure", "plan", "play", "tune"]
@@ -173,6 +174,24 @@ def test_sizes_by_the_budget_are_decided_once(text, tmp_path, capsys):
     assert all(reason in printed for reason in decisions["reasons"])
     config = json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))
     assert config["recorded"]["recipe"] == decisions["recipe"]
+
+
+def test_a_gpu_trains_the_recipe_of_its_budget_and_goes_on_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(train.DataFlags, "device_type", "mps")
+    flops = []
+    monkeypatch.setattr(train, "budget_flops", lambda data, seconds: flops[-1])
+    flags = train.Flags(set=("num_layers=5",))
+    recipes = []
+    for budget in (1e15, 1e16):
+        flops.append(budget)
+        recipes.append(train._recipe(flags, 60.0, tmp_path))
+    assert [recipe.model.vocab_size for recipe in recipes] == [4096, 32_000]
+    assert all(recipe.model.num_layers == 5 for recipe in recipes)
+    # A run that began with a small budget, and goes on with a longer limit.
+    asked = asked_of(recipes[0], frozenset({"model.num_layers"}), 60.0)
+    Decisions(asked, recipes[0], (), None, 1.0).write(tmp_path)
+    assert train._recipe(flags, 600.0, tmp_path) == recipes[0]
+    assert train._recipe(train.Flags(set=("num_layers=6",)), 600.0, tmp_path).model.vocab_size == 32_000
 
 
 def test_a_long_limit_on_a_cpu_has_to_be_asked_for(tmp_path, monkeypatch, capsys):

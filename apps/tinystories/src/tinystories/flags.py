@@ -1,7 +1,8 @@
 """Flags shared by several commands, as dataclasses; their docstrings are the text of `--help`."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -113,8 +114,13 @@ class RecipeFlags:
         """True if `train` chooses recipe and sizes by the time limit, because no preset is named."""
         return self.time_limit is not None and self.preset == "auto"
 
-    def sized_recipe(self, machine: Machine) -> "tuple[SpeedrunRecipe, frozenset[str], float]":
+    def sized_recipe(
+        self, machine: Machine, is_known: "Callable[[SpeedrunRecipe, frozenset[str]], bool]"
+    ) -> "tuple[SpeedrunRecipe, frozenset[str], float]":
         """Apply the changes to the recipe of a time limit, and check the machine.
+
+        What a GPU trains depends on the limit, except that a run keeps the recipe that it began with: the one for which
+        `is_known`, called with a recipe and its given sizes, returns True.
 
         Returns:
             The recipe before its sizes are chosen, the names of the sizes that are given, and the limit in seconds.
@@ -134,14 +140,21 @@ class RecipeFlags:
         for name, value in _OF_SPEEDRUN.items():
             if getattr(self, name) not in (None, value):
                 refuse_flag(name, getattr(self, name), machine)
-        recipe = RECIPES["speedrun"](machine.device_type)
+        kind, fixed = machine.device_type, given_sizes(assignments)
+
+        def changed_for(flops: float | None) -> "SpeedrunRecipe":
+            return replace(changed(RECIPES["speedrun"](kind, flops), assignments), seed=self.seed or 0)
+
+        recipes = map(changed_for, (0.0, inf))
+        recipe = next((recipe for recipe in recipes if is_known(recipe, fixed)), None)
+        recipe = recipe or changed_for(machine.expected_flops(seconds))
         if machine.compile == "on" and recipe.batches.sampled_tokens is not None:
             refuse_flag(
                 "compile", "on", machine, "the shapes of the loss that a time limit chooses change in every step"
             )
-        recipe = replace(changed(recipe, assignments), compile=machine.compile, seed=self.seed or 0)
-        machine.check_compilers(compiled_if_it_pays(recipe, machine.device_type, seconds).compile)
-        return recipe, given_sizes(assignments), seconds
+        recipe = replace(recipe, compile=machine.compile)
+        machine.check_compilers(compiled_if_it_pays(recipe, kind, seconds).compile)
+        return recipe, fixed, seconds
 
     def recipe(self, machine: Machine) -> Recipe:
         """Apply the changes to the preset, which the device chooses if none is named, and check the machine.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from nnscratch import speedrun
 from nnscratch.speedrun import TRAINING_SHARE, Recipe, compiled_if_it_pays, from_record, to_record
@@ -57,7 +57,7 @@ def train_for(
     Raises:
         ModuleNotFoundError: wandb is requested and not installed.
         ValueError: The directory holds a run of another recipe or program, the limit is too short, or several processes
-            train tables of n-grams.
+            train tables of n-grams on CPUs.
         trainer.TrainingInterrupted: A signal such as SIGINT or SIGTERM arrived; everything is saved.
     """
     from bpe import Tokenizer
@@ -65,13 +65,13 @@ def train_for(
     from trainer.distributed import joined_processes, read_ranks, resolve_process_device
 
     known, ranks = _recipe_of(run_dir), read_ranks()
-    if ranks.world_size > 1 and recipe.model.ngram_rows is not None:
+    device = resolve_process_device(machine.device, ranks)
+    if ranks.world_size > 1 and recipe.model.ngram_rows is not None and device.type == "cpu":
         raise ValueError(
-            f"{ranks.world_size} processes train, but DDP cannot exchange the sparse gradients of this recipe's tables "
-            "of n-grams: train with one process, or give --preset cpu-quick"
+            f"{ranks.world_size} processes train on CPUs, but DDP cannot exchange the sparse gradients of the tables "
+            "of n-grams in this recipe: train with one process, or give --preset cpu-quick"
         )
     loggers, tokenizer = make_loggers(wandb), Tokenizer.from_pretrained(files.tokenizer)
-    device = resolve_process_device(machine.device, ranks)
 
     def size() -> Recipe:
         text_tokens = len(TokenDataset(files.train))
@@ -112,7 +112,7 @@ def train_for(
             sample=sample,
             recorded={
                 "app": "tinystories",
-                "asked": {"recipe": to_record(replace(recipe, compile="auto")), "fixed": sorted(fixed)},
+                "asked": _asked_of(recipe, fixed),
                 "time_limit_seconds": time_limit_seconds,
             },
             changeable=("time_limit_seconds", "recipe.compile"),
@@ -120,6 +120,17 @@ def train_for(
         )
         processes.wait()  # as soon as one process ends, torchrun may end the others
     return summary
+
+
+def is_recipe_of(run_dir: Path, recipe: Recipe, fixed: frozenset[str]) -> bool:
+    """Return whether a run was started with this recipe, before it was sized, and these given sizes."""
+    if not has_begun(run_dir):
+        return False
+    return recorded_of(run_dir, "tinystories").get("asked") == _asked_of(recipe, fixed)
+
+
+def _asked_of(recipe: Recipe, fixed: frozenset[str]) -> dict[str, Any]:
+    return {"recipe": to_record(replace(recipe, compile="auto")), "fixed": sorted(fixed)}
 
 
 def _recipe_of(run_dir: Path) -> Recipe | None:

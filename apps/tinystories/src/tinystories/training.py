@@ -44,6 +44,16 @@ class Machine:
 
         return resolve_device(self.device).type
 
+    def expected_flops(self, seconds: float) -> float | None:
+        """Return the operations that the devices of a run are expected to compute in a time limit; None for a CPU."""
+        from trainer import resolve_device
+        from trainer.distributed import read_ranks
+        from trainer.experiments.speed_trial import expected_flops
+
+        if self.device_type == "cpu":
+            return None
+        return expected_flops(resolve_device(self.device), seconds, processes=read_ranks().world_size, dtype=self.dtype)
+
     def check_compilers(self, mode: Literal["auto", "on", "off"] | None = None) -> None:
         """Refuse a machine that lacks a compiler which its runs would need; `mode` takes the place of `compile`."""
         from trainer.devices import check_compilers

@@ -4,15 +4,17 @@ import itertools
 import json
 import signal
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from small_runs import SMALL, refused, summary_of
 
 from nnscratch import SpeedrunLM
-from nnscratch.speedrun import RECIPES, choose, from_record, with_settings
-from tinystories.flags import DataFlags
+from nnscratch.speedrun import RECIPES, choose, from_record, to_record, with_settings
+from tinystories.flags import DataFlags, Machine, RecipeFlags
 from tinystories.run import main
 from tinystories.texts import CORPUS
+from tinystories.timed_training import is_recipe_of
 from trainer import read_config
 from trainer.experiments.runs import OtherAppError, recorded_of
 
@@ -95,6 +97,25 @@ def test_sizes_follow_from_the_speed_and_the_limit(measured, clock, quick, timed
         _, larger = error.value.args
         assert larger.model.d_model > found.model.d_model
         found = larger
+
+
+def test_a_gpu_trains_the_recipe_of_its_budget_and_goes_on_with_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(Machine, "device_type", "mps")
+    monkeypatch.setattr(Machine, "check_compilers", lambda *_: None)
+    monkeypatch.setattr(Machine, "expected_flops", lambda self, seconds: seconds * 1e14)
+    begun = {}
+    monkeypatch.setattr("tinystories.timed_training.has_begun", lambda run: run in begun)
+    monkeypatch.setattr("tinystories.timed_training.recorded_of", lambda run, app: begun[run])
+
+    def recipe(limit, run=tmp_path, **flags):
+        return RecipeFlags(time_limit=limit, **flags).sized_recipe(Machine(), partial(is_recipe_of, run))[0]
+
+    small, large = recipe("10s"), recipe("100s")
+    assert [one.model.vocab_size for one in (small, large)] == [4096, 32_000]
+    begun[tmp_path] = {"asked": {"recipe": to_record(small), "fixed": []}}
+    assert recipe("100s") == small  # the same run with a longer limit
+    assert recipe("100s", seed=1) == replace(large, seed=1)  # another run, which will be refused
+    assert recipe("100s", tmp_path / "other") == large
 
 
 def test_given_sizes_and_settings_stay(measured, clock, quick, timed, tmp_path):

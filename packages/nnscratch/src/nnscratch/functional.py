@@ -65,13 +65,14 @@ def sparse_embedding(
 ) -> Float[Tensor, "*batch d_model"]:
     """Return weight[token_ids], as `embedding` does, with a sparse gradient of the rows that were looked up.
 
-    The gradient of `weight` is a COO tensor with each row once, so its size depends on the ids and not on the table.
-    Under `torch.compile`, which has no sparse gradients, it is dense.
+    On a CPU the gradient of `weight` is a COO tensor with each row once, so its size depends on the ids and not on the
+    table. It is dense on other devices, where finding the rows would make the host wait and NCCL and MPS lack sparse
+    tensors, and under `torch.compile`, which has no sparse gradients.
 
     Raises:
         IndexError: If an id is outside the table (on a GPU, a device error).
     """
-    if torch.compiler.is_compiling() or not torch.is_grad_enabled():
+    if weight.device.type != "cpu" or torch.compiler.is_compiling() or not torch.is_grad_enabled():
         return embedding(token_ids, weight)
     return _SparseEmbedding.apply(token_ids, weight)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from nnscratch.speedrun import RECIPES, SWITCHES, RecipeName, changed
-from nnscratch.speedrun.recipes import Batches
+from nnscratch.speedrun.recipes import SMALL_FLOPS, Batches
 
 
 @pytest.mark.parametrize(
@@ -36,12 +36,11 @@ def test_recipes_that_contradict_themselves(unchecked_shapes, assignments, messa
         changed(RECIPES["speedrun"]("cpu"), assignments)
 
 
-def test_a_cpu_has_only_the_switches_that_gained_there_and_a_gpu_those_of_the_records():
-    def are_on(device_type):
-        return {name for name in SWITCHES if getattr(RECIPES["speedrun"](device_type).model, name)}
+def test_small_budgets_have_only_the_switches_that_gained_on_a_cpu_and_large_ones_those_of_the_records():
+    def are_on(*budget):
+        return {name for name in SWITCHES if getattr(RECIPES["speedrun"](*budget).model, name)}
 
-    assert are_on("mps") == {"value_embeddings", "zero_init_projections"}
-    assert are_on("cpu") == are_on("mps") | {"embedding_norm"}
+    assert are_on("mps") == are_on("cpu") == {"value_embeddings", "zero_init_projections", "embedding_norm"}
     assert are_on("cuda") == {
         "value_embeddings",
         "qk_norm",
@@ -54,6 +53,17 @@ def test_a_cpu_has_only_the_switches_that_gained_there_and_a_gpu_those_of_the_re
     }
     decay = [RECIPES["speedrun"](device).optimizer.cautious_weight_decay for device in ("cpu", "mps", "cuda")]
     assert decay == [False, False, True]
+
+
+def test_a_gpu_trains_what_suits_its_budget():
+    """On two processors that take the same time, a recipe is the same."""
+    speedrun = RECIPES["speedrun"]
+    below, above = SMALL_FLOPS * 0.999, SMALL_FLOPS
+    assert speedrun("cuda", below) == speedrun("mps", below) == speedrun("mps")
+    assert speedrun("cuda", above) == speedrun("mps", above) == speedrun("cuda")
+    assert speedrun("cpu", above) == speedrun("cpu")
+    assert (speedrun("mps").model.vocab_size, speedrun("cuda").model.vocab_size) == (4096, 32_000)
+    assert speedrun("mps").batches.sampled_tokens is None  # which only saves time where logits are expensive
 
 
 def test_a_sampled_output_layer_takes_fewer_operations():

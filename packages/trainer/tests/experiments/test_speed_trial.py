@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from trainer.experiments import speed_trial
-from trainer.experiments.speed_trial import flops_per_second_of, measure_flops_per_second
+from trainer.experiments.speed_trial import expected_flops, flops_per_second_of, measure_flops_per_second
 
 VOCAB_SIZE, OPERATIONS = 30, 1000.0
 WHERE = torch.device("cpu"), torch.float32
@@ -62,6 +62,17 @@ def test_measured_speed_is_that_of_the_trial(monkeypatch):
     # Every look at the clock is a second later: passes of 1 s with 8 of 20 windows, and updates of 1 s.
     assert speed == pytest.approx(20 * 16 / (20 / 8 + 1) * OPERATIONS)
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_budget_follows_from_the_peak_or_from_a_few_products(monkeypatch):
+    monkeypatch.setattr("trainer.devices.devices.device_name", lambda device: "Tesla T4")
+    device = torch.device("cpu")
+    assert expected_flops(device, 10.0, processes=2, dtype="float16") == pytest.approx(2 * 65e12 * 0.4 * 10)
+    clock = iter([1.0, 3.0])
+    monkeypatch.setattr(speed_trial, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(speed_trial, "_PRODUCT_SIZE", 8)
+    # 10 products of 2 · 8³ operations in 2 s; nobody has noted a peak in float32.
+    assert expected_flops(device, 10.0, dtype="float32") == pytest.approx(10 * 1024 / 2 * 0.4 * 10)
 
 
 def test_a_step_in_which_the_process_was_stopped_changes_no_speed():

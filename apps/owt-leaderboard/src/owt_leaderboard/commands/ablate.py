@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nnscratch.speedrun import changed
-from owt_leaderboard.commands.shared import DataFlags, check_least, check_machine, chosen_recipe, command
+from owt_leaderboard.commands.shared import DataFlags, budget_flops, check_least, check_machine, chosen_recipe, command
 from owt_leaderboard.run import PlannedRun, complete_all, finished
 from owt_leaderboard.variants import FULL, variants
 from trainer.experiments.reporting import report, write_report
@@ -54,7 +54,7 @@ def _run(flags: Flags) -> int:
             f"--jobs {flags.jobs} on {data.device_type}: runs that share a device slow each other down; expected 1"
         )
     shared = ("sized_by_budget=False", *flags.set)
-    recipe = chosen_recipe("speedrun", data.device_type, shared)
+    recipe = chosen_recipe("speedrun", data, shared, flops=None if flags.steps else budget_flops(data, limit))
     check_machine(data, recipe, None if flags.steps else limit)
     known = variants(recipe)
     names = [FULL, *(name for name in flags.variants or known if name != FULL)]

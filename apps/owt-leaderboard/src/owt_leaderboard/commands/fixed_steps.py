@@ -36,7 +36,7 @@ def _run(flags: Flags) -> int:
     check_least("steps", flags.steps)
     data = flags.data
     given = ("sized_by_budget=False", *flags.set)  # sizes are checked as those of the run, and not as placeholders
-    recipe = replace(chosen_recipe(flags.recipe, data.device_type, given, flags.seed), sized_by_budget=False)
+    recipe = replace(chosen_recipe(flags.recipe, data, given, flags.seed), sized_by_budget=False)
     check_machine(data, recipe, None)
     files = prepared_by_one(data.device, lambda: data.prepare(recipe.model.vocab_size))
     run_dir = flags.out or Path("runs", f"owt-{flags.recipe}-{data.name}-{flags.steps}-steps")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from owt_leaderboard.budget import write_measurements
-from owt_leaderboard.commands.shared import DataFlags, check_least, check_machine, chosen_recipe, command
+from owt_leaderboard.commands.shared import DataFlags, budget_flops, check_least, check_machine, chosen_recipe, command
 from owt_leaderboard.run import PlannedRun, complete, measurement_of
 
 
@@ -32,9 +32,12 @@ def _run(flags: Flags) -> int:
     check_least("seeds", flags.seeds)
     seconds_of = {limit: parse_duration(limit) for limit in flags.limits}
     out = flags.out or Path("runs", f"owt-scaling-{flags.data.name}")
-    recipe = chosen_recipe("speedrun", flags.data.device_type, flags.set)
-    for seconds in seconds_of.values():
-        check_machine(flags.data, recipe, seconds)
+    recipes = {
+        limit: chosen_recipe("speedrun", flags.data, flags.set, flops=budget_flops(flags.data, seconds))
+        for limit, seconds in seconds_of.items()
+    }
+    for limit, seconds in seconds_of.items():
+        check_machine(flags.data, recipes[limit], seconds)
     measured, failed = [], 0
     for seed in range(flags.seeds):
         for limit in flags.limits:
@@ -42,7 +45,7 @@ def _run(flags: Flags) -> int:
             words = ["owt_leaderboard", "--recipe", "speedrun", "--time-limit", limit, "--seed", str(seed)]
             words += ["--rates", "recipe"]  # a later search would make later runs differ
             words += (["--set", *flags.set] if flags.set else []) + flags.data.arguments()
-            summary = complete(PlannedRun(run_dir, words, replace(recipe, seed=seed)), print)
+            summary = complete(PlannedRun(run_dir, words, replace(recipes[limit], seed=seed)), print)
             if summary is None or summary["final_valid_loss"] is None:
                 failed += 1
                 continue

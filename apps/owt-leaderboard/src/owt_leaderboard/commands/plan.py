@@ -36,16 +36,17 @@ def _run(flags: Flags) -> int:
 
     limit = parse_duration(flags.time_limit)
     name, kind, peak = _device(flags.device)
-    recipe = speedrun(kind)
     known = measured_on(name, flags.dataset, read_measurements(flags.measurements or PACKAGED))
     print(f"{known[0].device if known else name}, {limit:,.0f} s, {flags.dataset}")
     if known:
-        if kind != "cuda" and known[0].vocab_size == speedrun("cuda").model.vocab_size:  # a GPU of unknown peak
-            recipe = speedrun("cuda")
+        recipe = speedrun("cuda")  # of a measured GPU, known or not
+        if known[0].vocab_size != recipe.model.vocab_size:
+            recipe = speedrun(kind, 0.0)
         speed, share = nearest_speed(known, limit)
         print(f"speed of the nearest of {len(known)} measured runs")
     elif peak is not None:
         speed, share = peak * ASSUMED_UTILISATION, TRAINING_SHARE
+        recipe = speedrun(kind, speed * limit)
         if compiled_if_it_pays(recipe, kind, limit).compile == "on":
             share -= COMPILING_SECONDS / limit
         print(f"no measurements for this device yet: assuming {ASSUMED_UTILISATION:.0%} of its peak")

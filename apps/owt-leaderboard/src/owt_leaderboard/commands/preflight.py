@@ -11,10 +11,12 @@ import tyro
 
 from nnscratch import speedrun
 from nnscratch.speedrun import (
+    RECIPES,
     SIZE_NAMES,
     TRAINING_SHARE,
     Recipe,
     RecipeName,
+    changed,
     compiled_if_it_pays,
     given_sizes,
     make_model,
@@ -32,6 +34,7 @@ from owt_leaderboard.budget import prediction as arithmetic
 from owt_leaderboard.commands.shared import (
     DataFlags,
     RatesSource,
+    budget_flops,
     check_machine,
     chosen_recipe,
     command,
@@ -48,7 +51,7 @@ from owt_leaderboard.run import (
     trial_steps,
 )
 from trainer.experiments.long_limits import LONG_SECONDS, check_device, check_repetition
-from trainer.experiments.speed_trial import size_for_device
+from trainer.experiments.speed_trial import ASSUMED_UTILISATION, size_for_device
 
 if TYPE_CHECKING:
     from nnscratch.accounting.lowering import LoweredPass
@@ -131,7 +134,9 @@ def _check_here(flags: Flags, limit: float) -> int:
     if not report.attempt("device", lambda: _device(data, limit)):
         return report.end()
     device = resolve_device(data.device)
-    recipe = compiled_if_it_pays(chosen_recipe(flags.recipe, device.type, flags.set), device.type, limit)
+    recipe = compiled_if_it_pays(
+        chosen_recipe(flags.recipe, data, flags.set, flops=budget_flops(data, limit)), device.type, limit
+    )
     if not report.attempt("compilers", lambda: _compilers(data, recipe, limit)):
         return report.end()
     started = process_age()
@@ -281,7 +286,8 @@ def _predict(flags: Flags, name: str, limit: float) -> int:
     if peak is None:
         raise ValueError(f"--for {name}: no peak in bfloat16 is known, expected a name such as NVIDIA H100 or H200")
     rates = arithmetic.assumed_rates(name, peak)
-    recipe = compiled_if_it_pays(chosen_recipe(flags.recipe, "cuda", flags.set), "cuda", limit)
+    flops = peak * ASSUMED_UTILISATION * limit
+    recipe = compiled_if_it_pays(changed(RECIPES[flags.recipe]("cuda", flops), flags.set), "cuda", limit)
     if recipe.compile == "off":
         raise ValueError(
             f"--for {name}: this run of {limit:,.0f} s is not compiled, and only compiled ones are predicted"

@@ -51,9 +51,25 @@ class DataFlags(texts.DataFlags):
         return words + (["--valid-bytes", str(self.valid_bytes)] if self.valid_bytes else [])
 
 
-def chosen_recipe(name: RecipeName, device_type: str, assignments: Sequence[str], seed: int = 0) -> Recipe:
-    """Return the recipe of this name for a kind of device, with the assignments of --set and the seed."""
-    return replace(changed(RECIPES[name](device_type), assignments), seed=seed)
+def chosen_recipe(
+    name: RecipeName, data: DataFlags, assignments: Sequence[str], seed: int = 0, *, flops: float | None = None
+) -> Recipe:
+    """Return the recipe of this name for a device and a budget, with the assignments of --set and the seed.
+
+    `flops` are the operations of training, which decide what a GPU trains; None without a time limit.
+    """
+    return replace(changed(RECIPES[name](data.device_type, flops), assignments), seed=seed)
+
+
+def budget_flops(data: DataFlags, seconds: float) -> float | None:
+    """Return the operations that the devices of a run are expected to compute in a time limit; None for a CPU."""
+    from trainer import resolve_device
+    from trainer.distributed import read_ranks
+    from trainer.experiments.speed_trial import expected_flops
+
+    if data.device_type == "cpu":
+        return None
+    return expected_flops(resolve_device(data.device), seconds, processes=read_ranks().world_size)
 
 
 def stored_rates(

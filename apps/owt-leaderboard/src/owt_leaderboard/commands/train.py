@@ -2,19 +2,21 @@
 
 import time
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 
-from nnscratch.speedrun import RecipeName, given_sizes
+from nnscratch.speedrun import Recipe, RecipeName, given_sizes
 from owt_leaderboard.budget import doubted_age, process_age
 from owt_leaderboard.commands.shared import (
     DataFlags,
     RatesSource,
+    budget_flops,
     check_machine,
     chosen_recipe,
     command,
     stored_rates,
 )
-from owt_leaderboard.run import TimedRun, WandbMode
+from owt_leaderboard.run import TimedRun, WandbMode, is_recipe_of
 from trainer.experiments.texts import prepared_by_one
 from trainer.support.command_line import print_once
 
@@ -47,14 +49,14 @@ def _run(flags: Flags) -> int:
     from trainer import parse_duration
 
     limit, data = parse_duration(flags.time_limit), flags.data
-    recipe = chosen_recipe(flags.recipe, data.device_type, flags.set, flags.seed)
+    run_dir = flags.out or Path("runs", f"owt-{flags.recipe}-{data.name}-{flags.time_limit}")
+    recipe = _recipe(flags, limit, run_dir)
     check_machine(data, recipe, limit)
     if (doubt := doubted_age()) is not None:
         print_once(doubt)
     began = time.perf_counter()
     files = prepared_by_one(data.device, lambda: data.prepare(recipe.model.vocab_size))
     preparing = time.perf_counter() - began
-    run_dir = flags.out or Path("runs", f"owt-{flags.recipe}-{data.name}-{flags.time_limit}")
     print_once(f"data prepared in {preparing:.1f} s (not counted); {limit:,.0f} s for everything else, in {run_dir}")
     summary = TimedRun(
         recipe=recipe,
@@ -80,6 +82,15 @@ def _run(flags: Flags) -> int:
     )
     print_once(f"Entry: {run_dir / 'entry.md'}   learning curve: {run_dir / 'entry.png'}   records: {run_dir}")
     return 0
+
+
+def _recipe(flags: Flags, limit: float, run_dir: Path) -> Recipe:
+    """Return the recipe for the budget, or that of the run in the directory, which may have begun with another one."""
+    words = flags.recipe, flags.data, flags.set, flags.seed
+    recipe = chosen_recipe(*words, flops=budget_flops(flags.data, limit))
+    others = (chosen_recipe(*words, flops=flops) for flops in (0.0, inf))
+    fixed = given_sizes(flags.set)
+    return next((other for other in others if is_recipe_of(run_dir, other, fixed)), recipe)
 
 
 main = command(Flags, _run, "owt_leaderboard")

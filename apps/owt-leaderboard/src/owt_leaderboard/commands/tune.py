@@ -99,7 +99,7 @@ def _run(flags: Flags) -> int:
 def _recipe(flags: Flags, seconds: float) -> Recipe:
     """Return the recipe of the trials in its final sizes."""
     kind = flags.data.device_type
-    recipe = chosen_recipe("speedrun", kind, flags.set, flags.seed)
+    recipe = chosen_recipe("speedrun", flags.data, flags.set, flags.seed)
     recipe = resized(recipe, *_SIZES.get(kind, _OTHER_SIZES), given_sizes(flags.set))
     return compiled_if_it_pays(replace(recipe, sized_by_budget=False), kind, seconds)
 

@@ -115,6 +115,16 @@ def find_decisions(run_dir: Path, asked: dict[str, Any]) -> Decisions | None:
     )
 
 
+def is_recipe_of(run_dir: Path, recipe: Recipe, fixed: frozenset[str]) -> bool:
+    """Return whether a run was started with this recipe, before it was sized, and these given sizes.
+
+    Raises:
+        ValueError: If the run is of another version of the app, or damaged.
+    """
+    found = read_decisions(run_dir)
+    return found is not None and found.asked == asked_of(recipe, fixed, found.time_limit_seconds)
+
+
 def last_limit(run_dir: Path, decisions: Decisions) -> float:
     """Return the time limit of the last command that trained a run, in seconds."""
     from trainer import read_config

@@ -42,16 +42,17 @@ def train(
 
     Raises:
         ValueError: If the limit is too short, the directory holds another run, or several processes train tables of
-            n-grams.
+            n-grams on CPUs.
         trainer.TrainingInterrupted: If a signal such as SIGINT or SIGTERM came; everything is saved.
     """
-    from trainer.distributed import read_ranks
+    from trainer.distributed import read_ranks, resolve_process_device
 
     check_app(run_dir)
-    if read_ranks().world_size > 1 and recipe.model.ngram_rows is not None:
+    ranks, tables = read_ranks(), recipe.model.ngram_rows
+    if ranks.world_size > 1 and tables is not None and resolve_process_device(device, ranks).type == "cpu":
         raise ValueError(
-            f"ngram_rows is {recipe.model.ngram_rows} and several processes train, but DDP cannot exchange the sparse "
-            "gradients of these tables: give --set ngram_rows=None, or train with one process"
+            f"ngram_rows is {tables} and several processes train on CPUs, but DDP cannot exchange the sparse gradients "
+            "of these tables: give --set ngram_rows=None, or train with one process"
         )
 
     def sample(model: "SpeedrunLM", step: int) -> str:

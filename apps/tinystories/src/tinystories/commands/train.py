@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from tinystories.commands.shared import check_text, next_step
@@ -29,7 +30,7 @@ class Train:
 
     def run(self) -> int:
         """Train, and print a next step; exit code 1 if the run diverged."""
-        from tinystories.timed_training import train_for
+        from tinystories.timed_training import is_recipe_of, train_for
         from tinystories.training import train
         from trainer.checkpoints import CheckpointStore
         from trainer.experiments.texts import prepared_by_one
@@ -43,7 +44,7 @@ class Train:
 
         if self.recipe.is_sized:
             self._check_sized()
-            sized, fixed, seconds = self.recipe.sized_recipe(self.machine)
+            sized, fixed, seconds = self.recipe.sized_recipe(self.machine, partial(is_recipe_of, self.out))
             before = time.perf_counter()
             files = prepared(sized.model.vocab_size)
             began += time.perf_counter() - before  # preparing the text does not count

@@ -12,6 +12,12 @@ OptimizerName = Literal["adamw", "muon"]
 ScheduleName = Literal["cosine", "trapezoid"]
 SamplingName = Literal["random", "shuffled", "documents"]
 CompileName = Literal["off", "auto", "on"]
+SMALL_FLOPS = 5e15
+"""Operations of training below which `speedrun` is small.
+
+At 10 tokens per parameter they suit 9 M parameters, half of which would be an output layer for 32,000 tokens. Measured
+are budgets of 1e13 to 6e13 here, and from 1e18 on by the projects that the large recipe follows; nothing between.
+"""
 
 
 class _Settings:
@@ -219,11 +225,12 @@ class Recipe(_Settings):
         return flops_per_token(replace(self.model, vocab_size=computed), backward=True)
 
 
-def baseline(device_type: str) -> Recipe:
+def baseline(device_type: str, flops: float | None = None) -> Recipe:
     """The assignment's main experiment on OpenWebText: the TinyStories architecture, with a longer context on a GPU.
 
     Model sizes follow the assignment's handout on every device. For a few minutes on a CPU they are too large, because
-    the model sees too few tokens; `sized_by_budget` chooses smaller sizes. `device_type` is "cuda", "mps" or "cpu".
+    the model sees too few tokens; `sized_by_budget` chooses smaller sizes. `device_type` is "cuda", "mps" or "cpu", and
+    `flops` change nothing.
     """
     on_gpu = device_type == "cuda"
     return Recipe(
@@ -242,62 +249,69 @@ def baseline(device_type: str) -> Recipe:
     )
 
 
-def speedrun(device_type: str) -> Recipe:
-    """The best known recipe: Muon, ReLU², value embeddings, sizes from the budget, and more options on a GPU.
+def speedrun(device_type: str, flops: float | None = None) -> Recipe:
+    """The best known recipe: Muon, ReLU², value embeddings, sizes from the budget, and more by device and budget.
 
-    On a GPU, options and rates come from nanochat (Karpathy 2025) and the modded-nanogpt records (Jordan et al. 2024),
-    where they were measured. On other devices QK-norm, skip connections, shortcut and cautious decay are off. In models
-    trained for minutes on a CPU, they had no mean gain over three seeds (docs/experiments.md). The soft cap is off too,
-    because its tanh takes a seventh of a step on a CPU. The residual stream is in float32.
+    A GPU that computes `SMALL_FLOPS` or more gets the options and rates of nanochat (Karpathy 2025) and of the
+    modded-nanogpt records (Jordan et al. 2024), where they were measured. A smaller budget, as on a laptop or in a few
+    minutes of a small GPU, gets what was measured in minutes on a CPU (docs/experiments.md): a small vocabulary and
+    tables of pairs and triples of tokens, but no QK-norm, skip connections, shortcut or cautious decay, which had no
+    mean gain over three seeds. A CPU always gets these, and computes the logits of half of its vocabulary.
 
-    A CPU has tables of pairs and triples of tokens, which cost little there, and computes the logits of half of
-    its small vocabulary. `device_type` is "cuda", "mps" or "cpu".
+    The soft cap is off in small budgets, because its tanh takes a seventh of a step on a CPU. The residual stream of
+    small models is in float32.
+
+    Args:
+        device_type: "cuda", "mps" or "cpu".
+        flops: Floating-point operations that training will take; None for a large budget on CUDA and a small one on
+            other devices.
     """
-    on_gpu, on_cpu = device_type == "cuda", device_type == "cpu"
-    width, layers = (1024, 12) if on_gpu else (128, 4)
+    on_cpu = device_type == "cpu"
+    is_large = device_type == "cuda" if flops is None else not on_cpu and flops >= SMALL_FLOPS
+    width, layers = (1024, 12) if is_large else (128, 4)
     return Recipe(
         model=SpeedrunConfig(
-            vocab_size=32_000 if on_gpu else 4096,
+            vocab_size=32_000 if is_large else 4096,
             context_length=512,
             d_model=width,
             num_layers=layers,
-            num_heads=8 if on_gpu else 2,
+            num_heads=8 if is_large else 2,
             d_ff=4 * width,
             ffn="relu_squared",
-            qk_norm=on_gpu,
+            qk_norm=is_large,
             zero_init_projections=True,
-            logit_soft_cap=15.0 if on_gpu else None,
+            logit_soft_cap=15.0 if is_large else None,
             value_embeddings=True,
-            skip_connections=on_gpu,
-            embedding_shortcut=on_gpu,
-            embedding_norm=on_gpu or on_cpu,
-            gainless_norms=on_gpu,
-            narrow_stream=on_gpu,
-            ngram_rows=65_536 if on_cpu else None,
+            skip_connections=is_large,
+            embedding_shortcut=is_large,
+            embedding_norm=True,
+            gainless_norms=is_large,
+            narrow_stream=is_large,
+            ngram_rows=None if is_large else 65_536,
         ),
         optimizer=OptimizerRecipe(
             kind="muon",
             learning_rate=0.01,
             muon_learning_rate=0.02,
-            embedding_learning_rate=0.3 if on_gpu or on_cpu else 0.03,
+            embedding_learning_rate=0.3,
             head_learning_rate=0.008,
             scalar_learning_rate=0.01,
             betas=(0.8, 0.95),
-            cautious_weight_decay=on_gpu,
+            cautious_weight_decay=is_large,
             max_grad_norm=None,
         ),
         schedule=Schedule(
             kind="trapezoid", warmup_fraction=0.01, decay_fraction=0.65, final_learning_rate_fraction=0.05
         ),
         batches=Batches(
-            batch_size=256 if on_gpu else 8,
+            batch_size=256 if is_large else 8,
             masked_inputs=None,
             sampled_tokens=2048 if on_cpu else None,
             sampling="shuffled",
         ),
-        evaluations=_evaluations(on_gpu),
+        evaluations=_evaluations(is_large),
         sized_by_budget=True,
-        tokens_per_parameter=10.0 if on_gpu else 4.0 if on_cpu else 5.0,
+        tokens_per_parameter=10.0 if is_large else 4.0,
     )
 
 
@@ -306,4 +320,4 @@ def _evaluations(on_gpu: bool) -> Evaluations:
 
 
 RecipeName = Literal["speedrun", "baseline"]
-RECIPES: dict[RecipeName, Callable[[str], Recipe]] = {"speedrun": speedrun, "baseline": baseline}
+RECIPES: dict[RecipeName, Callable[..., Recipe]] = {"speedrun": speedrun, "baseline": baseline}

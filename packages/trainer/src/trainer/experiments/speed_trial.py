@@ -29,11 +29,43 @@ Inductor's own estimate, beside matrix products that compiling does not change. 
 """
 COMPILING_SECONDS = 100.0
 """Assumed seconds of compiling. On a CPU, 27 to 126 s were measured for the loss, and 19 to 65 s for the update."""
+_PRODUCT_SIZE, _PRODUCTS = 2048, 10
 _TRIAL_SHARE = 0.01  # of the time, for each of two trials
 _MAX_SECONDS = 5.0
 _MIN_STEPS = 3  # for a median that ignores one step in which the process was stopped
 _SKEW = 7  # 2,048 tokens are then about 780 of 4,096; in web texts they are about 700, in stories 500
 _MAX_WINDOWS = {"cpu": 8, "mps": 8, "cuda": 64}  # fewer would keep a GPU busy with launches only
+
+
+def expected_flops(device: torch.device, seconds: float, *, processes: int = 1, dtype: DtypeName = "auto") -> float:
+    """Return the floating-point operations of a model that some devices compute in a time, before there is a model.
+
+    The rate is `ASSUMED_UTILISATION` of the peak, or of a device of unknown peak, of the rate of ten square products.
+
+    Args:
+        device: The device.
+        seconds: Seconds of training.
+        processes: Devices of the same kind that share the work.
+        dtype: Dtype of the matrix products.
+    """
+    import torch
+
+    from trainer import resolve_dtype
+    from trainer.devices.devices import device_name, synchronize
+    from trainer.devices.flops import peak_flops
+
+    resolved = resolve_dtype(dtype, device)
+    rate = peak_flops(device_name(device), resolved)
+    if rate is None:
+        factor = torch.ones(_PRODUCT_SIZE, _PRODUCT_SIZE, device=device, dtype=resolved)
+        factor @ factor  # loads the library
+        synchronize(device)
+        began = time.perf_counter()
+        for _ in range(_PRODUCTS):
+            factor @ factor
+        synchronize(device)
+        rate = 2 * _PRODUCT_SIZE**3 * _PRODUCTS / (time.perf_counter() - began)
+    return processes * rate * ASSUMED_UTILISATION * seconds
 
 
 def measure_flops_per_second(
