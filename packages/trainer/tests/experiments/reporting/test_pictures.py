@@ -1,16 +1,17 @@
 """Pictures: the window of learning curves, their means, and marks of what lies outside."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
 from matplotlib.figure import Figure
-from synthetic import make_failure, make_header, make_run
+from synthetic import BYTES_PER_TOKEN, make_failure, make_header, make_run
 
 from trainer.experiments.comparison import Difference
 from trainer.experiments.reporting.document import compose
 from trainer.experiments.reporting.pictures import LIGHT, differences, learning_curves
 from trainer.experiments.reporting.pictures.curves import comparable, mean_line, window
-from trainer.experiments.results import read_experiment
+from trainer.experiments.results import compare, read_experiment
 
 
 def test_the_window_is_that_in_which_runs_differ(tmp_path):
@@ -44,7 +45,9 @@ def test_the_line_is_the_mean_and_the_band_from_the_lowest_to_the_highest(tmp_pa
 def test_an_interval_that_continues_outside_the_picture_has_an_arrowhead():
     def comparison(name, value, low, high):
         group = SimpleNamespace(name=name)
-        return SimpleNamespace(group=group, verdict="worse", word="worse", bits_difference=Difference(value, low, high))
+        return SimpleNamespace(
+            group=group, verdict="worse", word="worse", bits_difference=Difference(value, low, high), by_seed=()
+        )
 
     rows = [
         comparison("near", 0.05, 0.04, 0.06),
@@ -58,6 +61,37 @@ def test_an_interval_that_continues_outside_the_picture_has_an_arrowhead():
     heads = [(line.get_marker(), line.get_xdata()[0]) for line in axes.lines if line.get_marker() in ("<", ">")]
     assert heads == [("<", pytest.approx(-edge)), (">", pytest.approx(edge))]
     assert edge == pytest.approx(1.08 * 0.07 * 1.05, rel=0.01)
+
+
+def test_many_curves_have_a_panel_each_beside_the_reference(tmp_path):
+    names = ["nope", "no_rmsnorm", "silu", "muon", "qk_norm", "post_norm"]
+    make_run(tmp_path / "baseline", [7.6, 4.0, 2.0])
+    for number, name in enumerate(names):
+        make_run(tmp_path / name, [7.6, 4.0, 2.1 + 0.1 * number])
+    make_run(tmp_path / "silu-seed-1", [7.6, None, None], at=5, seed=1)
+    figure = Figure()
+    learning_curves(read_experiment(tmp_path).groups, "steps")(figure, LIGHT)
+    titles = {axes.get_title(): [line.get_ydata()[-1] for line in axes.lines] for axes in figure.axes if axes.lines}
+    assert {title.removesuffix(" ✗") for title in titles} == set(names)
+    assert "silu ✗" in titles
+    assert all(ends[0] == 2.0 for ends in titles.values())
+    assert titles["muon"][1] not in (2.0, titles["nope"][1])
+    assert len({axes.get_ylim() for axes in figure.axes}) == 1
+    learning_curves(read_experiment(tmp_path).groups[:5], "steps")(few := Figure(), LIGHT)
+    assert len(few.axes) == 1
+
+
+def test_a_tick_for_each_seed(tmp_path):
+    make_run(tmp_path / "baseline", [7.6, 2.0])
+    make_run(tmp_path / "baseline-seed-1", [7.6, 2.2], seed=1)
+    make_run(tmp_path / "silu", [7.6, 2.1])
+    make_run(tmp_path / "silu-seed-1", [7.6, 2.1], seed=1)
+    comparisons = compare(read_experiment(tmp_path))
+    figure = Figure()
+    differences(comparisons)(figure, LIGHT)
+    ticks = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() == "|"]
+    bits = 1 / math.log(2) / BYTES_PER_TOKEN
+    assert ticks == pytest.approx([0.1 * bits, -0.1 * bits])
 
 
 def test_the_end_of_a_curve_above_the_window_is_short(tmp_path):
@@ -76,7 +110,7 @@ def test_pictures_of_sweeps_show_every_run(kind, tmp_path):
         at = 17 if final is None else None
         make_run(tmp_path / name.format(size, rate), [7.6, 4.0, final], at=at, batch_size=size, learning_rate=rate)
     make_failure(tmp_path / name.format(64, 0.05), "OutOfMemoryError: CUDA out of memory.")
-    pictures = {picture.name: picture for picture in compose(read_experiment(tmp_path)).pictures}
+    pictures = {picture.name: picture for picture in compose(read_experiment(tmp_path), tmp_path).pictures}
     shown = {}
     for title, picture in pictures.items():
         figure = Figure()

@@ -13,6 +13,7 @@ from trainer.experiments.reporting.document import compose
 from trainer.experiments.reporting.html import html
 from trainer.experiments.reporting.markdown import markdown
 from trainer.experiments.reporting.pictures import LIGHT, rendered
+from trainer.experiments.reporting.summary import headline
 from trainer.experiments.reporting.tables import runs_csv
 from trainer.experiments.results import Described, Wording, read_experiment
 
@@ -41,7 +42,7 @@ def directory(tmp_path_factory):
 
 @pytest.fixture
 def document(directory):
-    return compose(read_experiment(directory, WORDING))
+    return compose(read_experiment(directory, WORDING), directory)
 
 
 def by_name(rows):
@@ -90,7 +91,7 @@ def test_runs_of_equal_time_are_shown_with_their_tokens(tmp_path):
     make_group(tmp_path, "full", [2.0, 2.1], time_limit_seconds=60.0)
     make_run(tmp_path / "slow", [7.0, 2.5], time_limit_seconds=60.0)
     wording = Wording({"full": Described("all"), "slow": Described("slow=True")}, baseline="full")
-    document = compose(read_experiment(tmp_path, wording))
+    document = compose(read_experiment(tmp_path, wording), tmp_path)
     rows = by_name(document.results)
     assert {name: (row["verdict"], row["tokens"]) for name, row in rows.items()} == {
         "full": ("baseline", "81.92 k"),
@@ -110,13 +111,26 @@ def test_key_figures_sort_variants_by_verdict(document):
         ("diverged", "no_rmsnorm"),
         ("inconclusive (3 runs)", "post_norm"),
         ("failed", "muon"),
+        ("qk_norm, seed by seed", "+0.2404 (seed 0), diverged (seed 1), diverged (seed 2)"),
+        ("post_norm, seed by seed", "+0.0048 (seed 0), +0.0000 (seed 1), +0.0048 (seed 2)"),
     ]
+
+
+def test_a_report_opens_with_its_result_in_a_sentence(document, tmp_path):
+    assert document.headline == (
+        "nope differs most from baseline, by +0.4809 [+0.4590, +0.5028] bits per byte. Of 7 variants: 1 better, 2 "
+        "worse, 1 unstable, 1 diverged, 1 inconclusive and 1 failed."
+    )
+    make_run(tmp_path / "silu", [7.6, 2.0])
+    assert headline(read_experiment(tmp_path)) == "There is no finished run of baseline to compare 1 variant with."
+    make_run(tmp_path / "baseline", [7.6, 1.0])
+    assert headline(read_experiment(tmp_path)) == "None of 1 variant is known to be better or worse than baseline."
 
 
 def test_a_part_of_an_experiment_is_marked(tmp_path):
     make_ablations(tmp_path)
     (tmp_path / "silu-seed-1" / "summary.json").unlink()
-    document = compose(read_experiment(tmp_path, WORDING))
+    document = compose(read_experiment(tmp_path, WORDING), tmp_path)
     assert document.missing == [
         ("not finished", "silu-seed-1"),
         ("failed", "muon"),
@@ -206,7 +220,7 @@ def test_what_a_model_wrote_is_text(tmp_path, quick):
     make_run(tmp_path / "baseline", [7.0, 3.0], story=HOSTILE)
     make_run(tmp_path / "<b>$x_1$ | {{ 1 }}", [7.0, 3.5], story="# no heading\n- no list\n1. nor here\n\n> end")
     make_header(tmp_path, title="A <i>title</i>", notes=["</p><script>"])
-    document = compose(read_experiment(tmp_path))
+    document = compose(read_experiment(tmp_path), tmp_path)
     page = Tags(html(document))
     assert not {"script", "i", "b"} & {tag for tag, _ in page.tags}
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
@@ -225,7 +239,14 @@ def test_the_page_needs_nothing_else_and_shows_what_markdown_shows(directory, do
     assert len(pictures) == 3
     assert all(picture["alt"] and picture["src"].startswith("data:image/svg+xml") for picture in pictures)
     links = [value for _, each in page.tags for name, value in each.items() if name in ("href", "src", "srcset")]
-    assert all(link.startswith("data:") for link in links)
+    places = {"#" + attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    runs = {f"{path.parent.name}/" for path in directory.glob("*/summary.json")}
+    # Numbers of a variant lead to the row of its first run, and rows of runs to their directories.
+    within = {link for link in links if link.startswith("#")}
+    assert within <= places
+    assert len(within) == len(VERDICTS.keys() - {"muon"})
+    assert {link for link in links if not link.startswith(("data:", "#"))} == runs
+    assert len([link for link in links if link == "#run-1"]) > 10
     assert "script" not in {tag for tag, _ in page.tags}
     text = "".join(page.words)
     rows = [*document.results, *document.variants, *document.costs, *document.runs]
@@ -282,7 +303,7 @@ def test_key_figures_of_rates(tmp_path, finals, expected):
 
 def test_report_of_rates_compares_with_the_best(tmp_path, quick):
     experiment = make_rates(tmp_path, {0.01: [2.0, 2.02], 0.02: [3.0, 3.02], 0.04: [None, 2.0]})
-    rows = by_name(compose(experiment).results)
+    rows = by_name(compose(experiment, tmp_path).results)
     assert {rate: row["verdict"] for rate, row in rows.items()} == {
         "0.01": "lowest loss",
         "0.02": "worse",
@@ -309,7 +330,7 @@ def batches(tmp_path):
 
 def test_report_of_batches(batches, quick):
     experiment = read_experiment(batches)
-    document = compose(experiment)
+    document = compose(experiment, batches)
     assert dict(document.summary) == {
         "lowest validation loss": "2.0000 nats per token with a batch of 4",
         "fewest tokens to a loss of 3": "5.12 k with a batch of 4",

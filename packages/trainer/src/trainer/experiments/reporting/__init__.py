@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from trainer.experiments.reporting.numbers import duration as duration
+from trainer.experiments.reporting.summary import headline as headline
 from trainer.experiments.reporting.summary import key_figures as key_figures
 from trainer.experiments.reporting.tables import Rows as Rows
 from trainer.experiments.reporting.tables import aligned as aligned
@@ -16,8 +17,9 @@ def print_table(experiment: Experiment) -> None:
 
 
 def report(experiment: Experiment, directory: Path) -> None:
-    """Print the table and the key figures of an experiment, and write its report into `directory`."""
+    """Print the table, the result and the key figures of an experiment, and write its report into `directory`."""
     print_table(experiment)
+    print(headline(experiment))
     for name, value in key_figures(experiment):
         print(f"{name}: {value}")
     paths = write_report(experiment, directory)
@@ -37,7 +39,7 @@ def write_report(experiment: Experiment, directory: Path) -> list[Path]:
     from trainer.experiments.reporting.tables import runs_csv
     from trainer.support.files import make_directory, write_atomically
 
-    document = compose(experiment)
+    document = compose(experiment, directory)
     contents = {
         "report.md": markdown(document).encode("utf-8"),
         "report.html": html(document).encode("utf-8"),

@@ -1,7 +1,10 @@
 """The report of an experiment as data, before it is written as Markdown or HTML."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
 
 from trainer.experiments.reporting import words
 from trainer.experiments.reporting.pictures import (
@@ -15,9 +18,9 @@ from trainer.experiments.reporting.pictures import (
     learning_curves,
     rate_curve,
 )
-from trainer.experiments.reporting.summary import Facts, has_equal_steps, key_figures, missing, setting
+from trainer.experiments.reporting.summary import Facts, has_equal_steps, headline, key_figures, missing, setting
 from trainer.experiments.reporting.tables import Rows, cost_table, results_table, runs_table, variants_table
-from trainer.experiments.results import Experiment, Group, compare, study_batches, study_rates
+from trainer.experiments.results import Experiment, Group, best_group, compare, study_batches, study_rates
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Document:
     title: str
     missing: Facts
     """Gaps in the experiment, such as failed runs."""
+    headline: str
+    """The result in one sentence."""
     summary: Facts
     results: Rows
     reading: tuple[str, ...]
@@ -66,16 +71,21 @@ class Document:
     notes: tuple[str, ...]
     costs: Rows
     runs: Rows
+    sources: dict[str, str]
+    """Links to the directories of the runs, by their names."""
+    first_runs: dict[str, str]
+    """Names of the first runs of the rows in `results` and `costs`, by the first cells of these."""
 
 
-def compose(experiment: Experiment) -> Document:
-    """Collect the whole content of the report of an experiment."""
+def compose(experiment: Experiment, directory: Path) -> Document:
+    """Collect the whole content of the report of an experiment, which is written into `directory`."""
     shown = list(experiment.groups)
     if experiment.kind == "batch-sweep":
         shown = [batch.best for batch in study_batches(experiment) if batch.best]
     return Document(
         title=experiment.title,
         missing=missing(experiment),
+        headline=headline(experiment),
         summary=key_figures(experiment),
         results=results_table(experiment),
         reading=words.reading(experiment.kind, experiment.wording.baseline),
@@ -88,7 +98,25 @@ def compose(experiment: Experiment) -> Document:
         notes=experiment.notes,
         costs=cost_table(experiment),
         runs=runs_table(experiment),
+        sources={run.name: _link(run.directory, directory) for run in experiment.runs},
+        first_runs=_first_runs(experiment),
     )
+
+
+def _link(run: Path, directory: Path) -> str:
+    """Return the relative link to a run; an absolute one where there is no relative path, as between drives."""
+    try:
+        return quote(Path(os.path.relpath(run, directory)).as_posix()) + "/"
+    except ValueError:
+        return run.resolve().as_uri() + "/"
+
+
+def _first_runs(experiment: Experiment) -> dict[str, str]:
+    firsts = {group.name: group.runs[0].name for group in experiment.groups if group.runs}
+    if experiment.kind == "batch-sweep":
+        found = study_batches(experiment)
+        firsts |= {str(batch.batch_size): batch.best.runs[0].name for batch in found if batch.best}
+    return firsts
 
 
 def _pictures(experiment: Experiment, shown: Sequence[Group]) -> list[Picture]:
@@ -104,6 +132,8 @@ def _pictures(experiment: Experiment, shown: Sequence[Group]) -> list[Picture]:
         if not any(comparison.bits_difference for comparison in comparisons):
             first = []
     curves = []
+    best = best_group(experiment.groups)
+    reference = experiment.wording.baseline if experiment.kind == "ablations" or best is None else best.name
     is_by_tokens = experiment.kind == "batch-sweep" or not has_equal_steps(experiment.runs)
     for axis in ("tokens" if is_by_tokens else "steps", "seconds"):
         title = f"Validation loss against {AXIS_LABELS[axis]}"
@@ -112,7 +142,7 @@ def _pictures(experiment: Experiment, shown: Sequence[Group]) -> list[Picture]:
                 f"loss-by-{axis}",
                 title,
                 f"{title}: {words.CURVES}",
-                learning_curves(shown, axis, experiment.wording.baseline),
+                learning_curves(shown, axis, reference),
             )
         )
     return [*first, *curves]

@@ -1,10 +1,10 @@
 """The report as Markdown."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from trainer.experiments.reporting import words
-from trainer.experiments.reporting.document import Document
+from trainer.experiments.reporting.document import Document, Picture
 from trainer.experiments.reporting.summary import Facts
 from trainer.experiments.reporting.tables import Rows
 
@@ -15,11 +15,16 @@ def markdown(document: Document) -> str:
     if document.missing:
         known = "; ".join(f"{name}: {value}" for name, value in document.missing)
         lines += [f"> **{words.INCOMPLETE}** {_escaped(known)}.", ""]
-    lines += [*_list(document.summary), "", *_table(document.results), ""]
+    lines += [_escaped(document.headline), "", *_pictures(document.pictures[:1])]
+    lines += [
+        *_list(document.summary),
+        "",
+        *_table(document.results, dict.fromkeys(document.first_runs, "#every-run")),
+        "",
+    ]
     for sentence in document.reading:
         lines += [_escaped(sentence), ""]
-    for picture in document.pictures:
-        lines += [f"![{_escaped(picture.title)}]({picture.name}.png)", "", f"*{_escaped(picture.caption)}*", ""]
+    lines += _pictures(document.pictures[1:])
     if document.variants:
         lines += [f"## {words.VARIANTS}", "", *_table(document.variants), ""]
     if document.stories:
@@ -36,7 +41,7 @@ def markdown(document: Document) -> str:
     lines += [*(f"- {_escaped(note)}" for note in document.notes), ""] if document.notes else []
     if len(document.costs) > 1:
         lines += [f"## {words.COSTS}", "", words.COSTS_NOTE, "", *_table(document.costs), ""]
-    lines += [f"## {words.RUNS}", "", *_table(document.runs), ""]
+    lines += [f"## {words.RUNS}", "", *_table(document.runs, document.sources), ""]
     return "\n".join(lines)
 
 
@@ -44,9 +49,19 @@ def _list(facts: Facts) -> list[str]:
     return [f"- {_escaped(name)}: {_escaped(value)}" for name, value in facts]
 
 
-def _table(rows: Rows) -> list[str]:
+def _pictures(pictures: Sequence[Picture]) -> list[str]:
+    shown = ((f"![{_escaped(one.title)}]({one.name}.png)", "", f"*{_escaped(one.caption)}*", "") for one in pictures)
+    return [line for lines in shown for line in lines]
+
+
+def _table(rows: Rows, links: Mapping[str, str] | None = None) -> list[str]:
+    """A table; `links` are those of its first cells."""
+
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
+        first, *others = map(_escaped, cells)
+        if links and cells[0] in links:
+            first = f"[{first}]({links[cells[0]]})"
+        return "| " + " | ".join((first, *others)) + " |"
 
     sides = [":---" if column == 0 or name in words.WORDY else "---:" for column, name in enumerate(rows[0])]
     return [line(rows[0]), "|" + "|".join(sides) + "|", *map(line, rows[1:])]

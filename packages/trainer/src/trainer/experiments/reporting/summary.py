@@ -3,7 +3,16 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from trainer.experiments.reporting.numbers import count, duration, mean, mean_and_spread, several, short_count
+from trainer.experiments.reporting.numbers import (
+    count,
+    difference_and_interval,
+    duration,
+    mean,
+    mean_and_spread,
+    several,
+    short_count,
+    signed,
+)
 from trainer.experiments.results import (
     BatchFindings,
     Comparison,
@@ -30,6 +39,18 @@ def key_figures(experiment: Experiment) -> Facts:
     if experiment.kind == "lr-sweep":
         return _rates(experiment)
     return _batches(study_batches(experiment), experiment.target_loss)
+
+
+def headline(experiment: Experiment) -> str:
+    """The result in one sentence."""
+    if experiment.kind == "ablations":
+        return _largest_effect(compare(experiment), experiment.wording.baseline)
+    figures = dict(key_figures(experiment))
+    if (lowest := figures.get("lowest validation loss")) is None:
+        return "No run ended without diverging."
+    if experiment.kind == "lr-sweep":
+        return f"The lowest validation loss is {lowest}, and the edge of stability lies {figures['edge of stability']}."
+    return f"The lowest validation loss is {lowest}, and the highest throughput {figures['highest throughput']}."
 
 
 def missing(experiment: Experiment) -> Facts:
@@ -75,10 +96,36 @@ def setting(experiment: Experiment) -> Facts:
 
 
 def _verdicts(comparisons: Sequence[Comparison]) -> Facts:
-    """The variants of each verdict."""
+    """The variants of each verdict, and the single seeds of variants about which their runs leave a doubt."""
     ordered = sorted((one for one in comparisons if one.word in _WORDS), key=lambda one: _WORDS.index(one.word))
     verdicts = dict.fromkeys(one.verdict for one in ordered)
-    return [(verdict, ", ".join(one.group.name for one in ordered if one.verdict == verdict)) for verdict in verdicts]
+    found = [(verdict, ", ".join(one.group.name for one in ordered if one.verdict == verdict)) for verdict in verdicts]
+    for one in ordered:
+        if one.word in ("unstable", "inconclusive") and len(one.by_seed) > 1:
+            seeds = (
+                f"{'diverged' if change is None else signed(change)} (seed {seed})" for seed, change in one.by_seed
+            )
+            found.append((f"{one.group.name}, seed by seed", ", ".join(seeds)))
+    return found
+
+
+def _largest_effect(comparisons: Sequence[Comparison], baseline: str) -> str:
+    others = [one for one in comparisons if one.group.name != baseline]
+    if len(others) == len(comparisons):
+        return f"There is no finished run of {baseline} to compare {several(len(others), 'variant')} with."
+    counts = {word: sum(one.word == word for one in others) for word in _WORDS}
+    if not counts["better"] + counts["worse"]:
+        return f"None of {several(len(others), 'variant')} is known to be better or worse than {baseline}."
+    changes = {
+        one.group.name: (one.bits_difference or one.loss_difference, "bits per byte" if one.bits_difference else "nats")
+        for one in others
+        if one.word in ("better", "worse")
+    }
+    name, (change, unit) = max(changes.items(), key=lambda item: abs(item[1][0].value) if item[1][0] else 0.0)
+    largest = f"{name} differs most from {baseline}, by {difference_and_interval(change)} {unit}"
+    words = [f"{number} {word}" for word, number in counts.items() if number]
+    shown = " and ".join([*([", ".join(words[:-1])] if words[:-1] else []), words[-1]])
+    return f"{largest}. Of {several(len(others), 'variant')}: {shown}."
 
 
 def _rates(experiment: Experiment) -> Facts:

@@ -42,19 +42,8 @@ def reading(kind: Kind, baseline: str) -> tuple[str, ...]:
     return _NUMBERS, verdicts, _SECONDS
 
 
-CURVES = (
-    "the mean over runs, with a band from the lowest to the highest. Dashed lines that end in a cross diverged "
-    f"({CROSS} marks them in the labels). Arrows give the last loss of curves that end above the picture."
-)
-DIFFERENCES = (
-    f"Difference to the baseline in bits per byte with its {PERCENT} interval. A filled dot is a verdict of better or "
-    "worse; an arrowhead marks a difference or an interval that continues outside the picture."
-)
-RATES = (
-    "Final validation loss against the learning rate: a dot per run, the line through the means. Crosses diverged. The "
-    "edge of stability lies in the light band."
-)
-BATCH_LOSSES = (
-    "Final validation loss of each batch size at its best learning rate: a dot per run, the line through the means."
-)
-BATCH_RATES = "The best learning rate of each batch size (large dots) among those tried (small dots); crosses diverged."
+CURVES = f"mean of the runs, with their range; dashed and {CROSS}: diverged."
+DIFFERENCES = f"Differences to the baseline with {PERCENT} intervals; a tick for each seed."
+RATES = "Final validation loss: a dot per run, crosses diverged; the edge of stability lies in the band."
+BATCH_LOSSES = "Final validation loss of each batch size at its best learning rate: a dot per run."
+BATCH_RATES = "Best learning rate of each batch size (large) among those tried (small); crosses diverged."

@@ -6,6 +6,7 @@ from trainer.experiments.results.batches import study_batches as study_batches
 from trainer.experiments.results.chosen_runs import read_runs as read_runs
 from trainer.experiments.results.comparisons import DECIMALS as DECIMALS
 from trainer.experiments.results.comparisons import Comparison as Comparison
+from trainer.experiments.results.comparisons import best_group as best_group
 from trainer.experiments.results.comparisons import compare as compare
 from trainer.experiments.results.comparisons import shown_interval as shown_interval
 from trainer.experiments.results.comparisons import summarised as summarised

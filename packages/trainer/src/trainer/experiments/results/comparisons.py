@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainer.experiments.comparison import Difference, Spread, difference, spread
-from trainer.experiments.results.records import Experiment, Group
+from trainer.experiments.results.records import Experiment, Group, Result
 
 DECIMALS = 4  # of losses and bits per byte, wherever they are shown
 
@@ -26,6 +26,9 @@ class Comparison:
     """None for the reference itself, or if either group has no loss."""
     verdict: str
     """A word, and in brackets the reason if the word needs one: "better", "inconclusive (1 run)"."""
+    by_seed: tuple[tuple[int, float | None], ...] = ()
+    """Seeds that the reference has, too, with the difference of these two runs in bits per byte (nats per token where
+    bytes are not known); None if a run diverged."""
 
     @property
     def word(self) -> str:
@@ -77,7 +80,29 @@ def _comparison(group: Group, reference: Group | None, reference_verdict: str) -
         bits_difference = _difference(bits, summarised(reference, "bits_per_byte"))
     differences = [change for change in (loss_difference, bits_difference) if change is not None]
     verdict = reference_verdict if group is reference and group.stable else _verdict(group, reference, differences)
-    return Comparison(group, loss, bits, loss_difference, bits_difference, verdict)
+    by_seed = () if reference is None or group is reference else _by_seed(group, reference)
+    return Comparison(group, loss, bits, loss_difference, bits_difference, verdict, by_seed)
+
+
+def _by_seed(group: Group, reference: Group) -> tuple[tuple[int, float | None], ...]:
+    """Return the differences of the runs with the same seed, ordered by seed; () unless each run has one of its own."""
+    runs, others = _seeds(group), _seeds(reference)
+    stable = [run for run in (*runs.values(), *others.values()) if not run.diverged]
+    is_known = all(run.summary["bits_per_byte"] is not None for run in stable)
+    name = "bits_per_byte" if is_known else "final_valid_loss"
+
+    def change(run: Result, other: Result) -> float | None:
+        if run.diverged or other.diverged:
+            return None
+        return float(run.summary[name]) - float(other.summary[name])
+
+    return tuple((seed, change(runs[seed], others[seed])) for seed in sorted(runs.keys() & others.keys()))
+
+
+def _seeds(group: Group) -> dict[int, Result]:
+    """Return the runs by their seeds; {} if two have the same one."""
+    runs = {int(run.recipe["seed"]): run for run in group.runs if run.recipe.get("seed") is not None}
+    return runs if len(runs) == len(group.runs) else {}
 
 
 def _verdict(group: Group, reference: Group | None, differences: Sequence[Difference]) -> str:

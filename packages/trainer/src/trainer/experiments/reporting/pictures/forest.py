@@ -15,7 +15,10 @@ MOST = 4.0  # times the median difference: larger ones are drawn at the edge, wi
 
 
 def differences(comparisons: Sequence[Comparison]) -> Drawing:
-    """Draw every difference in bits per byte with its interval; a filled dot marks a verdict of better or worse."""
+    """Draw every difference in bits per byte with its interval, and below it a tick for each seed.
+
+    A filled dot marks a verdict of better or worse, an arrowhead a difference or an interval that continues outside.
+    """
     others = [comparison for comparison in comparisons if comparison.verdict != "baseline"]
 
     def draw(figure: "Figure", theme: Theme) -> None:
@@ -49,6 +52,9 @@ def differences(comparisons: Sequence[Comparison]) -> Drawing:
                 clip_on=False,
                 zorder=3,
             )
+            for _, one in comparison.by_seed:
+                if one is not None and abs(one) <= limit:
+                    axes.plot([one], [row + 0.27], marker="|", markersize=6, color=tint, alpha=0.7)
             axes.text(1.02, row, signed(change.value), transform=axes.get_yaxis_transform(), color=tint, va="center")
         axes.axvline(0, color=theme.ink, linewidth=1.2)
         axes.set_xlim(-MARGIN * limit, MARGIN * limit)

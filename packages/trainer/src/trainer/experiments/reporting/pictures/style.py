@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 MARKERS = "os^Dv"
 SIZE = (5.6, 4.4)  # inches
+DPI = 240
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def rendered(drawing: Drawing, theme: Theme, form: Literal["png", "svg"]) -> byt
         figure = Figure(figsize=SIZE, layout="constrained")
         drawing(figure, theme)
         content = io.BytesIO()
-        figure.savefig(content, format=form, dpi=140, metadata={"Date": None} if form == "svg" else {})
+        figure.savefig(content, format=form, dpi=DPI, metadata={"Date": None} if form == "svg" else {})
     return content.getvalue()
 
 
