@@ -20,6 +20,14 @@ def test_plan_without_measurements_says_so(tmp_path, capsys):
     assert "loss: no prediction from 0 measured runs" in printed
 
 
+def test_plan_knows_the_gpus_and_limits_of_both_years_of_the_course(capsys):
+    for gpu, limit, training in (("NVIDIA H100", "1.5h", "4,922 s"), ("NVIDIA B200", "45m", "2,411 s")):
+        assert plan.main(["--device", gpu, "--time-limit", limit]) == 0
+        printed = capsys.readouterr().out
+        assert f" for {training} of training" in printed
+        assert "size: 12 layers x 1024, 183,762,944 parameters" in printed
+
+
 def test_plan_predicts_from_measured_runs(tmp_path, capsys):
     others = [replace(ONE, dataset="sample", loss=1.0), replace(ONE, device="NVIDIA A100", loss=1.0)]
     write_measurements(tmp_path / "m.json", [*others, *measured(1e15, 1e16, 1e17)])

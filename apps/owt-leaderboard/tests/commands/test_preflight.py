@@ -55,6 +55,15 @@ def test_a_named_gpu_is_predicted_with_its_arithmetic(lowered, capsys):
     assert "goal:" not in printed
 
 
+def test_the_gpu_and_limit_of_the_course_of_2026_are_predicted(lowered, capsys):
+    assert preflight.main(["--for", "NVIDIA B200", "--time-limit", "45m"]) == 0
+    printed = capsys.readouterr().out
+    assert "NVIDIA B200: peak 2,250.0 TFLOP/s. Assumed, not measured: 1,319 TFLOP/s in products" in printed
+    assert "12 layers x 1024; a step has 1 pass of 256 x 512 tokens" in printed
+    assert "of 2,700 s" in printed
+    assert "nothing speaks against a run" in printed
+
+
 def test_the_goal_is_met_with_fewer_bytes(lowered, capsys):
     lowered[:] = [one._replace(kernel_bytes=20e9) for one in lowered]
     assert preflight.main(H100) == 0

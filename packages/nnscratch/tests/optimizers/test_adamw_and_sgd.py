@@ -57,6 +57,29 @@ def test_adamw_is_torch_s_in_float32():
     assert_same(model, expected, 1e-6)
 
 
+def after_1000_steps(weight_decay, decay_afterwards=0.0):
+    """Return the weights of a linear layer after 1,000 steps at a rate of 1e-3, as in the test of the assignment."""
+    torch.manual_seed(42)
+    model = nn.Linear(3, 2, bias=False)
+    optimizer = AdamW(model.parameters(), lr=1e-3, weight_decay=weight_decay)
+    for _ in range(1000):
+        x = torch.rand(3)
+        optimizer.zero_grad()
+        (model(x) - torch.stack([x[0] + x[1], -x[2]])).square().sum().backward()
+        optimizer.step()
+        with torch.no_grad():
+            model.weight.mul_(1 - 1e-3 * decay_afterwards)
+    return model.weight.detach()
+
+
+def test_the_orders_of_decay_and_update_of_both_handouts_agree_within_the_tolerance():
+    handout_of_2026, handout_of_2025 = after_1000_steps(0.01), after_1000_steps(0.0, decay_afterwards=0.01)
+    assert not torch.equal(handout_of_2026, handout_of_2025)
+    torch.testing.assert_close(handout_of_2026, handout_of_2025, atol=1e-4, rtol=0)
+    undecayed = after_1000_steps(0.0)  # the comparison would notice a missing decay
+    assert (handout_of_2026 - undecayed).abs().max() > 1e-4
+
+
 def test_adamw_counts_the_steps_of_each_parameter():
     ours, theirs = [[nn.Parameter(torch.ones(3)) for _ in range(2)] for _ in range(2)]
     optimizers = AdamW(ours), torch.optim.AdamW(theirs)

@@ -21,8 +21,9 @@ class AdamW(optim.Optimizer):
     param -= lr · weight_decay · param
     param -= lr · (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 
-    Plainly: `nnscratch.reference.adamw`. The results are those of `torch.optim.AdamW`, whose state dicts load here
-    unless `amsgrad` or `maximize` is on. torch selects an implementation by flags; here the device decides. `lr` may
+    Plainly: `nnscratch.reference.adamw`. The parameter decays before the update, as in the CS336 handout of 2026; that
+    of 2025 decays the updated one. The results are those of `torch.optim.AdamW`, whose state dicts load here unless
+    `amsgrad` or `maximize` is on. torch selects an implementation by flags; here the device decides. `lr` may
     change between steps. t counts the steps of each parameter in which it had a gradient.
 
     `torch.compile(optimizer.step)` compiles in its first steps and not again as t and `lr` change: once if `lr` is a
