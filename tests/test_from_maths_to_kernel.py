@@ -1,4 +1,4 @@
-"""The pages from the maths to the kernel show lines of the code as it is, and all of the reference."""
+"""Pages show lines of the code as it is; those from the maths to the kernel show all of nnscratch's reference."""
 
 import ast
 import re
@@ -9,16 +9,28 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs" / "from-maths-to-kernel").glob("*.md"))
-PACKAGE = ROOT / "packages" / "nnscratch" / "src" / "nnscratch"
-REFERENCE = PACKAGE / "reference.py"
+LESSONS = sorted((ROOT / "docs" / "learn").glob("*.md"))
+PACKAGES = ROOT / "packages"
+REFERENCE = PACKAGES / "nnscratch" / "src" / "nnscratch" / "reference.py"
+LONGEST = 18  # lines of code that a reader takes in at a glance
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+every_lesson = pytest.mark.parametrize("page", LESSONS, ids=lambda path: path.stem)
+every_page_and_lesson = pytest.mark.parametrize("page", [*PAGES, *LESSONS], ids=lambda path: path.stem)
 
 
 def blocks(page):
-    """Return the source file and the lines of each Python block of a page."""
-    found = re.findall(r"^```python *([^\n]*)\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
-    return [(PACKAGE / name, code.splitlines()) for name, code in found]
+    """Return the source file and the lines of each Python block of a page that names a file."""
+    text = page.read_text("utf-8")
+    named = re.findall(r"^```python ([^\n]+)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [(source(name), code.splitlines()) for name, code in named]
+
+
+def source(name):
+    """Return the file that a block names: `adamw.py` of nnscratch, or `title="bpe/reference.py"` of any package."""
+    if title := re.fullmatch(r'title="((\w+)/.+)"', name):
+        return PACKAGES / title[2] / "src" / title[1]
+    return REFERENCE.parent / name
 
 
 def place(block, lines):
@@ -42,12 +54,17 @@ def functions():
     return [node for node in module.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
 
 
-@every_page
+@every_page_and_lesson
 def test_code_is_that_of_the_file_it_names(page):
     for path, block in blocks(page):
-        assert path.is_file(), f"{page.name}: a Python block names {path.name!r}, expected a file of nnscratch"
+        assert path.is_file(), f"{page.name}: a Python block names {path}, expected a file of a package"
         assert place(block, path.read_text("utf-8").splitlines()), "\n".join([f"not in {path.name}:", *block])
-        assert len(block) <= 10
+        assert len(block) <= (10 if page in PAGES else LONGEST)
+
+
+@every_page
+def test_every_block_names_its_file(page):
+    assert len(blocks(page)) == page.read_text("utf-8").count("```python")
 
 
 @pytest.mark.parametrize("function", functions(), ids=lambda node: node.name)
@@ -65,7 +82,7 @@ def test_the_index_names_every_page_and_function():
     assert named == {function.name for function in functions()}
 
 
-@every_page
+@every_page_and_lesson
 def test_links_lead_somewhere(page):
     for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text("utf-8")):
         path = (page.parent / target).resolve()

@@ -1,20 +1,16 @@
 """The map of the course: every problem is named, commands parse, links exist, programs print what is shown."""
 
-import contextlib
-import io
 import json
 import re
-import shlex
-from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
 import pytest
+from pages import accounting_lines, check_command, commands, printed_by, programs
 
 from tinystories import run
 
 APP = Path(__file__).resolve().parents[1]
-ROOT = APP.parents[1]
 README, MAP, ANSWERS = APP / "README.md", APP / "docs" / "course-map.md", APP / "docs" / "course-answers.md"
 PROBLEMS = """
     unicode1 unicode2 train_bpe train_bpe_tinystories train_bpe_expts_owt tokenizer tokenizer_experiments
@@ -39,35 +35,6 @@ def course_map():
 def slug(heading):
     """The anchor that a heading gets."""
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
-
-
-def commands(text):
-    """Every command line: in backquotes, and indented ones."""
-    code = re.findall(r"`((?:python|nox) [^`]+)`", text) + re.findall(r"^(?:    |\$ )(python .+)$", text, re.MULTILINE)
-    return [shlex.split(line) for line in code]
-
-
-def check_command(words):
-    """Fail unless the program of a command line accepts it."""
-    if words[0] == "nox":
-        assert words[1] == "-s"
-        session = words[2].partition("(")[0]
-        assert re.search(rf"^def {session}\(session", (ROOT / "noxfile.py").read_text("utf-8"), re.MULTILINE), words
-    elif words[1] != "-m":
-        assert (ROOT / words[1]).is_file(), words
-    elif words[2] == "tinystories.run":
-        assert type(run.parse(words[3:])).__name__.lower() == words[3].replace("-", "")
-    elif words[2] == "owt_leaderboard":  # the other app, which need not be installed
-        folder = ROOT / "apps/owt-leaderboard/src/owt_leaderboard"
-        source = "\n".join(path.read_text("utf-8") for path in sorted(folder.rglob("*.py")))
-        for flag in re.findall(r"--([\w-]+)", " ".join(words)):
-            assert re.search(rf"^    {flag.replace('-', '_')}: ", source, re.MULTILINE), (words, flag)
-    else:
-        assert words[2] in ("bpe", "nnscratch.accounting"), words
-        parser = import_module(f"{words[2]}.__main__").build_parser()
-        if words[2:] in (["bpe", "train"], ["bpe", "encode"]):  # the command's name, without an example
-            words = [*words, *{"train": ["--vocab-size", "1", "-o", "x"], "encode": ["x", "x", "-t", "x"]}[words[3]]]
-        parser.parse_args(words[3:])
 
 
 def test_the_map_names_every_problem_in_order():
@@ -105,35 +72,25 @@ def test_links_lead_somewhere(page):
             assert anchor in map(slug, headings), link
 
 
-def programs():
-    """The programs of the answers with the output shown below them."""
-    return re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", ANSWERS.read_text("utf-8"), re.DOTALL)
-
-
 def test_every_program_of_the_answers_has_its_output():
-    assert len(programs()) == ANSWERS.read_text("utf-8").count("```python") == 3
+    assert len(programs(ANSWERS)) == ANSWERS.read_text("utf-8").count("```python") == 3
 
 
 @pytest.mark.parametrize("program", range(3))
 def test_programs_of_the_answers_print_what_they_say(program):
-    code, expected = programs()[program]
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(code, str(ANSWERS), "exec"), {})
-    assert printed.getvalue() == expected
+    code, expected = programs(ANSWERS)[program]
+    assert printed_by(code, str(ANSWERS)) == expected
 
 
 def test_accounting_prints_what_the_answers_say(capsys):
     from nnscratch.accounting.__main__ import main
 
-    shown = re.findall(
-        r"```console\n\$ python -m nnscratch.accounting ?(.*)\n((?:.+\n)+)```", ANSWERS.read_text("utf-8")
-    )
-    assert len(shown) == ANSWERS.read_text("utf-8").count("```console") == 4
+    shown = accounting_lines(ANSWERS)
+    assert len(shown) == 4
     for options, expected in shown:
-        assert main(options.split()) == 0
+        assert main(options) == 0
         printed = capsys.readouterr().out.splitlines()
-        assert [line for line in expected.splitlines() if line not in printed] == []
+        assert [line for line in expected if line not in printed] == []
 
 
 def test_numbers_of_the_map_are_those_of_the_accounting(capsys):
