@@ -1,6 +1,7 @@
 """The pages that teach have the same sections, and questions whose answers are hidden behind a hint."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -79,10 +80,7 @@ def test_interactive_figures_are_in_their_place(page):
 
 
 def test_the_pictures_are_those_of_today_s_numbers():
-    code = compile((DOCS / "figures" / "draw.py").read_text("utf-8"), str(DOCS / "figures" / "draw.py"), "exec")
-    names = {"__name__": "draw", "__file__": str(DOCS / "figures" / "draw.py")}
-    exec(code, names)
-    drawn = dict(names["pictures"]())
+    drawn = dict(runpy.run_path(str(DOCS / "figures" / "draw.py"))["pictures"]())
     shown = {path.name for path in (DOCS / "figures").glob("learn-*.svg")}
     assert {f"learn-{name}.svg" for name in drawn} == shown
     for name, content in drawn.items():
