@@ -28,7 +28,7 @@ TEXTS = [
     "ab ab ba ba aab abb\taab\n\n  ab's we'll 12 123 1234",
     "naïve café, Ünïcödé; 日本語 日本 の 日本語 🙂🙂 🙃",
     "aaaa aaaaa aaa aa a",
-    "no-break\u00a0space\u2003em\u0085next\u001cfile\ufefffeff x\u00b2 ٣٤ \u0001\u0001 don't DON'T",
+    "no-break\u00a0space\u2003em\u0085next\u001cfile \ufeff! !\u001c \ufeff\ufeff x\u00b2 ٣٤ \u0001\u0001 don't DON'T",
     "",
 ]
 SIZES = {  # of the figure, and of a config
@@ -156,6 +156,7 @@ def test_merging_step_by_step_and_back(figure):
     assert browser.run("return document.activeElement === arguments[0]", back)
     browser.find_all(".controls button")[3].click()
     assert browser.text(".spoken").startswith("0 merges.")
+    assert browser.run("return document.activeElement === arguments[0]", merge)
     assert browser.messages() == []
 
 

@@ -101,7 +101,7 @@ figures.define("bpe-merges", (root) => {
   const status = figures.spoken();
   const wordList = element("ul", { class: "plain" });
   const pairList = element("ol", { class: "plain" });
-  const mergeList = element("ol", { class: "plain merges" });
+  const mergeList = element("ol", { class: "plain" });
   const encoded = element("div");
 
   root.append(
@@ -141,19 +141,20 @@ figures.define("bpe-merges", (root) => {
   }
 
   function start() {
-    timer = setInterval(() => (hasNext() ? go(step + 1, true) : pause()), PACE);
     play.textContent = "Pause";
-    if (hasNext()) go(step + 1, true);
+    timer = setInterval(advance, PACE);
+    advance();
+  }
+
+  function advance() {
+    go(step + 1, true);
+    if (!history[step].pairs.length) pause();
   }
 
   function pause() {
     clearInterval(timer);
     timer = null;
     play.textContent = "Play";
-  }
-
-  function hasNext() {
-    return history[step].pairs.length > 0;
   }
 
   function go(target, playing = false) {
@@ -172,10 +173,7 @@ figures.define("bpe-merges", (root) => {
     const chosen = now.pairs[0];
     const learned = history.slice(0, step).map((state) => state.pairs[0]);
     const made = learned.at(-1)?.pair.join("");
-    disable(back, step === 0);
-    disable(reset, step === 0);
-    disable(next, !chosen);
-    disable(play, !chosen);
+    setButtons(step > 0, Boolean(chosen));
     status.replaceChildren(...sentence(step, now.pairs));
     wordList.replaceChildren(
       ...now.words.map(({ tokens, count }) => element("li", {}, chips(tokens, made, chosen?.pair), times(count))),
@@ -192,10 +190,12 @@ figures.define("bpe-merges", (root) => {
     showEncoding(learned.map(({ pair }) => pair));
   }
 
-  /** Disable a button, without losing the keyboard's place in the page. */
-  function disable(one, disabled) {
-    if (disabled && document.activeElement === one) (step ? back : next).focus();
-    one.disabled = disabled;
+  /** Enable the buttons that have something to do. The keyboard's place in the page does not get lost. */
+  function setButtons(hasLast, hasNext) {
+    const focused = document.activeElement;
+    back.disabled = reset.disabled = !hasLast;
+    next.disabled = play.disabled = !hasNext;
+    if (focused.disabled && root.contains(focused)) (hasLast ? back : next).focus();
   }
 
   function sentence(step, pairs) {

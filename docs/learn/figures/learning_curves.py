@@ -36,8 +36,8 @@ def curves(runs: Path) -> dict[str, Any]:
 
     environment = experiment.runs[0].environment
     source = (
-        f"{experiment.title}: {len(experiment.runs)} runs on {environment['device_name']} with "
-        f"{environment['threads']} threads each, started {environment['started'][:10]}."
+        f"{experiment.title}: {len(experiment.runs)} runs on {environment['device_name']}, "
+        f"threads of each: {environment['threads']}, started {environment['started'][:10]}."
     )
     return {"source": source, "variants": [variant(group) for group in experiment.groups if group.runs]}
 
