@@ -1,11 +1,10 @@
-"""Headless Chromium, which the tests of the playground start, too."""
+"""Helpers of the projects' tests: headless Chromium, and records of synthetic runs."""
 
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-HELPERS = ("apps/tinystories/tests/helpers", "packages/trainer/tests/helpers")
-sys.path[:0] = [str(ROOT / folder) for folder in HELPERS]
-
+for folder in ("apps/tinystories/tests/helpers", "packages/trainer/tests/helpers"):
+    sys.path.append(str(ROOT / folder))
 from browser import browser as browser  # noqa: E402
 from browser import chromium as chromium  # noqa: E402

@@ -41,9 +41,9 @@ ODD = TransformerConfig(257, 33, 24, 3, 2, 50)
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory):
+def pages(tmp_path_factory):
     """A folder with the figures, the data of synthetic runs, and one page for each figure."""
-    folder = tmp_path_factory.mktemp("site")
+    folder = tmp_path_factory.mktemp("pages")
     shutil.copytree(FIGURES, folder / "figures")
     runs = folder / "runs"
     make_header(runs)
@@ -64,11 +64,11 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture
-def figure(browser, site):
+def figure(browser, pages):
     """A function that opens a figure and returns the browser."""
 
     def opened(name, size=DESKTOP):
-        browser.open((site / f"{name}.html").as_uri(), size)
+        browser.open((pages / f"{name}.html").as_uri(), size)
         browser.wait(lambda: browser.find_all("[data-ready], .error:not(:empty)"))
         return browser
 
@@ -112,9 +112,9 @@ def test_a_figure_builds_itself_in_both_schemes_and_fits_a_phone(figure, name):
     assert browser.messages() == []
 
 
-def test_a_figure_without_its_data_says_so(browser, site):
-    (site / "lost.html").write_text((site / "rope.html").read_text("utf-8").replace('"rope"', '"lost"'), "utf-8")
-    browser.open((site / "lost.html").as_uri())
+def test_a_figure_without_its_data_says_so(browser, pages):
+    (pages / "lost.html").write_text((pages / "rope.html").read_text("utf-8").replace('"rope"', '"lost"'), "utf-8")
+    browser.open((pages / "lost.html").as_uri())
     browser.wait(lambda: "lost.js could not be loaded" in browser.text(".error"))
     assert browser.messages()
 
