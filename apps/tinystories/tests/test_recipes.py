@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from nnscratch import TransformerLM
-from tinystories.building import make_optimizer, model_config
+from tinystories.building import make_model, make_optimizer, model_config
 from tinystories.flags import RecipeFlags
 from tinystories.recipes import PRESETS, PresetName
 from tinystories.training import Machine, learning_rate_schedule, train_config
@@ -26,6 +26,29 @@ def test_preset_builds(preset, expected):
     with torch.device("meta"):
         model = TransformerLM(model_config(recipe, recipe.vocab_size))
     assert sum(parameter.numel() for parameter in model.parameters()) == by_hand == expected
+
+
+@pytest.mark.parametrize("variant", ABLATIONS, ids=lambda variant: variant.name)
+def test_variants_begin_with_the_values_that_they_share_with_the_baseline(variant):
+    tiny = replace(PRESETS["cpu-quick"], d_model=16, d_ff=48, vocab_size=300, seed=3)
+    changed, base = (make_model(recipe, recipe.vocab_size).state_dict() for recipe in (variant.change(tiny), tiny))
+    shared = [name for name in changed if name in base and changed[name].shape == base[name].shape]
+    assert "layers.3.attn.output_proj.weight" in shared
+    for name in shared:
+        if variant.name == "tied_embeddings" and name in ("token_embeddings.weight", "lm_head.weight"):
+            continue  # one matrix, with a standard deviation of its own
+        torch.testing.assert_close(changed[name], base[name], rtol=0, atol=0)
+    other = make_model(replace(tiny, seed=4), 300).state_dict()
+    assert not torch.equal(other["layers.3.attn.output_proj.weight"], base["layers.3.attn.output_proj.weight"])
+    first, second = base["layers.0.attn.output_proj.weight"], base["layers.1.attn.output_proj.weight"]
+    assert not torch.equal(first, second)
+
+
+def test_a_tied_model_begins_with_embeddings():
+    """The output layer would draw wider values."""
+    tied = make_model(replace(PRESETS["cpu-quick"], tie_embeddings=True), 2048)
+    assert tied.lm_head.weight is tied.token_embeddings.weight
+    assert tied.token_embeddings.weight.std().item() == pytest.approx(128**-0.5, rel=0.05)
 
 
 @pytest.mark.parametrize("variant", ABLATIONS, ids=lambda variant: variant.name)

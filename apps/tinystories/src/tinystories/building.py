@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import fields
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from tinystories.recipes import Recipe
@@ -21,6 +22,27 @@ def model_config(recipe: Recipe, vocab_size: int) -> "TransformerConfig":
     names = {field.name for field in fields(TransformerConfig)} & {field.name for field in fields(Recipe)}
     settings = {name: getattr(recipe, name) for name in names}
     return TransformerConfig(**settings | {"vocab_size": vocab_size})
+
+
+def make_model(recipe: Recipe, vocab_size: int) -> "TransformerLM":
+    """Return the recipe's model with initial weights that follow from its seed and from their names.
+
+    Models of the same seed begin with the same values in every layer that they share, whatever their other layers are,
+    so that the runs of a variant and of the baseline are pairs.
+    """
+    import torch
+
+    from nnscratch import Embedding, Linear, TransformerLM
+
+    torch.manual_seed(recipe.seed)
+    model = TransformerLM(model_config(recipe, vocab_size))
+    for name, module in model.named_modules():
+        is_tied = module is model.lm_head and recipe.tie_embeddings
+        if isinstance(module, Linear | Embedding) and not is_tied:
+            torch.manual_seed(int.from_bytes(sha256(f"{recipe.seed} {name}".encode()).digest()[:8], "little"))
+            module.reset_parameters()
+    torch.manual_seed(recipe.seed)  # for dropout
+    return model
 
 
 def make_optimizer(model: "TransformerLM", recipe: Recipe) -> "Optimizer":

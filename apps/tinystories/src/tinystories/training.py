@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import tyro
 
-from tinystories.building import make_optimizer, model_config
+from tinystories.building import make_model, make_optimizer
 from tinystories.recipes import Recipe
 from tinystories.writing import SAMPLE_PROMPT, write_story
 from trainer.experiments.runs import Sampling, recorded_of
@@ -138,7 +138,6 @@ def train(
         ValueError: The directory holds a run of another recipe or program, or the data do not fit the recipe.
         trainer.TrainingInterrupted: A signal such as SIGINT or SIGTERM arrived; everything is saved.
     """
-    import torch
     from torch import nn
 
     from bpe import Tokenizer
@@ -149,8 +148,7 @@ def train(
         recorded_of(run_dir, "tinystories")
     loggers = make_loggers(wandb, quiet=quiet)
     tokenizer = Tokenizer.from_pretrained(files.tokenizer)
-    torch.manual_seed(recipe.seed)
-    model = TransformerLM(model_config(recipe, tokenizer.vocab_size))
+    model = make_model(recipe, tokenizer.vocab_size)
 
     def sample(module: nn.Module, step: int) -> list[str]:
         if recipe.time_limit_seconds is None and step < recipe.steps:

@@ -13,15 +13,6 @@ from nnscratch.cache import KeyValueCache
 from nnscratch.feed_forward_kernels import can_fuse_relu_squared, fused_relu_squared
 
 
-def _truncated_normal(
-    shape: tuple[int, ...], std: float, device: torch.device | str | None, dtype: torch.dtype | None
-) -> nn.Parameter:
-    """Return a parameter drawn from N(0, std²), truncated at three standard deviations."""
-    weight = nn.Parameter(torch.empty(shape, device=device, dtype=dtype))
-    nn.init.trunc_normal_(weight, std=std, a=-3 * std, b=3 * std)
-    return weight
-
-
 class Linear(nn.Module):
     """y = x Wᵀ; `weight` is (d_out, d_in), drawn from N(0, 2 / (d_in + d_out)) truncated at 3 sigma.
 
@@ -39,8 +30,16 @@ class Linear(nn.Module):
         bias: bool = False,
     ) -> None:
         super().__init__()
-        self.weight = _truncated_normal((d_out, d_in), math.sqrt(2 / (d_in + d_out)), device, dtype)
-        self.bias = nn.Parameter(torch.zeros(d_out, device=device, dtype=dtype)) if bias else None
+        self.weight = nn.Parameter(torch.empty(d_out, d_in, device=device, dtype=dtype))
+        self.bias = nn.Parameter(torch.empty(d_out, device=device, dtype=dtype)) if bias else None
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weight anew, from torch's global random state, and set the bias to 0."""
+        std = math.sqrt(2 / sum(self.weight.shape))
+        nn.init.trunc_normal_(self.weight, std=std, a=-3 * std, b=3 * std)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """Return x Wᵀ, plus the bias if there is one."""
@@ -71,7 +70,13 @@ class Embedding(nn.Module):
         std: float = 1.0,
     ) -> None:
         super().__init__()
-        self.weight = _truncated_normal((num_embeddings, d_model), std, device, dtype)
+        self.std = std
+        self.weight = nn.Parameter(torch.empty(num_embeddings, d_model, device=device, dtype=dtype))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weight anew, from torch's global random state."""
+        nn.init.trunc_normal_(self.weight, std=self.std, a=-3 * self.std, b=3 * self.std)
 
     def forward(self, token_ids: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch d_model"]:
         """Return the vector of each id.
