@@ -59,6 +59,18 @@ def difference(sample: Spread, reference: Spread) -> Difference:
     return Difference(value, value - half, value + half)
 
 
+def paired_difference(changes: Sequence[float]) -> Difference:
+    """Return the mean of the differences of two or more pairs, with Student's interval.
+
+    What both members of a pair share, such as their data, is no part of the spread.
+    """
+    sample = spread(changes)
+    if not sample.deviation:
+        return Difference(sample.mean, None, None)
+    half = student_quantile((1 + CONFIDENCE) / 2, sample.n - 1) * sample.deviation / math.sqrt(sample.n)
+    return Difference(sample.mean, sample.mean - half, sample.mean + half)
+
+
 def student_quantile(probability: float, freedom: float) -> float:
     """Return the value that Student's t with `freedom` degrees of freedom stays below with this probability."""
     from scipy.special import stdtrit  # scipy.stats.t.ppf without the second that importing scipy.stats takes

@@ -24,8 +24,8 @@ def make_ablations(directory):
     make_group(directory, "baseline", [2.00, 2.02, 2.04])
     make_group(directory, "no_rmsnorm", [None, None, None])
     make_group(directory, "post_norm", [2.01, 2.02, 2.05])
-    make_group(directory, "nope", [3.00, 3.02, 3.04])
-    make_group(directory, "silu", [1.50, 1.52, 1.54])
+    make_group(directory, "nope", [3.00, 3.03, 3.03])
+    make_group(directory, "silu", [1.50, 1.53, 1.53])
     make_group(directory, "qk_norm", [2.5, None, None])
     make_group(directory, "half_vocabulary", [1.50, 1.51, 1.52], vocab_size=1024, bytes_per_token=2.0)
     make_failure(directory / "muon", "RuntimeError: a | b <b>bold</b>")
@@ -70,8 +70,8 @@ def test_results_have_means_spreads_differences_and_verdicts(document):
     deviation = standard.stdev([2.00, 2.02, 2.04])
     assert rows["baseline"]["validation loss"] == f"2.0200 ± {deviation:.4f}"
     assert rows["baseline"]["nats to baseline [95 %]"] == "-"
-    # By hand: t(0.975; 4 degrees) = 2.7764, standard error = 0.02 * sqrt(2 / 3); rounded outwards.
-    assert rows["nope"]["nats to baseline [95 %]"] == "+1.0000 [+0.9546, +1.0454]"
+    # By hand: t(0.975; 2 degrees) = 4.3027, standard error of 1.00, 1.01 and 0.99 = 0.01 / sqrt(3); rounded outwards.
+    assert rows["nope"]["nats to baseline [95 %]"] == "+1.0000 [+0.9751, +1.0249]"
     assert rows["half_vocabulary"]["nats to baseline [95 %]"] == "-"
     assert rows["half_vocabulary"]["bits to baseline [95 %]"].startswith("+0.1178 [")
     assert rows["no_rmsnorm"]["runs"] == "3, 3 diverged"
@@ -118,7 +118,7 @@ def test_key_figures_sort_variants_by_verdict(document):
 
 def test_a_report_opens_with_its_result_in_a_sentence(document, tmp_path):
     assert document.headline == (
-        "nope differs most from baseline, by +0.4809 [+0.4590, +0.5028] bits per byte. Of 7 variants: 1 better, 2 "
+        "nope differs most from baseline, by +0.4809 [+0.4689, +0.4929] bits per byte. Of 7 variants: 1 better, 2 "
         "worse, 1 unstable, 1 diverged, 1 inconclusive and 1 failed."
     )
     make_run(tmp_path / "silu", [7.6, 2.0])
@@ -173,7 +173,7 @@ def test_setting_is_that_of_the_records(document):
 
 def test_the_runs_are_a_csv_file_too(directory):
     rows = list(csv.DictReader(runs_csv(read_experiment(directory)).splitlines()))
-    assert [row["final_valid_loss"] for row in rows if row["group"] == "silu"] == ["1.5", "1.52", "1.54"]
+    assert [row["final_valid_loss"] for row in rows if row["group"] == "silu"] == ["1.5", "1.53", "1.53"]
     assert [row["final_valid_loss"] for row in rows if row["group"] == "qk_norm"] == ["2.5", "", ""]
     assert {row["seed"] for row in rows if row["group"] == "nope"} == {"0", "1", "2"}
 
@@ -302,7 +302,7 @@ def test_key_figures_of_rates(tmp_path, finals, expected):
 
 
 def test_report_of_rates_compares_with_the_best(tmp_path, quick):
-    experiment = make_rates(tmp_path, {0.01: [2.0, 2.02], 0.02: [3.0, 3.02], 0.04: [None, 2.0]})
+    experiment = make_rates(tmp_path, {0.01: [2.0, 2.02], 0.02: [3.0, 3.03], 0.04: [None, 2.0]})
     rows = by_name(compose(experiment, tmp_path).results)
     assert {rate: row["verdict"] for rate, row in rows.items()} == {
         "0.01": "lowest loss",

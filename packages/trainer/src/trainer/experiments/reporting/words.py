@@ -23,10 +23,10 @@ _NUMBERS = (
 _SECONDS = "Seconds of training exclude start-up and evaluations; they depend on what else the machine was doing."
 _VERDICTS = (
     'Verdicts compare with the row "{reference}". Better and worse: every {percent} interval of the difference (in '
-    "brackets, by Welch's t) excludes 0. Inconclusive: an interval contains 0, or too few runs leave the spread over "
-    "seeds unknown; several seeds of each give intervals. Diverged: in every run the loss became infinite or NaN, "
-    "or ended above its start. Unstable: this happened in some runs. Diverged runs are counted, not averaged. About "
-    "one in twenty intervals misses the true difference by chance."
+    "brackets) excludes 0. It is Student's, for the differences between runs of the same seed, or Welch's where seeds "
+    "differ. Inconclusive: an interval contains 0, or too few runs leave the spread over seeds unknown. Diverged: in "
+    "every run the loss became infinite or NaN, or ended above its start. Unstable: this happened in some runs. Such "
+    "runs are counted, not averaged. About one in twenty intervals misses the true difference by chance."
 )
 _BATCHES = (
     "Each batch size is shown at its best learning rate: the one with the lowest mean loss at which no run "

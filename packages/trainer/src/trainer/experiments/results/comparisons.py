@@ -1,10 +1,14 @@
-"""Comparisons of groups of runs with a reference, and verdicts from the interval of the difference of means."""
+"""Comparisons of groups of runs with a reference, and verdicts from the interval of the difference of means.
+
+Runs of the same seed are pairs: they read the same data in the same order, and begin with the same values in the layers
+that they share. The spread of their differences is therefore smaller than that of their losses.
+"""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trainer.experiments.comparison import Difference, Spread, difference, spread
+from trainer.experiments.comparison import Difference, Spread, difference, paired_difference, spread
 from trainer.experiments.results.records import Experiment, Group, Result
 
 DECIMALS = 4  # of losses and bits per byte, wherever they are shown
@@ -76,8 +80,8 @@ def _comparison(group: Group, reference: Group | None, reference_verdict: str) -
     loss_difference = bits_difference = None
     if reference is not None and group is not reference:
         if {run.vocabulary for run in group.stable} == {run.vocabulary for run in reference.stable}:
-            loss_difference = _difference(loss, summarised(reference, "final_valid_loss"))
-        bits_difference = _difference(bits, summarised(reference, "bits_per_byte"))
+            loss_difference = _difference(group, reference, "final_valid_loss")
+        bits_difference = _difference(group, reference, "bits_per_byte")
     differences = [change for change in (loss_difference, bits_difference) if change is not None]
     verdict = reference_verdict if group is reference and group.stable else _verdict(group, reference, differences)
     by_seed = () if reference is None or group is reference else _by_seed(group, reference)
@@ -126,5 +130,19 @@ def _runs(number: int) -> str:
     return f"{number} run{'' if number == 1 else 's'}"
 
 
-def _difference(sample: Spread | None, reference: Spread | None) -> Difference | None:
-    return None if sample is None or reference is None else difference(sample, reference)
+def _difference(group: Group, reference: Group, name: str) -> Difference | None:
+    """Return the difference of the fields `name`: of pairs where the stable runs of both have the same seeds."""
+    runs, others = (_values_by_seed(each, name) for each in (group, reference))
+    if len(runs) > 1 and runs.keys() == others.keys():
+        return paired_difference([runs[seed] - others[seed] for seed in runs])
+    sample, base = summarised(group, name), summarised(reference, name)
+    return None if sample is None or base is None else difference(sample, base)
+
+
+def _values_by_seed(group: Group, name: str) -> dict[int, float]:
+    """Return the field `name` of the stable runs by their seeds; {} if one lacks it, or two have the same seed."""
+    values = group.values(name)
+    stable = [run for run in _seeds(group).values() if not run.diverged]
+    if len(values) != len(stable):
+        return {}
+    return {int(run.recipe["seed"]): value for run, value in zip(stable, values, strict=True)}
