@@ -1,5 +1,6 @@
 """Runs in processes of their own: exit codes, how many at a time, and an orderly end."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -150,6 +151,53 @@ sys.exit(2)
     with pytest.raises(ValueError, match="run-0"):
         run_side_by_side(range(3), 2, start, lambda item, child: child.failure())
     assert signals(tmp_path) == ["ready\nINT\n"]
+
+
+FOLLOWING = """
+import pathlib, signal, sys, time
+from trainer.experiments.processes import follow_parent
+follow_parent()
+blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
+pathlib.Path(sys.argv[1]).write_text(f"{blocked}\n")
+while True:
+    time.sleep(0.02)
+"""
+
+
+@needs_posix
+def test_a_process_ends_with_a_parent_that_was_killed(tmp_path):
+    """It holds one end of a pipe, which has no writer any more when it has ended."""
+    reader, writer = os.pipe()
+    parent = os.fork()
+    if parent == 0:
+        os.close(reader)
+        os.set_inheritable(writer, True)
+        popen = functools.partial(subprocess.Popen, close_fds=False)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(subprocess, "Popen", popen)
+            process(FOLLOWING, tmp_path / "ready")
+        signal.pause()
+    os.close(writer)
+    wait_until((tmp_path / "ready").exists)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    assert os.read(reader, 1) == b""
+    os.close(reader)
+
+
+@needs_posix
+def test_a_parent_that_blocks_sigint_can_interrupt(tmp_path):
+    """Ray's processes block it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        child = process(FOLLOWING, tmp_path / "ready")
+        wait_until(lambda: (tmp_path / "ready").exists() and (tmp_path / "ready").read_text("ascii"))
+        child.interrupt()
+        with pytest.raises(KeyboardInterrupt):
+            child.failure()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    assert (tmp_path / "ready").read_text("ascii") == "False\n"
 
 
 def test_shares_of_the_cores(monkeypatch):

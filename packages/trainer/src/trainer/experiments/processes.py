@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 DONE, WRONG_INPUT, INTERRUPTED = 0, 2, 130
 """Exit codes; 130 is the code of a shell after Ctrl-C."""
@@ -21,13 +21,68 @@ KILLED_FOR_MEMORY = ", perhaps for lack of memory"
 _ENDED_BY_CTRL_C = 0xC000013A  # exit code on Windows, by Ctrl-Break as well
 
 _IF_UNUSED = ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGBREAK")  # of which no system has all
+_PARENT = "SCRATCHLM_PARENT_PROCESS"
+_PARENT_POLL_SECONDS = 0.2
+
+
+class StartedRun(Protocol):
+    """A run in a process of its own, on this machine or on another one."""
+
+    name: str
+
+    @property
+    def seconds(self) -> float:
+        """Time that the run has taken."""
+
+    @property
+    def has_ended(self) -> bool:
+        """True if the run's process has an exit code."""
+
+    def interrupt(self) -> None:
+        """Let the run save its progress and end."""
+
+    def wait(self) -> int:
+        """Wait for the end, and return the exit code."""
+
+    def failure(self) -> str | None:
+        """Wait for the end; return how the run failed, or None.
+
+        Raises:
+            KeyboardInterrupt: If the run was interrupted.
+            ValueError: If its input was wrong.
+        """
+
 
 ItemT = TypeVar("ItemT")
+RunT = TypeVar("RunT", bound=StartedRun)
 
 
 def core_share(jobs: int) -> int:
     """Return the number of threads for each of `jobs` processes that share the cores, at least 1."""
     return max(1, (os.cpu_count() or 1) // jobs)
+
+
+def followed(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process that is to follow this one with `follow_parent`."""
+    return {**environment, _PARENT: str(os.getpid())}
+
+
+def follow_parent() -> None:
+    """Let a process that was started with `followed` hear SIGINT, and end when its parent has ended.
+
+    A killed parent cannot pass a signal on. Its run would train on, and keep the directory from the next attempt.
+    """
+    parent = os.environ.pop(_PARENT, None)
+    if parent is None or os.name != "posix":
+        return
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # Ray's processes block it, and children inherit that
+
+    def watch() -> None:
+        while os.getppid() == int(parent):
+            time.sleep(_PARENT_POLL_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="follow parent", daemon=True).start()
 
 
 class RunProcess:
@@ -51,12 +106,12 @@ class RunProcess:
             text=True,
             encoding="utf-8",
             errors="replace",
-            env=environment,
+            env=followed(environment),
             # Ctrl-C must reach only this process, which passes it on: a run exits immediately on its second signal.
             process_group=0 if os.name == "posix" else None,
             creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
         )
-        self._stderr = ""
+        self.stderr = ""
         self._communication = threading.Thread(target=self._communicate, args=(text,), daemon=True)
         self._communication.start()
 
@@ -86,29 +141,38 @@ class RunProcess:
             KeyboardInterrupt: If the process was interrupted.
             ValueError: If its input was wrong.
         """
-        code = self.wait()
-        if code == DONE:
-            return None
-        if code == WRONG_INPUT:
-            raise ValueError(f"{self.name}: {self._stderr}")
-        if code in (INTERRUPTED, -signal.SIGINT, -signal.SIGTERM, _ENDED_BY_CTRL_C):
-            raise KeyboardInterrupt
-        reason = f"exit code {code}"
-        if code < 0:
-            reason = f"ended by {signal.Signals(-code).name}"
-        if code == -getattr(signal, "SIGKILL", 0):  # Linux kills the process that uses the most memory
-            reason += KILLED_FOR_MEMORY
-        return f"the process failed ({reason}): {self._stderr[-500:]}".rstrip(": ")
+        return failure_of(self.name, self.wait(), self.stderr)
 
     def _communicate(self, text: str) -> None:
-        self._stderr = self._process.communicate(text)[1].strip()
+        self.stderr = self._process.communicate(text)[1].strip()
+
+
+def failure_of(name: str, code: int, stderr: str) -> str | None:
+    """Return how the process of a run failed, with the end of its standard error; None if it is done.
+
+    Raises:
+        KeyboardInterrupt: If the process was interrupted.
+        ValueError: If its input was wrong.
+    """
+    if code == DONE:
+        return None
+    if code == WRONG_INPUT:
+        raise ValueError(f"{name}: {stderr}")
+    if code in (INTERRUPTED, -signal.SIGINT, -signal.SIGTERM, _ENDED_BY_CTRL_C):
+        raise KeyboardInterrupt
+    reason = f"exit code {code}"
+    if code < 0:
+        reason = f"ended by {signal.Signals(-code).name}"
+    if code == -getattr(signal, "SIGKILL", 0):  # Linux kills the process that uses the most memory
+        reason += KILLED_FOR_MEMORY
+    return f"the process failed ({reason}): {stderr[-500:]}".rstrip(": ")
 
 
 def run_side_by_side(
     items: Sequence[ItemT],
     jobs: int,
-    start: Callable[[ItemT, int], RunProcess],
-    ended: Callable[[ItemT, RunProcess], None],
+    start: Callable[[ItemT, int], RunT],
+    ended: Callable[[ItemT, RunT], None],
 ) -> None:
     """Start a process for each item, `jobs` at a time. If anything is raised, interrupt all, and wait for their end.
 
@@ -123,7 +187,7 @@ def run_side_by_side(
             or used.
     """
     waiting, slots = list(items), list(range(jobs))
-    running: dict[int, tuple[ItemT, RunProcess]] = {}
+    running: dict[int, tuple[ItemT, RunT]] = {}
     with _signals_as_keyboard_interrupt():
         try:
             while waiting or running:
