@@ -10,6 +10,8 @@ from synthetic import make_run
 from waiting import DEADLINE_SECONDS
 
 from owt_leaderboard.commands import ablate
+from trainer.experiments.processes import RunProcess
+from trainer.experiments.ray_engine import Share
 from trainer.experiments.results import read_result
 
 
@@ -168,6 +170,36 @@ def test_jobs_that_would_share_a_gpu_are_refused(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("trainer.resolve_device", lambda device: torch.device("cuda"))
     assert ablate.main(["--out", str(tmp_path), "--jobs", "2"]) == 2
     assert "error: --jobs 2 on cuda" in capsys.readouterr().err
+
+
+def test_a_cluster_gets_the_commands_of_the_runs(tmp_path, monkeypatch, capsys):
+    """The processes of its tasks are those that would be started here."""
+    started = []
+
+    class Elsewhere:
+        share = Share(1, 1, 2)
+
+        def __init__(self, out, files, *, device, jobs):
+            self.given = device, jobs
+
+        def start(self, name, arguments, result):
+            assert self.given == ("cpu", 3)
+            started.append((name, *arguments))
+            make_run(result.parent, [7.0, 3.0])
+            return RunProcess(name, ["-c", ""], {})
+
+    monkeypatch.setattr(ablate, "RayEngine", Elsewhere)
+    arguments = ["--seeds", "1", "--variants", "swiglu", "--out", str(tmp_path), "--device", "cpu", "--jobs", "3"]
+    monkeypatch.setattr("trainer.experiments.ray_engine.find_spec", lambda name: None)
+    assert ablate.main([*arguments, "--engine", "ray"]) == 2
+    assert "--engine ray needs Ray" in capsys.readouterr().err
+    monkeypatch.setattr("trainer.experiments.ray_engine.find_spec", lambda name: name)
+    assert ablate.main([*arguments, "--engine", "ray"]) == 0
+    assert [words[:3] for words in started] == [
+        ("full-seed-0", "-m", "owt_leaderboard"),
+        ("swiglu-seed-0", "-m", "owt_leaderboard"),
+    ]
+    assert started[0][-2:] == ("--out", str(tmp_path / "full-seed-0"))
 
 
 def test_a_run_that_fails_is_told_and_the_others_go_on(tmp_path, runs, capsys):

@@ -10,6 +10,7 @@ from nnscratch.speedrun import changed
 from owt_leaderboard.commands.shared import DataFlags, budget_flops, check_least, check_machine, chosen_recipe, command
 from owt_leaderboard.run import PlannedRun, complete_all, finished
 from owt_leaderboard.variants import FULL, variants
+from trainer.experiments.ray_engine import EngineName, RayEngine, check_engine
 from trainer.experiments.reporting import report, write_report
 from trainer.experiments.results import Described, Experiment, Wording, read_experiment, write_header
 
@@ -36,7 +37,11 @@ class Flags:
     set: tuple[str, ...] = ("d_model=128", "num_layers=4", "num_heads=2", "d_ff=512", "batch_size=8")
     """Sizes and other settings of all runs; sizes must not depend on how fast a variant is."""
     jobs: int = 1
-    """Runs at a time on a CPU, each with its share of the cores."""
+    """Runs at a time on a CPU, each with its share of the cores. On Ray: at a time on each machine without GPUs."""
+    engine: EngineName = "local"
+    """Train on this machine, or as tasks on the Ray cluster of RAY_ADDRESS, with a GPU for each run if it has some;
+    without RAY_ADDRESS Ray is started here. --out, --data-dir and the text must be in a folder that all machines
+    share."""
     out: Path | None = None
     """Directory of the runs and the report; by default runs/owt-ablations-NAME-LIMIT, or -NUMBER-steps."""
     data: DataFlags = field(default_factory=DataFlags)
@@ -46,6 +51,7 @@ def _run(flags: Flags) -> int:
     from trainer import parse_duration
 
     limit = parse_duration(flags.time_limit)
+    check_engine(flags.engine)
     for name, least in (("seeds", 1), ("jobs", 1), ("steps", 0)):
         check_least(name, getattr(flags, name), least)
     data = flags.data
@@ -92,7 +98,8 @@ def _run(flags: Flags) -> int:
         if earlier < number < len(runs):
             write_report(experiment(), out)
 
-    complete_all(runs, flags.jobs, print, ended)
+    engine = RayEngine(out, [], device=data.device, jobs=flags.jobs) if flags.engine == "ray" else None
+    complete_all(runs, flags.jobs, print, ended, engine)
     report(experiment(), out)
     return 0 if all(finished(run.run_dir) is not None for run in runs) else 1
 

@@ -12,6 +12,7 @@ from owt_leaderboard.run import TunedRates, find_rates
 from owt_leaderboard.texts import CORPUS, TokenFiles
 from trainer.experiments import texts
 from trainer.experiments.long_limits import check_device
+from trainer.experiments.processes import follow_parent
 from trainer.support.command_line import run_command
 
 FlagsT = TypeVar("FlagsT")
@@ -114,6 +115,7 @@ def command(flags_type: type[FlagsT], run: Callable[[FlagsT], int], module: str)
     """Return the `main` of a command: it parses arguments into flags, runs, and returns the exit code."""
 
     def main(arguments: Sequence[str] | None = None) -> int:
+        follow_parent()
         prog = f"python -m {module}"
         flags = tyro.cli(flags_type, args=arguments, prog=prog, config=(tyro.conf.OmitArgPrefixes,))
         return run_command(lambda: run(flags))

@@ -6,13 +6,16 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nnscratch.speedrun import Recipe, to_record
 from owt_leaderboard.run.decisions import shown_differences
-from trainer.experiments.processes import RunProcess, core_share, run_side_by_side
+from trainer.experiments.processes import RunProcess, StartedRun, core_share, run_side_by_side
 from trainer.experiments.results import FAILURE_FILE, write_failure
 from trainer.support.files import make_directory
+
+if TYPE_CHECKING:
+    from trainer.experiments.ray_engine import RayEngine
 
 COMMAND_FILE = "command.json"
 
@@ -47,6 +50,7 @@ def complete_all(
     jobs: int,
     notify: Callable[[str], None],
     ended: Callable[[PlannedRun, dict[str, Any] | None], None],
+    engine: "RayEngine | None" = None,
 ) -> None:
     """Start or resume runs in this order, `jobs` at a time.
 
@@ -60,6 +64,7 @@ def complete_all(
         jobs: Processes at the same time.
         notify: Receives a line for each run that failed; the report finds it in the run's `failure.json`.
         ended: Called with each run and its summary, None if it failed.
+        engine: The cluster to train on instead of this machine, which decides how many runs it has room for.
 
     Raises:
         KeyboardInterrupt: If this process or a run was interrupted. The others have saved their progress, and the next
@@ -76,15 +81,17 @@ def complete_all(
             ended(run, summary)
     with TemporaryDirectory(prefix="compiled-") as compiled:
 
-        def start(run: PlannedRun, slot: int) -> RunProcess:
-            name = run.run_dir.name
+        def start(run: PlannedRun, slot: int) -> StartedRun:
+            name, arguments = run.run_dir.name, ["-m", *run.command, "--out", str(run.run_dir)]
             (run.run_dir / FAILURE_FILE).unlink(missing_ok=True)  # of an earlier attempt
+            if engine is not None:
+                return engine.start(name, arguments, run.run_dir / "summary.json")
             environment = {**os.environ, "TORCHINDUCTOR_CACHE_DIR": str(Path(compiled, name))}
             if jobs > 1:
                 environment["OMP_NUM_THREADS"] = str(core_share(jobs))
-            return RunProcess(name, ["-m", *run.command, "--out", str(run.run_dir)], environment)
+            return RunProcess(name, arguments, environment)
 
-        def over(run: PlannedRun, process: RunProcess) -> None:
+        def over(run: PlannedRun, process: StartedRun) -> None:
             failure = process.failure()
             shutil.rmtree(Path(compiled, process.name), ignore_errors=True)
             summary = finished(run.run_dir)  # a run that diverged has an exit code of failure and a summary
@@ -94,7 +101,7 @@ def complete_all(
                 notify(f"{process.name}: {failure}")
             ended(run, summary)
 
-        run_side_by_side(unfinished, jobs, start, over)
+        run_side_by_side(unfinished, jobs if engine is None else engine.share.at_once, start, over)
 
 
 def _record(run: PlannedRun) -> None:
