@@ -190,3 +190,11 @@ def test_runs_of_other_settings_are_not_mixed_in(first, second, message, losses,
 )
 def test_wrong_flags_are_refused(arguments, message, flags, capsys):
     assert message in refused([arguments[0], *flags, *arguments[1:]], capsys)
+
+
+@pytest.mark.parametrize("command", ["ablations", "lr-sweep", "batch-sweep", "tokenizer-report"])
+def test_a_missing_ray_is_named_before_anything_is_done(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("trainer.experiments.ray_engine.find_spec", lambda name: None)
+    error = refused([command, "--engine", "ray", "--out", str(tmp_path / "out")], capsys)
+    assert "--engine ray needs Ray, which is not installed here: pip install ray" in error
+    assert not (tmp_path / "out").exists()

@@ -15,6 +15,8 @@ from tinystories.flags import DataFlags
 from tinystories.run import main
 from tinystories.sweeps import Run, Sweep, runs
 from tinystories.training import TokenFiles
+from trainer.experiments.processes import RunProcess
+from trainer.experiments.ray_engine import Share
 
 
 @pytest.fixture
@@ -79,6 +81,33 @@ def test_a_finished_run_is_not_written_again_and_refuses_other_settings(files, t
         Sweep(CPU, print).run_all([replace(run, recipe=replace(TINY, seed=7))])
     assert {path: path.stat().st_mtime_ns for path in run.directory.rglob("*") if path.is_file()} == before
     assert runs.outcome(run) == f"validation loss {summary_of(run.directory)['final_valid_loss']:.4f}"
+
+
+class Elsewhere:
+    """Takes the place of a Ray cluster with room for two runs, whose processes start here."""
+
+    share = Share(1, 0, 2)
+
+    def __init__(self):
+        self.started = []
+
+    def start(self, name, arguments, result, text):
+        self.started.append((name, result))
+        return RunProcess(name, arguments, {**os.environ, "OMP_NUM_THREADS": "1"}, text)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes of POSIX")
+def test_another_engine_gets_all_runs_and_makes_the_same(files, tmp_path, quick):
+    """Also a single run, which the sweep would otherwise train in this process."""
+    alone, there = (Run(TINY, tmp_path / place / "run", files) for place in ("here", "there"))
+    assert Sweep(CPU, print).run_all([alone]) == []
+    engine, printed = Elsewhere(), []
+    wrong = Run(replace(TINY, context_length=1_000_000), tmp_path / "there" / "wrong", files)
+    with pytest.raises(ValueError, match=r"wrong: .*context_length"):
+        Sweep(CPU, printed.append, engine=engine).run_all([there, wrong])
+    assert engine.started == [(run.name, run.directory / "summary.json") for run in (there, wrong)]
+    assert Sweep(CPU, printed.append, engine=engine).run_all([there]) == []
+    assert records(there.directory) == records(alone.directory)
 
 
 def records(run):

@@ -49,7 +49,9 @@ class BatchSweep(ExperimentFlags):
         base = recipe_for(recipe, recipe.batch_size, tokens)
         title = f"Batch sizes on {self.data.name}"
         runner = ExperimentRunner(out, "batch-sweep", title, self, base, files, machine)
-        if on_cpu and self.sweep.jobs > 1:
+        if runner.engine is not None:
+            runner.note(f"Times were measured on a Ray cluster, {runner.engine.share}.")
+        elif on_cpu and self.sweep.jobs > 1:
             runner.note(f"Times were measured with up to {self.sweep.jobs} runs at the same time on one processor.")
         worst: list[float] = []
         for size in chosen or batch_sizes():

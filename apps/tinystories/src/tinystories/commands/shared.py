@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tinystories.flags import DataFlags, Machine, RecipeFlags
 from tinystories.variants import WORDING
 from tinystories.writing import SAMPLE_PROMPT
+from trainer.experiments.ray_engine import EngineName, RayEngine, check_engine
 
 if TYPE_CHECKING:
     from tinystories.recipes import Recipe
@@ -32,12 +33,17 @@ class SweepFlags:
     """Number of runs."""
 
     jobs: int = 1
-    """Runs at the same time, each in its own process; they take turns on the CUDA devices."""
+    """Runs at the same time, each in its own process; they take turns on the CUDA devices. On Ray: at the same time on
+    each machine without GPUs."""
     seeds: int = 1
     """Runs of each, with the seeds --seed, --seed + 1, …; verdicts need several."""
+    engine: EngineName = "local"
+    """Train on this machine, or as tasks on the Ray cluster of RAY_ADDRESS, with a GPU for each run if it has some;
+    without RAY_ADDRESS Ray is started here. --out and --data-dir must be in a folder that all machines share."""
 
     def check(self) -> None:
-        """Refuse numbers below 1."""
+        """Refuse numbers below 1, and Ray where it is missing."""
+        check_engine(self.engine)
         for name in ("jobs", "seeds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} {getattr(self, name)}: expected at least 1")
@@ -93,10 +99,16 @@ class ExperimentRunner:
         shared = {"recipe": _shared(recipe), "texts": _texts_of(files[recipe.vocab_size])}
         _check_same(directory, before, {"kind": kind, "shared": shared})
         check_text(recipe, files[recipe.vocab_size], flags.machine.device, is_given=flags.data.dataset is not None)
+        machine, jobs = machine or flags.machine, flags.sweep.jobs
+        self.engine: RayEngine | None = None
+        """The cluster that the runs are trained on, if it is one."""
+        if flags.sweep.engine == "ray":
+            read = [path for several in files.values() for path in asdict(several).values()]
+            self.engine = RayEngine(directory, read, device=machine.device, jobs=jobs)
         self._describe = partial(write_header, directory, kind, title, flags.data.name, shared=shared)
         # Findings of an earlier call stay until this one has replaced them.
         self._describe(target_loss=before.get("target_loss"), notes=before.get("notes", ()))
-        self._sweep = Sweep(machine or flags.machine, print, self._refresh, flags.sweep.jobs)
+        self._sweep = Sweep(machine, print, self._refresh, jobs, self.engine)
         self._refreshed = time.monotonic()
 
     def run(self, recipe: "Recipe", name: str, number: int = 0) -> "Run":
@@ -168,6 +180,8 @@ class ExperimentRunner:
 
     def _remove_if_empty(self) -> None:
         """Leave nothing behind if wrong input kept every run from beginning."""
+        if self.engine is not None:
+            self.engine.close()
         from trainer.experiments.results import EXPERIMENT_FILE
 
         if [path.name for path in self.directory.iterdir()] == [EXPERIMENT_FILE]:

@@ -4,11 +4,15 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from tinystories.sweeps.runs import Run, outcome, record_failure, train_recorded
 from tinystories.training import Machine, train
-from trainer.experiments.processes import RunProcess, run_side_by_side
+from trainer.experiments.processes import RunProcess, StartedRun, run_side_by_side
 from trainer.experiments.results import FAILURE_FILE
+
+if TYPE_CHECKING:
+    from trainer.experiments.ray_engine import RayEngine
 
 
 @dataclass
@@ -22,6 +26,8 @@ class Sweep:
     """Called after each run but the last, for an interim table."""
     jobs: int = 1
     """Runs at the same time, each in its own process; they take turns on the CUDA devices."""
+    engine: "RayEngine | None" = None
+    """The cluster to train on instead of this machine."""
     seconds: list[float] = field(default_factory=list)
     """Duration of each run trained here."""
     _left: int = field(default=0, init=False)
@@ -44,8 +50,8 @@ class Sweep:
             else:
                 open_runs.append((title, run))
         self._left = len(open_runs)
-        if self.jobs > 1 and len(open_runs) > 1:
-            run_side_by_side(open_runs, self.jobs, self._start, self._over)
+        if self.engine is not None or (self.jobs > 1 and len(open_runs) > 1):
+            run_side_by_side(open_runs, self._at_once, self._start, self._over)
         else:
             for title, run in open_runs:
                 self.notify(title)
@@ -53,7 +59,11 @@ class Sweep:
                 self._ended(title, run, train_recorded(run, self.machine), time.perf_counter() - began)
         return [run for run in runs if run.failure is not None]
 
-    def _start(self, titled: tuple[str, Run], slot: int) -> RunProcess:
+    @property
+    def _at_once(self) -> int:
+        return self.jobs if self.engine is None else self.engine.share.at_once
+
+    def _start(self, titled: tuple[str, Run], slot: int) -> StartedRun:
         """Start a run in a process of its own, so that a crash ends only that run."""
         # Imported here: the worker process imports this package, and must not find its own module imported.
         from tinystories.sweeps.worker import environment_of, write_task
@@ -63,10 +73,12 @@ class Sweep:
         (run.directory / FAILURE_FILE).unlink(missing_ok=True)  # of an earlier attempt
         # The worker ignores the arguments; they appear in the records of its run.
         arguments = ["-m", "tinystories.sweeps.worker", *sys.argv[1:]]
-        environment = environment_of(self.machine, slot, self.jobs)
-        return RunProcess(run.name, arguments, environment, write_task(run, self.machine))
+        task = write_task(run, self.machine)
+        if self.engine is not None:
+            return self.engine.start(run.name, arguments, run.directory / "summary.json", task)
+        return RunProcess(run.name, arguments, environment_of(self.machine, slot, self.jobs), task)
 
-    def _over(self, titled: tuple[str, Run], process: RunProcess) -> None:
+    def _over(self, titled: tuple[str, Run], process: StartedRun) -> None:
         title, run = titled
         error = process.failure()
         if error is not None:
@@ -83,6 +95,6 @@ class Sweep:
             return
         from trainer import format_duration
 
-        estimate = self._left * sum(self.seconds) / len(self.seconds) / self.jobs
+        estimate = self._left * sum(self.seconds) / len(self.seconds) / self._at_once
         self.notify(f"{line}; {self._left} to go, about {format_duration(estimate)}")
         self.on_finish()

@@ -9,7 +9,7 @@ from pathlib import Path
 from tinystories.recipes import Recipe
 from tinystories.sweeps.runs import Run, train_recorded
 from tinystories.training import Machine, TokenFiles
-from trainer.experiments.processes import DONE, INTERRUPTED, WRONG_INPUT, core_share
+from trainer.experiments.processes import DONE, INTERRUPTED, WRONG_INPUT, core_share, follow_parent
 
 FAILED = 1
 """Exit code of a run whose failure is recorded."""
@@ -47,6 +47,7 @@ def read_task(text: str) -> tuple[Run, Machine]:
 
 def main() -> int:
     """Train the run; return an exit code, and explain a failure on standard error."""
+    follow_parent()
     from trainer import TrainingInterrupted
 
     run, machine = read_task(sys.stdin.read())

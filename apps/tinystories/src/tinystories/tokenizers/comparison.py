@@ -15,7 +15,9 @@ from tinystories.tokenizers.training import (
     load_average,
     open_tokenizer,
     processor,
+    train_on_ray,
 )
+from trainer.experiments.ray_engine import EngineName, check_engine
 
 
 @dataclass(frozen=True)
@@ -42,9 +44,14 @@ class Settings:
     """Train again even where a tokenizer exists, and keep the new times and memory."""
     data_dir: Path = Path("data")
     """Directory of tokenizers and their training measurements, for reuse."""
+    engine: EngineName = "local"
+    """Train the tokenizers on this machine, or as tasks on the Ray cluster of RAY_ADDRESS; without RAY_ADDRESS Ray is
+    started here. --data-dir and the texts must be in a folder that all machines share. All measurements of encoding
+    are made here."""
 
     def check(self) -> None:
-        """Refuse numbers that are too small, and sizes given twice."""
+        """Refuse numbers that are too small, sizes given twice, and Ray where it is missing."""
+        check_engine(self.engine)
         for size in self.vocab_sizes:
             if size < 257:
                 raise ValueError(f"--vocab-sizes {size}: expected at least 257 (256 bytes and {SEPARATOR})")
@@ -83,7 +90,11 @@ def investigate(settings: Settings, notify: Callable[[str], None]) -> Findings:
             )
     jobs = [(corpus, size) for corpus in corpora for size in settings.vocab_sizes or [default_vocab_size(corpus)]]
     _check_names([*(f"{corpus.name}-{size}" for corpus, size in jobs), *(tokenizer.name for tokenizer in existing)])
-    trained = [find_or_train(corpus, size, settings.data_dir, settings.measure_again, notify) for corpus, size in jobs]
+    measure_again = settings.measure_again
+    if settings.engine == "ray":
+        train_on_ray(jobs, settings.data_dir, measure_again, notify)
+        measure_again = False
+    trained = [find_or_train(corpus, size, settings.data_dir, measure_again, notify) for corpus, size in jobs]
     return _measured(settings, machine, corpora, trained + existing, notify)
 
 

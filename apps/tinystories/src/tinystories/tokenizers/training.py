@@ -2,11 +2,13 @@
 
     python -m tinystories.tokenizers.training TEXT VOCAB_SIZE DIRECTORY
 
-is such a process: it writes the tokenizer into the directory and prints the measurements as JSON.
+is such a process: it writes the tokenizer into the directory and prints the measurements as JSON. On another machine
+it is the child of a process with a fourth argument, `keep`, which keeps both in the directory.
 """
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +16,7 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from functools import cache
@@ -24,14 +26,17 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from tinystories.tokenizers.corpora import SEPARATOR, Corpus
+from trainer.experiments.processes import follow_parent, followed, run_side_by_side
 from trainer.support.files import make_directory
 
 if TYPE_CHECKING:
     from bpe import Tokenizer
+    from trainer.experiments.ray_engine import RayRun
 
 _PROCESS = [sys.executable, "-m", "tinystories.tokenizers.training"]
 _KERNEL_BYTES = 250_000  # training on a smaller file may do without compiled kernels
 _POLL_SECONDS = 0.005
+_KEEP = "keep"
 
 
 @dataclass(frozen=True)
@@ -116,19 +121,45 @@ def find_or_train(
         ValueError: The text is empty, or training again gave another tokenizer.
         ChildProcessError: Something else ended the training process, such as a system without memory.
     """
-    from bpe import GPT2_PATTERN, Tokenizer, __version__
+    from bpe import Tokenizer
 
-    measured = [field.name for field in fields(Training)]  # measurements of other versions of this app do not match
-    facts = [corpus.digest, corpus.train.suffix, vocab_size, SEPARATOR, GPT2_PATTERN, __version__, measured]
-    key = hashlib.sha256(json.dumps(facts).encode("utf-8")).hexdigest()[:16]
-    made = data_dir / "tokenizers" / key
-    name = f"{corpus.name}-{vocab_size}"
+    made, name = _directory(corpus, vocab_size, data_dir), f"{corpus.name}-{vocab_size}"
     if measure_again or not made.exists():
         notify(f"training {name} on {corpus.train}")
         _train_into(made, corpus.train, vocab_size)
     tokenizer = Tokenizer.from_pretrained(made / "tokenizer")
     training = Training(**json.loads((made / "training.json").read_text("utf-8")))
     return TrainedTokenizer(name, tokenizer, made / "tokenizer", corpus.name, training)
+
+
+def train_on_ray(
+    jobs: Sequence[tuple[Corpus, int]], data_dir: Path, measure_again: bool, notify: Callable[[str], None]
+) -> None:
+    """Train missing tokenizers as tasks of a Ray cluster, so that `find_or_train` finds them.
+
+    Each training has the share of its machine that `RayEngine` gives to one run: all CPUs, if the machines are equal.
+    Arguments and errors are those of `find_or_train`, for a sequence of texts and sizes.
+    """
+    from trainer.experiments.ray_engine import RayEngine
+
+    missing = [job for job in jobs if measure_again or not _directory(*job, data_dir).exists()]
+    if not missing:
+        return
+    engine = RayEngine(data_dir, [corpus.train for corpus, _ in missing], device="cpu", jobs=1)
+
+    def start(job: tuple[Corpus, int], slot: int) -> "RayRun":
+        corpus, vocab_size = job
+        name, made = f"{corpus.name}-{vocab_size}", _directory(corpus, vocab_size, data_dir)
+        notify(f"training {name} on {corpus.train}")
+        arguments = ["-m", "tinystories.tokenizers.training", str(corpus.train), str(vocab_size), str(made), _KEEP]
+        return engine.start(name, arguments, made / "training.json")
+
+    def ended(job: tuple[Corpus, int], run: "RayRun") -> None:
+        if (failure := run.failure()) is not None:
+            raise ChildProcessError(f"{run.name}: {failure}")
+        _pass_on(run.stderr)
+
+    run_side_by_side(missing, engine.share.at_once, start, ended)
 
 
 def processor() -> str:
@@ -150,6 +181,15 @@ def cores() -> int:
 def load_average() -> float:
     """Average number of processes that wanted a core in the last minute."""
     return round(psutil.getloadavg()[0], 2)
+
+
+def _directory(corpus: Corpus, vocab_size: int, data_dir: Path) -> Path:
+    """The directory of a tokenizer and its measurements."""
+    from bpe import GPT2_PATTERN, __version__
+
+    measured = [field.name for field in fields(Training)]  # measurements of other versions of this app do not match
+    facts = [corpus.digest, corpus.train.suffix, vocab_size, SEPARATOR, GPT2_PATTERN, __version__, measured]
+    return data_dir / "tokenizers" / hashlib.sha256(json.dumps(facts).encode("utf-8")).hexdigest()[:16]
 
 
 def _train_into(made: Path, text: Path, vocab_size: int) -> None:
@@ -203,7 +243,7 @@ def _compile_kernels() -> None:
 
 def _run(*arguments: str) -> str:
     """Run the training process, pass on its warnings, and return its output."""
-    done = subprocess.run([*_PROCESS, *arguments], capture_output=True, check=False)
+    done = subprocess.run([*_PROCESS, *arguments], capture_output=True, check=False, env=followed(os.environ))
     messages = done.stderr.decode("utf-8", "replace").strip()
     if done.returncode == 2:
         raise ValueError(messages)
@@ -211,9 +251,14 @@ def _run(*arguments: str) -> str:
         raise ChildProcessError(
             f"the training process ended with {done.returncode}: {messages or 'it printed no message'}"
         )
-    for message in messages.splitlines():
-        warnings.warn(message, UserWarning, stacklevel=2)
+    _pass_on(messages)
     return done.stdout.decode("utf-8")
+
+
+def _pass_on(messages: str) -> None:
+    """Warn of what a process has printed."""
+    for message in messages.splitlines():
+        warnings.warn(message, UserWarning, stacklevel=3)
 
 
 class MemoryWatch:
@@ -288,13 +333,17 @@ def _train_here(text: Path, vocab_size: int, directory: Path) -> dict[str, Any]:
 
 def _main() -> int:
     """Train as the arguments say; without arguments only load the kernels, so that they are compiled on disk."""
+    follow_parent()
     warnings.showwarning = lambda message, *_, **__: print(message, file=sys.stderr)
     try:
         if len(sys.argv) == 1:
             _load_kernels()
         else:
-            text, vocab_size, directory = sys.argv[1:]
-            print(json.dumps(_train_here(Path(text), int(vocab_size), Path(directory))))
+            text, vocab_size, directory, *keep = sys.argv[1:]
+            if keep:
+                _train_into(Path(directory), Path(text), int(vocab_size))
+            else:
+                print(json.dumps(_train_here(Path(text), int(vocab_size), Path(directory))))
     except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
