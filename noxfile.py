@@ -170,10 +170,13 @@ def harness(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def cluster(session: nox.Session) -> None:
-    """Test bpe's steps for datatrove: in processes, on Ray with a worker that is lost, and on an imitated Slurm."""
+    """Test what runs on many machines: bpe's steps for datatrove and experiments, on Ray with workers that are lost."""
     install(session, "packages/bpe")
+    install(session, "apps/tinystories")
     session.install("ray", CONSTRAINTS)
     run(session, "pytest", "packages/bpe/tests/cluster", *session.posargs)
+    run(session, "pytest", "packages/trainer/tests/experiments/test_ray_engine.py", *session.posargs)
+    run(session, "pytest", "apps/tinystories/tests/sweeps/test_on_ray.py", *session.posargs)
 
 
 @nox.session(default=False)
