@@ -70,8 +70,13 @@ def test_both_parts_have_text_or_there_is_a_single_line(tmp_path_factory, monkey
         assert all(part.replace(MARK, "").strip() for part in texts)
         assert texts[0].endswith((MARK, f"{MARK}\n", f"{MARK}\r\n"))
     if whole:
-        first = documents.first_documents(path, directory, max_bytes=1)
-        assert [part for part in first.read_bytes().decode().split(MARK) if part.strip()] == whole[:1]
+        first = documents.first_documents(path, directory, max_bytes=1).read_bytes().decode()
+        kept = [part for part in first.split(MARK) if part.strip()]
+        assert text.startswith(first)
+        if len(whole) > 1 or len(lines) == 1:
+            assert kept == whole[:1]
+        else:
+            assert kept == [whole[0].replace(whole[0].lstrip(), "") + whole[0].lstrip().partition("\n")[0] + "\n"]
 
 
 @pytest.mark.parametrize("chunk", [7, 100, 1 << 20])
@@ -86,6 +91,30 @@ def test_a_single_document_is_cut_at_the_end_of_a_line(tmp_path, monkeypatch, ch
     assert train.read_text() + valid.read_text() == "".join(lines)
     (tmp_path / "long.txt").write_text("x" * 500 + "\n" + "y" * 10)
     assert documents.hold_out_documents(tmp_path / "long.txt", tmp_path, fraction=0.5)[1].read_text() == "y" * 10
+
+
+@pytest.mark.parametrize("end", ["", f"\n{MARK}\n"])
+def test_the_beginning_of_a_single_document_fits_into_the_limit(tmp_path, end):
+    """All of a book was evaluated, whatever the limit was."""
+    path = tmp_path / "play.txt"
+    path.write_text("".join(f"line {number}\n" for number in range(10)) + end)
+    assert documents.first_documents(path, tmp_path, max_bytes=20).read_text() == "line 0\nline 1\n"
+    assert documents.first_documents(path, tmp_path, max_bytes=1).read_text() == "line 0\n"
+
+
+def test_a_division_tells_how_the_validation_text_was_cut(tmp_path):
+    lines = []
+    play, stories = tmp_path / "play.txt", write(tmp_path / "stories.txt", ["one", "two"])
+    play.write_text("a line\n" * 20)
+    documents.divide(play, None, tmp_path / "data", notify=lines.append)
+    documents.divide(play, None, tmp_path / "data", notify=lines.append)
+    documents.divide(stories, None, tmp_path / "data", notify=lines.append)
+    start = "validation text: the last"
+    assert lines[0].startswith(
+        f"{start} 7 bytes (5%) of {play}, cut at the end of a line, because no {MARK} divides it"
+    )
+    assert lines[1] == lines[0]
+    assert lines[2].startswith(f"{start} 18 bytes (50%) of {stories}, whole documents, held out in ")
 
 
 def test_a_line_end_of_windows_belongs_to_the_document_before(tmp_path):

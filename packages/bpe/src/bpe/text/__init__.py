@@ -20,6 +20,7 @@ from bpe.text.files import TextFile as TextFile
 from bpe.text.files import find_files as find_files
 from bpe.text.files import is_compressed as is_compressed
 from bpe.text.files import open_text_file as open_text_file
+from bpe.text.joining import join_documents as join_documents
 from bpe.text.patterns import CL100K_PATTERN as CL100K_PATTERN
 from bpe.text.patterns import GPT2_PATTERN as GPT2_PATTERN
 from bpe.text.patterns import LLAMA3_PATTERN as LLAMA3_PATTERN

@@ -1,4 +1,4 @@
-"""Training and validation texts, split from a text of many documents at document boundaries, in bounded memory."""
+"""Training and validation texts, split between documents, or a single document between lines, in bounded memory."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import NamedTuple
 from bpe.arguments import folder_of
 from bpe.files import file_digest, sync, whole_directory
 from bpe.text.files import is_compressed, open_text_file
+from bpe.text.joining import join_documents
 from bpe.text.special_tokens import END_OF_TEXT
 from bpe.text.utf8 import StrPath
 
@@ -28,44 +29,65 @@ def divide(
     *,
     valid_bytes: int | None = None,
     separator: str = END_OF_TEXT,
+    column: str | None = None,
     notify: Callable[[str], None] | None = None,
     digests: Mapping[Path, str] | None = None,
 ) -> tuple[Path, Path]:
     """Return a training text and a validation text, creating files only where the given files do not suffice.
 
     Args:
-        train_path: A text file (`.txt`, `.gz`, `.zst`) of documents separated by `separator`.
-        valid_path: The validation text; None holds out the last twentieth of the training text, in whole documents, or
-            of a single document in whole lines.
+        train_path: A text file (`.txt`, `.gz`, `.zst`) of documents separated by `separator`; with `column`, a table
+            (JSON lines or Parquet); or a folder of such files.
+        valid_path: The validation text, in one of the same forms; None holds out the last twentieth of the training
+            text, in whole documents, or of a single document in whole lines.
         directory: Folder for created files; their names contain a digest of the text, so that they are found again.
         valid_bytes: Keep only the first documents of the validation text, up to this many bytes; None keeps all.
         separator: The string between documents.
+        column: The column of the texts in tables; None for texts.
         notify: Called with one line for each file that is created or found again.
         digests: Known SHA-256 digests of files, in hexadecimal; the other files are read to name the created files.
 
     Raises:
         FileNotFoundError: If one of the files does not exist.
-        ValueError: If a text cannot be split because it is empty or a single line, or the separator is empty.
+        ValueError: If a text cannot be split because it is empty or a single line, the separator is empty, or a table
+            cannot be read as `join_documents` reads it.
     """
     _check_separator(separator)
     train_path, directory = Path(train_path), folder_of(directory)
     valid_path = None if valid_path is None else Path(valid_path)
     for path in filter(None, (train_path, valid_path)):
-        if not path.is_file():
+        if not path.is_file() and not path.is_dir():
             raise FileNotFoundError(f"{path}: there is no such file; give the path of a text file")
     report = notify or (lambda line: None)
     known = digests or {}
+
+    def as_text(path: Path) -> Path:
+        text = join_documents(path, directory, column=column, separator=separator)
+        if text != path:
+            report(f"text: all documents of {path}, joined in {text}")
+        return text
+
+    train_path = as_text(train_path)
     if valid_path is None:
         whole = train_path
         train_path, valid_path = hold_out_documents(whole, directory, separator=separator, digest=known.get(whole))
-        report(f"validation text: the end of {whole}, held out in {valid_path}")
+        size, rest = valid_path.stat().st_size, train_path.stat().st_size
+        how = "whole documents"
+        if not _ends_with(train_path, separator):
+            how = f"cut at the end of a line, because no {separator} divides it into documents"
+        report(
+            f"validation text: the last {size:,} bytes ({size / (size + rest):.0%}) of {whole}, {how}, held out in "
+            f"{valid_path}"
+        )
+    else:
+        valid_path = as_text(valid_path)
     if valid_bytes is not None:
         whole = valid_path
         valid_path = first_documents(
             whole, directory, max_bytes=valid_bytes, separator=separator, digest=known.get(whole)
         )
         if valid_path != whole:
-            report(f"validation text: the first {valid_path.stat().st_size:,} bytes of {whole}, whole documents")
+            report(f"validation text: only the first {valid_path.stat().st_size:,} bytes of {whole}")
     return train_path, valid_path
 
 
@@ -120,6 +142,8 @@ def first_documents(
 ) -> Path:
     """Return the first documents of a text as a text: as many as fit into `max_bytes`, and at least one.
 
+    A text that is a single document is cut at the end of a line: as many lines as fit, and at least one.
+
     Args:
         path: The text.
         directory: Folder for the file, in a subfolder named by a digest of the text (and of `separator`).
@@ -140,11 +164,16 @@ def first_documents(
     folder = folder_of(directory) / _folder_name(f"first-{max_bytes}", path, separator, digest)
     if not folder.exists():
         boundaries = _find_boundaries(path, separator)
-        cuts = boundaries.after_documents()
-        if boundaries.total <= max_bytes or not cuts:
+        if boundaries.total <= max_bytes:
+            return path
+        cut = _line_end(path, boundaries, max_bytes)
+        if boundaries.between_documents():
+            cuts = boundaries.after_documents()
+            cut = cuts[max(0, bisect_right(cuts, max_bytes) - 1)]
+        if cut is None:
             return path
         with whole_directory(folder) as building:
-            _copy(path, building / "text.txt", 0, cuts[max(0, bisect_right(cuts, max_bytes) - 1)])
+            _copy(path, building / "text.txt", 0, cut)
     return folder / "text.txt"
 
 
@@ -235,6 +264,14 @@ def _line_end(path: Path, boundaries: _Boundaries, target: int) -> int | None:
         if found is not None and position >= target:
             break
     return found
+
+
+def _ends_with(path: Path, separator: str) -> bool:
+    """Return whether a text file ends with the separator and a line break or none."""
+    mark = separator.encode()
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - len(mark) - 2))
+        return file.read().removesuffix(b"\n").removesuffix(b"\r").endswith(mark)
 
 
 def _copy(source: Path, target: Path, begin: int, end: int) -> None:
