@@ -95,7 +95,7 @@ def evaluate(
     split = tokens if isinstance(tokens, TokenSplit) else TokenSplit(tokens, "the split to evaluate")
     if context_length < 1:
         raise ValueError(f"context_length is {context_length!r}: expected 1 or more")
-    split.check_length(1 if split.examples is None else context_length)
+    split.check_can_be_evaluated(context_length)
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size!r}: expected 1 or more")
     where = torch.device(device) if device is not None else _device_of(model)

@@ -71,8 +71,9 @@ class Trainer:
 
     Raises:
         TypeError: If the data, the schedule or a callback are something else.
-        ValueError: If the data are shorter than one window, not integers or of two tokenizers, the device is not
-            available, `recorded` is no plain JSON, or the optimizer has no parameter of the model.
+        ValueError: If the training data are shorter than one window or the validation data than two tokens, they are
+            not integers or of two tokenizers, the device is not available, `recorded` is no plain JSON, or the
+            optimizer has no parameter of the model.
     """
 
     def __init__(
@@ -102,8 +103,8 @@ class Trainer:
         self._seconds_before = seconds_before
         self._seconds_of_earlier_sessions = seconds_of_earlier_sessions
         self._splits = TokenSplit(train_data, "the training split"), TokenSplit(valid_data, "the validation split")
-        for split in self._splits:
-            split.check_length(config.context_length)
+        self._splits[0].check_length(config.context_length)
+        self._splits[1].check_can_be_evaluated(config.context_length)
         check_same_tokenizer(self._splits)
         factor_schedules = {"weight_decay": weight_decay_schedule, "momentum": momentum_schedule}
         self._factor_schedules = {name: given for name, given in factor_schedules.items() if given is not None}

@@ -25,6 +25,7 @@ class Tokenizers:
 
     def divide(self, train, valid, directory, **others):
         self.calls.append(("divide", train, valid, directory, others["valid_bytes"], others["digests"]))
+        self.column = others["column"]
         return Path("divided-train"), Path("divided-valid")
 
     def first_documents(self, path, directory, *, max_bytes):
@@ -109,10 +110,12 @@ def test_files_of_the_user(corpus, downloads, tmp_path, valid):
 
 
 @pytest.mark.parametrize("dataset", ["sample", "books"])
-def test_a_second_validation_text_is_refused(corpus, downloads, dataset, tmp_path):
+def test_a_second_validation_text_or_a_column_is_refused(corpus, downloads, dataset, tmp_path):
     message = f"--valid-dataset other.txt: {dataset} has its own; give --dataset PATH too"
     with pytest.raises(ValueError, match=message):
         corpus.resolve(dataset, Path("other.txt"), None, tmp_path, print)
+    with pytest.raises(ValueError, match=f"--column text: {dataset} has no columns; give --dataset PATH too"):
+        corpus.resolve(dataset, None, None, tmp_path, print, column="text")
     assert downloads == []
     assert not list(tmp_path.iterdir())
 
@@ -126,8 +129,10 @@ def test_flags_choose_a_text(corpus, tmp_path):
     assert flags.name == "where"
     assert flags.prepare(300) == TokenFiles(Path("tok"), Path("t.npy"), Path("v.npy"))
     assert [call[4] for call in corpus.tokenizers.calls if call[0] == "divide"] == [None], "0 bytes mean all of them"
-    Flags(dataset="mine.txt", valid_bytes=7, data_dir=tmp_path).prepare(300)
+    assert corpus.tokenizers.column is None
+    Flags(dataset="mine.jsonl", valid_bytes=7, data_dir=tmp_path, column="text").prepare(300)
     assert corpus.tokenizers.calls[-2][4] == 7
+    assert corpus.tokenizers.column == "text"
 
 
 @pytest.fixture

@@ -377,13 +377,27 @@ def test_a_directory_without_checkpoints_binds_to_nothing(tmp_path):
     assert read_config(run)["train"]["batch_size"] == 8
 
 
-@pytest.mark.parametrize("split", ["train", "valid"])
-def test_splits_shorter_than_a_window_are_refused_before_anything_is_created(tmp_path, split):
+@pytest.mark.parametrize(("split", "least"), [("train", 9), ("valid", 2)])
+def test_splits_that_are_too_short_are_refused_before_anything_is_created(tmp_path, split, least):
     name = {"train": "training", "valid": "validation"}[split]
-    with pytest.raises(ValueError, match=f"the {name} split has 8 tokens: expected at least 9"):
-        make_trainer(tmp_path / "run", **{split: make_tokens(8)})
+    with pytest.raises(ValueError, match=f"the {name} split has {least - 1} tokens: expected at least {least}"):
+        make_trainer(tmp_path / "run", **{split: make_tokens(least - 1)})
     assert not list(tmp_path.iterdir())
-    assert make_trainer(tmp_path / "run", steps=1, **{split: make_tokens(9)}).fit().steps == 1
+    assert make_trainer(tmp_path / "run", steps=1, **{split: make_tokens(least)}).fit().steps == 1
+
+
+@pytest.mark.parametrize("eval_tokens", [None, 9])
+def test_a_validation_split_may_be_shorter_than_a_window(tmp_path, eval_tokens):
+    """All its tokens count, and so do those of a short file beside a long one."""
+    parts, model = [make_tokens(5, seed=2), make_tokens(21, seed=1)], make_model(dropout=0.0)
+    for count in (1, 2):
+        settings = {"valid": parts[:count], "eval_tokens": eval_tokens, "eval_batch_size": 64, "steps": 1}
+        summary = make_trainer(tmp_path / f"{count}", model=model, **settings).fit()
+        sums = 0.0
+        for part in parts[:count]:
+            ids = torch.from_numpy(part.astype(np.int64))[None]
+            sums += loss_fn(model, ids[:, :-1], ids[:, 1:]).item() * (len(part) - 1)
+        assert summary.final_valid_loss == pytest.approx(sums / sum(len(part) - 1 for part in parts[:count]))
 
 
 def test_data_of_two_tokenizers_are_refused(tmp_path):

@@ -94,6 +94,14 @@ class TokenSplit:
         for part, called in zip(self.parts, self._names(), strict=True):
             check_length(part.shape if isinstance(part, np.ndarray) else (len(part),), context_length, called)
 
+    def check_can_be_evaluated(self, context_length: int) -> None:
+        """Check that each part has two tokens, as windows of evaluations may be shorter, or each example fits in one.
+
+        Raises:
+            ValueError: If a part is not one-dimensional or too short, or an example too long.
+        """
+        self.check_length(1 if self.examples is None else context_length)
+
     def check_ids(self, vocab_size: int) -> None:
         """Check that a model with `vocab_size` embeddings can read every id; reads everything once.
 

@@ -174,25 +174,36 @@ class Corpus:
     sample_valid_bytes: int = 100_000
 
     def resolve(
-        self, dataset: str, valid_dataset: Path | None, valid_bytes: int | None, data_dir: Path, notify: Notify
+        self,
+        dataset: str,
+        valid_dataset: Path | None,
+        valid_bytes: int | None,
+        data_dir: Path,
+        notify: Notify,
+        column: str | None = None,
     ) -> Texts:
         """Find, download or compose the training and validation text.
 
         Args:
             dataset: "sample" for composed documents, the name of the hub's data set, or the path of a text file
-                (`.txt`, `.gz`, `.zst`).
-            valid_dataset: Validation text; None holds out the last documents of the training text.
+                (`.txt`, `.gz`, `.zst`), of a table (JSON lines or Parquet), or of a folder of such files.
+            valid_dataset: Validation text, in one of the same forms; None holds out the last documents of the training
+                text.
             valid_bytes: Use only the first documents of the validation text, up to this many bytes; None uses all.
             data_dir: Directory of the files made here, for reuse.
             notify: Receives progress messages of one line.
+            column: Column of the texts in tables; None if the files are texts.
 
         Raises:
             FileNotFoundError: If a file does not exist.
             trainer.experiments.hub.DownloadError: If a file cannot be downloaded, or its checksum differs.
-            ValueError: If a validation text is given for the sample or the hub's data set, or a text cannot be split.
+            ValueError: If a validation text or a column is given for the sample or the hub's data set, a text cannot be
+                split, or a table cannot be read.
         """
         if dataset in ("sample", self.hub.name) and valid_dataset is not None:
             raise ValueError(f"--valid-dataset {valid_dataset}: {dataset} has its own; give --dataset PATH too")
+        if dataset in ("sample", self.hub.name) and column is not None:
+            raise ValueError(f"--column {column}: {dataset} has no columns; give --dataset PATH too")
         if dataset == "sample":
             sizes = {"train_bytes": self.sample_train_bytes, "valid_bytes": self.sample_valid_bytes}
             train, valid = write_splits(data_dir, self.sample, self.compose, **sizes, notify=notify)
@@ -205,7 +216,7 @@ class Corpus:
             train, valid_dataset = (file.path for file in files)
             digests = {file.path: file.sha256 for file in files}
         train, valid = self.tokenizers.divide(
-            train, valid_dataset, data_dir, valid_bytes=valid_bytes, notify=notify, digests=digests
+            train, valid_dataset, data_dir, valid_bytes=valid_bytes, column=column, notify=notify, digests=digests
         )
         return Texts(train, valid, digests)
 
@@ -245,6 +256,9 @@ class DataFlags:
     """Use only the first documents of the validation text, up to this many bytes; 0 uses all of it."""
     data_dir: Path = Path("data")
     """Directory of tokenizers and token files, for reuse."""
+    column: str | None = None
+    """Column of the texts if --dataset is a table, JSON lines (.jsonl, also .gz and .zst) or Parquet, or a folder of
+    tables; each row is a document."""
 
     @property
     def text(self) -> str:
@@ -263,5 +277,7 @@ class DataFlags:
         """
         valid_bytes = self.valid_bytes or None
         with creating(self.data_dir):
-            texts = self.corpus.resolve(self.text, self.valid_dataset, valid_bytes, self.data_dir, print)
+            texts = self.corpus.resolve(
+                self.text, self.valid_dataset, valid_bytes, self.data_dir, print, column=self.column
+            )
             return self.corpus.prepare(texts, vocab_size, self.data_dir, print, tokenizer)
