@@ -6,6 +6,7 @@ import hashlib
 import pytest
 
 from owt_leaderboard.__main__ import main
+from owt_leaderboard.commands.shared import DataFlags
 from owt_leaderboard.texts import prepare, resolve
 from owt_leaderboard.texts.datasets import OWT
 from trainer.experiments.hub import Download, DownloadError
@@ -41,6 +42,12 @@ def test_the_command_says_in_one_line_what_went_wrong(tmp_path, monkeypatch, cap
     assert main(["--dataset", "owt", "--valid-dataset", "mine.txt", *short]) == 2
     assert "owt has its own" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_the_column_of_a_table_is_passed_on_to_other_processes():
+    words = DataFlags(dataset="rows.jsonl", column="body").arguments()
+    assert words[words.index("--column") + 1] == "body"
+    assert "--column" not in DataFlags(dataset="text.txt").arguments()
 
 
 def test_messages_name_flags_that_exist(capsys):

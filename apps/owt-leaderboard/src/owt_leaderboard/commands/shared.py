@@ -30,8 +30,8 @@ class DataFlags(texts.DataFlags):
     dataset: str | None = None
     """"sample" (the default: articles composed here, no network needed), "owt" (the course's sample of OpenWebText from
     the Hugging Face hub, 12 GB unpacked, downloaded once) or the path of a text file (.txt, .gz, .zst) whose documents
-    are separated by <|endoftext|>. For a long limit on a GPU give it: a sample that was not asked for is refused where
-    it would be seen more than 20 times."""
+    are separated by <|endoftext|>, of a table with --column, or of a folder of such files. For a long limit on a GPU
+    give it: a sample that was not asked for is refused where it would be seen more than 20 times."""
     device: str = "auto"
     """"auto" (CUDA, then MPS, then CPU) or a device such as cpu, mps, cuda:1. A limit of ten minutes or more on a CPU
     needs cpu here."""
@@ -49,6 +49,7 @@ class DataFlags(texts.DataFlags):
         words += ["--data-dir", str(self.data_dir), "--device", self.device]
         if self.valid_dataset is not None:
             words += ["--valid-dataset", str(self.valid_dataset)]
+        words += [] if self.column is None else ["--column", self.column]
         return words + (["--valid-bytes", str(self.valid_bytes)] if self.valid_bytes else [])
 
 
