@@ -46,7 +46,7 @@ class DataFlags(texts.DataFlags):
     dataset: str | None = None
     """"sample" (the default: stories composed on this machine, no network needed), "tinystories" (TinyStories V2 from
     the Hugging Face hub, 2.2 GB, downloaded once) or the path of a text file (.txt, .gz, .zst) whose documents are
-    separated by <|endoftext|>."""
+    separated by <|endoftext|>, of a table with --column, or of a folder of such files."""
     valid_bytes: int = 100_000
     """Use only the first documents of the validation text, up to this many bytes, because all of it is evaluated many
     times; 0 uses the whole text."""

@@ -15,7 +15,9 @@ class Evaluate:
     run_directory: RunArgument
     """Run directory."""
     text: tyro.conf.Positional[Path]
-    """Text file (.txt, .gz, .zst)."""
+    """Text file (.txt, .gz, .zst), or a table with --column: JSON lines or Parquet."""
+    column: str | None = None
+    """Column of the texts of a table; each row is a document."""
     device: str = "auto"
     batch_size: int = 16
     """Windows in one forward pass; affects the speed, not the result."""
@@ -30,7 +32,7 @@ class Evaluate:
         model, tokenizer, _ = load(self.run_directory, self.device)
         with tempfile.TemporaryDirectory() as directory:
             tokens = Path(directory, "text.npy")
-            tokenizer.encode_file(self.text, tokens)
+            tokenizer.encode_file(self.text, tokens, column=self.column)
             length = model.config.context_length
             evaluation = evaluate(model, TokenDataset(tokens), length, batch_size=self.batch_size)
         bits = "unknown" if evaluation.bits_per_byte is None else f"{evaluation.bits_per_byte:.4f}"
