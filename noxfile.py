@@ -180,6 +180,14 @@ def cluster(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def notebooks(session: nox.Session) -> None:
+    """Execute the notebooks of docs/notebooks from top to bottom, with small settings and without a network."""
+    install(session, "apps/tinystories", group=None)
+    session.install("pytest", "nbclient", "ipykernel", "transformers", CONSTRAINTS)
+    run(session, "pytest", "tests/test_notebooks.py", *session.posargs)
+
+
+@nox.session(default=False)
 def kills(session: nox.Session) -> None:
     """Kill training runs 100 times, in every phase, and compare their ends with those of runs that were left alone."""
     install(session, "packages/trainer")

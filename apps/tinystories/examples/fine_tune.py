@@ -87,17 +87,19 @@ def fine_tune(pretrained: Path, out: Path, pairs: Sequence[Pair], steps: int, ra
 
     model, tokenizer, _ = load(pretrained, "cpu")
     held_out = pairs[::5]
-    seen = [pair for number, pair in enumerate(pairs) if number % 5]
+    seen = make_examples([pair for number, pair in enumerate(pairs) if number % 5], tokenizer)
+    tested = make_examples(held_out, tokenizer)
+    longest = max(seen.lengths.max(), tested.lengths.max())
     Trainer(
         model,
         AdamW(model.parameters(), lr=rate),
         answer_loss,
-        make_examples(seen, tokenizer),
-        make_examples(held_out, tokenizer),
+        seen,
+        tested,
         TrainConfig(
             steps=steps,
             batch_size=16,
-            context_length=model.config.context_length,
+            context_length=min(model.config.context_length, int(longest) - 1),  # no more padding than needed
             sampling="shuffled",
             eval_interval=max(1, steps // 5),
             device=device,
