@@ -24,6 +24,12 @@ def own_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    """Train the runs of ablations one after the other in the process of the tests, which replace parts of it."""
+    monkeypatch.setattr("tinystories.commands.ablations.machine_jobs", lambda machine: 1)
+
+
 @pytest.fixture
 def quick(monkeypatch):
     """Write no pictures and no stories: they take most of the time of small runs, and have tests of their own."""

@@ -34,7 +34,7 @@ def test_help_imports_nothing_heavy():
 def test_ablations_leave_a_report_and_a_model_to_try(flags, tmp_path, capsys, request):
     out = tmp_path / "runs"
     names = ("baseline", "no_rmsnorm")
-    assert main(["ablations", "--out", str(out), "--variants", *names, *flags]) == 0
+    assert main(["ablations", "--out", str(out), "--variants", *names, "--seeds", "1", *flags]) == 0
     printed = capsys.readouterr().out
     report = (out / "report.md").read_text("utf-8")
     page = (out / "report.html").read_text("utf-8")
@@ -64,7 +64,7 @@ def test_ablations_leave_a_report_and_a_model_to_try(flags, tmp_path, capsys, re
 
 def test_the_assignments_variants_are_the_default(flags, tmp_path, quick):
     out = tmp_path / "runs"
-    assert main(["ablations", "--out", str(out), *flags, "--steps", "2"]) == 0
+    assert main(["ablations", "--out", str(out), *flags, "--steps", "2", "--seeds", "1"]) == 0
     assert [group.name for group in read_experiment(out, WORDING).groups] == list(SETS["assignment"])
 
 

@@ -7,6 +7,9 @@ import pytest
 import torch
 from small_runs import FakeTraining, refused
 
+from tinystories.commands.ablations import Ablations
+from tinystories.commands.shared import SweepFlags
+from tinystories.flags import Machine
 from tinystories.recipes import PRESETS
 from tinystories.run import main
 from tinystories.sweeps import Sweep
@@ -126,6 +129,23 @@ def test_rates_are_tuned_for_each_variant(losses, flags, tmp_path):
     assert main(["ablations", *arguments, *flags]) == 0
     found = {group.name: group.runs[0].recipe["learning_rate"] for group in read_experiment(out).groups}
     assert found == {"baseline": pytest.approx(2 * RATE), "no_rmsnorm": pytest.approx(RATE / 4)}
+
+
+def test_ablations_have_three_seeds_and_use_every_core(losses, flags, tmp_path, monkeypatch):
+    assert main(["ablations", "--out", str(tmp_path / "out"), "--variants", "baseline", *flags]) == 0
+    assert [run.recipe["seed"] for run in read_experiment(tmp_path / "out").runs] == [0, 1, 2]
+    monkeypatch.undo()
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    cpu = Machine(device="cpu")
+    assert Ablations(machine=cpu).jobs == 3
+    assert Ablations(machine=cpu, sweep=SweepFlags(jobs=2)).jobs == 2
+    assert Ablations(machine=cpu, sweep=SweepFlags(engine="ray")).jobs == 1
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    assert Ablations(machine=cpu).jobs == 4
+    monkeypatch.setattr(Machine, "device_type", "cuda")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    assert Ablations(machine=Machine(device="cuda")).jobs == 8
+    assert Ablations(machine=Machine(device="cuda:1")).jobs == 1
 
 
 def test_a_search_that_failed_counts(losses, flags, tmp_path, capsys):

@@ -83,7 +83,7 @@ def resumed(run):
 
 
 def ablations(out, flags, *more):
-    return ["ablations", "--out", str(out), "--variants", *NAMES, *flags, *LONG, *more]
+    return ["ablations", "--out", str(out), "--variants", *NAMES, "--seeds", "1", *flags, *LONG, *more]
 
 
 @pytest.fixture

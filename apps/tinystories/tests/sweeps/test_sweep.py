@@ -117,7 +117,21 @@ def records(run):
 
 
 def two_runs(out, flags):
-    return ["ablations", "--out", str(out), "--variants", "baseline", "nope", *flags, "--steps", "30"]
+    return [
+        "ablations",
+        "--out",
+        str(out),
+        "--variants",
+        "baseline",
+        "nope",
+        *flags,
+        "--steps",
+        "30",
+        "--seeds",
+        "1",
+        "--jobs",
+        "1",
+    ]
 
 
 @pytest.fixture(scope="module")

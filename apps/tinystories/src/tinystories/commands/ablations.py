@@ -1,10 +1,12 @@
 """`ablations`: the baseline and its variants."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinystories.commands.shared import ExperimentFlags, ExperimentRunner
+from tinystories.commands.shared import ExperimentFlags, ExperimentRunner, SweepFlags
+from tinystories.flags import Machine
 from tinystories.variants import SetName, Variant, VariantName, chosen_variants
 
 if TYPE_CHECKING:
@@ -12,17 +14,37 @@ if TYPE_CHECKING:
     from tinystories.training import TokenFiles
 
 MOST_RATES = 6  # for each variant
+_MOST_JOBS = 4  # on a CPU, whose memory they share
+
+
+def machine_jobs(machine: Machine) -> int:
+    """Return the number of runs at the same time that suits a machine."""
+    if machine.device_type == "cpu":
+        return min(_MOST_JOBS, os.cpu_count() or 1)
+    if machine.device not in ("auto", "cuda"):
+        return 1
+    import torch
+
+    return max(1, torch.cuda.device_count())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ablations(ExperimentFlags):
     """Train the baseline and its variants, and write a report with tables, learning curves and stories."""
 
+    sweep: SweepFlags = field(default_factory=lambda: SweepFlags(seeds=3))
     variants: tuple[VariantName | SetName, ...] = ("assignment",)
     """Variants to train: "assignment" selects those of the handout (baseline to silu), "all" every one."""
     tune_rates: bool = False
     """First search the best learning rate of each variant, by factors of 2 with the first seed, and compare the
     variants at these rates; three times as many runs or more, in runs/ablations-NAME-tuned."""
+
+    @property
+    def jobs(self) -> int:
+        """Runs at the same time; small models use several cores badly, and several runs do not."""
+        if self.sweep.jobs is not None or self.sweep.engine != "local":
+            return super().jobs
+        return machine_jobs(self.machine)
 
     def run(self) -> int:
         """Train the runs that are not finished, and report."""

@@ -51,8 +51,8 @@ class BatchSweep(ExperimentFlags):
         runner = ExperimentRunner(out, "batch-sweep", title, self, base, files, machine)
         if runner.engine is not None:
             runner.note(f"Times were measured on a Ray cluster, {runner.engine.share}.")
-        elif on_cpu and self.sweep.jobs > 1:
-            runner.note(f"Times were measured with up to {self.sweep.jobs} runs at the same time on one processor.")
+        elif on_cpu and self.jobs > 1:
+            runner.note(f"Times were measured with up to {self.jobs} runs at the same time on one processor.")
         worst: list[float] = []
         for size in chosen or batch_sizes():
             sized = recipe_for(recipe, size, tokens)

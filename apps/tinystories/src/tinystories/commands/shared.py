@@ -32,9 +32,10 @@ LEAST_UTILISATION = 0.1
 class SweepFlags:
     """Number of runs."""
 
-    jobs: int = 1
-    """Runs at the same time, each in its own process; they take turns on the CUDA devices. On Ray: at the same time on
-    each machine without GPUs."""
+    jobs: int | None = None
+    """Runs at the same time, each in its own process; they take turns on the CUDA devices. By default one, and for
+    ablations one for each CUDA device, or up to four on a CPU, with a core each. On Ray: at the same time on each
+    machine without GPUs."""
     seeds: int = 1
     """Runs of each, with the seeds --seed, --seed + 1, …; verdicts need several."""
     engine: EngineName = "local"
@@ -45,7 +46,7 @@ class SweepFlags:
         """Refuse numbers below 1, and Ray where it is missing."""
         check_engine(self.engine)
         for name in ("jobs", "seeds"):
-            if getattr(self, name) < 1:
+            if (number := getattr(self, name)) is not None and number < 1:
                 raise ValueError(f"--{name} {getattr(self, name)}: expected at least 1")
 
 
@@ -59,6 +60,11 @@ class ExperimentFlags:
     data: DataFlags = field(default_factory=DataFlags)
     recipe: RecipeFlags = field(default_factory=RecipeFlags)
     machine: Machine = field(default_factory=Machine)
+
+    @property
+    def jobs(self) -> int:
+        """Runs at the same time."""
+        return 1 if self.sweep.jobs is None else self.sweep.jobs
 
 
 class ExperimentRunner:
@@ -99,7 +105,7 @@ class ExperimentRunner:
         shared = {"recipe": _shared(recipe), "texts": _texts_of(files[recipe.vocab_size])}
         _check_same(directory, before, {"kind": kind, "shared": shared})
         check_text(recipe, files[recipe.vocab_size], flags.machine.device, is_given=flags.data.dataset is not None)
-        machine, jobs = machine or flags.machine, flags.sweep.jobs
+        machine, jobs = machine or flags.machine, flags.jobs
         self.engine: RayEngine | None = None
         """The cluster that the runs are trained on, if it is one."""
         if flags.sweep.engine == "ray":
