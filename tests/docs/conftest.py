@@ -1,10 +1,21 @@
-"""Helpers of the projects' tests: headless Chromium, and records of synthetic runs."""
+"""Tests of the site: `nox -s docs` builds it first."""
 
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
-for folder in ("apps/tinystories/tests/helpers", "packages/trainer/tests/helpers"):
+HELPERS = ("apps/tinystories", "apps/owt-leaderboard", "packages/trainer")
+for folder in ("docs/hooks", *(f"{project}/tests/helpers" for project in HELPERS)):
     sys.path.append(str(ROOT / folder))
 from browser import browser as browser  # noqa: E402
 from browser import chromium as chromium  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def site():
+    """The folder with the built site."""
+    folder = ROOT / "site"
+    assert (folder / "index.html").exists(), "there is no site/ yet: `nox -s docs` builds it and runs these tests"
+    return folder

@@ -1,0 +1,175 @@
+"""Pages of the reference: one for each package and each of its rooms, with the public names in the order of the source.
+
+A name is documented once: on the page of its package if the package exports it, else on that of its room.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = {
+    "bpe": "packages/bpe",
+    "nnscratch": "packages/nnscratch",
+    "trainer": "packages/trainer",
+    "tinystories": "apps/tinystories",
+    "owt_leaderboard": "apps/owt-leaderboard",
+}
+
+
+def folder_of(package: str) -> Path:
+    """Return the folder with the sources of a package."""
+    return ROOT / PACKAGES[package] / "src" / package
+
+
+def rooms(package: str) -> list[str]:
+    """Return the dotted names of a package and its rooms, rooms inside rooms included."""
+    folder = folder_of(package)
+    found = sorted(path.parent for path in folder.rglob("__init__.py"))
+    return [".".join((package, *path.relative_to(folder).parts)) for path in found]
+
+
+def file_of(module: str) -> Path | None:
+    """Return the file of a module, the table of its names (`.pyi`) if there is one, or None outside this repository."""
+    package, *parts = module.split(".")
+    if package not in PACKAGES:
+        return None
+    path = folder_of(package).joinpath(*parts)
+    if module == "bpe":
+        return path / "api.py"
+    files = (path / "__init__.pyi", path / "__init__.py", path.with_suffix(".py"))
+    return next((file for file in files if file.exists()), None)
+
+
+@cache
+def parse(file: Path) -> ast.Module:
+    """Return the syntax tree of a file."""
+    return ast.parse(file.read_text("utf-8"))
+
+
+def definitions(module: str) -> list[str]:
+    """Return the public functions, classes and constants that a module defines and documents."""
+    file = file_of(module)
+    nodes = parse(file).body if file else []
+    found = []
+    for node, following in pairwise([*nodes, None]):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(node):
+            found.append(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign) and is_text(following):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            found.append(ast.unparse(target))
+    return [name for name in found if not name.startswith("_")]
+
+
+def is_text(node: ast.stmt | None) -> bool:
+    """Return whether a statement is a string alone, which documents the constant before it."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def imports(module: str) -> dict[str, str]:
+    """Return the module that each name which a module passes on is imported from."""
+    file = file_of(module)
+    tree = parse(file) if file else ast.Module([], [])
+    listed = {
+        name
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        and ast.unparse(node.targets[0]) == "__all__"
+        and isinstance(node.value, ast.List)
+        for name in ast.literal_eval(node.value)
+    }
+    return {
+        alias.name: str(node.module)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname == alias.name or alias.name in listed
+    }
+
+
+def defined_as(module: str, name: str) -> str | None:
+    """Return the dotted name under which a name is defined and documented, or None if it is not."""
+    if name in definitions(module):
+        return f"{module}.{name}"
+    source = imports(module).get(name)
+    return defined_as(source, name) if source not in (None, module) else None
+
+
+def public_names(module: str) -> list[str]:
+    """Return the dotted names of all that a module exports or, if it exports nothing, defines."""
+    names = [*imports(module), *definitions(module)]
+    return [found for name in dict.fromkeys(names) if (found := defined_as(module, name))]
+
+
+def modules(room: str) -> list[str]:
+    """Return the modules of a room, without hidden ones and doors to a command."""
+    package, *parts = room.split(".")
+    files = sorted(folder_of(package).joinpath(*parts).glob("*.py"))
+    return [f"{room}.{file.stem}" for file in files if not file.stem.startswith("_") and file.stem != "api"]
+
+
+def address(room: str) -> str:
+    """Return the address of a room's page in the sources of the site."""
+    package, *parts = room.split(".")
+    return f"reference/{package}/{'.'.join(parts) or 'index'}.md"
+
+
+def pages(package: str) -> Iterator[tuple[str, str]]:
+    """Yield the address and the Markdown of each page of a package."""
+    documented: set[str] = set()
+    for room in rooms(package):
+        text = [f"# {room}", docstring(room)]
+        exported = public_names(room)
+        new = [name for name in exported if name not in documented]
+        text += [entry(name, 2) for name in new]
+        documented.update(new)
+        if elsewhere := [name for name in exported if name not in new]:
+            text.append(
+                "Also exported, and documented with the package: " + ", ".join(map(reference_to, elsewhere)) + "."
+            )
+        if room == package or not exported:
+            for module in modules(room):
+                members = [name for name in public_names(module) if name not in documented]
+                documented.update(members)
+                text += [f"## {module}", docstring(module), *(entry(name, 3) for name in members)]
+        yield address(room), "\n\n".join(text) + "\n"
+
+
+def docstring(module: str) -> str:
+    """Return the directive that shows the docstring of a module and nothing else."""
+    return f"::: {module}\n    options:\n      members: false\n      show_root_heading: false\n      show_root_toc_entry: false"
+
+
+def entry(name: str, level: int) -> str:
+    """Return the directive that documents a function or class under a heading."""
+    return f"::: {name}\n    options:\n      heading_level: {level}"
+
+
+def reference_to(name: str) -> str:
+    """Return a link to the entry of a name."""
+    return f"[`{name.rpartition('.')[2]}`][{name}]"
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put the pages into the navigation, below the heading *Reference*."""
+    (section,) = (item for item in config.nav or [] if isinstance(item, dict) and "Reference" in item)
+    section["Reference"] = [
+        {package: [{room: address(room)} if room != package else address(room) for room in rooms(package)]}
+        for package in PACKAGES
+    ]
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the pages."""
+    for package in PACKAGES:
+        for source, text in pages(package):
+            files.append(File.generated(config, source, content=text))
+    return files
