@@ -73,7 +73,7 @@ def tests(session: nox.Session, project: str) -> None:
     """Test one project as its users install it: from its wheel, with only the dependencies it declares."""
     if project == REPOSITORY:
         session.install("pytest", "nox", CONSTRAINTS)
-        run(session, "pytest", "tests", *session.posargs)
+        run(session, "pytest", "tests", "--ignore=tests/docs", *session.posargs)
         return
     install(session, project)
     session.install("pytest-xdist", CONSTRAINTS)
@@ -99,6 +99,23 @@ def types(session: nox.Session) -> None:
     session.install(NO_COMPILE, "mypy", *projects, "matplotlib", "starlette", "uvicorn", CONSTRAINTS)
     for project in PROJECTS:
         run(session, "mypy", f"{project}/src")
+
+
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Build the site into site/ and test it, with every command that its guides show; `-- serve` shows it instead."""
+    session.install("mkdocs-material", "mkdocstrings-python", "math-core", "ruff", CONSTRAINTS)
+    quiet = {"NO_MKDOCS_2_WARNING": "1"}  # Material advertises its successor
+    if session.posargs[:1] == ["serve"]:
+        run(session, "mkdocs", *session.posargs, env=quiet)
+        return
+    run(session, "mkdocs", "build", "--strict", "--quiet", env=quiet)
+    paths = [f"./{project}" for project in PROJECTS]
+    extras = {"./packages/nnscratch": "[gguf]", "./packages/trainer": "[experiments,hub,plots]"}
+    peers = ["tiktoken", "tokenizers", "transformers", "selenium", "pytest", "pytest-xdist"]
+    session.install(NO_COMPILE, *(path + extras.get(path, "") for path in paths), *peers, CONSTRAINTS)
+    options = ["--numprocesses=2", "--dist=worksteal"]
+    run(session, "pytest", "tests/docs", *options, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session(default=False)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {
@@ -64,7 +65,7 @@ def definitions(module: str) -> list[str]:
             found.append(node.name)
         elif isinstance(node, ast.Assign | ast.AnnAssign) and is_text(following):
             target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-            found.append(ast.unparse(target))
+            found += [target.id] if isinstance(target, ast.Name) else []
     return [name for name in found if not name.startswith("_")]
 
 
@@ -121,48 +122,59 @@ def address(room: str) -> str:
     return f"reference/{package}/{'.'.join(parts) or 'index'}.md"
 
 
+def room_of(path: Path) -> str | None:
+    """Return the room that a source file is in, or None for other files."""
+    for package in PACKAGES:
+        if path.suffix == ".py" and path.is_relative_to(folder_of(package)):
+            return ".".join((package, *path.parent.relative_to(folder_of(package)).parts))
+    return None
+
+
 def pages(package: str) -> Iterator[tuple[str, str]]:
     """Yield the address and the Markdown of each page of a package."""
     documented: set[str] = set()
     for room in rooms(package):
-        text = [f"# {room}", docstring(room)]
         exported = public_names(room)
-        new = [name for name in exported if name not in documented]
-        text += [entry(name, 2) for name in new]
-        documented.update(new)
-        if elsewhere := [name for name in exported if name not in new]:
-            text.append(
-                "Also exported, and documented with the package: " + ", ".join(map(reference_to, elsewhere)) + "."
-            )
+        text = [f"# {room}", docstring(room), *entries(exported, 2, package, documented)]
         if room == package or not exported:
             for module in modules(room):
-                members = [name for name in public_names(module) if name not in documented]
-                documented.update(members)
-                text += [f"## {module}", docstring(module), *(entry(name, 3) for name in members)]
+                names = entries(public_names(module), 3, package, documented)
+                text += [f"## {module}", docstring(module), *names]
         yield address(room), "\n\n".join(text) + "\n"
+
+
+def entries(names: list[str], level: int, package: str, documented: set[str]) -> list[str]:
+    """Return the entries of names that are not documented yet, and a line with links to those of the others.
+
+    Args:
+        names: The dotted names.
+        level: Level of the headings.
+        package: The package, on whose pages only its own names are documented.
+        documented: Names that are documented already, to which these are added.
+    """
+    new = [name for name in names if name.startswith(f"{package}.") and name not in documented]
+    documented.update(new)
+    text = [f"::: {name}\n    options:\n      heading_level: {level}" for name in new]
+    if elsewhere := [f"[`{name.rpartition('.')[2]}`][{name}]" for name in names if name not in new]:
+        text.append(f"Also exported: {', '.join(elsewhere)}.")
+    return text
 
 
 def docstring(module: str) -> str:
     """Return the directive that shows the docstring of a module and nothing else."""
-    return f"::: {module}\n    options:\n      members: false\n      show_root_heading: false\n      show_root_toc_entry: false"
-
-
-def entry(name: str, level: int) -> str:
-    """Return the directive that documents a function or class under a heading."""
-    return f"::: {name}\n    options:\n      heading_level: {level}"
-
-
-def reference_to(name: str) -> str:
-    """Return a link to the entry of a name."""
-    return f"[`{name.rpartition('.')[2]}`][{name}]"
+    options = ("members: false", "show_root_heading: false", "show_root_toc_entry: false")
+    return "\n      ".join((f"::: {module}\n    options:", *options))
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Put the pages into the navigation, below the heading *Reference*."""
     (section,) = (item for item in config.nav or [] if isinstance(item, dict) and "Reference" in item)
     section["Reference"] = [
-        {package: [{room: address(room)} if room != package else address(room) for room in rooms(package)]}
-        for package in PACKAGES
+        "reference/index.md",
+        *(
+            {package: [{room: address(room)} if room != package else address(room) for room in rooms(package)]}
+            for package in PACKAGES
+        ),
     ]
     return config
 
@@ -173,3 +185,22 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         for source, text in pages(package):
             files.append(File.generated(config, source, content=text))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
+    """Add a table of all pages to the first one."""
+    if page.file.src_uri != "reference/index.md":
+        return markdown
+    rows = [
+        f"| [{room}]({address(room).removeprefix('reference/')}) | {subject(room)} |"
+        for package in PACKAGES
+        for room in rooms(package)
+    ]
+    return "\n".join((markdown, "| room | subject |", "|:---|:---|", *rows)) + "\n"
+
+
+def subject(room: str) -> str:
+    """Return the first line of a room's docstring."""
+    package, *parts = room.split(".")
+    tree = parse(folder_of(package).joinpath(*parts, "__init__.py"))
+    return (ast.get_docstring(tree) or "").partition("\n")[0].replace("|", "\\|")

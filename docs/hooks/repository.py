@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
+from reference import address, room_of
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -76,8 +77,15 @@ def shown(path: Path) -> str:
     if path.is_dir():
         rows = [f"| [{entry.name}]({entry.name}) | {summary(entry)} |" for entry in entries(path)]
         return f"{head}The folder `{name}`:\n\n| file | subject |\n|:---|:---|\n" + "\n".join(rows) + "\n"
-    language = LANGUAGES.get(path.suffix, "text")
-    return f'{head}`{name}`\n\n`````{language} linenums="1"\n{path.read_text("utf-8")}\n`````\n'
+    language, names = LANGUAGES.get(path.suffix, "text"), ""
+    if room := room_of(path):
+        names = f" · [names of this room in the reference]({relative(address(room), source_address(path))})"
+    return f'{head}`{name}`{names}\n\n`````{language} linenums="1"\n{path.read_text("utf-8")}\n`````\n'
+
+
+def relative(target: str, page: str) -> str:
+    """Return the link from one address in the sources of the site to another."""
+    return Path(os.path.relpath(target, Path(page).parent)).as_posix()
 
 
 def entries(folder: Path) -> list[Path]:
@@ -134,10 +142,9 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     path = _path_of.get(page.file.src_uri)
     if path is None or not (path.suffix == ".md" or path.is_dir()):
         return markdown
-    start = os.path.dirname(page.file.src_uri)  # noqa: PTH120 - an address, not a path of this system
     markdown = NAMED_BLOCK.sub(r'```python title="\1"', markdown)
     return with_links(
         markdown,
         path if path.is_dir() else path.parent,
-        lambda target: Path(os.path.relpath(source_address(target), start)).as_posix(),
+        lambda target: relative(source_address(target), page.file.src_uri),
     )

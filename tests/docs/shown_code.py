@@ -19,7 +19,7 @@ from tinystories.recipes import PRESETS
 from tinystories.texts import CORPUS
 
 ROOT = Path(__file__).resolve().parents[2]
-BLOCK = re.compile(r"(?:^<!-- not run: (.*) -->\n)?^```(bash|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"(?:^<!-- not run: ([^\n]*) -->\n)?^```(bash|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SESSION = re.compile(r"^def (\w+)\(session", re.MULTILINE)
 
 TINY = replace(
@@ -78,10 +78,10 @@ def make_inputs(folder):
     write_stories(folder / "stories.txt", 120)
     write_stories(folder / "other_stories.txt", 40)
     (folder / "web.jsonl").write_text('{"text": "The cat had a hat."}\n{"text": "The hat had a cat."}\n' * 9, "utf-8")
-    tokenizer = bpe.train_from_iterator(["Gravity is a force that pulls a hat down."] * 9, vocab_size=300)
+    tokenizer = bpe.train_from_iterator(["Gravity is a force that pulls a hat down."] * 9, vocab_size=280)
     tokenizer.save_pretrained(folder / "words")
     config = TransformerConfig(
-        vocab_size=300, context_length=64, d_model=16, num_layers=1, num_heads=2, d_ff=40, tie_embeddings=True
+        vocab_size=280, context_length=64, d_model=16, num_layers=1, num_heads=2, d_ff=40, tie_embeddings=True
     )
     export_huggingface(TransformerLM(config), folder / "words", folder / "SmolLM2-135M")
 
@@ -158,13 +158,14 @@ def run_module(module, arguments):
         arguments = [*arguments, "--set", *TINY_SPEEDRUN]
     elif is_timed:
         arguments = [*arguments, *TINY_FLAGS[:12]]
-    before = sys.argv
+    before, code = sys.argv, None
     with simulated_clock(draws=False) if is_timed else contextlib.nullcontext(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # runpy warns of modules that are imported already
         try:
             sys.argv = [module, *arguments]
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         except SystemExit as end:
-            assert not end.code, f"python -m {shlex.join([module, *arguments])} ended with {end.code}"
+            code = end.code
         finally:
             sys.argv = before
+    assert not code, f"python -m {shlex.join([module, *arguments])} ended with {code}"
