@@ -31,8 +31,8 @@ class Browser:
 
     def open(self, url, size=DESKTOP, *, dark=False):
         """Open a page in a window of that size (width and height in CSS pixels), light or dark."""
-        width, height = size
-        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.width, height = size
+        screen = {"width": self.width, "height": height, "deviceScaleFactor": 1, "mobile": self.width < 600}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
@@ -63,8 +63,8 @@ class Browser:
         return value
 
     def is_wider_than_its_window(self):
-        """Return True if the page is wider than the window."""
-        return self.run("return document.documentElement.scrollWidth > window.innerWidth")
+        """Return True if the page is wider than the window, which a phone then shrinks to fit."""
+        return self.run("return document.documentElement.scrollWidth") > self.width
 
     def messages(self):
         """Errors and warnings in the console since the last call (a failed request is one)."""

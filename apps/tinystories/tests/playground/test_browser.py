@@ -28,6 +28,13 @@ def test_window_and_colours_are_as_asked(browser, page, size, tmp_path):
     assert (tmp_path / "page.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_page_that_a_phone_shrinks_to_fit_is_too_wide(browser, tmp_path):
+    page = tmp_path / "wide.html"
+    page.write_text(PAGE.replace("<p>", "<p style='width: 5000px'>"), "utf-8")
+    browser.open(page.as_uri(), PHONE)
+    assert browser.is_wider_than_its_window()
+
+
 def test_what_comes_later_is_waited_for(browser, page):
     browser.open(page.as_uri())
     assert browser.text("p") == "text"
