@@ -1,12 +1,12 @@
 """Pages of the reference: one for each package and each of its rooms, with the public names in the order of the source.
 
-A name is documented once: on the page of its package if the package exports it, else on that of its room.
+A name is documented on the page of the room that defines it. The page of a package begins with links to all names that
+the package exports.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -125,39 +125,61 @@ def address(room: str) -> str:
 def room_of(path: Path) -> str | None:
     """Return the room that a source file is in, or None for other files."""
     for package in PACKAGES:
-        if path.suffix == ".py" and path.is_relative_to(folder_of(package)):
+        if path.suffix == ".py" and path.exists() and path.is_relative_to(folder_of(package)):
             return ".".join((package, *path.parent.relative_to(folder_of(package)).parts))
     return None
 
 
-def pages(package: str) -> Iterator[tuple[str, str]]:
-    """Yield the address and the Markdown of each page of a package."""
-    documented: set[str] = set()
-    for room in rooms(package):
-        exported = public_names(room)
-        text = [f"# {room}", docstring(room), *entries(exported, 2, package, documented)]
-        if room == package or not exported:
-            for module in modules(room):
-                names = entries(public_names(module), 3, package, documented)
-                text += [f"## {module}", docstring(module), *names]
-        yield address(room), "\n\n".join(text) + "\n"
+def home_of(name: str) -> str:
+    """Return the innermost room in which a name is defined, on whose page it is documented."""
+    return max((room for room in rooms(name.partition(".")[0]) if name.startswith(f"{room}.")), key=len)
 
 
-def entries(names: list[str], level: int, package: str, documented: set[str]) -> list[str]:
-    """Return the entries of names that are not documented yet, and a line with links to those of the others.
+def is_shown_by_module(room: str) -> bool:
+    """Return whether a page is ordered by modules: that of a package, and that of a room that exports nothing."""
+    return room in PACKAGES or not public_names(room)
 
-    Args:
-        names: The dotted names.
-        level: Level of the headings.
-        package: The package, on whose pages only its own names are documented.
-        documented: Names that are documented already, to which these are added.
-    """
-    new = [name for name in names if name.startswith(f"{package}.") and name not in documented]
-    documented.update(new)
-    text = [f"::: {name}\n    options:\n      heading_level: {level}" for name in new]
-    if elsewhere := [f"[`{name.rpartition('.')[2]}`][{name}]" for name in names if name not in new]:
-        text.append(f"Also exported: {', '.join(elsewhere)}.")
-    return text
+
+@cache
+def names_by_home() -> dict[str, list[str]]:
+    """Return the dotted names that each page documents."""
+    found: dict[str, list[str]] = {room: [] for package in PACKAGES for room in rooms(package)}
+    for room in found:
+        sources = [room, *modules(room)] if is_shown_by_module(room) else [room]
+        for name in dict.fromkeys(name for source in sources for name in public_names(source)):
+            if name not in (names := found[home_of(name)]):
+                names.append(name)
+    return found
+
+
+def page(room: str) -> str:
+    """Return the Markdown of a room's page."""
+    own, exported = names_by_home()[room], public_names(room)
+    text = [f"# {room}", docstring(room)]
+    if room in PACKAGES and exported:
+        text.append(f"Public names: {links(exported)}.")
+    elif elsewhere := [name for name in exported if name not in own]:
+        text.append(f"Also exported: {links(elsewhere)}.")
+    if not is_shown_by_module(room):
+        return "\n\n".join([*text, *(entry(name, 2) for name in own)]) + "\n"
+    text += [entry(name, 2) for name in own if name.rpartition(".")[0] == room]
+    for module in modules(room):
+        names = public_names(module)
+        inside = [name for name in own if name.startswith(f"{module}.")]
+        text += [f"## {module}", docstring(module), *(entry(name, 3) for name in inside)]
+        if elsewhere := [name for name in names if name not in inside]:
+            text.append(f"Exports: {links(elsewhere)}.")
+    return "\n\n".join(text) + "\n"
+
+
+def entry(name: str, level: int) -> str:
+    """Return the directive that documents a name under a heading."""
+    return f"::: {name}\n    options:\n      heading_level: {level}"
+
+
+def links(names: list[str]) -> str:
+    """Return links to the entries of names."""
+    return ", ".join(f"[`{name.rpartition('.')[2]}`][{name}]" for name in names)
 
 
 def docstring(module: str) -> str:
@@ -181,9 +203,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages."""
-    for package in PACKAGES:
-        for source, text in pages(package):
-            files.append(File.generated(config, source, content=text))
+    for room in names_by_home():
+        files.append(File.generated(config, address(room), content=page(room)))
     return files
 
 
@@ -191,11 +212,7 @@ def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Add a table of all pages to the first one."""
     if page.file.src_uri != "reference/index.md":
         return markdown
-    rows = [
-        f"| [{room}]({address(room).removeprefix('reference/')}) | {subject(room)} |"
-        for package in PACKAGES
-        for room in rooms(package)
-    ]
+    rows = [f"| [{room}]({address(room).removeprefix('reference/')}) | {subject(room)} |" for room in names_by_home()]
     return "\n".join((markdown, "| room | subject |", "|:---|:---|", *rows)) + "\n"
 
 

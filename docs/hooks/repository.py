@@ -1,7 +1,8 @@
 """Pages for files outside `docs/`, so that the same Markdown reads well in a checkout and on the site.
 
-A link from any page to a Markdown file of the repository leads to a page with its text, a link to a folder or a source
-file to a page that shows it. Pictures and tables are copied. Pages that these pages link to are included as well.
+A link from any page to a Markdown file of the repository leads to a page with its text, one to a source file to a page
+that shows it, one to a room to its page in the reference, and one to another folder to a list of its files. Pictures
+and tables are copied. What the added pages link to is added as well.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ def source_address(path: Path) -> str:
     """Return the address of a file or folder of the repository in the sources of the site."""
     if path.is_relative_to(DOCS) and path.is_file():
         return path.relative_to(DOCS).as_posix()
+    name = path.relative_to(ROOT).as_posix()
     if path.is_dir():
-        readme = path / "README.md"
-        return source_address(readme) if readme.exists() else f"{path.relative_to(ROOT).as_posix()}/index.md"
-    address = path.relative_to(ROOT).as_posix()
+        readme, room = path / "README.md", room_of(path / "__init__.py")
+        return source_address(readme) if readme.exists() else address(room) if room else f"{name}/index.md"
     if path == ROOT / "README.md":
         return "repository.md"  # docs/index.md has the name of the first page
-    return address if path.suffix in {".md", *COPIED} else f"{address}.md"
+    return name if path.suffix in {".md", *COPIED} else f"{name}.md"
 
 
 def with_links(text: str, folder: Path, new_target: Callable[[Path], str]) -> str:
@@ -75,7 +76,7 @@ def shown(path: Path) -> str:
     name = path.relative_to(ROOT).as_posix()
     head = f"---\nsearch:\n  exclude: true\n---\n\n# {path.name}\n\n"
     if path.is_dir():
-        rows = [f"| [{entry.name}]({entry.name}) | {summary(entry)} |" for entry in entries(path)]
+        rows = [f"| `{entry.name}` | {summary(entry)} |" for entry in entries(path)]
         return f"{head}The folder `{name}`:\n\n| file | subject |\n|:---|:---|\n" + "\n".join(rows) + "\n"
     language, names = LANGUAGES.get(path.suffix, "text"), ""
     if room := room_of(path):
@@ -106,7 +107,7 @@ def summary(path: Path) -> str:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add all that the pages of `docs/` and the navigation name outside of `docs/`, and what that links to."""
     _path_of.clear()
-    waiting = [ROOT / address for address in named_in(config.nav) if not (DOCS / address).exists()]
+    waiting = [ROOT / name for name in named_in(config.nav) if not (DOCS / name).exists()]
     for file in files.documentation_pages():
         if file.abs_src_path:
             _path_of[file.src_uri] = Path(file.abs_src_path)
@@ -114,17 +115,17 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     while waiting:
         path = waiting.pop()
         path = path / "README.md" if (path / "README.md").exists() else path
-        address = source_address(path)
-        if address in files.src_uris or not path.exists():
+        place = source_address(path)
+        if place in files.src_uris or not path.exists():
             continue
         if path.suffix in COPIED:
-            files.append(File.generated(config, address, abs_src_path=str(path)))
+            files.append(File.generated(config, place, abs_src_path=str(path)))
             continue
         text = shown(path)
-        files.append(File.generated(config, address, content=text))
-        _path_of[address] = path
-        if path.suffix == ".md" or path.is_dir():
-            waiting += linked(text, path if path.is_dir() else path.parent)
+        files.append(File.generated(config, place, content=text))
+        _path_of[place] = path
+        if path.suffix == ".md":
+            waiting += linked(text, path.parent)
     return files
 
 
@@ -140,11 +141,11 @@ def named_in(nav: object) -> Iterator[str]:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Lead links out of `docs/` to the pages of this module, and make titles of the file names of code blocks."""
     path = _path_of.get(page.file.src_uri)
-    if path is None or not (path.suffix == ".md" or path.is_dir()):
+    if path is None or path.suffix != ".md":
         return markdown
     markdown = NAMED_BLOCK.sub(r'```python title="\1"', markdown)
     return with_links(
         markdown,
-        path if path.is_dir() else path.parent,
+        path.parent,
         lambda target: relative(source_address(target), page.file.src_uri),
     )

@@ -47,7 +47,9 @@ SMALLER = {
     " --steps 1000": " --steps 4",
     " --steps 200": " --steps 4",
     " --steps 300": " --steps 6",
-    " --max-new-tokens 256": " --max-new-tokens 16",
+    "batch-sweep": "batch-sweep --batch-sizes 1 2 --tokens 640",
+    " --time-limit 2m": " --time-limit 40s",
+    " --time-limit 5m": " --time-limit 40s",
 }
 """Parts of commands that would take minutes, and what replaces them."""
 
@@ -60,11 +62,16 @@ class Block:
     code: str
     reason: str | None
     """Why it cannot run in a test, or None."""
+    line: int
+    """Line of the page at which the code begins, from 1."""
 
 
 def blocks(page):
     """The blocks of a page, in order."""
-    return [Block(language, code, reason or None) for reason, language, code in BLOCK.findall(page.read_text("utf-8"))]
+    text = page.read_text("utf-8")
+    return [
+        Block(match[2], match[3], match[1], text.count("\n", 0, match.start(3)) + 1) for match in BLOCK.finditer(text)
+    ]
 
 
 def commands(code):
@@ -94,8 +101,11 @@ def write_stories(path, number):
 
 @contextlib.contextmanager
 def small_machine(monkeypatch):
-    """Small presets and composed texts, no network, and a clock that does not depend on this machine."""
+    """Small presets and composed texts, no network, and no pictures, which take longer than the runs."""
     monkeypatch.setitem(PRESETS, "cpu-quick", TINY)
+    for module in ("html", "pictures"):  # html first: imported later, it would keep the fake
+        monkeypatch.setattr(f"trainer.experiments.reporting.{module}.rendered", lambda drawing, theme, form: b"")
+    monkeypatch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     sizes = {"sample_train_bytes": 30_000, "sample_valid_bytes": 5_000}
     before = {name: getattr(CORPUS, name) for name in sizes}
@@ -157,7 +167,8 @@ def run_module(module, arguments):
     if module == "owt_leaderboard":
         arguments = [*arguments, "--set", *TINY_SPEEDRUN]
     elif is_timed:
-        arguments = [*arguments, *TINY_FLAGS[:12]]
+        steps = TINY_FLAGS.index("--steps")
+        arguments = [*arguments, *TINY_FLAGS[:steps], *TINY_FLAGS[steps + 2 :]]
     before, code = sys.argv, None
     with simulated_clock(draws=False) if is_timed else contextlib.nullcontext(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # runpy warns of modules that are imported already

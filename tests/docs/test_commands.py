@@ -1,11 +1,15 @@
 """Every command and program of the guides runs, except those listed here, on small inputs and without a network."""
 
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
-from shown_code import ROOT, SESSION, blocks, commands, make_inputs, run_command, small_machine
+from shown_code import ROOT, SESSION, TINY_FLAGS, blocks, commands, make_inputs, run_command, small_machine
 
 DOCS = ROOT / "docs"
 PAGES = [DOCS / "index.md", *sorted(DOCS.glob("use/*.md")), *sorted(DOCS.glob("contribute/*.md"))]
@@ -49,7 +53,8 @@ def test_commands_and_programs_run(page, tmp_path, monkeypatch):
     with small_machine(monkeypatch):
         for block in blocks(page):
             if block.language == "python":
-                exec(compile(block.code, str(page), "exec"), names)
+                code = "\n" * (block.line - 1) + block.code  # errors name lines of the page
+                exec(compile(code, str(page), "exec"), names)
             elif block.reason is None:
                 for line in commands(block.code):
                     run_command(line)
@@ -83,29 +88,18 @@ def test_commands_in_sentences_exist(page):
         assert session in sessions
 
 
-def test_the_example_of_an_ablation_works_in_the_table(tmp_path, monkeypatch):
-    """What the page says of a new entry holds: a command knows it, and the report has its hypothesis."""
-    from dataclasses import replace
-
-    from tinystories import variants
-    from tinystories.commands.ablations import Ablations
-    from tinystories.flags import DataFlags
-
-    names = {}
-    (program, _) = blocks(DOCS / "contribute" / "variant.md")
-    exec(program.code, names)
-    variant = names["no_weight_decay"]
-    monkeypatch.setitem(variants.VARIANTS, variant.name, variant)
-    monkeypatch.setitem(
-        variants.WORDING.groups,
-        variant.name,
-        variants.Described(variant.what, variant.hypothesis, variant.expected),
-    )
-    monkeypatch.chdir(tmp_path)
+def test_the_example_of_an_ablation_is_one_entry_of_the_table(tmp_path, monkeypatch):
+    """In a copy of the app with that entry, the command of the page runs, and the report has the hypothesis."""
+    program, command = blocks(DOCS / "contribute" / "variant.md")
+    copy = shutil.copytree(ROOT / "apps/tinystories/src/tinystories", tmp_path / "tinystories")
+    table = (copy / "variants.py").read_text("utf-8")
+    entry = program.code.partition(" = ")[2].strip()
+    assert table.count("\n)\n\nVARIANTS") == 1
+    (copy / "variants.py").write_text(table.replace("\n)\n\nVARIANTS", f"\n    {entry},\n)\n\nVARIANTS"), "utf-8")
     make_inputs(tmp_path)
-    with small_machine(monkeypatch):
-        command = Ablations(
-            variants=("baseline", "no_weight_decay"), data=DataFlags(dataset="stories.txt"), out=Path("runs")
-        )
-        assert replace(command).run() == 0
-    assert "Runs this short do not overfit" in Path("runs", "report.md").read_text("utf-8")
+    words = [sys.executable, *shlex.split(command.code)[1:], "--dataset", "stories.txt", *TINY_FLAGS, "--seeds", "1"]
+    paths = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
+    subprocess.run(words, check=True, cwd=tmp_path, env=environment)
+    report = (tmp_path / "runs" / "ablations-stories" / "report.md").read_text("utf-8")
+    assert "Runs this short do not overfit" in report

@@ -112,7 +112,7 @@ def test_every_page_opens_on_a_phone(documents, server, browser):
         if browser.is_wider_than_its_window():
             wide = browser.run(
                 "return [...document.querySelectorAll('article *')].filter((element) =>"
-                " element.getBoundingClientRect().right > innerWidth + 1).slice(0, 3).map((element) =>"
+                " element.getBoundingClientRect().right > 381).slice(0, 3).map((element) =>"
                 " element.outerHTML.slice(0, 80))"
             )
             faults.append(f"{page} is wider than a phone: {wide}")
