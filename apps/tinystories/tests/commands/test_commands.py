@@ -170,12 +170,12 @@ def test_vocabulary_too_small(flags, capsys):
     assert "256" in refused(["ablations", *flags, "--vocab-size", "200"], capsys)
 
 
-def test_validation_text_shorter_than_one_window(flags, tmp_path, capsys):
+def test_validation_text_without_a_token_to_predict(flags, tmp_path, capsys):
     path = tmp_path / "short.txt"
-    path.write_text("Mia had", "utf-8")
+    path.write_text("M", "utf-8")
     out = tmp_path / "runs"
     error = refused(["ablations", "--out", str(out), *flags, "--valid-dataset", str(path)], capsys)
-    assert "17" in error  # one window of 16 tokens and the token after it
+    assert "at least 2" in error  # a token and the one after it
     assert not out.exists()
 
 

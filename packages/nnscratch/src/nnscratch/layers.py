@@ -39,7 +39,8 @@ class Linear(nn.Module):
         std = math.sqrt(2 / sum(self.weight.shape))
         nn.init.trunc_normal_(self.weight, std=std, a=-3 * std, b=3 * std)
         if self.bias is not None:
-            nn.init.zeros_(self.bias)
+            with torch.no_grad():
+                self.bias.zero_()
 
     def forward(self, x: Float[Tensor, "*batch d_in"]) -> Float[Tensor, "*batch d_out"]:
         """Return x Wᵀ, plus the bias if there is one."""
