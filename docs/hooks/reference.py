@@ -189,7 +189,9 @@ def docstring(module: str) -> str:
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put the pages into the navigation, below the heading *Reference*."""
+    """Put the pages into the navigation, below the heading *Reference*, and forget the sources of an earlier build."""
+    parse.cache_clear()
+    names_by_home.cache_clear()
     (section,) = (item for item in config.nav or [] if isinstance(item, dict) and "Reference" in item)
     section["Reference"] = [
         "reference/index.md",
