@@ -1,9 +1,9 @@
 """Runs in processes of their own: exit codes, how many at a time, and an orderly end."""
 
-import functools
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 
@@ -158,7 +158,7 @@ import pathlib, signal, sys, time
 from trainer.experiments.processes import follow_parent
 follow_parent()
 blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
-pathlib.Path(sys.argv[1]).write_text(f"{blocked}\n")
+pathlib.Path(sys.argv[1]).write_text(f"{blocked}\\n")
 while True:
     time.sleep(0.02)
 """
@@ -166,22 +166,21 @@ while True:
 
 @needs_posix
 def test_a_process_ends_with_a_parent_that_was_killed(tmp_path):
-    """It holds one end of a pipe, which has no writer any more when it has ended."""
+    """It inherits one end of a pipe, which has no writer any more when it has ended."""
+    code = f"""
+import functools, os, signal, subprocess, sys
+from trainer.experiments.processes import RunProcess
+subprocess.Popen = functools.partial(subprocess.Popen, pass_fds=[int(sys.argv[2])])
+run = RunProcess("run-0", ["-c", {FOLLOWING!r}, sys.argv[1]], os.environ)
+signal.pause()
+"""
     reader, writer = os.pipe()
-    parent = os.fork()
-    if parent == 0:
-        os.close(reader)
-        os.set_inheritable(writer, True)
-        popen = functools.partial(subprocess.Popen, close_fds=False)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(subprocess, "Popen", popen)
-            process(FOLLOWING, tmp_path / "ready")
-        signal.pause()
-    os.close(writer)
-    wait_until((tmp_path / "ready").exists)
-    os.kill(parent, signal.SIGKILL)
-    os.waitpid(parent, 0)
-    assert os.read(reader, 1) == b""
+    command = [sys.executable, "-c", code, str(tmp_path / "ready"), str(writer)]
+    with subprocess.Popen(command, pass_fds=[writer]) as parent:
+        os.close(writer)
+        wait_until((tmp_path / "ready").exists)
+        parent.kill()
+    assert os.read(reader, 1) == b"", "and waits until it has ended"
     os.close(reader)
 
 
