@@ -35,6 +35,7 @@ signals.write_text("ready\\n")
 while True:
     time.sleep(0.05)
 """
+PREEMPTED = "import sys; print('saved', file=sys.stderr); sys.exit(130)"
 LOSING_ITS_WORKER = """
 import os, pathlib, signal, sys, time
 from trainer.experiments.processes import follow_parent
@@ -122,6 +123,12 @@ def test_a_run_gets_its_threads_and_waits_for_the_lock_of_its_directory(tmp_path
     assert (tmp_path / "result").read_text() == "3 threads"
 
 
+def test_an_interruption_that_nobody_asked_for(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ray_engine.PreemptedError, match=r"run-0 was interrupted on .*: saved"):
+        run_here("run-0", ["-c", PREEMPTED], "", 1, tmp_path, [], tmp_path / "result")
+
+
 def test_a_result_may_appear_late(tmp_path):
     assert not ray_engine.appears(tmp_path / "result", seconds=0.1)
     late = threading.Timer(0.1, (tmp_path / "result").touch)
@@ -163,6 +170,21 @@ class TestRay:
         assert first != second
         with pytest.raises(ProcessLookupError):
             os.kill(first, 0)
+
+    def test_a_run_that_a_machine_interrupts_starts_again(self, engine, tmp_path):
+        """Machines that are taken away send SIGTERM to all processes, on which a run saves and ends."""
+        code = """
+import pathlib, sys
+attempts = pathlib.Path("attempts")
+with attempts.open("a") as file:
+    file.write("!")
+if attempts.read_text() == "!":
+    sys.exit(130)
+pathlib.Path("result").touch()
+"""
+        run = engine.start("run-0", ["-c", code], tmp_path / "result")
+        assert run.failure() is None
+        assert (tmp_path / "attempts").read_text() == "!!"
 
     def test_failures(self, engine, tmp_path):
         run = engine.start("run-0", ["-c", "import sys; sys.exit('last words')"], tmp_path / "result")

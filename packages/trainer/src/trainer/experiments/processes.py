@@ -147,6 +147,11 @@ class RunProcess:
         self.stderr = self._process.communicate(text)[1].strip()
 
 
+def was_interrupted(code: int) -> bool:
+    """Return whether this is the exit code of a process that a signal asked to end."""
+    return code in (INTERRUPTED, -signal.SIGINT, -signal.SIGTERM, _ENDED_BY_CTRL_C)
+
+
 def failure_of(name: str, code: int, stderr: str) -> str | None:
     """Return how the process of a run failed, with the end of its standard error; None if it is done.
 
@@ -158,7 +163,7 @@ def failure_of(name: str, code: int, stderr: str) -> str | None:
         return None
     if code == WRONG_INPUT:
         raise ValueError(f"{name}: {stderr}")
-    if code in (INTERRUPTED, -signal.SIGINT, -signal.SIGTERM, _ENDED_BY_CTRL_C):
+    if was_interrupted(code):
         raise KeyboardInterrupt
     reason = f"exit code {code}"
     if code < 0:

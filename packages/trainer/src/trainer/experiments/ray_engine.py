@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from trainer.experiments.processes import INTERRUPTED, WRONG_INPUT, RunProcess, failure_of
+from trainer.experiments.processes import INTERRUPTED, WRONG_INPUT, RunProcess, failure_of, was_interrupted
 from trainer.support.files import make_directory
 
 if TYPE_CHECKING:
@@ -46,6 +46,10 @@ class Share(NamedTuple):
     def __str__(self) -> str:
         gpu = "1 GPU and " if self.gpus else ""
         return f"up to {self.at_once} runs at once, each with {gpu}{self.cpus} CPU{'s' * (self.cpus != 1)}"
+
+
+class PreemptedError(Exception):
+    """A signal on another machine, and not this command, has ended a run: the machine is about to be taken away."""
 
 
 class Outcome(NamedTuple):
@@ -132,7 +136,8 @@ class RayEngine:
         # Only the directory itself has this file. It lives as long as this object, for machines that join later.
         self._marker = NamedTemporaryFile(prefix=".shared-", dir=out)  # noqa: SIM115
         self._needed = [Path(self._marker.name).resolve(), *(path.resolve() for path in files)]
-        self._options = {"num_cpus": self.share.cpus, "num_gpus": self.share.gpus, "max_retries": RETRIES}
+        self._options = {"num_cpus": self.share.cpus, "num_gpus": self.share.gpus}
+        self._options |= {"max_retries": RETRIES, "retry_exceptions": [PreemptedError]}
         fitting = [
             node["NodeID"]
             for node, (cpus, gpus) in zip(machines, resources, strict=True)
@@ -281,7 +286,11 @@ def _check_devices(device: str, has_gpus: bool) -> None:
 def run_here(
     name: str, arguments: list[str], text: str, threads: int, directory: Path, needed: list[Path], result: Path
 ) -> Outcome:
-    """Run the process of a run on this machine, which Ray has chosen; interrupt it if the task is cancelled."""
+    """Run the process of a run on this machine, which Ray has chosen; interrupt it if the task is cancelled.
+
+    Raises:
+        PreemptedError: Another signal has interrupted the process.
+    """
     from trainer.records import RunLockedError
 
     if (problem := blind_spot(needed)) is not None:
@@ -295,6 +304,8 @@ def run_here(
             process = RunProcess(name, arguments, {**os.environ, **variables}, text)
             while not process.has_ended:  # a wait without an end would not be interrupted
                 time.sleep(_POLL_SECONDS)
+            if was_interrupted(process.wait()):
+                raise PreemptedError(f"{name} was interrupted on {socket.gethostname()}: {process.stderr}")
         except RunLockedError as error:
             return Outcome(1, str(error), 0.0)
         except KeyboardInterrupt:
