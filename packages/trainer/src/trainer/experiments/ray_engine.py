@@ -136,8 +136,8 @@ class RayEngine:
         # Only the directory itself has this file. It lives as long as this object, for machines that join later.
         self._marker = NamedTemporaryFile(prefix=".shared-", dir=out)  # noqa: SIM115
         self._needed = [Path(self._marker.name).resolve(), *(path.resolve() for path in files)]
-        self._options = {"num_cpus": self.share.cpus, "num_gpus": self.share.gpus}
-        self._options |= {"max_retries": RETRIES, "retry_exceptions": [PreemptedError]}
+        resources_of_a_run = {"num_cpus": self.share.cpus, "num_gpus": self.share.gpus}
+        self._options = {**resources_of_a_run, "max_retries": RETRIES, "retry_exceptions": [PreemptedError]}
         fitting = [
             node["NodeID"]
             for node, (cpus, gpus) in zip(machines, resources, strict=True)
