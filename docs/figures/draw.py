@@ -109,7 +109,7 @@ def dots(title: str, unit: str, rows: Rows) -> str:
 def bars(title: str, unit: str, rows: Rows, series: Sequence[str] = ("",)) -> str:
     """Return a picture with a group of bars per row, one bar per series."""
     longest = max(value for _, values in rows for value in values)
-    thick = 16 if len(series) == 1 else 11
+    thick = 16  # as high as a line of text
     shapes, y = [], float(MARGIN)
     for label, values in rows:
         shapes.append(text(LABELS - 12, y + thick * len(series) / 2 + 4, label, "end"))

@@ -11,6 +11,7 @@ import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import small_runs
 from simulated_clock import simulated_clock
 
 import bpe
@@ -22,18 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"(?:^<!-- not run: ([^\n]*) -->\n)?^```(bash|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SESSION = re.compile(r"^def (\w+)\(session", re.MULTILINE)
 
-TINY = replace(
-    PRESETS["cpu-quick"],
-    vocab_size=300,
-    context_length=16,
-    d_model=16,
-    num_layers=1,
-    num_heads=2,
-    d_ff=40,
-    steps=8,
-    batch_size=4,
-    evaluations=2,
-)
+TINY = replace(small_runs.TINY, steps=8, evaluations=2)
 """Stands in for the preset of a CPU."""
 TINY_FLAGS = [
     word

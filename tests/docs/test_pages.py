@@ -11,7 +11,7 @@ import pytest
 PHONE = (380, 800)
 QUESTIONS = {
     "how do I train on my own text": "use/own-text.html",
-    "why does RoPE rotate pairs": "from-maths-to-kernel/rope.html",
+    "why does RoPE rotate pairs": "learn/positions.html",
     "how fast is encoding": "benchmarks.html#beside-gigatoken",
     "how do I add an ablation": "contribute/variant.html",
 }

@@ -6,11 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
 import pytest
+from waiting import wait_until
 
 from tinystories.run import main
 
@@ -20,15 +20,6 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes and signal
 NAMES = ("baseline", "nope")
 LONG = ("--steps", "600", "--evaluations", "30")
 TIMES = ("seconds_total", "seconds_training", "tokens_per_second", "mfu", "memory_bytes")
-
-
-def wait_until(condition):
-    """Wait for a condition; the limit only keeps a broken test from hanging."""
-    for _ in range(30_000):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("waited in vain")
 
 
 class Command:

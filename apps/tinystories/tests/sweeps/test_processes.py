@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from small_runs import CPU, TINY
+from waiting import wait_until
 
 from tinystories.flags import DataFlags
 from tinystories.sweeps import Run, Sweep, runs, worker
@@ -43,15 +43,6 @@ def workers_run(monkeypatch, tmp_path):
         monkeypatch.setattr("sys.executable", str(program))
 
     return install
-
-
-def wait_until(condition):
-    """Wait for a condition; the limit only keeps a broken test from hanging."""
-    for _ in range(30_000):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("waited in vain")
 
 
 def test_side_by_side_comes_out_as_one_after_the_other(two, tmp_path, quick):

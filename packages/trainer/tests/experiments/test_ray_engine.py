@@ -5,11 +5,11 @@ import importlib.util
 import os
 import signal
 import threading
-import time
 import warnings
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from trainer.experiments import ray_engine
 from trainer.experiments.processes import DONE, WRONG_INPUT, run_side_by_side
@@ -49,15 +49,6 @@ if len(attempts.read_text().splitlines()) == 1:
         time.sleep(0.05)
 pathlib.Path("result").touch()
 """
-
-
-def wait_until(condition):
-    """Wait for a condition; the limit only keeps a broken test from hanging."""
-    for _ in range(30_000):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("waited in vain")
 
 
 def is_running(process):

@@ -5,9 +5,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
+from waiting import wait_until
 
 from trainer.experiments.processes import KILLED_FOR_MEMORY, RunProcess, core_share, run_side_by_side
 
@@ -29,15 +29,6 @@ while True:
 
 def process(code, *arguments, text=""):
     return RunProcess("run-0", ["-c", code, *map(str, arguments)], os.environ, text)
-
-
-def wait_until(condition):
-    """Wait for a condition; the limit only keeps a broken test from hanging."""
-    for _ in range(30_000):
-        if condition():
-            return
-        time.sleep(0.02)
-    raise AssertionError("waited in vain")
 
 
 def patient(directory):
@@ -180,7 +171,7 @@ signal.pause()
         os.close(writer)
         wait_until((tmp_path / "ready").exists)
         parent.kill()
-    assert os.read(reader, 1) == b"", "and waits until it has ended"
+    assert os.read(reader, 1) == b""  # waits for the end of the process
     os.close(reader)
 
 

@@ -134,6 +134,7 @@ def _pictures(experiment: Experiment, shown: Sequence[Group]) -> list[Picture]:
     curves = []
     best = best_group(experiment.groups)
     reference = experiment.wording.baseline if experiment.kind == "ablations" or best is None else best.name
+    diverged = words.DIVERGED if any(run.diverged for run in experiment.runs) else ""
     is_by_tokens = experiment.kind == "batch-sweep" or not has_equal_steps(experiment.runs)
     for axis in ("tokens" if is_by_tokens else "steps", "seconds"):
         title = f"Validation loss against {AXIS_LABELS[axis]}"
@@ -141,7 +142,7 @@ def _pictures(experiment: Experiment, shown: Sequence[Group]) -> list[Picture]:
             Picture(
                 f"loss-by-{axis}",
                 title,
-                f"{title}: {words.CURVES}",
+                f"{title}: {words.CURVES}{diverged}.",
                 learning_curves(shown, axis, reference),
             )
         )

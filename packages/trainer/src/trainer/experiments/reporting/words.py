@@ -42,7 +42,7 @@ def reading(kind: Kind, baseline: str) -> tuple[str, ...]:
     return _NUMBERS, verdicts, _SECONDS
 
 
-CURVES = f"mean of the runs, with their range; dashed and {CROSS}: diverged."
+CURVES, DIVERGED = "mean and range", f"; dashed and {CROSS}: diverged"
 DIFFERENCES = f"Differences to the baseline with {PERCENT} intervals; a tick for each seed."
 RATES = "Final validation loss: a dot per run, crosses diverged; the edge of stability lies in the band."
 BATCH_LOSSES = "Final validation loss of each batch size at its best learning rate: a dot per run."
