@@ -192,7 +192,7 @@ def cluster(session: nox.Session) -> None:
     install(session, "apps/tinystories")
     session.install("ray", CONSTRAINTS)
     run(session, "pytest", "packages/bpe/tests/cluster", *session.posargs)
-    run(session, "pytest", "packages/trainer/tests/experiments/test_ray_engine.py", *session.posargs)
+    run(session, "pytest", "packages/trainer/tests/experiments/running/test_ray_engine.py", *session.posargs)
     run(session, "pytest", "apps/tinystories/tests/sweeps/test_on_ray.py", *session.posargs)
 
 

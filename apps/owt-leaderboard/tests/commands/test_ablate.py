@@ -10,9 +10,9 @@ from synthetic import make_run
 from waiting import DEADLINE_SECONDS
 
 from owt_leaderboard.commands import ablate
-from trainer.experiments.processes import RunProcess
-from trainer.experiments.ray_engine import Share
 from trainer.experiments.results import read_result
+from trainer.experiments.running.processes import RunProcess
+from trainer.experiments.running.ray_engine import Share
 
 
 @pytest.fixture(autouse=True)
@@ -191,10 +191,10 @@ def test_a_cluster_gets_the_commands_of_the_runs(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(ablate, "RayEngine", Elsewhere)
     arguments = ["--seeds", "1", "--variants", "swiglu", "--out", str(tmp_path), "--device", "cpu", "--jobs", "3"]
-    monkeypatch.setattr("trainer.experiments.ray_engine.find_spec", lambda name: None)
+    monkeypatch.setattr("trainer.experiments.running.ray_engine.find_spec", lambda name: None)
     assert ablate.main([*arguments, "--engine", "ray"]) == 2
     assert "--engine ray needs Ray" in capsys.readouterr().err
-    monkeypatch.setattr("trainer.experiments.ray_engine.find_spec", lambda name: name)
+    monkeypatch.setattr("trainer.experiments.running.ray_engine.find_spec", lambda name: name)
     assert ablate.main([*arguments, "--engine", "ray"]) == 0
     assert [words[:3] for words in started] == [
         ("full-seed-0", "-m", "owt_leaderboard"),

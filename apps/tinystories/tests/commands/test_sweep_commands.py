@@ -214,7 +214,7 @@ def test_wrong_flags_are_refused(arguments, message, flags, capsys):
 
 @pytest.mark.parametrize("command", ["ablations", "lr-sweep", "batch-sweep", "tokenizer-report"])
 def test_a_missing_ray_is_named_before_anything_is_done(command, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("trainer.experiments.ray_engine.find_spec", lambda name: None)
+    monkeypatch.setattr("trainer.experiments.running.ray_engine.find_spec", lambda name: None)
     error = refused([command, "--engine", "ray", "--out", str(tmp_path / "out")], capsys)
     assert "--engine ray needs Ray, which is not installed here: pip install ray" in error
     assert not (tmp_path / "out").exists()

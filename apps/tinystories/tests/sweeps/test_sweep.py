@@ -15,8 +15,8 @@ from tinystories.flags import DataFlags
 from tinystories.run import main
 from tinystories.sweeps import Run, Sweep, runs
 from tinystories.training import TokenFiles
-from trainer.experiments.processes import RunProcess
-from trainer.experiments.ray_engine import Share
+from trainer.experiments.running.processes import RunProcess
+from trainer.experiments.running.ray_engine import Share
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ from nnscratch.speedrun import changed
 from owt_leaderboard.commands.shared import DataFlags, budget_flops, check_least, check_machine, chosen_recipe, command
 from owt_leaderboard.run import PlannedRun, complete_all, finished
 from owt_leaderboard.variants import FULL, variants
-from trainer.experiments.ray_engine import EngineName, RayEngine, check_engine
 from trainer.experiments.reporting import report, write_report
 from trainer.experiments.results import Described, Experiment, Wording, read_experiment, write_header
+from trainer.experiments.running.ray_engine import EngineName, RayEngine, check_engine
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _run(flags: Flags) -> int:
             write_report(experiment(), out)
 
     engine = RayEngine(out, [], device=data.device, jobs=flags.jobs) if flags.engine == "ray" else None
-    complete_all(runs, flags.jobs, print, ended, engine)
+    complete_all(runs, flags.jobs, partial(print, flush=True), ended, engine)
     report(experiment(), out)
     return 0 if all(finished(run.run_dir) is not None for run in runs) else 1
 

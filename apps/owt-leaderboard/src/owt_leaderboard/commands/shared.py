@@ -12,7 +12,7 @@ from owt_leaderboard.run import TunedRates, find_rates
 from owt_leaderboard.texts import CORPUS, TokenFiles
 from trainer.experiments import texts
 from trainer.experiments.long_limits import check_device
-from trainer.experiments.processes import follow_parent
+from trainer.experiments.running.processes import follow_parent
 from trainer.support.command_line import run_command
 
 FlagsT = TypeVar("FlagsT")

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from nnscratch.speedrun import Recipe, to_record
 from owt_leaderboard.run.decisions import shown_differences
-from trainer.experiments.processes import RunProcess, StartedRun, core_share, run_side_by_side
 from trainer.experiments.results import FAILURE_FILE, write_failure
+from trainer.experiments.running.processes import RunProcess, StartedRun, core_share, run_side_by_side
+from trainer.experiments.running.progress import ExperimentProgress
 from trainer.support.files import make_directory
 
 if TYPE_CHECKING:
-    from trainer.experiments.ray_engine import RayEngine
+    from trainer.experiments.running.ray_engine import RayEngine
 
 COMMAND_FILE = "command.json"
 
@@ -62,7 +63,8 @@ def complete_all(
     Args:
         runs: The runs; finished ones are not started.
         jobs: Processes at the same time.
-        notify: Receives a line for each run that failed; the report finds it in the run's `failure.json`.
+        notify: Receives lines about the progress of all runs, and one for each run that failed; the report finds that
+            in the run's `failure.json`.
         ended: Called with each run and its summary, None if it failed.
         engine: The cluster to train on instead of this machine, which decides how many runs it has room for.
 
@@ -79,9 +81,11 @@ def complete_all(
             unfinished.append(run)
         else:
             ended(run, summary)
-    with TemporaryDirectory(prefix="compiled-") as compiled:
+    progress = ExperimentProgress(len(unfinished), notify)
+    with TemporaryDirectory(prefix="compiled-") as compiled, progress:
 
         def start(run: PlannedRun, slot: int) -> StartedRun:
+            progress.begin(run.run_dir.name, run.run_dir)
             name, arguments = run.run_dir.name, ["-m", *run.command, "--out", str(run.run_dir)]
             (run.run_dir / FAILURE_FILE).unlink(missing_ok=True)  # of an earlier attempt
             if engine is not None:
@@ -93,6 +97,7 @@ def complete_all(
 
         def over(run: PlannedRun, process: StartedRun) -> None:
             failure = process.failure()
+            progress.end(run.run_dir.name)
             shutil.rmtree(Path(compiled, process.name), ignore_errors=True)
             summary = finished(run.run_dir)  # a run that diverged has an exit code of failure and a summary
             if summary is None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tinystories.flags import DataFlags, Machine, RecipeFlags
 from tinystories.variants import WORDING
 from tinystories.writing import SAMPLE_PROMPT
-from trainer.experiments.ray_engine import EngineName, RayEngine, check_engine
+from trainer.experiments.running.ray_engine import EngineName, RayEngine, check_engine
 
 if TYPE_CHECKING:
     from tinystories.recipes import Recipe
@@ -114,7 +114,7 @@ class ExperimentRunner:
         self._describe = partial(write_header, directory, kind, title, flags.data.name, shared=shared)
         # Findings of an earlier call stay until this one has replaced them.
         self._describe(target_loss=before.get("target_loss"), notes=before.get("notes", ()))
-        self._sweep = Sweep(machine, print, self._refresh, jobs, self.engine)
+        self._sweep = Sweep(machine, partial(print, flush=True), self._refresh, jobs, self.engine)
         self._refreshed = time.monotonic()
 
     def run(self, recipe: "Recipe", name: str, number: int = 0) -> "Run":

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from tinystories.sweeps.runs import Run, outcome, record_failure, train_recorded
 from tinystories.training import Machine, train
-from trainer.experiments.processes import RunProcess, StartedRun, run_side_by_side
 from trainer.experiments.results import FAILURE_FILE
+from trainer.experiments.running.processes import RunProcess, StartedRun, run_side_by_side
+from trainer.experiments.running.progress import ExperimentProgress
 
 if TYPE_CHECKING:
-    from trainer.experiments.ray_engine import RayEngine
+    from trainer.experiments.running.ray_engine import RayEngine
 
 
 @dataclass
@@ -21,16 +22,14 @@ class Sweep:
 
     machine: Machine
     notify: Callable[[str], None]
-    """Receives a line for each run that begins or ends."""
+    """Receives a line for each run that begins or ends, and lines about the progress of all."""
     on_finish: Callable[[], None] = lambda: None
     """Called after each run but the last, for an interim table."""
     jobs: int = 1
     """Runs at the same time, each in its own process; they take turns on the CUDA devices."""
     engine: "RayEngine | None" = None
     """The cluster to train on instead of this machine."""
-    seconds: list[float] = field(default_factory=list)
-    """Duration of each run trained here."""
-    _left: int = field(default=0, init=False)
+    _progress: ExperimentProgress = field(init=False)
 
     def run_all(self, runs: Sequence[Run]) -> list[Run]:
         """Train the runs that are not finished.
@@ -49,19 +48,21 @@ class Sweep:
                 train(run.recipe, run.files, run.directory, self.machine, quiet=True)  # refuses one of other settings
             else:
                 open_runs.append((title, run))
-        self._left = len(open_runs)
-        if self.engine is not None or (self.jobs > 1 and len(open_runs) > 1):
-            run_side_by_side(open_runs, self._at_once, self._start, self._over)
-        else:
-            for title, run in open_runs:
-                self.notify(title)
-                began = time.perf_counter()
-                self._ended(title, run, train_recorded(run, self.machine), time.perf_counter() - began)
+        with ExperimentProgress(len(open_runs), self.notify) as self._progress:
+            if self.engine is not None or (self.jobs > 1 and len(open_runs) > 1):
+                at_once = self.jobs if self.engine is None else self.engine.share.at_once
+                run_side_by_side(open_runs, at_once, self._start, self._over)
+            else:
+                for title, run in open_runs:
+                    self._begin(title, run)
+                    began = time.perf_counter()
+                    error = train_recorded(run, self.machine, quiet=True)
+                    self._ended(title, run, error, time.perf_counter() - began)
         return [run for run in runs if run.failure is not None]
 
-    @property
-    def _at_once(self) -> int:
-        return self.jobs if self.engine is None else self.engine.share.at_once
+    def _begin(self, title: str, run: Run) -> None:
+        self.notify(title)
+        self._progress.begin(run.name, run.directory)
 
     def _start(self, titled: tuple[str, Run], slot: int) -> StartedRun:
         """Start a run in a process of its own, so that a crash ends only that run."""
@@ -69,7 +70,7 @@ class Sweep:
         from tinystories.sweeps.worker import environment_of, write_task
 
         title, run = titled
-        self.notify(title)
+        self._begin(title, run)
         (run.directory / FAILURE_FILE).unlink(missing_ok=True)  # of an earlier attempt
         # The worker ignores the arguments; they appear in the records of its run.
         arguments = ["-m", "tinystories.sweeps.worker", *sys.argv[1:]]
@@ -86,15 +87,11 @@ class Sweep:
         self._ended(title, run, error, process.seconds)
 
     def _ended(self, title: str, run: Run, error: str | None, seconds: float) -> None:
-        """Report how a run ended, and estimate how long the rest will take."""
-        self._left -= 1
-        self.seconds.append(seconds)
+        """Report how a run ended, and what remains."""
+        self._progress.end(run.name)
         line = f"{title}: {f'failed: {error}' if error else outcome(run)}, {seconds:.0f} s"
-        if not self._left:
+        if not self._progress.runs_to_go:
             self.notify(line)
             return
-        from trainer import format_duration
-
-        estimate = self._left * sum(self.seconds) / len(self.seconds) / self._at_once
-        self.notify(f"{line}; {self._left} to go, about {format_duration(estimate)}")
+        self.notify(f"{line}; {self._progress.remaining()}")
         self.on_finish()

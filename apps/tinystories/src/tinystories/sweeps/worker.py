@@ -9,7 +9,7 @@ from pathlib import Path
 from tinystories.recipes import Recipe
 from tinystories.sweeps.runs import Run, train_recorded
 from tinystories.training import Machine, TokenFiles
-from trainer.experiments.processes import DONE, INTERRUPTED, WRONG_INPUT, core_share, follow_parent
+from trainer.experiments.running.processes import DONE, INTERRUPTED, WRONG_INPUT, core_share, follow_parent
 
 FAILED = 1
 """Exit code of a run whose failure is recorded."""

@@ -17,7 +17,7 @@ from tinystories.tokenizers.training import (
     processor,
     train_on_ray,
 )
-from trainer.experiments.ray_engine import EngineName, check_engine
+from trainer.experiments.running.ray_engine import EngineName, check_engine
 
 
 @dataclass(frozen=True)

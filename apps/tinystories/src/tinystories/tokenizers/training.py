@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from tinystories.tokenizers.corpora import SEPARATOR, Corpus
-from trainer.experiments.processes import follow_parent, followed, run_side_by_side
+from trainer.experiments.running.processes import follow_parent, followed, run_side_by_side
 from trainer.support.files import make_directory
 
 if TYPE_CHECKING:
     from bpe import Tokenizer
-    from trainer.experiments.ray_engine import RayRun
+    from trainer.experiments.running.ray_engine import RayRun
 
 _PROCESS = [sys.executable, "-m", "tinystories.tokenizers.training"]
 _KERNEL_BYTES = 250_000  # training on a smaller file may do without compiled kernels
@@ -140,7 +140,7 @@ def train_on_ray(
     Each training has the share of its machine that `RayEngine` gives to one run: all CPUs, if the machines are equal.
     Arguments and errors are those of `find_or_train`, for a sequence of texts and sizes.
     """
-    from trainer.experiments.ray_engine import RayEngine
+    from trainer.experiments.running.ray_engine import RayEngine
 
     missing = [job for job in jobs if measure_again or not _directory(*job, data_dir).exists()]
     if not missing:

@@ -5,8 +5,8 @@ import json
 import pytest
 from synthetic import WORDING, bits_per_byte, make_failure, make_group, make_header, make_run
 
-from trainer.experiments.processes import KILLED_FOR_MEMORY
 from trainer.experiments.results import Curve, read_experiment, read_result
+from trainer.experiments.running.processes import KILLED_FOR_MEMORY
 
 
 def names(experiment):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from trainer.experiments.processes import KILLED_FOR_MEMORY
 from trainer.experiments.results.wording import PLAIN, Wording
+from trainer.experiments.running.processes import KILLED_FOR_MEMORY
 from trainer.support.files import make_directory, write_atomically
 
 Kind = Literal["ablations", "lr-sweep", "batch-sweep"]

@@ -9,7 +9,7 @@ import threading
 import pytest
 from waiting import wait_until
 
-from trainer.experiments.processes import KILLED_FOR_MEMORY, RunProcess, core_share, run_side_by_side
+from trainer.experiments.running.processes import KILLED_FOR_MEMORY, RunProcess, core_share, run_side_by_side
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
 
@@ -146,7 +146,7 @@ sys.exit(2)
 
 FOLLOWING = """
 import pathlib, signal, sys, time
-from trainer.experiments.processes import follow_parent
+from trainer.experiments.running.processes import follow_parent
 follow_parent()
 blocked = signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, ())
 pathlib.Path(sys.argv[1]).write_text(f"{blocked}\\n")
@@ -160,7 +160,7 @@ def test_a_process_ends_with_a_parent_that_was_killed(tmp_path):
     """It inherits one end of a pipe, which has no writer any more when it has ended."""
     code = f"""
 import functools, os, signal, subprocess, sys
-from trainer.experiments.processes import RunProcess
+from trainer.experiments.running.processes import RunProcess
 subprocess.Popen = functools.partial(subprocess.Popen, pass_fds=[int(sys.argv[2])])
 run = RunProcess("run-0", ["-c", {FOLLOWING!r}, sys.argv[1]], os.environ)
 signal.pause()

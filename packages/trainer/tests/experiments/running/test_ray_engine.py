@@ -12,8 +12,8 @@ import pytest
 from waiting import wait_until
 
 from trainer.experiments import ray_engine
-from trainer.experiments.processes import DONE, WRONG_INPUT, run_side_by_side
-from trainer.experiments.ray_engine import RayEngine, Share, blind_spot, check_engine, run_here, share_of
+from trainer.experiments.running.processes import DONE, WRONG_INPUT, run_side_by_side
+from trainer.experiments.running.ray_engine import RayEngine, Share, blind_spot, check_engine, run_here, share_of
 from trainer.records import RunDirectory, RunLockedError
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes and signals of POSIX")
@@ -23,7 +23,7 @@ needs_ray = pytest.mark.skipif(
 
 PATIENT = """
 import pathlib, signal, sys, time
-from trainer.experiments.processes import follow_parent
+from trainer.experiments.running.processes import follow_parent
 signals = pathlib.Path(sys.argv[1])
 def stop(number, frame):
     with signals.open("a") as file:
@@ -38,7 +38,7 @@ while True:
 PREEMPTED = "import sys; print('saved', file=sys.stderr); sys.exit(130)"
 LOSING_ITS_WORKER = """
 import os, pathlib, signal, sys, time
-from trainer.experiments.processes import follow_parent
+from trainer.experiments.running.processes import follow_parent
 attempts = pathlib.Path("attempts")
 follow_parent()
 with attempts.open("a") as file:

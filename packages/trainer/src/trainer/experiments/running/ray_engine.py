@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from trainer.experiments.processes import INTERRUPTED, WRONG_INPUT, RunProcess, failure_of, was_interrupted
+from trainer.experiments.running.processes import INTERRUPTED, WRONG_INPUT, RunProcess, failure_of, was_interrupted
 from trainer.support.files import make_directory
 
 if TYPE_CHECKING:
