@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import threading
 
 import pytest
 
@@ -39,6 +40,20 @@ def quick(monkeypatch):
     monkeypatch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
     for module in ("training", "timed_training"):
         monkeypatch.setattr(f"tinystories.{module}.write_story", lambda *_, **__: "Once upon a time")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Each look of the main thread at the clock is a millisecond later, and no other look: speeds do not matter."""
+    looks = 0
+
+    def now():
+        nonlocal looks
+        looks += threading.current_thread() is threading.main_thread()
+        return looks / 1000
+
+    monkeypatch.setattr("time.perf_counter", now)
+    monkeypatch.setattr("time.thread_time", now)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The commands from end to end, on a small text: output, files and refusals."""
 
-import itertools
 import json
 import shlex
 import subprocess
@@ -82,10 +81,8 @@ def test_generate_and_evaluate(trained, text, capsys):
     assert 0 < bits < 16
 
 
-def test_a_time_limit_sets_the_clock(flags, tmp_path, quick, monkeypatch):
+def test_a_time_limit_sets_the_clock(flags, tmp_path, quick, clock):
     out = tmp_path / "timed"
-    readings = itertools.count()
-    monkeypatch.setattr("time.perf_counter", lambda: next(readings) / 1000)
     assert main(["train", "--out", str(out), *flags, "--preset", "cpu-quick", "--time-limit", "2s"]) == 0
     assert summary_of(out)["status"] == "completed"
     assert json.loads((out / "config.json").read_text("utf-8"))["recorded"]["recipe"]["time_limit_seconds"] == 2

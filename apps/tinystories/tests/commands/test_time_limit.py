@@ -1,6 +1,5 @@
 """Training for a time limit without a preset: recipe and sizes, resuming, and flags that are refused."""
 
-import itertools
 import json
 import signal
 from dataclasses import replace
@@ -20,13 +19,6 @@ from trainer.experiments.runs import OtherAppError, recorded_of
 
 SLOW, FAST = 1e9, 1e12
 """Operations per second, as measured on pretended machines."""
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    """Each look at the clock is a millisecond later, so that no test depends on the speed of this machine."""
-    readings = itertools.count()
-    monkeypatch.setattr("time.perf_counter", lambda: next(readings) / 1000)
 
 
 @pytest.fixture
