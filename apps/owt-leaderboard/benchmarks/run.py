@@ -31,6 +31,7 @@ from nnscratch.speedrun import (
     baseline,
     changed,
     flops_per_token,
+    learn_ngrams,
     make_model,
     make_optimizer,
     resized,
@@ -98,6 +99,7 @@ def recipe_step(recipe: Recipe, tokens: torch.Tensor, compiled: bool) -> Step:
     """Return a step of one of our recipes."""
     torch.manual_seed(0)
     model = make_model(recipe, recipe.model.vocab_size, tokens.device)
+    learn_ngrams(model, tokens.flatten().cpu().numpy())
     return training_step(
         model.loss, make_optimizer(model, recipe, resolve_dtype("auto", tokens.device)), tokens, compiled
     )
@@ -163,6 +165,7 @@ def updates(recipe: Recipe, tokens: torch.Tensor, rounds: int) -> None:
     torch.compiler.reset()
     torch.manual_seed(0)
     model = make_model(recipe, recipe.model.vocab_size, tokens.device)
+    learn_ngrams(model, tokens.flatten().cpu().numpy())
     model.loss(tokens, tokens).backward()
     optimizer = make_optimizer(model, recipe, resolve_dtype("auto", tokens.device))
     compiled = CompiledUpdate(optimizer).make

@@ -60,6 +60,11 @@ def test_a_config_survives_json():
         ({"ngram_rows": 9, "ngrams": [1]}, r"ngrams=\(1,\) is out of range"),
         ({"ngram_rows": 9, "ngrams": []}, r"ngrams=\(\) is out of range"),
         ({"ngram_rows": 9, "ngrams": 2}, "ngrams=2 is out of range"),
+        ({"ngram_rows": 9, "ngram_min_count": 0}, "ngram_min_count=0 is out of range; choose an integer of at least 1"),
+        (
+            {"ngram_rows": 9, "ngram_min_count": 2, "ngrams": (2, 40)},
+            r"ngrams=\(2, 40\) are too long to be numbered in 64 bits with vocab_size=",
+        ),
         ({"ngrams": [2]}, r"ngrams=\(2,\) needs ngram_rows; give the rows of each table, or leave ngrams out"),
         ({"qkv_bias": 1}, "qkv_bias=1 is not a switch"),
         ({"window": 0}, "window=0 is out of range; choose an integer of at least 1, or None"),

@@ -7,6 +7,7 @@ from torch import nn
 
 from nnscratch import (
     Embedding,
+    FrequentNGramEmbedding,
     HashedNGramEmbedding,
     Linear,
     ReLUSquaredFeedForward,
@@ -161,6 +162,14 @@ def filled_ngrams(n, rows=97):
     return layer
 
 
+def filled_frequent_ngrams(n, rows=97):
+    """Half of the n-grams of few tokens are frequent."""
+    layer = FrequentNGramEmbedding(n, rows, 4, vocab_size=50)
+    layer.weight.data.normal_()
+    layer.learn_ngrams(torch.randint(6, (400,)), min_count=3)
+    return layer
+
+
 @pytest.mark.parametrize("n", [2, 3, 4])
 def test_ngram_embeddings_depend_on_the_last_tokens_alone(n):
     layer = filled_ngrams(n)
@@ -178,14 +187,15 @@ def test_ngram_embeddings_depend_on_the_last_tokens_alone(n):
 
 
 @pytest.mark.parametrize("n", [2, 3])
-def test_ngram_embeddings_continue_after_a_cache_or_padding(n):
-    layer = filled_ngrams(n)
-    ids = torch.randint(50, (2, 9))
+@pytest.mark.parametrize("filled", [filled_ngrams, filled_frequent_ngrams])
+def test_ngram_embeddings_continue_after_a_cache_or_padding(filled, n):
+    layer = filled(n)
+    ids = torch.randint(6, (2, 9))
     whole = layer(ids)
     for split in range(1, 9):
         previous = torch.cat((torch.full((2, n - 1), -1), ids[:, :split]), dim=1)[:, -(n - 1) :]
         assert torch.equal(layer(ids[:, split:], previous_ids=previous), whole[:, split:])
-    padded = torch.cat((torch.randint(50, (2, 4)), ids), dim=1)
+    padded = torch.cat((torch.randint(6, (2, 4)), ids), dim=1)
     positions = (torch.arange(13) - 4).clamp(min=0).expand(2, -1)
     assert torch.equal(layer(padded, positions)[:, 4:], whole)
 
@@ -199,6 +209,47 @@ def test_ngram_embeddings_start_at_zero_and_learn():
     counts = torch.cat((torch.zeros(2, dtype=torch.long), used)).bincount(minlength=97)  # no predecessor: row 0
     assert layer.weight.grad.is_sparse
     assert torch.equal(layer.weight.grad.to_dense(), counts.float().unsqueeze(1).expand(97, 4))
+
+
+def test_frequent_ngrams_have_rows_of_their_own_and_the_others_share_one():
+    layer = FrequentNGramEmbedding(2, 4, 3, vocab_size=50)
+    assert not layer(torch.randint(50, (2, 9))).any()
+    assert layer.numbers.tolist() == [2**63 - 1] * 3
+    layer.weight.data.normal_()
+    ids = torch.tensor([[7, 8, 9, 7, 8, 9, 1]])
+    assert torch.equal(layer(ids), layer.weight[0].expand(1, 7, 3))  # nothing is known yet
+    layer.learn_ngrams(torch.tensor([7, 8, 7, 8, 9, 7, 5, 5, 5]), min_count=2)  # 7 8 and 8 ... 5 5 twice, 8 9 once
+    assert layer.numbers.tolist() == [5 * 50 + 5, 7 * 50 + 8, 2**63 - 1]
+    assert torch.equal(layer(ids)[0], layer.weight[torch.tensor([0, 2, 0, 0, 2, 0, 0])])
+    layer(ids).sum().backward()
+    assert layer.weight.grad.to_dense()[:, 0].tolist() == [5.0, 0.0, 2.0, 0.0]
+    layer.learn_ngrams(torch.tensor([1, 2, 3, 4, 5, 6]), min_count=1)  # five, of which three have room
+    assert layer.numbers.tolist() == [1 * 50 + 2, 2 * 50 + 3, 3 * 50 + 4]
+    layer.learn_ngrams(torch.tensor([7]), min_count=1)
+    assert layer.numbers.tolist() == [2**63 - 1] * 3
+
+
+def test_frequent_ngrams_are_in_the_state_dict():
+    layer, other = filled_frequent_ngrams(3), FrequentNGramEmbedding(3, 97, 4, vocab_size=50)
+    other.load_state_dict(layer.state_dict())
+    ids = torch.randint(6, (2, 30))
+    assert torch.equal(other(ids), layer(ids))
+    assert len(layer(ids).flatten(0, 1).unique(dim=0)) > 9
+
+
+def test_both_kinds_of_tables_learn_the_ngrams_of_a_text():
+    text = torch.randint(6, (200,))
+    layer = NGramEmbeddings((2, 3), 97, 4, min_count=3, vocab_size=50)
+    layer.learn_ngrams(text)
+    for n, table in layer.items():
+        expected = FrequentNGramEmbedding(int(n), 97, 4, vocab_size=50)
+        expected.learn_ngrams(text, 3)
+        assert torch.equal(table.numbers, expected.numbers)
+    hashed = NGramEmbeddings((2, 3), 97, 4)
+    before = {name: value.clone() for name, value in hashed.state_dict().items()}
+    hashed.learn_ngrams(text)
+    assert before.keys() == {"2.weight", "3.weight"}
+    torch.testing.assert_close(hashed.state_dict(), before)
 
 
 def test_ngram_dropout_takes_whole_positions_in_training_only():
@@ -215,9 +266,10 @@ def test_ngram_dropout_takes_whole_positions_in_training_only():
     assert 0.66 < kept.float().mean() < 0.74
 
 
-def test_compiled_ngram_embeddings_have_a_dense_gradient(unchecked_shapes):
-    layer = filled_ngrams(3)
-    ids = torch.randint(50, (2, 9))
+@pytest.mark.parametrize("filled", [filled_ngrams, filled_frequent_ngrams])
+def test_compiled_ngram_embeddings_have_a_dense_gradient(unchecked_shapes, filled):
+    layer = filled(3)
+    ids = torch.randint(6, (2, 9))
     layer(ids).square().sum().backward()
     expected, layer.weight.grad = layer.weight.grad.to_dense(), None
     torch.compiler.reset()

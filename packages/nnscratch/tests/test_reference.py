@@ -78,6 +78,19 @@ def test_ngrams_are_those_of_the_layer(n):
     close(reference.ngram_embedding(token_ids, layer.weight, n)[1, 4], layer.weight[1 + hashed % 96])
 
 
+@pytest.mark.parametrize(("n", "min_count", "most"), [(2, 1, 500), (2, 3, 500), (2, 2, 20), (3, 2, 500), (3, 9, 500)])
+def test_frequent_ngrams_are_those_of_the_layer(n, min_count, most):
+    text = torch.randint(9, (400,))
+    layer = nnscratch.FrequentNGramEmbedding(n, most + 1, 4, vocab_size=9)
+    layer.weight.data.normal_()
+    layer.learn_ngrams(text, min_count)
+    rows = reference.frequent_ngrams(text.tolist(), n, min_count, most)
+    vectors = layer(text.view(1, -1))[0]
+    for end in range(len(text)):
+        ngram = tuple(text[max(0, end - n + 1) : end + 1].tolist())
+        assert torch.equal(vectors[end], layer.weight[rows.get(ngram, 0)]), (end, ngram)
+
+
 def test_rotations_are_complex_products():
     """Relative positions alone decide the products of queries and keys."""
     x, y, positions = normal(5, 6), normal(5, 6, seed=1), torch.tensor([0, 1, 2, 40, 7])

@@ -13,6 +13,7 @@ _SWITCHES = (*SWITCHES, *(item.name for item in fields(OptimizerRecipe) if isins
 _OPTIONAL: dict[str, tuple[str, ...]] = {
     "logit_soft_cap": ("15.0", "None"),
     "ngram_rows": ("262144", "None"),
+    "ngram_min_count": ("4", "None"),
     "sampled_tokens": ("2048", "None"),
     "average_from": ("0.9", "None"),
     "masked_inputs": ("0.1", "0.0"),
@@ -44,7 +45,8 @@ def variants(recipe: Recipe) -> dict[str, tuple[str, ...]]:
         is_on = bool(settings[full_name(name)])
         found[f"no_{name}" if is_on else name] = (f"{name}={values[is_on]}",)
     if recipe.model.ngram_rows is None:
-        found.pop("ngram_dropout", None)  # there is nothing to drop
+        for name in ("ngram_dropout", "ngram_min_count"):
+            found.pop(name, None)  # there are no n-grams
     for name, values in _CHOICES.items():
         for other in values:
             if other != settings[full_name(name)]:

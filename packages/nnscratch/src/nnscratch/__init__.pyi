@@ -23,6 +23,7 @@ from nnscratch.interchange import export_gguf as export_gguf
 from nnscratch.interchange import export_huggingface as export_huggingface
 from nnscratch.language_model import LanguageModel as LanguageModel
 from nnscratch.layers import Embedding as Embedding
+from nnscratch.layers import FrequentNGramEmbedding as FrequentNGramEmbedding
 from nnscratch.layers import HashedNGramEmbedding as HashedNGramEmbedding
 from nnscratch.layers import Linear as Linear
 from nnscratch.layers import ReLUSquaredFeedForward as ReLUSquaredFeedForward

@@ -110,9 +110,12 @@ class TransformerConfig:
     document_separator: int | None = field(default=None, kw_only=True)
     """If given, the id with which documents begin: no position attends to what precedes its document."""
     ngram_rows: int | None = field(default=None, kw_only=True)
-    """Rows of a `HashedNGramEmbedding` for each n of `ngrams`, added to the token embeddings; None: no n-grams."""
+    """Rows of a table of vectors for each n of `ngrams`, added to the token embeddings; None: no n-grams."""
     ngrams: tuple[int, ...] = field(default=(2, 3), kw_only=True)
     """Lengths of these n-grams: 2 for a token with the one before it, 3 with the two before it."""
+    ngram_min_count: int | None = field(default=None, kw_only=True)
+    """Least occurrences in the training text with which an n-gram has a vector, one of its own
+    (`FrequentNGramEmbedding`). None: all n-grams share the rows (`HashedNGramEmbedding`)."""
     ngram_dropout: float = field(default=0.0, kw_only=True)
     """In training, share of the positions that get no vectors of n-grams."""
 
@@ -285,3 +288,11 @@ def _check_ngrams(config: TransformerConfig) -> None:
         raise ValueError(f"ngrams={lengths!r} is out of range; give ascending integers of at least 2, such as (2, 3)")
     if rows is None and lengths != (2, 3):
         raise ValueError(f"ngrams={lengths!r} needs ngram_rows; give the rows of each table, or leave ngrams out")
+    least = config.ngram_min_count
+    if least is not None and not _is_int(least, 1):
+        raise ValueError(f"ngram_min_count={least!r} is out of range; choose an integer of at least 1, or None")
+    if None not in (rows, least) and config.vocab_size ** lengths[-1] >= 2**63:
+        raise ValueError(
+            f"ngrams={lengths!r} are too long to be numbered in 64 bits with vocab_size={config.vocab_size}; choose "
+            "shorter ones, or ngram_min_count=None"
+        )

@@ -98,6 +98,18 @@ class _SparseEmbedding(torch.autograd.Function):
         return None, torch.sparse_coo_tensor(indices, sums, ctx.shape, check_invariants=False, is_coalesced=True)
 
 
+def ngram_numbers(ngrams: Int[Tensor, "n *batch"], vocab_size: int) -> Int[Tensor, "*batch"]:
+    """Return the number of each n-gram: its ids as the digits of a number in base `vocab_size`, the oldest first.
+
+    The number is -1 for an n-gram with a negative id, which stands for a missing token. All numbers are below
+    vocab_size to the power of n, which must not exceed 2⁶³.
+    """
+    number = torch.zeros_like(ngrams[0], dtype=torch.int64)
+    for ids in ngrams:
+        number = number * vocab_size + ids
+    return torch.where((ngrams < 0).any(0), -1, number)
+
+
 _HASH_MULTIPLIER = 2_654_435_761  # about 2³² by the golden ratio (Knuth, The Art of Computer Programming, 6.4)
 
 

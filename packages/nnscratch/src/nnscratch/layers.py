@@ -89,27 +89,11 @@ class Embedding(nn.Module):
         return functional.embedding(token_ids, self.weight)
 
 
-class HashedNGramEmbedding(nn.Module):
-    """A vector for each token and the n - 1 tokens before it, in a table that n-grams share through a hash.
+_NO_NGRAM = 2**63 - 1
 
-    A model that adds it to its token embeddings, or to the values of attention, knows the tokens just before without
-    attending to them; modded-nanogpt has bigrams since record 62. `weight` is (rows, d_model) and starts at zero.
-    There are more n-grams than rows; `nnscratch.functional.ngram_rows` tells which row is whose. Row 0 is for tokens
-    with fewer than n - 1 predecessors.
 
-    The gradient of `weight` is sparse: only rows in use, for `RowwiseAdagrad`. Under `torch.compile` it is dense.
-    Plainly: `nnscratch.reference.ngram_embedding`.
-
-    Args:
-        n: Number of tokens in an n-gram: 2 for bigrams, 3 for trigrams.
-        rows: Rows of the table, at least 2 and at most 2³¹.
-        d_model: Width of the vectors.
-        device: Device of the table.
-        dtype: Dtype of the table.
-
-    Raises:
-        ValueError: If `n` or `rows` is out of range.
-    """
+class _NGramEmbedding(nn.Module):
+    """A table with vectors for each token and the n - 1 tokens before it; subclasses tell which row is whose."""
 
     def __init__(
         self,
@@ -155,17 +139,106 @@ class HashedNGramEmbedding(nn.Module):
         ids = torch.cat((previous_ids, token_ids), dim=1)
         # The windows of n columns, with the oldest token of each in front.
         ngrams = torch.stack([ids[:, start : start + token_ids.shape[1]] for start in range(self.n)])
-        rows = functional.ngram_rows(ngrams, self.weight.shape[0])
+        rows = self._rows(ngrams)
         if token_positions is not None:
             rows = rows.masked_fill(token_positions < self.n - 1, 0)
         return functional.sparse_embedding(rows, self.weight)
 
+    def _rows(self, ngrams: Int[Tensor, "n *batch"]) -> Int[Tensor, "*batch"]:
+        """Return the row of each n-gram; one with a negative id, for a missing token, has row 0."""
+        raise NotImplementedError
+
+
+class HashedNGramEmbedding(_NGramEmbedding):
+    """A vector for each token and the n - 1 tokens before it, in a table that n-grams share through a hash.
+
+    A model that adds it to its token embeddings, or to the values of attention, knows the tokens just before without
+    attending to them; modded-nanogpt has bigrams since record 62. `weight` is (rows, d_model) and starts at zero.
+    There are more n-grams than rows; `nnscratch.functional.ngram_rows` tells which row is whose. Row 0 is for tokens
+    with fewer than n - 1 predecessors.
+
+    The gradient of `weight` is sparse: only rows in use, for `RowwiseAdagrad`. Under `torch.compile` it is dense.
+    Plainly: `nnscratch.reference.ngram_embedding`.
+
+    Args:
+        n: Number of tokens in an n-gram: 2 for bigrams, 3 for trigrams.
+        rows: Rows of the table, at least 2 and at most 2³¹.
+        d_model: Width of the vectors.
+        device: Device of the table.
+        dtype: Dtype of the table.
+
+    Raises:
+        ValueError: If `n` or `rows` is out of range.
+    """
+
+    def _rows(self, ngrams: Int[Tensor, "n *batch"]) -> Int[Tensor, "*batch"]:
+        return functional.ngram_rows(ngrams, self.weight.shape[0])
+
+
+class FrequentNGramEmbedding(_NGramEmbedding):
+    """A vector for each frequent n-gram of a training text, and one for all other n-grams.
+
+    Use and gradient are those of `HashedNGramEmbedding`. There, rare n-grams share rows with frequent ones, and a text
+    that is read again is recognized by its rare n-grams. Here a row has seen its n-gram `min_count` times or more.
+
+    `weight` is (rows, d_model) and starts at zero. The buffer `numbers` (rows - 1,) has the numbers of the n-grams with
+    a row of their own (`nnscratch.functional.ngram_numbers`), ascending, and then 2⁶³ - 1 for rows without an n-gram.
+    Row k + 1 belongs to numbers[k], and row 0 to all other n-grams. Before `learn_ngrams` that is all of them.
+    Plainly: `nnscratch.reference.frequent_ngrams`.
+
+    Args:
+        n: Number of tokens in an n-gram: 2 for bigrams, 3 for trigrams.
+        rows: Rows of the table, at least 2 and at most 2³¹.
+        d_model: Width of the vectors.
+        vocab_size: Number of token ids; to the power of n it must be below 2⁶³.
+        device: Device of the table.
+        dtype: Dtype of the table.
+
+    Raises:
+        ValueError: If `n` or `rows` is out of range.
+    """
+
+    numbers: Tensor
+
+    def __init__(
+        self,
+        n: int,
+        rows: int,
+        d_model: int,
+        vocab_size: int,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__(n, rows, d_model, device, dtype)
+        self.vocab_size = vocab_size
+        self.register_buffer("numbers", torch.full((rows - 1,), _NO_NGRAM, dtype=torch.int64, device=device))
+
+    def learn_ngrams(self, token_ids: Int[Tensor, " tokens"], min_count: int) -> None:
+        """Give rows to the n-grams that occur `min_count` times or more, or to the most frequent of them.
+
+        Of n-grams that are equally frequent, those with lower numbers come first. The vectors stay as they are.
+        """
+        check_token_ids("token_ids", token_ids)
+        ids = token_ids.long()
+        ngrams = torch.stack([ids[start : len(ids) - self.n + 1 + start] for start in range(self.n)])
+        found, counts = functional.ngram_numbers(ngrams, self.vocab_size).unique(return_counts=True)
+        found, counts = found[counts >= min_count], counts[counts >= min_count]
+        most_frequent = counts.argsort(descending=True, stable=True)[: len(self.numbers)]
+        found = found[most_frequent].sort().values
+        self.numbers.fill_(_NO_NGRAM)
+        self.numbers[: len(found)] = found
+
+    def _rows(self, ngrams: Int[Tensor, "n *batch"]) -> Int[Tensor, "*batch"]:
+        numbers = functional.ngram_numbers(ngrams, self.vocab_size)
+        places = torch.searchsorted(self.numbers, numbers).clamp(max=len(self.numbers) - 1)
+        return torch.where(self.numbers[places] == numbers, places + 1, 0)
+
 
 class NGramEmbeddings(nn.ModuleDict):
-    """Sum of a `HashedNGramEmbedding` for each of several lengths, each under its length: `{n}.weight`.
+    """Sum of the vectors of n-grams of several lengths, each with a table under its length: `{n}.weight`.
 
-    A text that is read several times needs `dropout`. Tables learn rare n-grams with what follows them by heart, and
-    the model would learn to trust such vectors, which do not help with another text.
+    A text that is read several times needs `dropout` or `min_count`. Tables learn rare n-grams with what follows them
+    by heart, and the model would learn to trust such vectors, which do not help with another text.
 
     Args:
         ngrams: The lengths, ascending.
@@ -175,6 +248,9 @@ class NGramEmbeddings(nn.ModuleDict):
         dtype: Dtype of the tables.
         dropout: In training, share of the positions whose sum is 0. The other sums are not scaled, because a model
             reads a vector either whole or not at all.
+        min_count: If given, tables are of the kind `FrequentNGramEmbedding`, and `learn_ngrams` gives them the n-grams
+            that are so frequent; otherwise `HashedNGramEmbedding`.
+        vocab_size: Number of token ids; needed with `min_count`.
 
     Raises:
         ValueError: If a length or `rows` is out of range.
@@ -189,10 +265,24 @@ class NGramEmbeddings(nn.ModuleDict):
         dtype: torch.dtype | None = None,
         *,
         dropout: float = 0.0,
+        min_count: int | None = None,
+        vocab_size: int = 0,
     ) -> None:
-        super().__init__({str(n): HashedNGramEmbedding(n, rows, d_model, device, dtype) for n in ngrams})
+        def table(n: int) -> _NGramEmbedding:
+            if min_count is None:
+                return HashedNGramEmbedding(n, rows, d_model, device, dtype)
+            return FrequentNGramEmbedding(n, rows, d_model, vocab_size, device, dtype)
+
+        super().__init__({str(n): table(n) for n in ngrams})
         self.longest = max(ngrams)
         self.dropout = dropout
+        self.min_count = min_count
+
+    def learn_ngrams(self, token_ids: Int[Tensor, " tokens"]) -> None:
+        """Give rows to the frequent n-grams of a text; without `min_count` they have rows already."""
+        for table in self.values():
+            if isinstance(table, FrequentNGramEmbedding) and self.min_count is not None:
+                table.learn_ngrams(token_ids, self.min_count)
 
     def forward(
         self,

@@ -2,13 +2,14 @@
 
 The functions take weights as arguments and keep no state. Autograd gives their gradients. The rest of the package
 computes the same faster, and is tested against this module; each section names the code that does.
-Not in the handout are `ngram_embedding` and `attention_mask`.
+Not in the handout are `ngram_embedding`, `frequent_ngrams` and `attention_mask`.
 
 B is the batch size, T the number of positions, D the width (d_model), F the width inside feed-forward networks, H the
 number of heads, d = D / H, and V the size of the vocabulary.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -41,6 +42,17 @@ def ngram_embedding(token_ids: Tensor, weight: Tensor, n: int) -> Tensor:
     rows = 1 + hashed % (weight.shape[0] - 1)
     rows[..., : n - 1] = 0  # too few tokens before
     return weight[rows]
+
+
+def frequent_ngrams(token_ids: Sequence[int], n: int, min_count: int, most: int) -> dict[tuple[int, ...], int]:
+    """Return the rows, from 1 on, of the n-grams that occur `min_count` times or more, of at most so many.
+
+    All others have row 0. The most frequent have rows, which are in the order of their ids.
+    """
+    counts = Counter(tuple(token_ids[start : start + n]) for start in range(len(token_ids) - n + 1))
+    frequent = sorted(ngram for ngram, count in counts.items() if count >= min_count)
+    kept = sorted(frequent, key=lambda ngram: -counts[ngram])[:most]
+    return {ngram: row for row, ngram in enumerate(sorted(kept), 1)}
 
 
 def rms_norm(x: Tensor, gain: Tensor, eps: float = 1e-5) -> Tensor:

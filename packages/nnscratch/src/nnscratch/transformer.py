@@ -155,7 +155,14 @@ class TransformerLM(LanguageModel):
         self.token_embeddings = Embedding(config.vocab_size, config.d_model, device, dtype, std=std)
         if config.ngram_rows is not None:
             self.ngram_embeddings = NGramEmbeddings(
-                config.ngrams, config.ngram_rows, config.d_model, device, dtype, dropout=config.ngram_dropout
+                config.ngrams,
+                config.ngram_rows,
+                config.d_model,
+                device,
+                dtype,
+                dropout=config.ngram_dropout,
+                min_count=config.ngram_min_count,
+                vocab_size=config.vocab_size,
             )
         self.layers = nn.ModuleList(
             TransformerBlock(config, rope, device, dtype, layer=layer, attend=attend)

@@ -2,15 +2,17 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from speedrun_models import TINY
 
-from nnscratch import RowwiseAdagrad, TransformerConfig, count_parameters
+from nnscratch import FrequentNGramEmbedding, RowwiseAdagrad, TransformerConfig, count_parameters
 from nnscratch.speedrun import (
     RECIPES,
     SCHEDULE_STEPS,
     changed,
+    learn_ngrams,
     learning_rate_schedule,
     make_loss,
     make_model,
@@ -175,6 +177,21 @@ def test_only_training_samples_the_vocabulary():
         assert model.num_sampled == number
         loss(model.eval(), inputs, inputs)
         assert model.num_sampled is None
+
+
+def test_frequent_ngrams_of_a_text_get_rows():
+    text = np.random.default_rng(0).integers(20, size=500, dtype=np.uint16)
+    recipe = changed(RECIPES["speedrun"]("cpu"), ("ngram_rows=100", "ngram_min_count=3"))
+    model, expected = make_model(recipe, 300), FrequentNGramEmbedding(2, 100, 1, vocab_size=300)
+    learn_ngrams(model, text)
+    expected.learn_ngrams(torch.from_numpy(text.astype(np.int64)), 3)
+    assert torch.equal(model.ngram_embeddings["2"].numbers, expected.numbers)
+    assert len(expected.numbers.unique()) > 9
+    for change in ("ngram_min_count=None", "ngram_rows=None"):
+        model = make_model(changed(recipe, (change,)), 300)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        learn_ngrams(model, text)
+        torch.testing.assert_close(model.state_dict(), before)
 
 
 @pytest.mark.parametrize("kind", ["muon", "adamw"])

@@ -52,7 +52,10 @@ def package(model=None):
         assert dtype == torch.float32
         return torch.optim.SGD(model.parameters(), lr=0.1)
 
-    return SimpleNamespace(make_model=make_model, make_optimizer=make_optimizer)
+    def learn_ngrams(model, token_ids):
+        assert token_ids.max() < VOCAB_SIZE
+
+    return SimpleNamespace(make_model=make_model, make_optimizer=make_optimizer, learn_ngrams=learn_ngrams)
 
 
 def test_measured_speed_is_that_of_the_trial(monkeypatch):

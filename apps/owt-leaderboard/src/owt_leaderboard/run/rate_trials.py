@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from nnscratch import speedrun
 from nnscratch.speedrun import (
     Recipe,
+    learn_ngrams,
     learning_rate_schedule,
     make_loss,
     make_model,
@@ -76,7 +77,9 @@ class RateTrials:
             )
         self.recipe = recipe
         length = recipe.model.context_length
-        self._train = TokenSplit(TokenDataset(files.train), "the training split")
+        text = TokenDataset(files.train)
+        learn_ngrams(self._model, text.tokens)
+        self._train = TokenSplit(text, "the training split")
         self._valid = TokenSplit(TokenDataset(files.valid), "the validation split")
         self._valid = self._valid.first(recipe.evaluations.evaluated_windows * length + 1, length)
         self._loss = make_loss(recipe, tokenizer.encode("\0")[0])
@@ -143,7 +146,8 @@ class RateTrials:
 
         torch.manual_seed(recipe.seed)
         vocab_size = self._tokenizer.vocab_size
-        self._model.load_state_dict(make_model(recipe, vocab_size, self._device).state_dict())  # in place
+        fresh = make_model(recipe, vocab_size, self._device)
+        self._model.load_state_dict(dict(fresh.named_parameters()), strict=False)  # in place; known n-grams stay
         seed_everything(recipe.seed)  # as the trainer does after the model is made
         optimizer = make_optimizer(self._model, recipe, self._dtype)
         factors = {

@@ -7,6 +7,7 @@ from nnscratch.speedrun.accounting import computing_parameters as computing_para
 from nnscratch.speedrun.accounting import flops_per_token as flops_per_token
 from nnscratch.speedrun.accounting import parameters_by_group as parameters_by_group
 from nnscratch.speedrun.assembly import SCHEDULE_STEPS as SCHEDULE_STEPS
+from nnscratch.speedrun.assembly import learn_ngrams as learn_ngrams
 from nnscratch.speedrun.assembly import learning_rate_schedule as learning_rate_schedule
 from nnscratch.speedrun.assembly import make_loss as make_loss
 from nnscratch.speedrun.assembly import make_model as make_model

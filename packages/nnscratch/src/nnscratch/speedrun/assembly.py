@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from nnscratch.speedrun.recipes import Recipe
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import nn
     from torch.optim import Optimizer
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 SCHEDULE_STEPS = 10_000
 """Resolution of the schedule: the clock moves it from step 0 to this step."""
+_COUNTED_TOKENS = 2**25  # whose n-grams a sort finds in seconds, with a gigabyte of memory
 
 
 def make_model(recipe: Recipe, vocab_size: int, device: "torch.device | str | None" = None) -> "SpeedrunLM":
@@ -27,6 +29,19 @@ def make_model(recipe: Recipe, vocab_size: int, device: "torch.device | str | No
     from nnscratch.speedrun.language_model import SpeedrunLM
 
     return SpeedrunLM(replace(recipe.model, vocab_size=vocab_size), device)
+
+
+def learn_ngrams(model: "SpeedrunLM", token_ids: "np.ndarray[Any, Any]") -> None:
+    """Give rows to the n-grams that are frequent in a training text, if the model has tables of such n-grams.
+
+    The first 32 M tokens decide.
+    """
+    if model.config.ngram_rows is not None and model.config.ngram_min_count is not None:
+        import numpy as np
+        import torch
+
+        counted = torch.from_numpy(np.array(token_ids[:_COUNTED_TOKENS], dtype=np.int64))
+        model.ngram_embeddings.learn_ngrams(counted)
 
 
 def make_optimizer(model: "SpeedrunLM", recipe: Recipe, dtype: "torch.dtype | None" = None) -> "Optimizer":

@@ -8,7 +8,7 @@ _MAX_GATE_CHANNELS = 32  # as in nanochat
 _MAX_SMALL_GATE_CHANNELS = 12  # as in modded-nanogpt
 _SUPPORTED = frozenset(
     "vocab_size context_length d_model num_layers num_heads d_ff rope_theta qk_norm qk_norm_gains norm_eps ffn "
-    "tie_embeddings logit_soft_cap ngram_rows ngrams ngram_dropout dropout".split()
+    "tie_embeddings logit_soft_cap ngram_rows ngrams ngram_min_count ngram_dropout dropout".split()
 )
 """Fields of `TransformerConfig` that may differ from their defaults."""
 

@@ -48,8 +48,9 @@ class SpeedrunLM(LanguageModel):
     - Embedding shortcut (record 9): before each block x = x + shortcut_scale · x0. Each block has its own scale, which
       starts at 0. The projects also scale x, in nanochat at a hundredth of the rate, so that it stays near 1. Here x is
       left as it is, because each gradient of a scale reads the whole stream.
-    - N-gram embeddings (`ngram_rows`; record 62 has bigrams): `nnscratch.HashedNGramEmbedding`, added to the token
-      embeddings and hence part of x0. The record adds them before each block, with scales.
+    - N-gram embeddings (`ngram_rows`; record 62 has bigrams): `nnscratch.HashedNGramEmbedding`, or with
+      `ngram_min_count` `nnscratch.FrequentNGramEmbedding`, added to the token embeddings and hence part of x0. The
+      record adds hashed ones before each block, with scales.
     - Attention gates: see `SpeedrunBlock`.
     - Smeared embeddings (record 34): e_t + smear_scale · sigmoid(smear_gate · e_t[:12]) · e_{t-1}, for token embeddings
       without n-grams and norm. The scale starts at 0, where nothing is added, and the gate at 0.
@@ -63,9 +64,9 @@ class SpeedrunLM(LanguageModel):
     `value_embeddings.{i}.weight` (vocab_size, d_model) and `layers.{i}.value_gate.weight` (num_heads, gate_channels)
     for the blocks i of `value_embedding_layers`; `layers.{i}.attn.{q,k}_norm.weight` (head_size,); `skip_scales`
     (num_layers // 2,), ordered from the first block with a skip to the last; `shortcut_scales` (num_layers,);
-    `ngram_embeddings.{n}.weight` (ngram_rows, d_model); `ln_embeddings.weight` (d_model,);
-    `layers.{i}.attn_gate.weight` (num_heads, 12); `smear_gate` (12,), `smear_scale` and `backout_scale` (1,).
-    `load_state_dict` is strict: it refuses weights of another config and names what differs.
+    `ngram_embeddings.{n}.weight` (ngram_rows, d_model), with `ngram_min_count` also `.numbers` (ngram_rows - 1,);
+    `ln_embeddings.weight` (d_model,); `layers.{i}.attn_gate.weight` (num_heads, 12); `smear_gate` (12,), `smear_scale`
+    and `backout_scale` (1,). `load_state_dict` is strict: it refuses weights of another config and names what differs.
 
     Args:
         config: The architecture.
@@ -103,7 +104,14 @@ class SpeedrunLM(LanguageModel):
         )
         if config.ngram_rows is not None:
             self.ngram_embeddings = NGramEmbeddings(
-                config.ngrams, config.ngram_rows, width, device, dtype, dropout=config.ngram_dropout
+                config.ngrams,
+                config.ngram_rows,
+                width,
+                device,
+                dtype,
+                dropout=config.ngram_dropout,
+                min_count=config.ngram_min_count,
+                vocab_size=config.vocab_size,
             )
         if config.embedding_norm:
             self.ln_embeddings = RMSNorm(width, config.norm_eps, device, dtype)

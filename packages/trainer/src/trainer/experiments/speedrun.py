@@ -25,6 +25,7 @@ class SpeedrunPackage(Protocol):
     SCHEDULE_STEPS: int
     choose: Callable[..., Any]
     in_passes_that_fit: Callable[..., Any]
+    learn_ngrams: Callable[..., None]
     learning_rate_schedule: Callable[..., Callable[[int], float]]
     make_loss: Callable[..., Callable[..., Any]]
     make_model: Callable[..., Any]
@@ -134,12 +135,14 @@ def train(
     torch.manual_seed(recipe.seed)
     where = resolve_process_device(device, read_ranks())
     model = models.make_model(recipe, tokenizer.vocab_size, where)
+    text = TokenDataset(files.train)
+    models.learn_ngrams(model, text.tokens)  # in a resumed run the checkpoint has the same n-grams
     ticks = steps or models.SCHEDULE_STEPS
     summary = Trainer(
         model,
         models.make_optimizer(model, recipe, resolve_dtype(dtype, where)),
         models.make_loss(recipe, tokenizer.encode("\0")[0]),  # a byte that occurs in no text
-        TokenDataset(files.train),
+        text,
         TokenDataset(files.valid),
         train_config(
             models,

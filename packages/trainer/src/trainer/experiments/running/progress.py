@@ -18,7 +18,7 @@ _END_BYTES = 2**16  # of a file of records; the last whole record lies within th
 
 
 class _State(NamedTuple):
-    """How far a run is."""
+    """Progress of a run, from 0 to 1, and its last loss."""
 
     progress: float = 0.0
     loss: float | None = None
