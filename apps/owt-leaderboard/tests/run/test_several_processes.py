@@ -45,5 +45,5 @@ def test_tables_of_ngrams_are_refused(text, tmp_path, monkeypatch, capsys):
     arguments = ["--steps", "2", "--device", "cpu", "--out", str(tmp_path / "run"), "--dataset", str(text)]
     assert fixed_steps.main([*arguments, "--data-dir", str(tmp_path / "data"), "--set", *TINY]) == 2
     error = capsys.readouterr().err
-    assert "ngram_rows is 65536 and several processes train on CPUs, but DDP cannot exchange" in error
+    assert "ngram_rows is 131072 and several processes train on CPUs, but DDP cannot exchange" in error
     assert "give --set ngram_rows=None, or train with one process" in error

@@ -125,6 +125,9 @@ class TransformerLM(LanguageModel):
         others = [param for name, param in model.named_parameters() if not name.startswith("ngram_embeddings.")]
         optimizer = CombinedOptimizer([AdamW(others), RowwiseAdagrad(tables)])
 
+    With `ngram_min_count` no n-gram has a row before `model.ngram_embeddings.learn_ngrams(token_ids)`, with the ids of
+    the training text.
+
     Args:
         config: The architecture.
         device: Device of the parameters.

@@ -255,8 +255,8 @@ def speedrun(device_type: str, flops: float | None = None) -> Recipe:
     A GPU that computes `SMALL_FLOPS` or more gets the options and rates of nanochat (Karpathy 2025) and of the
     modded-nanogpt records (Jordan et al. 2024), where they were measured. A smaller budget, as on a laptop or in a few
     minutes of a small GPU, gets what was measured in minutes on a CPU (docs/experiments.md): a small vocabulary and
-    tables of pairs and triples of tokens, but no QK-norm, skip connections, shortcut or cautious decay, which had no
-    mean gain over three seeds. A CPU always gets these, and computes the logits of half of its vocabulary.
+    vectors of frequent pairs and triples of tokens, but no QK-norm, skip connections, shortcut or cautious decay, which
+    had no mean gain over three seeds. A CPU always gets these, and computes the logits of half of its vocabulary.
 
     The soft cap is off in small budgets, because its tanh takes a seventh of a step on a CPU. The residual stream of
     small models is in float32.
@@ -287,7 +287,8 @@ def speedrun(device_type: str, flops: float | None = None) -> Recipe:
             embedding_norm=True,
             gainless_norms=is_large,
             narrow_stream=is_large,
-            ngram_rows=None if is_large else 65_536,
+            ngram_rows=None if is_large else 131_072,
+            ngram_min_count=None if is_large else 4,
         ),
         optimizer=OptimizerRecipe(
             kind="muon",
