@@ -61,6 +61,19 @@ def test_trials_of_a_long_limit_take_five_seconds_each(monkeypatch):
     assert lengths == [1.0, 1.0, 5.0, 5.0]
 
 
+def test_the_sizes_of_the_first_trial_are_not_tried_again(monkeypatch):
+    tried = []
+    monkeypatch.setattr(
+        speed_trial, "measure_flops_per_second", lambda models, recipe, *_: tried.append(recipe.model.d_ff) or 1e11
+    )
+    sizes = {"seconds": 500.0, "train_tokens": 10**7, "processes": 1}
+    names = {"model.d_model", "model.num_layers", "model.num_heads", "model.d_ff", "batches.batch_size"}
+    for fixed in (names, names - {"model.d_ff"}):
+        recipe = changed(CPU, ("d_ff=384",))
+        size_for_device(speedrun, recipe, 4096, torch.device("cpu"), fixed=frozenset(fixed), **sizes)
+    assert tried == [384, 384, 512]
+
+
 def test_a_trial_counts_on_what_compiling_gains_and_costs(monkeypatch):
     monkeypatch.setattr(speed_trial, "measure_flops_per_second", lambda *_: 1e11)
     given = frozenset({"model.d_model", "model.num_layers", "model.num_heads", "model.d_ff"})

@@ -153,11 +153,12 @@ def size_for_device(
     fixed: frozenset[str],
     dtype: DtypeName = "auto",
 ) -> Any:
-    """Return sizes that suit a device, from the peak of a known GPU that compiles, otherwise from two trials.
+    """Return sizes that suit a device, from the peak of a known GPU that compiles, otherwise from one or two trials.
 
-    The second trial runs the sizes that the first one suggests. Trials are not compiled, because compiling would take
-    longer than they do; if the run will be compiled, an assumed gain is added. Arguments and result are those of
-    `choose`, for one device and with `seconds` that include the trials; `dtype` is that of the matrix products.
+    The second trial runs the sizes that the first one suggests, if they are others. Trials are not compiled, because
+    compiling would take longer than they do; if the run will be compiled, an assumed gain is added. Arguments and
+    result are those of `choose`, for one device and with `seconds` that include the trials; `dtype` is that of the
+    matrix products.
     """
     import torch
 
@@ -185,8 +186,10 @@ def size_for_device(
     else:
         began = time.perf_counter()
         length = min(_MAX_SECONDS, _TRIAL_SHARE * seconds)
-        first = sized(measure_flops_per_second(models, recipe, vocab_size, device, resolved, length), seconds)
-        speed = measure_flops_per_second(models, first.recipe, vocab_size, device, resolved, length)
+        speed = measure_flops_per_second(models, recipe, vocab_size, device, resolved, length)
+        first = sized(speed, seconds)
+        if _sizes_of(first.recipe) != _sizes_of(recipe):
+            speed = measure_flops_per_second(models, first.recipe, vocab_size, device, resolved, length)
         took = time.perf_counter() - began
         left = seconds - took
         how = f"{name}: speed measured in {took:.1f} s"
@@ -210,3 +213,9 @@ def size_for_device(
             reasons += (f"forward passes of {windows} windows, for {free / 2**30:.0f} GiB of memory",)
             choice = replace(choice, recipe=in_passes)
     return replace(choice, reasons=reasons)
+
+
+def _sizes_of(recipe: Any) -> tuple[int, ...]:
+    """Return the sizes on which the speed depends."""
+    model = recipe.model
+    return model.num_layers, model.d_model, model.num_heads, model.d_ff, recipe.batches.batch_size
