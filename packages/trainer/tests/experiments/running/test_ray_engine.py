@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from waiting import wait_until
 
-from trainer.experiments import ray_engine
+from trainer.experiments.running import ray_engine
 from trainer.experiments.running.processes import DONE, WRONG_INPUT, run_side_by_side
 from trainer.experiments.running.ray_engine import RayEngine, Share, blind_spot, check_engine, run_here, share_of
 from trainer.records import RunDirectory, RunLockedError
