@@ -1,6 +1,7 @@
 """Layers: linear, embedding, RMS normalization, feed-forward networks."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -92,7 +93,7 @@ class Embedding(nn.Module):
 _NO_NGRAM = 2**63 - 1
 
 
-class _NGramEmbedding(nn.Module):
+class _NGramEmbedding(nn.Module, ABC):
     """A table with vectors for each token and the n - 1 tokens before it; subclasses tell which row is whose."""
 
     def __init__(
@@ -144,9 +145,9 @@ class _NGramEmbedding(nn.Module):
             rows = rows.masked_fill(token_positions < self.n - 1, 0)
         return functional.sparse_embedding(rows, self.weight)
 
+    @abstractmethod
     def _rows(self, ngrams: Int[Tensor, "n *batch"]) -> Int[Tensor, "*batch"]:
         """Return the row of each n-gram; one with a negative id, for a missing token, has row 0."""
-        raise NotImplementedError
 
 
 class HashedNGramEmbedding(_NGramEmbedding):

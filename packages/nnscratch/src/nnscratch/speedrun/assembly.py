@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SCHEDULE_STEPS = 10_000
 """Resolution of the schedule: the clock moves it from step 0 to this step."""
-_COUNTED_TOKENS = 2**25  # whose n-grams a sort finds in seconds, with a gigabyte of memory
+_COUNTED_TOKENS = 2**24  # counting the triples of so many takes 2 s and a gigabyte of memory
 
 
 def make_model(recipe: Recipe, vocab_size: int, device: "torch.device | str | None" = None) -> "SpeedrunLM":
@@ -34,7 +34,7 @@ def make_model(recipe: Recipe, vocab_size: int, device: "torch.device | str | No
 def learn_ngrams(model: "SpeedrunLM", token_ids: "np.ndarray[Any, Any]") -> None:
     """Give rows to the n-grams that are frequent in a training text, if the model has tables of such n-grams.
 
-    The first 32 M tokens decide.
+    The first 16.8 M tokens decide.
     """
     if model.config.ngram_rows is not None and model.config.ngram_min_count is not None:
         import numpy as np

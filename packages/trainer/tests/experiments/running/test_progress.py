@@ -1,6 +1,7 @@
 """Progress of a whole experiment, read from the records of its runs."""
 
 import json
+import threading
 
 import pytest
 from waiting import wait_until
@@ -76,3 +77,18 @@ def test_a_thread_prints_when_the_experiment_has_advanced_by_a_hundredth(tmp_pat
         wait_until(lambda: len(lines) > 1)
     assert lines[0].startswith(" 50%")
     assert lines[1].startswith(" 52%")
+
+
+def test_a_closed_output_ends_the_thread_without_a_traceback(tmp_path, monkeypatch):
+    """The filter of pytest makes an error in a thread fail the test."""
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.001)
+
+    def closed(line):
+        raise BrokenPipeError
+
+    before = set(threading.enumerate())
+    with ExperimentProgress(1, closed) as shown:
+        (thread,) = set(threading.enumerate()) - before
+        shown.begin("a", tmp_path / "a")
+        record(tmp_path / "a", 0.5)
+        wait_until(lambda: not thread.is_alive())

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from patient import PATIENT
 from waiting import wait_until
 
 from trainer.experiments.running import ray_engine
@@ -21,20 +22,6 @@ needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray is not installed; `nox -s cluster` installs it"
 )
 
-PATIENT = """
-import pathlib, signal, sys, time
-from trainer.experiments.running.processes import follow_parent
-signals = pathlib.Path(sys.argv[1])
-def stop(number, frame):
-    with signals.open("a") as file:
-        file.write("INT\\n")
-    sys.exit(130)
-signal.signal(signal.SIGINT, stop)
-follow_parent()
-signals.write_text("ready\\n")
-while True:
-    time.sleep(0.05)
-"""
 PREEMPTED = "import sys; print('saved', file=sys.stderr); sys.exit(130)"
 LOSING_ITS_WORKER = """
 import os, pathlib, signal, sys, time

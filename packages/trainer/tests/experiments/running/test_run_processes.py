@@ -7,24 +7,12 @@ import sys
 import threading
 
 import pytest
+from patient import PATIENT
 from waiting import wait_until
 
 from trainer.experiments.running.processes import KILLED_FOR_MEMORY, RunProcess, core_share, run_side_by_side
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
-
-PATIENT = """
-import pathlib, signal, sys
-signals = pathlib.Path(sys.argv[1])
-def stop(number, frame):
-    with signals.open("a") as file:
-        file.write("INT\\n")
-    sys.exit(130)
-signal.signal(signal.SIGINT, stop)
-signals.write_text("ready\\n")
-while True:
-    signal.pause()
-"""
 
 
 def process(code, *arguments, text=""):

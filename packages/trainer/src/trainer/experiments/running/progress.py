@@ -100,7 +100,10 @@ class ExperimentProgress:
             done, states = self._read()
             if states and done - self._shown >= _SHARE_BETWEEN_LINES * self._runs:
                 self._shown = done
-                self._notify(self.line())
+                try:
+                    self._notify(self.line())
+                except OSError:  # a closed pipe; the next line about a run raises it in the main thread
+                    return
 
 
 def _state(directory: Path) -> _State:
