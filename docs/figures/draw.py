@@ -117,13 +117,14 @@ def bars(title: str, unit: str, rows: Rows, series: Sequence[str] = ("",)) -> st
             length = value / longest * (WIDTH - LABELS - 70)
             shapes.append(
                 f'<rect x="{LABELS}" y="{y:.1f}" width="{length:.1f}" height="{thick - 2}" fill="{COLOURS[index]}"/>'
-                + text(LABELS + length + 6, y + thick / 2 + 4, f"{value:,.4g}")
+                + text(LABELS + length + 6, y + thick / 2 + 4, f"{value:.3f}" if longest < 10 else f"{value:,.4g}")
             )
             y += thick
         y += ROW - 16
-    for index, name in enumerate(series if len(series) > 1 else ()):
+    has_names = len(series) > 1  # which leave no room at the right
+    for index, name in enumerate(series if has_names else ()):
         shapes.append(text(LABELS + 84 * index, y + 10, name, colour=COLOURS[index]))
-    shapes.append(text(WIDTH - MARGIN, y + 10, unit, "end"))
+    shapes.append(text(LABELS - 12 if has_names else WIDTH - MARGIN, y + 10, unit, "end"))
     return svg(y + 20, title, shapes)
 
 
