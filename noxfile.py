@@ -103,17 +103,20 @@ def types(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
-    """Build the site into site/ and test it, with every command that its guides show; `-- serve` shows it instead."""
+    """Build the site into site/, strictly and without a network; `-- serve` shows it instead."""
     session.install("mkdocs-material", "mkdocstrings-python", "math-core", "ruff", CONSTRAINTS)
-    quiet = {"NO_MKDOCS_2_WARNING": "1"}  # Material advertises its successor
-    if session.posargs[:1] == ["serve"]:
-        run(session, "mkdocs", *session.posargs, env=quiet)
-        return
-    run(session, "mkdocs", "build", "--strict", "--quiet", env=quiet)
+    options = session.posargs or ["build", "--strict", "--quiet"]
+    run(session, "mkdocs", *options, env={"NO_MKDOCS_2_WARNING": "1"})  # Material advertises its successor
+
+
+@nox.session(default=False)
+def docs_tests(session: nox.Session) -> None:
+    """Test the site that `docs` built, every command that its guides show, and the notebooks with small settings."""
     paths = [f"./{project}" for project in PROJECTS]
     extras = {"./packages/nnscratch": "[gguf]", "./packages/trainer": "[experiments,hub,plots]"}
-    peers = ["tiktoken", "tokenizers", "transformers", "selenium", "pytest", "pytest-xdist"]
-    session.install(NO_COMPILE, *(path + extras.get(path, "") for path in paths), *peers, CONSTRAINTS)
+    peers = ["tiktoken", "tokenizers", "transformers"]
+    tools = ["mkdocs", "math-core", "selenium", "nbclient", "ipykernel", "pytest", "pytest-xdist"]
+    session.install(NO_COMPILE, *(path + extras.get(path, "") for path in paths), *peers, *tools, CONSTRAINTS)
     options = ["--numprocesses=2", "--dist=worksteal"]
     run(session, "pytest", "tests/docs", *options, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
@@ -194,14 +197,6 @@ def cluster(session: nox.Session) -> None:
     run(session, "pytest", "packages/bpe/tests/cluster", *session.posargs)
     run(session, "pytest", "packages/trainer/tests/experiments/running/test_ray_engine.py", *session.posargs)
     run(session, "pytest", "apps/tinystories/tests/sweeps/test_on_ray.py", *session.posargs)
-
-
-@nox.session(default=False)
-def notebooks(session: nox.Session) -> None:
-    """Execute the notebooks of docs/notebooks from top to bottom, with small settings and without a network."""
-    install(session, "apps/tinystories", group=None)
-    session.install("pytest", "nbclient", "ipykernel", "transformers", CONSTRAINTS)
-    run(session, "pytest", "tests/test_notebooks.py", *session.posargs)
 
 
 @nox.session(default=False)

@@ -1,4 +1,4 @@
-"""Tests of the site: `nox -s docs` builds it first."""
+"""Tests of the site, which `nox -s docs` builds first, and of the notebooks."""
 
 import sys
 from pathlib import Path
@@ -17,5 +17,5 @@ from browser import chromium as chromium  # noqa: E402
 def site():
     """The folder with the built site."""
     folder = ROOT / "site"
-    assert (folder / "index.html").exists(), "there is no site/ yet: `nox -s docs` builds it and runs these tests"
+    assert (folder / "index.html").exists(), "there is no site/ yet: `nox -s docs` builds it"
     return folder

@@ -369,6 +369,26 @@ def test_a_file_whose_name_has_signs_in_it_is_that_file(tmp_path, monkeypatch):
         parse_corpora(["a=b,c.txt"])
 
 
+@pytest.mark.parametrize("given", ["{table},{valid}", "{folder}"])
+def test_tables_are_compared_beside_texts(given, forest, sea, tmp_path):
+    """The documents of a table, and of a folder of tables, are those of the text with the same documents."""
+    (tmp_path / "folder").mkdir()
+    table, valid, alone = (tmp_path / name for name in ("rows.jsonl", "valid.jsonl", "folder/rows.jsonl"))
+    for path, texts in ((table, [forest[0]]), (valid, [sea]), (alone, [forest[0], sea])):
+        documents = "".join(text.read_text("utf-8") for text in texts).split(SEPARATOR)
+        rows = [json.dumps({"text": text}) for text in documents if text.strip()]
+        path.write_text("\n".join(rows) + "\n", "utf-8")
+    names = {"table": table, "valid": valid, "folder": tmp_path / "folder"}
+    rows, plain = parse_corpora([f"rows={given.format_map(names)}", str(sea)], "text")
+    assert plain.column is None
+    corpus = resolve_corpus(rows, tmp_path / "data", print)
+    documents = forest[0].read_text("utf-8").split(SEPARATOR)
+    assert [text.strip() for text in corpus.train.read_text("utf-8").split(SEPARATOR)][:50] == [
+        text.strip() for text in documents[:50]
+    ]
+    assert corpus.documents[-1].strip() == sea.read_text("utf-8").split(SEPARATOR)[-2].strip()
+
+
 def test_default_sizes_follow_the_text(tmp_path):
     path = tmp_path / "train.txt"
     for size, expected in ((1, 2048), (100_000_000, 10_000), (5_000_000_000, 32_000)):
@@ -396,6 +416,7 @@ def test_tokens_are_shown_on_one_line_and_as_code():
 def test_what_is_refused(command, forest, tmp_path, capsys):
     text = forest[0]
     absent = tmp_path / "absent.txt"
+    (tmp_path / "web.jsonl").write_text('{"text": "A row."}\n', "utf-8")
     for given, message in [
         (["--corpora", absent], f"{absent}: there is no such file"),
         (["--corpora", f"{text},{absent}"], f"{absent}: there is no such file"),
@@ -405,6 +426,8 @@ def test_what_is_refused(command, forest, tmp_path, capsys):
         (["--corpora", f"={text}"], "expected sample"),
         (["--corpora", f"sample,{text}"], "has its own validation text"),
         (["--corpora", text, text], f"2 corpora called forest: name them, as in other={'forest'}"),
+        (["--corpora", text, "--column", "text"], "--column text: none of --corpora is a table or a folder"),
+        (["--corpora", tmp_path / "web.jsonl"], "name the column of its texts"),
         (["--corpora", text, "--vocab-sizes", "256"], "--vocab-sizes 256: expected at least 257"),
         (["--corpora", text, "--vocab-sizes", "300", "300"], "300 more than once"),
         (["--corpora", text, "--documents", "1"], "--documents 1: expected at least 2"),

@@ -47,7 +47,7 @@ def test_held_out_documents_are_the_last_ones_whatever_the_chunk_size(tmp_path_f
     chunk=st.integers(1, 20),
     fraction=st.sampled_from([0.05, 0.5, 0.95]),
 )
-def test_both_parts_have_text_or_there_is_a_single_line(tmp_path_factory, monkeypatch, parts, chunk, fraction):
+def test_both_parts_have_text_or_there_is_a_single_word(tmp_path_factory, monkeypatch, parts, chunk, fraction):
     directory = tmp_path_factory.mktemp("text")
     path = directory / "text.txt"
     text = "".join(parts)
@@ -55,13 +55,14 @@ def test_both_parts_have_text_or_there_is_a_single_line(tmp_path_factory, monkey
     monkeypatch.setattr(documents, "CHUNK_BYTES", chunk)
     whole = [part for part in text.split(MARK) if part.strip()]
     lines = [line for line in text.replace(MARK, "").split("\n") if line.strip()]
-    if len(whole) < 2 and len(lines) < 2:
-        with pytest.raises(ValueError, match="has a single line," if whole else "has no text,"):
+    words = text.replace(MARK, "").strip().split(" ")
+    if len(whole) < 2 and len(lines) < 2 and len(words) < 2:
+        with pytest.raises(ValueError, match="has a single word," if whole else "has no text,"):
             documents.hold_out_documents(path, directory, fraction=fraction)
     elif len(whole) < 2:
         held = [part.read_bytes() for part in documents.hold_out_documents(path, directory, fraction=fraction)]
         assert b"".join(held) == path.read_bytes()
-        assert held[0].endswith(b"\n")
+        assert held[0].endswith(b"\n" if len(lines) > 1 else b" ")
         assert all(part.decode().replace(MARK, "").strip() for part in held)
     else:
         held = documents.hold_out_documents(path, directory, fraction=fraction)
@@ -73,8 +74,10 @@ def test_both_parts_have_text_or_there_is_a_single_line(tmp_path_factory, monkey
         first = documents.first_documents(path, directory, max_bytes=1).read_bytes().decode()
         kept = [part for part in first.split(MARK) if part.strip()]
         assert text.startswith(first)
-        if len(whole) > 1 or len(lines) == 1:
+        if len(whole) > 1 or len(lines) == len(words) == 1:
             assert kept == whole[:1]
+        elif len(lines) == 1:
+            assert kept == [whole[0].replace(whole[0].lstrip(), "") + words[0] + " "]
         else:
             assert kept == [whole[0].replace(whole[0].lstrip(), "") + whole[0].lstrip().partition("\n")[0] + "\n"]
 
@@ -91,6 +94,23 @@ def test_a_single_document_is_cut_at_the_end_of_a_line(tmp_path, monkeypatch, ch
     assert train.read_text() + valid.read_text() == "".join(lines)
     (tmp_path / "long.txt").write_text("x" * 500 + "\n" + "y" * 10)
     assert documents.hold_out_documents(tmp_path / "long.txt", tmp_path, fraction=0.5)[1].read_text() == "y" * 10
+
+
+@pytest.mark.parametrize("chunk", [7, 100, 1 << 20])
+def test_a_single_line_is_cut_between_words(tmp_path, monkeypatch, chunk):
+    """Such as text8, 100 MB without a line break."""
+    words = " ".join(f"word{number}" for number in range(100))
+    (tmp_path / "text8").write_text(f"{words}\n")
+    monkeypatch.setattr(documents, "CHUNK_BYTES", chunk)
+    lines = []
+    train, valid = documents.divide(tmp_path / "text8", None, tmp_path, valid_bytes=20, notify=lines.append)
+    held = documents.hold_out_documents(tmp_path / "text8", tmp_path)[1].read_text()
+    assert train.read_text() + held == f"{words}\n"
+    assert train.read_text().endswith(" ")
+    assert 30 < len(held) < 50
+    assert held.startswith(valid.read_text())
+    assert 12 < len(valid.read_text()) <= 20
+    assert f", cut between two words, because no {MARK} divides it into documents," in lines[0]
 
 
 @pytest.mark.parametrize("end", ["", f"\n{MARK}\n"])
@@ -216,10 +236,10 @@ def test_first_documents_returns_the_text_itself_when_all_fits(tmp_path):
     assert documents.first_documents(path, tmp_path, max_bytes=36) == path
 
 
-@pytest.mark.parametrize("texts", [[], ["only one"]])
+@pytest.mark.parametrize("texts", [[], ["word"]])
 def test_a_text_that_cannot_be_split_is_refused_and_nothing_is_left(tmp_path, texts):
     path = write(tmp_path / "text.txt", texts)
-    with pytest.raises(ValueError, match=r"expected documents with .* between them, or several lines"):
+    with pytest.raises(ValueError, match=r"expected documents with .* between them, or lines or words"):
         documents.hold_out_documents(path, tmp_path / "made")
     assert not (tmp_path / "made").exists()
 

@@ -25,8 +25,11 @@ class Settings:
     """Settings of a comparison, which are flags of `tokenizer-report`."""
 
     corpora: tuple[str, ...] = ("sample",)
-    """Texts: "sample", "tinystories" or paths of text files as in --dataset; TRAIN,VALID for a file with a validation
+    """Texts: "sample", "tinystories" or paths as in --dataset; TRAIN,VALID for a file with a validation
     text of its own (otherwise the last documents are held out); NAME=… gives a text a name."""
+    column: str | None = None
+    """Column of the texts in those --corpora that are tables, JSON lines (.jsonl, also .gz and .zst) or Parquet, or
+    folders of tables; each row is a document."""
     vocab_sizes: tuple[int, ...] = ()
     """Entries of the tokenizers to train, each on every corpus; by default one size for each corpus, by the size of its
     text: 2048, from 100 MB on 10000, from 5 GB on 32000."""
@@ -74,7 +77,7 @@ def investigate(settings: Settings, notify: Callable[[str], None]) -> Findings:
         trainer.experiments.hub.DownloadError: A text cannot be downloaded.
     """
     machine = _describe_machine()
-    choices = parse_corpora(settings.corpora)
+    choices = parse_corpora(settings.corpora, settings.column)
     existing = [open_tokenizer(text) for text in settings.tokenizers]
     corpora = [resolve_corpus(choice, settings.data_dir, notify) for choice in choices]
     for corpus in corpora:

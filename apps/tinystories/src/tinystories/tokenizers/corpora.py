@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 SEPARATOR = "<|endoftext|>"
+KNOWN = "sample", "tinystories"  # which have their own validation texts, and no columns
 _FORMS = "sample, tinystories, a path, TRAIN,VALID or NAME=TRAIN,VALID"
 
 
@@ -18,6 +19,8 @@ class CorpusChoice:
     name: str
     dataset: str
     valid: Path | None
+    column: str | None
+    """The column of the texts in a table or a folder of tables."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +64,25 @@ class Corpus:
         return _decoded(data[:end], self.train)
 
 
-def parse_corpora(texts: Sequence[str]) -> list[CorpusChoice]:
-    """Read the values of `--corpora`; the path of an existing file may contain any characters.
+def parse_corpora(texts: Sequence[str], column: str | None = None) -> list[CorpusChoice]:
+    """Read the values of `--corpora`; the path of an existing file or folder may contain any characters.
+
+    Args:
+        texts: The values.
+        column: The column of the texts in tables; text files do without.
 
     Raises:
-        ValueError: A value cannot be read, or two have the same name.
+        ValueError: A value cannot be read, two have the same name, or there is a column and neither table nor folder.
     """
-    choices = [_choice(text) for text in texts]
+    choices = [_choice(text, column) for text in texts]
     if not choices:
         raise ValueError(f"--corpora is empty: expected one or more of {_FORMS}")
     names = [choice.name for choice in choices]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"--corpora has {names.count(name)} corpora called {name}: name them, as in other={name}")
+    if column is not None and all(choice.column is None for choice in choices):
+        raise ValueError(f"--column {column}: none of --corpora is a table or a folder; leave it out")
     return choices
 
 
@@ -81,7 +90,7 @@ def resolve_corpus(choice: CorpusChoice, data_dir: Path, notify: Callable[[str],
     """Find or make the texts of one corpus, with the whole validation text; raises what `texts.resolve` raises."""
     from tinystories.texts import resolve
 
-    texts = resolve(choice.dataset, choice.valid, None, data_dir, notify)
+    texts = resolve(choice.dataset, choice.valid, None, data_dir, notify, choice.column)
     return Corpus(choice.name, texts.train, texts.valid, texts.digests.get(texts.train))
 
 
@@ -93,21 +102,25 @@ def default_vocab_size(corpus: Corpus) -> int:
     return 10_000 if size < 5e9 else 32_000
 
 
-def _choice(text: str) -> CorpusChoice:
+def _choice(text: str, column: str | None) -> CorpusChoice:
+    from bpe.text import is_table
+
     name, equals, rest = text.partition("=")
-    if not equals or Path(text).is_file():
+    if not equals or Path(text).exists():
         name, rest = "", text
-    train, *valid = [rest] if Path(rest).is_file() else rest.split(",")
-    if not train or len(valid) > 1 or "" in valid or (equals and not (name or Path(text).is_file())):
+    train, *valid = [rest] if Path(rest).exists() else rest.split(",")
+    if not train or len(valid) > 1 or "" in valid or (equals and not (name or Path(text).exists())):
         raise ValueError(f"--corpora {text}: expected {_FORMS}")
-    if valid and train in ("sample", "tinystories"):
+    if valid and train in KNOWN:
         raise ValueError(f"--corpora {text}: {train} has its own validation text; leave out ,{valid[0]}")
     name = name or Path(train).name.split(".")[0] or Path(train).name
     if not re.fullmatch(r"[\w.-]+", name):
         raise ValueError(
             f"--corpora {text}: expected letters, digits and _.- in the name {name!r}; choose one with NAME=PATH"
         )
-    return CorpusChoice(name, train, Path(valid[0]) if valid else None)
+    paths = [Path(path) for path in (train, *valid)]
+    has_rows = train not in KNOWN and any(is_table(path) or path.is_dir() for path in paths)
+    return CorpusChoice(name, train, paths[1] if valid else None, column if has_rows else None)
 
 
 def _read(path: Path, max_bytes: int | None = None) -> bytes:

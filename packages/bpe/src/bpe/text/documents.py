@@ -1,4 +1,4 @@
-"""Training and validation texts, split between documents, or a single document between lines, in bounded memory."""
+"""Training and validation texts, split between documents, or inside a single document, in bounded memory."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def divide(
         train_path: A text file (`.txt`, `.gz`, `.zst`) of documents separated by `separator`; with `column`, a table
             (JSON lines or Parquet); or a folder of such files.
         valid_path: The validation text, in one of the same forms; None holds out the last twentieth of the training
-            text, in whole documents, or of a single document in whole lines.
+            text, in whole documents, or of a single document in whole lines, or of a single line in whole words.
         directory: Folder for created files; their names contain a digest of the text, so that they are found again.
         valid_bytes: Keep only the first documents of the validation text, up to this many bytes; None keeps all.
         separator: The string between documents.
@@ -49,7 +49,7 @@ def divide(
 
     Raises:
         FileNotFoundError: If one of the files does not exist.
-        ValueError: If a text cannot be split because it is empty or a single line, the separator is empty, or a table
+        ValueError: If a text cannot be split because it is empty or a single word, the separator is empty, or a table
             cannot be read as `join_documents` reads it.
     """
     _check_separator(separator)
@@ -73,8 +73,10 @@ def divide(
         train_path, valid_path = hold_out_documents(whole, directory, separator=separator, digest=known.get(whole))
         size, rest = valid_path.stat().st_size, train_path.stat().st_size
         how = "whole documents"
-        if not _ends_with(train_path, separator):
-            how = f"cut at the end of a line, because no {separator} divides it into documents"
+        end = _last_bytes(train_path, len(separator.encode()) + 2)
+        if not end.removesuffix(b"\n").removesuffix(b"\r").endswith(separator.encode()):
+            where = "at the end of a line" if end.endswith(b"\n") else "between two words"
+            how = f"cut {where}, because no {separator} divides it into documents"
         report(
             f"validation text: the last {size:,} bytes ({size / (size + rest):.0%}) of {whole}, {how}, held out in "
             f"{valid_path}"
@@ -106,14 +108,15 @@ def hold_out_documents(
         directory: Folder for the two files, in a subfolder named by a digest of the text (and of `separator`).
         separator: The string between documents.
         fraction: Approximate share of the bytes for validation, in whole documents and at least one. White space alone
-            is not a document. A text that is a single document, such as a book, is cut at the end of a line.
+            is not a document. A text that is a single document, such as a book, is cut at the end of a line, and a
+            single line between two words.
         digest: The SHA-256 of the file in hexadecimal; None computes it.
 
     Returns:
         The paths of the training text and the validation text.
 
     Raises:
-        ValueError: If `fraction` is outside (0, 1), the separator is empty, or the text is empty or a single line.
+        ValueError: If `fraction` is outside (0, 1), the separator is empty, or the text is empty or a single word.
     """
     _check_separator(separator)
     if not 0 < fraction < 1:
@@ -124,11 +127,11 @@ def hold_out_documents(
         boundaries = _find_boundaries(path, separator)
         cuts, total = boundaries.between_documents(), boundaries.total
         target = int(total * (1 - fraction))
-        cut = cuts[max(0, bisect_right(cuts, target) - 1)] if cuts else _line_end(path, boundaries, target)
+        cut = cuts[max(0, bisect_right(cuts, target) - 1)] if cuts else _cut_inside(path, boundaries, target)
         if cut is None:
-            number = "a single line" if boundaries.last >= 0 else "no text"
+            number = "a single word" if boundaries.last >= 0 else "no text"
             raise ValueError(
-                f"{str(path)!r} has {number}, expected documents with {separator} between them, or several lines, to "
+                f"{str(path)!r} has {number}, expected documents with {separator} between them, or lines or words, to "
                 "hold some out for validation; give a separate validation text"
             )
         with whole_directory(folder) as building:
@@ -142,7 +145,8 @@ def first_documents(
 ) -> Path:
     """Return the first documents of a text as a text: as many as fit into `max_bytes`, and at least one.
 
-    A text that is a single document is cut at the end of a line: as many lines as fit, and at least one.
+    A text that is a single document is cut at the end of a line: as many lines as fit, and at least one. A single line
+    is cut between words.
 
     Args:
         path: The text.
@@ -166,7 +170,7 @@ def first_documents(
         boundaries = _find_boundaries(path, separator)
         if boundaries.total <= max_bytes:
             return path
-        cut = _line_end(path, boundaries, max_bytes)
+        cut = _cut_inside(path, boundaries, max_bytes)
         if boundaries.between_documents():
             cuts = boundaries.after_documents()
             cut = cuts[max(0, bisect_right(cuts, max_bytes) - 1)]
@@ -247,17 +251,23 @@ def _find_boundaries(path: Path, separator: str) -> _Boundaries:
     return _Boundaries(ends, first, last, total)
 
 
-def _line_end(path: Path, boundaries: _Boundaries, target: int) -> int | None:
-    """Return the offset after the last line break before `target`, or after the first one; None without any.
+def _cut_inside(path: Path, boundaries: _Boundaries, target: int) -> int | None:
+    """Return where to cut a single document: after a line break, or without any after a space; None without both."""
+    cut = _after_last(b"\n", path, boundaries, target)
+    return cut if cut is not None else _after_last(b" ", path, boundaries, target)
+
+
+def _after_last(mark: bytes, path: Path, boundaries: _Boundaries, target: int) -> int | None:
+    """Return the offset after the last `mark` before `target`, or after the first one; None without any.
 
     There is text before and after it.
     """
     position, found = 0, None
     for chunk in open_text_file(path, CHUNK_BYTES):
         begin, end = (max(0, offset - position) for offset in (boundaries.first, boundaries.last))
-        at = chunk.rfind(b"\n", begin, min(end, max(0, target - position)))
+        at = chunk.rfind(mark, begin, min(end, max(0, target - position)))
         if at < 0 and found is None:
-            at = chunk.find(b"\n", begin, end)
+            at = chunk.find(mark, begin, end)
         if at >= 0:
             found = position + at + 1
         position += len(chunk)
@@ -266,12 +276,11 @@ def _line_end(path: Path, boundaries: _Boundaries, target: int) -> int | None:
     return found
 
 
-def _ends_with(path: Path, separator: str) -> bool:
-    """Return whether a text file ends with the separator and a line break or none."""
-    mark = separator.encode()
+def _last_bytes(path: Path, number: int) -> bytes:
+    """Return the last bytes of a file."""
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - len(mark) - 2))
-        return file.read().removesuffix(b"\n").removesuffix(b"\r").endswith(mark)
+        file.seek(max(0, path.stat().st_size - number))
+        return file.read()
 
 
 def _copy(source: Path, target: Path, begin: int, end: int) -> None:

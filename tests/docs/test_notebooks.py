@@ -1,4 +1,4 @@
-"""The notebooks: committed without outputs, and executed with small settings (`nox -s notebooks`)."""
+"""The notebooks: committed without outputs, and executed with small settings (`nox -s docs_tests`)."""
 
 import json
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = sorted((ROOT / "docs" / "notebooks").glob("*.ipynb"))
 SMALL = {"STORIES": "600", "STEPS": "8", "SEEDS": "2", "STAND_IN": "1", "HF_HUB_OFFLINE": "1"}
 
