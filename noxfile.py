@@ -175,8 +175,13 @@ def fuzz(session: nox.Session, what: str) -> None:
 
 @nox.session(default=False)
 def lowered(session: nox.Session) -> None:
-    """Compile a training graph of nnscratch for an H100 that need not be present, and count buffers and launches."""
+    """Compile a training graph of nnscratch for an H100 that need not be present, and count buffers and launches.
+
+    Without arguments the tests of this kind that `tests` leaves out come first.
+    """
     install(session, "packages/nnscratch")
+    if not session.posargs:
+        run(session, "pytest", "packages/nnscratch/tests", "-m", "slow")
     run(session, "python", "packages/nnscratch/checks/lowered_for_cuda.py", *session.posargs)
 
 

@@ -50,7 +50,7 @@ def clock(monkeypatch):
     def now():
         nonlocal looks
         looks += threading.current_thread() is threading.main_thread()
-        return looks / 1000
+        return looks / 250
 
     monkeypatch.setattr("time.perf_counter", now)
     monkeypatch.setattr("time.thread_time", now)

@@ -15,7 +15,7 @@ if tuple(int(part) for part in version("torch").split(".")[:2]) < (2, 13):
 CHECK = Path(__file__).parents[1] / "checks/lowered_for_cuda.py"
 
 
-@pytest.mark.parametrize(("windows", "soft_cap"), [(128, "0"), (260, "15")])
+@pytest.mark.parametrize(("windows", "soft_cap"), [(128, "0"), pytest.param(260, "15", marks=pytest.mark.slow)])
 def test_the_compiled_loss_keeps_two_buffers_of_logits(windows, soft_cap):
     """8 chunks of 8,192 positions, and 16 of 8,320; as nothing is executed, sizes cost no time."""
     if not CHECK.exists():
@@ -30,6 +30,7 @@ def test_the_compiled_loss_keeps_two_buffers_of_logits(windows, soft_cap):
     assert [cell.strip() for cell in backward] == ["backward", "0", "0"]
 
 
+@pytest.mark.slow
 def test_a_model_of_another_package_is_lowered(tmp_path):
     if not CHECK.exists():
         pytest.skip(f"no {CHECK}: it is only in the repository")

@@ -39,8 +39,19 @@ def programs(cache, *flags):
     return [(row[4], int(row[7]), int(row[9]), int(row[10]), int(row[11])) for row in rows]
 
 
-@pytest.mark.parametrize("head_size", ["64", "128"])
-@pytest.mark.parametrize("flags", [(), ("--first-keys",)])
+FIRST_KEYS = ("--first-keys",)
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("flags", "head_size"),
+    [
+        pytest.param((), "64", marks=slow),
+        ((), "128"),
+        pytest.param(FIRST_KEYS, "64", marks=slow),
+        pytest.param(FIRST_KEYS, "128", marks=slow),
+    ],
+)
 def test_on_an_h100_products_use_tensor_cores_and_nothing_is_spilled(flags, head_size, tmp_path):
     kernels = programs(tmp_path, "--capabilities", "90", "--head-sizes", head_size, "--groups", "1", *flags)
     names = [
@@ -60,7 +71,7 @@ def test_on_an_h100_products_use_tensor_cores_and_nothing_is_spilled(flags, head
         assert [row[-1] for row in kernels if row[0] == name][-1] >= 2, name
 
 
-@pytest.mark.parametrize("flags", [(), ("--first-keys",)])
+@pytest.mark.parametrize("flags", [pytest.param((), marks=slow), FIRST_KEYS])
 def test_on_an_a100_heads_of_any_size_compile_and_may_share_keys_and_values(flags, tmp_path):
     flags = ("--capabilities", "80", "--head-sizes", "40", "--groups", "2", *flags)
     for kernel, _, _, before, _ in programs(tmp_path, *flags):
