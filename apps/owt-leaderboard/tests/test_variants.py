@@ -25,7 +25,7 @@ def test_every_variant_changes_one_thing_of_the_recipe(full):
 def test_a_variant_is_the_opposite_of_the_recipe():
     made, other = set(variants(RECIPE)), set(variants(REVERSED))
     assert made & other == {"full", "random"}  # the third of three kinds of sampling
-    assert {"swiglu", "no_value_embeddings", "qk_norm", "adamw", "cosine", "random", "batch_ramp", "normuon"} <= made
+    assert {"swiglu", "no_value_embeddings", "qk_norm", "adamw", "cosine", "random", "batch_ramp", "no_normuon"} <= made
     assert {"muon_momentum_start", "weight_decay_factors", "reference_batch_tokens", "documents"} <= made
     assert {"attention_gates", "smear", "backout"} <= made
     opposites = {"relu_squared", "value_embeddings", "no_qk_norm", "muon", "trapezoid", "shuffled", "no_batch_ramp"}

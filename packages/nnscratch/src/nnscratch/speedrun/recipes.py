@@ -254,9 +254,9 @@ def speedrun(device_type: str, flops: float | None = None) -> Recipe:
 
     A GPU that computes `SMALL_FLOPS` or more gets the options and rates of nanochat (Karpathy 2025) and of the
     modded-nanogpt records (Jordan et al. 2024), where they were measured. A smaller budget, as on a laptop or in a few
-    minutes of a small GPU, gets what was measured in minutes on a CPU (docs/experiments.md): a small vocabulary and
-    vectors of frequent pairs and triples of tokens, but no QK-norm, skip connections, shortcut or cautious decay, which
-    had no mean gain over three seeds. A CPU always gets these, and computes the logits of half of its vocabulary.
+    minutes of a small GPU, gets what was measured in minutes on a CPU (docs/experiments.md): a small vocabulary,
+    vectors of frequent pairs and triples of tokens, and NorMuon, but no QK-norm, skip connections, shortcut or cautious
+    decay, which had no mean gain over three seeds. A CPU always gets these, and computes the logits of half of its vocabulary.
 
     The soft cap is off in small budgets, because its tanh takes a seventh of a step on a CPU. The residual stream of
     small models is in float32.
@@ -299,10 +299,14 @@ def speedrun(device_type: str, flops: float | None = None) -> Recipe:
             scalar_learning_rate=0.01,
             betas=(0.8, 0.95),
             cautious_weight_decay=is_large,
+            normuon=not is_large,
             max_grad_norm=None,
         ),
         schedule=Schedule(
-            kind="trapezoid", warmup_fraction=0.01, decay_fraction=0.65, final_learning_rate_fraction=0.05
+            kind="trapezoid",
+            warmup_fraction=0.01,
+            decay_fraction=0.65,
+            final_learning_rate_fraction=0.05 if is_large else 0.0,
         ),
         batches=Batches(
             batch_size=256 if is_large else 8,
