@@ -256,7 +256,8 @@ def speedrun(device_type: str, flops: float | None = None) -> Recipe:
     modded-nanogpt records (Jordan et al. 2024), where they were measured. A smaller budget, as on a laptop or in a few
     minutes of a small GPU, gets what was measured in minutes on a CPU (docs/experiments.md): a small vocabulary,
     vectors of frequent pairs and triples of tokens, and NorMuon, but no QK-norm, skip connections, shortcut or cautious
-    decay, which had no mean gain over three seeds. A CPU always gets these, and computes the logits of half of its vocabulary.
+    decay, which had no mean gain over three seeds. A CPU always gets these, and computes the logits of half of its
+    vocabulary.
 
     The soft cap is off in small budgets, because its tanh takes a seventh of a step on a CPU. The residual stream of
     small models is in float32.
