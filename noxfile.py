@@ -60,11 +60,13 @@ def with_siblings(requirement: str) -> dict[str, str]:
     return found
 
 
-def install(session: nox.Session, project: str, *options: str, group: str | None = "test") -> None:
-    """Install a project's wheel, its siblings' wheels and one of its dependency groups."""
-    name = PYPROJECT[project]["project"]["name"]
-    groups = [f"--group={project}/pyproject.toml:{group}"] if group else []
-    session.install(NO_COMPILE, *with_siblings(name).values(), *groups, *(options or (CONSTRAINTS,)))
+def install(session: nox.Session, *projects: str, group: str | None = "test", others: tuple[str, ...] = ()) -> None:
+    """Install wheels of projects and of their siblings, one of the dependency groups of each, and other packages."""
+    wheels: dict[str, str] = {}
+    for project in projects:
+        wheels |= with_siblings(PYPROJECT[project]["project"]["name"])
+    groups = [f"--group={project}/pyproject.toml:{group}" for project in projects if group]
+    session.install(NO_COMPILE, *wheels.values(), *groups, *others, CONSTRAINTS)
 
 
 @nox.session
@@ -75,8 +77,7 @@ def tests(session: nox.Session, project: str) -> None:
         session.install("pytest", "nox", CONSTRAINTS)
         run(session, "pytest", "tests", "--ignore=tests/docs", *session.posargs)
         return
-    install(session, project)
-    session.install("pytest-xdist", CONSTRAINTS)
+    install(session, project, others=("pytest-xdist",))
     # Two processes, each file in one of them, with one thread for torch in each.
     options = ["--numprocesses=2", "--dist=loadfile"]
     run(session, "pytest", f"{project}/tests", *options, *session.posargs, env={"OMP_NUM_THREADS": "1"})
@@ -188,17 +189,14 @@ def lowered(session: nox.Session) -> None:
 @nox.session(default=False)
 def harness(session: nox.Session) -> None:
     """Test the adapter of nnscratch in lm-evaluation-harness itself, whose many packages no other test needs."""
-    install(session, "packages/nnscratch")
-    session.install("lm_eval", CONSTRAINTS)
+    install(session, "packages/nnscratch", others=("lm_eval",))
     run(session, "pytest", "packages/nnscratch/tests/evaluation", *session.posargs, env={"HF_HUB_OFFLINE": "1"})
 
 
 @nox.session(default=False)
 def cluster(session: nox.Session) -> None:
     """Test what runs on many machines: bpe's steps for datatrove and experiments, on Ray with workers that are lost."""
-    install(session, "packages/bpe")
-    install(session, "apps/tinystories")
-    session.install("ray", CONSTRAINTS)
+    install(session, "packages/bpe", "apps/tinystories", others=("ray",))
     run(session, "pytest", "packages/bpe/tests/cluster", *session.posargs)
     run(session, "pytest", "packages/trainer/tests/experiments/running/test_ray_engine.py", *session.posargs)
     run(session, "pytest", "apps/tinystories/tests/sweeps/test_on_ray.py", *session.posargs)
@@ -247,8 +245,7 @@ def bench(session: nox.Session, project: str) -> None:
 @nox.session(default=False)
 def cpu_minutes(session: nox.Session) -> None:
     """Train the recipe of an app, of nanoGPT or of nanochat for minutes on a CPU; arguments after -- choose it."""
-    for project in ("apps/owt-leaderboard", "apps/tinystories"):
-        install(session, project, group=None)
+    install(session, "apps/owt-leaderboard", "apps/tinystories", group=None)
     run(session, "python", "apps/owt-leaderboard/benchmarks/cpu_minutes.py", *session.posargs)
 
 
