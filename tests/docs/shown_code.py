@@ -91,8 +91,9 @@ def write_stories(path, number):
 
 @contextlib.contextmanager
 def small_machine(monkeypatch):
-    """Small presets and composed texts, no network, and no pictures, which take longer than the runs."""
+    """Small presets and composed texts, no network, and neither pictures nor processes, which take longer than runs."""
     monkeypatch.setitem(PRESETS, "cpu-quick", TINY)
+    monkeypatch.setattr("tinystories.commands.ablations.machine_jobs", lambda machine: 1)
     for module in ("html", "pictures"):  # html first: imported later, it would keep the fake
         monkeypatch.setattr(f"trainer.experiments.reporting.{module}.rendered", lambda drawing, theme, form: b"")
     monkeypatch.setattr("trainer.records.reporter.draw_losses", lambda *_: True)
