@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nox
 
-nox.needs_version = ">=2025.2.9"
+nox.needs_version = ">=2025.5.1"
 nox.options.default_venv_backend = "virtualenv"  # pip, because uv does not read pip's find-links
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["lint", "types", "tests"]
@@ -110,9 +110,9 @@ def docs(session: nox.Session) -> None:
     run(session, "mkdocs", *options, env={"NO_MKDOCS_2_WARNING": "1"})  # Material advertises its successor
 
 
-@nox.session(default=False)
+@nox.session(default=False, requires=["docs"])
 def docs_tests(session: nox.Session) -> None:
-    """Test the site that `docs` built, every command that its guides show, and the notebooks with small settings."""
+    """Test the site, which `docs` builds first, each command of its guides, and the notebooks with small settings."""
     paths = [f"./{project}" for project in PROJECTS]
     extras = {"./packages/nnscratch": "[gguf]", "./packages/trainer": "[experiments,hub,plots]"}
     peers = ["tiktoken", "tokenizers", "transformers"]

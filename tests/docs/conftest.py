@@ -1,4 +1,4 @@
-"""Tests of the site, which `nox -s docs` builds first, and of the notebooks."""
+"""Tests of the site and of the notebooks; `nox -s docs_tests` builds the site first."""
 
 import sys
 from pathlib import Path

@@ -44,7 +44,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Each look of the main thread at the clock is a millisecond later, and no other look: speeds do not matter."""
+    """Each look of the main thread at the clock is 4 ms later, and no other look: speeds do not matter."""
     looks = 0
 
     def now():

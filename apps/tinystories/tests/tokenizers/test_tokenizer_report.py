@@ -378,9 +378,13 @@ def test_tables_are_compared_beside_texts(given, forest, sea, tmp_path):
         documents = "".join(text.read_text("utf-8") for text in texts).split(SEPARATOR)
         rows = [json.dumps({"text": text}) for text in documents if text.strip()]
         path.write_text("\n".join(rows) + "\n", "utf-8")
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "sea.txt").write_bytes(sea.read_bytes())
     names = {"table": table, "valid": valid, "folder": tmp_path / "folder"}
-    rows, plain = parse_corpora([f"rows={given.format_map(names)}", str(sea)], "text")
-    assert plain.column is None
+    rows, *plain = parse_corpora([f"rows={given.format_map(names)}", str(sea), str(tmp_path / "texts")], "text")
+    for choice in plain:
+        assert choice.column is None
+        resolve_corpus(choice, tmp_path / "data", print)
     corpus = resolve_corpus(rows, tmp_path / "data", print)
     documents = forest[0].read_text("utf-8").split(SEPARATOR)
     assert [text.strip() for text in corpus.train.read_text("utf-8").split(SEPARATOR)][:50] == [
@@ -426,7 +430,7 @@ def test_what_is_refused(command, forest, tmp_path, capsys):
         (["--corpora", f"={text}"], "expected sample"),
         (["--corpora", f"sample,{text}"], "has its own validation text"),
         (["--corpora", text, text], f"2 corpora called forest: name them, as in other={'forest'}"),
-        (["--corpora", text, "--column", "text"], "--column text: none of --corpora is a table or a folder"),
+        (["--corpora", text, "--column", "text"], "--column text: none of --corpora is a table or a folder of tables"),
         (["--corpora", tmp_path / "web.jsonl"], "name the column of its texts"),
         (["--corpora", text, "--vocab-sizes", "256"], "--vocab-sizes 256: expected at least 257"),
         (["--corpora", text, "--vocab-sizes", "300", "300"], "300 more than once"),

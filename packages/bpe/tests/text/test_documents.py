@@ -43,11 +43,11 @@ def test_held_out_documents_are_the_last_ones_whatever_the_chunk_size(tmp_path_f
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(
-    parts=st.lists(st.sampled_from(["a", "bc", MARK, "\n", "\r\n", " ", "<|", "\t\n"]), max_size=10),
+    parts=st.lists(st.sampled_from(["a", "bc", "ä", "語", MARK, "\n", "\r\n", " ", "<|", "\t\n"]), max_size=10),
     chunk=st.integers(1, 20),
     fraction=st.sampled_from([0.05, 0.5, 0.95]),
 )
-def test_both_parts_have_text_or_there_is_a_single_word(tmp_path_factory, monkeypatch, parts, chunk, fraction):
+def test_both_parts_have_text_or_there_is_a_single_character(tmp_path_factory, monkeypatch, parts, chunk, fraction):
     directory = tmp_path_factory.mktemp("text")
     path = directory / "text.txt"
     text = "".join(parts)
@@ -56,13 +56,14 @@ def test_both_parts_have_text_or_there_is_a_single_word(tmp_path_factory, monkey
     whole = [part for part in text.split(MARK) if part.strip()]
     lines = [line for line in text.replace(MARK, "").split("\n") if line.strip()]
     words = text.replace(MARK, "").strip().split(" ")
-    if len(whole) < 2 and len(lines) < 2 and len(words) < 2:
-        with pytest.raises(ValueError, match="has a single word," if whole else "has no text,"):
+    if len(whole) < 2 and len(text.replace(MARK, "").strip()) < 2:
+        with pytest.raises(ValueError, match="has a single character," if whole else "has no text,"):
             documents.hold_out_documents(path, directory, fraction=fraction)
     elif len(whole) < 2:
         held = [part.read_bytes() for part in documents.hold_out_documents(path, directory, fraction=fraction)]
         assert b"".join(held) == path.read_bytes()
-        assert held[0].endswith(b"\n" if len(lines) > 1 else b" ")
+        if len(lines) > 1 or len(words) > 1:
+            assert held[0].endswith(b"\n" if len(lines) > 1 else b" ")
         assert all(part.decode().replace(MARK, "").strip() for part in held)
     else:
         held = documents.hold_out_documents(path, directory, fraction=fraction)
@@ -74,8 +75,10 @@ def test_both_parts_have_text_or_there_is_a_single_word(tmp_path_factory, monkey
         first = documents.first_documents(path, directory, max_bytes=1).read_bytes().decode()
         kept = [part for part in first.split(MARK) if part.strip()]
         assert text.startswith(first)
-        if len(whole) > 1 or len(lines) == len(words) == 1:
+        if len(whole) > 1:
             assert kept == whole[:1]
+        elif len(lines) == len(words) == 1:
+            assert kept[0].strip() == whole[0].strip()[:1]
         elif len(lines) == 1:
             assert kept == [whole[0].replace(whole[0].lstrip(), "") + words[0] + " "]
         else:
@@ -111,6 +114,20 @@ def test_a_single_line_is_cut_between_words(tmp_path, monkeypatch, chunk):
     assert held.startswith(valid.read_text())
     assert 12 < len(valid.read_text()) <= 20
     assert f", cut between two words, because no {MARK} divides it into documents," in lines[0]
+
+
+@pytest.mark.parametrize("character", ["a", "ä", "語", "🦊"])
+@pytest.mark.parametrize("chunk", [1, 7, 1 << 20])
+def test_a_single_word_is_cut_between_characters(tmp_path, monkeypatch, chunk, character):
+    """Such as a sequence of DNA, or a line of Chinese."""
+    path = tmp_path / "line.txt"
+    path.write_text(character * 100, "utf-8")
+    monkeypatch.setattr(documents, "CHUNK_BYTES", chunk)
+    lines = []
+    train, valid = documents.divide(path, None, tmp_path, notify=lines.append)
+    assert train.read_text("utf-8") == 95 * character
+    assert valid.read_text("utf-8") == 5 * character
+    assert f", cut between two characters, because no {MARK} divides it into documents," in lines[0]
 
 
 @pytest.mark.parametrize("end", ["", f"\n{MARK}\n"])
@@ -236,10 +253,10 @@ def test_first_documents_returns_the_text_itself_when_all_fits(tmp_path):
     assert documents.first_documents(path, tmp_path, max_bytes=36) == path
 
 
-@pytest.mark.parametrize("texts", [[], ["word"]])
+@pytest.mark.parametrize("texts", [[], ["語"]])
 def test_a_text_that_cannot_be_split_is_refused_and_nothing_is_left(tmp_path, texts):
     path = write(tmp_path / "text.txt", texts)
-    with pytest.raises(ValueError, match=r"expected documents with .* between them, or lines or words"):
+    with pytest.raises(ValueError, match=r"expected a text of which some can be held out"):
         documents.hold_out_documents(path, tmp_path / "made")
     assert not (tmp_path / "made").exists()
 

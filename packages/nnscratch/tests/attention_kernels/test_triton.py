@@ -91,7 +91,7 @@ def texts_and_windows(draw):
     return queries, keys, torch.stack(rows).to(DEVICE, draw(st.sampled_from([torch.int32, torch.int64])))
 
 
-@settings(max_examples=6)  # a second each in the interpreter
+@settings(max_examples=6)  # each takes the interpreter about a second
 @given(texts_and_windows(), st.integers(1, 2), st.booleans())
 def test_windows_and_texts(positions, group, one_row_for_all):
     queries, keys, first_keys = positions

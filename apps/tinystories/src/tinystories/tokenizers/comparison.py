@@ -25,8 +25,8 @@ class Settings:
     """Settings of a comparison, which are flags of `tokenizer-report`."""
 
     corpora: tuple[str, ...] = ("sample",)
-    """Texts: "sample", "tinystories" or paths as in --dataset; TRAIN,VALID for a file with a validation
-    text of its own (otherwise the last documents are held out); NAME=… gives a text a name."""
+    """Texts: "sample", "tinystories" or paths as in --dataset; TRAIN,VALID for one with a validation text of its own
+    (otherwise the last documents are held out); NAME=… gives a text a name."""
     column: str | None = None
     """Column of the texts in those --corpora that are tables, JSON lines (.jsonl, also .gz and .zst) or Parquet, or
     folders of tables; each row is a document."""

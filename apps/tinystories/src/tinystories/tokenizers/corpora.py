@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 SEPARATOR = "<|endoftext|>"
-KNOWN = "sample", "tinystories"  # which have their own validation texts, and no columns
+_NAMED = "sample", "tinystories"  # data sets with a validation text of their own, and without columns
 _FORMS = "sample, tinystories, a path, TRAIN,VALID or NAME=TRAIN,VALID"
 
 
@@ -20,7 +20,7 @@ class CorpusChoice:
     dataset: str
     valid: Path | None
     column: str | None
-    """The column of the texts in a table or a folder of tables."""
+    """The column of the texts in a table or a folder of tables; None for texts."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def parse_corpora(texts: Sequence[str], column: str | None = None) -> list[Corpu
         column: The column of the texts in tables; text files do without.
 
     Raises:
-        ValueError: A value cannot be read, two have the same name, or there is a column and neither table nor folder.
+        ValueError: A value cannot be read, two have the same name, or there is a column and no table.
     """
     choices = [_choice(text, column) for text in texts]
     if not choices:
@@ -82,7 +82,7 @@ def parse_corpora(texts: Sequence[str], column: str | None = None) -> list[Corpu
         if names.count(name) > 1:
             raise ValueError(f"--corpora has {names.count(name)} corpora called {name}: name them, as in other={name}")
     if column is not None and all(choice.column is None for choice in choices):
-        raise ValueError(f"--column {column}: none of --corpora is a table or a folder; leave it out")
+        raise ValueError(f"--column {column}: none of --corpora is a table or a folder of tables; leave it out")
     return choices
 
 
@@ -103,24 +103,29 @@ def default_vocab_size(corpus: Corpus) -> int:
 
 
 def _choice(text: str, column: str | None) -> CorpusChoice:
-    from bpe.text import is_table
-
     name, equals, rest = text.partition("=")
     if not equals or Path(text).exists():
         name, rest = "", text
     train, *valid = [rest] if Path(rest).exists() else rest.split(",")
     if not train or len(valid) > 1 or "" in valid or (equals and not (name or Path(text).exists())):
         raise ValueError(f"--corpora {text}: expected {_FORMS}")
-    if valid and train in KNOWN:
+    if valid and train in _NAMED:
         raise ValueError(f"--corpora {text}: {train} has its own validation text; leave out ,{valid[0]}")
     name = name or Path(train).name.split(".")[0] or Path(train).name
     if not re.fullmatch(r"[\w.-]+", name):
         raise ValueError(
             f"--corpora {text}: expected letters, digits and _.- in the name {name!r}; choose one with NAME=PATH"
         )
-    paths = [Path(path) for path in (train, *valid)]
-    has_rows = train not in KNOWN and any(is_table(path) or path.is_dir() for path in paths)
-    return CorpusChoice(name, train, paths[1] if valid else None, column if has_rows else None)
+    has_rows = train not in _NAMED and any(map(_has_rows, (train, *valid)))
+    return CorpusChoice(name, train, Path(valid[0]) if valid else None, column if has_rows else None)
+
+
+def _has_rows(name: str) -> bool:
+    """Return whether a path is a table, or a folder with one."""
+    from bpe.text import is_table
+
+    path = Path(name)
+    return any(map(is_table, path.rglob("*") if path.is_dir() else [path]))
 
 
 def _read(path: Path, max_bytes: int | None = None) -> bytes:

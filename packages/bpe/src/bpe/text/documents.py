@@ -6,7 +6,7 @@ import hashlib
 import json
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -39,7 +39,7 @@ def divide(
         train_path: A text file (`.txt`, `.gz`, `.zst`) of documents separated by `separator`; with `column`, a table
             (JSON lines or Parquet); or a folder of such files.
         valid_path: The validation text, in one of the same forms; None holds out the last twentieth of the training
-            text, in whole documents, or of a single document in whole lines, or of a single line in whole words.
+            text, in whole documents; a single document is cut as in `hold_out_documents`.
         directory: Folder for created files; their names contain a digest of the text, so that they are found again.
         valid_bytes: Keep only the first documents of the validation text, up to this many bytes; None keeps all.
         separator: The string between documents.
@@ -49,8 +49,8 @@ def divide(
 
     Raises:
         FileNotFoundError: If one of the files does not exist.
-        ValueError: If a text cannot be split because it is empty or a single word, the separator is empty, or a table
-            cannot be read as `join_documents` reads it.
+        ValueError: If a text cannot be split because it is empty or a single character, the separator is empty, or a
+            table cannot be read as `join_documents` reads it.
     """
     _check_separator(separator)
     train_path, directory = Path(train_path), folder_of(directory)
@@ -75,7 +75,8 @@ def divide(
         how = "whole documents"
         end = _last_bytes(train_path, len(separator.encode()) + 2)
         if not end.removesuffix(b"\n").removesuffix(b"\r").endswith(separator.encode()):
-            where = "at the end of a line" if end.endswith(b"\n") else "between two words"
+            places = {b"\n": "at the end of a line", b" ": "between two words"}
+            where = places.get(end[-1:], "between two characters")
             how = f"cut {where}, because no {separator} divides it into documents"
         report(
             f"validation text: the last {size:,} bytes ({size / (size + rest):.0%}) of {whole}, {how}, held out in "
@@ -108,15 +109,15 @@ def hold_out_documents(
         directory: Folder for the two files, in a subfolder named by a digest of the text (and of `separator`).
         separator: The string between documents.
         fraction: Approximate share of the bytes for validation, in whole documents and at least one. White space alone
-            is not a document. A text that is a single document, such as a book, is cut at the end of a line, and a
-            single line between two words.
+            is not a document. A text that is a single document, such as a book, is cut at the end of a line; a single
+            line between two words, and without a space between two characters.
         digest: The SHA-256 of the file in hexadecimal; None computes it.
 
     Returns:
         The paths of the training text and the validation text.
 
     Raises:
-        ValueError: If `fraction` is outside (0, 1), the separator is empty, or the text is empty or a single word.
+        ValueError: If `fraction` is outside (0, 1), the separator is empty, or the text is empty or a single character.
     """
     _check_separator(separator)
     if not 0 < fraction < 1:
@@ -129,10 +130,10 @@ def hold_out_documents(
         target = int(total * (1 - fraction))
         cut = cuts[max(0, bisect_right(cuts, target) - 1)] if cuts else _cut_inside(path, boundaries, target)
         if cut is None:
-            number = "a single word" if boundaries.last >= 0 else "no text"
+            number = "a single character" if boundaries.last >= 0 else "no text"
             raise ValueError(
-                f"{str(path)!r} has {number}, expected documents with {separator} between them, or lines or words, to "
-                "hold some out for validation; give a separate validation text"
+                f"{str(path)!r} has {number}, expected a text of which some can be held out for validation; "
+                "give a longer one, or a separate validation text"
             )
         with whole_directory(folder) as building:
             _copy(path, building / "train.txt", 0, cut)
@@ -146,7 +147,7 @@ def first_documents(
     """Return the first documents of a text as a text: as many as fit into `max_bytes`, and at least one.
 
     A text that is a single document is cut at the end of a line: as many lines as fit, and at least one. A single line
-    is cut between words.
+    is cut between words, and without a space between characters.
 
     Args:
         path: The text.
@@ -252,9 +253,20 @@ def _find_boundaries(path: Path, separator: str) -> _Boundaries:
 
 
 def _cut_inside(path: Path, boundaries: _Boundaries, target: int) -> int | None:
-    """Return where to cut a single document: after a line break, or without any after a space; None without both."""
-    cut = _after_last(b"\n", path, boundaries, target)
-    return cut if cut is not None else _after_last(b" ", path, boundaries, target)
+    """Return where to cut a single document near `target`, with text before and after the cut; None if it is too short.
+
+    That is after a line break; without any, as in text8, after a space; without both, as in a sequence of DNA or a line
+    of Chinese, before a character.
+    """
+    for cut in (_after_last(b"\n", path, boundaries, target), _after_last(b" ", path, boundaries, target)):
+        if cut is not None:
+            return cut
+    first, last = boundaries.first + 1, boundaries.last
+    target = max(first, min(target, last))
+    begin, end = max(first, target - 3), min(last, target + 3) + 1  # a character has up to 4 bytes
+    data = b"".join(_pieces(path, begin, end))
+    starts = [begin + index for index, byte in enumerate(data) if byte & 0xC0 != 0x80]  # no byte inside a character
+    return min(starts, key=lambda start: (start > target, abs(start - target)), default=None)
 
 
 def _after_last(mark: bytes, path: Path, boundaries: _Boundaries, target: int) -> int | None:
@@ -285,11 +297,16 @@ def _last_bytes(path: Path, number: int) -> bytes:
 
 def _copy(source: Path, target: Path, begin: int, end: int) -> None:
     """Write the bytes from `begin` to `end` of a text, decompressed, to a new file."""
-    position = 0
     with target.open("wb") as file:
-        for chunk in open_text_file(source, CHUNK_BYTES):
-            file.write(chunk[max(0, begin - position) : max(0, end - position)])
-            position += len(chunk)
-            if position >= end:
-                break
+        file.writelines(_pieces(source, begin, end))
         sync(file)
+
+
+def _pieces(path: Path, begin: int, end: int) -> Iterator[bytes]:
+    """Yield the bytes from `begin` to `end` of a text, decompressed."""
+    position = 0
+    for chunk in open_text_file(path, CHUNK_BYTES):
+        yield chunk[max(0, begin - position) : max(0, end - position)]
+        position += len(chunk)
+        if position >= end:
+            break
