@@ -89,6 +89,7 @@ def test_a_tick_for_each_seed(tmp_path):
     comparisons = compare(read_experiment(tmp_path))
     figure = Figure()
     differences(comparisons)(figure, LIGHT)
+    assert figure.get_figheight() == pytest.approx(1.84)  # of at most 4.4 inches
     ticks = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() == "|"]
     bits = 1 / math.log(2) / BYTES_PER_TOKEN
     assert ticks == pytest.approx([0.1 * bits, -0.1 * bits])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trainer.experiments.reporting.numbers import PERCENT, signed
-from trainer.experiments.reporting.pictures.style import Drawing, Theme
+from trainer.experiments.reporting.pictures.style import SIZE, Drawing, Theme
 from trainer.experiments.results import Comparison, shown_interval
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def differences(comparisons: Sequence[Comparison]) -> Drawing:
     def draw(figure: "Figure", theme: Theme) -> None:
         from matplotlib.ticker import MaxNLocator
 
+        figure.set_figheight(min(SIZE[1], 1.2 + 0.64 * len(others)))  # a tick stays close to its dot
         axes = figure.subplots()
         limit = _limit(others)
         for row, comparison in enumerate(others):
