@@ -92,7 +92,8 @@ def write_stories(path, number):
 @contextlib.contextmanager
 def small_machine(monkeypatch):
     """Small presets and composed texts, no network, and neither pictures nor processes, which take longer than runs."""
-    monkeypatch.setitem(PRESETS, "cpu-quick", TINY)
+    for name in ("cpu-ablations", "cpu-quick"):
+        monkeypatch.setitem(PRESETS, name, TINY)
     monkeypatch.setattr("tinystories.commands.ablations.machine_jobs", lambda machine: 1)
     for module in ("html", "pictures"):  # html first: imported later, it would keep the fake
         monkeypatch.setattr(f"trainer.experiments.reporting.{module}.rendered", lambda drawing, theme, form: b"")

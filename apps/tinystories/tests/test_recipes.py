@@ -16,7 +16,7 @@ from tinystories.variants import ABLATIONS, LOWER_RATE_FRACTION, VARIANTS
 
 @pytest.mark.parametrize(
     ("preset", "expected"),
-    [("cpu-quick", 1_315_968), ("cpu-course", 22_696_448), ("gpu-course", 22_696_448)],
+    [("cpu-ablations", 658_048), ("cpu-quick", 1_315_968), ("cpu-course", 22_696_448), ("gpu-course", 22_696_448)],
 )
 def test_preset_builds(preset, expected):
     """Parameters by hand: two matrices of the vocabulary, per block four of attention and three of SwiGLU, norms."""

@@ -61,8 +61,8 @@ class RecipeFlags:
     """Changes to the preset; other settings keep the preset's value."""
 
     preset: PresetName | Literal["auto"] = "auto"
-    """Recipe to start from; "auto" is gpu-course on CUDA and cpu-quick elsewhere. With train --time-limit it is the
-    recipe of owt_leaderboard instead, in sizes that suit the device and the limit."""
+    """Recipe to start from; "auto" is gpu-course on CUDA and cpu-quick elsewhere, for ablations cpu-ablations. With
+    train --time-limit it is the recipe of owt_leaderboard instead, in sizes that suit the device and the limit."""
     vocab_size: int | None = None
     """Entries of the tokenizer's vocabulary."""
     context_length: int | None = None
@@ -156,14 +156,18 @@ class RecipeFlags:
         machine.check_compilers(compiled_if_it_pays(recipe, kind, seconds).compile)
         return recipe, fixed, seconds
 
-    def recipe(self, machine: Machine) -> Recipe:
-        """Apply the changes to the preset, which the device chooses if none is named, and check the machine.
+    def recipe(self, machine: Machine, small: PresetName = "cpu-quick") -> Recipe:
+        """Apply the changes to the preset, and check the machine.
+
+        Args:
+            machine: Where the recipe will run.
+            small: The preset without CUDA if none is named.
 
         Raises:
             ValueError: If a value is out of range, the time limit is long and the device a CPU that was not asked for,
                 or a compiler is missing.
         """
-        preset = default_preset(machine.device) if self.preset == "auto" else self.preset
+        preset = default_preset(machine.device, small) if self.preset == "auto" else self.preset
         names = [field.name for field in fields(self) if field.name not in ("preset", "time_limit")]
         changes = {name: value for name in names if (value := getattr(self, name)) is not None}
         self._check_gate(PRESETS[preset])

@@ -16,6 +16,7 @@ from tinystories.sweeps import Sweep
 from trainer.experiments.results import read_experiment
 
 RATE = PRESETS["cpu-quick"].learning_rate
+ABLATIONS_RATE = PRESETS["cpu-ablations"].learning_rate
 
 
 @pytest.fixture(autouse=True)
@@ -122,18 +123,23 @@ def test_findings_stay_until_they_are_found_again(losses, flags, tmp_path, monke
 
 
 def test_rates_are_tuned_for_each_variant(losses, flags, tmp_path):
-    best = {"pre": 2 * RATE, "none": RATE / 4}
+    best = {"pre": 2 * ABLATIONS_RATE, "none": ABLATIONS_RATE / 4}
     losses.loss_of = lambda recipe: 2 + math.log(recipe.learning_rate / best[recipe.norm]) ** 2
     out = tmp_path / "tuned"
     arguments = ["--out", str(out), "--tune-rates", "--variants", "baseline", "no_rmsnorm", "no_rmsnorm_low_lr"]
     assert main(["ablations", *arguments, *flags]) == 0
     found = {group.name: group.runs[0].recipe["learning_rate"] for group in read_experiment(out).groups}
-    assert found == {"baseline": pytest.approx(2 * RATE), "no_rmsnorm": pytest.approx(RATE / 4)}
+    assert found == {
+        "baseline": pytest.approx(2 * ABLATIONS_RATE),
+        "no_rmsnorm": pytest.approx(ABLATIONS_RATE / 4),
+    }
 
 
 def test_ablations_have_three_seeds_and_use_every_core(losses, flags, tmp_path, monkeypatch):
     assert main(["ablations", "--out", str(tmp_path / "out"), "--variants", "baseline", *flags]) == 0
-    assert [run.recipe["seed"] for run in read_experiment(tmp_path / "out").runs] == [0, 1, 2]
+    runs = read_experiment(tmp_path / "out").runs
+    assert [run.recipe["seed"] for run in runs] == [0, 1, 2]
+    assert {run.recipe["learning_rate"] for run in runs} == {ABLATIONS_RATE}
     monkeypatch.undo()
     monkeypatch.setattr("os.cpu_count", lambda: 3)
     cpu = Machine(device="cpu")
@@ -149,9 +155,10 @@ def test_ablations_have_three_seeds_and_use_every_core(losses, flags, tmp_path, 
 
 
 def test_a_search_that_failed_counts(losses, flags, tmp_path, capsys):
-    losses.loss_of = lambda recipe: RuntimeError("no such device") if recipe.learning_rate > RATE else 2.0
+    high = 2 * ABLATIONS_RATE
+    losses.loss_of = lambda recipe: RuntimeError("no such device") if recipe.learning_rate >= high else 2.0
     assert main(["ablations", "--out", str(tmp_path), "--tune-rates", "--variants", "baseline", *flags]) == 1
-    assert "rate-0.024 failed: RuntimeError: no such device" in capsys.readouterr().err
+    assert f"rate-{high:g} failed: RuntimeError: no such device" in capsys.readouterr().err
 
 
 def test_seeds_and_vocabularies(losses, flags, tmp_path):

@@ -49,7 +49,7 @@ class Ablations(ExperimentFlags):
     def run(self) -> int:
         """Train the runs that are not finished, and report."""
         self.sweep.check()
-        recipe = self.recipe.recipe(self.machine)
+        recipe = self.recipe.recipe(self.machine, small="cpu-ablations")
         variants = chosen_variants(self.variants)
         if self.tune_rates:  # the search finds a lower rate by itself
             variants = [variant for variant in variants if variant.name != "no_rmsnorm_low_lr"]
