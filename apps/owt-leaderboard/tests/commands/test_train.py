@@ -12,8 +12,9 @@ from small_runs import TINY
 
 from owt_leaderboard.budget import read_sessions
 from owt_leaderboard.commands import train
+from owt_leaderboard.commands.shared import DataFlags
 from owt_leaderboard.run.decisions import Decisions, asked_of
-from trainer import ConsoleLogger
+from trainer import ConsoleLogger, read_config
 
 DOORS = ["ablate", "evaluate", "export", "fixed_steps", "generate", "measure", "plan", "play", "tune"]
 
@@ -38,6 +39,19 @@ def test_every_door_opens(door):
     module = "owt_leaderboard" if door == "__main__" else f"owt_leaderboard.{door}"
     done = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True)
     assert done.stdout.startswith(f"usage: python -m {module} ")
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds", "expected"),
+    [(None, 120.0, 1_200_000), (None, 600.0, None), (0, 120.0, 0), (50_000, 120.0, 50_000), (50_000, 600.0, 50_000)],
+)
+def test_short_runs_read_less_of_the_validation_text(given, seconds, expected):
+    assert DataFlags(valid_bytes=given).for_limit(seconds).valid_bytes == expected
+
+
+def test_a_short_run_saves_after_every_quarter_of_its_limit(finished):
+    config = read_config(finished.directory)["train"]
+    assert config["checkpoint_seconds"] == pytest.approx(config["time_limit_seconds"] / 4)
 
 
 def test_a_finished_run_is_read_and_not_trained_again(finished, capsys):

@@ -25,7 +25,7 @@ def test_the_entry_has_what_a_leaderboard_asks_for(run):
         f"| validation loss | {summary['final_valid_loss']:.4f} nats per token",
         f"| bits per byte | {summary['bits_per_byte']:.4f} |",
         f"| bytes per token | {(facts['bytes'] - facts['special_bytes']) / (facts['tokens'] - 1):.4f} ",
-        f"the whole validation text: {facts['tokens']:,} tokens, windows of 16",
+        f"the first {facts['tokens']:,} tokens of the validation text, windows of 16",
         f"| training tokens | {summary['tokens']:,} in {summary['steps']:,} steps |",
         "2 layers x 16, 2 heads, d_ff 40",
         "| MFU | unknown, because the peak of this device is not listed (",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from simulated_clock import simulated_clock
+from small_runs import TINY
 
 from nnscratch.speedrun import RECIPES, SCHEDULE_STEPS, learning_rate_schedule
 from owt_leaderboard.budget import EXIT_SECONDS, read_sessions
@@ -63,6 +64,19 @@ def test_a_finished_run_goes_on_with_a_longer_limit(again, capsys):
     assert rates[-1] < 1.3 * schedule(SCHEDULE_STEPS)
     assert again(80) == 0  # now there is nothing left to do
     assert len(read_sessions(again.run)) == 2
+
+
+def test_a_run_that_goes_on_keeps_the_validation_text_of_its_first_limit(text, tmp_path, monkeypatch):
+    monkeypatch.setattr("owt_leaderboard.commands.shared.VALID_BYTES_PER_SECOND", 10)
+    words = ["--recipe", "baseline", "--dataset", text, "--out", tmp_path / "run", "--data-dir", tmp_path / "data"]
+    bytes_read = []
+    for limit in (30, 60):
+        with simulated_clock(draws=False):
+            assert main([*map(str, words), "--time-limit", f"{limit}s", "--device", "cpu", "--set", *TINY]) == 0
+        valid = tmp_path / "run" / read_config(tmp_path / "run")["recorded"]["valid_tokens"]
+        bytes_read.append(json.loads(valid.with_suffix(".json").read_text("utf-8"))["bytes"])
+    assert 0 < bytes_read[0] <= 300
+    assert bytes_read[1] == bytes_read[0]
 
 
 def test_an_interrupted_run_goes_on_with_another_limit(again, capsys):

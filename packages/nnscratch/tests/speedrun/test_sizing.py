@@ -104,6 +104,18 @@ def test_the_more_often_a_text_is_seen_the_more_vectors_of_ngrams_are_dropped():
     assert chosen(GPU, 0.45 * 989e12, 600).recipe.model.ngram_dropout == 0  # no tables
 
 
+def test_evaluations_on_the_way_take_a_fiftieth_of_a_small_budget():
+    choices = [chosen(CPU, 1e11, seconds) for seconds in (1, 120, HOURS)]
+    least, some, most = (choice.recipe.evaluations.evaluated_windows for choice in choices)
+    assert (least, most) == (16, CPU.evaluations.evaluated_windows)
+    evaluations, length = CPU.evaluations.count + 1, CPU.model.context_length
+    # A token takes a third of its operations in training.
+    assert evaluations * some * length / 3 == pytest.approx(0.02 * choices[1].tokens, rel=0.05)
+    setting = ["evaluated_windows=100"]
+    given = chosen(changed(CPU, setting), 1e11, 1, fixed=given_sizes(setting))
+    assert given.recipe.evaluations.evaluated_windows == 100
+
+
 def test_every_size_makes_a_model():
     for layers, width in LADDER:
         recipe = resized(CPU, layers, width)

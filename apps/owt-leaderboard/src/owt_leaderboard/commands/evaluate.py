@@ -8,7 +8,7 @@ from owt_leaderboard.run import evaluate_run, finished
 
 @dataclass(frozen=True)
 class Flags:
-    """Compute a run's validation loss again, on the whole validation text, from the weights that it saved."""
+    """Compute a run's validation loss again, on all of its validation text, from the weights that it saved."""
 
     run_directory: RunArgument
     """Run directory."""

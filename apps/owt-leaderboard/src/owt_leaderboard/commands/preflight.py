@@ -140,7 +140,7 @@ def _check_here(flags: Flags, limit: float) -> int:
     if not report.attempt("compilers", lambda: _compilers(data, recipe, limit)):
         return report.end()
     started = process_age()
-    files = data.prepare(recipe.model.vocab_size)
+    files = data.for_limit(limit).prepare(recipe.model.vocab_size)
     if (rates := stored_rates(flags.rates, files, device.type, recipe, flags.set)) is not None:
         recipe = with_settings(recipe, rates.settings)
         print(f"{_INDENT}{rates.reason}")

@@ -11,7 +11,7 @@ from nnscratch.speedrun import RECIPES, Recipe, RecipeName, changed, compiled_if
 from owt_leaderboard.run import TunedRates, find_rates
 from owt_leaderboard.texts import CORPUS, TokenFiles
 from trainer.experiments import texts
-from trainer.experiments.long_limits import check_device
+from trainer.experiments.long_limits import LONG_SECONDS, check_device
 from trainer.experiments.running.processes import follow_parent
 from trainer.support.command_line import run_command
 
@@ -19,6 +19,8 @@ FlagsT = TypeVar("FlagsT")
 RatesSource = Literal["tuned", "recipe"]
 RunArgument = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 """A run directory, given without the name of a flag."""
+VALID_BYTES_PER_SECOND = 10_000
+"""Validation text of a short run for each second of its limit. Two slow cores evaluated 110 to 210 kB in a second."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class DataFlags(texts.DataFlags):
     the Hugging Face hub, 12 GB unpacked, downloaded once) or the path of a text file (.txt, .gz, .zst) whose documents
     are separated by <|endoftext|>, of a table with --column, or of a folder of such files. For a long limit on a GPU
     give it: a sample that was not asked for is refused where it would be seen more than 20 times."""
+    valid_bytes: int | None = None
+    """Use only the first documents of the validation text, up to this many bytes; 0 uses all of it. By default a run
+    of less than ten minutes uses 10 kB for each second of its limit, and everything else uses all."""
     device: str = "auto"
     """"auto" (CUDA, then MPS, then CPU) or a device such as cpu, mps, cuda:1. A limit of ten minutes or more on a CPU
     needs cpu here."""
@@ -43,6 +48,12 @@ class DataFlags(texts.DataFlags):
 
         return resolve_device(self.device).type
 
+    def for_limit(self, seconds: float) -> "DataFlags":
+        """Return these flags with the `valid_bytes` of a time limit, unless they were given."""
+        if self.valid_bytes is not None or seconds >= LONG_SECONDS:
+            return self
+        return replace(self, valid_bytes=int(VALID_BYTES_PER_SECOND * seconds))
+
     def arguments(self) -> list[str]:
         """Return these flags as arguments of a command line."""
         words = [] if self.dataset is None else ["--dataset", self.dataset]
@@ -50,7 +61,7 @@ class DataFlags(texts.DataFlags):
         if self.valid_dataset is not None:
             words += ["--valid-dataset", str(self.valid_dataset)]
         words += [] if self.column is None else ["--column", self.column]
-        return words + (["--valid-bytes", str(self.valid_bytes)] if self.valid_bytes else [])
+        return words + ([] if self.valid_bytes is None else ["--valid-bytes", str(self.valid_bytes)])
 
 
 def chosen_recipe(

@@ -16,7 +16,7 @@ from owt_leaderboard.commands.shared import (
     command,
     stored_rates,
 )
-from owt_leaderboard.run import TimedRun, WandbMode, is_recipe_of
+from owt_leaderboard.run import TimedRun, WandbMode, first_limit, is_recipe_of
 from trainer.experiments.texts import prepared_by_one
 from trainer.support.command_line import print_once
 
@@ -46,7 +46,7 @@ class Flags:
 
 
 def _run(flags: Flags) -> int:
-    from trainer import parse_duration
+    from trainer import TokenDataset, parse_duration
 
     limit, data = parse_duration(flags.time_limit), flags.data
     run_dir = flags.out or Path("runs", f"owt-{flags.recipe}-{data.name}-{flags.time_limit}")
@@ -55,6 +55,7 @@ def _run(flags: Flags) -> int:
     if (doubt := doubted_age()) is not None:
         print_once(doubt)
     began = time.perf_counter()
+    data = data.for_limit(first_limit(run_dir) or limit)  # a run that goes on keeps its validation text
     files = prepared_by_one(data.device, lambda: data.prepare(recipe.model.vocab_size))
     preparing = time.perf_counter() - began
     print_once(f"data prepared in {preparing:.1f} s (not counted); {limit:,.0f} s for everything else, in {run_dir}")
@@ -73,8 +74,9 @@ def _run(flags: Flags) -> int:
     if summary.final_valid_loss is None:
         print_once(f"\nNo validation loss: {summary.status} at step {summary.diverged_at_step}")
         return 1
-    windows = f"whole validation text, windows of {recipe.model.context_length}"
-    print_once(f"\nValidation loss {summary.final_valid_loss:.4f} ({windows})")
+    tokens = f"the first {len(TokenDataset(files.valid)):,} tokens of the validation text"
+    windows = f"windows of {recipe.model.context_length}"
+    print_once(f"\nValidation loss {summary.final_valid_loss:.4f} ({tokens}, {windows})")
     bits = "unknown" if summary.bits_per_byte is None else f"{summary.bits_per_byte:.4f}"
     print_once(f"perplexity {summary.perplexity:.2f}, bits per byte {bits}, {summary.tokens:,} tokens")
     print_once(

@@ -133,7 +133,7 @@ def _facts(
         "validation loss": (
             f"{summary['final_valid_loss']:.4f} nats per token, perplexity {summary['perplexity']:.2f}"
         ),
-        "measured on": f"the whole validation text: {valid_tokens:,} tokens, windows of {model.context_length}",
+        "measured on": f"the first {valid_tokens:,} tokens of the validation text, windows of {model.context_length}",
         "bits per byte": "unknown" if bits is None else f"{bits:.4f}",
         "bytes per token": (
             "unknown" if per_token is None else f"{per_token:.4f} ({vocab_size:,} tokens in the vocabulary)"

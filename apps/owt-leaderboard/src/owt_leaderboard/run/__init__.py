@@ -1,5 +1,6 @@
 """Runs: one within a time limit, one of a number of steps, many in processes of their own, and finished ones."""
 
+from owt_leaderboard.run.decisions import first_limit as first_limit
 from owt_leaderboard.run.decisions import is_recipe_of as is_recipe_of
 from owt_leaderboard.run.device_checks import Check as Check
 from owt_leaderboard.run.device_checks import Verdict as Verdict

@@ -125,6 +125,12 @@ def is_recipe_of(run_dir: Path, recipe: Recipe, fixed: frozenset[str]) -> bool:
     return found is not None and found.asked == asked_of(recipe, fixed, found.time_limit_seconds)
 
 
+def first_limit(run_dir: Path) -> float | None:
+    """Return the time limit that a run began with, in seconds; None if it has not trained yet."""
+    found = read_decisions(run_dir) if (run_dir / "config.json").exists() else None
+    return None if found is None else found.time_limit_seconds
+
+
 def last_limit(run_dir: Path, decisions: Decisions) -> float:
     """Return the time limit of the last command that trained a run, in seconds."""
     from trainer import read_config

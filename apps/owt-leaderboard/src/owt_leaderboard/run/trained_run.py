@@ -64,7 +64,7 @@ APP = App(nnscratch, load, prompt="The")
 
 
 def evaluate_run(run_dir: Path, batch_size: int | None, device: str) -> tuple[float, float | None]:
-    """Compute the final loss of a run again, from its last checkpoint over the whole validation text.
+    """Compute the final loss of a run again, from its last checkpoint over all of its validation text.
 
     The windows and their order are the same as in the run. Matrix products use the dtype that training uses on
     `device`. Another batch size may change the order of additions within a product, and thus the last bits of a

@@ -175,7 +175,7 @@ class Evaluations(_Settings):
     count: int = 5
     """Evaluations over the run, besides the evaluation before the first step."""
     evaluated_windows: int = 128
-    """Windows of the validation text in each evaluation but the last."""
+    """Windows of the validation text in each evaluation but the last; a small budget chooses fewer."""
 
 
 @dataclass(frozen=True, kw_only=True)

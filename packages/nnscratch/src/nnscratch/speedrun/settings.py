@@ -17,8 +17,9 @@ SIZE_NAMES = (
     "model.d_ff",
     "model.ngram_dropout",
     "batches.batch_size",
+    "evaluations.evaluated_windows",
 )
-"""Settings that the budget chooses if `sized_by_budget` is on: sizes, and the dropout that depends on the epochs."""
+"""Settings that the budget chooses if `sized_by_budget` is on: sizes, and what depends on the training tokens."""
 _SHORT = {"optimizer": "optimizer.kind", "schedule": "schedule.kind", "evaluations": "evaluations.count"}
 _PLACEHOLDER_HEAD = 64
 

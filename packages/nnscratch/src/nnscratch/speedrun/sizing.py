@@ -29,6 +29,8 @@ _BATCH_EXPONENT = 0.654
 _MIN_PASS_TOKENS = 4096  # on a CPU, smaller steps learn more from a token but take longer for it
 _MASKED_INPUTS, _MASKED_FROM_EPOCHS = 0.1, 2.0
 _DROPPED_PER_EPOCH, _MOST_DROPPED = 0.25, 0.75  # of the vectors of n-grams, after the first epoch
+_EVALUATED_SHARE = 0.02  # of the operations of training, for the evaluations on the way
+_LEAST_WINDOWS = 16
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,9 @@ def choose(
         share = round(min(_MOST_DROPPED, max(0.0, _DROPPED_PER_EPOCH * (epochs - 1))), 2)
         settings["model.ngram_dropout"] = share
         seen += f"; {share:.0%} of the vectors of n-grams are dropped" if share else ""
+    if "evaluations.evaluated_windows" not in fixed:
+        windows = _windows_on_the_way(best, tokens)
+        settings["evaluations.evaluated_windows"] = min(best.evaluations.evaluated_windows, windows)
     best = with_settings(best, settings)
     step = best.step_tokens
     return Choice(
@@ -142,6 +147,12 @@ def choose(
             f"{step:,.0f} tokens per step, about {tokens / step:,.0f} steps{seen}",
         ),
     )
+
+
+def _windows_on_the_way(recipe: Recipe, tokens: float) -> int:
+    """Return the windows of each evaluation but the last; without gradients they take a third of the operations."""
+    evaluated = _EVALUATED_SHARE * 3 * tokens / (recipe.evaluations.count + 1)
+    return max(_LEAST_WINDOWS, int(evaluated / recipe.model.context_length))
 
 
 def batch_windows(recipe: Recipe, tokens: float) -> int:

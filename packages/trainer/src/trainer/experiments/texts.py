@@ -252,8 +252,8 @@ class DataFlags:
     dataset: str | None = None
     valid_dataset: Path | None = None
     """Validation text; by default the last documents of --dataset are held out."""
-    valid_bytes: int = 0
-    """Use only the first documents of the validation text, up to this many bytes; 0 uses all of it."""
+    valid_bytes: int | None = None
+    """Use only the first documents of the validation text, up to this many bytes; all of it by default, and with 0."""
     data_dir: Path = Path("data")
     """Directory of tokenizers and token files, for reuse."""
     column: str | None = None
