@@ -17,7 +17,7 @@ def picture_bytes(training: Curve, validation: Curve, *, limit: float, title: st
     axes = figure.subplots()
     for curve, name, color, width, marker in (
         (training, "training", "tab:blue", 1.0, ""),
-        (validation, "validation (the last on the whole text)", "tab:orange", 2.0, "o"),
+        (validation, "validation (the last on more text)", "tab:orange", 2.0, "o"),
     ):
         finite = [(seconds, loss) for seconds, loss in curve if loss is not None]
         seconds, losses = zip(*finite, strict=True) if finite else ((), ())

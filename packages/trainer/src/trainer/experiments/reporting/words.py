@@ -17,7 +17,7 @@ NOTHING_WRITTEN = "(No {}: training stopped before the first one.)"
 COSTS_NOTE = "Means over the runs that did not diverge; peak memory is the maximum over all of them."
 
 _NUMBERS = (
-    "Losses are nats per token over the whole validation text at the end of training. Bits per byte do not depend on "
+    "Losses are nats per token over the run's validation text at the end of training. Bits per byte do not depend on "
     "the vocabulary. The number after ± is the standard deviation over runs that differ only in their seed."
 )
 _SECONDS = "Seconds of training exclude start-up and evaluations; they depend on what else the machine was doing."
