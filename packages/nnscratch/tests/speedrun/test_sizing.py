@@ -76,7 +76,7 @@ def test_given_sizes_stay():
 def test_reasons_say_what_was_weighed():
     how, steps = chosen(CPU, 1.6e11, 600).reasons
     assert "160.0 GFLOP/s" in how
-    assert "closest to 4" in how
+    assert "closest to 5" in how
     assert "epochs of the training text" in steps
 
 

@@ -317,7 +317,7 @@ def speedrun(device_type: str, flops: float | None = None) -> Recipe:
         ),
         evaluations=_evaluations(is_large),
         sized_by_budget=True,
-        tokens_per_parameter=10.0 if is_large else 4.0,
+        tokens_per_parameter=10.0 if is_large else 5.0,
     )
 
 
