@@ -218,7 +218,7 @@ def disk_faults(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def clock(session: nox.Session) -> None:
-    """Hold three runs of 3 minutes to their limit: left alone, stopped for 20 s, and killed and resumed."""
+    """Hold four 3-minute runs to their limit: alone, beside a busy program, stopped for 20 s, killed and resumed."""
     install(session, "apps/owt-leaderboard")
     run(session, "python", "apps/owt-leaderboard/checks/clock.py", *session.posargs)
 

@@ -46,7 +46,7 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
 
 
 @every_page
-def test_commands_and_programs_run(page, tmp_path, monkeypatch):
+def test_commands_and_programs_run(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make_inputs(tmp_path)
     names = {"__name__": page.stem}
@@ -54,7 +54,9 @@ def test_commands_and_programs_run(page, tmp_path, monkeypatch):
         for block in blocks(page):
             if block.language == "python":
                 code = "\n" * (block.line - 1) + block.code  # errors name lines of the page
+                capsys.readouterr()
                 exec(compile(code, str(page), "exec"), names)
+                assert capsys.readouterr().out or "print(" not in block.code
             elif block.reason is None:
                 for line in commands(block.code):
                     run_command(line)

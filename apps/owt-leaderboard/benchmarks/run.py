@@ -23,6 +23,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from nnscratch.speedrun import (
@@ -43,8 +44,9 @@ from owt_leaderboard.variants import variants
 from trainer import resolve_device, resolve_dtype
 from trainer.devices.devices import autocast, device_name, synchronize
 from trainer.devices.host_memory import keep_freed_memory
+from trainer.distributed import Parallel, Processes
 from trainer.records import flatten
-from trainer.training.compilation import CompiledUpdate
+from trainer.training.compilation import CompiledUpdate, raise_failure
 
 Step = Callable[[], object]
 # Variants that do not change a step.
@@ -73,8 +75,18 @@ def matrix_peak(device: torch.device, dtype: torch.dtype) -> float:
     return 2 * size**3 / seconds
 
 
+def compiled_update(model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device) -> Step:
+    """Return the update as the trainer compiles it."""
+    parallel = Parallel(model, optimizer, Processes(), device)
+    return CompiledUpdate(parallel, resolve_dtype("auto", device), raise_failure).make
+
+
 def training_step(
-    loss_of: Callable[..., torch.Tensor], optimizer: torch.optim.Optimizer, tokens: torch.Tensor, compiled: bool
+    model: nn.Module,
+    loss_of: Callable[..., torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    tokens: torch.Tensor,
+    compiled: bool,
 ) -> Step:
     """Return a step that repeats forward pass, backward pass and update on the same tokens."""
     device = tokens.device
@@ -83,7 +95,7 @@ def training_step(
     if compiled:
         loss_of = torch.compile(loss_of, dynamic=False)
         if not isinstance(optimizer, torch.optim.AdamW):  # AdamW is fused already
-            update = CompiledUpdate(optimizer).make
+            update = compiled_update(model, optimizer, device)
 
     def step() -> None:
         with autocast(device, dtype):
@@ -100,9 +112,8 @@ def recipe_step(recipe: Recipe, tokens: torch.Tensor, compiled: bool) -> Step:
     torch.manual_seed(0)
     model = make_model(recipe, recipe.model.vocab_size, tokens.device)
     learn_ngrams(model, tokens.flatten().cpu().numpy())
-    return training_step(
-        model.loss, make_optimizer(model, recipe, resolve_dtype("auto", tokens.device)), tokens, compiled
-    )
+    optimizer = make_optimizer(model, recipe, resolve_dtype("auto", tokens.device))
+    return training_step(model, model.loss, optimizer, tokens, compiled)
 
 
 def llama_step(recipe: Recipe, tokens: torch.Tensor, compiled: bool) -> Step:
@@ -126,7 +137,7 @@ def llama_step(recipe: Recipe, tokens: torch.Tensor, compiled: bool) -> Step:
     def loss_of(inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         return model(input_ids=inputs, labels=targets).loss
 
-    return training_step(loss_of, optimizer, tokens, compiled)
+    return training_step(model, loss_of, optimizer, tokens, compiled)
 
 
 def print_row(name: str, ours: float, theirs: float, note: str = "") -> None:
@@ -168,7 +179,7 @@ def updates(recipe: Recipe, tokens: torch.Tensor, rounds: int) -> None:
     learn_ngrams(model, tokens.flatten().cpu().numpy())
     model.loss(tokens, tokens).backward()
     optimizer = make_optimizer(model, recipe, resolve_dtype("auto", tokens.device))
-    compiled = CompiledUpdate(optimizer).make
+    compiled = compiled_update(model, optimizer, tokens.device)
     print_row("update", *side_by_side(compiled, optimizer.step, rounds, tokens.device))
 
 

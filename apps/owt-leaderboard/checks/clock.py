@@ -1,4 +1,4 @@
-"""Check the time limit with real processes: a plain run, one that is stopped for a while, one killed and resumed.
+"""Check the time limit with real processes: a run alone, one beside a busy program, one stopped, one killed, resumed.
 
 Each must end by itself within the limit and leave at most 5 % of it unused. Time is measured from outside, from the
 start of the process to its end, without the preparation of the data, which happens beforehand.
@@ -52,6 +52,17 @@ def plain(run: Run, limit: float) -> str:
     return "undisturbed"
 
 
+def beside_a_busy_program(run: Run, limit: float) -> str:
+    """Keep one core busy during the whole run."""
+    busy = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    try:
+        run.wait(run.start())
+    finally:
+        busy.kill()
+        busy.wait()
+    return "one core kept busy by another process"
+
+
 def stopped(run: Run, limit: float, seconds: float) -> str:
     """Stop the process in the middle for a while."""
     process = run.start()
@@ -77,7 +88,7 @@ def killed(run: Run, limit: float, down: float) -> str:
 
 
 def main() -> None:
-    """Make the three runs and print a table; the exit code is 1 if one of them misses its limit."""
+    """Make the four runs and print a table; the exit code is 1 if one of them misses its limit."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--time-limit", default="3m")
     parser.add_argument("--stop-seconds", type=float, default=20.0)
@@ -96,6 +107,7 @@ def main() -> None:
         prepare(arguments, out)
         for name, action in (
             ("plain", plain),
+            ("busy", beside_a_busy_program),
             ("stopped", lambda run, limit: stopped(run, limit, options.stop_seconds)),
             ("killed", lambda run, limit: killed(run, limit, options.stop_seconds)),
         ):

@@ -10,7 +10,8 @@ from small_runs import write_articles
 
 from nnscratch.speedrun import changed, make_model, make_optimizer, speedrun
 from owt_leaderboard.budget import EXIT_SECONDS, read_sessions
-from trainer.training.compilation import CompiledUpdate
+from trainer.distributed import Parallel, Processes
+from trainer.training.compilation import CompiledUpdate, raise_failure
 
 pytestmark = [
     pytest.mark.gpu,
@@ -30,7 +31,8 @@ def test_loss_and_updates_are_one_graph_each_and_steps_never_wait(rows):
     optimizer = make_optimizer(model, recipe, torch.bfloat16)
     tokens = torch.randint(500, (8, 129), device="cuda")
     loss_of = torch.compile(model.loss, fullgraph=True, dynamic=False)
-    update = CompiledUpdate(optimizer)
+    parallel = Parallel(model, optimizer, Processes(), torch.device("cuda"))
+    update = CompiledUpdate(parallel, torch.bfloat16, raise_failure)
     losses = []
     for step in range(20):
         torch.cuda.set_sync_debug_mode("default" if step < 3 else "error")  # states are made, programs compiled

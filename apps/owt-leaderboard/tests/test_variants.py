@@ -14,11 +14,13 @@ both = pytest.mark.parametrize("full", [RECIPE, REVERSED], ids=["as it is", "rev
 @both
 def test_every_variant_changes_one_thing_of_the_recipe(full):
     made, before = variants(full), flatten(to_record(full))
-    assert len(made) == (31 if full.model.ngram_rows is None else 32)
+    assert len(made) == (32 if full.model.ngram_rows is None else 35)
     companions = {"model.d_ff", "batches.batch_size", "optimizer.muon_learning_rate"}
     for name, assignments in made.items():
         after = flatten(to_record(changed(full, assignments)))
         differing = {setting for setting in before if before[setting] != after[setting]}
+        if len(differing) == 2:  # a moving average has a beginning
+            differing -= {"schedule.average_from" if name == "moving_average" else "schedule.average_decay"}
         assert len(differing - companions) == (name != "full"), name
 
 
@@ -28,7 +30,9 @@ def test_a_variant_is_the_opposite_of_the_recipe():
     assert {"swiglu", "no_value_embeddings", "qk_norm", "adamw", "cosine", "random", "batch_ramp", "no_normuon"} <= made
     assert {"muon_momentum_start", "weight_decay_factors", "reference_batch_tokens", "documents"} <= made
     assert {"attention_gates", "smear", "backout"} <= made
+    assert {"strong_weight_decay", "table_weight_decay", "moving_average"} <= made
     opposites = {"relu_squared", "value_embeddings", "no_qk_norm", "muon", "trapezoid", "shuffled", "no_batch_ramp"}
+    opposites |= {"weak_weight_decay", "no_moving_average"}
     opposites |= {"no_muon_momentum_start", "no_weight_decay_factors", "no_reference_batch_tokens"}
     assert opposites <= other
 

@@ -1,12 +1,18 @@
 """The pages that teach: their programs print what they say, and their commands exist."""
 
 import re
-from pathlib import Path
 
 import pytest
-from pages import accounting_lines, check_command, commands, printed_by, programs
+from pages import ROOT, accounting_lines, check_command, command_lines, commands, printed_by, programs
 
-PAGES = sorted((Path(__file__).resolve().parents[3] / "docs" / "learn").glob("*.md"))
+PAGES = sorted((ROOT / "docs" / "learn").glob("*.md"))
+RECORDS = {"CHANGELOG.md", "experiments.md", "benchmarks.md"}  # which keep commands of their day
+OTHERS = [
+    page
+    for pattern in ("*.md", "docs/*.md", "docs/from-maths-to-kernel/*.md", "*/*/README.md", "*/*/results/README.md")
+    for page in sorted(ROOT.glob(pattern))
+    if page.name not in RECORDS and command_lines(page.read_text("utf-8"))
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
@@ -20,6 +26,13 @@ def test_programs_print_what_the_pages_say(page):
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_commands_exist(page):
     for words in commands(page.read_text("utf-8")):
+        check_command(words)
+
+
+@pytest.mark.parametrize("page", OTHERS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_commands_in_other_documents_are_accepted(page):
+    """`nox -s docs_tests` runs those of the guides."""
+    for words in command_lines(page.read_text("utf-8")):
         check_command(words)
 
 

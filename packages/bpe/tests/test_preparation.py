@@ -59,6 +59,17 @@ def test_nothing_is_made_twice(texts, tmp_path):
     assert not prepare(texts, tmp_path, special_tokens=[])[0].reused
 
 
+def test_another_validation_text_needs_no_other_tokenizer(texts, tmp_path):
+    first, _ = prepare(texts, tmp_path)
+    before = first.valid_tokens.read_bytes()
+    (tmp_path / "other.txt").write_text(f"one more cat{EOT}", encoding="utf-8")
+    second, lines = prepare((texts[0], tmp_path / "other.txt"), tmp_path)
+    assert (second.tokenizer_directory, second.train_tokens) == (first.tokenizer_directory, first.train_tokens)
+    assert len(lines) == 1
+    assert np.load(second.valid_tokens).tolist() == first.tokenizer.encode(f"one more cat{EOT}")
+    assert first.valid_tokens.read_bytes() == before
+
+
 def test_an_interrupted_preparation_is_resumed(texts, tmp_path, monkeypatch):
     whole, _ = prepare(texts, tmp_path)
     encode_file = bpe.Tokenizer.encode_file

@@ -70,12 +70,12 @@ def test_a_step_never_waits_for_the_device():
     optimizer = torch.optim.AdamW(model.parameters())
     step = TrainingStep(Parallel(model, optimizer, Processes(), device), loss_fn, loader, config, device, torch.float32)
     step.compute_gradients(0, StepBatches(0, 2))
-    step.apply(1e-3)  # makes the optimizer's state
+    step.apply()  # makes the optimizer's state
     torch.cuda.set_sync_debug_mode("error")
     try:
         for number in range(1, 5):
             step.compute_gradients(number, StepBatches(2 * number, 2))
-            step.apply(1e-3)
+            step.apply()
     finally:
         torch.cuda.set_sync_debug_mode("default")
         loader.close()

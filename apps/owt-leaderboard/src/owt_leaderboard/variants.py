@@ -19,6 +19,7 @@ _OPTIONAL: dict[str, tuple[str, ...]] = {
     "masked_inputs": ("0.1", "0.0"),
     "dropout": ("0.1", "0.0"),
     "ngram_dropout": ("0.5", "0.0"),
+    "table_weight_decay": ("0.1", "0.0"),
     "muon_momentum_start": ("0.85", "None"),
     "weight_decay_factors": ("((0.0,1.0),(1.0,0.0))", "()"),
 }
@@ -27,6 +28,7 @@ _CHOICES = {
     "schedule": ("trapezoid", "cosine"),
     "sampling": ("shuffled", "random", "documents"),
 }
+_WEIGHT_DECAY, _STRONG_WEIGHT_DECAY = 0.1, 0.8
 _ADAMW_MATRIX_RATE = 0.003  # a hundredth of Muon's in units of an update's size
 
 
@@ -45,14 +47,24 @@ def variants(recipe: Recipe) -> dict[str, tuple[str, ...]]:
         is_on = bool(settings[full_name(name)])
         found[f"no_{name}" if is_on else name] = (f"{name}={values[is_on]}",)
     if recipe.model.ngram_rows is None:
-        for name in ("ngram_dropout", "ngram_min_count"):
-            found.pop(name, None)  # there are no n-grams
+        for name in ("ngram_dropout", "ngram_min_count", "table_weight_decay"):
+            for inert in (name, f"no_{name}"):  # there are no n-grams
+                found.pop(inert, None)
     for name, values in _CHOICES.items():
         for other in values:
             if other != settings[full_name(name)]:
                 found[other] = (f"{name}={other}",)
     if "adamw" in found:
         found["adamw"] += (f"muon_learning_rate={_ADAMW_MATRIX_RATE}",)
+    is_weak = recipe.optimizer.weight_decay < _STRONG_WEIGHT_DECAY
+    found["strong_weight_decay" if is_weak else "weak_weight_decay"] = (
+        f"weight_decay={_STRONG_WEIGHT_DECAY if is_weak else _WEIGHT_DECAY}",
+    )
+    if recipe.schedule.average_decay is None:
+        found["moving_average"] = ("average_from=0.1", "average_decay=0.99")
+    else:
+        found["no_moving_average"] = ("average_decay=None",)
+        found["no_average_from"] += ("average_decay=None",)
     if recipe.batches.batch_ramp:
         found["no_batch_ramp"] = ("batch_ramp=()",)
     else:  # from half of the batch to one and a half

@@ -23,6 +23,7 @@ def test_measure_runs_every_limit_and_keeps_what_it_finds(tmp_path, monkeypatch,
     assert words[words.index("--set") + 1] == "batch_size=4"
     assert words[words.index("--rates") + 1] == "recipe"  # which a search between two runs does not change
     assert "--dataset" not in words  # of which the run has to know that nobody named it
+    assert {command[command.index("--valid-bytes") + 1] for _, command in made} == {"50000"}  # that of the shortest
     assert json.loads((tmp_path / "measurements.json").read_text("utf-8")) == [asdict(ONE)]
     assert "1 runs measured, 1 failed" in capsys.readouterr().out
     assert measure.main(["--seeds", "0", "--out", str(tmp_path)]) == 2

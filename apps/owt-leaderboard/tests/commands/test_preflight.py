@@ -9,9 +9,11 @@ from importlib.util import find_spec
 
 import pytest
 import torch
+from measured_runs import law, measured
 from small_runs import TINY
 
 from nnscratch.speedrun import baseline, changed
+from owt_leaderboard.budget.prediction import training_flops
 from owt_leaderboard.commands import preflight
 from owt_leaderboard.report import entry
 from owt_leaderboard.run import check_disk, check_kernels, device_checks, trial
@@ -20,6 +22,7 @@ from trainer.training.compilation import CompilationError
 Usage = namedtuple("Usage", "total used free")
 Pass = namedtuple("Pass", "name tokens logits kernel_bytes operator_bytes launches")
 H100 = ["--for", "NVIDIA H100"]
+_AGREE = "gradients and the first update agree with the eager ones; 58 s"
 
 
 @pytest.fixture
@@ -123,8 +126,17 @@ def test_a_machine_is_checked(here, tmp_path, monkeypatch, capsys):
     for name in ("device", "compilers", "disk", "attention against float64", "compiler", "speed", "time"):
         assert f"ok       {name}: " in printed
     assert "measured in 30 steps, peak memory" in printed
-    assert "loss: no prediction, because 0 runs of this device and text are measured" in printed
+    assert "loss: no prediction, because 0 runs of this device and text with windows of " in printed
     assert not list((tmp_path / "runs").iterdir())  # nothing of the trial is left
+
+
+def test_a_loss_is_predicted_from_runs_with_windows_of_the_same_length(monkeypatch):
+    monkeypatch.setattr(preflight, "read_measurements", lambda path: measured(1e15, 1e16, 1e17))
+    recipe = changed(baseline("cpu"), ["context_length=512"])
+    tokens = 1e16 / training_flops(recipe).square
+    assert f"loss: {law(1e16):.3f}, 95 % interval" in preflight._measured_loss("NVIDIA H100", "owt", recipe, tokens)
+    other = changed(recipe, ["context_length=256"])
+    assert "because 0 runs of this device" in preflight._measured_loss("NVIDIA H100", "owt", other, tokens)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +181,8 @@ def test_a_compiler_that_is_wrong_fails(here, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("settings", "verdict", "text"),
     [
-        (("compile=on",), "ok", "gradients and the first update agree"),
+        (("compile=on", "masked_inputs=0.0"), "ok", _AGREE),
+        (("compile=on", "masked_inputs=0.1"), "ok", _AGREE + "; compared without masked inputs"),
         (("compile=on", "dropout=0.1"), "warning", "gradients not compared"),
         (("compile=auto",), "ok", "not used"),
     ],
@@ -178,6 +191,7 @@ def test_a_compiler_whose_check_draws_random_numbers_is_a_warning(settings, verd
     check = preflight._compiler(changed(baseline("cpu"), settings), "cpu", 58.0)
     assert check.verdict == verdict
     assert check.text.startswith(text)
+    assert ("masked" in check.text) == ("masked" in text)
 
 
 def test_the_trial_is_comparable_with_an_eager_one(here, monkeypatch):

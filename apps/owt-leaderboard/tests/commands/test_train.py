@@ -139,7 +139,9 @@ def test_wandb_that_is_not_installed(arguments, tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "wandb" else find_spec(name))
     assert train.main(["--wandb", "online", *arguments]) == 2
-    assert "packages/trainer[wandb]" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "packages/trainer[wandb]" in printed.err
+    assert printed.out == "", "no text was prepared"
     assert not (tmp_path / "run").exists()
 
 

@@ -210,6 +210,15 @@ def test_the_next_run_uses_and_records_them(rates, arguments, tmp_path, capsys):
     assert 0.01 < peak <= 0.01 * (32 / 8) ** 0.5  # steps of 32 tokens
 
 
+def test_a_short_run_finds_them_although_it_reads_less_of_the_validation_text(rates, arguments, monkeypatch, capsys):
+    path = rates()
+    monkeypatch.setattr("owt_leaderboard.commands.shared.VALID_BYTES_PER_SECOND", 5)
+    assert run(arguments) == 0
+    printed = capsys.readouterr().out
+    assert "validation text: only the first " in printed
+    assert f"from {path} (" in printed
+
+
 def test_preflight_uses_them_too(rates, arguments, monkeypatch, capsys):
     path, seen = rates(), []
     monkeypatch.setattr(preflight, "check_kernels", lambda recipe, device: seen.append(recipe) or [])

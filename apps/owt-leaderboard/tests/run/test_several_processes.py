@@ -9,7 +9,7 @@ from forked_run import ForkedRun
 from small_runs import TINY
 
 from owt_leaderboard.budget import EXIT_SECONDS, read_sessions
-from owt_leaderboard.commands import fixed_steps
+from owt_leaderboard.commands import fixed_steps, train
 
 
 def free_port():
@@ -37,13 +37,15 @@ def test_one_process_prepares_and_the_limit_counts_for_all(text, tmp_path):
     assert 30 < session["seconds"] <= 60 - EXIT_SECONDS
 
 
-def test_tables_of_ngrams_are_refused(text, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("command", "first"), [(fixed_steps.main, ["--steps", "2"]), (train.main, [])])
+def test_tables_of_ngrams_are_refused_before_a_text_is_prepared(text, tmp_path, monkeypatch, capsys, command, first):
     torchrun = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}
     for name, value in torchrun.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(fixed_steps, "prepared_by_one", lambda device, prepare: prepare())
-    arguments = ["--steps", "2", "--device", "cpu", "--out", str(tmp_path / "run"), "--dataset", str(text)]
-    assert fixed_steps.main([*arguments, "--data-dir", str(tmp_path / "data"), "--set", *TINY]) == 2
+    arguments = ["--device", "cpu", "--out", str(tmp_path / "run"), "--dataset", str(text)]
+    arguments += ["--data-dir", str(tmp_path / "data"), "--set", *TINY]
+    assert command(first + arguments) == 2
+    assert not (tmp_path / "data").exists(), "no text was prepared"
     error = capsys.readouterr().err
     assert "ngram_rows is 131072 and several processes train on CPUs, but DDP cannot exchange" in error
     assert "give --set ngram_rows=None, or train with one process" in error

@@ -17,7 +17,7 @@ from owt_leaderboard.budget import EXIT_SECONDS, read_sessions
 from owt_leaderboard.commands.fixed_steps import main as fixed_steps
 from owt_leaderboard.commands.train import main
 from owt_leaderboard.run.decisions import read_decisions
-from trainer import read_metrics
+from trainer import read_config, read_metrics
 
 LIMIT, STOPPED = 180.0, 20.0
 MOST_UNUSED = 0.05
@@ -216,3 +216,23 @@ def test_a_long_run_ends_if_the_compiler_fails_and_another_setting_can_be_tried(
             "torch.compile failed for the training loss (RuntimeError: no compiler). The whole message is in" in error
         )
         assert main([*command_of(tmp_path, "run", 40.0), "compile=off"]) == 0
+
+
+def test_a_run_whose_compiled_update_fails_goes_on_without_the_compiler(tmp_path, monkeypatch, capsys):
+    """The second update is the first one that is compiled, and there is a checkpoint before it."""
+
+    def fail():
+        raise RuntimeError("no compiler")
+
+    def compile_(function, **options):
+        return fail if function.__name__ == "step" else function
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setattr("torch.compile", compile_)
+    write_articles(tmp_path / "articles.txt")
+    with simulated_clock():
+        assert main([*command_of(tmp_path, "run", 40.0), "optimizer=muon", "compile=on"]) == 2
+        assert 'without the compiler: compile="off"' in capsys.readouterr().err
+        assert any((tmp_path / "run" / "checkpoints").glob("step_*"))
+        assert main([*command_of(tmp_path, "run", 40.0), "optimizer=muon", "compile=off"]) == 0
+    assert read_config(tmp_path / "run")["recorded"]["recipe"]["compile"] == "off"

@@ -133,9 +133,9 @@ PRESETS: dict[PresetName, Recipe] = {
     ),
     # A run in a minute of two CPU cores: the assignment's architecture.
     "cpu-quick": _CPU_QUICK,
-    # The handout's low-resource run: 40.96 M tokens with the base architecture.
+    # The low-resource run of the handout of 2025: 40.96 M tokens with the base architecture.
     "cpu-course": _CPU_COURSE,
-    # The handout's base run: 327.68 M tokens.
+    # The base run of the handout of 2025: 327.68 M tokens.
     "gpu-course": replace(_CPU_COURSE, steps=10_000, batch_size=128, learning_rate=3e-3, evaluations=50),
 }
 

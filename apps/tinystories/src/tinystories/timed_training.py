@@ -64,13 +64,9 @@ def train_for(
     from trainer import TokenDataset
     from trainer.distributed import joined_processes, read_ranks, resolve_process_device
 
+    check_processes(recipe, machine)
     known, ranks = _recipe_of(run_dir), read_ranks()
     device = resolve_process_device(machine.device, ranks)
-    if ranks.world_size > 1 and recipe.model.ngram_rows is not None and device.type == "cpu":
-        raise ValueError(
-            f"{ranks.world_size} processes train on CPUs, but DDP cannot exchange the sparse gradients of the tables "
-            "of n-grams in this recipe: train with one process, or give --preset cpu-quick"
-        )
     loggers, tokenizer = make_loggers(wandb), Tokenizer.from_pretrained(files.tokenizer)
 
     def size() -> Recipe:
@@ -120,6 +116,23 @@ def train_for(
         )
         processes.wait()  # as soon as one process ends, torchrun may end the others
     return summary
+
+
+def check_processes(recipe: Recipe, machine: Machine) -> None:
+    """Check that the processes of a run can train a recipe, for example before its text is prepared.
+
+    Raises:
+        ValueError: If several processes train tables of n-grams on CPUs.
+    """
+    from trainer.distributed import read_ranks, resolve_process_device
+
+    ranks = read_ranks()
+    device = resolve_process_device(machine.device, ranks)
+    if ranks.world_size > 1 and recipe.model.ngram_rows is not None and device.type == "cpu":
+        raise ValueError(
+            f"{ranks.world_size} processes train on CPUs, but DDP cannot exchange the sparse gradients of the tables "
+            "of n-grams in this recipe: train with one process, or give --preset cpu-quick"
+        )
 
 
 def is_recipe_of(run_dir: Path, recipe: Recipe, fixed: frozenset[str]) -> bool:

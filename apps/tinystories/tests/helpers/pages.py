@@ -20,6 +20,12 @@ def commands(text):
     return [shlex.split(line) for line in code]
 
 
+def command_lines(text):
+    """Every command in a block of code, without comments."""
+    lines = re.findall(r"^(?:    |\$ )?((?:python -m|python \w+/|nox -s) .+)$", text.replace("\\\n", " "), re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
 def check_command(words):
     """Fail unless the program of a command line accepts it."""
     if words[0] == "nox":

@@ -118,3 +118,16 @@ def test_tokenizers_are_trained_on_ray(tmp_path, text):
     assert "training stories-310 on " in printed
     assert len(list(Path("data", "tokenizers").glob("*/training.json"))) == 2
     assert not list(Path("data").glob(".shared-*"))
+
+
+def test_rates_on_ray_have_the_runs_of_one_process(flags, tmp_path, quick):
+    def sweep(name):
+        return ["lr-sweep", "--out", str(tmp_path / name), "--rates", "1e-3", "1e-2", *flags]
+
+    assert main(sweep("one-process")) == 0
+    code, _, error = Command(*sweep("ray"), "--engine", "ray", "--jobs", "2").end()
+    assert code == 0, error
+    runs = sorted(path.parent.name for path in tmp_path.glob("one-process/*/summary.json"))
+    assert len(runs) == 2
+    for run in runs:
+        assert outcome(tmp_path / "ray" / run) == outcome(tmp_path / "one-process" / run)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bpe.arguments import folder_of
 from bpe.encoding import EncodeReport
@@ -52,8 +53,9 @@ def prepare(
 ) -> Preparation:
     """Train a tokenizer on the training text and encode both texts, in `directory/<key>/`.
 
-    The key depends on the bytes of both files, `vocab_size`, the special tokens and the version of this package, so
-    nothing is made twice. Each result appears complete or not at all; an interrupted step is repeated.
+    The key depends on the bytes of the training text, `vocab_size`, the special tokens and the version of this package,
+    and the name of the other token file on the bytes of the validation text, so nothing is made twice. Each result
+    appears complete or not at all; an interrupted step is repeated.
 
     Args:
         train_path: The training text.
@@ -75,29 +77,31 @@ def prepare(
     vocab_size = check_vocab_size(vocab_size, special)
     check_threads(threads)
     report_line = notify or (lambda line: None)
-    paths = (Path(train_path), Path(valid_path))
+    paths = {"train": Path(train_path), "valid": Path(valid_path)}
     given = None if tokenizer is None else Tokenizer.from_pretrained(tokenizer)
     if given is not None and given.vocab_size != vocab_size:
         raise ValueError(
             f"vocab_size is {vocab_size}, but the tokenizer in {str(tokenizer)!r} has {given.vocab_size} tokens"
         )
-    sha256 = None if given is None else given.sha256
-    folder = folder_of(directory) / _key(paths, vocab_size, special, digests or {}, sha256)
+    contents = {name: [_digest(path, digests or {}), path.suffix] for name, path in paths.items()}
+    settings = [vocab_size, special, GPT2_PATTERN] if given is None else [given.sha256]
+    folder = folder_of(directory) / _key(contents["train"], settings)
     folder.mkdir(parents=True, exist_ok=True)
+    targets = {"train": folder / "train.npy", "valid": folder / f"valid-{_key(contents['valid'])}.npy"}
 
     tokenizer_directory = folder / "tokenizer"
     reused = tokenizer_directory.exists()
     if not reused:
-        trained = given or train(paths[0], vocab_size, special, threads=threads, progress=progress)
+        trained = given or train(paths["train"], vocab_size, special, threads=threads, progress=progress)
         with whole_directory(tokenizer_directory) as building:
             trained.save_pretrained(building)
         if given is None:
-            report_line(f"tokenizer of {trained.vocab_size:,} tokens trained on {paths[0].name}")
+            report_line(f"tokenizer of {trained.vocab_size:,} tokens trained on {paths['train'].name}")
     made = Tokenizer.from_pretrained(tokenizer_directory)
 
     reports = []
-    for name, path in zip(("train", "valid"), paths, strict=True):
-        target = folder / f"{name}.npy"
+    for name, path in paths.items():
+        target = targets[name]
         if target.exists():
             facts = json.loads(target.with_suffix(".json").read_text("utf-8"))
             report = EncodeReport(facts["tokens"], facts["bytes"], facts["dtype"], facts["invalid_utf8"], 0.0, target)
@@ -107,26 +111,23 @@ def prepare(
         report = made.encode_file(path, target, threads, progress=progress)
         reports.append(report)
         report_line(f"{path.name}: {report.tokens:,} tokens, {report.bytes_per_token:.2f} bytes per token")
-    return Preparation(
-        made, tokenizer_directory, folder / "train.npy", folder / "valid.npy", (reports[0], reports[1]), reused
-    )
+    return Preparation(made, tokenizer_directory, targets["train"], targets["valid"], (reports[0], reports[1]), reused)
 
 
-def _key(
-    paths: Sequence[Path], vocab_size: int, special_tokens: list[str], known: Mapping[Path, str], given: str | None
-) -> str:
-    """Return the folder name for these files and settings: 16 hexadecimal digits."""
-    digests = []
-    for path in paths:
-        if not path.exists():
-            raise FileNotFoundError(f"no file {str(path)!r}; check the path")
-        if path.is_dir():
-            raise ValueError(f"{str(path)!r} is a folder, expected a text file; name a file in it")
-        if path.stat().st_size == 0:
-            raise ValueError(f"file {str(path)!r} is empty, expected text; check how it was made")
-        digests.append([known.get(path) or file_digest(path), path.suffix])
-    settings = [vocab_size, special_tokens, GPT2_PATTERN] if given is None else [given]
-    content = json.dumps([digests, *settings, package_version(), _FORM])
+def _digest(path: Path, known: Mapping[Path, str]) -> str:
+    """Return the SHA-256 of a text, after a check that it is one."""
+    if not path.exists():
+        raise FileNotFoundError(f"no file {str(path)!r}; check the path")
+    if path.is_dir():
+        raise ValueError(f"{str(path)!r} is a folder, expected a text file; name a file in it")
+    if path.stat().st_size == 0:
+        raise ValueError(f"file {str(path)!r} is empty, expected text; check how it was made")
+    return known.get(path) or file_digest(path)
+
+
+def _key(*contents: list[Any]) -> str:
+    """Return a name for these contents and the version of this package: 16 hexadecimal digits."""
+    content = json.dumps([*contents, package_version(), _FORM])
     return hashlib.sha256(content.encode("utf-8")).hexdigest()[:16]
 
 

@@ -20,6 +20,8 @@ from nnscratch.speedrun.recipes import SMALL_FLOPS, Batches
         (["weight_decay_factors=((0.0, -1.0),)"], "expected pairs of a share of the time and a factor of at least 0"),
         (["weight_decay_factors=((0.5, 1.0), (0.5, 0.0))"], "expected shares of the time in rising order"),
         (["reference_batch_tokens=0"], "reference_batch_tokens is 0: expected a whole number, 1 or more"),
+        (["average_decay=0.9"], "average_decay is 0.9 and average_from is None: expected a share between 0 and 1"),
+        (["average_decay=1.0", "average_from=0.1"], "average_decay is 1.0 and average_from is 0.1"),
         (["average_from=1.5"], "average_from is 1.5: expected a number from 0 to 1"),
         (["head_learning_rate=-1"], "head_learning_rate is -1: expected a number above 0"),
         (["final_learning_rate_fraction=1.5"], "expected a number from 0 to 1"),

@@ -168,7 +168,7 @@ def count_call(module, given):
 def test_checking_the_compiler_leaves_no_trace(tmp_path, monkeypatch, timeless, make, dtype):
     """Weights, random states (of dropout, in the first model) and buffers."""
     monkeypatch.setattr(torch, "compile", lambda function, **options: function)
-    monkeypatch.setattr(validation, "LEAST_BATCHES_TO_COMPILE", 1)
+    monkeypatch.setattr(validation, "LEAST_TOKENS_TO_COMPILE", 1)
     for mode in ("off", "on"):
         model = make()
         first = next(model.children())
@@ -177,6 +177,15 @@ def test_checking_the_compiler_leaves_no_trace(tmp_path, monkeypatch, timeless, 
         make_trainer(tmp_path / mode, model=model, compile=mode, steps=12, dtype=dtype).fit()
         assert first.calls.item() == 24
     assert_equal_runs(tmp_path / "off", tmp_path / "on", timeless)
+
+
+@pytest.mark.parametrize(("make", "is_random"), [(make_model, True), (make_certain_model, False)])
+def test_gradients_that_are_not_compared_are_named(tmp_path, monkeypatch, make, is_random):
+    """Compiled programs draw other random numbers; the first model has dropout."""
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    notices = Notices()
+    make_trainer(tmp_path / "run", model=make(), compile="on", steps=2, loggers=[notices]).fit()
+    assert any("are not compared with eager ones" in message for message in notices.messages) == is_random
 
 
 def test_compile_is_used_when_it_works(tmp_path, monkeypatch, timeless):
@@ -190,7 +199,7 @@ def test_compile_is_used_when_it_works(tmp_path, monkeypatch, timeless):
 
 def fit_with_evaluations(tmp_path, monkeypatch, evaluating, name="on", least=1, **settings):
     compile_to(monkeypatch, loss_fn, evaluating)
-    monkeypatch.setattr(validation, "LEAST_BATCHES_TO_COMPILE", least)
+    monkeypatch.setattr(validation, "LEAST_TOKENS_TO_COMPILE", least)
     settings = {"steps": 24, "eval_interval": 8, "compile": "on", "model": ZeroInitialized(), **settings}
     return make_trainer(tmp_path / name, **settings).fit()
 
@@ -204,9 +213,9 @@ def test_whole_batches_of_evaluations_are_compiled(tmp_path, monkeypatch, timele
     assert timeless(tmp_path / "on") == timeless(tmp_path / "off")
 
 
-@pytest.mark.parametrize(("least", "compiles"), [(62, True), (63, False)])
-def test_evaluations_are_compiled_if_enough_batches_are_left(tmp_path, monkeypatch, least, compiles):
-    """Three evaluations on the way and the last one read 15.6 batches each."""
+@pytest.mark.parametrize(("least", "compiles"), [(1996, True), (1997, False)])
+def test_evaluations_are_compiled_if_enough_tokens_are_left(tmp_path, monkeypatch, least, compiles):
+    """Three evaluations on the way and the last one read 499 tokens each."""
     calls = []
     fit_with_evaluations(tmp_path, monkeypatch, lambda *given: calls.append(1) or loss_fn(*given), least=least)
     assert bool(calls) == compiles
@@ -235,7 +244,7 @@ def test_a_run_has_one_program_for_training_and_one_for_evaluations(tmp_path, mo
 
     torch.compiler.reset()
     monkeypatch.setattr(torch, "compile", lambda function, **options: compile_(function, backend=backend, **options))
-    monkeypatch.setattr(validation, "LEAST_BATCHES_TO_COMPILE", 1)
+    monkeypatch.setattr(validation, "LEAST_TOKENS_TO_COMPILE", 1)
     trainer = make_trainer(tmp_path / "on", model=(model := ZeroInitialized()), compile="on", eval_interval=8, steps=24)
     summary = trainer.fit()
     assert len(programs) == 2

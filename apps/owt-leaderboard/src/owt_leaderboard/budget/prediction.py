@@ -16,6 +16,7 @@ from nnscratch.speedrun.memory import in_passes_that_fit
 from nnscratch.speedrun.sizing import TRAINING_SHARE, choose
 from owt_leaderboard.budget.clock import EXIT_SECONDS
 from trainer.experiments.speed_trial import ASSUMED_UTILISATION, COMPILING_SECONDS
+from trainer.experiments.speedrun import seconds_between_saves
 
 RESERVE = 1.25
 """Times the slowest evaluation and save that the trainer's clock reserves for the end of a run."""
@@ -370,8 +371,8 @@ def time_lines(recipe: Recipe, limit: float, costs: TimeCosts) -> tuple[Line, ..
     count = recipe.evaluations.count
     each = part / costs.evaluated_per_second + costs.sample
     whole, size = costs.valid_tokens / costs.evaluated_per_second, checkpoint_bytes(recipe)
-    save, interval = size / costs.saved_per_second, max(1.0, min(60.0, limit / 20))
-    pause, saves = size / costs.copied_per_second, int(limit / interval)
+    save, saves = size / costs.saved_per_second, int(limit / seconds_between_saves(limit))
+    pause = size / costs.copied_per_second
     return (
         Line("start", "imports, sizes, rehearsal of the entry, weights", costs.start),
         Line(

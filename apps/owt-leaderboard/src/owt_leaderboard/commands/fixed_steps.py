@@ -5,7 +5,7 @@ from pathlib import Path
 
 from nnscratch.speedrun import RecipeName
 from owt_leaderboard.commands.shared import DataFlags, check_least, check_machine, chosen_recipe, command
-from owt_leaderboard.run import train
+from owt_leaderboard.run import check_beginning, train
 from trainer.experiments.texts import prepared_by_one
 from trainer.support.command_line import print_once
 
@@ -38,8 +38,9 @@ def _run(flags: Flags) -> int:
     given = ("sized_by_budget=False", *flags.set)  # sizes are checked as those of the run, and not as placeholders
     recipe = replace(chosen_recipe(flags.recipe, data, given, flags.seed), sized_by_budget=False)
     check_machine(data, recipe, None)
-    files = prepared_by_one(data.device, lambda: data.prepare(recipe.model.vocab_size))
     run_dir = flags.out or Path("runs", f"owt-{flags.recipe}-{data.name}-{flags.steps}-steps")
+    check_beginning(recipe, run_dir, data.device)
+    files = prepared_by_one(data.device, lambda: data.prepare(recipe.model.vocab_size))
     tokenizer = Tokenizer.from_pretrained(files.tokenizer)
     loggers = [ConsoleLogger()]
     _, summary = train(recipe, files, tokenizer, run_dir, steps=flags.steps, device=data.device, loggers=loggers)

@@ -53,7 +53,12 @@ def _run(flags: Flags) -> int:
     else:
         print("no measurements for this device yet: make some with python -m owt_leaderboard.measure")
         return 1
-    vocab_size = recipe.model.vocab_size
+    vocab_size, length = recipe.model.vocab_size, recipe.model.context_length
+    if known and known[0].context_length != length:
+        print(
+            f"these runs had windows of {known[0].context_length} tokens, and the recipe has {length} now: they show "
+            "the speed and the loss of an earlier recipe"
+        )
     choice = choose(recipe, vocab_size, flops_per_second=speed, seconds=share * limit, train_tokens=None)
     for reason in choice.reasons:
         print(reason)

@@ -194,7 +194,10 @@ def _check_here(flags: Flags, limit: float) -> int:
         entry=entry,
     )
     tokens = _time(report, recipe, limit, costs, trial.tokens_per_second)
-    print(_measured_loss(device_name(device), data.name, tokens * arithmetic.training_flops(recipe).square))
+    if device.type == "cuda" and data.dataset == "owt":
+        _print_loss(flags, recipe, tokens)
+    else:
+        print(_measured_loss(device_name(device), data.name, recipe, tokens))
     return report.end()
 
 
@@ -235,7 +238,8 @@ def _compiler(recipe: Recipe, device_type: str, seconds: float) -> Check:
     if recipe.model.dropout or recipe.batches.sampled_tokens:
         text = f"gradients not compared, because the loss draws random numbers; {seconds:.0f} s of compiling"
         return Check("compiler", "warning", text)
-    return Check("compiler", "ok", f"gradients and the first update agree with the eager ones; {seconds:.0f} s")
+    text = f"gradients and the first update agree with the eager ones; {seconds:.0f} s"
+    return Check("compiler", "ok", f"{text}; compared without masked inputs" if recipe.batches.masked_inputs else text)
 
 
 def _speed(recipe: Recipe, tokens_per_second: float, peak: float | None, origin: str) -> Check:
@@ -268,11 +272,15 @@ def _time(
     return tokens
 
 
-def _measured_loss(device: str, dataset: str, flops: float) -> str:
-    known = measured_on(device, dataset, read_measurements(PACKAGED))
+def _measured_loss(device: str, dataset: str, recipe: Recipe, tokens: float) -> str:
+    length = recipe.model.context_length
+    known = [run for run in measured_on(device, dataset, read_measurements(PACKAGED)) if run.context_length == length]
     if len(known) < MIN_RUNS:
-        return f"{_INDENT}loss: no prediction, because {len(known)} runs of this device and text are measured"
-    found = predict_loss(known, flops)
+        return (
+            f"{_INDENT}loss: no prediction, because {len(known)} runs of this device and text with windows of "
+            f"{length} tokens are measured"
+        )
+    found = predict_loss(known, tokens * arithmetic.training_flops(recipe).square)
     return f"{_INDENT}loss: {found.loss:.3f}, 95 % interval [{found.low:.3f}, {found.high:.3f}], from {len(known)} runs"
 
 

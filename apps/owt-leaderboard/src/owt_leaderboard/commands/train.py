@@ -16,7 +16,7 @@ from owt_leaderboard.commands.shared import (
     command,
     stored_rates,
 )
-from owt_leaderboard.run import TimedRun, WandbMode, first_limit, is_recipe_of
+from owt_leaderboard.run import TimedRun, WandbMode, check_beginning, first_limit, is_recipe_of
 from trainer.experiments.texts import prepared_by_one
 from trainer.support.command_line import print_once
 
@@ -26,8 +26,8 @@ class Flags:
     """Train the best model that a time limit allows, and print its validation loss."""
 
     time_limit: str = "1.5h"
-    """Wall-clock time from the start of the process to its end, such as 1.5h, 45m or 90s. Only the preparation of the
-    data does not count."""
+    """Wall-clock time from the start of the process to its end, such as 90s. The course allows 1.5h of one H100 (2025)
+    or 45m of one B200 (2026). Only the preparation of the data does not count."""
     recipe: RecipeName = "speedrun"
     """Recipe to train; "baseline" is the assignment's main experiment."""
     set: tuple[str, ...] = ()
@@ -47,11 +47,14 @@ class Flags:
 
 def _run(flags: Flags) -> int:
     from trainer import TokenDataset, parse_duration
+    from trainer.loggers import check_wandb
 
     limit, data = parse_duration(flags.time_limit), flags.data
     run_dir = flags.out or Path("runs", f"owt-{flags.recipe}-{data.name}-{flags.time_limit}")
     recipe = _recipe(flags, limit, run_dir)
     check_machine(data, recipe, limit)
+    check_beginning(recipe, run_dir, data.device)
+    check_wandb(flags.wandb)
     if (doubt := doubted_age()) is not None:
         print_once(doubt)
     began = time.perf_counter()

@@ -20,6 +20,7 @@ from owt_leaderboard.run.timed_run import WandbMode as WandbMode
 from owt_leaderboard.run.trained_run import APP as APP
 from owt_leaderboard.run.trained_run import evaluate_run as evaluate_run
 from owt_leaderboard.run.trained_run import measurement_of as measurement_of
+from owt_leaderboard.run.training import check_beginning as check_beginning
 from owt_leaderboard.run.training import train as train
 from owt_leaderboard.run.trial import TrialFailedError as TrialFailedError
 from owt_leaderboard.run.trial import run_trial as run_trial

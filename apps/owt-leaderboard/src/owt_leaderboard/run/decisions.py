@@ -1,7 +1,7 @@
 """Decisions made once per run and reused on resume: sizes, and the seconds reserved for the entry."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,9 @@ def check_app(run_dir: Path) -> None:
 
 
 def asked_of(recipe: Recipe, fixed: frozenset[str], time_limit_seconds: float) -> dict[str, Any]:
-    """Return what `Decisions.asked` keeps of a command line, as JSON values."""
-    return {"time_limit_seconds": time_limit_seconds, "fixed": sorted(fixed), "recipe": to_record(recipe)}
+    """Return what `Decisions.asked` keeps of a command line, as JSON values; a run may go on without the compiler."""
+    asked = to_record(replace(recipe, compile="auto"))
+    return {"time_limit_seconds": time_limit_seconds, "fixed": sorted(fixed), "recipe": asked}
 
 
 def read_decisions(run_dir: Path) -> Decisions | None:

@@ -1,7 +1,7 @@
 """Run within a time limit, which covers the choice of sizes, training, the final validation and the entry."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -194,6 +194,7 @@ class TimedRun:
         tokens: float | None = None
         speed: float | None = None
         if known is not None:
+            known = replace(known, recipe=replace(known.recipe, compile=recipe.compile))
             recipe, reasons, speed = known.recipe, known.reasons, known.predicted_tokens_per_second
             tokens = None if speed is None else speed * TRAINING_SHARE * self.time_limit_seconds
         elif recipe.sized_by_budget or (is_long and device.type != "cpu"):

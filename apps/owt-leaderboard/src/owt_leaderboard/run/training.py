@@ -20,6 +20,24 @@ SAMPLE_TOKENS = 32
 """Tokens of the text that the model writes at each evaluation."""
 
 
+def check_beginning(recipe: Recipe, run_dir: Path, device: str) -> None:
+    """Check what would end a run at its start, so that a command can do so before it prepares a text for hours.
+
+    Raises:
+        ValueError: If the directory holds a run of another program or version, or several processes train tables of
+            n-grams on CPUs.
+    """
+    from trainer.distributed import read_ranks, resolve_process_device
+
+    check_app(run_dir)
+    ranks, tables = read_ranks(), recipe.model.ngram_rows
+    if ranks.world_size > 1 and tables is not None and resolve_process_device(device, ranks).type == "cpu":
+        raise ValueError(
+            f"ngram_rows is {tables} and several processes train on CPUs, but DDP cannot exchange the sparse gradients "
+            "of these tables: give --set ngram_rows=None, or train with one process"
+        )
+
+
 def train(
     recipe: Recipe,
     files: TokenFiles,
@@ -45,15 +63,7 @@ def train(
             n-grams on CPUs.
         trainer.TrainingInterrupted: If a signal such as SIGINT or SIGTERM came; everything is saved.
     """
-    from trainer.distributed import read_ranks, resolve_process_device
-
-    check_app(run_dir)
-    ranks, tables = read_ranks(), recipe.model.ngram_rows
-    if ranks.world_size > 1 and tables is not None and resolve_process_device(device, ranks).type == "cpu":
-        raise ValueError(
-            f"ngram_rows is {tables} and several processes train on CPUs, but DDP cannot exchange the sparse gradients "
-            "of these tables: give --set ngram_rows=None, or train with one process"
-        )
+    check_beginning(recipe, run_dir, device)
 
     def sample(model: "SpeedrunLM", step: int) -> str:
         return write_text(model, tokenizer, SAMPLE_TOKENS, seed=recipe.seed)[0]
@@ -70,7 +80,7 @@ def train(
         loggers=loggers,
         sample=sample,
         recorded={"time_limit_seconds": whole_limit_seconds},
-        changeable=("time_limit_seconds",),
+        changeable=("time_limit_seconds", "recipe.compile"),
         spent=spent,
         seconds_of_earlier_sessions=seconds_of_earlier_sessions,
     )

@@ -72,6 +72,7 @@ def run_trial(
         "evaluations.count": 1,
         "evaluations.evaluated_windows": windows,
         "schedule.average_from": None,
+        "schedule.average_decay": None,
         "batches.masked_inputs": 0.0,  # drawn at random, so the trainer could not compare compiled gradients
     }
     with tempfile.TemporaryDirectory(dir=directory, prefix="preflight-") as folder:

@@ -36,7 +36,7 @@ class Ablations(ExperimentFlags):
     variants: tuple[VariantName | SetName, ...] = ("assignment",)
     """Variants to train: "assignment" selects those of the handout (baseline to silu), "all" every one."""
     tune_rates: bool = False
-    """First search the best learning rate of each variant, by factors of 2 with the first seed, and compare the
+    """First search for the best learning rate of each variant, by factors of 2 with the first seed, and compare the
     variants at these rates; three times as many runs or more, in runs/ablations-NAME-tuned."""
 
     @property

@@ -30,13 +30,15 @@ class Train:
 
     def run(self) -> int:
         """Train, and print a next step; exit code 1 if the run diverged."""
-        from tinystories.timed_training import is_recipe_of, train_for
+        from tinystories.timed_training import check_processes, is_recipe_of, train_for
         from tinystories.training import train
         from trainer.checkpoints import CheckpointStore
         from trainer.experiments.texts import prepared_by_one
+        from trainer.loggers import check_wandb
         from trainer.support.command_line import print_once
 
         began, is_given = time.perf_counter(), self.data.dataset is not None
+        check_wandb(self.wandb)
 
         def prepared(vocab_size: int) -> TokenFiles:
             tokenizer = self._given_tokenizer()
@@ -45,6 +47,7 @@ class Train:
         if self.recipe.is_sized:
             self._check_sized()
             sized, fixed, seconds = self.recipe.sized_recipe(self.machine, partial(is_recipe_of, self.out))
+            check_processes(sized, self.machine)
             before = time.perf_counter()
             files = prepared(sized.model.vocab_size)
             began += time.perf_counter() - before  # preparing the text does not count

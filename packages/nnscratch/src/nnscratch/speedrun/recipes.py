@@ -110,6 +110,8 @@ class Schedule(_Settings):
     ((0.0, 1.0), (1.0, 0.0)) for nanochat's fall to zero; slowrun holds, dips and rises. Empty: always 1."""
     average_from: float | None = None
     """Share of the time after which weights are averaged; None keeps the weights of the last step."""
+    average_decay: float | None = None
+    """Share of an exponential moving average that stays in each step, such as 0.99; None averages all steps equally."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -122,6 +124,11 @@ class Schedule(_Settings):
             raise ValueError(
                 f"momentum_warmup_fraction {self.momentum_warmup_fraction:g} and momentum_cooldown_fraction "
                 f"{self.momentum_cooldown_fraction:g} are more than the whole time: expected a sum of at most 1"
+            )
+        if self.average_decay is not None and (self.average_from is None or not 0 < self.average_decay < 1):
+            raise ValueError(
+                f"average_decay is {self.average_decay!r} and average_from is {self.average_from!r}: expected a share "
+                "between 0 and 1, and the share of the time from which to average, such as 0.1"
             )
         pairs = self.weight_decay_factors
         are_pairs = all(isinstance(pair, tuple) and len(pair) == 2 for pair in pairs)
@@ -228,9 +235,9 @@ class Recipe(_Settings):
 def baseline(device_type: str, flops: float | None = None) -> Recipe:
     """The assignment's main experiment on OpenWebText: the TinyStories architecture, with a longer context on a GPU.
 
-    Model sizes follow the assignment's handout on every device. For a few minutes on a CPU they are too large, because
-    the model sees too few tokens; `sized_by_budget` chooses smaller sizes. `device_type` is "cuda", "mps" or "cpu", and
-    `flops` change nothing.
+    Model sizes follow the assignment's handout of 2025 on every device. For a few minutes on a CPU they are too large,
+    because the model sees too few tokens; `sized_by_budget` chooses smaller sizes. `device_type` is "cuda", "mps" or
+    "cpu", and `flops` change nothing.
     """
     on_gpu = device_type == "cuda"
     return Recipe(

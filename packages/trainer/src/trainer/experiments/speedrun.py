@@ -36,6 +36,11 @@ class SpeedrunPackage(Protocol):
     weight_decay_schedule: Callable[..., Callable[[int], float] | None]
 
 
+def seconds_between_saves(time_limit_seconds: float | None) -> float:
+    """Return the seconds from one save of a run to the next."""
+    return 60.0 if time_limit_seconds is None else max(1.0, min(60.0, _SAVED_SHARE * time_limit_seconds))
+
+
 def train_config(
     models: SpeedrunPackage,
     recipe: Any,
@@ -68,15 +73,14 @@ def train_config(
         eval_tokens=recipe.evaluations.evaluated_windows * recipe.model.context_length + 1,
         log_interval=max(1, eval_interval // 10),
         checkpoint_interval=None,
-        checkpoint_seconds=60.0
-        if time_limit_seconds is None
-        else max(1.0, min(60.0, _SAVED_SHARE * time_limit_seconds)),
+        checkpoint_seconds=seconds_between_saves(time_limit_seconds),
         seed=recipe.seed,
         device=device,
         dtype=dtype,
         compile=recipe.compile,
         batch_ramp=recipe.batches.batch_ramp,
         average_from=recipe.schedule.average_from,
+        average_decay=recipe.schedule.average_decay,
     )
 
 

@@ -6,4 +6,5 @@ from trainer.loggers.protocol import Record as Record
 from trainer.loggers.protocol import RunInfo as RunInfo
 from trainer.loggers.tensorboard import TensorBoardLogger as TensorBoardLogger
 from trainer.loggers.weights_and_biases import WandbLogger as WandbLogger
+from trainer.loggers.weights_and_biases import check_wandb as check_wandb
 from trainer.records.lines import JsonlLogger as JsonlLogger

@@ -30,6 +30,24 @@ _NO_KEY = (
 )
 
 
+def check_wandb(mode: WandbMode) -> None:
+    """Check that wandb is installed if a mode needs it, for example before a text is prepared for hours.
+
+    Raises:
+        ModuleNotFoundError: If it is not.
+    """
+    if mode in ("online", "offline") and not _is_installed():
+        raise ModuleNotFoundError(
+            'wandb is not installed: pip install "scratchlm-trainer[wandb]", or from the root of the repository '
+            'pip install "packages/trainer[wandb]"',
+            name="wandb",
+        )
+
+
+def _is_installed() -> bool:
+    return importlib.util.find_spec("wandb") is not None
+
+
 class WandbLogger(BackgroundLogger):
     """Sends configuration, metrics, samples, learning curve and summary of a run to wandb; training never waits for it.
 
@@ -72,16 +90,10 @@ class WandbLogger(BackgroundLogger):
             raise ValueError(f"mode is {mode!r}: expected one of {', '.join(map(repr, get_args(WandbMode)))}")
         if not connect_seconds > 0:
             raise ValueError(f"connect_seconds is {connect_seconds!r}: expected a number above 0")
-        is_installed = importlib.util.find_spec("wandb") is not None
-        if mode in ("online", "offline") and not is_installed:
-            raise ModuleNotFoundError(
-                'wandb is not installed: pip install "scratchlm-trainer[wandb]", or from the root of the repository '
-                'pip install "packages/trainer[wandb]"',
-                name="wandb",
-            )
+        check_wandb(mode)
         self._reason: str | None = None
         if mode == "auto":
-            mode, self._reason = _resolve_auto(is_installed=is_installed)
+            mode, self._reason = _resolve_auto(is_installed=_is_installed())
         self._run = _WandbRun(
             mode,
             {"project": project, "name": name, "entity": entity, "group": group, "tags": list(tags)},

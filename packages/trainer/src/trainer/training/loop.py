@@ -101,6 +101,7 @@ class TrainingLoop:
             scheduled=task.factor_schedules.keys(),
             on_halving=self._report_halving,
             on_compile_failure=self._report_compile_failure,
+            on_unchecked=self.reporter.notice,
         )
         self.rates = Rates(task.schedule, self.parallel.optimizer, task.factor_schedules)
         self.losses = Losses(on_divergence=self.reporter.notice)

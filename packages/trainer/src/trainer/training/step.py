@@ -44,6 +44,7 @@ class TrainingStep:
         scheduled: Settings of the optimizer's groups, besides the rate, that change from step to step.
         on_halving: Called with a message after `micro_batch_size` has been reduced.
         on_compile_failure: Called if the compiler fails or is wrong; if it returns, training continues without it.
+        on_unchecked: Called with a message if the gradients of the compiled loss cannot be compared with eager ones.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class TrainingStep:
         scheduled: Collection[str] = (),
         on_halving: Callable[[str], None] = lambda message: None,
         on_compile_failure: FailureHandler = raise_failure,
+        on_unchecked: Callable[[str], None] = lambda message: None,
     ) -> None:
         self._parallel = parallel
         self._optimizer = parallel.optimizer
@@ -70,6 +72,7 @@ class TrainingStep:
         self._compiled: LossFunction | None = None
         """The compiled loss, after its check for the present `micro_batch_size`."""
         self._on_compile_failure = on_compile_failure
+        self._on_unchecked = on_unchecked
         self._update = compile_update(parallel, config, dtype, on_compile_failure, scheduled=scheduled)
         self.micro_batch_size = loader.rows
         """Windows in one forward pass: a whole batch, or less if that did not fit into memory."""
@@ -262,6 +265,11 @@ class TrainingStep:
         failure = agreed_failure(failure, self._parallel.processes)
         if failure is None:
             self._compiled = compiled_loss
+            if is_random:
+                self._on_unchecked(
+                    "the gradients of the compiled loss are not compared with eager ones, because the loss draws "
+                    "random numbers, as for masked inputs or dropout"
+                )
             return
         self._compiles = False
         self._on_compile_failure("the training loss", failure)

@@ -22,9 +22,9 @@ from trainer.training.clock import RunClock
 from trainer.training.compilation import EvaluationLoss, FailureHandler
 from trainer.training.progress import Interval
 
-LEAST_BATCHES_TO_COMPILE = 500
-"""Whole batches left to evaluate from which the loss of evaluations is compiled. A judgement, not a measurement: by
-estimates for an H100 (30 s once, 0.1 s gained by each batch of 65,536 tokens), some 300 pay for the compiler."""
+LEAST_TOKENS_TO_COMPILE = 2**25
+"""Tokens left to evaluate from which the loss of evaluations is compiled. A judgement, not a measurement: by estimates
+for an H100 (30 s once, 0.1 s gained by each batch of 65,536 tokens), some 20 million pay for the compiler."""
 _SAVED = (
     "whole_step",
     "loss",
@@ -192,7 +192,7 @@ class Validator:
         whole_tokens = task.valid_data.tokens_to_read(length)
         tokens = whole_tokens if self._part is None else self._part.tokens_to_read(length)
         on_the_way = 0 if whole else -(-(config.steps - self._clock.tick) // config.eval_interval)
-        return on_the_way * tokens + whole_tokens >= LEAST_BATCHES_TO_COMPILE * self._batch_size * length
+        return on_the_way * tokens + whole_tokens >= LEAST_TOKENS_TO_COMPILE
 
     def _loss(self, _: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> LossResult:
         self._guard.share()  # all processes stop at the same batch

@@ -190,6 +190,9 @@ def test_markdown_links_its_pictures_and_has_whole_tables(directory):
     assert len(tables) == 4
     for table in tables:
         assert len({line.count("|") - line.count(r"\|") for line in table.splitlines()}) == 1
+    places = re.findall(r'<a id="([\w-]+)"></a>', text)
+    assert re.findall(r"^\| \[\w+\]\(#([\w-]+)\)", text, re.MULTILINE) == places
+    assert len(places) == len(VERDICTS)
     assert "> Once upon a time\n> there was" in text
 
 
@@ -241,12 +244,13 @@ def test_the_page_needs_nothing_else_and_shows_what_markdown_shows(directory, do
     links = [value for _, each in page.tags for name, value in each.items() if name in ("href", "src", "srcset")]
     places = {"#" + attributes["id"] for _, attributes in page.tags if "id" in attributes}
     runs = {f"{path.parent.name}/" for path in directory.glob("*/summary.json")}
-    # Numbers of a variant lead to the row of its first run, and rows of runs to their directories.
+    # Numbers of a variant lead to the rows of its runs, and these to their directories.
     within = {link for link in links if link.startswith("#")}
     assert within <= places
-    assert len(within) == len(VERDICTS.keys() - {"muon"})
+    assert "#results" in within
+    assert len(within - {"#results"}) == len(VERDICTS)
     assert {link for link in links if not link.startswith(("data:", "#"))} == runs
-    assert len([link for link in links if link == "#run-1"]) > 10
+    assert len([link for link in links if link == "#runs-1"]) > 10
     assert "script" not in {tag for tag, _ in page.tags}
     text = "".join(page.words)
     rows = [*document.results, *document.variants, *document.costs, *document.runs]

@@ -73,8 +73,10 @@ class Document:
     runs: Rows
     sources: dict[str, str]
     """Links to the directories of the runs, by their names."""
-    first_runs: dict[str, str]
-    """Names of the first runs of the rows in `results` and `costs`, by the first cells of these."""
+    places: dict[str, str]
+    """Anchors of the groups of runs, by the first cells of the rows in `results`, `variants` and `costs`."""
+    group_starts: dict[str, str]
+    """The same anchors, by the first cells of the rows in `runs` at which the groups begin."""
 
 
 def compose(experiment: Experiment, directory: Path) -> Document:
@@ -99,7 +101,7 @@ def compose(experiment: Experiment, directory: Path) -> Document:
         costs=cost_table(experiment),
         runs=runs_table(experiment),
         sources={run.name: _link(run.directory, directory) for run in experiment.runs},
-        first_runs=_first_runs(experiment),
+        **_anchors(experiment),
     )
 
 
@@ -111,12 +113,16 @@ def _link(run: Path, directory: Path) -> str:
         return run.resolve().as_uri() + "/"
 
 
-def _first_runs(experiment: Experiment) -> dict[str, str]:
-    firsts = {group.name: group.runs[0].name for group in experiment.groups if group.runs}
+def _anchors(experiment: Experiment) -> dict[str, dict[str, str]]:
+    """Return `places` and `group_starts` of a document."""
+    places, starts = {}, {}
+    for number, group in enumerate(experiment.groups, start=1):
+        if members := [*group.runs, *group.failures]:
+            places[group.name] = starts[members[0].name] = f"runs-{number}"
     if experiment.kind == "batch-sweep":
         found = study_batches(experiment)
-        firsts |= {str(batch.batch_size): batch.best.runs[0].name for batch in found if batch.best}
-    return firsts
+        places |= {str(batch.batch_size): places[batch.best.name] for batch in found if batch.best}
+    return {"places": places, "group_starts": starts}
 
 
 def _pictures(experiment: Experiment, shown: Sequence[Group]) -> list[Picture]:

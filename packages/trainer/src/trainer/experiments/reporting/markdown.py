@@ -8,6 +8,8 @@ from trainer.experiments.reporting.document import Document, Picture
 from trainer.experiments.reporting.summary import Facts
 from trainer.experiments.reporting.tables import Rows
 
+_NONE: Mapping[str, str] = {}
+
 
 def markdown(document: Document) -> str:
     """The whole report; pictures are linked as files beside it."""
@@ -19,7 +21,7 @@ def markdown(document: Document) -> str:
     lines += [
         *_list(document.summary),
         "",
-        *_table(document.results, dict.fromkeys(document.first_runs, "#every-run")),
+        *_table(document.results, {name: f"#{anchor}" for name, anchor in document.places.items()}),
         "",
     ]
     for sentence in document.reading:
@@ -41,7 +43,7 @@ def markdown(document: Document) -> str:
     lines += [*(f"- {_escaped(note)}" for note in document.notes), ""] if document.notes else []
     if len(document.costs) > 1:
         lines += [f"## {words.COSTS}", "", words.COSTS_NOTE, "", *_table(document.costs), ""]
-    lines += [f"## {words.RUNS}", "", *_table(document.runs, document.sources), ""]
+    lines += [f"## {words.RUNS}", "", *_table(document.runs, document.sources, document.group_starts), ""]
     return "\n".join(lines)
 
 
@@ -54,13 +56,15 @@ def _pictures(pictures: Sequence[Picture]) -> list[str]:
     return [line for lines in shown for line in lines]
 
 
-def _table(rows: Rows, links: Mapping[str, str] | None = None) -> list[str]:
-    """A table; `links` are those of its first cells."""
+def _table(rows: Rows, links: Mapping[str, str] = _NONE, anchors: Mapping[str, str] = _NONE) -> list[str]:
+    """A table; `links` and `anchors` are those of its first cells."""
 
     def line(cells: Sequence[str]) -> str:
         first, *others = map(_escaped, cells)
-        if links and cells[0] in links:
+        if cells[0] in links:
             first = f"[{first}]({links[cells[0]]})"
+        if cells[0] in anchors:
+            first = f'<a id="{anchors[cells[0]]}"></a>{first}'
         return "| " + " | ".join((first, *others)) + " |"
 
     sides = [":---" if column == 0 or name in words.WORDY else "---:" for column, name in enumerate(rows[0])]

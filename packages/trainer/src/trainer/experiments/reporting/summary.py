@@ -13,6 +13,7 @@ from trainer.experiments.reporting.numbers import (
     short_count,
     signed,
 )
+from trainer.experiments.reporting.words import BY_SEED
 from trainer.experiments.results import (
     BatchFindings,
     Comparison,
@@ -105,7 +106,7 @@ def _verdicts(comparisons: Sequence[Comparison]) -> Facts:
             seeds = (
                 f"{'diverged' if change is None else signed(change)} (seed {seed})" for seed, change in one.by_seed
             )
-            found.append((f"{one.group.name}, seed by seed", ", ".join(seeds)))
+            found.append((f"{one.group.name}{BY_SEED}", ", ".join(seeds)))
     return found
 
 

@@ -13,6 +13,8 @@ RUNS = "Every run"
 WORDY = ("verdict", "change", "hypothesis", "expected", "end")
 """Headings of columns that hold words."""
 
+BY_SEED = ", seed by seed"
+"""End of the name of a fact about a single variant."""
 NOTHING_WRITTEN = "(No {}: training stopped before the first one.)"
 COSTS_NOTE = "Means over the runs that did not diverge; peak memory is the maximum over all of them."
 
