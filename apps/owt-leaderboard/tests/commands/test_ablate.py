@@ -86,9 +86,9 @@ def test_every_seed_of_every_variant_is_run_once(tmp_path, runs, capsys):
     assert {"sized_by_budget=False", "optimizer=adamw", "d_model=128"} < set(runs[1])
     assert "optimizer=adamw" not in runs[0]
     page = (out / "report.md").read_text("utf-8")
-    assert "\n| [full](#every-run) | baseline | 2 | 3.0050 ± 0.0071 | - | 1.4451 ± 0.0034 | - | 20.48 k |\n" in page
+    assert "\n| [full](#runs-1) | baseline | 2 | 3.0050 ± 0.0071 | - | 1.4451 ± 0.0034 | - | 20.48 k |\n" in page
     # Pairs that differ by 0.50 and 0.51: 12.706 · 0.00707 / sqrt(2) on both sides, rounded outwards.
-    assert "\n| [adamw](#every-run) | worse | 2 | 3.5100 ± 0.0141 | +0.5050 [+0.4414, +0.5686] |" in page
+    assert "\n| [adamw](#runs-2) | worse | 2 | 3.5100 ± 0.0141 | +0.5050 [+0.4414, +0.5686] |" in page
     assert "| adamw | optimizer=adamw muon_learning_rate=0.003 | worse |" in page
     assert 'Verdicts compare with the row "full".' in page
     assert "- Every run has 30s of wall clock" in page
@@ -211,9 +211,9 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(tmp_path, runs, capsys):
         in capsys.readouterr().out
     )
     page = (tmp_path / "report.md").read_text("utf-8")
-    assert "\n| cosine | failed | 1, 1 failed | - |" in page
+    assert "\n| [cosine](#runs-2) | failed | 1, 1 failed | - |" in page
     assert "failed: the process failed (ended by SIGKILL, perhaps for lack of memory): killed |" in page
-    assert "\n| [adamw](#every-run) | inconclusive (1 run) | 1 | 3.5000 | +0.5000 |" in page
+    assert "\n| [adamw](#runs-3) | inconclusive (1 run) | 1 | 3.5000 | +0.5000 |" in page
 
 
 def test_a_failed_run_is_tried_again_by_the_same_command(tmp_path, processes_call):

@@ -230,9 +230,10 @@ def test_a_run_whose_compiled_update_fails_goes_on_without_the_compiler(tmp_path
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
     monkeypatch.setattr("torch.compile", compile_)
     write_articles(tmp_path / "articles.txt")
+    command = [*command_of(tmp_path, "run", 40.0), "optimizer=muon", "muon_learning_rate=0.02"]
     with simulated_clock():
-        assert main([*command_of(tmp_path, "run", 40.0), "optimizer=muon", "compile=on"]) == 2
+        assert main([*command, "compile=on"]) == 2
         assert 'without the compiler: compile="off"' in capsys.readouterr().err
         assert any((tmp_path / "run" / "checkpoints").glob("step_*"))
-        assert main([*command_of(tmp_path, "run", 40.0), "optimizer=muon", "compile=off"]) == 0
+        assert main([*command, "compile=off"]) == 0
     assert read_config(tmp_path / "run")["recorded"]["recipe"]["compile"] == "off"

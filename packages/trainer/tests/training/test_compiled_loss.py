@@ -213,9 +213,9 @@ def test_whole_batches_of_evaluations_are_compiled(tmp_path, monkeypatch, timele
     assert timeless(tmp_path / "on") == timeless(tmp_path / "off")
 
 
-@pytest.mark.parametrize(("least", "compiles"), [(1996, True), (1997, False)])
+@pytest.mark.parametrize(("least", "compiles"), [(2000, True), (2001, False)])
 def test_evaluations_are_compiled_if_enough_tokens_are_left(tmp_path, monkeypatch, least, compiles):
-    """Three evaluations on the way and the last one read 499 tokens each."""
+    """Three evaluations on the way and the last one read 500 tokens each."""
     calls = []
     fit_with_evaluations(tmp_path, monkeypatch, lambda *given: calls.append(1) or loss_fn(*given), least=least)
     assert bool(calls) == compiles
