@@ -50,7 +50,10 @@ from trainer.training.compilation import CompiledUpdate, raise_failure
 
 Step = Callable[[], object]
 # Variants that do not change a step.
-_OF_THE_WHOLE_RUN = ("average_from", "masked_inputs", "cosine", "trapezoid", "random", "shuffled", "batch_ramp")
+_OF_THE_WHOLE_RUN = (
+    *("average_from", "moving_average", "masked_inputs", "cosine", "trapezoid", "batch_ramp"),
+    *("random", "shuffled", "documents"),
+)
 
 
 def side_by_side(ours: Step, theirs: Step, rounds: int, device: torch.device) -> tuple[float, float]:

@@ -37,6 +37,12 @@ def test_a_variant_is_the_opposite_of_the_recipe():
     assert opposites <= other
 
 
+def test_a_moving_average_from_the_start_has_its_opposites():
+    made = variants(changed(RECIPE, ["average_from=0.0", "average_decay=0.99"]))
+    assert made["no_average_from"] == ("average_from=None", "average_decay=None")
+    assert made["no_moving_average"] == ("average_decay=None",)
+
+
 @both
 def test_the_other_feed_forward_network_has_as_many_parameters(full):
     (name,) = {"swiglu", "relu_squared"} & set(variants(full))

@@ -44,7 +44,8 @@ def variants(recipe: Recipe) -> dict[str, tuple[str, ...]]:
     # Rates for twice the step are lower by the root of 2 in this one.
     reference: dict[str, tuple[str, ...]] = {"reference_batch_tokens": (str(2 * round(recipe.step_tokens)), "None")}
     for name, values in (dict.fromkeys(_SWITCHES, ("True", "False")) | _OPTIONAL | reference).items():
-        is_on = bool(settings[full_name(name)])
+        value = settings[full_name(name)]
+        is_on = value is not None if name == "average_from" else bool(value)
         found[f"no_{name}" if is_on else name] = (f"{name}={values[is_on]}",)
     if recipe.model.ngram_rows is None:
         for name in ("ngram_dropout", "ngram_min_count", "table_weight_decay"):

@@ -35,6 +35,15 @@ def spent(run):
     return sum(session["seconds"] for session in read_sessions(run))
 
 
+def test_a_run_of_a_version_that_kept_the_setting_of_the_compiler_is_read(again, capsys):
+    file = again.run / "beginning.json"
+    beginning = json.loads(file.read_text("utf-8"))
+    beginning["asked"]["recipe"]["compile"] = "off"
+    file.write_text(json.dumps(beginning), encoding="utf-8")
+    assert again(40) == 0
+    assert "Validation loss" in capsys.readouterr().out
+
+
 def test_a_finished_run_goes_on_with_a_longer_limit(again, capsys):
     before = json.loads((again.run / "summary.json").read_text("utf-8"))
     beginning, first_seconds = (again.run / "beginning.json").read_bytes(), spent(again.run)

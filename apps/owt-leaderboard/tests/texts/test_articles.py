@@ -1,4 +1,4 @@
-"""The embedded articles: well-formed, rich in words, and with numbers that add up."""
+"""The composed articles: well-formed, rich in words, and with numbers that add up."""
 
 import itertools
 import os

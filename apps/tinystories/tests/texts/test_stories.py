@@ -1,4 +1,4 @@
-"""The embedded stories: well-formed, rich in words, and consistent with the facts of their beginnings."""
+"""The composed stories: well-formed, rich in words, and consistent with the facts of their beginnings."""
 
 import itertools
 import os

@@ -81,6 +81,8 @@ def read_decisions(run_dir: Path) -> Decisions | None:
     if lacking := [name for name in ("recipe", "reasons") if not isinstance(values.get(name), dict | list)]:
         raise ValueError(f"{path} is damaged: expected {' and '.join(lacking)} in it; {remedy}")
     recipe = from_record(values["recipe"])
+    if isinstance(values.get("asked"), dict) and isinstance(values["asked"].get("recipe"), dict):
+        values["asked"]["recipe"]["compile"] = "auto"  # as `asked_of` writes it now
     try:
         return Decisions(**{**values, "recipe": recipe, "reasons": tuple(values["reasons"])})
     except TypeError as error:

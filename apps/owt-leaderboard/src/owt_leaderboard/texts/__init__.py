@@ -1,4 +1,4 @@
-"""Texts to train on, and the articles that the embedded sample is composed of."""
+"""Texts to train on, and the articles of which the sample is composed."""
 
 from owt_leaderboard.texts.datasets import CORPUS as CORPUS
 from owt_leaderboard.texts.datasets import prepare as prepare

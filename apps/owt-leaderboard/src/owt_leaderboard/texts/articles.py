@@ -1,4 +1,4 @@
-"""Short articles in the style of web text, composed from a grammar: the embedded sample corpus.
+"""Short articles in the style of web text, composed from a grammar: the sample corpus.
 
 An article first draws its facts, including numbers that agree with each other (halves with totals, prices with
 discounts, counts with percentages), and then states them in one of many phrasings.

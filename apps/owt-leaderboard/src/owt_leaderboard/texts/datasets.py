@@ -1,4 +1,4 @@
-"""The texts known by name: the course's sample of OpenWebText from the hub, and the embedded articles."""
+"""The texts known by name: the course's sample of OpenWebText from the hub, and the composed articles."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""The texts known by name: TinyStories from the Hugging Face hub, and the embedded stories."""
+"""The texts known by name: TinyStories from the Hugging Face hub, and the composed stories."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""The embedded sample corpus: short stories for small children, composed from a grammar.
+"""The sample corpus: short stories for small children, composed from a grammar.
 
 A story first draws its facts (characters, place, toy, a problem and its solution) and then tells them in one of many
 phrasings. Facts mentioned twice agree, so that a model can learn more than single sentences.

@@ -382,7 +382,7 @@ class TrainingLoop:
             # Without a checkpoint, another setting can be tried in this directory.
             self.processes.on_rank_0(self.store.remove_all)
         raise CompilationError(
-            f"{reason}. The whole message is in {path}. Nothing is lost: run the same again when that is mended, or go "
+            f"{reason}. The whole message is in {path}. Nothing is lost: run the same again when that is fixed, or go "
             'on without the compiler: compile="off"'
         ) from error
 

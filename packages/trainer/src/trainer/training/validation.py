@@ -180,7 +180,7 @@ class Validator:
         return self._clock.elapsed() - (0.0 if self._compiled is None else self._compiled.seconds_compiling)
 
     def _compiling_pays(self, *, whole: bool) -> bool:
-        """Return whether compiled evaluations are wanted, and enough batches are left to pay for the compiler.
+        """Return whether compiled evaluations are wanted, and enough tokens are left to pay for the compiler.
 
         Args:
             whole: Whether only the last evaluation is left.

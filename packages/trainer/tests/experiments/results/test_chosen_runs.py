@@ -31,7 +31,7 @@ def test_the_page_is_that_of_an_experiment(tmp_path, quick):
     page = written[0].read_text("utf-8")
     assert written[1].name == "report.html"
     assert "| none | norm=none | inconclusive (1 run) |" in page
-    assert f"| [{paths[1]}](../none/) | 0 | 7.0000 |" in page
+    assert f'| <a id="runs-2"></a>[{paths[1]}](../none/) | 0 | 7.0000 |' in page
     assert "- command: python -m somewhere.run ablations --seeds 3\n" in page
 
 

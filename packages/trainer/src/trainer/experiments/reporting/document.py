@@ -115,7 +115,8 @@ def _link(run: Path, directory: Path) -> str:
 
 def _anchors(experiment: Experiment) -> dict[str, dict[str, str]]:
     """Return `places` and `group_starts` of a document."""
-    places, starts = {}, {}
+    places: dict[str, str] = {}
+    starts: dict[str, str] = {}
     for number, group in enumerate(experiment.groups, start=1):
         if members := [*group.runs, *group.failures]:
             places[group.name] = starts[members[0].name] = f"runs-{number}"
