@@ -22,7 +22,8 @@ def commands(text):
 
 def command_lines(text):
     """Every command in a block of code, without comments."""
-    lines = re.findall(r"^(?:    |\$ )?((?:python -m |python \w+/|nox -s ).+)$", text.replace("\\\n", " "), re.MULTILINE)
+    joined = text.replace("\\\n", " ")
+    lines = re.findall(r"^(?:    |\$ )?((?:python -m |python \w+/|nox -s ).+)$", joined, re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines]
 
 
