@@ -10,6 +10,7 @@ import pytest
 
 PARTS = 4
 PHONE = (380, 800)
+EMPTY_INDEX = b'{"config": {"lang": ["en"], "separator": "[ ]+", "pipeline": []}, "docs": []}'
 QUESTIONS = {
     "how do I train on my own text": "use/own-text.html",
     "why does RoPE rotate pairs": "learn/positions.html",
@@ -55,6 +56,17 @@ def server(site):
     """The address of the site on this machine."""
 
     class Quiet(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            # Every page reads the index of the search, which is large; only a page that searches gets it.
+            if not self.path.endswith("/search_index.json") or "?q=" in self.headers.get("Referer", ""):
+                super().do_GET()
+            else:
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(EMPTY_INDEX)))
+                self.end_headers()
+                self.wfile.write(EMPTY_INDEX)
+
         def log_message(self, *_):
             pass
 
