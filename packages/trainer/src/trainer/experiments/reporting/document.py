@@ -118,8 +118,8 @@ def _anchors(experiment: Experiment) -> dict[str, dict[str, str]]:
     places: dict[str, str] = {}
     starts: dict[str, str] = {}
     for number, group in enumerate(experiment.groups, start=1):
-        if members := [*group.runs, *group.failures]:
-            places[group.name] = starts[members[0].name] = f"runs-{number}"
+        if names := [*(run.name for run in group.runs), *(failure.name for failure in group.failures)]:
+            places[group.name] = starts[names[0]] = f"runs-{number}"
     if experiment.kind == "batch-sweep":
         found = study_batches(experiment)
         places |= {str(batch.batch_size): places[batch.best.name] for batch in found if batch.best}
