@@ -211,9 +211,9 @@ def test_a_run_that_fails_is_told_and_the_others_go_on(tmp_path, runs, capsys):
         in capsys.readouterr().out
     )
     page = (tmp_path / "report.md").read_text("utf-8")
-    assert "\n| [cosine](#runs-2) | failed | 1, 1 failed | - |" in page
+    assert "\n| [cosine](#runs-3) | failed | 1, 1 failed | - |" in page
     assert "failed: the process failed (ended by SIGKILL, perhaps for lack of memory): killed |" in page
-    assert "\n| [adamw](#runs-3) | inconclusive (1 run) | 1 | 3.5000 | +0.5000 |" in page
+    assert "\n| [adamw](#runs-2) | inconclusive (1 run) | 1 | 3.5000 | +0.5000 |" in page
 
 
 def test_a_failed_run_is_tried_again_by_the_same_command(tmp_path, processes_call):

@@ -17,7 +17,7 @@ def train(dataset, *more):
 
 def tokens_of(name):
     """The token file that a run in this folder was prepared with."""
-    (path,) = (path for path in (name.parent / "data").glob("*/*.npy") if path.stem == name.name)
+    (path,) = (path for path in (name.parent / "data").glob("*/*.npy") if path.stem.partition("-")[0] == name.name)
     return TokenDataset(path)
 
 

@@ -268,8 +268,8 @@ def _shared(recipe: "Recipe") -> dict[str, Any]:
 
 
 def _texts_of(files: "TokenFiles") -> str:
-    """The directory of the token files, whose name depends on their content and on the tokenizer."""
-    return files.train.parent.name
+    """The names of the token files, which depend on their content and on the tokenizer."""
+    return f"{files.train.parent.name}/{files.valid.name}"
 
 
 def _check_same(directory: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
