@@ -161,6 +161,8 @@ def run_module(module, arguments):
     elif is_timed:
         steps = TINY_FLAGS.index("--steps")
         arguments = [*arguments, *TINY_FLAGS[:steps], *TINY_FLAGS[steps + 2 :]]
+    if arguments[:1] == ["ablations"] and "--seeds" not in arguments:
+        arguments = [*arguments, "--seeds", "1"]
     before, code = sys.argv, None
     with simulated_clock(draws=False) if is_timed else contextlib.nullcontext(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # runpy warns of modules that are imported already
