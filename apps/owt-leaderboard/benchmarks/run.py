@@ -230,6 +230,7 @@ def main() -> None:
     # A forward pass of a run on a GPU with 80 GB has as many; eager steps have to fit, too.
     windows = options.windows or min(full.batches.batch_size, 128)
     settings = {"sized_by_budget": False, "batches.masked_inputs": 0.0, "batches.batch_size": windows}
+    settings |= {"model.context_length": full.model.context_length}
     recipes = {
         name: with_settings(resized(recipe, layers, width), settings)
         for name, recipe in (("baseline", baseline(device.type)), ("speedrun", full))
