@@ -54,10 +54,10 @@ def _run(flags: Flags) -> int:
         print("no measurements for this device yet: make some with python -m owt_leaderboard.measure")
         return 1
     vocab_size, length = recipe.model.vocab_size, recipe.model.context_length
-    if known and known[0].context_length != length:
+    if others := sorted({run.context_length for run in known} - {length}):
         print(
-            f"these runs had windows of {known[0].context_length} tokens, and the recipe has {length} now: they show "
-            "the speed and the loss of an earlier recipe"
+            f"runs with windows of {', '.join(map(str, others))} tokens are among the measured ones, and the recipe "
+            f"has {length} now: they show the speed and the loss of an earlier recipe"
         )
     choice = choose(recipe, vocab_size, flops_per_second=speed, seconds=share * limit, train_tokens=None)
     for reason in choice.reasons:

@@ -134,7 +134,7 @@ def _pictures(experiment: Experiment, shown: Sequence[Group]) -> list[Picture]:
         first = _batch_pictures(experiment)
     else:
         comparisons = compare(experiment)
-        title = "Differences to the baseline in bits per byte"
+        title = "Differences from the baseline in bits per byte"
         first = [Picture("differences", title, words.DIFFERENCES, differences(comparisons))]
         if not any(comparison.bits_difference for comparison in comparisons):
             first = []

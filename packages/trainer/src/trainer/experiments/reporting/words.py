@@ -45,7 +45,7 @@ def reading(kind: Kind, baseline: str) -> tuple[str, ...]:
 
 
 CURVES, DIVERGED = "mean and range", f"; dashed and {CROSS}: diverged"
-DIFFERENCES = f"Differences to the baseline with {PERCENT} intervals; a tick for each seed."
+DIFFERENCES = f"Differences from the baseline with {PERCENT} intervals; a tick for each seed."
 RATES = "Final validation loss: a dot per run, crosses diverged; the edge of stability lies in the band."
 BATCH_LOSSES = "Final validation loss of each batch size at its best learning rate: a dot per run."
 BATCH_RATES = "Best learning rate of each batch size (large) among those tried (small); crosses diverged."

@@ -1,4 +1,4 @@
-"""Forest plot of the differences to the baseline."""
+"""Forest plot of the differences from the baseline."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
